@@ -1,0 +1,54 @@
+# Two commands for a newcomer: `make run` and `make test`. Everything else is for developers.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+# MNIST: a folder with mnist.npz; ours lies beside the checkout, a user sets EQPROP_DATA.
+ifeq ($(origin EQPROP_DATA), undefined)
+ifneq ($(wildcard ../shared/data/mnist.npz),)
+export EQPROP_DATA := $(abspath ../shared/data)
+endif
+endif
+
+CSOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.txt csrc/*.py)
+
+.PHONY: run test test-all bench lint csan clean build
+
+$(VENV)/.deps: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check --upgrade pip
+	$(PY) -m pip install -q --disable-pip-version-check "setuptools>=77" "cffi>=1.17"
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.deps setup.py $(CSOURCES)
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[test]"
+	@touch $@
+
+build: $(VENV)/.build
+
+run: build
+	$(PY) -m eqprop_fast demo
+
+test: build
+	EQPROP_REQUIRE_C=1 $(PY) -m pytest -m "not slow"
+
+test-all: build
+	EQPROP_REQUIRE_C=1 $(PY) -m pytest
+
+$(VENV)/.bench: $(VENV)/.build
+	$(PY) -m pip install -q --disable-pip-version-check -e ".[bench]" --no-build-isolation
+	$(PY) -m pip install -q --disable-pip-version-check "torch==2.13.0"
+	@touch $@
+
+bench: $(VENV)/.bench
+	$(PY) -m bench.run
+
+lint: build
+	$(PY) -m pip install -q --disable-pip-version-check ruff
+	$(PY) -m ruff check .
+
+# The C kernels alone, under the address and undefined-behaviour sanitizers.
+csan:
+	$(MAKE) -C csrc/tests run
+
+clean:
+	rm -rf $(VENV) build *.egg-info eqprop_fast/_native*.so

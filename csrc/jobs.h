@@ -1,0 +1,69 @@
+/* jobs.h - what each kernel family is told: plain structs, read by C and, as it stands, by cffi
+ * (so: no preprocessor lines, no macros). `void *` is real * of the kernel's precision.
+ * Letters: L weight matrices, N[k] units of layer k (0 = input ... L = output), R rows (samples) of the data,
+ * M rows in the job, B batch size.
+ */
+
+/* A layered network, its dynamics, and what to do with it (layered.c). */
+typedef struct {
+    /* --- network --- */
+    int32_t n_weights;   /* L */
+    const int32_t *size; /* (L+1) */
+    void **weight;       /* L x (N[k], N[k+1])   in, train: in/out */
+    void **back;         /* L x (N[k+1], N[k])   independent feedback weights; [0] unused; NULL: weight[k]^T */
+    void **bias;         /* L x (N[k+1])         in, train: in/out */
+
+    /* --- dynamics --- */
+    int32_t dynamics;      /* 0 discrete map, 1 Euler steps of the energy's gradient */
+    int32_t schedule;      /* 0 synchronous, 1 asynchronous (odd layers, then even) */
+    int32_t activation;    /* hidden layers: 0 identity, 1 shifted sigmoid, 2 hard sigmoid, 3 tanh, 4 sigmoid,
+                              5 relu, 6 half hard sigmoid clip(x/2,0,1), 7 centred hard sigmoid clip(x,-.5,.5) */
+    int32_t out_activation;
+    int32_t prime_hidden;  /* Euler: multiply the hidden field by rho'(s) */
+    int32_t prime_output;  /* Euler: multiply the output field by rho'(s) */
+    int32_t linear_output; /* Euler: the output acts on others (and learns) as s, not rho(s) */
+    int32_t clamp;         /* Euler: clip s to [0, 1] after each step */
+    int32_t nudge_inside;  /* discrete: rho(a + nudge) instead of rho(a) + nudge */
+    int32_t cost;          /* 0 squared error, 1 softmax cross-entropy */
+    double cost_factor;    /* nudge = cost_factor * beta * (y - prediction) */
+    double dt;             /* Euler step; discrete: damping, 1 = the plain map */
+
+    /* --- data: dense x, or CSR when indptr is given --- */
+    const void *x;           /* (R, N[0]) */
+    const int64_t *indptr;   /* (R+1) or NULL */
+    const int32_t *indices;  /* (nnz) */
+    const void *data;        /* (nnz) */
+    const void *y;           /* (R, N[L]) targets; relax: needed only when beta != 0 */
+    const void *row_weight;  /* (R) or NULL: weight of each sample's update */
+    const int64_t *order;    /* (M) row of the data each job row reads, or NULL: 0..M-1 */
+    int64_t n_rows;          /* M */
+
+    /* --- relaxation --- */
+    double beta;
+    int32_t n_free_steps, n_nudged_steps; /* relax uses n_free_steps for its one phase */
+    double tol_free, tol_nudged; /* a sample stops when its largest change in a step is <= tol; < 0: never */
+    void **state;            /* relax: L x (M, N[k]) states of layers 1..L, in/out.
+                                train: L x (R, N[k]) persistent particles, or NULL: start from zero */
+    int32_t *steps;          /* relax: (M) steps used, out */
+    void *residual;          /* relax: (M) largest change in the last step, out */
+
+    /* --- training --- */
+    int32_t batch_size;      /* B */
+    int32_t centered;        /* 0: s(beta) against s(0); 1: s(beta) against s(-beta) */
+    const int8_t *sign;      /* (number of batches) sign of beta for each batch, or NULL */
+    const double *rate;      /* (L) learning rate of weight[k] */
+    const double *bias_rate; /* (L) */
+    int32_t optimizer;       /* 0 SGD, 1 SGD with momentum, 2 Nesterov, 3 Adam */
+    double momentum, weight_decay, beta1, beta2, epsilon;
+    int64_t adam_step;       /* updates done before this job */
+    void **velocity;         /* 2L arrays shaped as weight[0..L), bias[0..L): momentum or first moment */
+    void **second;           /* 2L arrays: Adam's second moment */
+    double *loss;            /* (2): sum of cost, number of right argmax, of the free phase; added to */
+    int64_t *counts;         /* (4): free sample-steps, nudged sample-steps, samples, batches done; added to */
+
+    /* --- machinery --- */
+    void *scratch;           /* caller-owned, 64-byte aligned, eqp_layered_scratch_<real>() bytes */
+    int64_t scratch_size;
+    eqp_barrier *barrier;    /* zeroed by the caller */
+    int32_t status;          /* out: the first error any thread met */
+} eqp_layered_job;

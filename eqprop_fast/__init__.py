@@ -1,0 +1,1 @@
+"""eqprop_fast."""

@@ -1,0 +1,110 @@
+"""Build of the C kernels: one cffi extension, the generic sources compiled once per instruction set.
+
+Everything static lives in pyproject.toml. A machine without a compiler still installs: the extension is
+optional, one line says that it is missing, and the Numba or NumPy backend serves.
+"""
+
+import os
+import platform
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "csrc"))
+
+# Kernel families: every file is compiled for each instruction set and each precision.
+FAMILIES = ["layered.c", "update.c", "crossbar.c", "nodal.c", "table.c"]
+FAMILIES = [name for name in FAMILIES if (ROOT / "csrc" / name).exists()]
+
+# Never -ffast-math (it would let the compiler drop the non-finite checks), never -march=native (wheels travel).
+CFLAGS = ["-O3", "-std=gnu99", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC"]
+
+
+def instruction_sets(machine):
+    """Name, compiler flags of each variant that `machine` can be built for; the first is the baseline."""
+    machine = machine.lower()
+    if machine in {"x86_64", "amd64"}:
+        return [
+            ("sse2", []),
+            ("avx2", ["-mavx2", "-mfma"]),
+            ("avx512", ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]),
+        ]
+    if machine in {"aarch64", "arm64"}:
+        return [("neon", [])]
+    return [("scalar", [])]
+
+
+class BuildKernels(build_ext):
+    """Compiles the per-instruction-set objects, then links them into the cffi extension."""
+
+    def build_extension(self, ext):
+        try:
+            ext.extra_objects = list(ext.extra_objects) + self._compile_variants()
+            super().build_extension(ext)
+        except Exception as error:  # any compiler trouble: the package must still install
+            if os.environ.get("EQPROP_REQUIRE_C"):
+                raise
+            print(
+                f"eqprop_fast: C kernels not built ({type(error).__name__}: {error}); Numba or NumPy will serve.",
+                file=sys.stderr,
+            )
+
+    def get_ext_filename(self, fullname):
+        return super().get_ext_filename(fullname)
+
+    def copy_extensions_to_source(self):
+        if any(Path(self.get_ext_fullpath(ext.name)).exists() or self._built(ext) for ext in self.extensions):
+            super().copy_extensions_to_source()
+
+    def _built(self, ext):
+        return (Path(self.build_lib) / self.get_ext_filename(self.get_ext_fullname(ext.name))).exists()
+
+    def get_outputs(self):
+        return [path for path in super().get_outputs() if Path(path).exists()]
+
+    def _compile_variants(self):
+        csrc, temp = ROOT / "csrc", Path(self.build_temp)
+        jobs = []
+        for isa, flags in instruction_sets(platform.machine()):
+            for real in ("f32", "f64"):
+                macros = [("EQP_ISA", isa), (f"EQP_ISA_{isa.upper()}", "1"), (f"EQP_REAL_{real.upper()}", "1")]
+                for family in FAMILIES:
+                    jobs.append((csrc / family, temp / f"{isa}_{real}", macros, CFLAGS + flags))
+
+        def compile_one(job):
+            source, out_dir, macros, flags = job
+            return self.compiler.compile(
+                [os.path.relpath(source, ROOT)], output_dir=str(out_dir), macros=macros,
+                include_dirs=[str(csrc)], extra_postargs=flags, depends=sorted(map(str, csrc.glob("*.h"))),
+            )
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            return [obj for objs in pool.map(compile_one, jobs) for obj in objs]
+
+
+def extensions():
+    try:
+        from build_ffi import make_extension
+    except ImportError as error:
+        print(f"eqprop_fast: C kernels not built ({error}); Numba or NumPy will serve.", file=sys.stderr)
+        return []
+    variants = instruction_sets(platform.machine())
+    macros = [(f"EQP_HAVE_{isa.upper()}", "1") for isa, _ in variants]
+    return [make_extension(ROOT, macros, CFLAGS)]
+
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    setup(
+        ext_modules=extensions(),
+        cmdclass={"build_ext": BuildKernels},
+        options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},
+    )
+
