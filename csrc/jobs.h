@@ -67,3 +67,49 @@ typedef struct {
     eqp_barrier *barrier;    /* zeroed by the caller */
     int32_t status;          /* out: the first error any thread met */
 } eqp_layered_job;
+
+/* A layered resistive network (crossbars and ideal diodes), and what to do with it (crossbar.c). */
+typedef struct {
+    /* --- network: layer 0 are the D inputs, twice as voltage sources (+A x, -A x) --- */
+    int32_t n_weights;   /* L */
+    const int32_t *size; /* (L+1) */
+    void **weight;       /* L x (rows, N[k+1]) conductances; rows = 2 N[0] for k = 0, else N[k]. train: in/out */
+    void **bias;         /* L x (N[k+1]) bias currents. train: in/out */
+    void **lower;        /* L x (N[k+1]) lowest voltage the diodes allow */
+    void **upper;        /* L x (N[k+1]) highest */
+    int32_t pairs;       /* outputs: prediction c = v[c] - v[N[L]/2 + c] */
+    int32_t schedule;    /* 0 synchronous, 1 asynchronous, 2 forward, 3 backward */
+    double input_gain;   /* A */
+
+    /* --- data: dense x, or CSR when indptr is given --- */
+    const void *x;           /* (R, N[0]) */
+    const int64_t *indptr;   /* (R+1) or NULL */
+    const int32_t *indices;  /* (nnz) */
+    const void *data;        /* (nnz) */
+    const void *y;           /* (R, outputs) targets; relax: needed only when beta != 0 */
+    const void *row_weight;  /* (R) or NULL */
+    const int64_t *order;    /* (M) row of the data each job row reads, or NULL: 0..M-1 */
+    int64_t n_rows;          /* M */
+
+    /* --- relaxation --- */
+    double beta;
+    int32_t n_free_steps, n_nudged_steps; /* relax uses n_free_steps for its one phase */
+    double tol_free, tol_nudged; /* a sample stops when its largest change in a step is <= tol; < 0: never */
+    void **state;            /* relax: L x (M, N[k]) in/out. train: L x (B, N[k]) carried from batch to batch */
+    int32_t *steps;          /* relax: (M) steps used, out */
+    void *residual;          /* relax: (M) largest change in the last step, out */
+
+    /* --- training --- */
+    int32_t batch_size;      /* B */
+    int32_t nudging;         /* 0 centered, 1 positive, 2 negative */
+    const double *rate;      /* (L) learning rate of weight[k] */
+    const double *bias_rate; /* (L) */
+    double g_min, g_max;
+    double *loss;            /* (2): sum of cost, number of right argmax, of the free phase; added to */
+
+    /* --- machinery --- */
+    void *scratch;           /* caller-owned, 64-byte aligned, eqp_crossbar_scratch_<real>() bytes */
+    int64_t scratch_size;
+    eqp_barrier *barrier;    /* zeroed by the caller */
+    int32_t status;          /* out: the first error any thread met */
+} eqp_crossbar_job;

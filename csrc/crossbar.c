@@ -1,0 +1,361 @@
+/* crossbar.c - layered resistive networks with ideal diodes: exact block coordinate descent, and learning by
+ * equilibrium propagation (arXiv 2402.11674). The readable twin is kernels/reference/crossbar.py; the equations and the
+ * conventions are there. The layout is in crossbar_plan.h, the loops over conductances in crossbar_pass.h.
+ */
+#include "crossbar_plan.h"
+#include "simd.h"
+
+#include "barrier.h"
+#include "crossbar_pass.h"
+#include "crossbar_steps.h"
+
+/* --- crossbar_relax ------------------------------------------------------------------------------------------- */
+
+/* Packs (g+ - g-) of this thread's blocks, and the column sums of both. */
+static void pack_differences(ctx *c) {
+    const eqp_xplan *p = &c->p;
+    const real *g = c->job->weight[0];
+    const int D = p->D, N = p->n[1], block = p->block;
+    for (int b = c->thread; b < p->n_blocks; b += c->n_threads) {
+        real *out = at(c, p->g0) + (int64_t)b * D * block, *sum = at(c, p->sum0) + b * block;
+        const int width = N - b * block < block ? N - b * block : block;
+        for (int i = 0; i < block; i++) sum[i] = 0;
+        for (int j = 0; j < D; j++, out += block) {
+            const real *gp = g + (int64_t)j * N + b * block, *gm = gp + (int64_t)D * N;
+            for (int i = 0; i < width; i++) out[i] = gp[i] - gm[i], sum[i] += gp[i] + gm[i];
+            for (int i = width; i < block; i++) out[i] = 0;
+        }
+    }
+}
+
+/* drive[m] = sum_j value (g+ - g-)[j] for the gathered samples of a tile. */
+static void tile_drive(ctx *c, int row0, int n) {
+    const eqp_xplan *p = &c->p;
+    for (int b = 0; b < p->n_blocks; b++) {
+        const real *g = at(c, p->g0) + (int64_t)b * p->D * p->block;
+        for (int m = 0; m < n; m++) {
+            real *out = at(c, p->drive) + (int64_t)(row0 + m) * p->pad[1] + b * p->block;
+            for (int h = 0; h < p->block; h += 4 * VL) {
+                vec a[4] = {vset(0), vset(0), vset(0), vset(0)};
+                for (int e = c->list[0].start[m]; e < c->list[0].start[m + 1]; e++) {
+                    const vec x = vset(c->list[0].value[e]);
+                    const real *d = g + (int64_t)c->list[0].entry[e] * p->block + h;
+                    for (int i = 0; i < 4; i++) a[i] = vfma(x, vload(d + i * VL), a[i]);
+                }
+                for (int i = 0; i < 4; i++) vstore(out + h + i * VL, a[i]);
+            }
+        }
+    }
+}
+
+static int relax_tile(ctx *c, int64_t first, int n) {
+    const eqp_xplan *p = &c->p;
+    eqp_crossbar_job *job = c->job;
+    const int row0 = c->thread * EQP_X_TILE;
+    gather_rows(c, first, n);
+    tile_drive(c, row0, n);
+    int started = 0;
+    for (int l = 1; l <= p->L; l++)
+        for (int m = 0; m < n; m++) {
+            const real *from = (const real *)job->state[l - 1] + (first + m) * p->n[l];
+            real *to = row(c, l, row0 + m);
+            for (int i = 0; i < p->n[l]; i++) to[i] = from[i], started |= from[i] != 0;
+        }
+    c->n_signs = 1;
+    c->row0 = row0;
+    for (int m = 0; m < n; m++) {
+        c->sign[row0 + m] = job->beta > 0 ? 1 : job->beta < 0 ? -1 : 0;
+        if (job->beta != 0) pack_target(c, row_of(job, first + m), row0 + m);
+    }
+    c->parity = 0;
+    start_currents(c, row0, n, !started);
+    run_phase(c, row0, n, job->n_free_steps, job->tol_free, 0, job->steps + first, (real *)job->residual + first);
+    int finite = 1;
+    for (int l = 1; l <= p->L; l++)
+        for (int m = 0; m < n; m++) {
+            real *to = (real *)job->state[l - 1] + (first + m) * p->n[l];
+            const real *from = row(c, l, row0 + m);
+            for (int i = 0; i < p->n[l]; i++) to[i] = from[i], finite &= isfinite(from[i]) != 0;
+        }
+    return finite ? EQP_OK : EQP_E_DIVERGED;
+}
+
+int EQP_NAME(crossbar_relax)(eqp_crossbar_job *job, int thread, int n_threads) {
+    ctx c;
+    int status = open_context(&c, job, 0, thread, n_threads);
+    if (status != EQP_OK) return status;
+    pack_differences(&c);
+    pack_inner(&c);
+    if (thread == 0) pack_vectors(&c);
+    eqp_wait(job->barrier, n_threads);
+    status = invert_totals(&c, job->beta > 0 ? job->beta : 0, job->beta < 0 ? -job->beta : 0);
+    if (status == EQP_OK) {
+        const int64_t tiles = (job->n_rows + EQP_X_TILE - 1) / EQP_X_TILE;
+        for (int64_t i = thread; i < tiles; i += n_threads) {
+            const int64_t first = i * EQP_X_TILE, left = job->n_rows - first;
+            const int tile = relax_tile(&c, first, (int)(left < EQP_X_TILE ? left : EQP_X_TILE));
+            if (status == EQP_OK) status = tile;
+        }
+    }
+    return status;
+}
+
+/* --- crossbar_train ------------------------------------------------------------------------------------------- */
+
+static void pack_input(ctx *c, int unpack) {
+    const eqp_xplan *p = &c->p;
+    real *g = c->job->weight[0];
+    const int D = p->D, N = p->n[1], block = p->block;
+    for (int b = c->thread; b < p->n_blocks; b += c->n_threads) {
+        real *packed = at(c, p->g0) + (int64_t)b * D * 2 * block;
+        const int width = N - b * block < block ? N - b * block : block;
+        for (int j = 0; j < D; j++)
+            for (int s = 0; s < 2; s++, packed += block) {
+                real *plain = g + ((int64_t)s * D + j) * N + b * block;
+                if (unpack) memcpy(plain, packed, sizeof(real) * width);
+                else {
+                    memcpy(packed, plain, sizeof(real) * width);
+                    memset(packed + width, 0, sizeof(real) * (block - width));
+                }
+            }
+    }
+}
+
+/* The fused sweep over this thread's blocks; `next` are the inputs of the coming batch. */
+static void sweep_input(ctx *c, int learn, int reverse, const sparse_batch *now, const sparse_batch *next, int n_next,
+                        real kappa) {
+    const eqp_xplan *p = &c->p;
+    const real lo = (real)c->job->g_min, hi = (real)c->job->g_max;
+    const int wide = 4 * VL;
+    for (int b = c->thread; b < p->n_blocks; b += c->n_threads)
+        for (int h = 0; h < p->block; h += wide) {
+            const int64_t q = b * p->block + h;
+            real *g = at(c, p->g0) + (int64_t)b * p->D * 2 * p->block + h;
+            if (learn)
+                input_sweep(g, p->D, p->block, reverse, 1, now, own(c, p->square) + q, own(c, p->diff[1]) + q,
+                            2 * kappa, lo, hi, next, at(c, p->sum0) + q, at(c, p->drive) + q, p->pad[1], n_next, 4);
+            else
+                input_sweep(g, p->D, p->block, 0, 0, now, NULL, NULL, 0, lo, hi, next, at(c, p->sum0) + q,
+                            at(c, p->drive) + q, p->pad[1], n_next, 4);
+        }
+}
+
+/* Cost and argmax of this thread's samples in the free phase; 0 if one is not finite. */
+static int score(ctx *c, int b0, int b1) {
+    const eqp_xplan *p = &c->p;
+    double *loss = (double *)((char *)c->job->scratch + p->loss);
+    int finite = 1;
+    for (int b = b0; b < b1; b++) {
+        const real *v = row(c, p->L, b), *y = at(c, p->target) + (int64_t)b * p->pad[p->L];
+        double sum = 0;
+        int best = 0, wanted = 0;
+        real top = 0;
+        for (int i = 0; i < p->outputs; i++) {
+            const real u = c->job->pairs ? v[i] - v[p->outputs + i] : v[i];
+            const double e = (double)(u - y[i]);
+            sum += 0.5 * e * e;
+            if (i == 0 || u > top) best = i, top = u;
+            if (y[i] > y[wanted]) wanted = i;
+        }
+        loss[2 * b] = sum;
+        loss[2 * b + 1] = best == wanted;
+        finite &= isfinite(sum) != 0;
+    }
+    return finite;
+}
+
+/* diff = weight (v_a - v_b), mean = v_a + v_b of every layer; their products summed over the batch give the squares. */
+static void contrast(ctx *c, int64_t first, int n) {
+    const eqp_xplan *p = &c->p;
+    const real *weight = c->job->row_weight;
+    const int signs = c->job->nudging == 0 ? 2 : 1;
+    for (int l = 1; l <= p->L; l++)
+        for (int b = 0; b < n; b++) {
+            const real *va = row(c, l, p->B + signs * b), *vb = signs == 2 ? va + p->pad[l] : row(c, l, b);
+            real *d = own(c, p->diff[l]) + (int64_t)b * p->pad[l], *m = own(c, p->mean[l]) + (int64_t)b * p->pad[l];
+            const vec w = vset(weight ? weight[row_of(c->job, first + b)] : 1);
+            for (int i = 0; i < p->pad[l]; i += VL) {
+                const vec a = vload(va + i), z = vload(vb + i);
+                vstore(d + i, vmul(w, vsub(a, z)));
+                vstore(m + i, vadd(a, z));
+            }
+        }
+}
+
+/* out = scale sum_b diff mean: sum of v_a^2 - v_b^2 of a layer. */
+static void squares(ctx *c, int l, int n, real scale, real *out) {
+    const eqp_xplan *p = &c->p;
+    for (int i = 0; i < p->pad[l]; i += VL) {
+        vec s = vset(0);
+        for (int b = 0; b < n; b++) {
+            const int64_t o = (int64_t)b * p->pad[l] + i;
+            s = vfma(vload(own(c, p->diff[l]) + o), vload(own(c, p->mean[l]) + o), s);
+        }
+        vstore(out + i, vmul(vset(scale), s));
+    }
+}
+
+/* g <- clip(g - kappa sum_b weight [(drop_a)^2 - (drop_b)^2]) for this thread's chunks of inner matrix k, with the new
+ * row and column sums. With d = v_a - v_b and m = v_a + v_b the bracket is (d_j - d_k)(m_j - m_k). */
+static void learn_inner(ctx *c, int k, int n, real kappa) {
+    const eqp_xplan *p = &c->p;
+    const int lr = p->row_layer[k], lc = p->col_layer[k], N = p->n_cols[k], wide = p->pad[lc];
+    const vec lo = vset((real)c->job->g_min), hi = vset((real)c->job->g_max), vk = vset(-kappa);
+    const real *dc = own(c, p->diff[lc]), *mc = own(c, p->mean[lc]), *dr = own(c, p->diff[lr]),
+               *mr = own(c, p->mean[lr]);
+    real *sq = own(c, p->square);
+    squares(c, lc, n, 1, sq);
+    for (int ch = c->thread; ch < p->n_chunks[k]; ch += c->n_threads) {
+        real *col = at(c, p->col_part[k]) + (int64_t)ch * wide;
+        const int j1 = (ch + 1) * p->chunk[k] < p->n_rows[k] ? (ch + 1) * p->chunk[k] : p->n_rows[k];
+        for (int i = 0; i < wide; i++) col[i] = 0;
+        for (int j = ch * p->chunk[k]; j < j1; j++) {
+            real *g = at(c, p->w[k]) + (int64_t)j * p->ld[k], pj = 0;
+            vec total = vset(0);
+            for (int b = 0; b < n; b++) pj += dr[(int64_t)b * p->pad[lr] + j] * mr[(int64_t)b * p->pad[lr] + j];
+            for (int i = 0; i < wide; i += VL) {
+                vec s = vadd(vset(pj), vload(sq + i)), u = vset(0);
+                for (int b = 0; b < n; b++) {
+                    s = vfma(vset(-dr[(int64_t)b * p->pad[lr] + j]), vload(mc + (int64_t)b * wide + i), s);
+                    u = vfma(vset(-mr[(int64_t)b * p->pad[lr] + j]), vload(dc + (int64_t)b * wide + i), u);
+                }
+                vec w = vfma(vk, vadd(s, u), vload(g + i));
+                w = vminr(hi, vmaxr(lo, w));
+                if (i + VL > N) w = vkeep(w, N - i > 0 ? N - i : 0);
+                vstore(g + i, w);
+                total = vadd(total, w);
+                vstore(col + i, vadd(vload(col + i), w));
+            }
+            at(c, p->row_sum[k])[j] = vhsum(total);
+        }
+    }
+}
+
+static void learn(ctx *c, int64_t batch, int64_t first, int n, int n_next) {
+    const eqp_xplan *p = &c->p;
+    const eqp_crossbar_job *job = c->job;
+    /* dE/dg = 1/2 drop^2; the two nudges lie 2 beta (centered) or +-beta apart. */
+    const double apart = job->nudging == 0 ? 2 * job->beta : job->nudging == 1 ? job->beta : -job->beta;
+    const double per = 1.0 / (apart * n);
+    contrast(c, first, n);
+    for (int k = 1; k < p->L; k++) learn_inner(c, k, n, (real)(0.5 * job->rate[k] * per));
+    const real kappa = (real)(0.5 * job->rate[0] * per);
+    squares(c, 1, n, kappa, own(c, p->square));
+    sweep_input(c, 1, (int)(batch + 1) & 1, &c->list[batch & 1], &c->list[(batch + 1) & 1], n_next, kappa);
+    if (c->thread == 0)
+        for (int l = 1; l <= p->L; l++) {
+            real *bias = at(c, p->bias[l]);
+            const vec r = vset((real)(job->bias_rate[l - 1] * per));
+            for (int i = 0; i < p->pad[l]; i += VL) {
+                vec s = vset(0);
+                for (int b = 0; b < n; b++) s = vadd(s, vload(own(c, p->diff[l]) + (int64_t)b * p->pad[l] + i));
+                vstore(bias + i, vfma(r, s, vload(bias + i)));
+            }
+        }
+}
+
+/* The two nudged copies of samples [b0, b1) start from their free state and its currents. */
+static void copy_free(ctx *c, int b0, int b1, int signs) {
+    const eqp_xplan *p = &c->p;
+    for (int b = b0; b < b1; b++)
+        for (int s = 0; s < signs; s++) {
+            const int to = p->B + signs * b + s;
+            for (int l = 1; l <= p->L; l++) memcpy(row(c, l, to), row(c, l, b), sizeof(real) * p->pad[l]);
+            for (int k = 1; k < p->L; k++)
+                for (int ch = 0; ch < p->n_chunks[k]; ch++) {
+                    real *acc = current(c, k, c->parity, ch, 0);
+                    const int64_t w = p->pad[p->col_layer[k]];
+                    memcpy(acc + to * w, acc + b * w, sizeof(real) * w);
+                }
+        }
+}
+
+static int run_batch(ctx *c, int n, int from_zero) {
+    const eqp_xplan *p = &c->p;
+    const eqp_crossbar_job *job = c->job;
+    const int signs = job->nudging == 0 ? 2 : 1;
+    const int t = c->thread, T = c->n_threads;
+    const int s0 = (int)((int64_t)n * t / T), s1 = (int)((int64_t)n * (t + 1) / T); /* this thread's samples */
+    const int b0 = p->team ? 0 : s0, b1 = p->team ? n : s1;                         /* the samples it relaxes */
+    for (int b = s0; b < s1; b++)
+        for (int l = 1; l <= p->L; l++)
+            if (from_zero) memset(row(c, l, b), 0, sizeof(real) * p->pad[l]);
+            else memcpy(row(c, l, b), row(c, l, p->B + signs * b), sizeof(real) * p->pad[l]);
+    team_wait(c);
+    c->parity = 0;
+    c->n_signs = 1, c->row0 = 0;
+    for (int b = b0; b < b1; b++) c->sign[b] = 0;
+    start_currents(c, b0, b1 - b0, from_zero);
+    run_phase(c, b0, b1 - b0, job->n_free_steps, job->tol_free, 0, NULL, NULL);
+    const int ok = score(c, s0, s1);
+    copy_free(c, s0, s1, signs);
+    team_wait(c);
+    c->n_signs = signs, c->row0 = p->B;
+    for (int i = signs * b0; i < signs * b1; i++) c->sign[p->B + i] = (job->nudging == 2) != (i % signs) ? -1 : 1;
+    run_phase(c, p->B + signs * b0, signs * (b1 - b0), job->n_nudged_steps, job->tol_nudged, job->n_free_steps & 1,
+              NULL, NULL);
+    return ok ? EQP_OK : EQP_E_DIVERGED;
+}
+
+int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
+    ctx c;
+    int status = open_context(&c, job, 1, thread, n_threads);
+    if (status != EQP_OK) return status;
+    const eqp_xplan *p = &c.p;
+    const int B = p->B, signs = job->nudging == 0 ? 2 : 1;
+    const int64_t M = job->n_rows, n_batches = (M + B - 1) / B;
+    const double plus = job->nudging == 2 ? 0 : job->beta, minus = job->nudging == 1 ? 0 : job->beta;
+    int32_t *errors = (int32_t *)((char *)job->scratch + p->error);
+    double *loss = (double *)((char *)job->scratch + p->loss);
+    if (n_batches == 0) return EQP_OK;
+
+    pack_input(&c, 0);
+    pack_inner(&c);
+    int n = (int)(M < B ? M : B);
+    gather_nodes(&c, 0, 0, n);
+    sweep_input(&c, 0, 0, &c.list[0], &c.list[0], n, 0);
+    if (thread == 0) {
+        pack_vectors(&c);
+        for (int l = 1; l <= p->L; l++) /* the carried state lies where the first nudged state of a batch will */
+            for (int b = 0; b < B; b++)
+                memcpy(row(&c, l, B + signs * b), (real *)job->state[l - 1] + (int64_t)b * p->n[l],
+                       sizeof(real) * p->n[l]);
+        for (int b = 0; b < n; b++) pack_target(&c, row_of(job, b), b);
+    }
+    eqp_wait(job->barrier, n_threads);
+
+    int from_zero = 0;
+    for (int64_t batch = 0; batch < n_batches; batch++) {
+        const int64_t first = batch * B, left = M - first - B;
+        const int n_next = (int)(left < 0 ? 0 : left < B ? left : B);
+        n = (int)(M - first < B ? M - first : B);
+        from_zero |= n < B;
+        status = invert_totals(&c, plus, minus);
+        if (status != EQP_OK) break; /* every thread sees the same totals */
+        errors[thread] = run_batch(&c, n, from_zero);
+        gather_nodes(&c, (int)(batch + 1) & 1, first + B, n_next);
+        eqp_wait(job->barrier, n_threads);
+        for (int t = 0; t < n_threads; t++)
+            if (errors[t] != EQP_OK) status = errors[t];
+        if (status != EQP_OK) break;
+        if (thread == 0) {
+            for (int b = 0; b < n; b++) job->loss[0] += loss[2 * b], job->loss[1] += loss[2 * b + 1];
+            for (int b = 0; b < n_next; b++) pack_target(&c, row_of(job, first + B + b), b);
+        }
+        learn(&c, batch, first, n, n_next);
+        from_zero = n < B;
+        eqp_wait(job->barrier, n_threads);
+    }
+    pack_input(&c, 1);
+    unpack_inner(&c);
+    if (thread == 0)
+        for (int l = 1; l <= p->L; l++) {
+            memcpy(job->bias[l - 1], at(&c, p->bias[l]), sizeof(real) * p->n[l]);
+            for (int b = 0; b < B; b++) {
+                real *to = (real *)job->state[l - 1] + (int64_t)b * p->n[l];
+                if (from_zero || status != EQP_OK) memset(to, 0, sizeof(real) * p->n[l]);
+                else memcpy(to, row(&c, l, B + signs * b), sizeof(real) * p->n[l]);
+            }
+        }
+    return status;
+}

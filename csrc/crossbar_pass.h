@@ -1,0 +1,155 @@
+/* crossbar_pass.h - the inner loops of crossbar.c: two small matrix products over a strip of rows, and the pass over
+ * the input conductances that learns, sums and drives the next batch at once. */
+#ifndef EQP_CROSSBAR_PASS_H
+#define EQP_CROSSBAR_PASS_H
+
+#include "simd.h"
+
+#define MB (N_VREGS >= 32 ? 4 : 2) /* samples per register tile */
+
+#if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F64)
+#define vhsum(a) _mm512_reduce_add_pd(a)
+#elif defined(EQP_ISA_AVX512)
+#define vhsum(a) _mm512_reduce_add_ps(a)
+#else
+EQP_INLINE real vhsum(vec a) {
+    real t[VL];
+    vstore(t, a);
+    for (int h = VL / 2; h; h /= 2)
+        for (int i = 0; i < h; i++) t[i] += t[i + h];
+    return t[0];
+}
+#endif
+
+/* out[m][r] = g[r] . v[m] for 4 rows and mb samples. Every (row, sample) has one accumulator, so that the result does
+ * not depend on how samples are grouped. */
+EQP_INLINE void dots4(const real *g, int64_t ld, const real *v, int64_t ldv, int n, real *out, int64_t ldo, int mb) {
+    vec a[4][4];
+    for (int r = 0; r < 4; r++)
+        for (int m = 0; m < mb; m++) a[r][m] = vset(0);
+    for (int q = 0; q < n; q += VL) {
+        vec x[4];
+        for (int m = 0; m < mb; m++) x[m] = vload(v + m * ldv + q);
+        for (int r = 0; r < 4; r++) {
+            const vec w = vload(g + r * ld + q);
+            for (int m = 0; m < mb; m++) a[r][m] = vfma(w, x[m], a[r][m]);
+        }
+    }
+    for (int r = 0; r < 4; r++)
+        for (int m = 0; m < mb; m++) out[m * ldo + r] = vhsum(a[r][m]);
+}
+
+/* out[m][r] = g[r] . v[m] for nr rows (a multiple of 4) and n_samples samples. */
+static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *out, int64_t ldo,
+                       int n_samples) {
+    for (int r = 0; r < nr; r += 4) {
+        const real *row = g + r * ld;
+        int m = 0;
+        for (; m + MB <= n_samples; m += MB) dots4(row, ld, v + m * ldv, ldv, n, out + m * ldo + r, ldo, MB);
+        if (MB > 2 && n_samples - m >= 2) {
+            dots4(row, ld, v + m * ldv, ldv, n, out + m * ldo + r, ldo, 2);
+            m += 2;
+        }
+        if (m < n_samples) dots4(row, ld, v + m * ldv, ldv, n, out + m * ldo + r, ldo, 1);
+    }
+}
+
+/* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns. */
+EQP_INLINE void add_rows_tile(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, real *acc, int64_t lda,
+                              int first, int mb, int nv) {
+    vec a[4][4];
+    for (int m = 0; m < mb; m++)
+        for (int i = 0; i < nv; i++) a[m][i] = first ? vset(0) : vload(acc + m * lda + i * VL);
+    for (int r = 0; r < nr; r++) {
+        vec w[4];
+        for (int i = 0; i < nv; i++) w[i] = vload(g + r * ld + i * VL);
+        for (int m = 0; m < mb; m++) {
+            const vec x = vset(v[m * ldv + r]);
+            for (int i = 0; i < nv; i++) a[m][i] = vfma(w[i], x, a[m][i]);
+        }
+    }
+    for (int m = 0; m < mb; m++)
+        for (int i = 0; i < nv; i++) vstore(acc + m * lda + i * VL, a[m][i]);
+}
+
+EQP_INLINE void add_rows_group(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *acc,
+                               int64_t lda, int first, int mb) {
+    int q = 0;
+    for (; q + 4 * VL <= n; q += 4 * VL) add_rows_tile(g + q, ld, nr, v, ldv, acc + q, lda, first, mb, 4);
+    for (; q < n; q += VL) add_rows_tile(g + q, ld, nr, v, ldv, acc + q, lda, first, mb, 1);
+}
+
+static void strip_add_rows(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *acc,
+                           int64_t lda, int first, int n_samples) {
+    int m = 0;
+    for (; m + MB <= n_samples; m += MB) add_rows_group(g, ld, nr, v + m * ldv, ldv, n, acc + m * lda, lda, first, MB);
+    if (MB > 2 && n_samples - m >= 2) {
+        add_rows_group(g, ld, nr, v + m * ldv, ldv, n, acc + m * lda, lda, first, 2);
+        m += 2;
+    }
+    if (m < n_samples) add_rows_group(g, ld, nr, v + m * ldv, ldv, n, acc + m * lda, lda, first, 1);
+}
+
+/* Non-zero inputs of a batch, by input node j: samples entry[start[j]..start[j+1]) with voltages value[]. */
+typedef struct {
+    int32_t *start, *entry;
+    real *value;
+} sparse_batch;
+
+/* One sweep over the input conductances of a block of columns, g as [node][sign][block]:
+ *   learn: g <- clip(g - shift +- 2 kappa sum_m value_m diff[m], lo, hi)    (shift, diff, now: the batch just relaxed)
+ *   sum:   sum <- column sums of the new g, both signs
+ *   drive: drive[m] <- sum_j value_m (g+ - g-)                               (next: the batch to come)
+ * The drop over an input conductance is v_j - v_k with v_j the same in both nudged states, so all that depends on j is
+ * linear in v_j: nodes at 0 V in the whole batch get `shift` alone. The sweep is bound by memory traffic: it alternates
+ * its direction, so that the part of g which the last sweep left in the cache is used first. */
+EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int reverse, int learn, const sparse_batch *now,
+                            const real *shift, const real *diff, real two_kappa, real lo, real hi,
+                            const sparse_batch *next, real *sum, real *drive, int64_t ld, int n_samples, int nv) {
+    const vec vlo = vset(lo), vhi = vset(hi), v2k = vset(two_kappa);
+    vec s[4], c[4];
+    for (int i = 0; i < nv; i++) s[i] = vset(0), c[i] = learn ? vload(shift + i * VL) : vset(0);
+    for (int m = 0; m < n_samples; m++)
+        for (int i = 0; i < nv; i++) vstore(drive + m * ld + i * VL, vset(0));
+    for (int jj = 0; jj < n_nodes; jj++) {
+        const int j = reverse ? n_nodes - 1 - jj : jj;
+        real *gp = g + (int64_t)j * 2 * block, *gm = gp + block;
+        vec p[4], n[4];
+        for (int i = 0; i < nv; i++) p[i] = vload(gp + i * VL), n[i] = vload(gm + i * VL);
+        if (learn) {
+            for (int i = 0; i < nv; i++) p[i] = vsub(p[i], c[i]), n[i] = vsub(n[i], c[i]);
+            const int e1 = now->start[j + 1];
+            int e = now->start[j];
+            if (e < e1) {
+                vec w[4];
+                for (int i = 0; i < nv; i++) w[i] = vset(0);
+                for (; e < e1; e++) {
+                    const vec x = vset(now->value[e]);
+                    const real *d = diff + now->entry[e] * ld;
+                    for (int i = 0; i < nv; i++) w[i] = vfma(x, vload(d + i * VL), w[i]);
+                }
+                for (int i = 0; i < nv; i++) {
+                    w[i] = vmul(w[i], v2k);
+                    p[i] = vadd(p[i], w[i]), n[i] = vsub(n[i], w[i]);
+                }
+            }
+            for (int i = 0; i < nv; i++) {
+                p[i] = vminr(vhi, vmaxr(vlo, p[i])), n[i] = vminr(vhi, vmaxr(vlo, n[i]));
+                vstore(gp + i * VL, p[i]), vstore(gm + i * VL, n[i]);
+            }
+        }
+        for (int i = 0; i < nv; i++) s[i] = vadd(s[i], vadd(p[i], n[i]));
+        const int e1 = next->start[j + 1];
+        int e = next->start[j];
+        if (e < e1) {
+            for (int i = 0; i < nv; i++) p[i] = vsub(p[i], n[i]);
+            for (; e < e1; e++) {
+                const vec x = vset(next->value[e]);
+                real *a = drive + next->entry[e] * ld;
+                for (int i = 0; i < nv; i++) vstore(a + i * VL, vfma(x, p[i], vload(a + i * VL)));
+            }
+        }
+    }
+    for (int i = 0; i < nv; i++) vstore(sum + i * VL, s[i]);
+}
+#endif

@@ -1,0 +1,267 @@
+"""NumPy twin of the layered-crossbar kernels: exact block coordinate descent, and learning, for resistive networks.
+
+A *deep resistive network* (arXiv 2402.11674) is a chain of node layers. Neighbouring layers are fully connected by
+conductances ``g[k]`` of shape (rows, cols), layer ``k`` to layer ``k + 1``; every node has a current source (bias)
+and ideal diodes that keep its voltage within ``[lower, upper]``. The input nodes are voltage sources ``(+A x, -A x)``,
+so ``g[0]`` has twice as many rows as ``x`` has columns. The steady state minimises the co-content
+
+    E(v) = sum_k 1/2 g[k]_ij (v_i - v_j)^2 - sum b v     subject to lower <= v <= upper,
+
+a convex QP. All nodes of one layer are independent given the other layers, so setting
+
+    v <- clip((sum_j g_j v_j + b [+ beta y]) / (sum_j g_j [+ beta]), lower, upper)
+
+for a whole layer is an *exact* block minimisation; the terms in brackets are the nudge of the output layer, which is
+a resistor of conductance ``beta`` to a source at the target ``y``. A node whose conductances are all zero floats; by
+convention it stays at 0 V.
+
+With ``pairs`` the output layer holds 2 C nodes, the prediction of class c is ``v[c] - v[C + c]`` (arXiv 2006.01981),
+and the nudge is the current ``beta (y - prediction)`` into one and out of the other node, again solved exactly.
+
+Amplifiers between the layers need no term of their own: referred to the output, a network whose layers are joined by
+bidirectional amplifiers (voltage gain a forward, current gain 1/a back) obeys the same equations with the input gain
+multiplied by every a.
+"""
+
+import numpy as np
+from scipy import sparse
+
+SCHEDULES = ("synchronous", "asynchronous", "forward", "backward")
+NUDGINGS = ("centered", "positive", "negative")
+
+
+def stages(schedule, n_layers):
+    """Layers (1-based) that move together, in order, for one step of `schedule`."""
+    forward = [[k] for k in range(1, n_layers + 1)]
+    if schedule == "forward":
+        return forward
+    if schedule == "backward":
+        return forward[::-1]
+    if schedule == "asynchronous":
+        return [layers for layers in (list(range(1, n_layers + 1, 2)), list(range(2, n_layers + 1, 2))) if layers]
+    if schedule == "synchronous":
+        return [list(range(1, n_layers + 1))]
+    raise ValueError(f"schedule must be one of {SCHEDULES}, got {schedule!r}")
+
+
+def input_drive(weight, x, input_gain):
+    """Current that the input sources (+A x, -A x) push through `weight` (2 D, N) into grounded nodes, (M, N)."""
+    n = weight.shape[0] // 2
+    drive = x @ (weight[:n] - weight[n:])
+    drive = drive.toarray() if sparse.issparse(drive) else np.asarray(drive)
+    return drive * weight.dtype.type(input_gain)
+
+
+def total_conductance(weights):
+    """Sum of the conductances that meet at each node of layers 1..L: a list of (N,) arrays."""
+    below = [w.sum(axis=0) for w in weights]
+    return [below[k] + (weights[k + 1].sum(axis=1) if k + 1 < len(weights) else 0) for k in range(len(weights))]
+
+
+def _divide(num, den):
+    return np.where(den > 0, num / np.where(den > 0, den, 1), np.zeros((), num.dtype))
+
+
+def _solve_layer(k, weights, biases, totals, lower, upper, drive, states, beta, y, pairs):
+    """Exact minimiser of layer `k` (0 = first hidden) given its neighbours; (M, N)."""
+    num = biases[k] + (drive if k == 0 else states[k - 1] @ weights[k])
+    if k + 1 < len(weights):
+        num = num + states[k + 1] @ weights[k + 1].T
+        return np.clip(_divide(num, totals[k]), lower[k], upper[k])
+    if beta is None:
+        return np.clip(_divide(num, totals[k]), lower[k], upper[k])
+    beta = beta[:, None]
+    if not pairs:
+        if (totals[k] + beta <= 0).any():
+            raise FloatingPointError("a negative nudge exceeds the conductance at an output node")
+        return np.clip((num + beta * y) / (totals[k] + beta), lower[k], upper[k])
+    half = num.shape[1] // 2
+    free, inverse = _divide(num, totals[k]), _divide(np.ones_like(num), totals[k])
+    stiffness = 1 + beta * (inverse[:, :half] + inverse[:, half:])
+    if (stiffness <= 0).any():
+        raise FloatingPointError("a negative nudge exceeds the conductance at an output node")
+    current = beta * (y - (free[:, :half] - free[:, half:])) / stiffness
+    v = free + np.concatenate([current, -current], axis=1) * inverse
+    return np.clip(v, lower[k], upper[k])
+
+
+def _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_steps, tol, beta, y, pairs):
+    """Sweeps in place on `states`; each sample stops after the step whose largest change is <= tol."""
+    n_samples = drive.shape[0]
+    steps = np.zeros(n_samples, dtype=np.int32)
+    residual = np.zeros(n_samples, dtype=drive.dtype)
+    active = np.ones(n_samples, dtype=bool)
+    for _ in range(n_steps):
+        change = np.zeros(n_samples, dtype=drive.dtype)
+        for layers in stages(schedule, len(weights)):
+            new = {
+                k - 1: _solve_layer(k - 1, weights, biases, totals, lower, upper, drive, states, beta, y, pairs)
+                for k in layers
+            }
+            for k, v in new.items():
+                change = np.maximum(change, np.abs(v - states[k]).max(axis=1))
+                states[k][active] = v[active]
+        steps[active] += 1
+        residual[active] = change[active]
+        active &= ~(residual <= tol) if tol >= 0 else True
+        if not active.any():
+            break
+    return steps, residual
+
+
+def _nudges(beta, n, dtype):
+    return None if beta == 0 else np.full(n, beta, dtype=dtype)
+
+
+def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule="asynchronous", n_steps=4, tol=-1.0,
+          beta=0.0, y=None, pairs=False, n_threads=1):
+    """Sweep `states` (list of (M, N[k]) arrays, in place) towards the steady state.
+
+    Parameters
+    ----------
+    weights, biases, lower, upper : lists of arrays
+        Conductances (2 D, N[1]), (N[1], N[2]), ... in siemens, bias currents (N[k],) in ampere, bounds (N[k],) in volt.
+    x : (M, D) array or CSR matrix
+        Inputs; the sources stand at ``input_gain * x`` and ``-input_gain * x``.
+    n_steps, tol : int, float
+        Steps at most; a sample stops after a step that moved none of its nodes by more than `tol` (< 0: never).
+    beta, y : float, (M, n_outputs) array
+        Nudge and targets; 0 is the free phase.
+
+    Returns
+    -------
+    steps, residual : (M,) int32 and float arrays
+        Steps used, and the largest voltage change in the last of them.
+    """
+    drive = input_drive(weights[0], x, input_gain)
+    totals = total_conductance(weights)
+    return _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_steps, tol,
+                  _nudges(beta, len(drive), drive.dtype), y, pairs)
+
+
+def gradients(weights, x, input_gain, states_a, states_b, scale):
+    """sum over samples of scale * (dE/dg(a) - dE/dg(b)), and the same for the biases.
+
+    `scale` is (M,): 1 / ((beta_a - beta_b) * batch size), times a sample's weight.
+    """
+    x = x.toarray() if sparse.issparse(x) else np.asarray(x)
+    v_in = weights[0].dtype.type(input_gain) * np.concatenate([x, -x], axis=1)
+    a, b = [v_in, *states_a], [v_in, *states_b]
+    weight_gradients, bias_gradients = [], []
+    for k in range(len(weights)):
+        drop_a = a[k][:, :, None] - a[k + 1][:, None, :]
+        drop_b = b[k][:, :, None] - b[k + 1][:, None, :]
+        weight_gradients.append(np.einsum("m,mij->ij", scale, 0.5 * (drop_a + drop_b) * (drop_a - drop_b)))
+        bias_gradients.append(-(scale @ (a[k + 1] - b[k + 1])))
+    return weight_gradients, bias_gradients
+
+
+def nudge_pair(nudging, beta):
+    """The two nudges whose states are compared: dE/dg at the first minus at the second, over their difference."""
+    return {"centered": (beta, -beta), "positive": (beta, 0.0), "negative": (-beta, 0.0)}[nudging]
+
+
+def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_weight=None, batch_size=4,
+          input_gain=1.0, schedule="asynchronous", n_free_steps=4, n_nudged_steps=4, tol_free=-1.0, tol_nudged=-1.0,
+          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False, n_threads=1):
+    """Stochastic gradient descent by equilibrium propagation, in place on `weights` and `biases`.
+
+    Each batch: free phase, then the nudged phases from the free state, then ``g <- clip(g - rate dE, g_min, g_max)``
+    and ``b <- b + rate v``. The free phase starts where the previous batch ended (the state of the first nudge of
+    `nudge_pair`, as in the published code of arXiv 2402.11674); a batch of another size starts from zero, and so
+    does the one after it. `states` carries this over from call to call.
+
+    Parameters
+    ----------
+    x, y : (R, D) array or CSR matrix, (R, n_outputs) array
+    states : list of (batch_size, N[k]) arrays, in/out
+    order : (M,) int64 array or None
+        Rows of the data, in the order they are shown.
+    sample_weight : (R,) array or None
+    rates, bias_rates : (L,) sequences
+
+    Returns
+    -------
+    loss, n_correct : float, int
+        Sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax were right.
+    """
+    dtype = weights[0].dtype
+    order = np.arange(x.shape[0]) if order is None else order
+    y = np.asarray(y, dtype=dtype)
+    totals, loss, n_correct = total_conductance(weights), 0.0, 0
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        n, xb, yb = len(rows), x[rows], y[rows]
+        free = [s[:n].copy() if n == batch_size else np.zeros_like(s[:n]) for s in states]
+        drive = input_drive(weights[0], xb, input_gain)
+
+        def phase(v, nudge, n_steps, tol, drive=drive, yb=yb, totals=totals):
+            _relax(weights, biases, totals, lower, upper, drive, v, schedule, n_steps, tol,
+                   _nudges(nudge, len(yb), dtype), yb, pairs)
+            return v
+
+        phase(free, 0.0, n_free_steps, tol_free)
+        prediction = predictions(free[-1], pairs)
+        sample_loss = 0.5 * ((prediction - yb) ** 2).sum(axis=1)
+        if not np.isfinite(sample_loss).all():
+            raise FloatingPointError("the state became non-finite")
+        loss += float(sample_loss.sum())
+        n_correct += int((prediction.argmax(axis=1) == yb.argmax(axis=1)).sum())
+
+        beta_a, beta_b = nudge_pair(nudging, beta)
+        a = phase([s.copy() for s in free], beta_a, n_nudged_steps, tol_nudged)
+        b = phase([s.copy() for s in free], beta_b, n_nudged_steps, tol_nudged) if beta_b else free
+        scale = np.full(n, 1.0 / ((beta_a - beta_b) * n), dtype=dtype)
+        if sample_weight is not None:
+            scale = scale * np.asarray(sample_weight, dtype=dtype)[rows]
+        weight_gradients, bias_gradients = gradients(weights, xb, input_gain, a, b, scale)
+        for k in range(len(weights)):
+            np.clip(weights[k] - dtype.type(rates[k]) * weight_gradients[k], g_min, g_max, out=weights[k])
+            biases[k] -= dtype.type(bias_rates[k]) * bias_gradients[k]
+        totals = total_conductance(weights)
+        for k, s in enumerate(states):
+            s[...] = a[k] if n == batch_size else 0
+    return loss, n_correct
+
+
+def predictions(output, pairs):
+    """What the output nodes say: their voltages, or the voltage differences of the pairs."""
+    half = output.shape[1] // 2
+    return output[:, :half] - output[:, half:] if pairs else output
+
+
+def co_content(weights, biases, x, states, *, input_gain=1.0, beta=0.0, y=None, pairs=False):
+    """The minimised quantity for each sample, in watt: half the dissipated power less the power of the biases.
+
+    With `beta`, the nudge's ``beta / 2 |prediction - y|^2`` is included. (M,) array.
+    """
+    totals = total_conductance(weights)
+    drive = input_drive(weights[0], x, input_gain)
+    squares = x.multiply(x) if sparse.issparse(x) else np.square(x)
+    n = weights[0].shape[0] // 2
+    energy = 0.5 * input_gain**2 * np.asarray(squares @ (weights[0][:n] + weights[0][n:]).sum(axis=1))
+    for k, v in enumerate(states):
+        below = drive if k == 0 else states[k - 1] @ weights[k]
+        energy = energy + (0.5 * totals[k] * v**2 - (below + biases[k]) * v).sum(axis=1)
+    if beta:
+        energy = energy + 0.5 * beta * ((predictions(states[-1], pairs) - y) ** 2).sum(axis=1)
+    return energy
+
+
+def kcl_residual(weights, biases, lower, upper, x, states, *, input_gain=1.0):
+    """Net current into each node that no diode may carry, in ampere: a list of (M, N[k]) arrays, 0 at the solution.
+
+    A diode can only push a node at its lower bound up, or one at its upper bound down; current of the other sign, and
+    any net current at a node between its bounds, is a violation of Kirchhoff's law.
+    """
+    totals = total_conductance(weights)
+    drive = input_drive(weights[0], x, input_gain)
+    residual = []
+    for k, v in enumerate(states):
+        current = (drive if k == 0 else states[k - 1] @ weights[k]) + biases[k] - totals[k] * v
+        if k + 1 < len(weights):
+            current = current + states[k + 1] @ weights[k + 1].T
+        current = np.where((v <= lower[k]) & (current < 0), 0, current)
+        current = np.where((v >= upper[k]) & (current > 0), 0, current)
+        residual.append(np.where(totals[k] > 0, current, 0))
+    return residual
