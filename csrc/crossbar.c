@@ -200,10 +200,10 @@ static void squares(ctx *c, int l, int n, real scale, real *out) {
 static void learn_inner(ctx *c, int k, int n, real kappa) {
     const eqp_xplan *p = &c->p;
     const int lr = p->row_layer[k], lc = p->col_layer[k], N = p->n_cols[k], wide = p->pad[lc];
-    const vec lo = vset((real)c->job->g_min), hi = vset((real)c->job->g_max), vk = vset(-kappa);
+    const real lo = (real)c->job->g_min, hi = (real)c->job->g_max;
     const real *dc = own(c, p->diff[lc]), *mc = own(c, p->mean[lc]), *dr = own(c, p->diff[lr]),
                *mr = own(c, p->mean[lr]);
-    real *sq = own(c, p->square);
+    real *sq = own(c, p->square), *part = own(c, p->part);
     squares(c, lc, n, 1, sq);
     for (int ch = c->thread; ch < p->n_chunks[k]; ch += c->n_threads) {
         real *col = at(c, p->col_part[k]) + (int64_t)ch * wide;
@@ -211,22 +211,22 @@ static void learn_inner(ctx *c, int k, int n, real kappa) {
         for (int i = 0; i < wide; i++) col[i] = 0;
         for (int j = ch * p->chunk[k]; j < j1; j++) {
             real *g = at(c, p->w[k]) + (int64_t)j * p->ld[k], pj = 0;
-            vec total = vset(0);
             for (int b = 0; b < n; b++) pj += dr[(int64_t)b * p->pad[lr] + j] * mr[(int64_t)b * p->pad[lr] + j];
-            for (int i = 0; i < wide; i += VL) {
-                vec s = vadd(vset(pj), vload(sq + i)), u = vset(0);
-                for (int b = 0; b < n; b++) {
-                    s = vfma(vset(-dr[(int64_t)b * p->pad[lr] + j]), vload(mc + (int64_t)b * wide + i), s);
-                    u = vfma(vset(-mr[(int64_t)b * p->pad[lr] + j]), vload(dc + (int64_t)b * wide + i), u);
-                }
-                vec w = vfma(vk, vadd(s, u), vload(g + i));
-                w = vminr(hi, vmaxr(lo, w));
-                if (i + VL > N) w = vkeep(w, N - i > 0 ? N - i : 0);
-                vstore(g + i, w);
-                total = vadd(total, w);
-                vstore(col + i, vadd(vload(col + i), w));
-            }
-            at(c, p->row_sum[k])[j] = vhsum(total);
+            /* brackets of four samples at a time; only the last group touches g */
+            int b = 0;
+            for (; n - b > 4; b += 4)
+                learn_row(NULL, part, b ? part : sq, pj, dr + (int64_t)b * p->pad[lr] + j,
+                          mr + (int64_t)b * p->pad[lr] + j, p->pad[lr], dc + (int64_t)b * wide,
+                          mc + (int64_t)b * wide, wide, N, kappa, lo, hi, NULL, 4),
+                    pj = 0;
+            const real *d = dr + (int64_t)b * p->pad[lr] + j, *m = mr + (int64_t)b * p->pad[lr] + j;
+            const real *from = b ? part : sq, *dcb = dc + (int64_t)b * wide, *mcb = mc + (int64_t)b * wide;
+            real sum;
+            if (n - b == 4) sum = learn_row(g, NULL, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, 4);
+            else if (n - b == 3) sum = learn_row(g, NULL, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, 3);
+            else if (n - b == 2) sum = learn_row(g, NULL, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, 2);
+            else sum = learn_row(g, NULL, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, 1);
+            at(c, p->row_sum[k])[j] = sum;
         }
     }
 }

@@ -6,7 +6,6 @@
 #include "simd.h"
 
 #define MB (N_VREGS >= 32 ? 4 : 2) /* samples per register tile */
-
 #if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F64)
 #define vhsum(a) _mm512_reduce_add_pd(a)
 #elif defined(EQP_ISA_AVX512)
@@ -88,6 +87,34 @@ static void strip_add_rows(const real *g, int64_t ld, int nr, const real *v, int
         m += 2;
     }
     if (m < n_samples) add_rows_group(g, ld, nr, v + m * ldv, ldv, n, acc + m * lda, lda, first, 1);
+}
+
+/* One row of an inner matrix. bracket = from + pj - sum_b (d_b mc_b + m_b dc_b) over nb samples; without g it is stored
+ * in `to`, else g <- clip(g - kappa bracket, lo, hi), added to col, and the sum of the new row is returned. */
+EQP_INLINE real learn_row(real *g, real *to, const real *from, real pj, const real *d, const real *m, int64_t ldr,
+                          const real *dc, const real *mc, int64_t ldc, int n_cols, real kappa, real lo, real hi,
+                          real *col, int nb) {
+    const vec vlo = vset(lo), vhi = vset(hi), vk = vset(-kappa), vp = vset(pj);
+    vec db[4], mb[4], total = vset(0);
+    for (int b = 0; b < nb; b++) db[b] = vset(-d[b * ldr]), mb[b] = vset(-m[b * ldr]);
+    for (int i = 0; i < ldc; i += VL) {
+        vec s = vadd(vp, vload(from + i)), u = vset(0);
+        for (int b = 0; b < nb; b++) {
+            s = vfma(db[b], vload(mc + b * ldc + i), s);
+            u = vfma(mb[b], vload(dc + b * ldc + i), u);
+        }
+        s = vadd(s, u);
+        if (!g) {
+            vstore(to + i, s);
+            continue;
+        }
+        vec w = vminr(vhi, vmaxr(vlo, vfma(vk, s, vload(g + i))));
+        if (i + VL > n_cols) w = vkeep(w, n_cols - i > 0 ? n_cols - i : 0);
+        vstore(g + i, w);
+        total = vadd(total, w);
+        vstore(col + i, vadd(vload(col + i), w));
+    }
+    return vhsum(total);
 }
 
 /* Non-zero inputs of a batch, by input node j: samples entry[start[j]..start[j+1]) with voltages value[]. */

@@ -35,7 +35,7 @@ typedef struct {
     /* each thread's own part */
     int64_t own, own_bytes; /* first byte of thread 0, bytes per thread */
     int64_t inv[EQP_MAX_WEIGHTS + 1], inv_plus, inv_minus, diff[EQP_MAX_WEIGHTS + 1],
-        mean[EQP_MAX_WEIGHTS + 1], square, dots, entries, starts, values, flags;
+        mean[EQP_MAX_WEIGHTS + 1], square, part, dots, entries, starts, values, flags;
     int64_t bytes;
 } eqp_xplan;
 
@@ -122,6 +122,7 @@ static inline int eqp_xplan_make(eqp_xplan *p, const eqp_crossbar_job *j, int tr
     p->inv_plus = eqp_xtake(&at, (int64_t)p->pad[L] * rb);
     p->inv_minus = eqp_xtake(&at, (int64_t)p->pad[L] * rb);
     p->square = eqp_xtake(&at, (int64_t)widest * rb);
+    p->part = eqp_xtake(&at, (int64_t)widest * rb);
     p->dots = eqp_xtake(&at, rows * (int64_t)(p->pad[L] > EQP_X_SUB ? p->pad[L] : EQP_X_SUB) * rb);
     p->starts = eqp_xtake(&at, 2 * ((int64_t)(train ? p->D : p->B) + 1) * 4);
     p->entries = eqp_xtake(&at, (train ? 2 : 1) * reach * 4);
