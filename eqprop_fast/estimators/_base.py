@@ -85,16 +85,15 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     # ---- input --------------------------------------------------------------------------------------------------
 
-    def _validate_x(self, X, reset, y=None, **options):
-        """X as C-contiguous array or CSR of the working dtype; no copy when it already is."""
-        args = (X,) if y is None else (X, y)
+    def _validate_x(self, X, reset, *y, **options):
+        """X as C-contiguous array or CSR of the working dtype (no copy when it already is); and y, if given."""
         checked = validate_data(
-            self, *args, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C", **options
+            self, X, *y, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C", **options
         )
-        X = checked if y is None else checked[0]
+        X = checked[0] if y else checked
         if hasattr(X, "indptr") and (X.indices.dtype != np.int32 or X.indptr.dtype != np.int64):
             X = type(X)((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int64)), shape=X.shape)
-        return X if y is None else (X, checked[1])
+        return (X, checked[1]) if y else X
 
     def _hidden_sizes(self):
         sizes = self.hidden_layer_sizes
