@@ -1,0 +1,5 @@
+"""The papers' theorems as callable checks."""
+
+from .match import GradientMatch, gradient_match
+
+__all__ = ["GradientMatch", "gradient_match"]

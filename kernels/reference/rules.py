@@ -254,7 +254,24 @@ def bptt(net, batch, drive, trajectory, plan, stats):
     return Ascent(*gradient).scaled(-1)
 
 
+def equilibrium_propagation(net, batch, drive, free, plan, stats):
+    """Plain EP as one more rule, for `estimate`; `layered_train` has its own copy of these lines."""
+    ends = []
+    for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
+        states = [s.copy() for s in free]
+        steps, _ = relax_from_drive(
+            net.spec, net.weights, net.backs, net.biases, drive, states, batch.y, beta, plan.n_nudged_steps,
+            plan.tol_nudged, "nudged",
+        )
+        stats.nudged_steps += int(steps.sum())
+        ends.append(states)
+    start, span = (ends[1], 2 * batch.beta) if plan.centered else (free, batch.beta)
+    ascent = Ascent(*layered_contrast(net.spec, batch.x, start, ends[0], batch.row_weight))
+    return ascent.scaled(1 / (span * batch.total))
+
+
 TABLE = {
+    "ep": equilibrium_propagation,
     "continual": continual,
     "continual_vector_field": continual,
     "vector_field": vector_field,
@@ -308,6 +325,32 @@ def train_with_rule(spec, weights, back, biases, x, y, order, plan, row_weight, 
             if back is not None:
                 apply_back_update(back, ascent.back, plan, optimizer_state, batch.number)
     return stats
+
+
+def estimate(spec, weights, back, biases, x, y, plan, row_weight=None):
+    """What a rule would move the weights along on the one batch (x, y), nothing applied.
+
+    Returns
+    -------
+    ascent : Ascent
+    free : list of ndarray
+        States at the end of the free phase.
+
+    Raises
+    ------
+    ValueError
+        For the continual rules, which have no estimate apart from the change they make.
+    """
+    if plan.rule in CONTINUAL_RULES:
+        raise ValueError(f"learning_rule={plan.rule!r} changes the weights as it goes: there is nothing to estimate")
+    check_rule(spec, plan, back is not None, False)
+    net = Net(spec, weights, back, biases)
+    everything = replace(plan, batch_size=len(y))
+    (batch,) = begin_batches(spec, x, y, np.arange(len(y)), everything, row_weight, None, weights[0].dtype)
+    drive = layered_drive(spec, weights, biases, x)
+    _, trajectory = _free_phase(net, batch, drive, plan)
+    start = trajectory if plan.rule == "bptt" else batch.states
+    return TABLE[plan.rule](net, batch, drive, start, plan, TrainStats()), batch.states
 
 
 def _copies(net):
