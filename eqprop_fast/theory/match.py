@@ -28,6 +28,8 @@ class GradientMatch(TheoryResult):
         ``sqrt(sum_t (n - d)^2 / max(sum_t n^2, sum_t d^2))`` (papers.md 5.3); synapses by their cumulated curves.
     neuron_rmse_std, synapse_rmse_std : dict
         Standard deviation over the same entries.
+    synapse_rmse_live : dict
+        The mean over the entries that move at all; weights of dark pixels count as 0 in `synapse_rmse`.
     sign_agreement : dict of str to float
         Percentage of the synapses whose total update has the sign of the gradient (or both are 0).
     angle : float
@@ -46,6 +48,7 @@ class GradientMatch(TheoryResult):
     synapse_rmse: dict
     neuron_rmse_std: dict
     synapse_rmse_std: dict
+    synapse_rmse_live: dict
     sign_agreement: dict
     angle: float
     neuron_curves: dict
@@ -243,6 +246,7 @@ def gradient_match(
         neuron_rmse=means_s, synapse_rmse=means_w,
         neuron_rmse_std={k: float(v.std()) for k, v in rmse_s.items()},
         synapse_rmse_std={k: float(v.std()) for k, v in rmse_w.items()},
+        synapse_rmse_live={k: float(v[v > 0].mean()) if (v > 0).any() else 0.0 for k, v in rmse_w.items()},
         sign_agreement={
             name: float(100 * (np.sign(n) == np.sign(d)).mean()) for name, n, d in zip(model.synapses, n_w, d_w)
         },
