@@ -359,3 +359,22 @@ int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
         }
     return status;
 }
+
+/* --- scratch -------------------------------------------------------------------------------------------------- */
+
+static int size_scratch(eqp_crossbar_job *job, int train, int n_threads) {
+    eqp_xplan p;
+    const int status = eqp_xplan_make(&p, job, train, n_threads, (int)sizeof(real));
+    if (status == EQP_OK) job->scratch_size = p.bytes;
+    return status;
+}
+
+int EQP_NAME(crossbar_relax_scratch)(eqp_crossbar_job *job, int thread, int n_threads) {
+    (void)thread;
+    return size_scratch(job, 0, n_threads);
+}
+
+int EQP_NAME(crossbar_train_scratch)(eqp_crossbar_job *job, int thread, int n_threads) {
+    (void)thread;
+    return size_scratch(job, 1, n_threads);
+}

@@ -7,7 +7,7 @@ import numba as nb
 import numpy as np
 from scipy import sparse
 
-from ..reference.crossbar import nudge_pair, stages
+from ..reference.crossbar import NudgeError, nudge_pair, stages
 from ..spec import DivergenceError
 
 _jit = nb.njit(cache=True, fastmath=False, nogil=True)
@@ -196,7 +196,7 @@ def _order(schedule, n):
 
 def _raise(status):
     if status == _SINGULAR:
-        raise FloatingPointError("a negative nudge exceeds the conductance at an output node")
+        raise NudgeError
 
 
 def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule="asynchronous", n_steps=4, tol=-1.0,

@@ -26,8 +26,18 @@ multiplied by every a.
 import numpy as np
 from scipy import sparse
 
+from ..spec import DivergenceError
+
 SCHEDULES = ("synchronous", "asynchronous", "forward", "backward")
 NUDGINGS = ("centered", "positive", "negative")
+
+
+class NudgeError(ArithmeticError):
+    """A negative nudge exceeds the conductance at an output node: the nudged network has no equilibrium."""
+
+    def __init__(self, message="a nudge of -beta exceeds the total conductance at an output node, so that the nudged "
+                 "network has no equilibrium; use a smaller beta or a larger g_min or conductance_gain"):
+        super().__init__(message)
 
 
 def stages(schedule, n_layers):
@@ -73,13 +83,13 @@ def _solve_layer(k, weights, biases, totals, lower, upper, drive, states, beta, 
     beta = beta[:, None]
     if not pairs:
         if (totals[k] + beta <= 0).any():
-            raise FloatingPointError("a negative nudge exceeds the conductance at an output node")
+            raise NudgeError
         return np.clip((num + beta * y) / (totals[k] + beta), lower[k], upper[k])
     half = num.shape[1] // 2
     free, inverse = _divide(num, totals[k]), _divide(np.ones_like(num), totals[k])
     stiffness = 1 + beta * (inverse[:, :half] + inverse[:, half:])
     if (stiffness <= 0).any():
-        raise FloatingPointError("a negative nudge exceeds the conductance at an output node")
+        raise NudgeError
     current = beta * (y - (free[:, :half] - free[:, half:])) / stiffness
     v = free + np.concatenate([current, -current], axis=1) * inverse
     return np.clip(v, lower[k], upper[k])
@@ -135,8 +145,13 @@ def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule=
     """
     drive = input_drive(weights[0], x, input_gain)
     totals = total_conductance(weights)
-    return _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_steps, tol,
-                  _nudges(beta, len(drive), drive.dtype), y, pairs)
+    if y is None:
+        beta = 0.0
+    result = _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_steps, tol,
+                    _nudges(beta, len(drive), drive.dtype), y, pairs)
+    if not all(np.isfinite(s).all() for s in states):
+        raise DivergenceError("crossbar: the state became non-finite")
+    return result
 
 
 def gradients(weights, x, input_gain, states_a, states_b, scale):
@@ -204,7 +219,7 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
         prediction = predictions(free[-1], pairs)
         sample_loss = 0.5 * ((prediction - yb) ** 2).sum(axis=1)
         if not np.isfinite(sample_loss).all():
-            raise FloatingPointError("the state became non-finite")
+            raise DivergenceError("crossbar: the state became non-finite")
         loss += float(sample_loss.sum())
         n_correct += int((prediction.argmax(axis=1) == yb.argmax(axis=1)).sum())
 
