@@ -121,23 +121,27 @@ static void pack_input(ctx *c, int unpack) {
     }
 }
 
-/* The fused sweep over this thread's blocks; `next` are the inputs of the coming batch. */
+/* The fused sweep over this thread's blocks; `next` are the inputs of the coming batch. It is bound by memory traffic:
+ * the order of the blocks alternates, so that those the last sweep left in the cache come first. */
 static void sweep_input(ctx *c, int learn, int reverse, const sparse_batch *now, const sparse_batch *next, int n_next,
                         real kappa) {
     const eqp_xplan *p = &c->p;
     const real lo = (real)c->job->g_min, hi = (real)c->job->g_max;
     const int wide = 4 * VL;
-    for (int b = c->thread; b < p->n_blocks; b += c->n_threads)
+    const int mine = (p->n_blocks - c->thread + c->n_threads - 1) / c->n_threads;
+    for (int a = 0; a < mine; a++) {
+        const int b = c->thread + (reverse ? mine - 1 - a : a) * c->n_threads;
         for (int h = 0; h < p->block; h += wide) {
             const int64_t q = b * p->block + h;
             real *g = at(c, p->g0) + (int64_t)b * p->D * 2 * p->block + h;
             if (learn)
-                input_sweep(g, p->D, p->block, reverse, 1, now, own(c, p->square) + q, own(c, p->diff[1]) + q,
+                input_sweep(g, p->D, p->block, 1, now, own(c, p->square) + q, own(c, p->diff[1]) + q,
                             2 * kappa, lo, hi, next, at(c, p->sum0) + q, at(c, p->drive) + q, p->pad[1], n_next, 4);
             else
-                input_sweep(g, p->D, p->block, 0, 0, now, NULL, NULL, 0, lo, hi, next, at(c, p->sum0) + q,
+                input_sweep(g, p->D, p->block, 0, now, NULL, NULL, 0, lo, hi, next, at(c, p->sum0) + q,
                             at(c, p->drive) + q, p->pad[1], n_next, 4);
         }
+    }
 }
 
 /* Cost and argmax of this thread's samples in the free phase; 0 if one is not finite. */

@@ -128,9 +128,8 @@ typedef struct {
  *   sum:   sum <- column sums of the new g, both signs
  *   drive: drive[m] <- sum_j value_m (g+ - g-)                               (next: the batch to come)
  * The drop over an input conductance is v_j - v_k with v_j the same in both nudged states, so all that depends on j is
- * linear in v_j: nodes at 0 V in the whole batch get `shift` alone. The sweep is bound by memory traffic: it alternates
- * its direction, so that the part of g which the last sweep left in the cache is used first. */
-EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int reverse, int learn, const sparse_batch *now,
+ * linear in v_j: nodes at 0 V in the whole batch get `shift` alone. */
+EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int learn, const sparse_batch *now,
                             const real *shift, const real *diff, real two_kappa, real lo, real hi,
                             const sparse_batch *next, real *sum, real *drive, int64_t ld, int n_samples, int nv) {
     const vec vlo = vset(lo), vhi = vset(hi), v2k = vset(two_kappa);
@@ -138,8 +137,7 @@ EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int reverse, int le
     for (int i = 0; i < nv; i++) s[i] = vset(0), c[i] = learn ? vload(shift + i * VL) : vset(0);
     for (int m = 0; m < n_samples; m++)
         for (int i = 0; i < nv; i++) vstore(drive + m * ld + i * VL, vset(0));
-    for (int jj = 0; jj < n_nodes; jj++) {
-        const int j = reverse ? n_nodes - 1 - jj : jj;
+    for (int j = 0; j < n_nodes; j++) {
         real *gp = g + (int64_t)j * 2 * block, *gm = gp + block;
         vec p[4], n[4];
         for (int i = 0; i < nv; i++) p[i] = vload(gp + i * VL), n[i] = vload(gm + i * VL);

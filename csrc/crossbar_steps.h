@@ -68,13 +68,15 @@ static void pack_inner(ctx *c) {
             for (int i = 0; i < wide; i++) col[i] = 0;
             const int j1 = (ch + 1) * p->chunk[k] < R ? (ch + 1) * p->chunk[k] : eqp_xup(R, 4);
             for (int j = ch * p->chunk[k]; j < j1; j++) {
-                real *to = at(c, p->w[k]) + (int64_t)j * p->ld[k], sum = 0;
-                for (int i = 0; i < p->ld[k]; i++) {
+                real *to = at(c, p->w[k]) + (int64_t)j * p->ld[k];
+                for (int i = 0; i < p->ld[k]; i++)
                     to[i] = j >= R || i >= Q ? 0 : last ? g[(int64_t)i * R + j] : g[(int64_t)j * Q + i];
-                    sum += to[i];
-                    if (i < wide) col[i] += to[i];
+                vec sum = vset(0); /* in the order of learn_row: a call's first batch must not differ from its others */
+                for (int i = 0; i < wide; i += VL) {
+                    sum = vadd(sum, vload(to + i));
+                    vstore(col + i, vadd(vload(col + i), vload(to + i)));
                 }
-                if (j < R) at(c, p->row_sum[k])[j] = sum;
+                if (j < R) at(c, p->row_sum[k])[j] = vhsum(sum);
             }
         }
     }

@@ -19,6 +19,8 @@ class KernelSet:
     isa: str
     layered_relax: Callable
     layered_train: Callable
+    crossbar_relax: Callable | None = None
+    crossbar_train: Callable | None = None
 
 
 class BackendUnavailableError(ImportError):

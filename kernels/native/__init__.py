@@ -5,6 +5,7 @@ import os
 from eqprop_fast._native import ffi, lib
 
 from ..registry import KernelSet
+from . import crossbar
 from .layered import layered_relax, layered_train
 
 
@@ -27,4 +28,6 @@ KERNELS = KernelSet(
     isa=select_isa(os.environ.get("EQPROP_ISA") or None),
     layered_relax=layered_relax,
     layered_train=layered_train,
+    crossbar_relax=crossbar.relax,
+    crossbar_train=crossbar.train,
 )

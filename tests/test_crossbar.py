@@ -1,0 +1,289 @@
+"""Layered-crossbar kernels: parity with the NumPy twin, physics, the optimum against another solver, gradients."""
+
+import importlib
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from backend_list import BACKENDS
+from scipy.optimize import lsq_linear
+
+from eqprop_fast.kernels import DivergenceError
+from eqprop_fast.kernels.reference import crossbar as reference
+from eqprop_fast.kernels.reference.crossbar import NUDGINGS, SCHEDULES, NudgeError
+from eqprop_fast.kernels.registry import BACKENDS as FOLDERS
+from eqprop_fast.kernels.tolerances import tolerance
+
+MODULES = {name: importlib.import_module(f"eqprop_fast.kernels.{FOLDERS[name]}.crossbar") for name in BACKENDS}
+COMPILED = [name for name in BACKENDS if name != "numpy"]
+SIZES = [(1, 1), (7, 9, 4), (16, 33, 8), (31, 17, 15, 2), (5, 16, 31, 9, 6), (3, 8, 140, 7, 33, 10)]
+TEAM = (6, 500, 480, 4)  # inner matrices large enough that threads share rows instead of samples
+
+
+def make(sizes, dtype=np.float64, rows=11, seed=0, density=0.5, outputs=None):
+    """A DRN as the paper sets it up, with non-zero biases; inputs, targets and legal states."""
+    rng = np.random.default_rng(seed)
+    fan_in = [2 * sizes[0], *sizes[1:-1]]
+    weights = [np.maximum(rng.uniform(-1, 1, (m, n)), 0) / np.sqrt(m) for m, n in zip(fan_in, sizes[1:])]
+    biases = [rng.normal(0, 0.1, n) for n in sizes[1:]]
+    lower = [np.full(n, -np.inf) for n in sizes[1:]]
+    upper = [np.full(n, np.inf) for n in sizes[1:]]
+    for lo, hi in zip(lower[:-1], upper[:-1]):
+        lo[: len(lo) // 2], hi[len(hi) // 2 :] = 0, 0
+    x = rng.normal(size=(rows, sizes[0])) * (rng.random((rows, sizes[0])) < density)
+    y = rng.normal(size=(rows, outputs or sizes[-1]))
+    states = [np.clip(rng.normal(size=(rows, n)), lo, hi) for n, lo, hi in zip(sizes[1:], lower, upper)]
+    cast = [[np.ascontiguousarray(a, dtype=dtype) for a in arrays] for arrays in (weights, biases, lower, upper)]
+    return *cast, x.astype(dtype), y.astype(dtype), [s.astype(dtype) for s in states]
+
+
+def copies(arrays):
+    return [a.copy() for a in arrays]
+
+
+def close(actual, desired, quantity, dtype):
+    for a, d in zip(actual, desired, strict=True):
+        np.testing.assert_allclose(a, d, rtol=0, atol=tolerance(quantity, dtype) * max(1.0, np.abs(d).max()))
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_relax_matches_reference(backend, dtype, schedule):
+    for sizes in SIZES:
+        for pairs in [False, True] if sizes[-1] % 2 == 0 else [False]:
+            *net, x, y, states = make(sizes, dtype, outputs=sizes[-1] // 2 if pairs else None)
+            for beta, n_steps in [(0.0, 1), (0.3, 5), (-0.01, 2)]:
+                options = dict(input_gain=3.0, schedule=schedule, n_steps=n_steps, beta=beta, y=y, pairs=pairs)
+                ours, theirs = copies(states), copies(states)
+                steps, residual = MODULES[backend].relax(*net, x, ours, **options)
+                expected = reference.relax(*net, x, theirs, **options)
+                close(ours, theirs, "state", dtype)
+                np.testing.assert_array_equal(steps, expected[0])
+                close([residual], [expected[1]], "state", dtype)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nudging", NUDGINGS)
+def test_train_matches_reference(backend, dtype, nudging):
+    for sizes in SIZES[1:]:
+        for pairs, schedule in [(False, "asynchronous"), (True, "forward"), (False, "synchronous")]:
+            if pairs and sizes[-1] % 2:
+                continue
+            *net, x, y, _ = make(sizes, dtype, outputs=sizes[-1] // 2 if pairs else None)
+            rng = np.random.default_rng(1)
+            options = dict(
+                order=rng.permutation(len(x)), sample_weight=rng.random(len(x)).astype(dtype), batch_size=3,
+                input_gain=2.0, schedule=schedule, n_free_steps=4, n_nudged_steps=3, beta=0.02, nudging=nudging,
+                rates=[0.02] * len(net[0]), bias_rates=[0.01] * len(net[0]), g_min=1e-3, g_max=0.5, pairs=pairs,
+            )
+            results = []
+            for module in (MODULES[backend], reference):
+                weights, biases = copies(net[0]), copies(net[1])
+                carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
+                loss = module.train(weights, biases, *net[2:], x, y, carried, **options)
+                results.append((weights + biases + carried, loss))
+            close(results[0][0], results[1][0], "trajectory", dtype)
+            np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4 if dtype == "float32" else 1e-10)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.skipif("c" not in BACKENDS, reason="the C backend is not under test")
+@pytest.mark.parametrize("sizes", [(7, 33, 10), TEAM])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_bit_equal_for_any_threads_and_chunks(sizes, schedule):
+    """Neither the thread count, nor cutting the order into several calls, nor CSR input changes a bit."""
+    *net, x, y, states = make(sizes, np.float32, rows=19)
+    order = np.random.default_rng(0).permutation(19)
+    options = dict(batch_size=4, schedule=schedule, n_free_steps=3, n_nudged_steps=2, beta=0.05, tol_free=1e-4,
+                   rates=[0.05] * len(net[0]), bias_rates=[0.01] * len(net[0]))
+
+    def train(cuts, n_threads, data=x):
+        weights, biases = copies(net[0]), copies(net[1])
+        carried = [np.zeros((4, n), np.float32) for n in sizes[1:]]
+        for a, b in zip(cuts, cuts[1:]):
+            MODULES["c"].train(weights, biases, *net[2:], data, y, carried, order=order[a:b], n_threads=n_threads,
+                               **options)
+        return weights + biases + carried
+
+    expected = train([0, 19], 1)
+    for cuts, threads, data in [([0, 19], 2, x), ([0, 19], 3, x), ([0, 4, 12, 19], 2, x), ([0, 8, 19], 1, x),
+                                ([0, 19], 2, sp.csr_matrix(x))]:
+        for a, b in zip(train(cuts, threads, data), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    outs = []
+    for threads in (1, 2, 3):
+        final = copies(states)
+        MODULES["c"].relax(*net, x, final, schedule=schedule, n_steps=9, tol=1e-3, n_threads=threads)
+        outs.append(final)
+    alone = copies(states)
+    for m in range(len(x)):  # nor does a sample's company
+        one = [s[m : m + 1].copy() for s in states]
+        MODULES["c"].relax(*net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3)
+        for s, o in zip(alone, one):
+            s[m] = o[0]
+    for other in [*outs[1:], alone]:
+        for a, b in zip(other, outs[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_carry_over_after_a_batch_of_another_size(backend):
+    *net, x, y, _ = make((5, 8, 2), rows=6)
+    carried = [np.ones((4, n)) for n in (8, 2)]
+    options = dict(batch_size=4, beta=0.05, rates=[0.0, 0.0], bias_rates=[0.0, 0.0])
+    MODULES[backend].train(*net, x, y, carried, **options)
+    assert all((s == 0).all() for s in carried)
+    MODULES[backend].train(*net, x, y, carried, order=np.arange(4), **options)
+    assert all((s != 0).any() for s in carried)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("schedule", ["asynchronous", "forward", "backward"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_co_content_never_rises(backend, schedule, pairs):
+    *net, x, y, states = make((6, 10, 9, 8, 4), outputs=2 if pairs else 4)
+    for beta in (0.0, 0.5):
+        options = dict(input_gain=5.0, beta=beta, y=y, pairs=pairs)
+        v = copies(states)
+        energy = reference.co_content(*net[:2], x, v, **options)
+        for _ in range(30):
+            MODULES[backend].relax(*net, x, v, schedule=schedule, n_steps=1, **options)
+            new = reference.co_content(*net[:2], x, v, **options)
+            assert (new <= energy + 1e-12 * np.abs(energy).max()).all()
+            energy = new
+        assert np.isfinite(energy).all()
+
+
+def quadratic_program(net, x, gain, beta=0.0, y=None, pairs=False):
+    """The same network as 1/2 v'Hv - c'v over all nodes at once, solved by SciPy's bounded least squares."""
+    weights, biases, lower, upper = net
+    sizes = [w.shape[1] for w in weights]
+    at = np.concatenate([[0], np.cumsum(sizes)])
+    H, c = np.zeros((at[-1], at[-1])), np.concatenate(biases)
+    source = gain * np.concatenate([x, -x])
+    for k, w in enumerate(weights):
+        post = slice(at[k], at[k + 1])
+        H[post, post] += np.diag(w.sum(0))
+        if k == 0:
+            c[post] += source @ w
+        else:
+            pre = slice(at[k - 1], at[k])
+            H[pre, pre] += np.diag(w.sum(1))
+            H[pre, post] -= w
+            H[post, pre] -= w.T
+    if beta:
+        half = sizes[-1] // 2 if pairs else sizes[-1]
+        read = np.eye(half)
+        if pairs:
+            read = np.concatenate([read, -read], axis=1)
+        H[at[-2] :, at[-2] :] += beta * read.T @ read
+        c[at[-2] :] += beta * y @ read
+    factor = np.linalg.cholesky(H)
+    best = lsq_linear(factor.T, np.linalg.solve(factor, c), (np.concatenate(lower), np.concatenate(upper)),
+                      method="bvls", tol=1e-15, max_iter=1000)
+    assert best.success
+    return np.split(best.x, at[1:-1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("pairs", [False, True])
+def test_solution_is_that_of_a_generic_solver(backend, pairs):
+    for seed in range(4):
+        *net, x, y, states = make((4, 6, 5, 4), rows=3, seed=seed, outputs=2 if pairs else 4)
+        net[0] = [w + 0.02 for w in net[0]]  # no isolated node: the solution is unique
+        for beta in (0.0, 0.7):
+            v = [np.zeros_like(s) for s in states]
+            options = dict(input_gain=4.0, beta=beta, y=y, pairs=pairs)
+            MODULES[backend].relax(*net, x, v, n_steps=5000, tol=1e-15, **options)
+            for m in range(3):
+                expected = quadratic_program(net, x[m], 4.0, beta, y[m], pairs)
+                for a, d in zip(v, expected, strict=True):
+                    np.testing.assert_allclose(a[m], d, rtol=0, atol=1e-10)
+            if not beta:
+                left = reference.kcl_residual(*net, x, v, input_gain=4.0)
+                assert max(np.abs(r).max() for r in left) < 1e-10
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("pairs", [False, True])
+def test_ep_gradient_is_that_of_the_cost(backend, pairs):
+    """A training step of rate 1 moves conductances and biases by minus the finite-difference gradient of the cost."""
+    *net, x, y, _ = make((3, 5, 4, 2), rows=3, seed=2, outputs=1 if pairs else 2)
+    weights, biases = net[:2]
+    n = len(x)
+
+    def cost():
+        v = [np.zeros((n, w.shape[1])) for w in weights]
+        reference.relax(*net, x, v, input_gain=2.0, n_steps=3000, tol=1e-15, pairs=pairs)
+        return 0.5 * ((reference.predictions(v[-1], pairs) - y) ** 2).sum() / n
+
+    w, b = copies(weights), copies(biases)
+    MODULES[backend].train(
+        w, b, *net[2:], x, y, [np.zeros((n, a.shape[1])) for a in weights], batch_size=n, input_gain=2.0,
+        n_free_steps=3000, n_nudged_steps=3000, tol_free=1e-15, tol_nudged=1e-15, beta=1e-4, rates=[1.0] * 3,
+        bias_rates=[1.0] * 3, g_min=-np.inf, pairs=pairs,
+    )
+    for before, after in zip(weights + biases, w + b):
+        numeric = np.zeros_like(before)
+        for i in np.ndindex(before.shape):
+            keep, sides = before[i], []
+            for h in (1e-5, -1e-5):
+                before[i] = keep + h
+                sides.append(cost())
+            before[i] = keep
+            numeric[i] = (sides[0] - sides[1]) / 2e-5
+        np.testing.assert_allclose(before - after, numeric, rtol=1e-4, atol=2e-7)
+
+
+def test_amplifiers_amount_to_input_gain():
+    """Bidirectional amplifiers between layers: solve their circuit's KCL densely, and compare with the plain network."""
+    rng = np.random.default_rng(0)
+    g0, g1 = rng.random((6, 4)), rng.random((4, 2))
+    x, gain, a = rng.normal(size=3), 2.0, 4.0
+    # nodes: 4 hidden (amplifier inputs), 2 outputs; layer 2 sees a v_hidden and 1/a of its current flows back
+    H = np.zeros((6, 6))
+    H[:4, :4] = np.diag(g0.sum(0) + g1.sum(1))
+    H[:4, 4:] = -g1 / a
+    H[4:, 4:] = np.diag(g1.sum(0))
+    H[4:, :4] = -a * g1.T
+    v = np.linalg.solve(H, np.concatenate([gain * np.concatenate([x, -x]) @ g0, np.zeros(2)]))
+    plain = [np.zeros((1, 4)), np.zeros((1, 2))]
+    free = [np.full(n, np.inf) for n in (4, 2)]
+    reference.relax([g0, g1], [np.zeros(4), np.zeros(2)], [-f for f in free], free, x[None], plain,
+                    input_gain=gain * a, n_steps=2000, tol=1e-15)
+    np.testing.assert_allclose(np.concatenate([plain[0][0] / a, plain[1][0]]), v, rtol=1e-11)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_isolated_node_stays_at_zero(backend):
+    *net, x, _, states = make((3, 4, 2))
+    net[0][0][:, 1], net[0][1][1] = 0, 0
+    MODULES[backend].relax(*net, x, states, n_steps=3)
+    assert (states[0][:, 1] == 0).all() and all(np.isfinite(s).all() for s in states)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_errors(backend):
+    *net, x, y, states = make((3, 4, 2))
+    kernels = MODULES[backend]
+    with pytest.raises(NudgeError, match="smaller beta"):
+        kernels.relax(*net, x, copies(states), beta=-1e3, y=y)
+    options = dict(batch_size=4, rates=[0.1, 0.1], bias_rates=[0.1, 0.1])
+    carried = [np.zeros((4, n)) for n in (4, 2)]
+    before = copies(net[0])
+    with pytest.raises(NudgeError):
+        kernels.train(*net, x, y, carried, beta=1e3, **options)
+    for a, b in zip(net[0], before):
+        np.testing.assert_array_equal(a, b)
+    bad = x.copy()
+    bad[5] = 1e308
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError):
+        kernels.relax(*net, bad, copies(states), input_gain=1e10)
+    if backend == "c":
+        with pytest.raises(ValueError, match=r"weights\[0\]"):
+            kernels.relax(net[0][::-1], *net[1:], x, states)
+        with pytest.raises(ValueError, match="order"):
+            kernels.train(*net, x, y, carried, beta=0.1, order=np.array([99]), **options)
