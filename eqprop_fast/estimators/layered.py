@@ -71,7 +71,11 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
 
     def _fitted_network(self, kernels):
         sizes = (self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_))
-        return LayeredNetwork(self._spec(sizes), kernels, self.coefs_, self.intercepts_)
+        # arrays memory-mapped read-only by joblib.load are copied: kernels take the parameters as in/out
+        weights, biases = (
+            [a if a.flags.writeable else np.array(a) for a in group] for group in (self.coefs_, self.intercepts_)
+        )
+        return LayeredNetwork(self._spec(sizes), kernels, weights, biases)
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases
