@@ -62,6 +62,10 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         )
 
     def _new_network(self, kernels, sizes, rng):
+        if self.learning_rule not in IMPLEMENTED_RULES:
+            raise ValueError(
+                f"learning_rule={self.learning_rule!r} is not implemented yet; available: {IMPLEMENTED_RULES}"
+            )
         spec = self._spec(sizes)
         self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
         weights, biases = init_parameters(
@@ -95,15 +99,12 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             n_in = w.shape[1]
         parameters = [*self.coefs_, *self.intercepts_]
         state = self._state
-        for group in (state.optimizer_state.velocity, state.optimizer_state.second, state.best_snapshot):
+        for group in (state.optimizer_state.velocity, state.optimizer_state.second, state.best_snapshot,
+                      state.last_snapshot):
             if group and [a.shape for a in group] != [p.shape for p in parameters]:
                 raise ValueError("optimiser state or best weights do not fit coefs_")
 
     def _plan(self, batch_size, rate, bias_rate):
-        if self.learning_rule not in IMPLEMENTED_RULES:
-            raise ValueError(
-                f"learning_rule={self.learning_rule!r} is not implemented yet; available: {IMPLEMENTED_RULES}"
-            )
         return TrainPlan(
             batch_size=batch_size, beta=float(self.beta), n_free_steps=self.n_free_steps,
             n_nudged_steps=self.n_nudged_steps, rate=rate, bias_rate=bias_rate, rule=self.learning_rule,
