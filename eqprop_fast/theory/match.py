@@ -131,7 +131,7 @@ def preset_model(preset, *, convention="consistent", dt=None, angle=None, random
 
 def gradient_match(
     preset=None, *, model=None, x=None, y=None, beta=None, n_free_steps=None, n_nudged_steps=None, rule=None, rate=None,
-    convention="consistent", dt=None, angle=None, steady_tol=1e-13, target=None, random_state=0, dtype=np.float64,
+    convention="consistent", dt=None, angle=None, steady_tol=1e-12, target=None, random_state=0, dtype=np.float64,
 ):
     """Compare a rule's updates with the gradients of BPTT at every step of the nudged phase.
 
