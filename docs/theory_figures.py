@@ -72,7 +72,7 @@ def main(names):
         seconds = time.perf_counter() - start
         print(f"{name}: verdict {result.verdict:.3g}, target {result.target}, {seconds:.1f} s | {numbers(result)}", flush=True)
         if name in KEPT:
-            result.plot().savefig(IMAGES / f"theory_{name}.png", dpi=80)
+            result.plot().savefig(IMAGES / f"theory_{name}.png", dpi=62 if name.endswith(("_3h", "p_2h")) else 80)
 
 
 if __name__ == "__main__":
