@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..gradients.record import check_count
-from ..kernels.reference.energy import check_has_energy
-from .checks import model_and_data
+from .checks import check_has_energy, model_and_data
 from .models import LayeredModel
 from .results import TheoryResult, new_figure
 
