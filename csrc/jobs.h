@@ -22,6 +22,7 @@ typedef struct {
     int32_t prime_hidden;  /* Euler: multiply the hidden field by rho'(s) */
     int32_t prime_output;  /* Euler: multiply the output field by rho'(s) */
     int32_t linear_output; /* Euler: the output acts on others (and learns) as s, not rho(s) */
+    int32_t input_activation; /* the input acts as this function of x */
     int32_t clamp;         /* Euler: clip s to [0, 1] after each step */
     int32_t nudge_inside;  /* discrete: rho(a + nudge) instead of rho(a) + nudge */
     int32_t cost;          /* 0 squared error, 1 softmax cross-entropy */
@@ -48,6 +49,7 @@ typedef struct {
     void *residual;          /* relax: (M) largest change in the last step, out */
 
     /* --- training --- */
+    int32_t rule;            /* 0 EP, 1 continual, 2 vector field, 3 continual vector field, 4 clamped sweep */
     int32_t batch_size;      /* B */
     int32_t centered;        /* 0: s(beta) against s(0); 1: s(beta) against s(-beta) */
     const int8_t *sign;      /* (number of batches) sign of beta for each batch, or NULL */
