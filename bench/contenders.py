@@ -1,8 +1,8 @@
 """Everybody who runs in the whole-training-step comparison, behind one small face.
 
-A contender owns its parameters and trains on consecutive mini-batches of one shared data block:
-`train(first, count)` runs batches first .. first + count - 1 (modulo the block). Nothing else is timed: data are laid
-out beforehand (for PyTorch, as ready-made tensors), compilation happens in `warm_up`.
+A contender owns its parameters and trains on consecutive mini-batches of one shared data block: `train(first,
+count)` runs batches first .. first + count - 1 (modulo the block). Nothing else is timed: data are laid out
+beforehand (for PyTorch, as ready-made tensors), compilation happens in `warm_up`.
 """
 
 from __future__ import annotations
@@ -110,8 +110,16 @@ class KernelContender:
             if self._random_sign:
                 plan = replace(plan, sign=self.block.signs[start:stop])
             self._kernels.layered_train(
-                self._spec, self.weights, None, self.biases, self._x, self._y, order, plan,
-                particles=self._particles, n_threads=self.n_threads,
+                self._spec,
+                self.weights,
+                None,
+                self.biases,
+                self._x,
+                self._y,
+                order,
+                plan,
+                particles=self._particles,
+                n_threads=self.n_threads,
             )
 
     def warm_up(self):
@@ -134,8 +142,12 @@ def kernel_records(setting):
         dt=setting.dt,
     )
     plan = TrainPlan(
-        batch_size=BATCH_SIZE, beta=setting.beta, n_free_steps=setting.n_free_steps,
-        n_nudged_steps=setting.n_nudged_steps, rate=setting.learning_rates, bias_rate=setting.learning_rates,
+        batch_size=BATCH_SIZE,
+        beta=setting.beta,
+        n_free_steps=setting.n_free_steps,
+        n_nudged_steps=setting.n_nudged_steps,
+        rate=setting.learning_rates,
+        bias_rate=setting.learning_rates,
     )
     return spec, plan
 
@@ -148,7 +160,7 @@ def make_contender(name, setting, block, n_threads, dtype=np.float32, tol=1e-3):
 
 
 def trajectory_gap(contender, reference, n_batches=3):
-    """Largest |difference| of any weight or bias after both trained on the same first batches from the same start."""
+    """Largest |difference| of any parameter after both trained on the same batches from the same start."""
     contender.train(0, n_batches)
     reference.train(0, n_batches)
     pairs = zip(contender.weights + contender.biases, reference.weights + reference.biases, strict=True)

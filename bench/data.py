@@ -1,4 +1,4 @@
-"""MNIST for the benchmarks: the folder named by EQPROP_DATA, else scikit-learn's download, else a stated reason."""
+"""MNIST for the benchmarks: the folder EQPROP_DATA, else scikit-learn's download, else a stated reason."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ def load_mnist():
         path = Path(folder) / "mnist.npz"
         if path.exists():
             with np.load(path) as arrays:
-                x_train, y_train, x_test, y_test = (arrays[k] for k in ("x_train", "y_train", "x_test", "y_test"))
-            return (x_train.reshape(len(x_train), -1), y_train.astype(np.int64),
-                    x_test.reshape(len(x_test), -1), y_test.astype(np.int64))
+                x_train, y_train, x_test, y_test = (
+                    arrays[k] for k in ("x_train", "y_train", "x_test", "y_test")
+                )
+            return (
+                x_train.reshape(len(x_train), -1),
+                y_train.astype(np.int64),
+                x_test.reshape(len(x_test), -1),
+                y_test.astype(np.int64),
+            )
         tried.append(f"{path} does not exist")
     else:
         tried.append("EQPROP_DATA is not set")

@@ -1,8 +1,8 @@
 """What the numbers were measured on: the processor, the libraries, and its own float32 matrix-multiply rate.
 
-The yardstick is the best that NumPy or PyTorch reaches on a large square float32 product, with 1 and with 2 threads;
-each is measured in a process of its own, without the OPENBLAS_CORETYPE / OPENBLAS_L2_SIZE overrides that some machines
-set (they choose an older, slower kernel).
+The yardstick is the best that NumPy or PyTorch reaches on a large square float32 product, with 1 and with 2
+threads; each is measured in a process of its own, without the OPENBLAS_CORETYPE / OPENBLAS_L2_SIZE overrides
+that some machines set (they choose an older, slower kernel).
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ def sgemm_table(thread_counts=(1, 2)):
             environment = {k: v for k, v in os.environ.items() if k not in OVERRIDES}
             environment.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))
             done = subprocess.run(
-                [sys.executable, "-m", "bench.machine", library], env=environment, capture_output=True, text=True
+                [sys.executable, "-m", "bench.machine", library],
+                env=environment,
+                capture_output=True,
+                text=True,
             )
             if done.returncode and library == "numpy":
                 raise RuntimeError(f"sgemm measurement failed: {done.stderr.strip()}")

@@ -1,7 +1,7 @@
-"""The settings that are timed: the papers' fully connected MNIST experiments, and how much arithmetic each one is.
+"""The settings that are timed: the papers' fully connected MNIST experiments, and the arithmetic in each.
 
-The numbers are typed in from the papers' public code, on purpose not read from eqprop_fast's presets: a wrong preset
-must show up as a disagreement here, not be copied.
+The numbers are typed in from the papers' public code, on purpose not read from eqprop_fast's presets: a wrong
+preset must show up as a disagreement here, not be copied.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ BATCH_SIZE = 20
 class LayeredSetting:
     """One experiment on a fully connected layered net; lists run input -> output.
 
-    `kind` is "prototypical" (discrete map, s <- rho(field), nudge added outside rho) or "energy" (Euler steps of size
-    `dt` on the Hopfield energy, states clamped to [0, 1]). `cost_scale` is the c of the cost c * |s_out - y|^2: the
-    force on the output is 2 * c * beta * (y - s_out).
+    `kind` is "prototypical" (discrete map, s <- rho(field), nudge added outside rho) or "energy" (Euler steps
+    of size `dt` on the Hopfield energy, states clamped to [0, 1]). `cost_scale` is the c of the cost c *
+    |s_out - y|^2: the force on the output is 2 * c * beta * (y - s_out).
     """
 
     name: str
@@ -38,7 +38,9 @@ class LayeredSetting:
     persistent: bool = False
     random_sign: bool = False
     init: str = "fan_in"
-    authors_rate: float | None = None  # samples/s of the authors' public code with 2 threads, on this kind of machine
+    authors_rate: float | None = (
+        None  # samples/s of the authors' public code with 2 threads, on this kind of machine
+    )
 
     @property
     def nudge(self) -> float:
@@ -54,25 +56,98 @@ PRESETS = "1905.13633"
 LAYERED = {
     setting.name: setting
     for setting in (
-        LayeredSetting("P-1h", f"{PRESETS}/P-1h", (784, 512, 10), "prototypical", "shifted_sigmoid", 40, 15, 0.1,
-                       (0.08, 0.04), epochs=30, authors_rate=1800.0),
-        LayeredSetting("P-2h", f"{PRESETS}/P-2h", (784, 512, 512, 10), "prototypical", "shifted_sigmoid", 100, 20, 0.5,
-                       (0.2, 0.05, 0.005), epochs=50, authors_rate=360.0),
-        LayeredSetting("P-3h", f"{PRESETS}/P-3h", (784, 512, 512, 512, 10), "prototypical", "shifted_sigmoid", 180, 20,
-                       0.5, (0.2, 0.05, 0.01, 0.002), epochs=100, authors_rate=160.0),
-        LayeredSetting("EB-1h", f"{PRESETS}/EB-1h", (784, 512, 10), "energy", "shifted_sigmoid", 100, 12, 0.5,
-                       (0.1, 0.05), dt=0.2, epochs=30, input_through_rho=True, authors_rate=550.0),
-        LayeredSetting("EB-2h", f"{PRESETS}/EB-2h", (784, 512, 512, 10), "energy", "shifted_sigmoid", 400, 40, 0.5,
-                       (0.4, 0.1, 0.01), dt=0.2, epochs=50, input_through_rho=True),
-        LayeredSetting("net1", "1602.05179/net1", (784, 500, 10), "energy", "hard_sigmoid", 20, 4, 0.5, (0.1, 0.05),
-                       dt=0.5, epochs=25, cost_scale=1.0, persistent=True, random_sign=True, init="glorot"),
+        LayeredSetting(
+            "P-1h",
+            f"{PRESETS}/P-1h",
+            (784, 512, 10),
+            "prototypical",
+            "shifted_sigmoid",
+            40,
+            15,
+            0.1,
+            (0.08, 0.04),
+            epochs=30,
+            authors_rate=1800.0,
+        ),
+        LayeredSetting(
+            "P-2h",
+            f"{PRESETS}/P-2h",
+            (784, 512, 512, 10),
+            "prototypical",
+            "shifted_sigmoid",
+            100,
+            20,
+            0.5,
+            (0.2, 0.05, 0.005),
+            epochs=50,
+            authors_rate=360.0,
+        ),
+        LayeredSetting(
+            "P-3h",
+            f"{PRESETS}/P-3h",
+            (784, 512, 512, 512, 10),
+            "prototypical",
+            "shifted_sigmoid",
+            180,
+            20,
+            0.5,
+            (0.2, 0.05, 0.01, 0.002),
+            epochs=100,
+            authors_rate=160.0,
+        ),
+        LayeredSetting(
+            "EB-1h",
+            f"{PRESETS}/EB-1h",
+            (784, 512, 10),
+            "energy",
+            "shifted_sigmoid",
+            100,
+            12,
+            0.5,
+            (0.1, 0.05),
+            dt=0.2,
+            epochs=30,
+            input_through_rho=True,
+            authors_rate=550.0,
+        ),
+        LayeredSetting(
+            "EB-2h",
+            f"{PRESETS}/EB-2h",
+            (784, 512, 512, 10),
+            "energy",
+            "shifted_sigmoid",
+            400,
+            40,
+            0.5,
+            (0.4, 0.1, 0.01),
+            dt=0.2,
+            epochs=50,
+            input_through_rho=True,
+        ),
+        LayeredSetting(
+            "net1",
+            "1602.05179/net1",
+            (784, 500, 10),
+            "energy",
+            "hard_sigmoid",
+            20,
+            4,
+            0.5,
+            (0.1, 0.05),
+            dt=0.5,
+            epochs=25,
+            cost_scale=1.0,
+            persistent=True,
+            random_sign=True,
+            init="glorot",
+        ),
     )
 }
 
 
 @dataclass(frozen=True)
 class ContinualSetting:
-    """One continual experiment (prototypical map, shifted sigmoid); `vector_field`: untied backward weights."""
+    """One continual experiment (prototypical, shifted sigmoid); `vector_field`: untied backward weights."""
 
     name: str
     preset: str
@@ -94,8 +169,17 @@ CONTINUAL = {
     setting.name: setting
     for setting in (
         ContinualSetting("C-EP-1h", "2005.04168/C-EP-1h", (784, 512, 10), 40, 15, 0.2, (0.0056, 0.0028)),
-        ContinualSetting("C-VF-1h", "2005.04168/C-VF-1h", (784, 512, 10), 40, 15, 0.2, (0.0076, 0.0038),
-                         vector_field=True, random_sign=True),
+        ContinualSetting(
+            "C-VF-1h",
+            "2005.04168/C-VF-1h",
+            (784, 512, 10),
+            40,
+            15,
+            0.2,
+            (0.0076, 0.0038),
+            vector_field=True,
+            random_sign=True,
+        ),
     )
 }
 
@@ -119,10 +203,11 @@ def initial_parameters(setting, seed=0, dtype=np.float32):
 def training_flop(setting) -> int:
     """Floating-point operations of one training sample, multiply and add counted apart, everything dense.
 
-    Counted: the input drive once; for every step the products with every hidden weight matrix in both directions; the
-    rank-1 update, one product for the input weights (the input does not move) and two for every other matrix.
-    Not counted: activations, biases. A code that skips zero pixels, sweeps alternate layers or stops early does less
-    than this count; a code that recomputes the drive does more. The count is of the job, not of a code.
+    Counted: the input drive once; for every step the products with every hidden weight matrix in both
+    directions; the rank-1 update, one product for the input weights (the input does not move) and two for
+    every other matrix. Not counted: activations, biases. A code that skips zero pixels, sweeps alternate
+    layers or stops early does less than this count; a code that recomputes the drive does more. The count is
+    of the job, not of a code.
     """
     pairs = [n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)]
     drive, hidden = pairs[0], sum(pairs[1:])
@@ -130,6 +215,6 @@ def training_flop(setting) -> int:
 
 
 def published_flop(setting) -> int:
-    """The same count for a code that recomputes the input drive at every step, as the authors' code does."""
+    """The same count where the input drive is recomputed at every step, as in the authors' code."""
     pairs = [n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)]
     return training_flop(setting) + 2 * pairs[0] * (setting.n_steps - 1)
