@@ -102,8 +102,16 @@ class KernelContender:
         if setting.persistent:
             self._particles = [np.zeros((len(self._x), n), dtype) for n in setting.layers[1:]]
         self._random_sign = setting.random_sign
+        self._blas = _openblas() if backend == "numpy" else None
 
     def train(self, first, count):
+        if self._blas is None:
+            self._train(first, count)
+        else:  # NumPy's products run in OpenBLAS, which takes every core unless told otherwise
+            with self._blas.limit(limits=self.n_threads):
+                self._train(first, count)
+
+    def _train(self, first, count):
         for start, stop in self.block.runs(first, count):
             order = np.arange(start * BATCH_SIZE, stop * BATCH_SIZE, dtype=np.int64)
             plan = self._plan
@@ -124,6 +132,12 @@ class KernelContender:
 
     def warm_up(self):
         self.train(0, 2)
+
+
+def _openblas():
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(internal_api="openblas")
 
 
 def kernel_records(setting):

@@ -122,9 +122,9 @@ def _method(record):
         f"update), medians of {record['rounds']} interleaved rounds in one run. Both baselines are PyTorch "
         "code of our own (`bench/baselines/layered_torch.py`): `torch-published` recomputes W x at every "
         "step as the authors' code does, `torch-hoisted` computes it once a batch. Ratios are taken within "
-        'round, against the baseline at *its* faster thread count. "of sgemm": the dense count of the job\'s '
-        "arithmetic (drive once, all steps, update) over the rate above; a code that skips zero pixels or "
-        'stops early can pass 100 %. "same path": largest parameter difference to the float64 NumPy twin '
+        'each round, against the baseline at its faster thread count. "of sgemm": the dense count of the '
+        "job's arithmetic (drive once, all steps, update) over the rate above; a code that skips zero pixels "
+        'or stops early can pass 100 %. "same path": largest parameter difference to the float64 NumPy twin '
         "after three batches, at most 1e-5."
     )
 

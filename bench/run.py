@@ -116,6 +116,7 @@ def main(arguments=None):
         setting = LAYERED[name]
         names = options.contenders or contender_names(setting)
         record["training"].append(compare(setting, names, threads, batches, rounds, seconds, options.tol))
+        record["sgemm"] = machine.sgemm_table(threads, record["sgemm"])
     if not (options.no_estimator or options.quick):
         from .estimator_runs import measure
 
