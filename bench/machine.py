@@ -14,7 +14,9 @@ import platform
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 SIZE = 2048
 OVERRIDES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -54,16 +56,37 @@ def _timed(call):
 def sgemm_table(thread_counts=(1, 2), known=None):
     """{n_threads: {"numpy": GFLOP/s, "torch": GFLOP/s or None, "best": GFLOP/s}}, each in its own process.
 
-    With `known`, an earlier table, every entry is the better of the two: measured again during a run, the yardstick
-    is not what one busy moment allowed.
+    With `known`, an earlier table, every entry is the better of the two: measured again during a run, the
+    yardstick is not what one busy moment allowed.
     """
     table = {}
     for n_threads in thread_counts:
-        for library, rate in rates.items():
-            rates[library] = max((r for r in (rate, before.get(library)) if r is not None), default=None)
+        before = (known or {}).get(str(n_threads), {})
+        rates = {}
+        for library in ("numpy", "torch"):
+            measured = [r for r in (_rate_of_child(library, n_threads), before.get(library)) if r is not None]
+            rates[library] = max(measured, default=None)
         rates["best"] = max(rate for rate in rates.values() if rate is not None)
         table[str(n_threads)] = rates
     return table
+
+
+def _rate_of_child(library, n_threads):
+    """`sgemm_rate` in a fresh process; None where PyTorch is missing."""
+    environment = {k: v for k, v in os.environ.items() if k not in OVERRIDES}
+    environment.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.machine", library],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    if done.returncode and "No module named 'torch'" in done.stderr:
+        return None
+    if done.returncode:
+        raise RuntimeError(f"sgemm measurement with {library} failed:\n{done.stderr.strip()}")
+    return json.loads(done.stdout)
 
 
 def processor():
