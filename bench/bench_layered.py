@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from .contenders import BACKENDS, Block, Unavailable, kernel_records, make_contender
-from .data import DataUnavailable, training_batches
+from .data import DatasetUnavailableError, training_batches
 from .settings import BATCH_SIZE, LAYERED, initial_parameters, training_flop
 
 N_BATCHES = 10
@@ -20,7 +20,7 @@ SETTINGS = ("P-1h", "P-2h", "EB-1h", "net1")
 def batches():
     try:
         return training_batches(N_BATCHES, BATCH_SIZE)
-    except DataUnavailable as reason:
+    except DatasetUnavailableError as reason:
         pytest.skip(str(reason))
 
 

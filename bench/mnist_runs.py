@@ -13,10 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 from . import machine
-from .data import DataUnavailable, load_mnist
+from .data import DatasetUnavailableError, load_mnist
 from .estimator_runs import estimator
 from .settings import LAYERED
 
@@ -36,7 +34,7 @@ def parse(arguments=None):
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="further estimator parameters, VALUE as JSON or text, e.g. schedule=asynchronous tol=1e-3",
+        help="a further estimator parameter, VALUE as JSON or text (repeatable), e.g. tol_free=1e-3",
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="file to append JSON lines to")
     return parser.parse_args(arguments)
@@ -79,16 +77,15 @@ def run(setting, seed, data, epochs, extra):
 def main(arguments=None):
     options = parse(arguments)
     try:
-        pixels = load_mnist()
-    except DataUnavailable as reason:
+        x_train, x_test, y_train, y_test = load_mnist(download=True)
+    except DatasetUnavailableError as reason:
         print(f"mnist_runs: nothing trained: {reason}", file=sys.stderr)
         return 2
-    x_train, x_test = (np.divide(x, 255, dtype=np.float32) for x in (pixels[0], pixels[2]))
-    data = x_train, pixels[1], x_test, pixels[3]
+    data = x_train, y_train, x_test, y_test
     extra = parameters(options.set)
     extra["backend"] = options.backend
     if options.threads is not None:
-        extra["n_jobs"] = options.threads
+        extra["n_threads"] = options.threads
     where = machine.describe()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     for name in options.settings:

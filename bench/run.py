@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import machine, report
 from .contenders import BACKENDS, BASELINES, FAST_SUFFIX
-from .data import DataUnavailable, training_batches
+from .data import DatasetUnavailableError, training_batches
 from .interleave import compare
 from .settings import BATCH_SIZE, LAYERED
 
@@ -38,7 +38,9 @@ def parse(arguments=None):
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9; 3 with --quick)")
     parser.add_argument("--seconds", type=float, help="length of one turn (default 0.3; 0.1 with --quick)")
     parser.add_argument("--tol", type=float, default=1e-3, help="tolerance of the -async contenders")
-    parser.add_argument("--name", default="latest", help="name of the result files in bench/results")
+    parser.add_argument(
+        "--name", help="name of the result files in bench/results (default: latest, or quick)"
+    )
     parser.add_argument("--no-kernels", action="store_true", help="skip pytest-benchmark")
     parser.add_argument("--no-estimator", action="store_true", help="skip predict rate and memory of a fit")
     parser.add_argument("--no-readme", action="store_true", help="leave README.md and the plot alone")
@@ -95,7 +97,7 @@ def main(arguments=None):
     threads = options.threads or [n for n in (1, 2) if n <= (os.cpu_count() or 1)]
     try:
         batches = training_batches(500, BATCH_SIZE)
-    except DataUnavailable as reason:
+    except DatasetUnavailableError as reason:
         print(f"bench: nothing measured: {reason}", file=sys.stderr)
         return 2
     started = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -138,11 +140,12 @@ def main(arguments=None):
 
 def write(record, options):
     folder = ROOT / "bench" / "results"
+    name = options.name or ("quick" if options.quick else "latest")
     folder.mkdir(exist_ok=True)
-    (folder / f"{options.name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     section = report.markdown(record)
-    (folder / f"{options.name}.md").write_text(section)
-    print(f"\n{section}\nwritten: bench/results/{options.name}.json, .md")
+    (folder / f"{name}.md").write_text(section)
+    print(f"\n{section}\nwritten: bench/results/{name}.json, .md")
     if options.quick or options.no_readme or options.only:
         return
     report.plot(record, ROOT / "docs" / "img" / "bench.png")
