@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from .contenders import BACKENDS, Block, Unavailable, kernel_records, make_contender
+from .contenders import BACKENDS, Block, Unavailable, blas_threads, kernel_records, make_contender
 from .data import DatasetUnavailableError, training_batches
 from .settings import BATCH_SIZE, LAYERED, initial_parameters, training_flop
 
@@ -52,7 +52,8 @@ def test_relax(benchmark, kernels, batches, name, n_threads):
         )
 
     benchmark.extra_info.update(samples=len(block.x), steps=setting.n_free_steps, backend=kernels.name)
-    benchmark(free_phase)
+    with blas_threads(kernels.name, n_threads):
+        benchmark(free_phase)
     assert all(np.isfinite(state).all() and state.any() for state in states)
 
 

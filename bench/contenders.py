@@ -7,6 +7,8 @@ beforehand (for PyTorch, as ready-made tensors), compilation happens in `warm_up
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -102,14 +104,10 @@ class KernelContender:
         if setting.persistent:
             self._particles = [np.zeros((len(self._x), n), dtype) for n in setting.layers[1:]]
         self._random_sign = setting.random_sign
-        self._blas = _openblas() if backend == "numpy" else None
 
     def train(self, first, count):
-        if self._blas is None:
+        with blas_threads(self._kernels.name, self.n_threads):
             self._train(first, count)
-        else:  # NumPy's products run in OpenBLAS, which takes every core unless told otherwise
-            with self._blas.limit(limits=self.n_threads):
-                self._train(first, count)
 
     def _train(self, first, count):
         for start, stop in self.block.runs(first, count):
@@ -134,6 +132,14 @@ class KernelContender:
         self.train(0, 2)
 
 
+def blas_threads(backend, n_threads):
+    """A context for NumPy's products, which run in OpenBLAS and take every core unless told otherwise."""
+    if backend != "numpy":
+        return contextlib.nullcontext()
+    return _openblas().limit(limits=n_threads)
+
+
+@functools.cache
 def _openblas():
     from threadpoolctl import ThreadpoolController
 
@@ -173,9 +179,7 @@ def make_contender(name, setting, block, n_threads, dtype=np.float32, tol=1e-3):
     return KernelContender(name, setting, block, n_threads, dtype, tol)
 
 
-def trajectory_gap(contender, reference, n_batches=3):
-    """Largest |difference| of any parameter after both trained on the same batches from the same start."""
-    contender.train(0, n_batches)
-    reference.train(0, n_batches)
+def parameter_gap(contender, reference):
+    """Largest |difference| of any weight or bias."""
     pairs = zip(contender.weights + contender.biases, reference.weights + reference.biases, strict=True)
     return float(max(np.abs(np.asarray(a, np.float64) - b).max() for a, b in pairs))

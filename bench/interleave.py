@@ -11,10 +11,11 @@ import time
 
 import numpy as np
 
-from .contenders import BASELINES, Block, Unavailable, make_contender, trajectory_gap
+from .contenders import BASELINES, Block, Unavailable, make_contender, parameter_gap
 from .settings import BATCH_SIZE, published_flop, training_flop
 
 SAME_TRAJECTORY = 1e-5
+CHECKED_BATCHES = 3  # every exact contender's parameters after these are compared with the reference's
 PAUSE = 0.02  # seconds between turns: OpenMP workers of the last contender stop spinning
 
 
@@ -61,27 +62,37 @@ def compare(setting, names, thread_counts, batches, rounds=7, seconds=0.3, tol=1
 
 
 def _reference(setting, block, absent):
-    """Parameters after three batches of the float64 NumPy twin (of PyTorch, should the twin be missing)."""
+    """The float64 NumPy twin (PyTorch, should the twin be missing) after the first batches of the block."""
     for name in ("numpy", "torch-hoisted"):
         try:
-            return make_contender(name, setting, block, 1, dtype=np.float64)
+            twin = make_contender(name, setting, block, 1, dtype=np.float64)
         except Unavailable as reason:
             absent.setdefault(f"reference {name}", str(reason))
+            continue
+        twin.train(0, CHECKED_BATCHES)
+        return twin
     raise Unavailable("neither the NumPy twin nor PyTorch can serve as the reference")
 
 
 def _enter(name, setting, block, n_threads, tol, reference):
-    fresh = make_contender(name, setting, block, n_threads, tol=tol)
+    """A contender ready to race: compiled, compared with the reference, timed once to size its turns."""
     gap = None
-    if fresh.exact:
-        twin = make_contender(reference.name, setting, block, 1, dtype=np.float64)
-        gap = trajectory_gap(fresh, twin)
     contender = make_contender(name, setting, block, n_threads, tol=tol)
-    contender.warm_up()
+    if contender.exact:
+        contender.train(0, CHECKED_BATCHES)
+        gap = parameter_gap(contender, reference)
+    else:
+        contender.warm_up()
     start = time.perf_counter()
-    contender.train(2, 1)
+    contender.train(CHECKED_BATCHES, 1)
     single = time.perf_counter() - start
-    return {"contender": contender, "gap": gap, "single": single, "position": 3, "rates": []}
+    return {
+        "contender": contender,
+        "gap": gap,
+        "single": single,
+        "position": CHECKED_BATCHES + 1,
+        "rates": [],
+    }
 
 
 def _turn(racer, seconds):
@@ -89,7 +100,8 @@ def _turn(racer, seconds):
     contender = racer["contender"]
     count = max(1, int(seconds / racer["single"]))
     time.sleep(PAUSE)
-    contender.train(racer["position"], 1)
+    if count > 1:
+        contender.train(racer["position"], 1)
     start = time.perf_counter()
     contender.train(racer["position"] + 1, count)
     elapsed = time.perf_counter() - start
