@@ -64,7 +64,7 @@ typedef struct {
     int64_t *counts;         /* (4): free sample-steps, nudged sample-steps, samples, batches done; added to */
 
     /* --- machinery --- */
-    void *scratch;           /* caller-owned, 64-byte aligned, eqp_layered_scratch_<real>() bytes */
+    void *scratch;           /* caller-owned, 64-byte aligned, the size the _scratch kernel wrote to scratch_size */
     int64_t scratch_size;
     eqp_barrier *barrier;    /* zeroed by the caller */
     int32_t status;          /* out: the first error any thread met */

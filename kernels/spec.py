@@ -23,7 +23,18 @@ DYNAMICS = {"discrete": 0, "continuous": 1}
 SCHEDULES = {"synchronous": 0, "asynchronous": 1}
 COSTS = {"squared_error": 0, "cross_entropy": 1}
 OPTIMIZERS = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3}
-RULES = {"ep": 0, "continual": 1, "vector_field": 2, "continual_vector_field": 3, "clamped_sweep": 4}
+RULES = {
+    "ep": 0,
+    "continual": 1,  # C-EP, 2005.04168
+    "vector_field": 2,  # 1808.04873
+    "continual_vector_field": 3,  # C-VF, 2005.04168
+    "clamped_sweep": 4,  # 1602.05179 v1
+    "contrastive": 5,  # CL, 2312.15103
+    "coupled": 6,  # coupled learning CpL, 2312.15103
+    "bptt": 7,
+    "recurrent_backprop": 8,  # Almeida-Pineda
+    "implicit": 9,
+}
 MAX_WEIGHTS = 16  # EQP_MAX_WEIGHTS
 
 
@@ -80,6 +91,8 @@ class LayeredSpec:
 class TrainPlan:
     """One learning rule with its numbers, for `layered_train`.
 
+    ``n_nudged_steps`` counts the steps of the rule's second phase: nudged steps, clamped steps ("contrastive",
+    "coupled"), backward sweeps ("clamped_sweep"), reverse steps ("bptt", "recurrent_backprop"); "implicit" has none.
     `sign` holds one +-1 per mini-batch of the call (random-sign nudging) or is None. `rate` and `bias_rate` have one
     entry per weight matrix, input first. Tolerances below 0 mean fixed step counts.
     """
@@ -102,6 +115,64 @@ class TrainPlan:
     beta2: float = 0.999
     epsilon: float = 1e-8
     adam_step: int = 0
+
+
+CONTINUAL_RULES = ("continual", "continual_vector_field")
+VECTOR_FIELD_RULES = ("vector_field", "continual_vector_field")
+GRADIENT_RULES = ("bptt", "recurrent_backprop", "implicit")
+
+
+def check_rule(spec, plan, has_back, has_particles):
+    """Refuse a learning rule that this network or plan cannot serve.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter and gives the reason.
+    """
+    rule = plan.rule
+    if rule not in RULES:
+        raise ValueError(f"learning_rule must be one of {sorted(RULES)}, got {rule!r}")
+    if rule in CONTINUAL_RULES:
+        if plan.optimizer != "sgd" or plan.weight_decay:
+            raise ValueError(
+                f"optimizer={plan.optimizer!r}, weight_decay={plan.weight_decay}: learning_rule={rule!r} changes the "
+                "weights at every nudged step by plain SGD, without weight decay"
+            )
+        if plan.centered:
+            raise ValueError(f"nudging: learning_rule={rule!r} learns along one nudged phase; centered has two")
+        if plan.tol_nudged >= 0:
+            raise ValueError(
+                f"tol: learning_rule={rule!r} needs a fixed number of nudged steps, its weights move at each of them"
+            )
+    if rule in VECTOR_FIELD_RULES:
+        if not has_back:
+            raise ValueError(f"back weights: learning_rule={rule!r} needs independent backward weights")
+        if spec.dynamics == "continuous" and (spec.prime_hidden or spec.prime_output):
+            raise ValueError(
+                f"prime_hidden, prime_output: learning_rule={rule!r} is the leaky field without rho' (1808.04873)"
+            )
+    elif has_back and rule not in GRADIENT_RULES + ("ep",):
+        raise ValueError(f"back weights: learning_rule={rule!r} needs symmetric weights; use 'vector_field'")
+    if rule in ("contrastive", "coupled", "clamped_sweep") and spec.cost != "squared_error":
+        raise ValueError(f"cost={spec.cost!r}: learning_rule={rule!r} holds the output at the target: squared_error")
+    if rule == "clamped_sweep" and (spec.dynamics != "discrete" or spec.dt != 1):
+        raise ValueError("dynamics: learning_rule='clamped_sweep' sets layers to exact minimisers: discrete, dt=1")
+    if plan.centered and rule in ("contrastive", "clamped_sweep") + GRADIENT_RULES:
+        raise ValueError(f"nudging: learning_rule={rule!r} has no negative phase, so nothing to center")
+    if rule in ("bptt", "recurrent_backprop") and plan.n_nudged_steps < 1:
+        raise ValueError(f"n_nudged_steps must be >= 1 for learning_rule={rule!r}, got {plan.n_nudged_steps}")
+    if rule == "bptt":
+        if has_particles:
+            raise ValueError(
+                "persistent particles: learning_rule='bptt' unrolls the free phase from its start; a start that is "
+                "itself the end of an earlier unrolling has a gradient that would be dropped silently"
+            )
+        if plan.n_nudged_steps > plan.n_free_steps:
+            raise ValueError(
+                f"n_nudged_steps={plan.n_nudged_steps}: learning_rule='bptt' cannot reverse more than the "
+                f"n_free_steps={plan.n_free_steps} steps there are"
+            )
 
 
 @dataclass

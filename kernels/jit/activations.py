@@ -80,43 +80,42 @@ def rho_scalar(code, x):
 
 
 @kernel
-def activate(code, single, src, dst):
-    """dst = rho(src); they may be the same row."""
-    n = src.size
+def activate(code, single, row):
+    """row = rho(row), in place: with a second array the overlap check of the vectorised loop would fail."""
+    n = row.size
     if code == IDENTITY:
+        return
+    if code == SHIFTED_SIGMOID and single:
         for i in range(n):
-            dst[i] = src[i]
-    elif code == SHIFTED_SIGMOID and single:
-        for i in range(n):
-            dst[i] = _half_sum_ratio(TWO * src[i] - ONE)
+            row[i] = _half_sum_ratio(TWO * row[i] - ONE)
     elif code == SHIFTED_SIGMOID:
         for i in range(n):
-            dst[i] = ONE / (ONE + np.exp(TWO - FOUR * src[i]))
+            row[i] = ONE / (ONE + np.exp(TWO - FOUR * row[i]))
     elif code == HARD_SIGMOID:
         for i in range(n):
-            dst[i] = _clip(src[i], ZERO, ONE)
+            row[i] = _clip(row[i], ZERO, ONE)
     elif code == TANH and single:
         for i in range(n):
-            dst[i] = _tanh32(src[i])
+            row[i] = _tanh32(row[i])
     elif code == TANH:
         for i in range(n):
-            dst[i] = np.tanh(src[i])
+            row[i] = np.tanh(row[i])
     elif code == SIGMOID and single:
         for i in range(n):
-            dst[i] = _half_sum_ratio(HALF * src[i])
+            row[i] = _half_sum_ratio(HALF * row[i])
     elif code == SIGMOID:
         for i in range(n):
-            dst[i] = ONE / (ONE + np.exp(-src[i]))
+            row[i] = ONE / (ONE + np.exp(-row[i]))
     elif code == RELU:
         for i in range(n):
-            x = src[i]
-            dst[i] = ZERO if x < ZERO else x
+            x = row[i]
+            row[i] = ZERO if x < ZERO else x
     elif code == HALF_HARD:
         for i in range(n):
-            dst[i] = _clip(HALF * src[i], ZERO, ONE)
+            row[i] = _clip(HALF * row[i], ZERO, ONE)
     else:
         for i in range(n):
-            dst[i] = _clip(src[i], MINUS_HALF, HALF)
+            row[i] = _clip(row[i], MINUS_HALF, HALF)
 
 
 @kernel

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 # Reassociation lets sums be vectorised; "nnan" and "ninf" stay out, they would let the compiler drop the
 # non-finite checks. ORDERED keeps the order of every sum: results then do not depend on how rows are grouped.
@@ -47,7 +48,8 @@ def kernel(function=None, *, ordered=False, inline=False):
     """
     if function is None:
         return lambda f: kernel(f, ordered=ordered, inline=inline)
-    options = {"nogil": True, "fastmath": ORDERED if ordered else FASTMATH, "error_model": "numpy"}
+    # No reference counting inside (nothing is allocated): its atomics cost more than the arithmetic of a small layer.
+    options = {"_nrt": False, "nogil": True, "fastmath": ORDERED if ordered else FASTMATH, "error_model": "numpy"}
     if JIT_DISABLED:
         return function
     if inline:
@@ -133,13 +135,6 @@ else:
 
         return to(bits), codegen
 
-    @intrinsic
-    def _void_pointer(typingctx, address):
-        def codegen(context, builder, signature, args):
-            return builder.inttoptr(args[0], cgutils.voidptr_t)
-
-        return types.voidptr(address), codegen
-
     def array_table(rows):
         """Addresses of lists of arrays, for `matrix_at` and `vector_at`; the caller keeps the arrays alive."""
         table = np.zeros((len(rows), max(map(len, rows))), np.int64)
@@ -147,18 +142,44 @@ else:
             table[i, : len(arrays)] = [a.ctypes.data for a in arrays]
         return table
 
-    @kernel(inline=True)
-    def matrix_at(table, kind, k, rows, columns, like):
-        """The matrix that `array_table` was given in place (kind, k), of the dtype of `like`."""
-        return numba.carray(_void_pointer(table[kind, k]), (rows, columns), like.dtype)
+    def _array_from_table(context, builder, signature, args, n_sizes):
+        kind = signature.return_type
+        table, row, column = args[:3]
+        address = builder.load(_pointer(context, builder, signature, (table, row, column)))
+        itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        sizes = args[3 : 3 + n_sizes]
+        strides = [context.get_constant(types.intp, itemsize)]
+        for size in reversed(sizes[1:]):
+            strides.insert(0, builder.mul(size, strides[0]))
+        array = context.make_array(kind)(context, builder)
+        arrayobj.populate_array(
+            array, data=builder.inttoptr(address, array.data.type), shape=sizes, strides=strides,
+            itemsize=itemsize, meminfo=None,
+        )  # fmt: skip
+        return array._getvalue()
 
-    @kernel(inline=True)
-    def vector_at(table, kind, k, size, like):
-        return numba.carray(_void_pointer(table[kind, k]), (size,), like.dtype)
+    @intrinsic
+    def matrix_at(typingctx, table, kind, k, rows, columns, like):
+        """The matrix that `array_table` was given in place (kind, k), of the dtype of `like`."""
+        result = types.Array(like.dtype, 2, "C")
+
+        def codegen(context, builder, signature, args):
+            return _array_from_table(context, builder, signature, args, 2)
+
+        return result(table, types.intp, types.intp, types.intp, types.intp, like), codegen
+
+    @intrinsic
+    def vector_at(typingctx, table, kind, k, size, like):
+        result = types.Array(like.dtype, 1, "C")
+
+        def codegen(context, builder, signature, args):
+            return _array_from_table(context, builder, signature, args, 1)
+
+        return result(table, types.intp, types.intp, types.intp, like), codegen
 
     def _pointer(context, builder, signature, args):
         array = context.make_array(signature.args[0])(context, builder, args[0])
-        return cgutils.get_item_pointer(context, builder, signature.args[0], array, [args[1]])
+        return cgutils.get_item_pointer(context, builder, signature.args[0], array, list(args[1:1 + signature.args[0].ndim]))
 
     @intrinsic
     def atomic_add(typingctx, array, index, value):

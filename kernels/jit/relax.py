@@ -85,12 +85,11 @@ def settle_euler(s, field, dt, clamp):
 @kernel
 def show(ints, k, s, r):
     """r = what layer k shows of its state s (continuous dynamics)."""
+    copy_row(r, s)
     if k < ints[N_WEIGHTS]:
-        activate(ints[ACTIVATION], ints[SINGLE], s, r)
-    elif ints[LINEAR_OUTPUT]:
-        copy_row(r, s)
-    else:
-        activate(ints[OUT_ACTIVATION], ints[SINGLE], s, r)
+        activate(ints[ACTIVATION], ints[SINGLE], r)
+    elif not ints[LINEAR_OUTPUT]:
+        activate(ints[OUT_ACTIVATION], ints[SINGLE], r)
 
 
 @kernel
@@ -133,13 +132,13 @@ def new_state(ints, floats, k, s, r, f, y, beta):
     if ints[DYNAMICS] == 0:
         if forced and ints[NUDGE_INSIDE]:
             add_force(ints, floats, f, s, y, beta)
-        activate(code, ints[SINGLE], f, f)
+        activate(code, ints[SINGLE], f)
         if forced and not ints[NUDGE_INSIDE]:
             add_force(ints, floats, f, s, y, beta)
         return settle(s, f, dt)
     if output and ints[PRIME_OUTPUT]:
         if ints[LINEAR_OUTPUT]:  # r shows s itself; it is written anew below
-            activate(code, ints[SINGLE], s, r)
+            activate(code, ints[SINGLE], r)
         times_prime(code, s, r, f)
     elif not output and ints[PRIME_HIDDEN]:
         times_prime(code, s, r, f)

@@ -25,12 +25,24 @@ TABLE = {
 }
 
 
+# rho''(s, rho(s)), for the reverse pass of the continuous dynamics; 0 where rho is piecewise linear
+SECOND = {
+    "shifted_sigmoid": lambda s, r: 16 * r * (1 - r) * (1 - 2 * r),
+    "tanh": lambda s, r: -2 * r * (1 - r * r),
+    "sigmoid": lambda s, r: r * (1 - r) * (1 - 2 * r),
+}
+
+
 def rho(name, x):
     return TABLE[name][0](x)
 
 
 def rho_prime(name, s, r):
     return TABLE[name][1](s, r)
+
+
+def rho_second(name, s, r):
+    return SECOND[name](s, r) if name in SECOND else np.zeros_like(s)
 
 
 def softmax(s):

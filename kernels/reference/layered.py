@@ -4,6 +4,8 @@ Shapes: M samples, N[k] units of layer k; weights[k] is (N[k], N[k+1]), back[k] 
 symmetric network), states[k-1] is (M, N[k]) for layers k = 1..L.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..spec import DivergenceError, TrainStats
@@ -61,12 +63,17 @@ def _new_state(spec, k, s, field, force):
     return np.clip(new, 0, 1) if spec.clamp else new
 
 
+def passes(spec):
+    """Layers (1..L) that move together, pass after pass, in one step."""
+    n = spec.n_weights
+    return [range(1, n + 1)] if spec.schedule == "synchronous" else [range(1, n + 1, 2), range(2, n + 1, 2)]
+
+
 def layered_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
     """One step of all layers; returns new states (list) and the largest change / dt of each sample (M,)."""
     n = spec.n_weights
     old, new = states, list(states)
-    passes = [range(1, n + 1)] if spec.schedule == "synchronous" else [range(1, n + 1, 2), range(2, n + 1, 2)]
-    for layers in passes:
+    for layers in passes(spec):
         seen = list(new)
         shown = [acting(spec, k, seen[k - 1]) for k in range(1, n + 1)]
         for k in layers:
@@ -77,10 +84,12 @@ def layered_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
     return new, change / spec.dt
 
 
-def relax_from_drive(spec, weights, back, biases, drive, states, y=None, beta=0.0, n_steps=1, tol=-1.0, phase="free"):
+def relax_from_drive(
+    spec, weights, back, biases, drive, states, y=None, beta=0.0, n_steps=1, tol=-1.0, phase="free", step_fn=layered_step
+):
     """Relax `states` in place; a sample stops after the step in which its residual is <= tol.
 
-    Returns steps (M,) int32 and residual (M,). Raises DivergenceError naming layer and step.
+    `step_fn` is what one step does (some learning rules sweep or clamp). Returns steps (M,) int32 and residual (M,). Raises DivergenceError naming layer and step.
     """
     m = len(drive)
     steps, residual = np.zeros(m, np.int32), np.zeros(m, drive.dtype)
@@ -90,7 +99,7 @@ def relax_from_drive(spec, weights, back, biases, drive, states, y=None, beta=0.
             break
         target = None if y is None else y[active]
         current = [s[active] for s in states]
-        new, change = layered_step(spec, weights, back, biases, drive[active], current, target, beta)
+        new, change = step_fn(spec, weights, back, biases, drive[active], current, target, beta)
         for k, (s, values) in enumerate(zip(states, new), start=1):
             if not np.isfinite(values).all():
                 raise DivergenceError(
@@ -154,10 +163,52 @@ def layered_cost(spec, s_out, y, row_weight=None):
     return float(per_row.sum()), int((s_out.argmax(axis=1) == y.argmax(axis=1)).sum())
 
 
+@dataclass
+class Batch:
+    """One mini-batch of a training call."""
+
+    number: int
+    rows: np.ndarray
+    x: np.ndarray  # (M, N[0])
+    y: np.ndarray  # (M, N[L])
+    row_weight: np.ndarray | None  # (M,)
+    total: float  # sum of the row weights
+    beta: float  # with its sign
+    states: list  # where the free phase starts
+
+
+def begin_batches(spec, x, y, order, plan, row_weight, particles, dtype):
+    """Yield the `Batch`es of a call; states start at 0, or where the particles of these rows are."""
+    for number, start in enumerate(range(0, len(order), plan.batch_size)):
+        rows = order[start : start + plan.batch_size]
+        rw = None if row_weight is None else row_weight[rows].astype(dtype)
+        yield Batch(
+            number=number, rows=rows, x=x[rows], y=y[rows], row_weight=rw,
+            total=float(len(rows) if rw is None else rw.sum()),
+            beta=plan.beta * (1 if plan.sign is None else int(plan.sign[number])),
+            states=[
+                np.zeros((len(rows), n), dtype) if particles is None else particles[k][rows]
+                for k, n in enumerate(spec.sizes[1:])
+            ],
+        )
+
+
+def end_free_phase(spec, batch, free, steps, particles, stats):
+    """Count what the free phase saw and store its states as the rows' particles."""
+    stats.free_steps += int(steps.sum())
+    loss, n_correct = layered_cost(spec, free[-1], batch.y, batch.row_weight)
+    stats.loss, stats.n_correct = stats.loss + loss, stats.n_correct + n_correct
+    stats.n_samples += len(batch.rows)
+    stats.n_batches += 1
+    if particles is not None:
+        for p, s in zip(particles, free):
+            p[batch.rows] = s
+
+
 def layered_train(
     spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
 ):
-    """Train on the rows `order` of (x, y), batch after batch; weights, biases, particles change in place.
+    """Train on the rows `order` of (x, y), batch after batch; weights, back, biases, particles change in place.
 
     Returns
     -------
@@ -168,41 +219,32 @@ def layered_train(
     DivergenceError
         Weights are those after the last finite batch.
     """
+    if plan.rule != "ep":
+        from .rules import train_with_rule  # here, because rules.py is built from the parts above
+
+        return train_with_rule(
+            spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state
+        )
     stats = TrainStats()
     dtype = weights[0].dtype
-    for number, start in enumerate(range(0, len(order), plan.batch_size)):
-        rows = order[start : start + plan.batch_size]
-        xb, yb = x[rows], y[rows]
-        rw = None if row_weight is None else row_weight[rows].astype(dtype)
-        total = float(len(rows) if rw is None else rw.sum())
-        beta = plan.beta * (1 if plan.sign is None else int(plan.sign[number]))
-        backs = back_or_transpose(weights, back)
-        drive = layered_drive(spec, weights, biases, xb)
-        if particles is None:
-            free = [np.zeros((len(rows), n), dtype) for n in spec.sizes[1:]]
-        else:
-            free = [p[rows] for p in particles]
-        args = (spec, weights, backs, biases, drive)
+    for batch in begin_batches(spec, x, y, order, plan, row_weight, particles, dtype):
+        drive = layered_drive(spec, weights, biases, batch.x)
+        args = (spec, weights, back_or_transpose(weights, back), biases, drive)
+        free = batch.states
         steps, _ = relax_from_drive(*args, free, None, 0.0, plan.n_free_steps, plan.tol_free)
-        stats.free_steps += int(steps.sum())
-        loss, n_correct = layered_cost(spec, free[-1], yb, rw)
-        stats.loss, stats.n_correct = stats.loss + loss, stats.n_correct + n_correct
-        if particles is not None:
-            for p, s in zip(particles, free):
-                p[rows] = s
+        end_free_phase(spec, batch, free, steps, particles, stats)
 
         ends = []
-        for b in (beta, -beta) if plan.centered else (beta,):
+        for b in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
             s = [a.copy() for a in free]
-            steps, _ = relax_from_drive(*args, s, yb, b, plan.n_nudged_steps, plan.tol_nudged, "nudged")
+            steps, _ = relax_from_drive(*args, s, batch.y, b, plan.n_nudged_steps, plan.tol_nudged, "nudged")
             stats.nudged_steps += int(steps.sum())
             ends.append(s)
-        span = 2 * beta if plan.centered else beta
+        span = 2 * batch.beta if plan.centered else batch.beta
         start_states = ends[1] if plan.centered else free
-        if total > 0:
-            dw, db = layered_contrast(spec, xb, start_states, ends[0], rw)
-            scale = dtype.type(1 / (span * total))
-            apply_update(weights, biases, [d * scale for d in dw], [d * scale for d in db], plan, optimizer_state, number)
-        stats.n_samples += len(rows)
-        stats.n_batches += 1
+        if batch.total > 0:
+            dw, db = layered_contrast(spec, batch.x, start_states, ends[0], batch.row_weight)
+            scale = dtype.type(1 / (span * batch.total))
+            dw, db = [d * scale for d in dw], [d * scale for d in db]
+            apply_update(weights, biases, dw, db, plan, optimizer_state, batch.number)
     return stats
