@@ -8,8 +8,10 @@ import platform
 import sys
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np import arrayobj
@@ -68,8 +70,6 @@ def isa():
     """Name of the widest vector set Numba's compiler may use here, in the words of the C backend."""
     if JIT_DISABLED:
         return "python"
-    import llvmlite.binding as llvm
-
     machine = platform.machine().lower()
     if machine in {"aarch64", "arm64"}:
         return "neon"
@@ -89,6 +89,8 @@ if JIT_DISABLED:  # pure Python stand-ins: one thread, so no atomics are needed
 
     def bits_float(bits):
         return bits.view(np.float32 if bits.itemsize == 4 else np.float64)
+
+    array_data = None
 
     def array_table(rows):
         return rows
@@ -145,7 +147,7 @@ else:
     def _array_from_table(context, builder, signature, args, n_sizes):
         kind = signature.return_type
         table, row, column = args[:3]
-        address = builder.load(_pointer(context, builder, signature, (table, row, column)))
+        address = builder.load(array_data(context, builder, signature.args[0], table, row, column))
         itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
         sizes = args[3 : 3 + n_sizes]
         strides = [context.get_constant(types.intp, itemsize)]
@@ -177,9 +179,10 @@ else:
 
         return result(table, types.intp, types.intp, types.intp, like), codegen
 
-    def _pointer(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        return cgutils.get_item_pointer(context, builder, signature.args[0], array, list(args[1:1 + signature.args[0].ndim]))
+    def array_data(context, builder, kind, value, *indices):
+        """Pointer to array[indices] (IR values), for intrinsics."""
+        array = context.make_array(kind)(context, builder, value)
+        return cgutils.get_item_pointer(context, builder, kind, array, list(indices))
 
     @intrinsic
     def atomic_add(typingctx, array, index, value):
@@ -187,7 +190,7 @@ else:
 
         def codegen(context, builder, signature, args):
             value = context.cast(builder, args[2], signature.args[2], types.int64)
-            return builder.atomic_rmw("add", _pointer(context, builder, signature, args), value, "seq_cst")
+            return builder.atomic_rmw("add", array_data(context, builder, signature.args[0], *args[:2]), value, "seq_cst")
 
         return types.int64(array, types.intp, value), codegen
 
@@ -196,7 +199,7 @@ else:
         """array[index] of an int64 array, seen by all threads in order."""
 
         def codegen(context, builder, signature, args):
-            return builder.load_atomic(_pointer(context, builder, signature, args), "seq_cst", 8)
+            return builder.load_atomic(array_data(context, builder, signature.args[0], *args[:2]), "seq_cst", 8)
 
         return types.int64(array, types.intp), codegen
 
@@ -206,8 +209,6 @@ else:
 
         def codegen(context, builder, signature, args):
             if platform.machine().lower() in {"x86_64", "amd64"}:
-                from llvmlite import ir
-
                 kind = ir.FunctionType(ir.VoidType(), [])
                 builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
             return context.get_dummy_value()

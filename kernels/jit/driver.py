@@ -105,7 +105,7 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     ints, floats = spec_options(spec, dtype)
     ints[N_FREE], ints[HAS_BACK] = n_steps, back is not None
     floats[BETA], floats[TOL_FREE] = beta, tol
-    layout, units, n_packed = make_layout(spec.sizes, back is not None)
+    layout, units, n_packed = make_layout(spec.sizes, back is not None, dtype.itemsize)
     dense, indptr, indices, data = _inputs(x, dtype, ints, spec.sizes[0], spec.input_activation != "identity")
     in_place = _InPlace(dtype)
     w, b = [np.require(a, dtype, "CA") for a in weights], [np.require(a, dtype, "CA") for a in biases]
@@ -160,7 +160,7 @@ def layered_train(
     ints[BATCH], ints[HAS_BACK], ints[HAS_SIGN] = size, back is not None, plan.sign is not None
     ints[HAS_WEIGHT], ints[HAS_PARTICLES] = row_weight is not None, particles is not None
     ints[TILE] = min(ints[TILE], size)
-    layout, units, n_packed = make_layout(spec.sizes, back is not None)
+    layout, units, n_packed = make_layout(spec.sizes, back is not None, dtype.itemsize)
     dense, indptr, indices, data = _inputs(x, dtype, ints, spec.sizes[0], spec.input_activation != "identity")
     in_place, nothing = _InPlace(dtype), [np.zeros((1, 1), dtype)] * n
     w, b = [in_place(a) for a in weights], [in_place(a) for a in biases]

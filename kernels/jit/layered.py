@@ -11,12 +11,12 @@ from .activations import ZERO
 from .compile import kernel, matrix_at, vector_at
 from .inputs import column_slice, column_sums, drive_slice, list_inputs
 from .layout import (
-    ADAM_STEP, BATCH, BETA, CENTERED, COST, COST_FACTOR, DOWN, DOWN_STRIDE, DYNAMICS, HAS_PARTICLES, HAS_BACK, HAS_SIGN,
+    ADAM_STEP, BATCH, BETA, CENTERED, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DYNAMICS, HAS_PARTICLES, HAS_BACK, HAS_SIGN,
     HAS_WEIGHT, N_FREE, N_NUDGED, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE, TILE, TOL_FREE, TOL_NUDGED,
 )  # fmt: skip
 from .relax import copy_row, relax_block, show_all
 from .threads import barrier
-from .update import difference_slice, pack_rows, update_bias, update_hidden, update_input
+from .update import difference_slice, pack_row, pack_rows, update_bias, update_hidden, update_input
 
 # kinds of array in the table
 WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, SECOND, BIAS_SECOND, STATES = range(8)
@@ -66,8 +66,7 @@ def pack_network(ints, layout, table, packed, bias, thread, n_threads):
             if ints[HAS_BACK]:
                 back = matrix_at(table, BACK, k, here, below, like)
                 for j in range(here):
-                    at = layout[k, DOWN] + j * layout[k, DOWN_STRIDE]
-                    copy_row(packed[at : at + below], back[j])
+                    pack_row(packed, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], j, back[j])
 
 
 @kernel

@@ -7,6 +7,7 @@ serves every network.
 import numpy as np
 
 from .. import spec as names
+from .tiles import tile_columns
 
 # integer options
 (N_WEIGHTS, DYNAMICS, SCHEDULE, ACTIVATION, OUT_ACTIVATION, INPUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT, LINEAR_OUTPUT,
@@ -17,9 +18,12 @@ N_INTS = 25
 (COST_FACTOR, DT, BETA, TOL_FREE, TOL_NUDGED, MOMENTUM, DECAY, BETA1, BETA2, EPSILON) = range(10)
 N_FLOATS = 10
 # places of layer k, row k of the layout: units, first column in state rows; then for the weights that enter it from
-# below (w = k - 1 >= 1): start of their copy (rows = units below) or -1, and of their transpose (rows = units of k)
-# or -1, with row strides; then start and stride of the feedback rows that enter it from above
-(SIZE, OFFSET, COPY, COPY_STRIDE, TRANSPOSE, TRANSPOSE_STRIDE, DOWN, DOWN_STRIDE) = range(8)
+# below (k >= 2): start of their copy (rows = units below) or -1, and of their transpose (rows = units of k) or -1;
+# then start of the feedback rows that enter it from above; each with the strides of rows and panels.
+# A block of rows is laid out in panels of a few vectors (see tiles.py), or, for dot products, plainly.
+(SIZE, OFFSET, COPY, COPY_ROW, COPY_PANEL, TRANSPOSE, TRANSPOSE_ROW, TRANSPOSE_PANEL, DOWN, DOWN_ROW,
+ DOWN_PANEL) = range(11)  # fmt: skip
+N_PLACES = 11
 
 LANES = 16  # rows are padded to this many entries: one cache line of float32
 NARROW = 24  # a layer with fewer units takes dot products with the layer below instead of added rows
@@ -29,31 +33,33 @@ def pad(n):
     return -(-n // LANES) * LANES
 
 
-def make_layout(sizes, has_back):
-    """Layout table (L+1, 8), entries of a state row, entries of the packed hidden weights."""
+def make_layout(sizes, has_back, itemsize):
+    """Layout table (L+1, N_PLACES), entries of a state row, entries of the packed hidden weights."""
     n = len(sizes) - 1
-    table = np.full((n + 1, 8), -1, np.int64)
+    table = np.full((n + 1, N_PLACES), -1, np.int64)
     table[:, SIZE] = sizes
     units = 0
     for k in range(1, n + 1):
         table[k, OFFSET] = units
         units += pad(sizes[k])
-    used = 0
+    used, columns = 0, tile_columns(itemsize)
+
+    def place(rows, width, plain=False):
+        nonlocal used
+        start, width = used, pad(width)
+        panels = -(-width // columns)
+        used += rows * (width if plain else panels * columns)
+        return (start, width, columns) if plain else (start, columns, rows * columns)
+
     for k in range(2, n + 1):
         below, here = sizes[k - 1], sizes[k]
         narrow = here < NARROW and here < below
         if not narrow:
-            table[k, COPY], table[k, COPY_STRIDE] = used, pad(here)
-            used += below * pad(here)
+            table[k, COPY : COPY_PANEL + 1] = place(below, here)
         if narrow or not has_back:
-            table[k, TRANSPOSE], table[k, TRANSPOSE_STRIDE] = used, pad(below)
-            used += here * pad(below)
-        table[k - 1, DOWN_STRIDE] = pad(below)
-        if has_back:
-            table[k - 1, DOWN] = used
-            used += here * pad(below)
-        else:
-            table[k - 1, DOWN] = table[k, TRANSPOSE]
+            table[k, TRANSPOSE : TRANSPOSE_PANEL + 1] = place(here, below, plain=narrow)
+        down = place(here, below) if has_back else table[k, TRANSPOSE : TRANSPOSE_PANEL + 1]
+        table[k - 1, DOWN : DOWN_PANEL + 1] = down
     return table, units, max(used, 1)
 
 

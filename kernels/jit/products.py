@@ -5,6 +5,7 @@ not depend on how a caller cuts the rows or the columns into blocks.
 """
 
 from .compile import kernel
+from .tiles import TILE_SAMPLES, TILE_VECTORS, thin_tile, tile_columns, wide_tile
 
 
 @kernel(ordered=True)
@@ -26,26 +27,31 @@ def add_rows4(out, a0, a1, a2, a3, w0, w1, w2, w3):
 
 
 @kernel(ordered=True)
-def add_matrix(out, coefficients, matrix, start, stride):
-    """out += coefficients @ rows, row j being matrix[start + j * stride :][: len(out)]."""
-    n, m = out.size, coefficients.size
-    j, at = 0, start
-    while j + 4 <= m:
-        add_rows4(
-            out, coefficients[j], coefficients[j + 1], coefficients[j + 2], coefficients[j + 3],
-            matrix[at : at + n], matrix[at + stride : at + stride + n],
-            matrix[at + 2 * stride : at + 2 * stride + n], matrix[at + 3 * stride : at + 3 * stride + n],
-        )  # fmt: skip
-        j += 4
-        at += 4 * stride
-    if j + 2 <= m:
-        add_rows2(
-            out, coefficients[j], coefficients[j + 1], matrix[at : at + n], matrix[at + stride : at + stride + n]
-        )
-        j += 2
-        at += 2 * stride
-    if j < m:
-        add_row(out, coefficients[j], matrix[at : at + n])
+def add_panels(field, offset, n, active, shown, below, m, matrix, start, row_stride, panel_stride):
+    """field[b, offset:][:n] += shown[b, below:][:m] @ matrix for the samples b in `active`.
+
+    Panel p holds TILE_COLUMNS columns: its row j starts at matrix[start + p * panel_stride + j * row_stride].
+    """
+    columns = tile_columns(matrix.itemsize)
+    lanes = columns // TILE_VECTORS
+    place, base = 0, start
+    while place < n:
+        wide = place + columns - lanes < n  # the last panel may be narrower: then vector by vector
+        width = columns if wide else lanes
+        turn = 0
+        while turn < columns and place + turn < n:
+            at = offset + place + turn
+            a = 0
+            while a < active.size:
+                left = active.size - a
+                if wide:
+                    wide_tile(left, field, at, active, a, shown, below, m, matrix, base, row_stride)
+                else:
+                    thin_tile(left, field, at, active, a, shown, below, m, matrix, base + turn, row_stride)
+                a += TILE_SAMPLES
+            turn += width
+        place += columns
+        base += panel_stride
 
 
 @kernel(ordered=True)

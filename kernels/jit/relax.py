@@ -9,11 +9,11 @@ import numpy as np
 from .activations import ONE, ZERO, activate, times_prime
 from .compile import bits_float, float_bits, kernel
 from .layout import (
-    ACTIVATION, CLAMP, COPY, COPY_STRIDE, COST, COST_FACTOR, DOWN, DOWN_STRIDE, DT, DYNAMICS, LINEAR_OUTPUT,
+    ACTIVATION, CLAMP, COPY, COPY_PANEL, COPY_ROW, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DT, DYNAMICS, LINEAR_OUTPUT,
     N_WEIGHTS, NUDGE_INSIDE, OFFSET, OUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT, SCHEDULE, SINGLE, SIZE, TILE,
-    TRANSPOSE, TRANSPOSE_STRIDE,
+    TRANSPOSE, TRANSPOSE_ROW,
 )  # fmt: skip
-from .products import add_dots, add_matrix
+from .products import add_dots, add_panels
 
 STEP_SHIFT, PHASE_SHIFT = 8, 40  # a failure is one integer, phase | step | layer: the smallest came first
 
@@ -103,23 +103,25 @@ def show_all(ints, layout, state, shown):
 @kernel
 def fields(ints, layout, packed, bias, drive, shown, field, k, active):
     """field = total input of layer k for the samples `active`: bottom-up + bias + top-down."""
-    o = layout[k, OFFSET]
-    n = layout[k, SIZE]
+    o, n = layout[k, OFFSET], layout[k, SIZE]
     for a in range(active.size):
         b = active[a]
-        f = field[b, o : o + n]
-        if k == 1:
-            copy_row(f, drive[b, :n])
+        copy_row(field[b, o : o + n], drive[b, :n] if k == 1 else bias[o : o + n])
+    if k > 1:
+        below, m = layout[k - 1, OFFSET], layout[k - 1, SIZE]
+        if layout[k, COPY] >= 0:
+            add_panels(field, o, n, active, shown, below, m, packed, layout[k, COPY], layout[k, COPY_ROW],
+                       layout[k, COPY_PANEL])  # fmt: skip
         else:
-            copy_row(f, bias[o : o + n])
-            below = shown[b, layout[k - 1, OFFSET] : layout[k - 1, OFFSET] + layout[k - 1, SIZE]]
-            if layout[k, COPY] >= 0:
-                add_matrix(f, below, packed, layout[k, COPY], layout[k, COPY_STRIDE])
-            else:
-                add_dots(f, below, packed, layout[k, TRANSPOSE], layout[k, TRANSPOSE_STRIDE])
-        if k < ints[N_WEIGHTS]:
-            above = shown[b, layout[k + 1, OFFSET] : layout[k + 1, OFFSET] + layout[k + 1, SIZE]]
-            add_matrix(f, above, packed, layout[k, DOWN], layout[k, DOWN_STRIDE])
+            for a in range(active.size):
+                b = active[a]
+                add_dots(
+                    field[b, o : o + n], shown[b, below : below + m], packed, layout[k, TRANSPOSE],
+                    layout[k, TRANSPOSE_ROW],
+                )  # fmt: skip
+    if k < ints[N_WEIGHTS]:
+        add_panels(field, o, n, active, shown, layout[k + 1, OFFSET], layout[k + 1, SIZE], packed, layout[k, DOWN],
+                   layout[k, DOWN_ROW], layout[k, DOWN_PANEL])  # fmt: skip
 
 
 @kernel

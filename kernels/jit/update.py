@@ -7,12 +7,13 @@ import numpy as np
 
 from .activations import IDENTITY, ONE, ZERO, rho_scalar
 from .compile import kernel
-from .inputs import column_slice, group_by_input
+from .inputs import group_by_input
 from .layout import (
-    BETA1, BETA2, COPY, COPY_STRIDE, DECAY, EPSILON, INPUT_ACTIVATION, MOMENTUM, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE,
-    TRANSPOSE, TRANSPOSE_STRIDE,
+    BETA1, BETA2, COPY, COPY_PANEL, COPY_ROW, DECAY, EPSILON, INPUT_ACTIVATION, LANES, MOMENTUM, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE,
+    TRANSPOSE, TRANSPOSE_PANEL, TRANSPOSE_ROW,
 )  # fmt: skip
 from .products import add_listed, add_row, add_rows2, add_rows4
+from .tiles import tile_columns
 
 SGD, MOMENTUM_SGD, NESTEROV, ADAM = range(4)
 
@@ -175,21 +176,30 @@ def update_hidden(
 
 
 @kernel
+def pack_row(packed, start, row_stride, panel_stride, j, row):
+    """Row j of a block of packed rows = `row`."""
+    columns = tile_columns(packed.itemsize)
+    at = start + j * row_stride
+    for first in range(0, row.size, columns):
+        source = row[first : first + columns]
+        target = packed[at : at + source.size]
+        for i in range(source.size):
+            target[i] = source[i]
+        at += panel_stride
+
+
+@kernel
 def pack_rows(layout, k, w, low, high, packed):
     """Refresh the copy and the transpose of rows low..high of the weights between layers k and k+1."""
     n_out = w.shape[1]
     if layout[k + 1, COPY] >= 0:
         for i in range(low, high):
-            at = layout[k + 1, COPY] + i * layout[k + 1, COPY_STRIDE]
-            row, target = w[i], packed[at : at + n_out]
-            for j in range(n_out):
-                target[j] = row[j]
+            pack_row(packed, layout[k + 1, COPY], layout[k + 1, COPY_ROW], layout[k + 1, COPY_PANEL], i, w[i])
     if layout[k + 1, TRANSPOSE] >= 0:
-        stride = layout[k + 1, TRANSPOSE_STRIDE]
-        for start in range(low, high, 16):
-            stop = min(start + 16, high)
+        columns, row_stride = tile_columns(packed.itemsize), layout[k + 1, TRANSPOSE_ROW]
+        for start in range(low, high, LANES):  # LANES rows of w at a time: their cache lines are used whole
+            stop = min(start + LANES, high)
             for j in range(n_out):
-                at = layout[k + 1, TRANSPOSE] + j * stride
-                target = packed[at + start : at + stop]
+                at = layout[k + 1, TRANSPOSE] + j * row_stride
                 for i in range(start, stop):
-                    target[i - start] = w[i, j]
+                    packed[at + (i // columns) * layout[k + 1, TRANSPOSE_PANEL] + i % columns] = w[i, j]
