@@ -12,8 +12,8 @@ ESTIMATORS = [
     for backend in BACKENDS
 ]
 
-# A weight equals a repetition only if both fall into one batch, and to 1e-7 only in double precision: the checks of
-# that run full batches in float64 (scikit-learn gives its MLPs special parameters there as well).
+# A weight equals a repetition only if both fall into one batch, and to 1e-7 only in double precision: the
+# checks of that run full batches in float64 (scikit-learn gives its MLPs special parameters there as well).
 FULL_BATCH = dict(batch_size=1000, dtype="float64")
 
 

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from backend_list import BACKENDS
+from eqprop_fast.kernels.registry import BACKENDS as ALL_BACKENDS
 from sklearn.exceptions import NotFittedError
 
-from eqprop_fast import BackendUnavailableError, DivergenceError, EqPropClassifier, EqPropRegressor, get_backend
-from eqprop_fast.kernels.registry import BACKENDS as ALL_BACKENDS
+from eqprop_fast import (
+    BackendUnavailableError,
+    DivergenceError,
+    EqPropClassifier,
+    EqPropRegressor,
+    get_backend,
+)
 
 X = np.random.default_rng(0).random((40, 6))
 Y = np.arange(40) % 3
@@ -35,7 +41,9 @@ BAD = {
     "clamp": [2.5],
     "cost": ["hinge"],
     "cost_factor": [0, -1],
-    "learning_rate_init": [0, -0.1, np.nan, np.inf, (0.1,), (0.1, 0.1, 0.1), (0.1, -0.1), (0.1, np.nan), "fast", None],
+    "learning_rate_init": [
+        0, -0.1, np.nan, np.inf, (0.1,), (0.1, 0.1, 0.1), (0.1, -0.1), (0.1, np.nan), "fast", None
+    ],
     "bias_learning_rate_init": [-0.1, (0.1, -0.2), (0.1,), np.inf],
     "learning_rate": ["wild"],
     "power_t": [-1],
