@@ -1,10 +1,11 @@
 """scikit-learn's own estimator checks, on every backend that loads here; no expected failure."""
 
 import pytest
-from backend_list import BACKENDS
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
+
+from .backend_list import BACKENDS
 
 ESTIMATORS = [
     kind(backend=backend, n_threads=2, max_iter=60, hidden_layer_sizes=(32,))

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from backend_list import BACKENDS
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
 
 from eqprop_fast.networks.layered import LayeredNetwork, init_parameters
@@ -18,6 +17,8 @@ from eqprop_fast.training import (
     fit_epochs,
     learning_rate_factor,
 )
+
+from .backend_list import BACKENDS
 
 SIZES = (7, 9, 3)
 PLAN = TrainPlan(

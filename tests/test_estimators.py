@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from backend_list import BACKENDS
 from eqprop_fast.kernels.tolerances import tolerance
 from sklearn.base import clone
 from sklearn.datasets import make_multilabel_classification, make_regression
@@ -13,6 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
+
+from .backend_list import BACKENDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = dict(hidden_layer_sizes=(16,), max_iter=5, random_state=0, backend=BACKENDS[0])

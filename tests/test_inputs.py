@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from backend_list import BACKENDS
 from eqprop_fast.kernels.registry import BACKENDS as ALL_BACKENDS
 from sklearn.exceptions import NotFittedError
 
@@ -16,6 +15,8 @@ from eqprop_fast import (
     EqPropRegressor,
     get_backend,
 )
+
+from .backend_list import BACKENDS
 
 X = np.random.default_rng(0).random((40, 6))
 Y = np.arange(40) % 3

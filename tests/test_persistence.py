@@ -11,11 +11,12 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from backend_list import BACKENDS
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
 from eqprop_fast.training.checkpoint import CheckpointError, write_atomically
+
+from .backend_list import BACKENDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 BASE = dict(hidden_layer_sizes=(11,), random_state=3, backend=BACKENDS[0], tol=0.0, n_iter_no_change=np.inf)

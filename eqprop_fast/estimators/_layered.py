@@ -1,4 +1,4 @@
-"""What the layered classifier and regressor share: parameters, network and plan, `fit`, `resume`, `from_paper`."""
+"""What the layered classifier and regressor share: parameters, network, plan, `fit`, `resume`."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class LayeredNetwork:
         return Equilibrium(final, steps, residual, energy)
 
     def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
-        """Free-phase output states, (M, N[L]), each row independent of the others; holds one tile of states."""
+        """Free-phase output states, (M, N[L]), each row independent of the others. Holds one tile."""
         m = x.shape[0]
         out = np.empty((m, self.spec.sizes[-1]), self.dtype)
         for rows, pad in self._tiles(m):
