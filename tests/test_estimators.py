@@ -61,6 +61,37 @@ def test_variants_learn_alike_on_every_backend(digits, backend, params):
         assert est.score(x_test, y_test) > 0.8
 
 
+RULES = {
+    "continual": dict(solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02),
+    "continual_vector_field": dict(solver="sgd", nudging="positive", tol_nudged=None, learning_rate_init=0.02),
+    "vector_field": dict(feedback_angle=45.0),
+    "clamped_sweep": dict(nudging="positive", activation="hard_sigmoid", out_activation="hard_sigmoid"),
+    "contrastive": dict(nudging="positive", learning_rate_init=0.005),
+    "coupled": dict(),
+    "bptt": dict(nudging="positive", schedule="synchronous"),
+    "recurrent_backprop": dict(nudging="positive"),
+    "implicit": dict(nudging="positive"),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_learning_rule_trains(digits, rule, tmp_path):
+    x_train, x_test, y_train, y_test = digits
+    backend = "numpy" if rule in ("bptt", "recurrent_backprop", "implicit") else BACKENDS[0]
+    params = {**SMALL, "hidden_layer_sizes": (24,), "max_iter": 15, **RULES[rule], "backend": backend}
+    est = EqPropClassifier(**params, learning_rule=rule).fit(x_train, y_train)
+    assert est.score(x_test, y_test) > 0.8
+    independent = rule in ("vector_field", "continual_vector_field")
+    assert hasattr(est, "feedback_coefs_") == independent
+    assert np.isnan(est.equilibrium(x_test).energy).all() == independent
+    est.save_checkpoint(tmp_path / "a.npz")
+    back = EqPropClassifier.load_checkpoint(tmp_path / "a.npz")
+    np.testing.assert_array_equal(back.decision_function(x_test), est.decision_function(x_test))
+    for e in (est, back):
+        e.partial_fit(x_train[:100], y_train[:100])
+    np.testing.assert_array_equal(back.coefs_[0], est.coefs_[0])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_same_seed_same_model_for_any_thread_count(digits, backend):
     x_train, x_test, y_train, _ = digits

@@ -9,13 +9,13 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..kernels import ACTIVATIONS, LayeredSpec, TrainPlan
-from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES
+from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES, VECTOR_FIELD_RULES, check_rule
+from ..networks.asymmetry import backward_weights
 from ..networks.layered import WEIGHT_INITS, LayeredNetwork, init_parameters
 from ._base import BaseNetworkEstimator
 from .presets import preset_parameters
 
 NUDGINGS = ("positive", "random_sign", "centered")
-IMPLEMENTED_RULES = ("ep",)
 
 
 class BaseLayeredEstimator(BaseNetworkEstimator):
@@ -29,6 +29,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         "out_activation": [StrOptions(set(ACTIVATIONS))],
         "input_activation": [StrOptions(set(ACTIVATIONS))],
         "learning_rule": [StrOptions(set(RULES))],
+        "feedback_angle": [Interval(Real, 0, 180, closed="both")],
         "beta": [Interval(Real, 0, None, closed="neither"), Interval(Real, None, 0, closed="neither")],
         "nudging": [StrOptions(set(NUDGINGS))],
         "nudge_inside": ["boolean"],
@@ -63,28 +64,42 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         )
 
     def _new_network(self, kernels, sizes, rng):
-        if self.learning_rule not in IMPLEMENTED_RULES:
-            raise ValueError(
-                f"learning_rule={self.learning_rule!r} is not implemented yet; available: {IMPLEMENTED_RULES}"
-            )
         spec = self._spec(sizes)
-        self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
+        self._check_rule(spec)  # before anything is fitted
         weights, biases = init_parameters(
             spec.sizes, self.weight_init, self.weight_gain, rng, np.dtype(self.dtype)
         )
-        return LayeredNetwork(spec, kernels, weights, biases)
+        back = None
+        if self.learning_rule in VECTOR_FIELD_RULES:
+            back = backward_weights(weights, self.feedback_angle, rng)
+        return LayeredNetwork(spec, kernels, weights, biases, back)
+
+    def _check_rule(self, spec):
+        """Refuse what the learning rule cannot serve, in the estimator's own parameter names."""
+        plan = self._plan(1, *self._rates(spec.n_weights))
+        if plan.rule == "clamped_sweep" and spec.schedule != "asynchronous":
+            raise ValueError("schedule: learning_rule='clamped_sweep' sweeps layer by layer: 'asynchronous'")
+        try:
+            check_rule(spec, plan, plan.rule in VECTOR_FIELD_RULES, self.persistent_particles)
+        except ValueError as error:
+            message = str(error).replace("optimizer=", "solver=").replace("tol:", "tol_nudged:")
+            raise ValueError(message.replace("persistent particles:", "persistent_particles:")) from None
 
     def _fitted_network(self, kernels):
         sizes = (self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_))
         # arrays memory-mapped read-only by joblib.load are copied: kernels take the parameters as in/out
-        weights, biases = (
-            [a if a.flags.writeable else np.array(a) for a in group]
-            for group in (self.coefs_, self.intercepts_)
+        weights, biases, back = (
+            group and [a if a.flags.writeable else np.array(a) for a in group]
+            for group in (self.coefs_, self.intercepts_, getattr(self, "feedback_coefs_", None))
         )
-        return LayeredNetwork(self._spec(sizes), kernels, weights, biases)
+        return LayeredNetwork(self._spec(sizes), kernels, weights, biases, back)
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases
+        if network.back is not None:
+            self.feedback_coefs_ = network.back
+        elif hasattr(self, "feedback_coefs_"):
+            del self.feedback_coefs_
         self.out_activation_ = "softmax" if self.cost == "cross_entropy" else self.out_activation
 
     def _check_loaded(self):
@@ -99,7 +114,10 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             if not (np.isfinite(w).all() and np.isfinite(b).all()):
                 raise ValueError("coefs_ or intercepts_ are not finite")
             n_in = w.shape[1]
-        parameters = [*self.coefs_, *self.intercepts_]
+        back = getattr(self, "feedback_coefs_", [])
+        if back and [b.shape for b in back] != [w.shape[::-1] for w in self.coefs_]:
+            raise ValueError("shape of feedback_coefs_ is wrong")
+        parameters = [*self.coefs_, *self.intercepts_, *back]
         state = self._state
         for group in (state.optimizer_state.velocity, state.optimizer_state.second, state.best_snapshot,
                       state.last_snapshot):

@@ -31,8 +31,12 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         clip(x,-1/2,1/2), "identity".
     input_activation : str, default="identity"
         The input acts on the first layer as this function of X (1905.13633 EB: the hidden activation).
-    learning_rule : {"ep"}, default="ep"
-        Other rules named by presets ("continual", ...) are refused until they are implemented.
+    learning_rule : str, default="ep"
+        "ep"; "continual" (2005.04168); "vector_field" (1808.04873) and "continual_vector_field" (C-VF), with
+        independent feedback weights; "contrastive", "coupled" (2312.15103); "clamped_sweep" (1602.05179 v1);
+        baselines on the NumPy backend: "bptt", "recurrent_backprop", "implicit".
+    feedback_angle : float, default=0.0
+        Vector-field rules: initial angle in degrees between feedback and forward weights (2005.04168).
     beta : float, default=0.5
         Nudging strength, not 0; negative with "positive" nudging means nudging away from the target.
     nudging : {"positive", "random_sign", "centered"}, default="centered"
@@ -109,6 +113,8 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     ----------
     coefs_, intercepts_ : lists of ndarray
         ``coefs_[k]`` (units of layer k, units of layer k+1); input first.
+    feedback_coefs_ : list of ndarray
+        Vector-field rules: ``feedback_coefs_[k]`` (units of layer k+1, units of layer k); [0] is unused.
     loss_, best_loss_ : float
         Training cost of the last epoch; the best one (None under early stopping).
     loss_curve_ : list of float
@@ -140,6 +146,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         out_activation="shifted_sigmoid",
         input_activation="identity",
         learning_rule="ep",
+        feedback_angle=0.0,
         beta=0.5,
         nudging="centered",
         nudge_inside=False,
@@ -194,6 +201,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         self.out_activation = out_activation
         self.input_activation = input_activation
         self.learning_rule = learning_rule
+        self.feedback_angle = feedback_angle
         self.beta = beta
         self.nudging = nudging
         self.nudge_inside = nudge_inside
@@ -283,8 +291,12 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         clip(x,-1/2,1/2), "identity".
     input_activation : str, default="identity"
         The input acts on the first layer as this function of X (1905.13633 EB: the hidden activation).
-    learning_rule : {"ep"}, default="ep"
-        Other rules named by presets ("continual", ...) are refused until they are implemented.
+    learning_rule : str, default="ep"
+        "ep"; "continual" (2005.04168); "vector_field" (1808.04873) and "continual_vector_field" (C-VF), with
+        independent feedback weights; "contrastive", "coupled" (2312.15103); "clamped_sweep" (1602.05179 v1);
+        baselines on the NumPy backend: "bptt", "recurrent_backprop", "implicit".
+    feedback_angle : float, default=0.0
+        Vector-field rules: initial angle in degrees between feedback and forward weights (2005.04168).
     beta : float, default=0.5
         Nudging strength, not 0; negative with "positive" nudging means nudging away from the target.
     nudging : {"positive", "random_sign", "centered"}, default="centered"
@@ -360,6 +372,8 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     ----------
     coefs_, intercepts_ : lists of ndarray
         ``coefs_[k]`` (units of layer k, units of layer k+1); input first.
+    feedback_coefs_ : list of ndarray
+        Vector-field rules: ``feedback_coefs_[k]`` (units of layer k+1, units of layer k); [0] is unused.
     loss_, best_loss_ : float
         Training cost of the last epoch; the best one (None under early stopping).
     loss_curve_ : list of float
@@ -385,6 +399,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         out_activation="identity",
         input_activation="identity",
         learning_rule="ep",
+        feedback_angle=0.0,
         beta=0.5,
         nudging="centered",
         nudge_inside=False,
@@ -438,6 +453,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         self.out_activation = out_activation
         self.input_activation = input_activation
         self.learning_rule = learning_rule
+        self.feedback_angle = feedback_angle
         self.beta = beta
         self.nudging = nudging
         self.nudge_inside = nudge_inside

@@ -85,7 +85,7 @@ class LayeredNetwork:
         return index % self.spec.n_weights + 1
 
     def new_optimizer_state(self, optimizer):
-        arrays = [*self.weights, *self.biases]
+        arrays = self.parameters
         velocity = [] if optimizer == "sgd" else [np.zeros_like(a) for a in arrays]
         second = [np.zeros_like(a) for a in arrays] if optimizer == "adam" else []
         return OptimizerState(velocity, second)
@@ -141,7 +141,7 @@ class LayeredNetwork:
         else:
             final = [np.array(s, self.dtype, order="C") for s in states]
         steps, residual = np.zeros(m, np.int32), np.zeros(m, self.dtype)
-        energy = np.zeros(m)
+        energy = np.full(m, np.nan)  # independent feedback weights: there is no energy
         for rows, pad in self._tiles(m):
             n = rows.stop - rows.start
             tile = [_pad(s[rows], pad) for s in final]
@@ -151,7 +151,8 @@ class LayeredNetwork:
                 s[rows] = values[:n]
             steps[rows], residual[rows] = used[:n], left[:n]
             rested = [s[rows] for s in final]
-            energy[rows] = layered_energy(self.spec, self.weights, self.biases, x[rows], rested)
+            if self.back is None:
+                energy[rows] = layered_energy(self.spec, self.weights, self.biases, x[rows], rested)
         return Equilibrium(final, steps, residual, energy)
 
     def outputs(self, x, n_steps, tol=-1.0, n_threads=1):

@@ -22,7 +22,7 @@ from .state import RandomStreams, TrainingState
 FORMAT = "eqprop_fast checkpoint"
 VERSION = 1
 
-_LISTS = ("coefs_", "intercepts_")  # fitted lists of arrays
+_LISTS = ("coefs_", "intercepts_", "feedback_coefs_")  # fitted lists of arrays
 _ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale")
 _PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_")
 _COUNTERS = (
