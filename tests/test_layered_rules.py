@@ -7,7 +7,7 @@ import pytest
 
 from eqprop_fast.kernels import LayeredSpec, OptimizerState, TrainPlan, get_backend
 
-from test_layered_kernels import close, make
+from .test_layered_kernels import close, make
 
 COMPILED = ["c"]  # the Numba backend refuses these rules by name
 
