@@ -145,8 +145,9 @@ static void sweep_input(ctx *c, int learn, int reverse, const sparse_batch *now,
 }
 
 /* Cost and argmax of this thread's samples in the free phase; 0 if one is not finite. */
-static int score(ctx *c, int b0, int b1) {
+static int score(ctx *c, int64_t first, int b0, int b1) {
     const eqp_xplan *p = &c->p;
+    const real *weight = c->job->row_weight;
     double *loss = (double *)((char *)c->job->scratch + p->loss);
     int finite = 1;
     for (int b = b0; b < b1; b++) {
@@ -161,7 +162,7 @@ static int score(ctx *c, int b0, int b1) {
             if (i == 0 || u > top) best = i, top = u;
             if (y[i] > y[wanted]) wanted = i;
         }
-        loss[2 * b] = sum;
+        loss[2 * b] = weight ? sum * weight[row_of(c->job, first + b)] : sum;
         loss[2 * b + 1] = best == wanted;
         finite &= isfinite(sum) != 0;
     }
@@ -240,7 +241,10 @@ static void learn(ctx *c, int64_t batch, int64_t first, int n, int n_next) {
     const eqp_crossbar_job *job = c->job;
     /* dE/dg = 1/2 drop^2; the two nudges lie 2 beta (centered) or +-beta apart. */
     const double apart = job->nudging == 0 ? 2 * job->beta : job->nudging == 1 ? job->beta : -job->beta;
-    const double per = 1.0 / (apart * n);
+    const real *weight = job->row_weight;
+    double total = weight ? 0 : n;
+    for (int b = 0; weight && b < n; b++) total += weight[row_of(job, first + b)];
+    const double per = total > 0 ? 1.0 / (apart * total) : 0;
     contrast(c, first, n);
     for (int k = 1; k < p->L; k++) learn_inner(c, k, n, (real)(0.5 * job->rate[k] * per));
     const real kappa = (real)(0.5 * job->rate[0] * per);
@@ -274,7 +278,7 @@ static void copy_free(ctx *c, int b0, int b1, int signs) {
         }
 }
 
-static int run_batch(ctx *c, int n, int from_zero) {
+static int run_batch(ctx *c, int64_t first, int n, int from_zero) {
     const eqp_xplan *p = &c->p;
     const eqp_crossbar_job *job = c->job;
     const int signs = job->nudging == 0 ? 2 : 1;
@@ -291,7 +295,7 @@ static int run_batch(ctx *c, int n, int from_zero) {
     for (int b = b0; b < b1; b++) c->sign[b] = 0;
     start_currents(c, b0, b1 - b0, from_zero);
     run_phase(c, b0, b1 - b0, job->n_free_steps, job->tol_free, 0, NULL, NULL);
-    const int ok = score(c, s0, s1);
+    const int ok = score(c, first, s0, s1);
     copy_free(c, s0, s1, signs);
     team_wait(c);
     c->n_signs = signs, c->row0 = p->B;
@@ -333,10 +337,10 @@ int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
         const int64_t first = batch * B, left = M - first - B;
         const int n_next = (int)(left < 0 ? 0 : left < B ? left : B);
         n = (int)(M - first < B ? M - first : B);
-        from_zero |= n < B;
+        from_zero |= n < B || !job->carry;
         status = invert_totals(&c, plus, minus);
         if (status != EQP_OK) break; /* every thread sees the same totals */
-        errors[thread] = run_batch(&c, n, from_zero);
+        errors[thread] = run_batch(&c, first, n, from_zero);
         gather_nodes(&c, (int)(batch + 1) & 1, first + B, n_next);
         eqp_wait(job->barrier, n_threads);
         for (int t = 0; t < n_threads; t++)

@@ -90,7 +90,7 @@ typedef struct {
     const int32_t *indices;  /* (nnz) */
     const void *data;        /* (nnz) */
     const void *y;           /* (R, outputs) targets; relax: needed only when beta != 0 */
-    const void *row_weight;  /* (R) or NULL */
+    const void *row_weight;  /* (R) or NULL: weight of each sample in its batch's mean, and of its cost */
     const int64_t *order;    /* (M) row of the data each job row reads, or NULL: 0..M-1 */
     int64_t n_rows;          /* M */
 
@@ -98,13 +98,14 @@ typedef struct {
     double beta;
     int32_t n_free_steps, n_nudged_steps; /* relax uses n_free_steps for its one phase */
     double tol_free, tol_nudged; /* a sample stops when its largest change in a step is <= tol; < 0: never */
-    void **state;            /* relax: L x (M, N[k]) in/out. train: L x (B, N[k]) carried from batch to batch */
+    void **state;            /* relax: L x (M, N[k]) in/out. train: L x (B, N[k]) in/out: where the last batch ended */
     int32_t *steps;          /* relax: (M) steps used, out */
     void *residual;          /* relax: (M) largest change in the last step, out */
 
     /* --- training --- */
     int32_t batch_size;      /* B */
     int32_t nudging;         /* 0 centered, 1 positive, 2 negative */
+    int32_t carry;           /* 1: a free phase starts where the last batch ended, 0: at zero */
     const double *rate;      /* (L) learning rate of weight[k] */
     const double *bias_rate; /* (L) */
     double g_min, g_max;

@@ -5,7 +5,6 @@ import importlib
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from backend_list import BACKENDS
 from scipy.optimize import lsq_linear
 
 from eqprop_fast.kernels import DivergenceError
@@ -13,6 +12,8 @@ from eqprop_fast.kernels.reference import crossbar as reference
 from eqprop_fast.kernels.reference.crossbar import NUDGINGS, SCHEDULES, NudgeError
 from eqprop_fast.kernels.registry import BACKENDS as FOLDERS
 from eqprop_fast.kernels.tolerances import tolerance
+
+from .backend_list import BACKENDS
 
 MODULES = {name: importlib.import_module(f"eqprop_fast.kernels.{FOLDERS[name]}.crossbar") for name in BACKENDS}
 COMPILED = [name for name in BACKENDS if name != "numpy"]
@@ -138,6 +139,20 @@ def test_carry_over_after_a_batch_of_another_size(backend):
     assert all((s == 0).all() for s in carried)
     MODULES[backend].train(*net, x, y, carried, order=np.arange(4), **options)
     assert all((s != 0).any() for s in carried)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_carry_every_batch_starts_from_zero(backend):
+    *net, x, y, _ = make((5, 8, 2), rows=8)
+    options = dict(batch_size=4, n_free_steps=1, n_nudged_steps=1, beta=0.05, rates=[0.1] * 2, bias_rates=[0.1] * 2)
+    results = []
+    for cuts in ([0, 8], [0, 4, 8]):
+        weights, biases = copies(net[0]), copies(net[1])
+        for a, b in zip(cuts, cuts[1:]):
+            start = [np.full((4, n), 7.0 * (a == 0)) for n in (8, 2)]
+            MODULES[backend].train(weights, biases, *net[2:], x, y, start, order=np.arange(a, b), carry=False, **options)
+        results.append(weights + biases)
+    close(results[0], results[1], "weight", "float64")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -219,7 +219,8 @@ def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule=
 
 def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_weight=None, batch_size=4,
           input_gain=1.0, schedule="asynchronous", n_free_steps=4, n_nudged_steps=4, tol_free=-1.0, tol_nudged=-1.0,
-          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False, n_threads=1):
+          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False,
+          carry=True, n_threads=1):
     """See `kernels.reference.crossbar.train`."""
     dtype = weights[0].dtype
     real = dtype.type
@@ -234,7 +235,7 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         n = len(rows)
-        free = [s[:n].copy() if n == batch_size else np.zeros_like(s[:n]) for s in states]
+        free = [s[:n].copy() if carry and n == batch_size else np.zeros_like(s[:n]) for s in states]
         a, b = [np.empty_like(s) for s in free], [np.empty_like(s) for s in free]
         _raise(_phases(ws, bs, lo, hi, indptr, indices, data, rows, real(input_gain), y, _typed(free), _typed(a),
                        _typed(b), sequence, together, n_free_steps, n_nudged_steps, real(tol_free), real(tol_nudged),
@@ -243,11 +244,12 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
         cost = 0.5 * ((prediction - y[rows]) ** 2).sum(axis=1)
         if not np.isfinite(cost).all():
             raise DivergenceError("crossbar: the state became non-finite")
-        loss += float(cost.sum())
+        loss += float((weight[rows] * cost).sum())
         n_correct += int((prediction.argmax(axis=1) == y[rows].argmax(axis=1)).sum())
         diff = [weight[rows, None] * (p - q) for p, q in zip(a, b)]
         mean = [p + q for p, q in zip(a, b)]
-        per = 1.0 / ((beta_a - beta_b) * n)
+        total = float(weight[rows].sum(dtype=np.float64))
+        per = 1.0 / ((beta_a - beta_b) * total) if total > 0 else 0.0
         limits = real(g_min), real(g_max)
         for k in range(1, len(weights)):
             _learn_inner(weights[k], diff[k - 1], mean[k - 1], diff[k], mean[k], real(0.5 * rates[k] * per), *limits)

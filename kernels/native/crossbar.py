@@ -29,7 +29,8 @@ def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule=
 
 def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_weight=None, batch_size=4,
           input_gain=1.0, schedule="asynchronous", n_free_steps=4, n_nudged_steps=4, tol_free=-1.0, tol_nudged=-1.0,
-          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False, n_threads=1):
+          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False,
+          carry=True, n_threads=1):
     """See `kernels.reference.crossbar.train`."""
     n, n_rows = len(weights), x.shape[0]
     hold, loss = Holder(weights[0].dtype), np.zeros(2)
@@ -48,7 +49,7 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
     rates, bias_rates = np.asarray(rates, dtype=np.float64), np.asarray(bias_rates, dtype=np.float64)
     _shape("rates", rates, (n,))
     _shape("bias_rates", bias_rates, (n,))
-    job.batch_size, job.nudging, job.beta = batch_size, NUDGINGS.index(nudging), beta
+    job.batch_size, job.nudging, job.beta, job.carry = batch_size, NUDGINGS.index(nudging), beta, carry
     job.n_free_steps, job.n_nudged_steps = n_free_steps, n_nudged_steps
     job.tol_free, job.tol_nudged, job.g_min, job.g_max = tol_free, tol_nudged, g_min, g_max
     job.rate = hold.cast("double *", rates, np.float64)

@@ -178,13 +178,14 @@ def nudge_pair(nudging, beta):
 
 def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_weight=None, batch_size=4,
           input_gain=1.0, schedule="asynchronous", n_free_steps=4, n_nudged_steps=4, tol_free=-1.0, tol_nudged=-1.0,
-          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False, n_threads=1):
+          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False,
+          carry=True, n_threads=1):
     """Stochastic gradient descent by equilibrium propagation, in place on `weights` and `biases`.
 
     Each batch: free phase, then the nudged phases from the free state, then ``g <- clip(g - rate dE, g_min, g_max)``
     and ``b <- b + rate v``. The free phase starts where the previous batch ended (the state of the first nudge of
-    `nudge_pair`, as in the published code of arXiv 2402.11674); a batch of another size starts from zero, and so
-    does the one after it. `states` carries this over from call to call.
+    `nudge_pair`, as in the published code of arXiv 2402.11674) or, without `carry`, at zero; a batch of another size
+    starts from zero, and so does the one after it. `states` carries this over from call to call.
 
     Parameters
     ----------
@@ -193,12 +194,13 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
     order : (M,) int64 array or None
         Rows of the data, in the order they are shown.
     sample_weight : (R,) array or None
+        The gradient of a batch is the weighted mean over its samples.
     rates, bias_rates : (L,) sequences
 
     Returns
     -------
     loss, n_correct : float, int
-        Sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax were right.
+        Weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax were right.
     """
     dtype = weights[0].dtype
     order = np.arange(x.shape[0]) if order is None else order
@@ -207,7 +209,7 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         n, xb, yb = len(rows), x[rows], y[rows]
-        free = [s[:n].copy() if n == batch_size else np.zeros_like(s[:n]) for s in states]
+        free = [s[:n].copy() if carry and n == batch_size else np.zeros_like(s[:n]) for s in states]
         drive = input_drive(weights[0], xb, input_gain)
 
         def phase(v, nudge, n_steps, tol, drive=drive, yb=yb, totals=totals):
@@ -220,15 +222,15 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
         sample_loss = 0.5 * ((prediction - yb) ** 2).sum(axis=1)
         if not np.isfinite(sample_loss).all():
             raise DivergenceError("crossbar: the state became non-finite")
-        loss += float(sample_loss.sum())
+        weight = np.ones(n, dtype) if sample_weight is None else np.asarray(sample_weight, dtype=dtype)[rows]
+        total = float(weight.sum(dtype=np.float64))
+        loss += float((weight * sample_loss).sum())
         n_correct += int((prediction.argmax(axis=1) == yb.argmax(axis=1)).sum())
 
         beta_a, beta_b = nudge_pair(nudging, beta)
         a = phase([s.copy() for s in free], beta_a, n_nudged_steps, tol_nudged)
         b = phase([s.copy() for s in free], beta_b, n_nudged_steps, tol_nudged) if beta_b else free
-        scale = np.full(n, 1.0 / ((beta_a - beta_b) * n), dtype=dtype)
-        if sample_weight is not None:
-            scale = scale * np.asarray(sample_weight, dtype=dtype)[rows]
+        scale = weight * dtype.type(1.0 / ((beta_a - beta_b) * total) if total > 0 else 0)
         weight_gradients, bias_gradients = gradients(weights, xb, input_gain, a, b, scale)
         for k in range(len(weights)):
             np.clip(weights[k] - dtype.type(rates[k]) * weight_gradients[k], g_min, g_max, out=weights[k])

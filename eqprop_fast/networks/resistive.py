@@ -1,0 +1,222 @@
+"""Layered resistive network (crossbars of conductances, ideal diodes, amplifiers) over one backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..kernels import OptimizerState, TrainStats
+from ..kernels.reference.crossbar import co_content, kcl_residual, predictions
+from .layered import COMPILED_TILE, NUMPY_TILE, _pad
+from .protocol import Equilibrium
+
+DIODES = ("signed", "clipped", "none")
+
+
+@dataclass(frozen=True)
+class ResistiveSpec:
+    """What a resistive network is besides its conductances.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Features, nodes of each hidden layer, outputs.
+    input_gain : float
+        The input sources stand at +-input_gain * x volt.
+    amplifier_gain : float
+        Voltage gain a of the bidirectional amplifier (2006.01981: a forward, 1/a for the current back) behind every
+        hidden node; 1: none.
+    diodes : {"signed", "clipped", "none"}
+        Hidden nodes: first half kept >= 0 V, second half <= 0 V (2402.11674); all between 0 and 1 V (two diodes, as
+        in 2006.01981); or linear.
+    pairs : bool
+        Two output nodes for each output, which is the difference of their voltages (2006.01981).
+    schedule : {"synchronous", "asynchronous", "forward", "backward"}
+    carry_over : bool
+        Training: a free phase starts where the previous batch ended.
+    g_min, g_max : float
+        Bounds of every conductance, in siemens.
+    """
+
+    sizes: tuple
+    input_gain: float = 1.0
+    amplifier_gain: float = 1.0
+    diodes: str = "signed"
+    pairs: bool = False
+    schedule: str = "asynchronous"
+    carry_over: bool = False
+    g_min: float = 0.0
+    g_max: float = np.inf
+
+    @property
+    def n_weights(self):
+        return len(self.sizes) - 1
+
+    @property
+    def node_sizes(self):
+        """Nodes of layers 1..L."""
+        return (*self.sizes[1:-1], (2 if self.pairs else 1) * self.sizes[-1])
+
+    @property
+    def crossbar_shapes(self):
+        """(rows, columns) of each matrix of conductances; the input has two rows for each feature."""
+        return list(zip((2 * self.sizes[0], *self.node_sizes), self.node_sizes))
+
+    def referred(self, k):
+        """Factor by which the kernels' voltage of layer k (1-based) exceeds the node's: the gain from there on.
+
+        Referred to the output, amplifiers vanish from the equations: E = sum_k E_k / a^(2k) in node voltages is the
+        plain network's energy in v_k * a^(hidden layers from k on), with the input gain multiplied likewise.
+        """
+        return self.amplifier_gain ** (len(self.sizes) - 1 - k)
+
+    def bounds(self, dtype):
+        """Lowest and highest voltage of the nodes of each layer, referred to the output."""
+        lower = [np.full(n, -np.inf, dtype) for n in self.node_sizes]
+        upper = [np.full(n, np.inf, dtype) for n in self.node_sizes]
+        for k, (lo, hi) in enumerate(zip(lower[:-1], upper[:-1]), start=1):
+            if self.diodes == "signed":
+                lo[: len(lo) // 2], hi[len(hi) // 2 :] = 0, 0
+            elif self.diodes == "clipped":
+                lo[:], hi[:] = 0, self.referred(k)
+        return lower, upper
+
+
+def init_conductances(spec, gain, rng, dtype):
+    """max(U(-c, c), g_min) with c = gain / sqrt(rows), at most g_max: half of them start at the lower bound (2402.11674).
+
+    Biases start at zero.
+    """
+    weights = []
+    for shape in spec.crossbar_shapes:
+        c = gain / np.sqrt(shape[0])
+        weights.append(np.clip(rng.uniform(-c, c, shape), spec.g_min, spec.g_max).astype(dtype))
+    return weights, [np.zeros(n, dtype) for n in spec.node_sizes]
+
+
+class ResistiveNetwork:
+    """See `eqprop_fast.networks.protocol.Network`.
+
+    Parameters
+    ----------
+    spec : ResistiveSpec
+    kernels : KernelSet
+    weights, biases : lists of C-contiguous ndarray
+        Conductances of `spec.crossbar_shapes` and bias currents of `spec.node_sizes`; trained in place.
+    """
+
+    def __init__(self, spec, kernels, weights, biases):
+        self.spec, self.kernels = spec, kernels
+        self.weights, self.biases = weights, biases
+        self._lower, self._upper = spec.bounds(weights[0].dtype)
+
+    @property
+    def parameters(self):
+        return [*self.weights, *self.biases]
+
+    @property
+    def dtype(self):
+        return self.weights[0].dtype
+
+    def snapshot(self):
+        return [p.copy() for p in self.parameters]
+
+    def restore(self, snapshot):
+        for p, saved in zip(self.parameters, snapshot):
+            p[...] = saved
+
+    def layer_of(self, index):
+        """Layer (1 = first hidden) that `parameters[index]` feeds."""
+        return index % self.spec.n_weights + 1
+
+    def new_optimizer_state(self, optimizer):
+        if optimizer != "sgd":
+            raise ValueError(f"conductances are trained by plain SGD, got solver={optimizer!r}")
+        return OptimizerState()
+
+    def new_particles(self, n_rows):
+        return [np.zeros((n_rows, n), self.dtype) for n in self.spec.node_sizes]
+
+    @property
+    def _arrays(self):
+        return self.weights, self.biases, self._lower, self._upper
+
+    @property
+    def _gain(self):
+        return self.spec.input_gain * self.spec.referred(0) / self.spec.amplifier_gain
+
+    def train(self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1):
+        spec = self.spec
+        carried = particles if particles is not None else self.new_particles(plan.batch_size)
+        nudging = "centered" if plan.centered else "positive" if plan.beta > 0 else "negative"
+        loss, n_correct = self.kernels.crossbar_train(
+            *self._arrays, x, y, carried, order=order, sample_weight=row_weight, batch_size=plan.batch_size,
+            input_gain=self._gain, schedule=spec.schedule, n_free_steps=plan.n_free_steps,
+            n_nudged_steps=plan.n_nudged_steps, tol_free=plan.tol_free, tol_nudged=plan.tol_nudged,
+            beta=abs(plan.beta), nudging=nudging, rates=plan.rate, bias_rates=plan.bias_rate, g_min=spec.g_min,
+            g_max=spec.g_max, pairs=spec.pairs, carry=spec.carry_over, n_threads=n_threads,
+        )
+        n = len(order)
+        return TrainStats(loss=loss, n_correct=n_correct, n_samples=n, n_batches=-(-n // plan.batch_size))
+
+    def _tiles(self, n_rows):
+        padded = self.kernels.name == "numpy"  # as LayeredNetwork: BLAS rounds differently for other row counts
+        size = NUMPY_TILE if padded else COMPILED_TILE
+        for start in range(0, n_rows, size):
+            rows = slice(start, min(start + size, n_rows))
+            yield rows, size - (rows.stop - rows.start) if padded else 0
+
+    def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
+        spec = self.spec
+        return self.kernels.crossbar_relax(
+            *self._arrays, x, states, input_gain=self._gain, schedule=spec.schedule, n_steps=n_steps, tol=tol,
+            beta=beta, y=y, pairs=spec.pairs, n_threads=n_threads,
+        )
+
+    def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
+        """Relax with the input sources at +-gain x; `states` and the result are node voltages in volt.
+
+        Returns
+        -------
+        Equilibrium
+            ``energy`` is the co-content in watt, referred to the output (with amplifiers: times gain squared).
+        """
+        m, spec = x.shape[0], self.spec
+        factors = [spec.referred(k) for k in range(1, spec.n_weights + 1)]
+        final = self.new_particles(m)
+        if states is not None:
+            for f, s, factor in zip(final, states, factors, strict=True):
+                f[...] = s * factor
+        steps, residual, energy = np.zeros(m, np.int32), np.zeros(m, self.dtype), np.zeros(m)
+        for rows, pad in self._tiles(m):
+            n = rows.stop - rows.start
+            tile = [_pad(s[rows], pad) for s in final]
+            target = None if y is None else _pad(y[rows], pad)
+            used, left = self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, target, beta, n_threads)
+            for s, values in zip(final, tile):
+                s[rows] = values[:n]
+            steps[rows], residual[rows] = used[:n], left[:n]
+            energy[rows] = co_content(*self._double()[:2], x[rows].astype(np.float64), [s[rows] for s in final],
+                                      input_gain=self._gain, beta=beta, y=None if y is None else y[rows],
+                                      pairs=spec.pairs)
+        return Equilibrium([s / s.dtype.type(f) for s, f in zip(final, factors)], steps, residual, energy)
+
+    def _double(self):
+        return [[a.astype(np.float64) for a in arrays] for arrays in self._arrays]
+
+    def kcl(self, x, states):
+        """Net current that Kirchhoff's law leaves over at each node, in ampere (referred to the output); float64."""
+        factors = [self.spec.referred(k) for k in range(1, self.spec.n_weights + 1)]
+        referred = [s.astype(np.float64) * f for s, f in zip(states, factors)]
+        return kcl_residual(*self._double(), x.astype(np.float64), referred, input_gain=self._gain)
+
+    def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
+        """Predictions of the free phase, (M, outputs); each row independent of its company."""
+        m = x.shape[0]
+        out = np.empty((m, self.spec.sizes[-1]), self.dtype)
+        for rows, pad in self._tiles(m):
+            tile = self.new_particles(rows.stop - rows.start + pad)
+            self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, n_threads=n_threads)
+            out[rows] = predictions(tile[-1], self.spec.pairs)[: rows.stop - rows.start]
+        return out
