@@ -10,9 +10,12 @@ _EXPORTS = {
     "DivergenceError": "kernels",
     "EqPropClassifier": "estimators",
     "EqPropRegressor": "estimators",
+    "ResistiveClassifier": "estimators",
+    "ResistiveRegressor": "estimators",
     "available_backends": "kernels",
     "get_backend": "kernels",
     "list_presets": "estimators",
+    "list_resistive_presets": "estimators",
     "show_backends": "_backends",
 }
 

@@ -2,5 +2,16 @@
 
 from .layered import EqPropClassifier, EqPropRegressor
 from .presets import list_presets, preset
+from .resistive import ResistiveClassifier, ResistiveRegressor
+from .resistive_presets import list_resistive_presets, resistive_preset
 
-__all__ = ["EqPropClassifier", "EqPropRegressor", "list_presets", "preset"]
+__all__ = [
+    "EqPropClassifier",
+    "EqPropRegressor",
+    "ResistiveClassifier",
+    "ResistiveRegressor",
+    "list_presets",
+    "list_resistive_presets",
+    "preset",
+    "resistive_preset",
+]

@@ -110,6 +110,7 @@ class ResistiveNetwork:
         self.spec, self.kernels = spec, kernels
         self.weights, self.biases = weights, biases
         self._lower, self._upper = spec.bounds(weights[0].dtype)
+        self._epoch_rows, self._write, self._seen = 0, None, 0
 
     @property
     def parameters(self):
@@ -138,6 +139,10 @@ class ResistiveNetwork:
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.node_sizes]
 
+    def write_after(self, n_rows, write):
+        """Call `write` each time `train` has seen `n_rows` rows: an epoch, however the driver cuts it into calls."""
+        self._epoch_rows, self._write, self._seen = n_rows, write, 0
+
     @property
     def _arrays(self):
         return self.weights, self.biases, self._lower, self._upper
@@ -158,6 +163,10 @@ class ResistiveNetwork:
             g_max=spec.g_max, pairs=spec.pairs, carry=spec.carry_over, n_threads=n_threads,
         )
         n = len(order)
+        self._seen += n
+        if self._write is not None and self._seen >= self._epoch_rows:
+            self._seen = 0
+            self._write()
         return TrainStats(loss=loss, n_correct=n_correct, n_samples=n, n_batches=-(-n // plan.batch_size))
 
     def _tiles(self, n_rows):

@@ -19,7 +19,7 @@ def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule=
     if n == 0:
         return steps, residual
     hold = Holder(dtype)
-    job = _job(hold, weights, biases, lower, upper, x, y, states, n, input_gain, schedule, pairs)
+    job = _job(hold, weights, biases, lower, upper, x, y, states, n, input_gain, schedule, pairs, False)
     job.n_rows, job.beta = n, 0.0 if y is None else beta
     job.n_free_steps, job.tol_free = n_steps, tol
     job.steps, job.residual = hold.cast("int32_t *", steps, np.int32, True), hold.array(residual, writable=True)
@@ -36,7 +36,7 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
     hold, loss = Holder(weights[0].dtype), np.zeros(2)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    job = _job(hold, weights, biases, lower, upper, x, y, states, batch_size, input_gain, schedule, pairs)
+    job = _job(hold, weights, biases, lower, upper, x, y, states, batch_size, input_gain, schedule, pairs, True)
     job.n_rows = n_rows if order is None else len(order)
     if order is not None:
         order = np.ascontiguousarray(order, dtype=np.int64)
@@ -64,7 +64,7 @@ def _shape(name, array, shape):
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
 
 
-def _job(hold, weights, biases, lower, upper, x, y, states, n_states, input_gain, schedule, pairs):
+def _job(hold, weights, biases, lower, upper, x, y, states, n_states, input_gain, schedule, pairs, trains):
     """A job over the given arrays, all of them checked: C trusts what it is handed."""
     sizes = [x.shape[1], *(w.shape[1] for w in weights)]
     n_rows = [2 * sizes[0], *sizes[1:-1]]
@@ -76,9 +76,9 @@ def _job(hold, weights, biases, lower, upper, x, y, states, n_states, input_gain
             _shape(f"{name}[{k}]", vectors[k], (sizes[k + 1],))
     job = ffi.new("eqp_crossbar_job *")
     job.n_weights, job.size = len(weights), hold.cast("int32_t *", np.array(sizes, dtype=np.int32), np.int32)
-    job.weight, job.state = hold.table(weights, True), hold.table(states, True)
+    job.weight, job.state = hold.table(weights, trains), hold.table(states, True)
     for name, vectors in groups.items():
-        setattr(job, name, hold.table(vectors, name == "bias"))
+        setattr(job, name, hold.table(vectors, trains and name == "bias"))
     job.pairs, job.schedule, job.input_gain = pairs, SCHEDULES.index(schedule), input_gain
     if sparse.issparse(x):
         indices = x.indices

@@ -1,0 +1,126 @@
+"""What real programmable conductances do to the numbers written to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DeviceModel:
+    """A kind of programmable conductance (memristor) in a crossbar; the defaults are an ideal one.
+
+    Parameters
+    ----------
+    g_on : float or None
+        Largest conductance of a device, in siemens; None: the largest one written to the array.
+    on_off_ratio : float
+        Largest over smallest conductance, >= 1; inf: a device can be switched off.
+    n_levels : int or None
+        Distinct conductances a device can hold, >= 2; None: any in its range.
+    nonlinearity : float
+        Shape v >= 0 of the pulse response ``g(p) = g_off + (g_on - g_off) (1 - exp(-v p)) / (1 - exp(-v))``. Levels are
+        equal steps of the pulse count p, so v > 0 crowds them towards g_on. Of no effect without `n_levels`.
+    write_noise : float
+        Standard deviation of a write, as a fraction of ``g_on - g_off``.
+    variability : float
+        Standard deviation of the logarithm of a factor that each device has on all its conductances.
+    stuck_off, stuck_on : float
+        Fractions of devices that always hold their smallest, their largest conductance.
+    wire_resistance : float
+        Of each wire segment between two neighbouring devices, in ohm. Row i drives from its left end, column j is
+        read at its lower end: the device at (i, j) of an R x C array has j + 1 + R - i segments in series. Currents of
+        other devices through the same wires are neglected: good to first order in ``wire_resistance * g * (R + C)``.
+
+    Raises
+    ------
+    ValueError
+        A parameter is out of range.
+    """
+
+    g_on: float | None = None
+    on_off_ratio: float = np.inf
+    n_levels: int | None = None
+    nonlinearity: float = 0.0
+    write_noise: float = 0.0
+    variability: float = 0.0
+    stuck_off: float = 0.0
+    stuck_on: float = 0.0
+    wire_resistance: float = 0.0
+
+    def __post_init__(self):
+        ok = {
+            "g_on": self.g_on is None or 0 < self.g_on < np.inf,
+            "on_off_ratio": self.on_off_ratio >= 1,
+            "n_levels": self.n_levels is None or (self.n_levels >= 2 and self.n_levels == int(self.n_levels)),
+            "stuck_off": 0 <= self.stuck_off <= 1,
+            "stuck_on": 0 <= self.stuck_on <= 1 - self.stuck_off,
+        }
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not ok.get(f.name, True) or (f.name not in ok and not 0 <= value < np.inf):
+                raise ValueError(f"device parameter {f.name} is out of range: {value!r}")
+
+    def array(self, shape, random_state=None):
+        """A `DeviceArray` of this kind: its variability and stuck devices are drawn here, once."""
+        return DeviceArray(self, shape, np.random.default_rng(random_state))
+
+    def program(self, conductances, random_state=None):
+        """Write `conductances` (R, C) once, unchecked, to a fresh array; what the circuit then sees, same dtype."""
+        rng = np.random.default_rng(random_state)
+        return self.array(np.shape(conductances), rng).write(conductances, rng)
+
+
+class DeviceArray:
+    """One crossbar of devices; make it with `DeviceModel.array`."""
+
+    def __init__(self, model, shape, rng):
+        self.model = model
+        self.factor = np.exp(model.variability * rng.standard_normal(shape))
+        draw = rng.random(shape)
+        self.stuck_off = draw < model.stuck_off
+        self.stuck_on = (draw >= model.stuck_off) & (draw < model.stuck_off + model.stuck_on)
+
+    def write(self, conductances, random_state=None, *, verify=False):
+        """What the circuit sees after writing `conductances`, siemens, of the array's shape.
+
+        Parameters
+        ----------
+        conductances : ndarray (R, C)
+        random_state : int, Generator or None
+            Of the write noise.
+        verify : bool
+            The writer reads back and so knows each device's factor and the wires: both only limit the range. False: it
+            writes blindly, and they scale what was meant.
+
+        Returns
+        -------
+        ndarray (R, C), dtype of `conductances`
+        """
+        m, rng = self.model, np.random.default_rng(random_state)
+        wanted = np.asarray(conductances, dtype=np.float64)
+        if wanted.shape != self.factor.shape:
+            raise ValueError(f"conductances must have shape {self.factor.shape}, got {wanted.shape}")
+        g_on = float(wanted.max(initial=0)) if m.g_on is None else m.g_on
+        g_off = g_on / m.on_off_ratio
+        held = _nearest_level(wanted / self.factor if verify else wanted, g_off, g_on, m)
+        if m.write_noise:
+            held = np.clip(held + m.write_noise * (g_on - g_off) * rng.standard_normal(held.shape), g_off, g_on)
+        held = np.where(self.stuck_off, g_off, np.where(self.stuck_on, g_on, held)) * self.factor
+        if m.wire_resistance and not verify:
+            rows, columns = np.indices(held.shape)
+            held = held / (1 + m.wire_resistance * held * (columns + 1 + held.shape[0] - rows))
+        return held.astype(np.asarray(conductances).dtype)
+
+
+def _nearest_level(wanted, g_off, g_on, model):
+    clipped = np.clip(wanted, g_off, g_on)
+    if model.n_levels is None or g_on <= g_off:
+        return clipped
+    steps = int(model.n_levels) - 1
+    pulses = np.arange(steps + 1) / steps
+    if model.nonlinearity:
+        pulses = np.expm1(-model.nonlinearity * pulses) / np.expm1(-model.nonlinearity)
+    levels = g_off + (g_on - g_off) * pulses
+    return levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, clipped)]

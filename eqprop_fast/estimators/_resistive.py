@@ -1,0 +1,199 @@
+"""What `ResistiveClassifier` and `ResistiveRegressor` share: network, presets, fit."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..circuits.devices import DeviceModel
+from ..kernels import TrainPlan
+from ..kernels.reference.crossbar import NUDGINGS, SCHEDULES
+from ..kernels.spec import MAX_WEIGHTS
+from ..networks.resistive import DIODES, ResistiveNetwork, ResistiveSpec, init_conductances
+from ._base import BaseNetworkEstimator
+from ._resistive_io import ResistiveInterop
+from .resistive_presets import resistive_preset
+
+AUTO_GAIN = 2.0  # input_gain="auto": AUTO_GAIN**n_hidden sqrt(2 n_features) keeps voltages of order 1 V
+_UNUSED = {"solver", "momentum", "weight_decay", "beta_1", "beta_2", "epsilon"}  # conductances: plain SGD
+
+
+class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
+    """What the classifier and the regressor share; not for direct use."""
+
+    _parameter_constraints: dict = {
+        **{k: v for k, v in BaseNetworkEstimator._parameter_constraints.items() if k not in _UNUSED},
+        "input_gain": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "amplifier_gain": [Interval(Real, 0, None, closed="neither")],
+        "diodes": [StrOptions(set(DIODES))],
+        "output_pairs": ["boolean"],
+        "schedule": [StrOptions(set(SCHEDULES))],
+        "beta": [Interval(Real, 0, None, closed="neither")],
+        "nudging": [StrOptions(set(NUDGINGS))],
+        "n_free_steps": [Interval(Integral, 1, None, closed="left")],
+        "n_nudged_steps": [Interval(Integral, 1, None, closed="left")],
+        "tol_free": [None, Interval(Real, 0, None, closed="left")],
+        "tol_nudged": [None, Interval(Real, 0, None, closed="left")],
+        "carry_over": ["boolean"],
+        "conductance_gain": [Interval(Real, 0, None, closed="neither")],
+        "g_min": [Interval(Real, 0, None, closed="left")],
+        "g_max": [None, Interval(Real, 0, None, closed="neither")],
+        "device": [None, dict],
+    }
+    solver, cost, persistent_particles = "sgd", "squared_error", False  # fixed; what the base asks for
+
+    def _spec(self, sizes):
+        if len(sizes) - 1 > MAX_WEIGHTS:
+            raise ValueError(f"hidden_layer_sizes: at most {MAX_WEIGHTS - 1} hidden layers, got {len(sizes) - 2}")
+        g_max = np.inf if self.g_max is None else float(self.g_max)
+        if not self.g_min < g_max:
+            raise ValueError(f"g_max must be larger than g_min, got g_min={self.g_min!r} and g_max={self.g_max!r}")
+        n_hidden, gain = len(sizes) - 2, self.input_gain
+        if gain == "auto":
+            gain = AUTO_GAIN ** max(n_hidden, 1) * np.sqrt(2.0 * sizes[0])
+        return ResistiveSpec(
+            sizes=tuple(int(n) for n in sizes), input_gain=float(gain), amplifier_gain=float(self.amplifier_gain),
+            diodes=self.diodes, pairs=self.output_pairs, schedule=self.schedule, carry_over=self.carry_over,
+            g_min=float(self.g_min), g_max=g_max,
+        )
+
+    def _new_network(self, kernels, sizes, rng):
+        spec = self._spec(sizes)
+        if self.device is not None:
+            DeviceModel(**self.device)  # refuse bad devices before anything is fitted
+        self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
+        weights, biases = init_conductances(spec, self.conductance_gain, rng, np.dtype(self.dtype))
+        return ResistiveNetwork(spec, kernels, weights, biases)
+
+    def _fitted_network(self, kernels):
+        nodes = [w.shape[1] for w in self.coefs_]
+        sizes = (self.coefs_[0].shape[0] // 2, *nodes[:-1], nodes[-1] // (2 if self.output_pairs else 1))
+        return ResistiveNetwork(self._spec(sizes), kernels, self.coefs_, self.intercepts_)
+
+    def _keep_network(self, network):
+        self.coefs_, self.intercepts_ = network.weights, network.biases
+        self.input_gain_ = network.spec.input_gain
+        self.out_activation_ = "identity"
+
+    @property
+    def conductances_(self):
+        return self.coefs_
+
+    @property
+    def bias_currents_(self):
+        return self.intercepts_
+
+    def _check_loaded(self):
+        """Refuse fitted arrays that do not fit together (they came from a file)."""
+        dtype, n_in = np.dtype(self.dtype), 2 * self.n_features_in_
+        if len(self.coefs_) != len(self.intercepts_) or not self.coefs_:
+            raise ValueError("coefs_ and intercepts_ do not match")
+        for w, b in zip(self.coefs_, self.intercepts_):
+            if w.ndim != 2 or w.shape[0] != n_in or b.shape != (w.shape[1],) or w.dtype != dtype or b.dtype != dtype:
+                raise ValueError("shape or dtype of the conductances or bias currents is wrong")
+            if not (np.isfinite(w).all() and np.isfinite(b).all() and (w >= 0).all()):
+                raise ValueError("conductances must be finite and >= 0, bias currents finite")
+            n_in = w.shape[1]
+        best = self._state.best_snapshot
+        if best and [a.shape for a in best] != [p.shape for p in (*self.coefs_, *self.intercepts_)]:
+            raise ValueError("the best conductances do not fit the current ones")
+        self.input_gain_ = self._fitted_network(None).spec.input_gain
+
+    def _plan(self, batch_size, rate, bias_rate):
+        return TrainPlan(
+            batch_size=batch_size, beta=float(self.beta) * (-1 if self.nudging == "negative" else 1),
+            n_free_steps=self.n_free_steps, n_nudged_steps=self.n_nudged_steps, rate=rate, bias_rate=bias_rate,
+            tol_free=-1.0 if self.tol_free is None else float(self.tol_free),
+            tol_nudged=-1.0 if self.tol_nudged is None else float(self.tol_nudged),
+            centered=self.nudging == "centered", optimizer="sgd",
+        )
+
+    def _prepare_particles(self, network, state, n_rows, keep):
+        """The state carried from batch to batch; made anew for another batch size."""
+        if not self.carry_over:
+            state.particles = None
+            return
+        rows = self._batch_size(n_rows) if not self.early_stopping else None
+        if not (keep and state.particles is not None and (rows is None or len(state.particles[0]) == rows)):
+            state.particles = network.new_particles(rows or self._batch_size(n_rows))
+
+    def _run(self, network, data, state, settings, validate, incremental):
+        if self.device is not None:
+            seed = state.split_seed
+            arrays = [
+                DeviceModel(**self.device).array(g.shape, np.random.default_rng((seed, k)))
+                for k, g in enumerate(network.weights)
+            ]
+
+            def write():
+                epoch = state.epoch
+                for k, (g, array) in enumerate(zip(network.weights, arrays)):
+                    g[...] = array.write(g, np.random.default_rng((seed, k, epoch + 1)), verify=True)
+
+            network.write_after(len(data.rows), write)
+        super()._run(network, data, state, settings, validate, incremental)
+
+    @classmethod
+    def from_paper(cls, name, **overrides):
+        """An estimator with a paper's hyperparameters.
+
+        Parameters
+        ----------
+        name : str
+            A name of `eqprop_fast.list_resistive_presets()`, such as ``"2402.11674/DRN-XS"``.
+        **overrides
+            Any constructor parameter, replacing the preset's.
+
+        Raises
+        ------
+        ValueError
+            Unknown preset.
+        """
+        return cls(**{**resistive_preset(name).parameters, **overrides})
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit to data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Scaled to about [-1, 1]; zeros cost nothing, so do not centre sparse data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,) or None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Bad data or parameters.
+        NudgeError
+            Centered or negative nudging, and `beta` exceeds the conductance at an output node.
+        DivergenceError
+            Voltages or conductances became non-finite; the estimator keeps the last finite ones.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def resume(self, X, y, sample_weight=None):
+        """Go on with an interrupted or reloaded fit, on the same data, until `max_iter` epochs in all.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As given to `fit`.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "_state"):
+            raise ValueError("resume needs a fitted or reloaded estimator; call fit")
+        remaining = self.max_iter - self._state.epoch
+        return self if remaining <= 0 else self._fit(X, y, sample_weight, n_epochs=remaining)

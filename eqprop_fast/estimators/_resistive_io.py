@@ -1,0 +1,192 @@
+"""Resistive estimators out of and into other tools: netlist, SPICE, CSV, programming of real devices."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import os
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..kernels import get_backend
+from ..training.checkpoint import write_atomically
+
+_HEADER = ("layer", "row", "column", "siemens")
+
+
+class ResistiveInterop:
+    """`to_netlist`, `to_spice`, `export_conductances`, `import_conductances`, `program`."""
+
+    def to_netlist(self, x=None):
+        """The fitted network as an `eqprop_fast.circuits.Netlist`.
+
+        Nodes are called x<i>p and x<i>n (inputs), h<k>_<i> (hidden layer k), o<i> (outputs); conductances
+        g<k>_<i>_<j>. Conductances of 0 S are left out. The input sources are marked as inputs (x0p, x0n, x1p, ...), the
+        outputs as outputs.
+
+        Parameters
+        ----------
+        x : array-like of shape (n_features,) or None
+            What the sources are set to; None: 0.
+
+        Returns
+        -------
+        Netlist
+        """
+        from ..circuits.netlist import Netlist
+
+        check_is_fitted(self)
+        spec = self._fitted_network(None).spec
+        n_in, L, a = spec.sizes[0], spec.n_weights, spec.amplifier_gain
+        x = np.zeros(n_in) if x is None else np.asarray(x, dtype=np.float64).ravel()
+        if x.shape != (n_in,) or not np.isfinite(x).all():
+            raise ValueError(f"x must be {n_in} finite numbers, got shape {np.shape(x)}")
+        net = Netlist("resistive network " + "-".join(map(str, spec.sizes)))
+        for i in range(n_in):
+            for sign, name in ((1, "p"), (-1, "n")):
+                net.voltage_source(f"vx{i}{name}", f"x{i}{name}", "0", sign * spec.input_gain * x[i])
+        net.mark_inputs([f"vx{i}{s}" for i in range(n_in) for s in "pn"])
+        if spec.diodes == "clipped" and L > 1:
+            net.voltage_source("vhigh", "high", "0", 1.0)
+        rows = [f"x{i}{s}" for s in "pn" for i in range(n_in)]
+        for k, (g, b) in enumerate(zip(self.coefs_, self.intercepts_), start=1):
+            nodes = [f"o{i}" if k == L else f"h{k}_{i}" for i in range(g.shape[1])]
+            for i, j in zip(*np.nonzero(g)):
+                low = min(self.g_min, float(g[i, j]))
+                net.conductance(f"g{k}_{i}_{j}", rows[i], nodes[j], float(g[i, j]), g_min=low, g_max=spec.g_max)
+            for i, node in enumerate(nodes):
+                if b[i]:
+                    net.current_source(f"ib{k}_{i}", "0", node, float(b[i]) / spec.referred(k))
+            if k < L:
+                self._hidden_nodes(net, spec, k, nodes, a)
+                rows = [node + "a" for node in nodes] if a != 1 else nodes
+        half = spec.sizes[-1]
+        net.mark_outputs([(f"o{i}", f"o{half + i}") if spec.pairs else f"o{i}" for i in range(half)])
+        return net
+
+    @staticmethod
+    def _hidden_nodes(net, spec, k, nodes, gain):
+        for i, node in enumerate(nodes):
+            if spec.diodes == "clipped":
+                net.diode(f"dl{k}_{i}", "0", node)
+                net.diode(f"dh{k}_{i}", node, "high")
+            elif spec.diodes == "signed" and i < len(nodes) // 2:
+                net.diode(f"d{k}_{i}", "0", node)
+            elif spec.diodes == "signed" and i >= len(nodes) // 2:
+                net.diode(f"d{k}_{i}", node, "0")
+            if gain != 1:
+                net.amplifier(f"a{k}_{i}", node, node + "a", gain)
+
+    def to_spice(self, path, x):
+        """Write the fitted network with the input vector `x` as a SPICE file that ngspice runs.
+
+        Parameters
+        ----------
+        path : path-like
+        x : array-like of shape (n_features,)
+        """
+        from ..circuits.spice_write import to_spice
+
+        text = to_spice(self.to_netlist(x))
+        write_atomically(os.fspath(path), lambda file: file.write(text.encode()))
+
+    def export_conductances(self, path):
+        """Write conductances and bias currents as CSV: layer, row, column, siemens.
+
+        `row` counts the nodes of the layer below (layer 1: +x rows, then -x rows); the row "bias" holds currents in
+        ampere (referred to the output). Numbers survive exactly.
+
+        Parameters
+        ----------
+        path : path-like
+        """
+        check_is_fitted(self)
+
+        def write(file):
+            lines = [",".join(_HEADER)]
+            for k, (g, b) in enumerate(zip(self.coefs_, self.intercepts_), start=1):
+                lines += [f"{k},{i},{j},{v!r}" for i, row in enumerate(g.tolist()) for j, v in enumerate(row)]
+                lines += [f"{k},bias,{j},{v!r}" for j, v in enumerate(b.tolist())]
+            file.write(("\n".join(lines) + "\n").encode())
+
+        write_atomically(os.fspath(path), write)
+
+    def import_conductances(self, path):
+        """Replace the fitted conductances and bias currents by those of a CSV that `export_conductances` describes.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            With the line: unknown or repeated position, missing ones, a number that is not finite or negative.
+        """
+        check_is_fitted(self)
+        new_g = [np.full(g.shape, np.nan, g.dtype) for g in self.coefs_]
+        new_b = [np.full(b.shape, np.nan, b.dtype) for b in self.intercepts_]
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            if tuple(next(reader, ())) != _HEADER:
+                raise ValueError(f"{path}, line 1: expected the header {','.join(_HEADER)}")
+            for fields in reader:
+                at = f"{path}, line {reader.line_num}"
+                try:
+                    k, row, j, value = int(fields[0]), fields[1], int(fields[2]), float(fields[3])
+                    group, index = (new_b, (j,)) if row == "bias" else (new_g, (int(row), j))
+                    if len(fields) != 4 or k < 1 or min(index) < 0 or not np.isnan(group[k - 1][index]):
+                        raise IndexError
+                except (ValueError, IndexError):
+                    raise ValueError(f"{at}: expected a new position and a number, got {','.join(fields)!r}") from None
+                if not np.isfinite(value) or (group is new_g and value < 0):
+                    raise ValueError(f"{at}: {value} is no finite {'conductance' if group is new_g else 'current'}")
+                group[k - 1][index] = value
+        missing = sum(int(np.isnan(a).sum()) for a in (*new_g, *new_b))
+        if missing:
+            raise ValueError(f"{path}: {missing} positions are missing")
+        for old, new in zip((*self.coefs_, *self.intercepts_), (*new_g, *new_b)):
+            old[...] = new
+        return self
+
+    def program(self, device, random_state=None):
+        """A copy of the fitted estimator whose conductances have been written to real devices.
+
+        Parameters
+        ----------
+        device : DeviceModel or dict of its parameters
+        random_state : int, Generator or None
+            Of device-to-device variability, stuck devices and write noise.
+
+        Returns
+        -------
+        estimator
+            Of the same class; it predicts with what the devices hold.
+        """
+        from ..circuits.devices import DeviceModel
+
+        check_is_fitted(self)
+        device = device if isinstance(device, DeviceModel) else DeviceModel(**device)
+        rng = np.random.default_rng(random_state)
+        twin = copy.deepcopy(self)
+        twin.coefs_ = [device.program(g, rng) for g in self.coefs_]
+        return twin
+
+    def dissipated_power(self, X):
+        """Power that the network draws from its sources at equilibrium, in watt; float64 (n_samples,).
+
+        Sum over the conductances of g dv^2 (with amplifiers: referred to the output, that is times the gain squared).
+        """
+        check_is_fitted(self)
+        X = self._validate_x(X, reset=False)
+        network = self._fitted_network(get_backend(self.backend))
+        rest = self.equilibrium(X)
+        bias_power = np.zeros(X.shape[0])
+        for k, (s, b) in enumerate(zip(rest.states, self.intercepts_), start=1):
+            bias_power += s.astype(np.float64) @ b.astype(np.float64) * network.spec.referred(k)
+        return 2 * (rest.energy + bias_power)
