@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..kernels import DivergenceError, TrainPlan, TrainStats
+from .interrupts import interrupt_afterwards
 from .schedules import ADAPTIVE_DIVISOR, ADAPTIVE_SMALLEST_RATE, learning_rate_factor
 
 CHUNK_SECONDS = 0.3
@@ -102,6 +103,22 @@ def check_finite(network, snapshot):
             )
 
 
+def _train_chunk(network, data, rows, plan, state, n_threads):
+    """One kernel call; leaves finite parameters whatever happens."""
+    snapshot = network.snapshot()
+    try:
+        stats = network.train(
+            data.x, data.y, rows, plan, data.row_weight, state.particles, state.optimizer_state, n_threads
+        )
+    except DivergenceError:
+        # the kernel leaves the weights of its last finite batch; make sure that they are
+        if not all(np.isfinite(p).all() for p in network.parameters):
+            network.restore(snapshot)
+        raise
+    check_finite(network, snapshot)
+    return stats
+
+
 def _train_epoch(network, data, state, settings, chunks, on_chunk):
     plan = settings.plan
     order = data.rows
@@ -127,23 +144,12 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
             plan, sign=None if sign is None else sign[done : done + count], adam_step=state.n_updates
         )
         rows = order[done * plan.batch_size : (done + count) * plan.batch_size]
-        snapshot = network.snapshot()
         start = time.perf_counter()
-        try:
-            new = network.train(
-                data.x, data.y, rows, part, data.row_weight, state.particles, state.optimizer_state,
-                settings.n_threads,
-            )
-        except DivergenceError:
-            # the kernel leaves the weights of its last finite batch; make sure that they are
-            if not all(np.isfinite(p).all() for p in network.parameters):
-                network.restore(snapshot)
-            raise
-        check_finite(network, snapshot)
+        with interrupt_afterwards():
+            stats.add(_train_chunk(network, data, rows, part, state, settings.n_threads))
+            state.n_updates += count
         chunks.tell(count, time.perf_counter() - start)
-        state.n_updates += count
         done += count
-        stats.add(new)
         if on_chunk is not None:
             on_chunk(len(rows))
     return stats, plan.rate
