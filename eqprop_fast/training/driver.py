@@ -54,6 +54,7 @@ class FitSettings:
     n_epochs: int  # to run in this call
     shuffle: bool = True
     random_sign: bool = False
+    classes: bool = True  # whether the argmax of the outputs means anything
     schedule: str = "constant"
     power_t: float = 0.5
     decay: float = 0.99
@@ -71,7 +72,7 @@ class EpochRecord:
 
     epoch: int
     loss: float
-    accuracy: float
+    accuracy: float | None  # of the free phases while training; None without classes
     validation_score: float | None
     rates: tuple
     stats: TrainStats
@@ -204,9 +205,9 @@ def fit_epochs(
             state.samples_seen += len(data.rows)
             state.loss_curve.append(stats.loss / total_weight)
             score = _note_improvement(network, state, settings, validate)
+            accuracy = stats.n_correct / stats.n_samples if settings.classes else None
             record = EpochRecord(
-                state.epoch, state.loss_curve[-1], stats.n_correct / stats.n_samples, score, rates, stats,
-                time.perf_counter() - start,
+                state.epoch, state.loss_curve[-1], accuracy, score, rates, stats, time.perf_counter() - start
             )
             if progress is not None:
                 progress.epoch(record)
