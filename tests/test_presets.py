@@ -111,7 +111,7 @@ def test_every_preset_runs(name):
     layers = PAPERS[name][0]
     est = EqPropClassifier.from_paper(
         name, hidden_layer_sizes=(7,) * (len(layers) - 2), max_iter=1, n_free_steps=min(5, PAPERS[name][1]),
-        n_nudged_steps=2 if PAPERS[name][2] > 1 else 1, backend=BACKENDS[0], random_state=0,
+        n_nudged_steps=min(6, PAPERS[name][2]), backend=BACKENDS[0], random_state=0,
     )
     est.fit(x[:90], y[:90])
     frozen = dict(learning_rate_init=1e-30, bias_learning_rate_init=None)
