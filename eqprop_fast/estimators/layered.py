@@ -370,23 +370,8 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
 
     Attributes
     ----------
-    coefs_, intercepts_ : lists of ndarray
-        ``coefs_[k]`` (units of layer k, units of layer k+1); input first.
-    feedback_coefs_ : list of ndarray
-        Vector-field rules: ``feedback_coefs_[k]`` (units of layer k+1, units of layer k); [0] is unused.
-    loss_, best_loss_ : float
-        Training cost of the last epoch; the best one (None under early stopping).
-    loss_curve_ : list of float
-    validation_scores_, best_validation_score_ : list of float and float, or None without early stopping
-    n_iter_ : int
-        Epochs run, over all calls that continued this fit.
-    t_ : int
-        Training samples seen.
-    n_layers_, n_outputs_, n_features_in_ : int
-    feature_names_in_ : ndarray of str, when X had string column names
-    out_activation_ : str
-    backend_ : str
-        The backend that trained.
+    coefs_, intercepts_, loss_, loss_curve_, n_iter_, ...
+        As in `EqPropClassifier`, without ``classes_``.
     """
 
     def __init__(
