@@ -82,8 +82,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     max_iter : int, default=200
         Epochs.
     shuffle : bool, default=True
-    tol : float, default=1e-4
-    n_iter_no_change : int or inf, default=10
+    tol, n_iter_no_change : float and int (or inf), default=1e-4, 10
         Stop when the training loss (or validation score) has not improved by `tol` for this many epochs.
     early_stopping : bool, default=False
         Hold out `validation_fraction`, stop on its score and restore the best weights.
@@ -342,8 +341,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     max_iter : int, default=200
         Epochs.
     shuffle : bool, default=True
-    tol : float, default=1e-4
-    n_iter_no_change : int or inf, default=10
+    tol, n_iter_no_change : float and int (or inf), default=1e-4, 10
         Stop when the training loss (or validation score) has not improved by `tol` for this many epochs.
     early_stopping : bool, default=False
         Hold out `validation_fraction`, stop on its score and restore the best weights.
