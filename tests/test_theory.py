@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from eqprop_fast.kernels import LayeredSpec
 
 from eqprop_fast import theory
-from eqprop_fast.kernels import LayeredSpec
 from eqprop_fast.networks.asymmetry import backward_weights, measured_angle, measured_angles
 from eqprop_fast.theory.checks import smooth_spec
 from eqprop_fast.theory.phases import bptt_moments, free_trajectory
@@ -16,14 +16,24 @@ from eqprop_fast.theory.presets import layered_spec, uniform_batch
 SMALL = dict(n_free_steps=1500, n_nudged_steps=40)
 
 
-def small(kind="energy", convention="consistent", angle=None, sizes=(8, 16, 12, 5), seed=0, dtype=np.float64, dt=None):
-    model = theory.LayeredModel.random(layered_spec(kind, sizes, convention, dt=dt), seed, angle=angle, dtype=dtype)
+def small(
+    kind="energy",
+    convention="consistent",
+    angle=None,
+    sizes=(8, 16, 12, 5),
+    seed=0,
+    dtype=np.float64,
+    dt=None,
+):
+    model = theory.LayeredModel.random(
+        layered_spec(kind, sizes, convention, dt=dt), seed, angle=angle, dtype=dtype
+    )
     x, y = uniform_batch(4, sizes[0], sizes[-1], seed, dtype)
     return dict(model=model, x=x, y=y)
 
 
 def test_toy_network_meets_the_papers_figure():
-    """Fig. 2: RMSE per layer below 1e-2 at beta 0.01 and 1e-3 at 0.001, mean over 10 draws of net and data."""
+    """Fig. 2: RMSE per layer below 1e-2 at beta 0.01 and 1e-3 at 0.001, mean over 10 draws."""
     for beta, limit in [(0.01, 1e-2), (0.001, 1e-3)]:
         results = [theory.gradient_match("1905.13633/fig2-toy", beta=beta, random_state=s) for s in range(10)]
         for rmse in ("neuron_rmse", "synapse_rmse"):
@@ -35,7 +45,8 @@ def test_toy_network_meets_the_papers_figure():
 def test_energy_based_match_is_first_order_and_the_authors_convention_is_not():
     verdicts = {
         convention: [
-            theory.gradient_match(**small(convention=convention), beta=b, **SMALL).verdict for b in (2e-3, 1e-3)
+            theory.gradient_match(**small(convention=convention), beta=b, **SMALL).verdict
+            for b in (2e-3, 1e-3)
         ]
         for convention in ("consistent", "as_coded")
     }
@@ -56,8 +67,13 @@ def test_the_discrete_map_is_only_approximately_matched():
 def test_match_of_every_rule_has_its_synapses():
     for rule in ("continual", "vector_field", "continual_vector_field"):
         angle = 0 if rule.endswith("vector_field") else None
-        r = theory.gradient_match(**small("leaky" if angle == 0 else "energy", angle=angle), rule=rule, rate=1e-6,
-                                  beta=1e-2, **SMALL)
+        r = theory.gradient_match(
+            **small("leaky" if angle == 0 else "energy", angle=angle),
+            rule=rule,
+            rate=1e-6,
+            beta=1e-2,
+            **SMALL,
+        )
         assert list(r.synapse_rmse) == ["W01", "W12", "W23"] + (["W21", "W32"] if angle == 0 else [])
         assert r.angle < 30 and r.residual < 1e-10
         assert np.allclose(r.weight_angles, 0)
@@ -220,7 +236,10 @@ def test_refusals(call, match):
 
 
 def test_dynamics_without_energy_are_refused_with_the_reason():
-    for kind, convention, match in [("energy", "as_coded", "prime_output"), ("leaky", "consistent", "prime_hidden")]:
+    for kind, convention, match in [
+        ("energy", "as_coded", "prime_output"),
+        ("leaky", "consistent", "prime_hidden"),
+    ]:
         setup = small(kind, convention)
         with pytest.raises(ValueError, match=match):
             theory.energy_descent(model=setup["model"], x=setup["x"])
@@ -290,7 +309,7 @@ def test_import_is_light():
 @pytest.mark.slow
 @pytest.mark.needs_mnist
 def test_eb_1h_on_mnist_meets_its_target():
-    """EB-1h, beta 0.001: below 1e-2 per layer with the consistent energy; the authors' convention has its floor."""
+    """EB-1h, beta 0.001: below 1e-2 per layer with one energy; the authors' convention has its floor."""
     try:
         good = theory.gradient_match("1905.13633/fig3-EB-1h")
     except FileNotFoundError as error:

@@ -25,7 +25,8 @@ class GradientMatch(TheoryResult):
     ----------
     neuron_rmse, synapse_rmse : dict of str to float
         Mean over the entries of a layer (of a weight matrix) of
-        ``sqrt(sum_t (n - d)^2 / max(sum_t n^2, sum_t d^2))`` (papers.md 5.3); synapses by their cumulated curves.
+        ``sqrt(sum_t (n - d)^2 / max(sum_t n^2, sum_t d^2))`` (papers.md 5.3); synapses by their cumulated
+        curves.
     neuron_rmse_std, synapse_rmse_std : dict
         Standard deviation over the same entries.
     synapse_rmse_live : dict
@@ -58,7 +59,7 @@ class GradientMatch(TheoryResult):
     residual: float
 
     def plot(self):
-        """Curves of a few entries (updates dashed on solid gradients) and the RMSE bars; returns the figure."""
+        """Curves of a few entries (updates dashed on gradients) and the RMSE bars; returns the figure."""
         curves = [(f"neurons, {k}", v) for k, v in self.neuron_curves.items()]
         curves += [(f"synapses {k}", v) for k, v in self.synapse_curves.items()]
         n_columns = 2 if len(curves) < 5 else 3
@@ -78,7 +79,9 @@ class GradientMatch(TheoryResult):
         drawn = bars.bar(range(len(names)), values, color=colors)
         bars.bar_label(drawn, [f"{v:.1e}" for v in values], fontsize=6)
         bars.margins(y=0.15)
-        bars.set_xticks(range(len(names)), [n.replace(" ", "\n").replace("-", "\n") for n in names], fontsize=6)
+        bars.set_xticks(
+            range(len(names)), [n.replace(" ", "\n").replace("-", "\n") for n in names], fontsize=6
+        )
         bars.ticklabel_format(style="sci", axis="y", scilimits=(0, 0))
         bars.set_title("mean RMSE", fontsize=9)
         bars.tick_params(axis="y", labelsize=7)
@@ -86,7 +89,8 @@ class GradientMatch(TheoryResult):
             axis.axis("off")
         s = self.settings
         figure.suptitle(
-            f"{s.get('preset') or 'gradient match'}, {s['rule']}: solid -gradient (BPTT), dashed update", fontsize=10
+            f"{s.get('preset') or 'gradient match'}, {s['rule']}: solid -gradient (BPTT), dashed update",
+            fontsize=10,
         )
         return figure
 
@@ -105,7 +109,9 @@ class _Rmse:
         return np.sqrt(np.divide(self.e2, larger, out=np.zeros_like(larger), where=larger > 0))
 
 
-def preset_model(preset, *, convention="consistent", dt=None, angle=None, random_state=None, dtype=np.float64):
+def preset_model(
+    preset, *, convention="consistent", dt=None, angle=None, random_state=None, dtype=np.float64
+):
     """Model, x, y and settings (a dict) of a key of `PRESETS`.
 
     Raises
@@ -132,8 +138,23 @@ def preset_model(preset, *, convention="consistent", dt=None, angle=None, random
 
 
 def gradient_match(
-    preset=None, *, model=None, x=None, y=None, beta=None, n_free_steps=None, n_nudged_steps=None, rule=None, rate=None,
-    convention="consistent", dt=None, angle=None, steady_tol=1e-12, target=None, random_state=0, dtype=np.float64,
+    preset=None,
+    *,
+    model=None,
+    x=None,
+    y=None,
+    beta=None,
+    n_free_steps=None,
+    n_nudged_steps=None,
+    rule=None,
+    rate=None,
+    convention="consistent",
+    dt=None,
+    angle=None,
+    steady_tol=1e-12,
+    target=None,
+    random_state=0,
+    dtype=np.float64,
 ):
     """Compare a rule's updates with the gradients of BPTT at every step of the nudged phase.
 
@@ -174,8 +195,9 @@ def gradient_match(
 
     Notes
     -----
-    Theorem (1905.13633): if the transition is the gradient of a primitive function and the steady state has held for the
-    last K + 1 steps, normalised update and minus gradient agree at every step as beta goes to 0.
+    Theorem (1905.13633): if the transition is the gradient of a primitive function and the steady state has
+    held for the last K + 1 steps, normalised update and minus gradient agree at every step as beta goes to
+    0.
     """
     if (preset is None) == (model is None):
         raise ValueError("give either preset or model (with x and y)")
@@ -228,7 +250,11 @@ def gradient_match(
         for name, n, d in zip(model.synapses, n_w, d_w):
             synapses[name].add(n, d)
             if name not in picked:  # entries that move at all: half of MNIST's pixels are dark
-                live = np.flatnonzero(np.abs(x).max(axis=0)) if n.shape[0] == x.shape[1] else np.arange(n.shape[0])
+                live = (
+                    np.flatnonzero(np.abs(x).max(axis=0))
+                    if n.shape[0] == x.shape[1]
+                    else np.arange(n.shape[0])
+                )
                 rows = live[picker.integers(len(live), size=N_CURVES)]
                 picked[name] = rows, picker.integers(n.shape[1], size=N_CURVES)
             curves_w[name].append((n[picked[name]], d[picked[name]]))
@@ -242,19 +268,33 @@ def gradient_match(
         for curves in (curves_s, curves_w)
     ]
     return GradientMatch(
-        verdict=max([*means_s.values(), *means_w.values()]), target=target,
-        settings=dict(settings, preset=preset, convention=convention, random_state=random_state, dt=model.dt,
-                      dtype=np.dtype(model.dtype).name),
-        neuron_rmse=means_s, synapse_rmse=means_w,
+        verdict=max([*means_s.values(), *means_w.values()]),
+        target=target,
+        settings=dict(
+            settings,
+            preset=preset,
+            convention=convention,
+            random_state=random_state,
+            dt=model.dt,
+            dtype=np.dtype(model.dtype).name,
+        ),
+        neuron_rmse=means_s,
+        synapse_rmse=means_w,
         neuron_rmse_std={k: float(v.std()) for k, v in rmse_s.items()},
         synapse_rmse_std={k: float(v.std()) for k, v in rmse_w.items()},
         synapse_rmse_live={k: float(v[v > 0].mean()) if (v > 0).any() else 0.0 for k, v in rmse_w.items()},
         sign_agreement={
-            name: float(100 * (np.sign(n) == np.sign(d)).mean()) for name, n, d in zip(model.synapses, n_w, d_w)
+            name: float(100 * (np.sign(n) == np.sign(d)).mean())
+            for name, n, d in zip(model.synapses, n_w, d_w)
         },
-        angle=angle_between(total_n, total_d), neuron_curves=stacked[0], synapse_curves=stacked[1],
-        weight_angles=measured_angles(model.weights, model.back) if getattr(model, "back", None) is not None else [],
-        n_free_steps=steps, residual=residual,
+        angle=angle_between(total_n, total_d),
+        neuron_curves=stacked[0],
+        synapse_curves=stacked[1],
+        weight_angles=measured_angles(model.weights, model.back)
+        if getattr(model, "back", None) is not None
+        else [],
+        n_free_steps=steps,
+        residual=residual,
     )
 
 
