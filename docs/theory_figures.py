@@ -35,6 +35,8 @@ FIGURES = {
     "p_1h_batch_1_damped": match("1905.13633/fig11-P-1h", dt=0.2),
     "p_2h": match("1905.13633/fig12-P-2h"),
     "p_3h": match("1905.13633/fig13-P-3h"),
+    "conv": match("1905.13633/fig4-conv"),
+    "conv_batch_20": match("1905.13633/fig16-conv"),
     **{
         "c_" + name.split("/")[1].replace("-", "_"): match(name)
         for name in theory.PRESETS

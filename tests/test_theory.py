@@ -134,6 +134,47 @@ def test_toy_reverse_step_and_energy():
     assert len(y) == 2
 
 
+def test_conv_reverse_step():
+    """The convolutional network's hand-written reverse step, by central differences; pooling's adjoint."""
+    net = theory.ConvNetwork((2, 3, 4), 3, 0, image_size=10, kernel_size=3, activation="tanh")
+    rng = np.random.default_rng(1)
+    x = rng.uniform(0, 1, (2, 2, 10, 10))
+    states = [rng.normal(size=s.shape) for s in net.zeros(2)]
+    bar = [rng.normal(size=s.shape) for s in states]
+    before, gradient = net.vjp(net.drive(x), states, bar)
+    h = 1e-6
+
+    def product():
+        return sum((b * s).sum() for b, s in zip(bar, net.step(net.drive(x), states)))
+
+    for arrays, derivatives in [(states, before), (net.weights, gradient)]:
+        for array, derivative in zip(arrays, derivatives):
+            for flat_index in rng.choice(array.size, min(array.size, 12), replace=False):
+                i = np.unravel_index(flat_index, array.shape)
+                old = array[i]
+                ends = []
+                for sign in (1, -1):
+                    array[i] = old + sign * h
+                    ends.append(product())
+                array[i] = old
+                assert derivative[i] == pytest.approx((ends[0] - ends[1]) / (2 * h), abs=1e-6)
+
+
+def test_conv_match():
+    """Its cumulated updates converge to the gradients where rho' = 1, which the discrete map asks for."""
+    net = theory.ConvNetwork((1, 3, 4), 3, 0, image_size=10, kernel_size=3, activation="identity")
+    net.weights[:] = [0.3 * w for w in net.weights]
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(0, 1, (2, 1, 10, 10)), np.eye(3)[:2]
+    errors = [
+        theory.gradient_match(model=net, x=x, y=y, beta=b, n_free_steps=300, n_nudged_steps=8).verdict
+        for b in (1e-3, 5e-4)
+    ]
+    assert errors[0] < 1e-2 and errors[1] == pytest.approx(errors[0] / 2, rel=0.1)
+    with pytest.raises(ValueError, match="image_size"):
+        theory.ConvNetwork(image_size=27)
+
+
 def test_rbp_match():
     r = theory.rbp_match()
     assert r.holds and len(r.betas) == 5 and abs(r.synapse_slope - 1) < 0.1

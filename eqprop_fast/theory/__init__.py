@@ -2,6 +2,7 @@
 
 from .asymmetry import AsymmetryBound, asymmetry_bound
 from .continual import ContinualDeviation, continual_deviation, debug_identity
+from .conv import ConvNetwork
 from .descent import EnergyDescent, energy_descent
 from .match import GradientMatch, gradient_match, preset_model
 from .models import LayeredModel
@@ -15,6 +16,7 @@ __all__ = [
     "PRESETS",
     "AsymmetryBound",
     "ContinualDeviation",
+    "ConvNetwork",
     "EnergyDescent",
     "GradientMatch",
     "GradientOrder",

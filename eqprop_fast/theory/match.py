@@ -8,6 +8,7 @@ import numpy as np
 
 from ..gradients.record import check_count
 from ..networks.asymmetry import measured_angles
+from .conv import ConvNetwork
 from .models import LayeredModel
 from .phases import RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
 from .presets import PRESETS, layered_spec, mnist_batch, uniform_batch
@@ -130,6 +131,10 @@ def preset_model(
     if kind == "toy":
         model = ToyNetwork(sizes, 0.08 if dt is None else dt, rng, dtype=dtype)
         x, y = uniform_batch(batch, sizes[0], sizes[-1], rng, dtype)
+    elif kind == "conv":
+        model = ConvNetwork(sizes, 10, rng, dtype=dtype)
+        x, y = mnist_batch(batch, rng, dtype)
+        x = x.reshape(batch, 1, 28, 28)
     else:
         spec = layered_spec(kind, sizes, convention, dt=dt)
         model = LayeredModel.random(spec, rng, angle=angle, dtype=dtype)
@@ -163,7 +168,7 @@ def gradient_match(
     preset : str, optional
         A figure setting of the papers, a key of `PRESETS`; what is given beside it overrides it.
     model, x, y
-        Instead of a preset: a `LayeredModel` or `ToyNetwork`, inputs (M, N[0]) and targets (M, N[L]).
+        Instead of a preset: a `LayeredModel`, `ToyNetwork` or `ConvNetwork`, inputs (M, N[0]) and targets (M, N[L]).
     beta : float
         Nudging strength, not 0.
     n_free_steps, n_nudged_steps : int
@@ -241,7 +246,7 @@ def gradient_match(
     rule_moments = nudged_moments(model, x, y, free, beta, k, rule, rate)
     for t, ((n_s, n_w), (d_s, d_w)) in enumerate(zip(exact_moments, rule_moments)):
         for name, depth, n, d in zip(model.layers, model.depth, n_s, d_s):
-            n, d = n.sum(axis=0), d.sum(axis=0)
+            n, d = n.sum(axis=0).ravel(), d.sum(axis=0).ravel()
             if t < depth:  # the signal has not arrived (papers.md 5.3)
                 n, d = np.zeros_like(n), np.zeros_like(d)
             neurons[name].add(n, d)
@@ -250,13 +255,11 @@ def gradient_match(
         for name, n, d in zip(model.synapses, n_w, d_w):
             synapses[name].add(n, d)
             if name not in picked:  # entries that move at all: half of MNIST's pixels are dark
-                live = (
-                    np.flatnonzero(np.abs(x).max(axis=0))
-                    if n.shape[0] == x.shape[1]
-                    else np.arange(n.shape[0])
-                )
-                rows = live[picker.integers(len(live), size=N_CURVES)]
-                picked[name] = rows, picker.integers(n.shape[1], size=N_CURVES)
+                rows = np.arange(n.shape[0])
+                if x.ndim == 2 and len(rows) == x.shape[1]:
+                    rows = np.flatnonzero(np.abs(x).max(axis=0))
+                others = [picker.integers(m, size=N_CURVES) for m in n.shape[1:]]
+                picked[name] = rows[picker.integers(len(rows), size=N_CURVES)], *others
             curves_w[name].append((n[picked[name]], d[picked[name]]))
 
     rmse_s = {name: r.entries() for name, r in neurons.items()}

@@ -24,7 +24,7 @@ def _entry(kind, sizes, beta, n_free_steps, n_nudged_steps, batch, **more):
     )
 
 
-# kind: "toy", "energy" (continuous, tanh, no clamp, dt 0.08), "prototypical" (discrete, tanh), "leaky" (VF,
+# kind: "toy", "conv" (discrete, hard sigmoid), "energy" (continuous, tanh, no clamp, dt 0.08), "prototypical" (discrete, tanh), "leaky" (VF,
 # no rho')
 PRESETS = {
     "1905.13633/fig2-toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1),
@@ -38,6 +38,8 @@ PRESETS = {
     "1905.13633/fig11-P-1h": _entry("prototypical", _ONE, 0.01, 150, 10, 1),
     "1905.13633/fig12-P-2h": _entry("prototypical", _TWO, 0.01, 1500, 40, 1),
     "1905.13633/fig13-P-3h": _entry("prototypical", _THREE, 0.015, 5000, 40, 1),
+    "1905.13633/fig4-conv": _entry("conv", (1, 32, 64), 0.02, 5000, 10, 1),
+    "1905.13633/fig16-conv": _entry("conv", (1, 32, 64), 0.02, 5000, 10, 20),
     "2005.04168/toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1),
 }
 for _rule, _name in [("continual", "C-EP"), ("continual_vector_field", "C-VF")]:
