@@ -50,6 +50,7 @@ FIGURES = {
 }
 KEPT = {  # the plots shown in docs/theory.md
     "toy",
+    "conv",
     "eb_1h",
     "eb_1h_as_coded",
     "eb_2h",

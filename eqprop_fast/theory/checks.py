@@ -81,6 +81,6 @@ def check_has_energy(spec):
     if spec.prime_output == spec.linear_output:
         raise ValueError(
             f"prime_output={spec.prime_output}, linear_output={spec.linear_output}: the output must either "
-            "act as s and have no rho' (linear_output) or act as rho(s) and have it (prime_output); the mixture "
-            "of 1905.13633's code is the gradient of no energy (papers.md 5.1a)"
+            "act as s and have no rho' (linear_output) or act as rho(s) and have it (prime_output); the "
+            "mixture of 1905.13633's code is the gradient of no energy (papers.md 5.1a)"
         )

@@ -10,7 +10,7 @@ from ..gradients.record import check_count
 from .checks import halvings, model_and_data, settle
 from .match import angle_between
 from .phases import VECTOR_FIELD, bptt_moments, nudged_moments
-from .results import TheoryResult, draw_power, log_slope, new_figure
+from .results import TheoryResult, draw_power, log_slope, new_figure, quiet_minor_ticks
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,7 @@ class ContinualDeviation(TheoryResult):
             draw_power(left, self.rates, self.by_rate[kind], f"{kind}, from rate 0", f"C{j}")
             left.loglog(self.rates, self.from_bptt[kind], ":", color=f"C{j}", label=f"{kind}, from BPTT")
             draw_power(middle, self.betas, self.by_beta[kind], kind, f"C{j}")
+        quiet_minor_ticks(left)
         right.plot(self.rates, self.angle, "o-")
         right.ticklabel_format(style="sci", axis="x", scilimits=(0, 0))
         right.axhline(self.angle_at_rate_0, ls=":", color="gray", label="rate 0")

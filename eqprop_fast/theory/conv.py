@@ -139,7 +139,9 @@ class ConvNetwork:
             positions.append(pool_positions(z))
             fields.append(pool(z, positions[k]))
         for k in range(n - 1):
-            fields[k] = fields[k] + conv_transpose(unpool(states[k + 1], positions[k + 1]), self.weights[k + 1])
+            fields[k] = fields[k] + conv_transpose(
+                unpool(states[k + 1], positions[k + 1]), self.weights[k + 1]
+            )
         fields[n - 1] = fields[n - 1] + (states[n] @ self.weights[n].T).reshape(states[n - 1].shape)
         return [*fields, flat @ self.weights[n] + self.biases[n]], positions
 
