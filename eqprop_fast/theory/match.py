@@ -168,7 +168,8 @@ def gradient_match(
     preset : str, optional
         A figure setting of the papers, a key of `PRESETS`; what is given beside it overrides it.
     model, x, y
-        Instead of a preset: a `LayeredModel`, `ToyNetwork` or `ConvNetwork`, inputs (M, N[0]) and targets (M, N[L]).
+        Instead of a preset: a `LayeredModel`, `ToyNetwork` or `ConvNetwork`, inputs (M, N[0]) and
+        targets (M, N[L]).
     beta : float
         Nudging strength, not 0.
     n_free_steps, n_nudged_steps : int

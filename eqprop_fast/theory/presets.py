@@ -24,8 +24,8 @@ def _entry(kind, sizes, beta, n_free_steps, n_nudged_steps, batch, **more):
     )
 
 
-# kind: "toy", "conv" (discrete, hard sigmoid), "energy" (continuous, tanh, no clamp, dt 0.08), "prototypical" (discrete, tanh), "leaky" (VF,
-# no rho')
+# kind: "toy", "conv" (discrete, hard sigmoid), "energy" (continuous, tanh, no clamp, dt 0.08),
+# "prototypical" (discrete, tanh), "leaky" (VF, no rho')
 PRESETS = {
     "1905.13633/fig2-toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1),
     "1905.13633/fig3-EB-1h": _entry("energy", _ONE, 0.001, 800, 80, 20),
