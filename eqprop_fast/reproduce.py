@@ -24,52 +24,6 @@ TITLE = (
 )
 
 
-def _sweep_rows():
-    """The fast variant of 1602.05179 v1 (papers.md 1.5): clamped output, one backward sweep."""
-    from .estimators.presets import _FIRST_EP, Preset
-
-    base = dict(
-        _FIRST_EP, dynamics="discrete", dt=1.0, learning_rule="clamped_sweep", nudging="positive", beta=1.0,
-        schedule="asynchronous", prime_output=False, n_nudged_steps=1,
-    )
-    table = [("speed_net1", 30, 1, (0.1, 0.05)), ("speed_net2", 50, 60, (0.4, 0.1, 0.008)),
-             ("speed_net3", 150, 400, (0.4, 0.1, 0.015, 0.002))]
-    rows = {}
-    for name, epochs, sweeps, rates in table:
-        hidden = (500,) * (len(rates) - 1)
-        rows[f"1602.05179/{name}"] = Preset(
-            f"1602.05179/{name}",
-            "1602.05179 v1, authors' code train_model2.py",
-            dict(
-                base,
-                hidden_layer_sizes=hidden,
-                n_free_steps=sweeps,
-                max_iter=epochs,
-                learning_rate_init=rates,
-            ),
-            (784, *hidden, 10),
-            n_train=50_000,
-            notes="the paper reports training error 0.00 %",
-        )
-    return rows
-
-
-def experiment(name):
-    """The `Preset` of a training row.
-
-    Raises
-    ------
-    ValueError
-        Unknown; the message lists the known ones.
-    """
-    from .estimators.presets import PRESETS
-
-    rows = {**_sweep_rows(), **PRESETS}
-    if name not in rows:
-        raise ValueError(f"unknown experiment {name!r}; known: {', '.join(sorted(rows))}")
-    return rows[name]
-
-
 def machine():
     """Processor and cores, in a few words."""
     model = platform.processor() or platform.machine()
@@ -276,9 +230,10 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, fresh, docs, wo
     from . import get_backend
     from ._backends import effective_n_threads
     from .datasets import DatasetUnavailableError, load_mnist
+    from .estimators import preset
 
     try:
-        row = experiment(name)
+        row = preset(name)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="PAPER/EXPERIMENT") from error
     try:
