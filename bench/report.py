@@ -97,6 +97,11 @@ def estimator_table(record):
 def markdown(record, plot="docs/img/bench.png"):
     """The whole bench section."""
     parts = [_machine(record), _method(record), training_table(record)]
+    busy = max(record["load_average"])
+    if busy > record["machine"]["processor"]["cores"] + 1.0:  # the benchmark itself makes up for one or two
+        parts.insert(
+            1, f"**The machine was busy with other work (load average {busy:.1f}): rates are too low.**"
+        )
     absent = {name: why for c in record["training"] for name, why in c["absent"].items()}
     if absent:
         parts.append("Not run: " + "; ".join(f"{name} ({why})" for name, why in sorted(absent.items())))

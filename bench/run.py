@@ -125,6 +125,7 @@ def main(arguments=None):
         record["estimator"] = measure()
     if not (options.no_kernels or options.quick):
         record["kernels"] = kernel_benchmarks()
+    record["load_average"] = [record["machine"]["load_average"], machine.describe()["load_average"]]
     write(record, options)
     failed = record.get("kernels", {}).get("status", 0)
     wrong = [
