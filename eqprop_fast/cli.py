@@ -8,6 +8,8 @@ import warnings
 
 import click
 
+from eqprop_fast.reproduce import reproduce
+
 BACKEND_CHOICE = click.Choice(["auto", "c", "numba", "numpy"])
 
 
@@ -15,6 +17,9 @@ BACKEND_CHOICE = click.Choice(["auto", "c", "numba", "numpy"])
 @click.version_option(package_name="eqprop_fast")
 def main():
     """Fast equilibrium propagation on CPUs."""
+
+
+main.add_command(reproduce)
 
 
 @main.command()

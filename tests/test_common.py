@@ -7,7 +7,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 
 ESTIMATORS = [
-    kind(backend=backend, n_threads=2, max_iter=100)
+    kind(backend=backend, n_threads=2, max_iter=60, hidden_layer_sizes=(32,))
     for kind in (EqPropClassifier, EqPropRegressor)
     for backend in BACKENDS
 ]

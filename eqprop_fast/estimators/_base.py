@@ -181,6 +181,8 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         kept = self._state.optimizer_state
         if (len(expected.velocity), len(expected.second)) != (len(kept.velocity), len(kept.second)):
             self._state.optimizer_state = expected  # the solver was changed
+        self._state.make_writable()
+        self._keep_network(network)
         return network
 
     def _split(self, rows, y, state):

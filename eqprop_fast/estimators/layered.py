@@ -62,6 +62,10 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         )
 
     def _new_network(self, kernels, sizes, rng):
+        if self.learning_rule not in IMPLEMENTED_RULES:
+            raise ValueError(
+                f"learning_rule={self.learning_rule!r} is not implemented yet; available: {IMPLEMENTED_RULES}"
+            )
         spec = self._spec(sizes)
         self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
         weights, biases = init_parameters(
@@ -71,7 +75,11 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
 
     def _fitted_network(self, kernels):
         sizes = (self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_))
-        return LayeredNetwork(self._spec(sizes), kernels, self.coefs_, self.intercepts_)
+        # arrays memory-mapped read-only by joblib.load are copied: kernels take the parameters as in/out
+        weights, biases = (
+            [a if a.flags.writeable else np.array(a) for a in group] for group in (self.coefs_, self.intercepts_)
+        )
+        return LayeredNetwork(self._spec(sizes), kernels, weights, biases)
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases
@@ -91,15 +99,12 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             n_in = w.shape[1]
         parameters = [*self.coefs_, *self.intercepts_]
         state = self._state
-        for group in (state.optimizer_state.velocity, state.optimizer_state.second, state.best_snapshot):
+        for group in (state.optimizer_state.velocity, state.optimizer_state.second, state.best_snapshot,
+                      state.last_snapshot):
             if group and [a.shape for a in group] != [p.shape for p in parameters]:
                 raise ValueError("optimiser state or best weights do not fit coefs_")
 
     def _plan(self, batch_size, rate, bias_rate):
-        if self.learning_rule not in IMPLEMENTED_RULES:
-            raise ValueError(
-                f"learning_rule={self.learning_rule!r} is not implemented yet; available: {IMPLEMENTED_RULES}"
-            )
         return TrainPlan(
             batch_size=batch_size, beta=float(self.beta), n_free_steps=self.n_free_steps,
             n_nudged_steps=self.n_nudged_steps, rate=rate, bias_rate=bias_rate, rule=self.learning_rule,
@@ -179,7 +184,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int, default=(100,)
+    hidden_layer_sizes : int or sequence of int, default=(256,)
         Units of each hidden layer, from input to output.
     dynamics : {"discrete", "continuous"}, default="discrete"
         The map ``s <- rho(field)`` (1905.13633, prototypical) or Euler steps of size `dt` down the Hopfield energy
@@ -199,7 +204,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     nudging : {"positive", "random_sign", "centered"}, default="centered"
         One nudged phase at +beta; at +-beta, one random sign per mini-batch; or two at +beta and -beta
         (2006.03824).
-    nudge_inside : bool, default=True
+    nudge_inside : bool, default=False
         Discrete: ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633).
     n_free_steps, n_nudged_steps : int, default=20, 10
         Relaxation steps at most (T and K of the papers). Prediction uses `n_free_steps`.
@@ -218,7 +223,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         ``cost_factor/2 |s - y|^2`` or softmax cross-entropy of the output states.
     cost_factor : float, default=1.0
         2 for the ``|s - y|^2`` of 1602.05179.
-    learning_rate_init : float or sequence of float, default=0.001
+    learning_rate_init : float or sequence of float, default=0.002
         Rate of every layer of weights, or one per layer from input to output (several papers list output to input).
     bias_learning_rate_init : None, float or sequence of float, default=None
         None: each bias has the rate of the weights that feed its layer.
@@ -246,7 +251,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     validation_fraction : float, default=0.1
     persistent_particles : bool, default=False
         Start each sample's free phase where it ended in the last epoch (1602.05179) instead of at zero.
-    weight_init : {"glorot_uniform", "fan_in_uniform"}, default="glorot_uniform"
+    weight_init : {"glorot_uniform", "fan_in_uniform"}, default="fan_in_uniform"
         See `eqprop_fast.networks.layered.init_parameters`.
     weight_gain : float, default=1.0
     class_weight : dict, "balanced" or None, default=None
@@ -292,7 +297,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
+        hidden_layer_sizes=(256,),
         *,
         dynamics="discrete",
         schedule="asynchronous",
@@ -302,7 +307,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         learning_rule="ep",
         beta=0.5,
         nudging="centered",
-        nudge_inside=True,
+        nudge_inside=False,
         n_free_steps=20,
         n_nudged_steps=10,
         tol_free=1e-3,
@@ -314,7 +319,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         linear_output=False,
         cost="squared_error",
         cost_factor=1.0,
-        learning_rate_init=0.001,
+        learning_rate_init=0.002,
         bias_learning_rate_init=None,
         learning_rate="constant",
         power_t=0.5,
@@ -334,7 +339,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         early_stopping=False,
         validation_fraction=0.1,
         persistent_particles=False,
-        weight_init="glorot_uniform",
+        weight_init="fan_in_uniform",
         weight_gain=1.0,
         class_weight=None,
         warm_start=False,
@@ -429,7 +434,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int, default=(100,)
+    hidden_layer_sizes : int or sequence of int, default=(256,)
         Units of each hidden layer, from input to output.
     dynamics : {"discrete", "continuous"}, default="discrete"
         The map ``s <- rho(field)`` (1905.13633, prototypical) or Euler steps of size `dt` down the Hopfield energy
@@ -449,7 +454,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     nudging : {"positive", "random_sign", "centered"}, default="centered"
         One nudged phase at +beta; at +-beta, one random sign per mini-batch; or two at +beta and -beta
         (2006.03824).
-    nudge_inside : bool, default=True
+    nudge_inside : bool, default=False
         Discrete: ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633).
     n_free_steps, n_nudged_steps : int, default=20, 10
         Relaxation steps at most (T and K of the papers). Prediction uses `n_free_steps`.
@@ -468,7 +473,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         ``cost_factor/2 |s - y|^2`` or softmax cross-entropy of the output states.
     cost_factor : float, default=1.0
         2 for the ``|s - y|^2`` of 1602.05179.
-    learning_rate_init : float or sequence of float, default=0.001
+    learning_rate_init : float or sequence of float, default=0.002
         Rate of every layer of weights, or one per layer from input to output (several papers list output to input).
     bias_learning_rate_init : None, float or sequence of float, default=None
         None: each bias has the rate of the weights that feed its layer.
@@ -496,7 +501,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     validation_fraction : float, default=0.1
     persistent_particles : bool, default=False
         Start each sample's free phase where it ended in the last epoch (1602.05179) instead of at zero.
-    weight_init : {"glorot_uniform", "fan_in_uniform"}, default="glorot_uniform"
+    weight_init : {"glorot_uniform", "fan_in_uniform"}, default="fan_in_uniform"
         See `eqprop_fast.networks.layered.init_parameters`.
     weight_gain : float, default=1.0
     warm_start : bool, default=False
@@ -535,7 +540,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
+        hidden_layer_sizes=(256,),
         *,
         dynamics="discrete",
         schedule="asynchronous",
@@ -545,7 +550,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         learning_rule="ep",
         beta=0.5,
         nudging="centered",
-        nudge_inside=True,
+        nudge_inside=False,
         n_free_steps=20,
         n_nudged_steps=10,
         tol_free=1e-3,
@@ -557,7 +562,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         linear_output=False,
         cost="squared_error",
         cost_factor=1.0,
-        learning_rate_init=0.001,
+        learning_rate_init=0.002,
         bias_learning_rate_init=None,
         learning_rate="constant",
         power_t=0.5,
@@ -577,7 +582,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         early_stopping=False,
         validation_fraction=0.1,
         persistent_particles=False,
-        weight_init="glorot_uniform",
+        weight_init="fan_in_uniform",
         weight_gain=1.0,
         warm_start=False,
         random_state=None,

@@ -63,7 +63,8 @@ _ENERGY_BASED = dict(
 
 _FIRST_EP = dict(  # 1602.05179: C = |s - y|^2 without 1/2, hence cost_factor 2
     dynamics="continuous", dt=0.5, clamp=True, prime_hidden=True, prime_output=True, linear_output=False,
-    activation="hard_sigmoid", out_activation="hard_sigmoid", input_activation="hard_sigmoid",
+    activation="hard_sigmoid", out_activation="hard_sigmoid",
+    input_activation="identity",  # clip(x, 0, 1) of pixels in [0, 1]
     nudging="random_sign", nudge_inside=False, cost="squared_error", cost_factor=2.0, schedule="synchronous",
     tol_free=None, tol_nudged=None, solver="sgd", learning_rate="constant", batch_size=20, shuffle=False,
     persistent_particles=True, weight_init="glorot_uniform", weight_gain=1.0, **_ALL_EPOCHS,

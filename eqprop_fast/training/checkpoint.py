@@ -124,6 +124,7 @@ class CheckpointMixin:
         groups = {
             "velocity": state.optimizer_state.velocity, "second": state.optimizer_state.second,
             "particles": state.particles, "best": state.best_snapshot,
+            "last": state.last_snapshot,
         }
         for name, group in groups.items():
             for i, a in enumerate(group or []):
@@ -202,6 +203,7 @@ class CheckpointMixin:
             optimizer_state=OptimizerState(group("velocity"), group("second")),
             particles=group("particles") if "particles" in meta["present"] else None,
             best_snapshot=group("best") if "best" in meta["present"] else None,
+            last_snapshot=group("last") if "last" in meta["present"] else None,
             **{k: _decode(v) for k, v in meta["counters"].items()},
         )
         estimator._check_loaded()

@@ -181,6 +181,9 @@ def fit_epochs(
     DivergenceError
         Parameters are left at the last finite ones.
     """
+    if validate is not None and state.last_snapshot is not None:
+        network.restore(state.last_snapshot)  # the optimiser's memory belongs to these, not to the best ones
+        state.last_snapshot = None
     chunks = _Chunks(settings.chunk_batches)
     total_weight = data.total_weight()
     reason = "max_iter"
@@ -212,6 +215,7 @@ def fit_epochs(
         warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
         reason = "interrupted"
     if validate is not None and state.best_snapshot is not None:
+        state.last_snapshot = network.snapshot()
         network.restore(state.best_snapshot)
     return reason
 
