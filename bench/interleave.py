@@ -78,11 +78,14 @@ def _enter(name, setting, block, n_threads, tol, reference):
     """A contender ready to race: compiled, compared with the reference, timed once to size its turns."""
     gap = None
     contender = make_contender(name, setting, block, n_threads, tol=tol)
-    if contender.exact:
+    try:
         contender.train(0, CHECKED_BATCHES)
+    except ValueError as error:
+        if "is not offered by" not in str(error):
+            raise
+        raise Unavailable(str(error)) from error
+    if contender.exact:
         gap = parameter_gap(contender, reference)
-    else:
-        contender.warm_up()
     start = time.perf_counter()
     contender.train(CHECKED_BATCHES, 1)
     single = time.perf_counter() - start

@@ -171,6 +171,7 @@ def plot(record, path):
                 va="bottom",
                 fontsize=7,
                 rotation=90,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
             )
     for j, comparison in enumerate(comparisons):
         if comparison["authors_rate"]:
