@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from backend_list import BACKENDS
-
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
+
 from eqprop_fast.networks.layered import LayeredNetwork, init_parameters
 from eqprop_fast.training import (
     FitSettings,
@@ -18,6 +17,8 @@ from eqprop_fast.training import (
     fit_epochs,
     learning_rate_factor,
 )
+
+from .backend_list import BACKENDS
 
 SIZES = (7, 9, 3)
 PLAN = TrainPlan(
@@ -30,10 +31,8 @@ def make_problem(backend="numpy", n_rows=43, seed=0, optimizer="sgd", **spec):
     x = rng.random((n_rows, SIZES[0])).astype(np.float32)
     y = np.eye(SIZES[-1], dtype=np.float32)[x[:, : SIZES[-1]].argmax(axis=1)]
     state = TrainingState(RandomStreams(seed))
-    spec = LayeredSpec(SIZES, **spec)
-    network = LayeredNetwork(
-        spec, get_backend(backend), *init_parameters(SIZES, "glorot_uniform", 1.0, state.streams.init, np.float32)
-    )
+    parameters = init_parameters(SIZES, "glorot_uniform", 1.0, state.streams.init, np.float32)
+    network = LayeredNetwork(LayeredSpec(SIZES, **spec), get_backend(backend), *parameters)
     state.optimizer_state = network.new_optimizer_state(optimizer)
     return network, TrainingData(x, y, np.arange(n_rows)), state
 
@@ -98,7 +97,8 @@ def test_random_signs_are_balanced_and_reproducible():
         return train(x, y, order, plan, *rest)
 
     network.train = spy
-    fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=40, random_sign=True, n_iter_no_change=math.inf))
+    settings = FitSettings(PLAN, n_epochs=40, random_sign=True, n_iter_no_change=math.inf)
+    fit_epochs(network, data, state, settings)
     signs = np.concatenate(seen)
     assert len(signs) == 40 * 9 and set(signs) == {-1, 1}
     assert abs(signs.mean()) < 0.2  # 3.8 standard deviations
@@ -143,7 +143,8 @@ def test_adaptive_divides_the_rate_before_stopping():
 
 def test_tol_stops():
     network, data, state = make_problem()
-    assert fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=100, tol=10.0, n_iter_no_change=3)) == "tol"
+    settings = FitSettings(PLAN, n_epochs=100, tol=10.0, n_iter_no_change=3)
+    assert fit_epochs(network, data, state, settings) == "tol"
     assert state.epoch == 5  # the first always improves on infinity
 
 

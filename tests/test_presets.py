@@ -12,6 +12,11 @@ PAPERS = {
     "1602.05179/net1": ((784, 500, 10), 20, 4, 0.5, 0.5, 25, [0.1, 0.05], False),
     "1602.05179/net2": ((784, 500, 500, 10), 150, 6, 1.0, 0.5, 60, [0.4, 0.1, 0.01], False),
     "1602.05179/net3": ((784, 500, 500, 500, 10), 500, 8, 1.0, 0.5, 500, [0.128, 0.032, 0.008, 0.002], False),
+    "1602.05179/speed_net1": ((784, 500, 10), 1, 1, 1.0, 1.0, 30, [0.1, 0.05], False),
+    "1602.05179/speed_net2": ((784, 500, 500, 10), 60, 1, 1.0, 1.0, 50, [0.4, 0.1, 0.008], False),
+    "1602.05179/speed_net3": (
+        (784, 500, 500, 500, 10), 400, 1, 1.0, 1.0, 150, [0.4, 0.1, 0.015, 0.002], False
+    ),
     "1905.13633/EB-1h": ((784, 512, 10), 100, 12, 0.5, 0.2, 30, [0.05, 0.1], True),
     "1905.13633/EB-2h": ((784, 512, 512, 10), 400, 40, 0.5, 0.2, 50, [0.01, 0.1, 0.4], True),
     "1905.13633/P-1h": ((784, 512, 10), 40, 15, 0.1, 1.0, 30, [0.04, 0.08], True),
@@ -25,7 +30,9 @@ PAPERS = {
     "2005.04168/C-VF-2h": ((784, 512, 512, 10), 100, 20, 0.35, 1.0, 150, [0.00016, 0.0016, 0.009], True),
     "2402.11674/DHN-1H": ((784, 1024, 10), 15, 15, 0.2, 1.0, 100, [0.05, 0.05], False),
     "2402.11674/DHN-2H": ((784, 1024, 1024, 10), 50, 20, 0.2, 1.0, 100, [0.2, 0.05, 0.01], False),
-    "2402.11674/DHN-3H": ((784, 1024, 1024, 1024, 10), 100, 10, 0.2, 1.0, 100, [0.2, 0.05, 0.01, 0.002], False),
+    "2402.11674/DHN-3H": (
+        (784, 1024, 1024, 1024, 10), 100, 10, 0.2, 1.0, 100, [0.2, 0.05, 0.01, 0.002], False
+    ),
 }
 
 
@@ -47,9 +54,12 @@ def test_numbers(name):
 @pytest.mark.parametrize("name", [n for n in PAPERS if n.startswith("1602.05179")])
 def test_first_ep_conventions(name):
     est = EqPropClassifier.from_paper(name)
-    assert est.cost_factor == 2 and est.nudging == "random_sign" and est.persistent_particles
+    sweeps = "speed" in name
+    assert est.cost_factor == (1 if sweeps else 2) and est.persistent_particles
+    assert est.nudging == ("positive" if sweeps else "random_sign")
+    assert est.learning_rule == ("clamped_sweep" if sweeps else "ep")
     assert not est.shuffle and est.weight_init == "glorot_uniform" and est.activation == "hard_sigmoid"
-    assert est.dynamics == "continuous" and est.clamp and est.batch_size == 20
+    assert est.dynamics == ("discrete" if sweeps else "continuous") and est.clamp and est.batch_size == 20
     assert preset(name).n_train == 50_000
 
 
@@ -63,6 +73,10 @@ def test_backprop_match_conventions(name):
     assert est.dynamics == ("continuous" if energy_based else "discrete")
     assert est.input_activation == ("shifted_sigmoid" if energy_based else "identity")
     assert est.nudging == ("random_sign" if "/C-VF" in name else "positive")
+    if "/C-VF" in name:
+        assert est.bias_learning_rate_init == (0.0, *est.learning_rate_init[1:])
+    else:
+        assert est.bias_learning_rate_init is None
     assert est.learning_rule == (
         "continual_vector_field" if "/C-VF" in name else "continual" if "/C-EP" in name else "ep"
     )
