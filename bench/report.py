@@ -102,9 +102,13 @@ def markdown(record, plot="docs/img/bench.png"):
         parts.insert(
             1, f"**The machine was busy with other work (load average {busy:.1f}): rates are too low.**"
         )
-    absent = {name: why for c in record["training"] for name, why in c["absent"].items()}
+    absent = {}
+    for comparison in record["training"]:
+        for name, why in comparison["absent"].items():
+            absent.setdefault((name, why), []).append(comparison["setting"])
     if absent:
-        parts.append("Not run: " + "; ".join(f"{name} ({why})" for name, why in sorted(absent.items())))
+        reasons = [f"{name} at {', '.join(where)} ({why})" for (name, why), where in absent.items()]
+        parts.append("Not run: " + "; ".join(reasons) + ".")
     parts += [f"![Training rates by setting and backend]({plot})", estimator_table(record)]
     return "\n\n".join(parts) + "\n"
 
@@ -206,7 +210,13 @@ def _label(name):
 
 
 def _tick(comparison):
-    layers = "-".join(map(str, comparison["layers"]))
+    first, *hidden, last = comparison["layers"]
+    inner = (
+        f"{hidden[0]}x{len(hidden)}"
+        if len(hidden) > 1 and len(set(hidden)) == 1
+        else "-".join(map(str, hidden))
+    )
+    layers = f"{first}-{inner}-{last}"
     return (
         f"{comparison['setting']}\n{layers}\nT={comparison['n_free_steps']} K={comparison['n_nudged_steps']}"
     )
