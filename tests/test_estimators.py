@@ -63,7 +63,9 @@ def test_variants_learn_alike_on_every_backend(digits, backend, params):
 
 RULES = {
     "continual": dict(solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02),
-    "continual_vector_field": dict(solver="sgd", nudging="positive", tol_nudged=None, learning_rate_init=0.02),
+    "continual_vector_field": dict(
+        solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02, max_iter=30,
+    ),
     "vector_field": dict(feedback_angle=45.0),
     "clamped_sweep": dict(nudging="positive", activation="hard_sigmoid", out_activation="hard_sigmoid"),
     "contrastive": dict(nudging="positive", learning_rate_init=0.005),
