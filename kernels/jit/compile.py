@@ -101,6 +101,9 @@ if JIT_DISABLED:  # pure Python stand-ins: one thread, so no atomics are needed
     def vector_at(table, kind, k, size, like):
         return table[kind][k]
 
+    def widest_vectors():
+        pass
+
     def atomic_add(array, index, value):
         old = array[index]
         array[index] += value
@@ -183,6 +186,21 @@ else:
         """Pointer to array[indices] (IR values), for intrinsics."""
         array = context.make_array(kind)(context, builder, value)
         return cgutils.get_item_pointer(context, builder, kind, array, list(indices))
+
+    @intrinsic
+    def widest_vectors(typingctx):
+        """Let loops of the calling function use 512-bit vectors where there are any.
+
+        LLVM prefers 256 bits on many AVX-512 processors, for the sake of code that uses vectors now and then.
+        """
+
+        def codegen(context, builder, signature, args):
+            attributes = builder.function.attributes
+            if isa() == "avx512" and isinstance(attributes, set):
+                set.add(attributes, '"prefer-vector-width"="512"')  # past llvmlite's own list of attributes
+            return context.get_dummy_value()
+
+        return types.none(), codegen
 
     @intrinsic
     def atomic_add(typingctx, array, index, value):

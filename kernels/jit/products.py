@@ -4,24 +4,27 @@ Sums of `add_rows` run over the rows in order, one fused multiply-add each, what
 not depend on how a caller cuts the rows or the columns into blocks.
 """
 
-from .compile import kernel
+from .compile import kernel, widest_vectors
 from .tiles import TILE_SAMPLES, TILE_VECTORS, thin_tile, tile_columns, wide_tile
 
 
 @kernel(ordered=True)
 def add_row(out, a, w):
+    widest_vectors()
     for i in range(out.size):
         out[i] += a * w[i]
 
 
 @kernel(ordered=True)
 def add_rows2(out, a0, a1, w0, w1):
+    widest_vectors()
     for i in range(out.size):
         out[i] = (out[i] + a0 * w0[i]) + a1 * w1[i]
 
 
 @kernel(ordered=True)
 def add_rows4(out, a0, a1, a2, a3, w0, w1, w2, w3):
+    widest_vectors()
     for i in range(out.size):
         out[i] = (((out[i] + a0 * w0[i]) + a1 * w1[i]) + a2 * w2[i]) + a3 * w3[i]
 
@@ -78,6 +81,7 @@ def add_listed(out, low, coefficients, index, matrix):
 
 @kernel
 def _dots5(out, j, x, w0, w1, w2, w3, w4):
+    widest_vectors()
     a0 = a1 = a2 = a3 = a4 = x.dtype.type(0)
     for i in range(x.size):
         a0 += x[i] * w0[i]
@@ -94,6 +98,7 @@ def _dots5(out, j, x, w0, w1, w2, w3, w4):
 
 @kernel
 def _dot(x, w):
+    widest_vectors()
     a = x.dtype.type(0)
     for i in range(x.size):
         a += x[i] * w[i]

@@ -7,7 +7,7 @@ state itself in the discrete map, rho(state) in continuous dynamics.
 import numpy as np
 
 from .activations import ONE, ZERO, activate, times_prime
-from .compile import bits_float, float_bits, kernel
+from .compile import bits_float, float_bits, kernel, widest_vectors
 from .layout import (
     ACTIVATION, CLAMP, COPY, COPY_PANEL, COPY_ROW, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DT, DYNAMICS, LINEAR_OUTPUT,
     N_WEIGHTS, NUDGE_INSIDE, OFFSET, OUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT, SCHEDULE, SINGLE, SIZE, TILE,
@@ -20,6 +20,7 @@ STEP_SHIFT, PHASE_SHIFT = 8, 40  # a failure is one integer, phase | step | laye
 
 @kernel
 def copy_row(dst, src):
+    widest_vectors()
     for i in range(dst.size):
         dst[i] = src[i]
 
@@ -46,6 +47,7 @@ def add_force(ints, floats, out, s, y, beta):
 @kernel
 def settle(s, new, dt):
     """s = new, damped by dt; returns the bits of the largest |change|."""
+    widest_vectors()
     top = float_bits(dt - dt)
     if dt == ONE:
         for i in range(s.size):
@@ -64,6 +66,7 @@ def settle(s, new, dt):
 @kernel
 def settle_euler(s, field, dt, clamp):
     """s += dt (field - s), clipped to [0, 1] if asked; returns the bits of the largest |change|."""
+    widest_vectors()
     top = float_bits(dt - dt)
     if clamp:
         for i in range(s.size):
