@@ -8,11 +8,12 @@ from .compile import array_table
 from .inputs import list_size
 from .layout import (
     ADAM_STEP, BATCH, BETA, BETA1, BETA2, CENTERED, DECAY, EPSILON, HAS_BACK, HAS_PARTICLES, HAS_SIGN, HAS_WEIGHT,
-    MOMENTUM, N_FREE, N_NUDGED, OPTIMIZER, SPARSE, TILE, TOL_FREE, TOL_NUDGED, aligned, make_layout, pad,
+    MOMENTUM, N_FREE, N_NUDGED, NARROW, OPTIMIZER, SPARSE, TILE, TOL_FREE, TOL_NUDGED, aligned, make_layout, pad,
     spec_options,
 )  # fmt: skip
 from .relax import PHASE_SHIFT, STEP_SHIFT
 from .threads import run_threads
+from .tiles import TILE_SAMPLES
 
 
 class _InPlace:
@@ -190,7 +191,8 @@ def layered_train(
         aligned((size, units), dtype), aligned((size, n_1), dtype), aligned((1, n_1), dtype),
         np.zeros((2, size), np.int64), np.zeros((2, size, cap), np.int32), aligned((2, size, cap), dtype),
         np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
-        aligned((n_threads, many), dtype), aligned((n_threads, 24, widest), dtype), np.ones(size, dtype),
+        aligned((n_threads, many), dtype), aligned((n_threads, NARROW, widest), dtype),
+        aligned((n_threads, TILE_SAMPLES, size), dtype), np.arange(TILE_SAMPLES), np.ones(size, dtype),
         np.zeros(size, dtype), np.zeros(size), *np.zeros((3, size), np.int64), np.zeros(size, np.int64),
         np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, dtype), totals,
     )  # fmt: skip

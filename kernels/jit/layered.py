@@ -11,12 +11,12 @@ from .activations import ZERO
 from .compile import kernel, matrix_at, vector_at
 from .inputs import column_slice, column_sums, drive_slice, list_inputs
 from .layout import (
-    ADAM_STEP, BATCH, BETA, CENTERED, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DYNAMICS, HAS_PARTICLES, HAS_BACK, HAS_SIGN,
+    ADAM_STEP, BATCH, BETA, CENTERED, COPY, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DYNAMICS, HAS_PARTICLES, HAS_BACK, HAS_SIGN,
     HAS_WEIGHT, N_FREE, N_NUDGED, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE, TILE, TOL_FREE, TOL_NUDGED,
 )  # fmt: skip
 from .relax import copy_row, relax_block, show_all
 from .threads import barrier
-from .update import difference_slice, pack_row, pack_rows, update_bias, update_hidden, update_input
+from .update import difference_slice, pack_row, pack_rows, update_bias, update_hidden, update_input, update_narrow
 
 # kinds of array in the table
 WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, SECOND, BIAS_SECOND, STATES = range(8)
@@ -168,7 +168,7 @@ def relax_phases(
 def train_thread(
     thread, n_threads, control, ints, floats, layout, table, rates, x, indptr, indices, data, y, order, sign,
     row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index, value, starts, sample,
-    coefficient, ascent, ones, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active,
+    coefficient, ascent, products, places, ones, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active,
     change, totals,
 ):  # fmt: skip
     """Own share of the training on rows `order`, batch after batch; `totals` holds sums and the first failure."""
@@ -263,13 +263,19 @@ def train_thread(
             below, here = layout[k, SIZE], layout[k + 1, SIZE]
             row_low, row_high = below * thread // n_threads, below * (thread + 1) // n_threads
             wk = matrix_at(table, WEIGHTS, k, below, here, like)
-            update_hidden(
-                ints, floats, layout, k, wk,
-                matrix_at(table, VELOCITY, k, below if moments else 1, here if moments else 1, like),
-                matrix_at(table, SECOND, k, below if second else 1, here if second else 1, like),
-                weight, a, e, count, scale, rates[0, k], t, row_low, row_high, ascent[thread], coefficient[thread],
-            )  # fmt: skip
-            pack_rows(layout, k, wk, row_low, row_high, packed)
+            mk = matrix_at(table, VELOCITY, k, below if moments else 1, here if moments else 1, like)
+            vk = matrix_at(table, SECOND, k, below if second else 1, here if second else 1, like)
+            if layout[k + 1, COPY] < 0:
+                update_narrow(
+                    ints, floats, layout, k, wk, mk, vk, weight, acts, start_of, end_of, count, scale, rates[0, k], t,
+                    row_low, row_high, ascent[thread], coefficient[thread], packed,
+                )  # fmt: skip
+            else:
+                update_hidden(
+                    ints, floats, layout, k, wk, mk, vk, weight, acts, start_of, end_of, count, scale, rates[0, k], t,
+                    row_low, row_high, ascent[thread], products[thread], places,
+                )  # fmt: skip
+                pack_rows(layout, k, wk, row_low, row_high, packed)
             if thread == 0:
                 bk = vector_at(table, BIASES, k, here, like)
                 update_bias(
