@@ -263,7 +263,28 @@ def test_strided_arrays_are_trained_in_place():
         assert (c != before).any()
 
 
-@pytest.mark.parametrize("change", ("weights", "x", "order", "y", "rule"))
+def test_read_only_inputs_need_no_other_version():
+    from eqprop_fast.kernels.jit import layered
+
+    spec = LayeredSpec(sizes=(6, 8, 3))
+    weights, _, biases, x, y = problem(spec.sizes, "float64")
+    outcomes = []
+    for writeable in (True, False):
+        w, b, order = copies(weights), copies(biases), np.arange(13)
+        for a in (x, y, order):
+            a.flags.writeable = writeable
+        NUMBA.layered_train(spec, w, None, b, x, y, order, plan_for(spec))
+        outcomes.append((w, len(getattr(layered.train_thread, "signatures", ()))))
+    assert outcomes[0][1] == outcomes[1][1]
+    for a, b in zip(outcomes[0][0], outcomes[1][0]):
+        np.testing.assert_array_equal(a, b)
+    w = copies(weights)
+    w[0].flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        NUMBA.layered_train(spec, w, None, biases, x, y, order, plan_for(spec))
+
+
+@pytest.mark.parametrize("change", ("weights", "x", "order", "y", "rule", "sign", "row_weight"))
 def test_impossible_input_is_named(change):
     spec = LayeredSpec(sizes=(6, 8, 3))
     weights, _, biases, x, y = problem(spec.sizes, "float64")
@@ -276,10 +297,13 @@ def test_impossible_input_is_named(change):
         order = order + 1
     elif change == "y":
         y = y[:5]
-    else:
+    elif change == "sign":
+        plan = plan_for(spec, sign=np.ones(2, np.int8))
+    elif change == "rule":
         plan = plan_for(spec, rule="continual")
+    row_weight = np.ones(4) if change == "row_weight" else None
     with pytest.raises(ValueError, match=change):
-        NUMBA.layered_train(spec, weights, None, biases, x, y, order, plan)
+        NUMBA.layered_train(spec, weights, None, biases, x, y, order, plan, row_weight)
 
 
 def test_rational_sigmoid_and_tanh():
@@ -319,9 +343,8 @@ def test_all_compilation_goes_through_the_helper():
 
 
 def run_python(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
-    )
+    env = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
 
 
 def test_import_does_not_load_numba():
