@@ -1,8 +1,9 @@
-"""Activations over contiguous rows, one loop per function so that each vectorises; twin of reference/activations.py.
+"""Activations over contiguous rows, one loop per function so that each vectorises; twin of
+reference/activations.py.
 
-float32 sigmoids and tanh use a clamped rational approximation (largest error 2.0e-7 for the sigmoid, 2.7e-7 for
-tanh; derived by bench/fit_tanh.py): without a vector math library, exp would be one scalar call per unit. float64
-uses exp and tanh themselves. Comparisons are written so that a NaN comes out as NaN.
+float32 sigmoids and tanh use a clamped rational approximation (largest error 2.0e-7 for the sigmoid, 2.7e-7
+for tanh; derived by bench/fit_tanh.py): without a vector math library, exp would be one scalar call per
+unit. float64 uses exp and tanh themselves. Comparisons are written so that a NaN comes out as NaN.
 """
 
 import math

@@ -1,4 +1,6 @@
-"""The two functions the other layers call: checks, buffers, threads, errors; signatures of reference/layered.py."""
+"""The two functions the other layers call: checks, buffers, threads, errors; signatures of
+reference/layered.py.
+"""
 
 import ctypes
 
@@ -9,8 +11,30 @@ from . import layered
 from .compile import array_table
 from .inputs import list_size
 from .layout import (
-    ADAM_STEP, BATCH, BETA, BETA1, BETA2, CENTERED, DECAY, EPSILON, HAS_BACK, HAS_PARTICLES, HAS_SIGN, HAS_WEIGHT,
-    MOMENTUM, N_FREE, N_NUDGED, NARROW, OPTIMIZER, SPARSE, TILE, TOL_FREE, TOL_NUDGED, aligned, make_layout, pad,
+    ADAM_STEP,
+    BATCH,
+    BETA,
+    BETA1,
+    BETA2,
+    CENTERED,
+    DECAY,
+    EPSILON,
+    HAS_BACK,
+    HAS_PARTICLES,
+    HAS_SIGN,
+    HAS_WEIGHT,
+    MOMENTUM,
+    N_FREE,
+    N_NUDGED,
+    NARROW,
+    OPTIMIZER,
+    SPARSE,
+    TILE,
+    TOL_FREE,
+    TOL_NUDGED,
+    aligned,
+    make_layout,
+    pad,
     spec_options,
 )  # fmt: skip
 from .relax import PHASE_SHIFT, STEP_SHIFT
@@ -19,14 +43,17 @@ from .tiles import TILE_SAMPLES
 
 
 class _InPlace:
-    """C-contiguous writable arrays of one dtype for a kernel; copies that had to be made are written back on `done`."""
+    """C-contiguous writable arrays of one dtype for a kernel; copies that had to be made are written back on
+    `done`.
+    """
 
     def __init__(self, dtype):
         self.dtype, self.copies = dtype, []
 
     def __call__(self, arrays):
         good = [np.require(a, self.dtype, "CAW") for a in arrays]
-        self.copies += [(a, g) for a, g in zip(arrays, good) if g is not a and not np.shares_memory(a, g)]
+        pairs = zip(arrays, good, strict=True)
+        self.copies += [(a, g) for a, g in pairs if g is not a and not np.shares_memory(a, g)]
         return good
 
     def done(self):
@@ -35,8 +62,8 @@ class _InPlace:
 
 
 def _read(array, dtype):
-    """`array` as the kernels read it. A read-only one is shown as writable (nothing writes to it): Numba would take
-    it for another type and compile everything anew."""
+    """`array` as the kernels read it. A read-only one is shown as writable (nothing writes to it): Numba
+    would take it for another type and compile everything anew."""
     array = np.require(array, dtype, "CA")
     if array.flags.writeable or array.size == 0:
         return array if array.flags.writeable else array.copy()
@@ -48,14 +75,14 @@ def _read(array, dtype):
 def _check_shapes(name, arrays, shapes):
     if len(arrays) != len(shapes):
         raise ValueError(f"{name} must have {len(shapes)} entries, got {len(arrays)}")
-    for k, (array, shape) in enumerate(zip(arrays, shapes)):
+    for k, (array, shape) in enumerate(zip(arrays, shapes, strict=False)):
         if shape is not None and array.shape != shape:
             raise ValueError(f"{name}[{k}] must have shape {shape}, got {array.shape}")
 
 
 def _check_network(spec, weights, back, biases):
     """Shapes of weights and biases; returns them and the dtype of all."""
-    pairs, tops = list(zip(spec.sizes, spec.sizes[1:])), [(n,) for n in spec.sizes[1:]]
+    pairs, tops = list(zip(spec.sizes, spec.sizes[1:], strict=False)), [(n,) for n in spec.sizes[1:]]
     _check_shapes("weights", weights, pairs)
     _check_shapes("biases", biases, tops)
     if back is not None:
@@ -77,7 +104,8 @@ def _inputs(spec, x, dtype, ints):
     if spec.input_activation != "identity" and not x.has_canonical_format:  # rho of a sum is no sum of rhos
         x = x.copy()
         x.sum_duplicates()
-    return np.zeros((1, 1), dtype), _read(x.indptr, np.int64), _read(x.indices, np.int32), _read(x.data, dtype)
+    indptr, indices = _read(x.indptr, np.int64), _read(x.indices, np.int32)
+    return np.zeros((1, 1), dtype), indptr, indices, _read(x.data, dtype)
 
 
 def _raise_divergence(where):
@@ -85,7 +113,8 @@ def _raise_divergence(where):
     step = (where >> STEP_SHIFT) & (2 ** (PHASE_SHIFT - STEP_SHIFT) - 1)
     layer = where & (2**STEP_SHIFT - 1)
     raise DivergenceError(
-        f"the state of layer {layer} became non-finite at step {step} of the {phase} phase", layer, step, phase
+        f"the state of layer {layer} became non-finite at step {step} of the {phase} phase",
+        layer, step, phase,
     )
 
 
@@ -146,15 +175,17 @@ def _plan_options(plan, ints, floats):
     if plan.rule != "ep":
         raise ValueError(f"rule {plan.rule!r} is not offered by the Numba backend; use backend='numpy'")
     ints[BATCH], ints[N_FREE], ints[N_NUDGED] = plan.batch_size, plan.n_free_steps, plan.n_nudged_steps
-    ints[CENTERED], ints[OPTIMIZER], ints[ADAM_STEP] = plan.centered, OPTIMIZERS[plan.optimizer], plan.adam_step
+    ints[CENTERED], ints[OPTIMIZER] = plan.centered, OPTIMIZERS[plan.optimizer]
+    ints[ADAM_STEP] = plan.adam_step
     floats[BETA], floats[TOL_FREE], floats[TOL_NUDGED] = plan.beta, plan.tol_free, plan.tol_nudged
     floats[MOMENTUM], floats[DECAY] = plan.momentum, plan.weight_decay
     floats[BETA1], floats[BETA2], floats[EPSILON] = plan.beta1, plan.beta2, plan.epsilon
 
 
 def layered_train(
-    spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
-):
+    spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None,
+    n_threads=1,
+):  # fmt: skip
     """Twin of `kernels.reference.layered.layered_train`."""
     n_data, n = x.shape[0], spec.n_weights
     pairs, tops, dtype = _check_network(spec, weights, back, biases)
@@ -172,7 +203,7 @@ def layered_train(
     ints, floats = spec_options(spec, dtype)
     _plan_options(plan, ints, floats)
     if len(plan.rate) != n or len(plan.bias_rate) != n:
-        raise ValueError(f"rate and bias_rate must have {n} entries, got {len(plan.rate)} and {len(plan.bias_rate)}")
+        raise ValueError(f"rate and bias_rate need {n} entries, got {len(plan.rate)}, {len(plan.bias_rate)}")
     if plan.batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {plan.batch_size}")
     if plan.sign is not None and len(plan.sign) * plan.batch_size < order.size:
@@ -203,8 +234,8 @@ def layered_train(
     turns = 3 if plan.centered else 2
     totals = np.zeros(7)
     run_threads(
-        layered.train_thread, n_threads, ints, floats, layout, table, np.array([plan.rate, plan.bias_rate], float),
-        dense, indptr, indices, data, y, order,
+        layered.train_thread, n_threads, ints, floats, layout, table,
+        np.array([plan.rate, plan.bias_rate], float), dense, indptr, indices, data, y, order,
         np.zeros(1, np.int8) if plan.sign is None else _read(plan.sign, np.int8),
         np.ones(1, dtype) if row_weight is None else _read(row_weight, dtype),
         aligned(n_packed, dtype), aligned(units, dtype), aligned((size, n_1), dtype),
@@ -216,7 +247,8 @@ def layered_train(
         aligned((n_threads, many), dtype), aligned((n_threads, NARROW, widest), dtype),
         aligned((n_threads, TILE_SAMPLES, size), dtype), np.arange(TILE_SAMPLES), np.ones(size, dtype),
         np.zeros(size, dtype), np.zeros(size), *np.zeros((3, size), np.int64), np.zeros(size, np.int64),
-        np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, dtype), totals,
+        np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, dtype),
+        totals,
     )  # fmt: skip
     in_place.done()
     if totals[layered.FAILURE]:

@@ -1,7 +1,7 @@
 """The two products everything is made of: rows added with coefficients, and dot products with a few rows.
 
-Sums of `add_rows` run over the rows in order, one fused multiply-add each, whatever the grouping: its results do
-not depend on how a caller cuts the rows or the columns into blocks.
+Sums of `add_rows` run over the rows in order, one fused multiply-add each, whatever the grouping: its results
+do not depend on how a caller cuts the rows or the columns into blocks.
 """
 
 from .compile import kernel, widest_vectors
@@ -72,8 +72,9 @@ def add_listed(out, low, coefficients, index, matrix):
         j += 4
     if j + 2 <= m:
         add_rows2(
-            out, coefficients[j], coefficients[j + 1], matrix[index[j]][low:high], matrix[index[j + 1]][low:high]
-        )
+            out, coefficients[j], coefficients[j + 1], matrix[index[j]][low:high],
+            matrix[index[j + 1]][low:high],
+        )  # fmt: skip
         j += 2
     if j < m:
         add_row(out, coefficients[j], matrix[index[j]][low:high])

@@ -1,4 +1,5 @@
-"""Contrast and optimiser step of every weight, fused: rank-B differences added row by row; twin of reference/update.py.
+"""Contrast and optimiser step of every weight, fused: rank-B differences added row by row; twin of
+reference/update.py.
 
 `ascent` is minus the gradient. Threads own columns of W_0 and rows of the other weights.
 """
@@ -9,8 +10,22 @@ from .activations import IDENTITY, ONE, ZERO, rho_scalar
 from .compile import kernel
 from .inputs import group_by_input
 from .layout import (
-    BETA1, BETA2, COPY, COPY_PANEL, COPY_ROW, DECAY, EPSILON, INPUT_ACTIVATION, LANES, MOMENTUM, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE,
-    TRANSPOSE, TRANSPOSE_PANEL, TRANSPOSE_ROW,
+    BETA1,
+    BETA2,
+    COPY,
+    COPY_PANEL,
+    COPY_ROW,
+    DECAY,
+    EPSILON,
+    INPUT_ACTIVATION,
+    LANES,
+    MOMENTUM,
+    OFFSET,
+    OPTIMIZER,
+    SIZE,
+    TRANSPOSE,
+    TRANSPOSE_PANEL,
+    TRANSPOSE_ROW,
 )  # fmt: skip
 from .products import add_listed, add_panels, add_row, add_rows2, add_rows4
 from .tiles import TILE_SAMPLES, tile_columns
@@ -20,7 +35,9 @@ SGD, MOMENTUM_SGD, NESTEROV, ADAM = range(4)
 
 @kernel
 def step_row(ints, floats, p, ascent, m, v, rate, decay, t):
-    """One optimiser step of the entries `p`; m and v are their moments (unused by SGD), t counts updates from 1."""
+    """One optimiser step of the entries `p`; m and v are their moments (unused by SGD), t counts updates from
+    1.
+    """
     n = p.size
     real = p.dtype.type
     r, d = real(rate), real(decay)
@@ -80,15 +97,15 @@ def difference_slice(weight, first, second, n_samples, low, high, delta):
 
 @kernel
 def update_input(
-    ints, floats, w, b0, m_w, v_w, m_b, v_b, counts, index, value, delta, n_samples, scale, rate, bias_rate, t,
-    low, high, starts, sample, coefficient, ascent, ones,
+    ints, floats, w, b0, m_w, v_w, m_b, v_b, counts, index, value, delta, n_samples, scale, rate, bias_rate,
+    t, low, high, starts, sample, coefficient, ascent, ones,
 ):  # fmt: skip
     """Columns low..high of W_0 and b_0."""
     if low >= high:
         return
     group_by_input(counts, index, value, n_samples, starts, sample, coefficient)
     n = high - low
-    total = ascent[1, :n]  # sum of the deltas: the ascent of the bias, and of an input at rest where rho(0) != 0
+    total = ascent[1, :n]  # sum of the deltas: ascent of the bias, and of an input at rest if rho(0) != 0
     for i in range(n):
         total[i] = ZERO
     add_samples(total, ones[:n_samples], delta, low)
@@ -145,8 +162,8 @@ def difference_coefficients(states, column, weight, factor, count, n_samples, co
 
 @kernel
 def update_hidden(
-    ints, floats, layout, k, w, m, v, weight, acts, first, second, n_samples, scale, rate, t, low, high, ascent,
-    coefficients, places,
+    ints, floats, layout, k, w, m, v, weight, acts, first, second, n_samples, scale, rate, t, low, high,
+    ascent, coefficients, places,
 ):  # fmt: skip
     """Rows low..high of the weights between layers k and k+1, k >= 1, a few at a time.
 
@@ -173,10 +190,12 @@ def update_hidden(
 
 @kernel
 def update_narrow(
-    ints, floats, layout, k, w, m, v, weight, acts, first, second, n_samples, scale, rate, t, low, high, ascent,
-    coefficient, packed,
+    ints, floats, layout, k, w, m, v, weight, acts, first, second, n_samples, scale, rate, t, low, high,
+    ascent, coefficient, packed,
 ):  # fmt: skip
-    """The same when layer k+1 is narrow: by columns of w, which are the long side; also refreshes its transpose."""
+    """The same when layer k+1 is narrow: by columns of w, which are the long side; also refreshes its
+    transpose.
+    """
     below, here = layout[k, OFFSET] + low, layout[k + 1, OFFSET]
     n, n_out = high - low, layout[k + 1, SIZE]
     factor = w.dtype.type(scale)
@@ -195,7 +214,8 @@ def update_narrow(
     if ints[OPTIMIZER] == SGD:  # on the transpose, which holds the same numbers
         for j in range(n_out):
             at = layout[k + 1, TRANSPOSE] + j * layout[k + 1, TRANSPOSE_ROW] + low
-            step_row(ints, floats, packed[at : at + n], ascent[j, :n], coefficient, coefficient, rate, floats[DECAY], t)
+            row = packed[at : at + n]
+            step_row(ints, floats, row, ascent[j, :n], coefficient, coefficient, rate, floats[DECAY], t)
         for i in range(n):
             at = layout[k + 1, TRANSPOSE] + low + i
             row = w[low + i]
@@ -234,9 +254,10 @@ def pack_rows(layout, k, w, low, high, packed):
     if layout[k + 1, TRANSPOSE] >= 0:
         columns, row_stride = tile_columns(packed.itemsize), layout[k + 1, TRANSPOSE_ROW]
         start = low
-        while start < high:  # a piece of one panel at a time, at most LANES rows: their cache lines are used whole
+        while start < high:  # a piece of one panel, at most LANES rows: their cache lines are used whole
             stop = min(high, start + LANES - start % LANES, start + columns - start % columns)
-            at = layout[k + 1, TRANSPOSE] + (start // columns) * layout[k + 1, TRANSPOSE_PANEL] + start % columns
+            panel = start // columns
+            at = layout[k + 1, TRANSPOSE] + panel * layout[k + 1, TRANSPOSE_PANEL] + start % columns
             size = stop - start
             for j in range(n_out):
                 target = packed[at : at + size]
