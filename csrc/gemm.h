@@ -20,6 +20,7 @@ typedef struct {
     int64_t rs, ks, ldb;
     int k;
 } operand;
+#define MAX_OPERANDS 6
 
 /* c: MR x (NV vectors), out; c_in its start values (row stride 0: one row, the bias, for all). */
 EQP_INLINE void tile_body(const int MR, const int NV, const real *c_in, int64_t ld_in, real *c, int64_t ldc,
@@ -65,7 +66,8 @@ EQP_INLINE void tile_rows(const int NV, int mr, const real *c_in, int64_t ld_in,
 /* One tile, mr <= MR_MAX rows, width <= PW columns (a multiple of VL). */
 static inline void gemm_tile(int mr, int width, const real *c_in, int64_t ld_in, real *c, int64_t ldc,
                              const operand *op, int n_op) {
-    operand moved[2] = {op[0], n_op > 1 ? op[1] : op[0]};
+    operand moved[MAX_OPERANDS];
+    for (int q = 0; q < n_op; q++) moved[q] = op[q];
     for (int col = 0; col < width;) {
         const int nv = col + 2 * VL <= width ? 2 : 1;
         if (nv == 2) tile_rows(2, mr, c_in + col, ld_in, c + col, ldc, moved, n_op);

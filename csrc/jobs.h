@@ -49,7 +49,7 @@ typedef struct {
     void *residual;          /* relax: (M) largest change in the last step, out */
 
     /* --- training --- */
-    int32_t rule;            /* 0 EP, 1 continual, 2 vector field, 3 continual vector field, 4 clamped sweep */
+    int32_t rule;            /* RULE_* of csrc/rules.h */
     int32_t batch_size;      /* B */
     int32_t centered;        /* 0: s(beta) against s(0); 1: s(beta) against s(-beta) */
     const int8_t *sign;      /* (number of batches) sign of beta for each batch, or NULL */
@@ -58,8 +58,9 @@ typedef struct {
     int32_t optimizer;       /* 0 SGD, 1 SGD with momentum, 2 Nesterov, 3 Adam */
     double momentum, weight_decay, beta1, beta2, epsilon;
     int64_t adam_step;       /* updates done before this job */
-    void **velocity;         /* 2L arrays shaped as weight[0..L), bias[0..L): momentum or first moment */
-    void **second;           /* 2L arrays: Adam's second moment */
+    void **velocity;         /* momentum or first moment: arrays shaped as weight[0..L), bias[0..L) and, when back is
+                                given, L more for it (NULL where it does not learn) */
+    void **second;           /* the same: Adam's second moment */
     double *loss;            /* (2): sum of cost, number of right argmax, of the free phase; added to */
     int64_t *counts;         /* (4): free sample-steps, nudged sample-steps, samples, batches done; added to */
 

@@ -20,7 +20,7 @@ int EQP_NAME(layered_check)(const eqp_layered_job *j) {
     return EQP_OK;
 }
 
-static void team_plan(const network *net, team *t, int rows, int n_threads, arena *a) {
+void EQP_NAME(team_plan)(const network *net, team *t, int rows, int n_threads, arena *a) {
     const int L = net->L;
     t->rows = rows;
     t->drive = TAKE_REALS(a, rows * net->np[1]);
@@ -71,10 +71,13 @@ void EQP_NAME(network_plan)(network *net, const eqp_layered_job *j, int thread, 
         net->velocity[net->L + k] = j->velocity ? TAKE_REALS(a, net->np[k + 1]) : net->bias[k];
         net->second[k] = j->second ? TAKE_REALS(a, forward) : net->w[k];
         net->second[net->L + k] = j->second ? TAKE_REALS(a, net->np[k + 1]) : net->bias[k];
+        const int own_back = k > 0 && j->back;
+        net->velocity[2 * net->L + k] = own_back && j->velocity && j->velocity[2 * net->L + k] ? TAKE_REALS(a, net->n[k + 1] * net->np[k]) : net->back[k];
+        net->second[2 * net->L + k] = own_back && j->second && j->second[2 * net->L + k] ? TAKE_REALS(a, net->n[k + 1] * net->np[k]) : net->back[k];
     }
     for (int i = 0; i < n_teams; i++) {
         team t;
-        team_plan(net, &t, team_rows, n_teams > 1 ? 1 : n_threads, a);
+        EQP_NAME(team_plan)(net, &t, team_rows, n_teams > 1 ? 1 : n_threads, a);
         if (i == 0 || i == thread) net->mine = t;
     }
 }
@@ -125,17 +128,27 @@ static void move_all(const network *net, int thread, int to_packed) {
     }
 }
 
-/* Feedback panels of weight[k], thread's share: the transpose of the forward panels, or the caller's own matrix. */
+/* The caller's independent feedback matrix k and its moments, thread's share of the panels. */
+static void move_back(const network *net, int k, int thread, int to_packed) {
+    const eqp_layered_job *j = net->job;
+    const int64_t rows = net->n[k + 1], cols = net->n[k];
+    const int panels = n_panels(cols), slot = 2 * net->L + k;
+    for (int q = (int)share(panels, thread, net->n_threads); q < share(panels, thread + 1, net->n_threads); q++) {
+        const int64_t width = panel_width(cols, q), first = (int64_t)q * PW;
+        move_panel(j->back[k], panel_at(net->back[k], rows, q), rows, cols, first, width, to_packed);
+        if (j->velocity && j->velocity[slot]) move_panel(j->velocity[slot], panel_at(net->velocity[slot], rows, q), rows, cols, first, width, to_packed);
+        if (j->second && j->second[slot]) move_panel(j->second[slot], panel_at(net->second[slot], rows, q), rows, cols, first, width, to_packed);
+    }
+}
+
+/* Feedback panels of weight[k], thread's share: the transpose of the forward panels (nothing to do for the caller's own). */
 void EQP_NAME(pack_back)(network *net, int k, int thread) {
+    if (net->job->back) return;
     const int64_t rows = net->n[k + 1], cols = net->n[k];
     const int panels = n_panels(cols);
     for (int q = (int)share(panels, thread, net->n_threads); q < share(panels, thread + 1, net->n_threads); q++) {
         const int64_t width = panel_width(cols, q);
         real *dst = panel_at(net->back[k], rows, q);
-        if (net->job->back) {
-            move_panel(net->job->back[k], dst, rows, cols, (int64_t)q * PW, width, 1);
-            continue;
-        }
         const int64_t lo = (int64_t)q * PW, valid = cols - lo < width ? cols - lo : width;
         for (int p = 0; p < n_panels(rows); p++) {
             const int64_t w = panel_width(rows, p), j0 = (int64_t)p * PW, jn = rows - j0 < w ? rows - j0 : w;
@@ -162,10 +175,17 @@ void EQP_NAME(network_pack)(network *net, int thread) {
                 for (int64_t v = 0; v < width; v += VL) vstore(sum + v, vadd(vload(sum + v), vload(w + i * width + v)));
         }
     eqp_wait(net->job->barrier, net->n_threads); /* the transpose reads every thread's forward panels */
-    for (int k = 1; k < net->L; k++) EQP_NAME(pack_back)(net, k, thread);
+    for (int k = 1; k < net->L; k++) {
+        EQP_NAME(pack_back)(net, k, thread);
+        if (net->job->back) move_back(net, k, thread, 1);
+    }
 }
 
-void EQP_NAME(network_unpack)(const network *net, int thread) { move_all(net, thread, 0); }
+void EQP_NAME(network_unpack)(const network *net, int thread) {
+    move_all(net, thread, 0);
+    if (net->job->back)
+        for (int k = 1; k < net->L; k++) move_back(net, k, thread, 0);
+}
 
 /* ---------------------------------------------------------------- input drive */
 
@@ -245,13 +265,6 @@ void EQP_NAME(drive_sparse)(const network *net, int chunk, const int32_t *index,
 
 /* ---------------------------------------------------------------- one step of one layer */
 
-typedef struct {
-    int k, cur, next, track;
-    real force;         /* cost_factor * beta, 0: no nudge on this layer */
-    const real *y, *prediction; /* rows x np[L] */
-    real *residual;     /* rows x LANES */
-} step;
-
 /* New states of a tile: rows m0.., columns c0.. of layer k, from its total field (rows x PW). */
 EQP_INLINE void finish_tile(const int act, const int plain, const network *net, team *t, const step *st, int m0, int mr,
                             int64_t c0, int width, const real *field) {
@@ -296,19 +309,19 @@ EQP_INLINE void finish_tile(const int act, const int plain, const network *net, 
     }
 }
 
-/* This thread's panels of layer k, all rows. */
-static void step_layer(const network *net, team *t, const step *st, int rows, int thread, int n_threads) {
+/* Rows row_lo.. of layer k, the panels of `thread`. */
+void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads) {
     const int k = st->k, L = net->L;
     const int plain = net->plain && st->force == 0;
-    const int panels = n_panels(net->n[k]);
+    const int panels = n_panels(net->n[k]), rows = row_hi - row_lo;
     const int act = k == L ? net->job->out_activation : net->job->activation;
     real field[MR_MAX * PW];
     for (int p = (int)share(panels, thread, n_threads); p < share(panels, thread + 1, n_threads); p++) {
         const int width = panel_width(net->n[k], p);
         const int64_t c0 = (int64_t)p * PW;
         for (int b = 0; b < row_blocks(rows); b++) {
-            const int m0 = row_start(rows, b), mr = row_start(rows, b + 1) - m0;
-            operand op[2];
+            const int m0 = row_lo + row_start(rows, b), mr = row_lo + row_start(rows, b + 1) - m0;
+            operand op[MAX_OPERANDS];
             int n_op = 0;
             if (k > 1)
                 op[n_op++] = (operand){t->shown[k - 1][st->cur] + m0 * net->np[k - 1], panel_at(net->w[k - 1], net->n[k - 1], p),
@@ -316,6 +329,11 @@ static void step_layer(const network *net, team *t, const step *st, int rows, in
             if (k < L)
                 op[n_op++] = (operand){t->shown[k + 1][st->cur] + m0 * net->np[k + 1], panel_at(net->back[k], net->n[k + 1], p),
                                        net->np[k + 1], 1, width, net->n[k + 1]};
+            for (int e = 0; e < st->n_extra; e++, n_op++) {
+                op[n_op] = st->extra[e];
+                op[n_op].a += m0 * op[n_op].rs;
+                op[n_op].b += c0;
+            }
             const real *start = k == 1 ? t->drive + m0 * net->np[1] + c0 : net->bias[k - 1] + c0;
             gemm_tile(mr, width, start, k == 1 ? net->np[1] : 0, field, PW, op, n_op);
 #define BODY(ACT)                                                                    \
@@ -329,7 +347,7 @@ static void step_layer(const network *net, team *t, const step *st, int rows, in
 
 /* ---------------------------------------------------------------- relaxation */
 
-static void softmax_rows(const network *net, const real *s, real *p, int rows) {
+void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows) {
     const int n = net->n[net->L];
     const int64_t np = net->np[net->L];
     for (int m = 0; m < rows; m++) {
@@ -342,7 +360,7 @@ static void softmax_rows(const network *net, const real *s, real *p, int rows) {
     }
 }
 
-static void show(const network *net, int k, const real *s, real *shown, int64_t rows) {
+void EQP_NAME(show)(const network *net, int k, const real *s, real *shown, int64_t rows) {
     if (!net->euler) return;
     const int is_out = k == net->L, act = is_out ? net->job->out_activation : net->job->activation;
     const int64_t np = net->np[k], n = net->n[k];
@@ -380,7 +398,7 @@ static void move_active(const network *net, team *t, const relaxation *r, int cu
  * retired as well, since every further step would repeat it exactly; its step count is still n_steps. */
 void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r) {
     const eqp_layered_job *j = net->job;
-    const int L = net->L, sync = j->schedule == 0;
+    const int L = net->L, sync = r->order == VISIT_SYNCHRONOUS;
     const real tol = r->tol < 0 ? 0 : (real)(r->tol * j->dt);
     const int fixed = r->tol < 0;
     int32_t *origin = t->origin + thread * t->rows;
@@ -393,7 +411,7 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
             const size_t bytes = (size_t)(rows * net->np[k]) * sizeof(real);
             if (r->init) memcpy(t->state[k][0], r->init[k], bytes);
             else memset(t->state[k][0], 0, bytes);
-            show(net, k, t->state[k][0], t->shown[k][0], rows);
+            EQP_NAME(show)(net, k, t->state[k][0], t->shown[k][0], rows);
         }
     }
     for (int m = 0; m < rows; m++) origin[m] = m;
@@ -407,18 +425,27 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
         st.residual = residual + (int64_t)thread * t->rows * LANES;
         if (st.track) memset(st.residual, 0, (size_t)(rows * LANES) * sizeof(real));
         st.y = t->y;
-        for (int half = 0; half < (sync ? 1 : 2); half++) {
-            for (int k = 1 + half; k <= L; k += sync ? 1 : 2) {
+        for (int p = 0; p < n_passes(r->order, L); p++) {
+            const visit v = layers_of(r->order, L, p);
+            for (int k = v.first; k <= v.last; k += v.stride) {
                 st.k = k;
+                if (k == L && r->hold_output) {
+                    if (sync && thread == 0) {
+                        const size_t bytes = (size_t)(rows * net->np[L]) * sizeof(real);
+                        memcpy(t->state[L][st.next], t->state[L][cur], bytes);
+                        if (net->euler) memcpy(t->shown[L][st.next], t->shown[L][cur], bytes);
+                    }
+                    continue;
+                }
                 st.force = k == L && r->beta != 0 ? (real)(j->cost_factor * r->beta) : 0;
                 st.prediction = t->state[L][cur];
                 if (st.force != 0 && j->cost == 1) {
                     /* the output may be split over threads: each needs the whole softmax, thread 0 makes it */
-                    if (thread == 0) softmax_rows(net, t->state[L][cur], t->prediction, rows);
+                    if (thread == 0) EQP_NAME(softmax_rows)(net, t->state[L][cur], t->prediction, rows);
                     eqp_wait(barrier, n_threads);
                     st.prediction = t->prediction;
                 }
-                step_layer(net, t, &st, rows, thread, n_threads);
+                EQP_NAME(step_layer)(net, t, &st, 0, rows, thread, n_threads);
             }
             eqp_wait(barrier, n_threads);
         }
@@ -531,7 +558,7 @@ int EQP_NAME(layered_relax)(eqp_layered_job *j, int thread, int n_threads) {
                 EQP_NAME(copy_row)(b.state[k] + m * net.np[k], (const real *)j->state[k - 1] + (first + m) * net.n[k], net.n[k], net.np[k]);
         }
         const relaxation r = {rows, b.drive, j->beta != 0 ? b.y : NULL, b.state, b.state, j->beta, j->tol_free,
-                              j->n_free_steps, j->steps + first, (real *)j->residual + first};
+                              j->n_free_steps, j->schedule, 0, j->steps + first, (real *)j->residual + first};
         for (int m = 0; m < rows; m++) r.residual[m] = 0;
         EQP_NAME(relax)(&net, &net.mine, 0, 1, &r);
         for (int m = 0; m < rows; m++)

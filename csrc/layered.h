@@ -36,7 +36,7 @@ typedef struct {
     real input_offset; /* rho(0) of the input activation: added to every input, so that zeros stay cheap */
     real *input_colsum; /* np[1]: sum of the rows of weight[0]; kept when input_offset != 0 */
     real *w[EQP_MAX_WEIGHTS], *back[EQP_MAX_WEIGHTS], *bias[EQP_MAX_WEIGHTS];
-    real *velocity[2 * EQP_MAX_WEIGHTS], *second[2 * EQP_MAX_WEIGHTS]; /* packed as w, bias */
+    real *velocity[3 * EQP_MAX_WEIGHTS], *second[3 * EQP_MAX_WEIGHTS]; /* packed as w, bias, back */
     team mine; /* this thread's buffers: its own in sample-split work, the shared ones in column-split work */
 } network;
 
@@ -53,6 +53,35 @@ static inline void *take(arena *a, int64_t count, int64_t size) {
 }
 #define TAKE_REALS(a, count) ((real *)take(a, count, sizeof(real)))
 
+/* One step of one layer. */
+typedef struct {
+    int k, cur, next, track;
+    real force;                 /* cost_factor * beta, 0: no nudge on this layer */
+    const real *y, *prediction; /* rows x np[L] */
+    real *residual;             /* rows x LANES */
+    const operand *extra;       /* more products for the field (continual rules), from row and column 0 */
+    int n_extra;
+} step;
+
+/* Order in which a step visits the layers. */
+enum { VISIT_SYNCHRONOUS, VISIT_ODD_EVEN, VISIT_UPWARDS, VISIT_DOWNWARDS };
+
+/* Layers of pass `p` of a step: first, first + stride, ... <= last. */
+typedef struct {
+    int first, last, stride;
+} visit;
+
+EQP_INLINE int n_passes(int order, int L) { return order == VISIT_SYNCHRONOUS ? 1 : order == VISIT_ODD_EVEN ? 2 : L; }
+
+EQP_INLINE visit layers_of(int order, int L, int p) {
+    switch (order) {
+    case VISIT_SYNCHRONOUS: return (visit){1, L, 1};
+    case VISIT_ODD_EVEN: return (visit){1 + p, L, 2};
+    case VISIT_UPWARDS: return (visit){p + 1, p + 1, 1};
+    default: return (visit){L - p, L - p, 1};
+    }
+}
+
 /* What one relaxation is asked. Rows of init/out are np[k] apart; init NULL starts from zero. */
 typedef struct {
     int rows;
@@ -61,7 +90,7 @@ typedef struct {
     real *const *init; /* by layer 1..L */
     real *const *out;
     double beta, tol;
-    int n_steps;
+    int n_steps, order, hold_output; /* order: VISIT_*; hold_output: layer L stays as it starts */
     int32_t *steps;  /* (rows) or NULL */
     real *residual;  /* (rows) or NULL */
 } relaxation;
@@ -74,6 +103,10 @@ void EQP_NAME(network_unpack)(const network *net, int thread);
 void EQP_NAME(pack_back)(network *net, int k, int thread);
 void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r);
 void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded);
+void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads);
+void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows);
+void EQP_NAME(show)(const network *net, int k, const real *s, real *shown, int64_t rows);
+void EQP_NAME(team_plan)(const network *net, team *t, int rows, int n_threads, arena *a);
 int64_t EQP_NAME(input_row)(const network *net, int64_t row, int32_t *index, real *value);
 void EQP_NAME(drive_sparse)(const network *net, int chunk, const int32_t *index, const real *value, int64_t nnz, real *drive);
 

@@ -7,32 +7,10 @@
  *   panels of weight[k > 0]  update
  * Sums run in sample order whatever the split: results are bit-equal for any number of threads.
  */
-#include "layered.h"
-#include "update.h"
+#include "rules.h"
 
 #define SAMPLE_SPLIT_BYTES (384 * 1024) /* inner weights up to this size: split relaxation by samples */
 #define DENSE_SHARE 0.4                 /* share of nonzero inputs above which the dense path is faster */
-
-typedef struct {
-    int B, groups, dense, by_sample;
-    int64_t n_batches, xt_ld;
-    real *drive;                    /* B x np[1] */
-    /* two sets, by parity of the batch: the next batch is prepared while this one is still used */
-    real *y[2], *weight[2];         /* B x np[L]; B */
-    int32_t *index[2];              /* B x (N[0] + LANES): nonzero inputs */
-    real *value[2];
-    int64_t *nnz[2];                /* B */
-    uint32_t *mask[2];              /* n_threads x groups x N[0]: which of 32 samples have input i */
-    real *xt[2];                    /* N[0] x xt_ld: inputs, transposed; only masked entries are valid */
-    real *xd[2];                    /* B x np[0]: inputs when dense */
-    real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
-    real *qa[EQP_MAX_WEIGHTS + 1], *qb[EQP_MAX_WEIGHTS + 1];       /* what they show, at the two ends of the contrast */
-    real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1];     /* weight * qb, -weight * qa */
-    real *delta[EQP_MAX_WEIGHTS + 1];                              /* up + down */
-    double *cost;                   /* B */
-    int32_t *right, *steps[2];      /* B */
-    int32_t *diverged;              /* n_threads */
-} batch_buffers;
 
 static int64_t inner_bytes(const eqp_layered_job *j) {
     int64_t total = 0;
@@ -78,6 +56,19 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
         real **arrays[] = {&b->free[k], &b->end[0][k], &b->end[1][k], &b->qa[k], &b->qb[k], &b->up[k], &b->down[k], &b->delta[k]};
         for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) *arrays[i] = TAKE_REALS(a, B * net->np[k]);
     }
+    if (is_stepwise(j->rule)) {
+        EQP_NAME(team_plan)(net, &b->shared, B, 1, a);
+        b->dense_row = TAKE_REALS(a, n_threads * net->np[0]);
+        b->gram_x = TAKE_REALS(a, (int64_t)B * B);
+        b->n_recorded = j->rule == RULE_VECTOR_FIELD ? j->n_nudged_steps * (j->centered ? 2 : 1) : 1;
+        for (int k = 1; k <= L; k++) {
+            real **arrays[] = {&b->old[k], &b->old_shown[k], &b->start_shown[k]};
+            for (int i = 0; i < 3; i++) *arrays[i] = TAKE_REALS(a, B * net->np[k]);
+            for (int i = 0; i < 4; i++) b->gram[k][i] = TAKE_REALS(a, (int64_t)B * B);
+            b->pre[k] = TAKE_REALS(a, (int64_t)b->n_recorded * B * net->np[k]);
+            b->change[k] = TAKE_REALS(a, (int64_t)b->n_recorded * B * net->np[k]);
+        }
+    }
     b->cost = take(a, B, sizeof(double));
     b->right = take(a, B, sizeof(int32_t));
     b->diverged = take(a, n_threads, sizeof(int32_t));
@@ -88,7 +79,10 @@ int EQP_NAME(train_check)(const eqp_layered_job *j) {
     if (status) return status;
     if (!j->y || !j->rate || !j->bias_rate || !j->loss || !j->counts || !j->order) return EQP_E_NULL;
     if (j->batch_size < 1) return EQP_E_SIZE;
-    if (j->beta == 0 || j->rule != 0 || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
+    if (j->beta == 0 || j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
+    if (is_vector_field(j->rule) && !j->back) return EQP_E_NULL;
+    if ((j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD) &&
+        (j->optimizer != OPT_SGD || j->weight_decay != 0 || j->centered)) return EQP_E_OPTION;
     if (j->optimizer != OPT_SGD && !j->velocity) return EQP_E_NULL;
     if (j->optimizer == OPT_ADAM && !j->second) return EQP_E_NULL;
     return EQP_OK;
@@ -179,7 +173,7 @@ static void drive_batch(const network *net, const batch_buffers *b, int q, int r
 /* ---------------------------------------------------------------- contrast */
 
 /* What layer k shows to the learning rule. */
-static void acting_row(const network *net, int k, const real *s, real *out) {
+void EQP_NAME(acting_row)(const network *net, int k, const real *s, real *out) {
     const int is_out = k == net->L, act = is_out ? net->job->out_activation : net->job->activation;
     const int64_t np = net->np[k];
     if (!net->euler || (is_out && net->job->linear_output)) {
@@ -200,8 +194,13 @@ static int contrast_rows(const network *net, batch_buffers *b, int q, real *cons
         for (int s = lo; s < hi; s++) {
             const int64_t at = s * np;
             const vec w = vset(b->weight[q][s]);
-            acting_row(net, k, from[k] + at, b->qa[k] + at);
-            acting_row(net, k, to[k] + at, b->qb[k] + at);
+            if (is_vector_field(net->job->rule)) {
+                memcpy(b->qa[k] + at, from[k] + at, (size_t)np * sizeof(real));
+                memcpy(b->qb[k] + at, to[k] + at, (size_t)np * sizeof(real));
+            } else {
+                EQP_NAME(acting_row)(net, k, from[k] + at, b->qa[k] + at);
+                EQP_NAME(acting_row)(net, k, to[k] + at, b->qb[k] + at);
+            }
             for (int64_t v = 0; v < np; v += VL) {
                 const vec up = vmul(w, vload(b->qb[k] + at + v)), down = vmul(vsub(vset(0), w), vload(b->qa[k] + at + v));
                 const vec delta = vadd(up, down);
@@ -322,32 +321,68 @@ static void update_input(const network *net, batch_buffers *b, int q, int rows, 
     }
 }
 
-/* weight[k], k > 0, and its bias: thread's forward panels. */
-static void update_inner(const network *net, batch_buffers *b, int k, int rows, const stepper *o, const stepper *ob, int thread) {
-    const int panels = n_panels(net->n[k + 1]), n = net->n[k];
+/* The products whose sum is the contrast of weight[k], k > 0 (transposed: of back[k]); A is read down its columns. */
+static int inner_products(const network *net, const batch_buffers *b, int k, int rows, int64_t i0, int64_t c0, int transposed, operand *op) {
+    const int rule = net->job->rule;
+    const int64_t below = net->np[k], above = net->np[k + 1];
+    if (is_vector_field(rule)) { /* presynaptic activity x change of the postsynaptic state, over the recorded steps */
+        const int n = b->n_recorded * rows;
+        op[0] = transposed ? (operand){b->pre[k + 1] + i0, b->change[k] + c0, 1, above, below, n}
+                           : (operand){b->pre[k] + i0, b->change[k + 1] + c0, 1, below, above, n};
+        return 1;
+    }
+    if (rule == RULE_CLAMPED_SWEEP) {
+        op[0] = (operand){b->qa[k] + i0, b->delta[k + 1] + c0, 1, below, above, rows};
+        return 1;
+    }
+    op[0] = (operand){b->qb[k] + i0, b->up[k + 1] + c0, 1, below, above, rows};
+    op[1] = (operand){b->qa[k] + i0, b->down[k + 1] + c0, 1, below, above, rows};
+    return 2;
+}
+
+/* Steps one packed matrix (n_rows x n_cols, panels) with its moments: thread's panels. */
+static void update_panels(const network *net, const batch_buffers *b, int k, int rows, int transposed, real *w, real *velocity,
+                          real *second, const stepper *o, int thread) {
+    const int n_cols = net->n[transposed ? k : k + 1], n_rows = net->n[transposed ? k + 1 : k], panels = n_panels(n_cols);
     static const real zeros[PW];
-    real gradient[MR_MAX * PW], sum[PW];
+    real gradient[MR_MAX * PW];
     for (int p = (int)share(panels, thread, net->n_threads); p < share(panels, thread + 1, net->n_threads); p++) {
-        const int width = panel_width(net->n[k + 1], p);
-        const int64_t c0 = (int64_t)p * PW, base = c0 * n;
-        for (int t = 0; t < row_blocks(n); t++) {
-            const int i0 = row_start(n, t), mr = row_start(n, t + 1) - i0;
-            const operand op[2] = {{b->qb[k] + i0, b->up[k + 1] + c0, 1, net->np[k], net->np[k + 1], rows},
-                                   {b->qa[k] + i0, b->down[k + 1] + c0, 1, net->np[k], net->np[k + 1], rows}};
-            gemm_tile(mr, width, zeros, 0, gradient, PW, op, 2);
+        const int width = panel_width(n_cols, p);
+        const int64_t c0 = (int64_t)p * PW, base = c0 * n_rows;
+        for (int t = 0; t < row_blocks(n_rows); t++) {
+            const int i0 = row_start(n_rows, t), mr = row_start(n_rows, t + 1) - i0;
+            operand op[2];
+            const int n_op = inner_products(net, b, k, rows, i0, c0, transposed, op);
+            gemm_tile(mr, width, zeros, 0, gradient, PW, op, n_op);
             for (int m = 0; m < mr; m++)
                 for (int v = 0; v < width; v += VL) {
                     const int64_t at = base + (int64_t)(i0 + m) * width + v;
-                    vstore(net->w[k] + at, vsteps(o, vload(net->w[k] + at), vload(gradient + m * PW + v),
-                                                  net->velocity[k] + at, net->second[k] + at));
+                    vstore(w + at, vsteps(o, vload(w + at), vload(gradient + m * PW + v), velocity + at, second + at));
                 }
         }
-        sum_rows(b->delta[k + 1] + c0, net->np[k + 1], rows, width, sum);
-        update_bias(net, k, c0, width, sum, ob);
     }
 }
 
-static stepper make_stepper(const eqp_layered_job *j, double rate, double decay, double scale, int64_t batches_done) {
+/* weight[k], k > 0, and its bias: thread's forward panels. */
+void EQP_NAME(update_inner)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, const stepper *ob, int thread) {
+    update_panels(net, b, k, rows, 0, net->w[k], net->velocity[k], net->second[k], o, thread);
+    const int panels = n_panels(net->n[k + 1]);
+    const int continual = net->job->rule == RULE_CONTINUAL_VECTOR_FIELD; /* called at every step: this step's changes */
+    real sum[PW];
+    for (int p = (int)share(panels, thread, net->n_threads); p < share(panels, thread + 1, net->n_threads); p++) {
+        const int width = panel_width(net->n[k + 1], p);
+        sum_rows((continual ? b->change[k + 1] : b->delta[k + 1]) + (int64_t)p * PW, net->np[k + 1], rows, width, sum);
+        update_bias(net, k, (int64_t)p * PW, width, sum, ob);
+    }
+}
+
+/* back[k] of the vector field rules: thread's panels. */
+void EQP_NAME(update_back)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, int thread) {
+    const int slot = 2 * net->L + k;
+    update_panels(net, b, k, rows, 1, net->back[k], net->velocity[slot], net->second[slot], o, thread);
+}
+
+stepper EQP_NAME(make_stepper)(const eqp_layered_job *j, double rate, double decay, double scale, int64_t batches_done) {
     const double t = (double)(j->adam_step + batches_done + 1);
     const double c1 = 1 - pow(j->beta1, t), c2 = sqrt(1 - pow(j->beta2, t));
     const int adam = j->optimizer == OPT_ADAM;
@@ -388,7 +423,7 @@ static void particles(const network *net, batch_buffers *b, int64_t number, int 
 
 /* Relaxes the batch (thread's samples, or all of them by columns). */
 static void relax_batch(network *net, batch_buffers *b, int q, int rows, int lo, int hi, int thread, real **init, real **out,
-                        double beta, int n_steps, double tol, int32_t *steps) {
+                        double beta, int n_steps, double tol, int order, int hold_output, int32_t *steps) {
     const int first = b->by_sample ? lo : 0, count = b->by_sample ? hi - lo : rows;
     real *from[EQP_MAX_WEIGHTS + 1], *to[EQP_MAX_WEIGHTS + 1];
     for (int k = 1; k <= net->L; k++) {
@@ -396,8 +431,32 @@ static void relax_batch(network *net, batch_buffers *b, int q, int rows, int lo,
         to[k] = out[k] + first * net->np[k];
     }
     const relaxation r = {count, b->drive + first * net->np[1], beta != 0 ? b->y[q] + first * net->np[net->L] : NULL,
-                          init ? from : NULL, to, beta, tol, n_steps, steps + first, NULL};
+                          init ? from : NULL, to, beta, tol, n_steps, order, hold_output, steps + first, NULL};
     EQP_NAME(relax)(net, &net->mine, b->by_sample ? 0 : thread, b->by_sample ? 1 : net->n_threads, &r);
+}
+
+/* Nudged, clamped or swept: the second phase of the rules whose samples do not meet. Returns sample-steps. */
+static int64_t second_phase(network *net, batch_buffers *b, const phase *p, int thread) {
+    const eqp_layered_job *j = net->job;
+    const int L = net->L, held = j->rule == RULE_CLAMPED_SWEEP || j->rule == RULE_CONTRASTIVE || j->rule == RULE_COUPLED;
+    real **start = b->free;
+    if (held) { /* the output is put at, or towards, the target and stays there */
+        const real pull = (real)(j->rule == RULE_COUPLED ? p->beta : 1);
+        start = b->end[p->e];
+        for (int s = p->lo; s < p->hi; s++) {
+            for (int k = 1; k <= L; k++)
+                memcpy(start[k] + s * net->np[k], b->free[k] + s * net->np[k], (size_t)net->np[k] * sizeof(real));
+            real *out = start[L] + s * net->np[L];
+            const real *y = b->y[p->q] + s * net->np[L];
+            for (int i = 0; i < net->n[L]; i++) out[i] = j->rule == RULE_CLAMPED_SWEEP ? y[i] : out[i] + pull * (y[i] - out[i]);
+        }
+        if (!b->by_sample) eqp_wait(j->barrier, net->n_threads);
+    }
+    relax_batch(net, b, p->q, p->rows, p->lo, p->hi, thread, start, b->end[p->e], held ? 0 : p->beta, j->n_nudged_steps,
+                j->tol_nudged, j->rule == RULE_CLAMPED_SWEEP ? VISIT_DOWNWARDS : j->schedule, held, b->steps[1]);
+    int64_t steps = 0;
+    for (int s = p->lo; s < p->hi; s++) steps += b->steps[1][s];
+    return steps;
 }
 
 int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
@@ -427,16 +486,22 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         drive_batch(&net, &b, q, rows, thread, n_threads);
         eqp_wait(j->barrier, n_threads);
 
-        relax_batch(&net, &b, q, rows, lo, hi, thread, j->state ? b.free : NULL, b.free, 0, j->n_free_steps, j->tol_free, b.steps[0]);
+        const int sweep = j->rule == RULE_CLAMPED_SWEEP;
+        relax_batch(&net, &b, q, rows, lo, hi, thread, j->state ? b.free : NULL, b.free, 0, j->n_free_steps, j->tol_free,
+                    sweep ? VISIT_UPWARDS : j->schedule, 0, b.steps[0]);
         for (int s = lo; s < hi; s++) score_row(&net, &b, q, s);
         if (j->state) particles(&net, &b, number, lo, hi, 1);
-        int64_t nudged = 0;
-        for (int e = 0; e < (j->centered ? 2 : 1); e++) {
-            relax_batch(&net, &b, q, rows, lo, hi, thread, b.free, b.end[e], e ? -beta : beta, j->n_nudged_steps, j->tol_nudged, b.steps[1]);
-            for (int s = lo; s < hi; s++) nudged += b.steps[1][s];
-        }
-        int64_t freed = 0;
+        double total = 0;
+        for (int s = 0; s < rows; s++) total += (double)b.weight[q][s];
+        const double span = sweep || j->rule == RULE_CONTRASTIVE ? 1 : (j->centered ? 2 : 1) * beta;
+        const double scale = total > 0 ? 1 / (span * total) : 0;
+        int64_t freed = 0, nudged = 0;
         for (int s = lo; s < hi; s++) freed += b.steps[0][s];
+        for (int e = 0; e < (j->centered ? 2 : 1); e++) {
+            const phase p = {q, e, rows, lo, hi, e ? -beta : beta, total, scale};
+            if (is_stepwise(j->rule)) nudged += EQP_NAME(nudged_stepwise)(&net, &b, &p, thread);
+            else nudged += second_phase(&net, &b, &p, thread);
+        }
         b.diverged[thread] |= contrast_rows(&net, &b, q, j->centered ? b.end[1] : b.free, b.end[0], lo, hi);
         if (number + 1 < b.n_batches) build_batch(&net, &b, number + 1, thread, n_threads);
         __atomic_fetch_add(&j->counts[0], freed, __ATOMIC_RELAXED);
@@ -446,8 +511,6 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         for (int t = 0; t < n_threads; t++)
             if (b.diverged[t]) result = EQP_E_DIVERGED;
         if (result) break;
-        double total = 0;
-        for (int s = 0; s < rows; s++) total += (double)b.weight[q][s];
         if (thread == 0)
             for (int s = 0; s < rows; s++) {
                 j->loss[0] += b.cost[s];
@@ -455,12 +518,12 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
             }
         done++;
         if (total > 0) {
-            const double scale = 1 / ((j->centered ? 2 : 1) * beta * total);
             for (int k = 0; k < L; k++) {
-                const stepper o = make_stepper(j, j->rate[k], j->weight_decay, scale, number);
-                const stepper ob = make_stepper(j, j->bias_rate[k], 0, scale, number);
+                const stepper o = EQP_NAME(make_stepper)(j, j->rate[k], j->weight_decay, scale, number);
+                const stepper ob = EQP_NAME(make_stepper)(j, j->bias_rate[k], 0, scale, number);
                 if (k == 0) update_input(&net, &b, q, rows, &o, &ob, thread);
-                else update_inner(&net, &b, k, rows, &o, &ob, thread);
+                else if (j->rule != RULE_CONTINUAL_VECTOR_FIELD) EQP_NAME(update_inner)(&net, &b, k, rows, &o, &ob, thread);
+                if (k > 0 && j->rule == RULE_VECTOR_FIELD) EQP_NAME(update_back)(&net, &b, k, rows, &o, thread);
             }
         }
         if (L > 1) {

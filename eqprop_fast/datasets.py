@@ -1,4 +1,4 @@
-"""The data sets of the demo, the tests and the benchmarks: bundled 8x8 digits, and MNIST where it can be found."""
+"""Data of the demo, the tests and the benchmarks: bundled 8x8 digits, and MNIST where it can be found."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def load_mnist(dtype="float32", download=False):
     ----------
     dtype : str
     download : bool
-        Whether to ask OpenML (through scikit-learn, which caches it) when ``$EQPROP_DATA/mnist.npz`` is missing.
+        Whether to ask OpenML (through scikit-learn, which caches it) when ``$EQPROP_DATA/mnist.npz`` is
+        missing.
 
     Returns
     -------

@@ -68,10 +68,16 @@ def measured_angle(weight, back):
     -------
     float
         ``arccos(<W_f^T, W_b> / (|W_f| |W_b|))``; NaN when one of them is 0.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not fit.
     """
-    a, b = np.asarray(weight, np.float64).T.ravel(), np.asarray(back, np.float64).ravel()
+    a, b = np.asarray(weight, np.float64).T, np.asarray(back, np.float64)
     if a.shape != b.shape:
-        raise ValueError(f"back must have the shape of weight's transpose, got {np.shape(back)} and {np.shape(weight)}")
+        raise ValueError(f"back must have the shape of weight's transpose, got {b.shape} and {a.T.shape}")
+    a, b = a.ravel(), b.ravel()
     norms = np.linalg.norm(a) * np.linalg.norm(b)
     if norms == 0:
         return float("nan")

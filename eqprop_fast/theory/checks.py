@@ -58,3 +58,22 @@ def settle(model, x, n_steps=100_000, tol=None):
     if not worst <= max(1e-6, 10 * tol):
         raise ArithmeticError(f"the free phase did not settle: residual {worst:.3g} after {n_steps} steps")
     return drive, states, worst
+
+
+def check_has_energy(spec):
+    """Refuse dynamics that descend no energy.
+
+    Raises
+    ------
+    ValueError
+    """
+    if spec.dynamics != "continuous":
+        return
+    if not spec.prime_hidden:
+        raise ValueError("prime_hidden=False: the leaky field without rho' is the gradient of no energy")
+    if spec.prime_output == spec.linear_output:
+        raise ValueError(
+            f"prime_output={spec.prime_output}, linear_output={spec.linear_output}: the output must either act as s "
+            "and have no rho' (linear_output) or act as rho(s) and have it (prime_output); the mixture of 1905.13633's "
+            "code is the gradient of no energy (papers.md 5.1a)"
+        )

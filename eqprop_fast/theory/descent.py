@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..gradients.record import check_count
-from ..kernels.reference.energy import check_has_energy
-from .checks import model_and_data
+from .checks import check_has_energy, model_and_data
 from .models import LayeredModel
 from .results import TheoryResult, new_figure
 
@@ -89,9 +88,16 @@ def energy_descent(
             states = moving.step(drive, states)
             track.append(moving.energy(x, states))
         energies[name] = track = np.array(track)
-        rises[name] = float((np.diff(track, axis=0).max(axis=0) / (track[0] - track.min(axis=0))).max())
+        rises[name] = _largest_rise(track)
     return EnergyDescent(
         verdict=max(rises.values()), target=1e-12 if model.dtype == np.float64 else 1e-5,
         settings=dict(n_steps=n_steps, dt=tuple(dt), random_state=random_state, dtype=np.dtype(model.dtype).name),
         energy=energies, rise=rises,
     )
+
+
+def _largest_rise(track):
+    """Largest rise in one step over the whole descent, worst sample; infinite for one that only climbs."""
+    rise, descent = np.diff(track, axis=0).max(axis=0), track[0] - track.min(axis=0)
+    never = np.where(rise > 0, np.inf, 0.0)
+    return float(np.divide(rise, descent, out=never.astype(track.dtype), where=descent > 0).max())

@@ -75,9 +75,11 @@ class GradientMatch(TheoryResult):
         names = list(self.neuron_rmse) + list(self.synapse_rmse)
         values = list(self.neuron_rmse.values()) + list(self.synapse_rmse.values())
         colors = ["C0"] * len(self.neuron_rmse) + ["C1"] * len(self.synapse_rmse)
-        bars.bar(range(len(names)), values, color=colors)
-        bars.set_xticks(range(len(names)), [n.replace(" ", "\n") for n in names], fontsize=6)
-        bars.set_yscale("log")
+        drawn = bars.bar(range(len(names)), values, color=colors)
+        bars.bar_label(drawn, [f"{v:.1e}" for v in values], fontsize=6)
+        bars.margins(y=0.15)
+        bars.set_xticks(range(len(names)), [n.replace(" ", "\n").replace("-", "\n") for n in names], fontsize=6)
+        bars.ticklabel_format(style="sci", axis="y", scilimits=(0, 0))
         bars.set_title("mean RMSE", fontsize=9)
         bars.tick_params(axis="y", labelsize=7)
         for axis in axes[len(curves) + 1 :]:
@@ -131,7 +133,7 @@ def preset_model(preset, *, convention="consistent", dt=None, angle=None, random
 
 def gradient_match(
     preset=None, *, model=None, x=None, y=None, beta=None, n_free_steps=None, n_nudged_steps=None, rule=None, rate=None,
-    convention="consistent", dt=None, angle=None, steady_tol=1e-13, target=None, random_state=0, dtype=np.float64,
+    convention="consistent", dt=None, angle=None, steady_tol=1e-12, target=None, random_state=0, dtype=np.float64,
 ):
     """Compare a rule's updates with the gradients of BPTT at every step of the nudged phase.
 

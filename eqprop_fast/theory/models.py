@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.reference import gradients
-from ..kernels.reference.energy import layered_energy
 from ..kernels.reference.layered import back_or_transpose, layered_drive, layered_step, relax_from_drive
 from ..kernels.reference.rules import continual_increment, shown_input, vector_field_increment
 from ..networks.asymmetry import backward_weights
+from ..networks.energy import layered_energy
 
 
 def random_parameters(sizes, rng, dtype=np.float64, gain=1.0):

@@ -1,8 +1,8 @@
 """Epochs over mini-batches for any network of the protocol.
 
-One kernel call trains many mini-batches (a chunk); the chunk is sized so that a call lasts about `CHUNK_SECONDS`,
-short enough for Ctrl-C and progress. A chunk boundary changes nothing in the result: order, signs and Adam's step
-are fixed before the epoch is cut.
+One kernel call trains many mini-batches (a chunk); the chunk is sized so that a call lasts about
+`CHUNK_SECONDS`, short enough for Ctrl-C and progress. A chunk boundary changes nothing in the result:
+order, signs and Adam's step are fixed before the epoch is cut.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ def fit_epochs(
         Continued, and updated in place.
     settings : FitSettings
     validate : callable or None
-        ``validate() -> score`` (higher is better) turns early stopping on: the best snapshot is restored at the end.
+        ``validate() -> score`` (higher is better) turns early stopping on: the best snapshot is restored at
+        the end.
     callbacks : sequence of callables
         Each is called with an `EpochRecord`; one that returns True stops the run.
     progress : Progress or None
@@ -181,6 +182,9 @@ def fit_epochs(
     DivergenceError
         Parameters are left at the last finite ones.
     """
+    if validate is not None and state.last_snapshot is not None:
+        network.restore(state.last_snapshot)  # the optimiser's memory belongs to these, not to the best ones
+        state.last_snapshot = None
     chunks = _Chunks(settings.chunk_batches)
     total_weight = data.total_weight()
     reason = "max_iter"
@@ -212,6 +216,7 @@ def fit_epochs(
         warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
         reason = "interrupted"
     if validate is not None and state.best_snapshot is not None:
+        state.last_snapshot = network.snapshot()
         network.restore(state.best_snapshot)
     return reason
 
@@ -236,7 +241,8 @@ def _note_improvement(network, state, settings, validate):
 def _should_stop(state, settings):
     if state.no_improvement <= settings.n_iter_no_change:
         return False
-    if settings.schedule == "adaptive" and max(settings.plan.rate) * state.rate_factor > ADAPTIVE_SMALLEST_RATE:
+    rate = max(settings.plan.rate) * state.rate_factor
+    if settings.schedule == "adaptive" and rate > ADAPTIVE_SMALLEST_RATE:
         state.rate_factor /= ADAPTIVE_DIVISOR
         state.no_improvement = 0
         return False

@@ -53,3 +53,14 @@ class TrainingState:
     validation_scores: list = field(default_factory=list)
     best_validation_score: float = -np.inf
     best_snapshot: list | None = None
+    last_snapshot: list | None = None  # of an early-stopped run, before its best weights were put back
+
+    def make_writable(self):
+        """Copies arrays that came read-only from a memory map."""
+        self.optimizer_state.velocity = _writable(self.optimizer_state.velocity)
+        self.optimizer_state.second = _writable(self.optimizer_state.second)
+        self.particles = _writable(self.particles)
+
+
+def _writable(arrays):
+    return arrays and [a if a.flags.writeable else np.array(a) for a in arrays]

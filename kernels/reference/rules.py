@@ -354,4 +354,4 @@ def estimate(spec, weights, back, biases, x, y, plan, row_weight=None):
 
 
 def _copies(net):
-    return [(p, p.copy()) for p in [*net.weights, *net.biases, *(net.back or [])]]
+    return [(p, p.copy()) for p in [*net.weights, *net.biases, *(net.back or [])[1:]]]
