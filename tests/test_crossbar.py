@@ -1,21 +1,22 @@
-"""Layered-crossbar kernels: parity with the NumPy twin, physics, the optimum against another solver, gradients."""
+"""Layered-crossbar kernels: parity with the NumPy twin, physics, another solver's optimum, gradients."""
 
 import importlib
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from scipy.optimize import lsq_linear
-
 from eqprop_fast.kernels import DivergenceError
 from eqprop_fast.kernels.reference import crossbar as reference
 from eqprop_fast.kernels.reference.crossbar import NUDGINGS, SCHEDULES, NudgeError
 from eqprop_fast.kernels.registry import BACKENDS as FOLDERS
 from eqprop_fast.kernels.tolerances import tolerance
+from scipy.optimize import lsq_linear
 
 from .backend_list import BACKENDS
 
-MODULES = {name: importlib.import_module(f"eqprop_fast.kernels.{FOLDERS[name]}.crossbar") for name in BACKENDS}
+MODULES = {
+    name: importlib.import_module(f"eqprop_fast.kernels.{FOLDERS[name]}.crossbar") for name in BACKENDS
+}
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 SIZES = [(1, 1), (7, 9, 4), (16, 33, 8), (31, 17, 15, 2), (5, 16, 31, 9, 6), (3, 8, 140, 7, 33, 10)]
 TEAM = (6, 500, 480, 4)  # inner matrices large enough that threads share rows instead of samples
@@ -34,7 +35,9 @@ def make(sizes, dtype=np.float64, rows=11, seed=0, density=0.5, outputs=None):
     x = rng.normal(size=(rows, sizes[0])) * (rng.random((rows, sizes[0])) < density)
     y = rng.normal(size=(rows, outputs or sizes[-1]))
     states = [np.clip(rng.normal(size=(rows, n)), lo, hi) for n, lo, hi in zip(sizes[1:], lower, upper)]
-    cast = [[np.ascontiguousarray(a, dtype=dtype) for a in arrays] for arrays in (weights, biases, lower, upper)]
+    cast = [
+        [np.ascontiguousarray(a, dtype=dtype) for a in arrays] for arrays in (weights, biases, lower, upper)
+    ]
     return *cast, x.astype(dtype), y.astype(dtype), [s.astype(dtype) for s in states]
 
 
@@ -55,7 +58,9 @@ def test_relax_matches_reference(backend, dtype, schedule):
         for pairs in [False, True] if sizes[-1] % 2 == 0 else [False]:
             *net, x, y, states = make(sizes, dtype, outputs=sizes[-1] // 2 if pairs else None)
             for beta, n_steps in [(0.0, 1), (0.3, 5), (-0.01, 2)]:
-                options = dict(input_gain=3.0, schedule=schedule, n_steps=n_steps, beta=beta, y=y, pairs=pairs)
+                options = dict(
+                    input_gain=3.0, schedule=schedule, n_steps=n_steps, beta=beta, y=y, pairs=pairs
+                )
                 ours, theirs = copies(states), copies(states)
                 steps, residual = MODULES[backend].relax(*net, x, ours, **options)
                 expected = reference.relax(*net, x, theirs, **options)
@@ -75,9 +80,20 @@ def test_train_matches_reference(backend, dtype, nudging):
             *net, x, y, _ = make(sizes, dtype, outputs=sizes[-1] // 2 if pairs else None)
             rng = np.random.default_rng(1)
             options = dict(
-                order=rng.permutation(len(x)), sample_weight=rng.random(len(x)).astype(dtype), batch_size=3,
-                input_gain=2.0, schedule=schedule, n_free_steps=4, n_nudged_steps=3, beta=0.02, nudging=nudging,
-                rates=[0.02] * len(net[0]), bias_rates=[0.01] * len(net[0]), g_min=1e-3, g_max=0.5, pairs=pairs,
+                order=rng.permutation(len(x)),
+                sample_weight=rng.random(len(x)).astype(dtype),
+                batch_size=3,
+                input_gain=2.0,
+                schedule=schedule,
+                n_free_steps=4,
+                n_nudged_steps=3,
+                beta=0.02,
+                nudging=nudging,
+                rates=[0.02] * len(net[0]),
+                bias_rates=[0.01] * len(net[0]),
+                g_min=1e-3,
+                g_max=0.5,
+                pairs=pairs,
             )
             results = []
             for module in (MODULES[backend], reference):
@@ -86,7 +102,9 @@ def test_train_matches_reference(backend, dtype, nudging):
                 loss = module.train(weights, biases, *net[2:], x, y, carried, **options)
                 results.append((weights + biases + carried, loss))
             close(results[0][0], results[1][0], "trajectory", dtype)
-            np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4 if dtype == "float32" else 1e-10)
+            np.testing.assert_allclose(
+                results[0][1], results[1][1], rtol=1e-4 if dtype == "float32" else 1e-10
+            )
 
 
 @pytest.mark.needs_cc
@@ -97,20 +115,34 @@ def test_bit_equal_for_any_threads_and_chunks(sizes, schedule):
     """Neither the thread count, nor cutting the order into several calls, nor CSR input changes a bit."""
     *net, x, y, states = make(sizes, np.float32, rows=19)
     order = np.random.default_rng(0).permutation(19)
-    options = dict(batch_size=4, schedule=schedule, n_free_steps=3, n_nudged_steps=2, beta=0.05, tol_free=1e-4,
-                   rates=[0.05] * len(net[0]), bias_rates=[0.01] * len(net[0]))
+    options = dict(
+        batch_size=4,
+        schedule=schedule,
+        n_free_steps=3,
+        n_nudged_steps=2,
+        beta=0.05,
+        tol_free=1e-4,
+        rates=[0.05] * len(net[0]),
+        bias_rates=[0.01] * len(net[0]),
+    )
 
     def train(cuts, n_threads, data=x):
         weights, biases = copies(net[0]), copies(net[1])
         carried = [np.zeros((4, n), np.float32) for n in sizes[1:]]
         for a, b in zip(cuts, cuts[1:]):
-            MODULES["c"].train(weights, biases, *net[2:], data, y, carried, order=order[a:b], n_threads=n_threads,
-                               **options)
+            MODULES["c"].train(
+                weights, biases, *net[2:], data, y, carried, order=order[a:b], n_threads=n_threads, **options
+            )
         return weights + biases + carried
 
     expected = train([0, 19], 1)
-    for cuts, threads, data in [([0, 19], 2, x), ([0, 19], 3, x), ([0, 4, 12, 19], 2, x), ([0, 8, 19], 1, x),
-                                ([0, 19], 2, sp.csr_matrix(x))]:
+    for cuts, threads, data in [
+        ([0, 19], 2, x),
+        ([0, 19], 3, x),
+        ([0, 4, 12, 19], 2, x),
+        ([0, 8, 19], 1, x),
+        ([0, 19], 2, sp.csr_matrix(x)),
+    ]:
         for a, b in zip(train(cuts, threads, data), expected, strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -144,13 +176,17 @@ def test_carry_over_after_a_batch_of_another_size(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_without_carry_every_batch_starts_from_zero(backend):
     *net, x, y, _ = make((5, 8, 2), rows=8)
-    options = dict(batch_size=4, n_free_steps=1, n_nudged_steps=1, beta=0.05, rates=[0.1] * 2, bias_rates=[0.1] * 2)
+    options = dict(
+        batch_size=4, n_free_steps=1, n_nudged_steps=1, beta=0.05, rates=[0.1] * 2, bias_rates=[0.1] * 2
+    )
     results = []
     for cuts in ([0, 8], [0, 4, 8]):
         weights, biases = copies(net[0]), copies(net[1])
         for a, b in zip(cuts, cuts[1:]):
             start = [np.full((4, n), 7.0 * (a == 0)) for n in (8, 2)]
-            MODULES[backend].train(weights, biases, *net[2:], x, y, start, order=np.arange(a, b), carry=False, **options)
+            MODULES[backend].train(
+                weights, biases, *net[2:], x, y, start, order=np.arange(a, b), carry=False, **options
+            )
         results.append(weights + biases)
     close(results[0], results[1], "weight", "float64")
 
@@ -197,8 +233,14 @@ def quadratic_program(net, x, gain, beta=0.0, y=None, pairs=False):
         H[at[-2] :, at[-2] :] += beta * read.T @ read
         c[at[-2] :] += beta * y @ read
     factor = np.linalg.cholesky(H)
-    best = lsq_linear(factor.T, np.linalg.solve(factor, c), (np.concatenate(lower), np.concatenate(upper)),
-                      method="bvls", tol=1e-15, max_iter=1000)
+    best = lsq_linear(
+        factor.T,
+        np.linalg.solve(factor, c),
+        (np.concatenate(lower), np.concatenate(upper)),
+        method="bvls",
+        tol=1e-15,
+        max_iter=1000,
+    )
     assert best.success
     return np.split(best.x, at[1:-1])
 
@@ -225,7 +267,7 @@ def test_solution_is_that_of_a_generic_solver(backend, pairs):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("pairs", [False, True])
 def test_ep_gradient_is_that_of_the_cost(backend, pairs):
-    """A training step of rate 1 moves conductances and biases by minus the finite-difference gradient of the cost."""
+    """A step of rate 1 moves conductances and biases by minus the finite-difference gradient."""
     *net, x, y, _ = make((3, 5, 4, 2), rows=3, seed=2, outputs=1 if pairs else 2)
     weights, biases = net[:2]
     n = len(x)
@@ -237,9 +279,23 @@ def test_ep_gradient_is_that_of_the_cost(backend, pairs):
 
     w, b = copies(weights), copies(biases)
     MODULES[backend].train(
-        w, b, *net[2:], x, y, [np.zeros((n, a.shape[1])) for a in weights], batch_size=n, input_gain=2.0,
-        n_free_steps=3000, n_nudged_steps=3000, tol_free=1e-15, tol_nudged=1e-15, beta=1e-4, rates=[1.0] * 3,
-        bias_rates=[1.0] * 3, g_min=-np.inf, pairs=pairs,
+        w,
+        b,
+        *net[2:],
+        x,
+        y,
+        [np.zeros((n, a.shape[1])) for a in weights],
+        batch_size=n,
+        input_gain=2.0,
+        n_free_steps=3000,
+        n_nudged_steps=3000,
+        tol_free=1e-15,
+        tol_nudged=1e-15,
+        beta=1e-4,
+        rates=[1.0] * 3,
+        bias_rates=[1.0] * 3,
+        g_min=-np.inf,
+        pairs=pairs,
     )
     for before, after in zip(weights + biases, w + b):
         numeric = np.zeros_like(before)
@@ -254,7 +310,7 @@ def test_ep_gradient_is_that_of_the_cost(backend, pairs):
 
 
 def test_amplifiers_amount_to_input_gain():
-    """Bidirectional amplifiers between layers: solve their circuit's KCL densely, and compare with the plain network."""
+    """Bidirectional amplifiers between layers: their own KCL, solved densely, against the plain network."""
     rng = np.random.default_rng(0)
     g0, g1 = rng.random((6, 4)), rng.random((4, 2))
     x, gain, a = rng.normal(size=3), 2.0, 4.0
@@ -267,8 +323,17 @@ def test_amplifiers_amount_to_input_gain():
     v = np.linalg.solve(H, np.concatenate([gain * np.concatenate([x, -x]) @ g0, np.zeros(2)]))
     plain = [np.zeros((1, 4)), np.zeros((1, 2))]
     free = [np.full(n, np.inf) for n in (4, 2)]
-    reference.relax([g0, g1], [np.zeros(4), np.zeros(2)], [-f for f in free], free, x[None], plain,
-                    input_gain=gain * a, n_steps=2000, tol=1e-15)
+    reference.relax(
+        [g0, g1],
+        [np.zeros(4), np.zeros(2)],
+        [-f for f in free],
+        free,
+        x[None],
+        plain,
+        input_gain=gain * a,
+        n_steps=2000,
+        tol=1e-15,
+    )
     np.testing.assert_allclose(np.concatenate([plain[0][0] / a, plain[1][0]]), v, rtol=1e-11)
 
 

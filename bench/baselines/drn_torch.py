@@ -1,11 +1,13 @@
 """Deep resistive network trained by equilibrium propagation, in PyTorch: the baseline of bench_crossbar.
 
-Idiomatic and hoisted: the input drive and the total conductances are computed once per batch, all else is matmul,
-clamp and in-place arithmetic. `gradient` is how the update is formed:
+Idiomatic and hoisted: the input drive and the total conductances are computed once per batch, all else is
+matmul, clamp and in-place arithmetic. `gradient` is how the update is formed:
 
-* "drops": as the equation reads, the squared voltage drops over every conductance, (batch, rows, cols) tensors,
+* "drops": as the equation reads, the squared voltage drops over every conductance, (batch, rows, cols)
+tensors,
   averaged over the batch (this is also how the authors' public code goes about it);
-* "expanded": the square multiplied out, so that no (batch, rows, cols) tensor appears: one matmul and two rank-one terms.
+* "expanded": the square multiplied out, so that no (batch, rows, cols) tensor appears: one matmul and two
+rank-one terms.
 """
 
 import torch
@@ -48,7 +50,8 @@ class TorchDRN:
     @staticmethod
     def _gradient_expanded(a, b):
         out = []
-        # a_i^2 - b_i^2 and so on through sums and differences of the two states: small numbers are never lost in large
+        # a_i^2 - b_i^2 and so on through sums and differences of the two states: small numbers are never lost
+        # in large
         diff, mean = [i - j for i, j in zip(a, b)], [i + j for i, j in zip(a, b)]
         for di, dj, mi, mj in zip(diff, diff[1:], mean, mean[1:]):
             n = len(di)

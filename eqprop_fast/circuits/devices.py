@@ -20,8 +20,9 @@ class DeviceModel:
     n_levels : int or None
         Distinct conductances a device can hold, >= 2; None: any in its range.
     nonlinearity : float
-        Shape v >= 0 of the pulse response ``g(p) = g_off + (g_on - g_off) (1 - exp(-v p)) / (1 - exp(-v))``. Levels are
-        equal steps of the pulse count p, so v > 0 crowds them towards g_on. Of no effect without `n_levels`.
+        Shape v >= 0 of the pulse response ``g(p) = g_off + (g_on - g_off) (1 - exp(-v p)) / (1 - exp(-v))``.
+        Levels are equal steps of the pulse count p, so v > 0 crowds them towards g_on. Of no effect without
+        `n_levels`.
     write_noise : float
         Standard deviation of a write, as a fraction of ``g_on - g_off``.
     variability : float
@@ -29,9 +30,10 @@ class DeviceModel:
     stuck_off, stuck_on : float
         Fractions of devices that always hold their smallest, their largest conductance.
     wire_resistance : float
-        Of each wire segment between two neighbouring devices, in ohm. Row i drives from its left end, column j is
-        read at its lower end: the device at (i, j) of an R x C array has j + 1 + R - i segments in series. Currents of
-        other devices through the same wires are neglected: good to first order in ``wire_resistance * g * (R + C)``.
+        Of each wire segment between two neighbouring devices, in ohm. Row i drives from its left end, column
+        j is read at its lower end: the device at (i, j) of an R x C array has j + 1 + R - i segments in
+        series. Currents of other devices through the same wires are neglected: good to first order in
+        ``wire_resistance * g * (R + C)``.
 
     Raises
     ------
@@ -67,7 +69,7 @@ class DeviceModel:
         return DeviceArray(self, shape, np.random.default_rng(random_state))
 
     def program(self, conductances, random_state=None):
-        """Write `conductances` (R, C) once, unchecked, to a fresh array; what the circuit then sees, same dtype."""
+        """Write `conductances` (R, C) blindly to a fresh array; what the circuit then sees, same dtype."""
         rng = np.random.default_rng(random_state)
         return self.array(np.shape(conductances), rng).write(conductances, rng)
 
@@ -91,8 +93,8 @@ class DeviceArray:
         random_state : int, Generator or None
             Of the write noise.
         verify : bool
-            The writer reads back and so knows each device's factor and the wires: both only limit the range. False: it
-            writes blindly, and they scale what was meant.
+            The writer reads back and so knows each device's factor and the wires: both only limit the range.
+            False: it writes blindly, and they scale what was meant.
 
         Returns
         -------
@@ -106,7 +108,9 @@ class DeviceArray:
         g_off = g_on / m.on_off_ratio
         held = _nearest_level(wanted / self.factor if verify else wanted, g_off, g_on, m)
         if m.write_noise:
-            held = np.clip(held + m.write_noise * (g_on - g_off) * rng.standard_normal(held.shape), g_off, g_on)
+            held = np.clip(
+                held + m.write_noise * (g_on - g_off) * rng.standard_normal(held.shape), g_off, g_on
+            )
         held = np.where(self.stuck_off, g_off, np.where(self.stuck_on, g_on, held)) * self.factor
         if m.wire_resistance and not verify:
             rows, columns = np.indices(held.shape)

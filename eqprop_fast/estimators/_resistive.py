@@ -47,17 +47,27 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
 
     def _spec(self, sizes):
         if len(sizes) - 1 > MAX_WEIGHTS:
-            raise ValueError(f"hidden_layer_sizes: at most {MAX_WEIGHTS - 1} hidden layers, got {len(sizes) - 2}")
+            raise ValueError(
+                f"hidden_layer_sizes: at most {MAX_WEIGHTS - 1} hidden layers, got {len(sizes) - 2}"
+            )
         g_max = np.inf if self.g_max is None else float(self.g_max)
         if not self.g_min < g_max:
-            raise ValueError(f"g_max must be larger than g_min, got g_min={self.g_min!r} and g_max={self.g_max!r}")
+            raise ValueError(
+                f"g_max must be larger than g_min, got g_min={self.g_min!r} and g_max={self.g_max!r}"
+            )
         n_hidden, gain = len(sizes) - 2, self.input_gain
         if gain == "auto":
             gain = AUTO_GAIN ** max(n_hidden, 1) * np.sqrt(2.0 * sizes[0])
         return ResistiveSpec(
-            sizes=tuple(int(n) for n in sizes), input_gain=float(gain), amplifier_gain=float(self.amplifier_gain),
-            diodes=self.diodes, pairs=self.output_pairs, schedule=self.schedule, carry_over=self.carry_over,
-            g_min=float(self.g_min), g_max=g_max,
+            sizes=tuple(int(n) for n in sizes),
+            input_gain=float(gain),
+            amplifier_gain=float(self.amplifier_gain),
+            diodes=self.diodes,
+            pairs=self.output_pairs,
+            schedule=self.schedule,
+            carry_over=self.carry_over,
+            g_min=float(self.g_min),
+            g_max=g_max,
         )
 
     def _new_network(self, kernels, sizes, rng):
@@ -92,7 +102,13 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         if len(self.coefs_) != len(self.intercepts_) or not self.coefs_:
             raise ValueError("coefs_ and intercepts_ do not match")
         for w, b in zip(self.coefs_, self.intercepts_):
-            if w.ndim != 2 or w.shape[0] != n_in or b.shape != (w.shape[1],) or w.dtype != dtype or b.dtype != dtype:
+            if (
+                w.ndim != 2
+                or w.shape[0] != n_in
+                or b.shape != (w.shape[1],)
+                or w.dtype != dtype
+                or b.dtype != dtype
+            ):
                 raise ValueError("shape or dtype of the conductances or bias currents is wrong")
             if not (np.isfinite(w).all() and np.isfinite(b).all() and (w >= 0).all()):
                 raise ValueError("conductances must be finite and >= 0, bias currents finite")
@@ -104,11 +120,16 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
 
     def _plan(self, batch_size, rate, bias_rate):
         return TrainPlan(
-            batch_size=batch_size, beta=float(self.beta) * (-1 if self.nudging == "negative" else 1),
-            n_free_steps=self.n_free_steps, n_nudged_steps=self.n_nudged_steps, rate=rate, bias_rate=bias_rate,
+            batch_size=batch_size,
+            beta=float(self.beta) * (-1 if self.nudging == "negative" else 1),
+            n_free_steps=self.n_free_steps,
+            n_nudged_steps=self.n_nudged_steps,
+            rate=rate,
+            bias_rate=bias_rate,
             tol_free=-1.0 if self.tol_free is None else float(self.tol_free),
             tol_nudged=-1.0 if self.tol_nudged is None else float(self.tol_nudged),
-            centered=self.nudging == "centered", optimizer="sgd",
+            centered=self.nudging == "centered",
+            optimizer="sgd",
         )
 
     def _prepare_particles(self, network, state, n_rows, keep):

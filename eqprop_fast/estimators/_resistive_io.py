@@ -22,8 +22,8 @@ class ResistiveInterop:
         """The fitted network as an `eqprop_fast.circuits.Netlist`.
 
         Nodes are called x<i>p and x<i>n (inputs), h<k>_<i> (hidden layer k), o<i> (outputs); conductances
-        g<k>_<i>_<j>. Conductances of 0 S are left out. The input sources are marked as inputs (x0p, x0n, x1p, ...), the
-        outputs as outputs.
+        g<k>_<i>_<j>. Conductances of 0 S are left out. The input sources are marked as inputs (x0p, x0n, x1p,
+        ...), the outputs as outputs.
 
         Parameters
         ----------
@@ -54,7 +54,9 @@ class ResistiveInterop:
             nodes = [f"o{i}" if k == L else f"h{k}_{i}" for i in range(g.shape[1])]
             for i, j in zip(*np.nonzero(g)):
                 low = min(self.g_min, float(g[i, j]))
-                net.conductance(f"g{k}_{i}_{j}", rows[i], nodes[j], float(g[i, j]), g_min=low, g_max=spec.g_max)
+                net.conductance(
+                    f"g{k}_{i}_{j}", rows[i], nodes[j], float(g[i, j]), g_min=low, g_max=spec.g_max
+                )
             for i, node in enumerate(nodes):
                 if b[i]:
                     net.current_source(f"ib{k}_{i}", "0", node, float(b[i]) / spec.referred(k))
@@ -94,8 +96,8 @@ class ResistiveInterop:
     def export_conductances(self, path):
         """Write conductances and bias currents as CSV: layer, row, column, siemens.
 
-        `row` counts the nodes of the layer below (layer 1: +x rows, then -x rows); the row "bias" holds currents in
-        ampere (referred to the output). Numbers survive exactly.
+        `row` counts the nodes of the layer below (layer 1: +x rows, then -x rows); the row "bias" holds
+        currents in ampere (referred to the output). Numbers survive exactly.
 
         Parameters
         ----------
@@ -113,7 +115,8 @@ class ResistiveInterop:
         write_atomically(os.fspath(path), write)
 
     def import_conductances(self, path):
-        """Replace the fitted conductances and bias currents by those of a CSV that `export_conductances` describes.
+        """Replace the fitted conductances and bias currents by those of a CSV that `export_conductances`
+        describes.
 
         Parameters
         ----------
@@ -126,7 +129,8 @@ class ResistiveInterop:
         Raises
         ------
         ValueError
-            With the line: unknown or repeated position, missing ones, a number that is not finite or negative.
+            With the line: unknown or repeated position, missing ones, a number that is not finite or
+            negative.
         """
         check_is_fitted(self)
         new_g = [np.full(g.shape, np.nan, g.dtype) for g in self.coefs_]
@@ -143,9 +147,13 @@ class ResistiveInterop:
                     if len(fields) != 4 or k < 1 or min(index) < 0 or not np.isnan(group[k - 1][index]):
                         raise IndexError
                 except (ValueError, IndexError):
-                    raise ValueError(f"{at}: expected a new position and a number, got {','.join(fields)!r}") from None
+                    raise ValueError(
+                        f"{at}: expected a new position and a number, got {','.join(fields)!r}"
+                    ) from None
                 if not np.isfinite(value) or (group is new_g and value < 0):
-                    raise ValueError(f"{at}: {value} is no finite {'conductance' if group is new_g else 'current'}")
+                    raise ValueError(
+                        f"{at}: {value} is no finite {'conductance' if group is new_g else 'current'}"
+                    )
                 group[k - 1][index] = value
         missing = sum(int(np.isnan(a).sum()) for a in (*new_g, *new_b))
         if missing:
@@ -180,7 +188,8 @@ class ResistiveInterop:
     def dissipated_power(self, X):
         """Power that the network draws from its sources at equilibrium, in watt; float64 (n_samples,).
 
-        Sum over the conductances of g dv^2 (with amplifiers: referred to the output, that is times the gain squared).
+        Sum over the conductances of g dv^2 (with amplifiers: referred to the output, that is times the gain
+        squared).
         """
         check_is_fitted(self)
         X = self._validate_x(X, reset=False)

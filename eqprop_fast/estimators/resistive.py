@@ -17,12 +17,12 @@ _PARAMETERS = """
     hidden_layer_sizes : int or sequence of int, default=(100,)
         Nodes of each hidden layer, from input to output.
     input_gain : "auto" or float, default="auto"
-        The sources stand at +-input_gain * x volt. Every layer of conductances averages, and so attenuates: deep or
-        wide-input networks need a large gain (2402.11674 uses 100 to 4000 on MNIST). "auto" takes
+        The sources stand at +-input_gain * x volt. Every layer of conductances averages, and so attenuates:
+        deep or wide-input networks need a large gain (2402.11674 uses 100 to 4000 on MNIST). "auto" takes
         ``2**n_hidden * sqrt(2 * n_features)``, for inputs scaled to about unit size.
     amplifier_gain : float, default=1.0
-        Voltage gain of a bidirectional amplifier behind each hidden node (2006.01981). In a layered network of ideal
-        elements it is equivalent to a larger input gain.
+        Voltage gain of a bidirectional amplifier behind each hidden node (2006.01981). In a layered network
+        of ideal elements it is equivalent to a larger input gain.
     diodes : {"signed", "clipped", "none"}, default="signed"
         Hidden nodes: first half >= 0 V and second half <= 0 V (2402.11674), all within [0, 1] V, or linear.
     output_pairs : bool, default=False
@@ -30,15 +30,16 @@ _PARAMETERS = """
     schedule : {"synchronous", "asynchronous", "forward", "backward"}, default="asynchronous"
         Order in which layers are solved in a step; each is solved exactly given its neighbours.
     beta : float, default=0.1
-        Nudging conductance to the target, in siemens. Centered and negative nudging subtract it from the conductance
-        at the output nodes and need it smaller than that.
+        Nudging conductance to the target, in siemens. Centered and negative nudging subtract it from the
+        conductance at the output nodes and need it smaller than that.
     nudging : {"centered", "positive", "negative"}, default="centered"
     n_free_steps, n_nudged_steps : int, default=20, 20
         Steps at most. Prediction uses `n_free_steps`.
     tol_free, tol_nudged : float or None, default=1e-4
         A sample stops after a step that moved no node by more than this many volt; None: always all steps.
     carry_over : bool, default=False
-        Training: start a batch's free phase where the last batch ended (as the code of 2402.11674 does), not at zero.
+        Training: start a batch's free phase where the last batch ended (as the code of 2402.11674 does), not
+        at zero.
     conductance_gain : float, default=1.0
         Initial conductances are max(U(-c, c), g_min) siemens with c = conductance_gain / sqrt(rows).
     g_min, g_max : float, float or None, default=0.0, None
@@ -63,8 +64,8 @@ _PARAMETERS = """
         Hold out `validation_fraction`, stop on its score and restore the best conductances.
     validation_fraction : float, default=0.1
     device : dict or None, default=None
-        Parameters of a `eqprop_fast.circuits.DeviceModel`: after every epoch the conductances are written to such
-        devices and training goes on from what the devices hold. None: ideal conductances.
+        Parameters of a `eqprop_fast.circuits.DeviceModel`: after every epoch the conductances are written to
+        such devices and training goes on from what the devices hold. None: ideal conductances.
 @@    warm_start : bool, default=False
         `fit` continues from the fitted conductances and random streams.
     random_state : int, RandomState instance or None
@@ -82,8 +83,8 @@ _PARAMETERS = """
     Attributes
     ----------
     conductances_ : list of ndarray
-        ``conductances_[0]`` (2 n_features, nodes of layer 1): rows of +x, then of -x. ``conductances_[k]`` (nodes of
-        layer k, nodes of layer k+1). In siemens; `coefs_` is the same list.
+        ``conductances_[0]`` (2 n_features, nodes of layer 1): rows of +x, then of -x. ``conductances_[k]``
+        (nodes of layer k, nodes of layer k+1). In siemens; `coefs_` is the same list.
     bias_currents_ : list of ndarray
         Current into each node, in ampere (referred to the output); `intercepts_` is the same list.
     input_gain_ : float
@@ -95,15 +96,20 @@ _PARAMETERS = """
 
 
 class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
-    __doc__ = """Classifier on a layered network of programmable conductances (2402.11674; 2006.01981).
+    __doc__ = (
+        """Classifier on a layered network of programmable conductances (2402.11674; 2006.01981).
 
-    Inputs are pairs of voltage sources (+x, -x), layers are joined by crossbars, hidden nodes carry ideal diodes; the
-    physics settles at the minimum of the dissipated power, and each conductance learns from the voltage drop over
-    itself. One output per class with targets of 0 and 1 V; two classes share one output; multilabel y has one output
-    per label. Scale the features to about [-1, 1] or unit variance: voltages, and so the speed of learning, grow with
-    them.
-    """ + _PARAMETERS.replace("@@", "    class_weight : dict, \"balanced\" or None, default=None\n") + """    classes_ : ndarray of shape (n_classes,)
+    Inputs are pairs of voltage sources (+x, -x), layers are joined by crossbars, hidden nodes carry ideal
+    diodes; the physics settles at the minimum of the dissipated power, and each conductance learns from the
+    voltage drop over itself. One output per class with targets of 0 and 1 V; two classes share one output;
+    multilabel y has one output per label. Scale the features to about [-1, 1] or unit variance: voltages, and
+    so the speed of learning, grow with them.
     """
+        + _PARAMETERS.replace("@@", '    class_weight : dict, "balanced" or None, default=None\n')
+        + """
+    classes_ : ndarray of shape (n_classes,)
+    """
+    )
 
     _parameter_constraints: dict = {
         **BaseResistiveEstimator._parameter_constraints,
@@ -217,8 +223,8 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
     def predict_proba(self, X):
         """Class probabilities: the output voltages, which estimate them, clipped at 0 and normalised.
 
-        A sample none of whose outputs is positive gets the softmax of its outputs, so that the most probable class
-        is always that of `predict`. Multilabel: 1 / (1 + exp(-4 (v - 1/2))) of each label's voltage v.
+        A sample none of whose outputs is positive gets the softmax of its outputs, so that the most probable
+        class is always that of `predict`. Multilabel: 1 / (1 + exp(-4 (v - 1/2))) of each label's voltage v.
 
         Parameters
         ----------
@@ -243,8 +249,9 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
 class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
     __doc__ = """Regressor on a layered network of programmable conductances, single- or multi-output.
 
-    As `ResistiveClassifier`. Targets are standardised internally (`loss_` is in those units) and predictions scaled
-    back: the output nodes carry no diode, so they reach negative voltages, and their bias currents supply offsets.
+    As `ResistiveClassifier`. Targets are standardised internally (`loss_` is in those units) and predictions
+    scaled back: the output nodes carry no diode, so they reach negative voltages, and their bias currents
+    supply offsets.
     """ + _PARAMETERS.replace("@@", "")
 
     def __init__(

@@ -25,11 +25,11 @@ class ResistiveSpec:
     input_gain : float
         The input sources stand at +-input_gain * x volt.
     amplifier_gain : float
-        Voltage gain a of the bidirectional amplifier (2006.01981: a forward, 1/a for the current back) behind every
-        hidden node; 1: none.
+        Voltage gain a of the bidirectional amplifier (2006.01981: a forward, 1/a for the current back) behind
+        every hidden node; 1: none.
     diodes : {"signed", "clipped", "none"}
-        Hidden nodes: first half kept >= 0 V, second half <= 0 V (2402.11674); all between 0 and 1 V (two diodes, as
-        in 2006.01981); or linear.
+        Hidden nodes: first half kept >= 0 V, second half <= 0 V (2402.11674); all between 0 and 1 V (two
+        diodes, as in 2006.01981); or linear.
     pairs : bool
         Two output nodes for each output, which is the difference of their voltages (2006.01981).
     schedule : {"synchronous", "asynchronous", "forward", "backward"}
@@ -64,10 +64,12 @@ class ResistiveSpec:
         return list(zip((2 * self.sizes[0], *self.node_sizes), self.node_sizes))
 
     def referred(self, k):
-        """Factor by which the kernels' voltage of layer k (1-based) exceeds the node's: the gain from there on.
+        """Factor by which the kernels' voltage of layer k (1-based) exceeds the node's: the gain from there
+        on.
 
-        Referred to the output, amplifiers vanish from the equations: E = sum_k E_k / a^(2k) in node voltages is the
-        plain network's energy in v_k * a^(hidden layers from k on), with the input gain multiplied likewise.
+        Referred to the output, amplifiers vanish from the equations: E = sum_k E_k / a^(2k) in node voltages
+        is the plain network's energy in v_k * a^(hidden layers from k on), with the input gain multiplied
+        likewise.
         """
         return self.amplifier_gain ** (len(self.sizes) - 1 - k)
 
@@ -84,7 +86,8 @@ class ResistiveSpec:
 
 
 def init_conductances(spec, gain, rng, dtype):
-    """max(U(-c, c), g_min) with c = gain / sqrt(rows), at most g_max: half of them start at the lower bound (2402.11674).
+    """max(U(-c, c), g_min) with c = gain / sqrt(rows), at most g_max: half of them start at the lower bound
+    (2402.11674).
 
     Biases start at zero.
     """
@@ -140,7 +143,7 @@ class ResistiveNetwork:
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.node_sizes]
 
     def write_after(self, n_rows, write):
-        """Call `write` each time `train` has seen `n_rows` rows: an epoch, however the driver cuts it into calls."""
+        """Call `write` each time `train` has seen `n_rows` rows: an epoch, however it is cut into calls."""
         self._epoch_rows, self._write, self._seen = n_rows, write, 0
 
     @property
@@ -156,11 +159,28 @@ class ResistiveNetwork:
         carried = particles if particles is not None else self.new_particles(plan.batch_size)
         nudging = "centered" if plan.centered else "positive" if plan.beta > 0 else "negative"
         loss, n_correct = self.kernels.crossbar_train(
-            *self._arrays, x, y, carried, order=order, sample_weight=row_weight, batch_size=plan.batch_size,
-            input_gain=self._gain, schedule=spec.schedule, n_free_steps=plan.n_free_steps,
-            n_nudged_steps=plan.n_nudged_steps, tol_free=plan.tol_free, tol_nudged=plan.tol_nudged,
-            beta=abs(plan.beta), nudging=nudging, rates=plan.rate, bias_rates=plan.bias_rate, g_min=spec.g_min,
-            g_max=spec.g_max, pairs=spec.pairs, carry=spec.carry_over, n_threads=n_threads,
+            *self._arrays,
+            x,
+            y,
+            carried,
+            order=order,
+            sample_weight=row_weight,
+            batch_size=plan.batch_size,
+            input_gain=self._gain,
+            schedule=spec.schedule,
+            n_free_steps=plan.n_free_steps,
+            n_nudged_steps=plan.n_nudged_steps,
+            tol_free=plan.tol_free,
+            tol_nudged=plan.tol_nudged,
+            beta=abs(plan.beta),
+            nudging=nudging,
+            rates=plan.rate,
+            bias_rates=plan.bias_rate,
+            g_min=spec.g_min,
+            g_max=spec.g_max,
+            pairs=spec.pairs,
+            carry=spec.carry_over,
+            n_threads=n_threads,
         )
         n = len(order)
         self._seen += n
@@ -170,7 +190,9 @@ class ResistiveNetwork:
         return TrainStats(loss=loss, n_correct=n_correct, n_samples=n, n_batches=-(-n // plan.batch_size))
 
     def _tiles(self, n_rows):
-        padded = self.kernels.name == "numpy"  # as LayeredNetwork: BLAS rounds differently for other row counts
+        padded = (
+            self.kernels.name == "numpy"
+        )  # as LayeredNetwork: BLAS rounds differently for other row counts
         size = NUMPY_TILE if padded else COMPILED_TILE
         for start in range(0, n_rows, size):
             rows = slice(start, min(start + size, n_rows))
@@ -179,8 +201,17 @@ class ResistiveNetwork:
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         spec = self.spec
         return self.kernels.crossbar_relax(
-            *self._arrays, x, states, input_gain=self._gain, schedule=spec.schedule, n_steps=n_steps, tol=tol,
-            beta=beta, y=y, pairs=spec.pairs, n_threads=n_threads,
+            *self._arrays,
+            x,
+            states,
+            input_gain=self._gain,
+            schedule=spec.schedule,
+            n_steps=n_steps,
+            tol=tol,
+            beta=beta,
+            y=y,
+            pairs=spec.pairs,
+            n_threads=n_threads,
         )
 
     def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
@@ -189,7 +220,8 @@ class ResistiveNetwork:
         Returns
         -------
         Equilibrium
-            ``energy`` is the co-content in watt, referred to the output (with amplifiers: times gain squared).
+            ``energy`` is the co-content in watt, referred to the output (with amplifiers: times gain
+            squared).
         """
         m, spec = x.shape[0], self.spec
         factors = [spec.referred(k) for k in range(1, spec.n_weights + 1)]
@@ -206,16 +238,22 @@ class ResistiveNetwork:
             for s, values in zip(final, tile):
                 s[rows] = values[:n]
             steps[rows], residual[rows] = used[:n], left[:n]
-            energy[rows] = co_content(*self._double()[:2], x[rows].astype(np.float64), [s[rows] for s in final],
-                                      input_gain=self._gain, beta=beta, y=None if y is None else y[rows],
-                                      pairs=spec.pairs)
+            energy[rows] = co_content(
+                *self._double()[:2],
+                x[rows].astype(np.float64),
+                [s[rows] for s in final],
+                input_gain=self._gain,
+                beta=beta,
+                y=None if y is None else y[rows],
+                pairs=spec.pairs,
+            )
         return Equilibrium([s / s.dtype.type(f) for s, f in zip(final, factors)], steps, residual, energy)
 
     def _double(self):
         return [[a.astype(np.float64) for a in arrays] for arrays in self._arrays]
 
     def kcl(self, x, states):
-        """Net current that Kirchhoff's law leaves over at each node, in ampere (referred to the output); float64."""
+        """Net current that Kirchhoff's law leaves over at each node, in ampere referred to the output."""
         factors = [self.spec.referred(k) for k in range(1, self.spec.n_weights + 1)]
         referred = [s.astype(np.float64) * f for s, f in zip(states, factors)]
         return kcl_residual(*self._double(), x.astype(np.float64), referred, input_gain=self._gain)

@@ -39,7 +39,7 @@ def _totals(weights, k):
 
 @_jit
 def _solve(k, weights, biases, totals, lower, upper, drive, states, beta, y, pairs, out):
-    """Exact minimiser of layer k + 1 given its neighbours, one sample; False if the nudge exceeds a conductance."""
+    """Exact minimiser of layer k + 1 given its neighbours; False if the nudge exceeds a conductance."""
     n = out.shape[0]
     last = k + 1 == len(weights)
     out[:] = biases[k]
@@ -85,8 +85,9 @@ def _solve(k, weights, biases, totals, lower, upper, drive, states, beta, y, pai
 
 
 @_jit
-def _relax_one(weights, biases, totals, lower, upper, drive, states, order, together, n_steps, tol, beta, y, pairs,
-               new):
+def _relax_one(
+    weights, biases, totals, lower, upper, drive, states, order, together, n_steps, tol, beta, y, pairs, new
+):
     """Up to `n_steps` steps of one sample, in place. Returns steps, residual, ok."""
     residual, zero = drive[0] * 0, drive[0] * 0
     for step in range(n_steps):
@@ -110,8 +111,26 @@ def _relax_one(weights, biases, totals, lower, upper, drive, states, order, toge
 
 
 @_jit
-def _relax_all(weights, biases, lower, upper, indptr, indices, data, states, gain, order, together, n_steps, tol, beta,
-               y, pairs, steps, residual):
+def _relax_all(
+    weights,
+    biases,
+    lower,
+    upper,
+    indptr,
+    indices,
+    data,
+    states,
+    gain,
+    order,
+    together,
+    n_steps,
+    tol,
+    beta,
+    y,
+    pairs,
+    steps,
+    residual,
+):
     totals = [_totals(weights, k) for k in range(len(weights))]
     drive = np.empty_like(biases[0])
     new = [np.empty_like(b) for b in biases]
@@ -119,8 +138,23 @@ def _relax_all(weights, biases, lower, upper, indptr, indices, data, states, gai
         own = slice(indptr[m], indptr[m + 1])
         _drive(weights[0], data[own], indices[own], gain, drive)
         one = [s[m] for s in states]
-        steps[m], residual[m], ok = _relax_one(weights, biases, totals, lower, upper, drive, one, order, together,
-                                               n_steps, tol, beta, y[m], pairs, new)
+        steps[m], residual[m], ok = _relax_one(
+            weights,
+            biases,
+            totals,
+            lower,
+            upper,
+            drive,
+            one,
+            order,
+            together,
+            n_steps,
+            tol,
+            beta,
+            y[m],
+            pairs,
+            new,
+        )
         if not ok:
             return _SINGULAR
     return 0
@@ -156,8 +190,30 @@ def _learn_inner(weight, diff_j, mean_j, diff_k, mean_k, kappa, g_min, g_max):
 
 
 @_jit
-def _phases(weights, biases, lower, upper, indptr, indices, data, rows, gain, y, free, a, b, order, together, n_free,
-            n_nudged, tol_free, tol_nudged, beta_a, beta_b, pairs):
+def _phases(
+    weights,
+    biases,
+    lower,
+    upper,
+    indptr,
+    indices,
+    data,
+    rows,
+    gain,
+    y,
+    free,
+    a,
+    b,
+    order,
+    together,
+    n_free,
+    n_nudged,
+    tol_free,
+    tol_nudged,
+    beta_a,
+    beta_b,
+    pairs,
+):
     """Free phase, then the nudged ones, of the samples of a batch."""
     totals = [_totals(weights, k) for k in range(len(weights))]
     drive, new = np.empty_like(biases[0]), [np.empty_like(v) for v in biases]
@@ -166,16 +222,67 @@ def _phases(weights, biases, lower, upper, indptr, indices, data, rows, gain, y,
         _drive(weights[0], data[own], indices[own], gain, drive)
         one, one_a, one_b = [s[m] for s in free], [s[m] for s in a], [s[m] for s in b]
         target = y[rows[m]]
-        ok = _relax_one(weights, biases, totals, lower, upper, drive, one, order, together, n_free, tol_free,
-                        beta_a * 0, target, pairs, new)[2]
+        ok = _relax_one(
+            weights,
+            biases,
+            totals,
+            lower,
+            upper,
+            drive,
+            one,
+            order,
+            together,
+            n_free,
+            tol_free,
+            beta_a * 0,
+            target,
+            pairs,
+            new,
+        )[2]
         for k in range(len(one)):
             one_a[k][:] = one[k]
             one_b[k][:] = one[k]
-        ok = ok and _relax_one(weights, biases, totals, lower, upper, drive, one_a, order, together, n_nudged,
-                               tol_nudged, beta_a, target, pairs, new)[2]
+        ok = (
+            ok
+            and _relax_one(
+                weights,
+                biases,
+                totals,
+                lower,
+                upper,
+                drive,
+                one_a,
+                order,
+                together,
+                n_nudged,
+                tol_nudged,
+                beta_a,
+                target,
+                pairs,
+                new,
+            )[2]
+        )
         if beta_b != 0:
-            ok = ok and _relax_one(weights, biases, totals, lower, upper, drive, one_b, order, together, n_nudged,
-                                   tol_nudged, beta_b, target, pairs, new)[2]
+            ok = (
+                ok
+                and _relax_one(
+                    weights,
+                    biases,
+                    totals,
+                    lower,
+                    upper,
+                    drive,
+                    one_b,
+                    order,
+                    together,
+                    n_nudged,
+                    tol_nudged,
+                    beta_b,
+                    target,
+                    pairs,
+                    new,
+                )[2]
+            )
         if not ok:
             return _SINGULAR
     return 0
@@ -191,7 +298,9 @@ def _csr(x, dtype):
 
 
 def _order(schedule, n):
-    return np.array([k - 1 for layers in stages(schedule, n) for k in layers], dtype=np.int64), schedule == "synchronous"
+    return np.array(
+        [k - 1 for layers in stages(schedule, n) for k in layers], dtype=np.int64
+    ), schedule == "synchronous"
 
 
 def _raise(status):
@@ -199,8 +308,23 @@ def _raise(status):
         raise NudgeError
 
 
-def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule="asynchronous", n_steps=4, tol=-1.0,
-          beta=0.0, y=None, pairs=False, n_threads=1):
+def relax(
+    weights,
+    biases,
+    lower,
+    upper,
+    x,
+    states,
+    *,
+    input_gain=1.0,
+    schedule="asynchronous",
+    n_steps=4,
+    tol=-1.0,
+    beta=0.0,
+    y=None,
+    pairs=False,
+    n_threads=1,
+):
     """See `kernels.reference.crossbar.relax`."""
     dtype, n = weights[0].dtype, x.shape[0]
     steps, residual = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=dtype)
@@ -209,24 +333,67 @@ def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule=
     if y is None or beta == 0:
         y, beta = np.zeros((n, 1), dtype=dtype), 0.0
     order, together = _order(schedule, len(weights))
-    _raise(_relax_all(_typed(weights), _typed(biases), _typed(lower), _typed(upper), *_csr(x, dtype), _typed(states),
-                      dtype.type(input_gain), order, together, n_steps, dtype.type(tol), dtype.type(beta),
-                      np.ascontiguousarray(y, dtype=dtype), pairs, steps, residual))
+    _raise(
+        _relax_all(
+            _typed(weights),
+            _typed(biases),
+            _typed(lower),
+            _typed(upper),
+            *_csr(x, dtype),
+            _typed(states),
+            dtype.type(input_gain),
+            order,
+            together,
+            n_steps,
+            dtype.type(tol),
+            dtype.type(beta),
+            np.ascontiguousarray(y, dtype=dtype),
+            pairs,
+            steps,
+            residual,
+        )
+    )
     if not all(np.isfinite(s).all() for s in states):
         raise DivergenceError("crossbar: the state became non-finite")
     return steps, residual
 
 
-def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_weight=None, batch_size=4,
-          input_gain=1.0, schedule="asynchronous", n_free_steps=4, n_nudged_steps=4, tol_free=-1.0, tol_nudged=-1.0,
-          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False,
-          carry=True, n_threads=1):
+def train(
+    weights,
+    biases,
+    lower,
+    upper,
+    x,
+    y,
+    states,
+    *,
+    order=None,
+    sample_weight=None,
+    batch_size=4,
+    input_gain=1.0,
+    schedule="asynchronous",
+    n_free_steps=4,
+    n_nudged_steps=4,
+    tol_free=-1.0,
+    tol_nudged=-1.0,
+    beta=1.0,
+    nudging="centered",
+    rates,
+    bias_rates,
+    g_min=0.0,
+    g_max=np.inf,
+    pairs=False,
+    carry=True,
+    n_threads=1,
+):
     """See `kernels.reference.crossbar.train`."""
     dtype = weights[0].dtype
     real = dtype.type
     order = np.arange(x.shape[0]) if order is None else np.asarray(order)
     y = np.ascontiguousarray(y, dtype=dtype)
-    weight = np.ones(x.shape[0], dtype=dtype) if sample_weight is None else np.asarray(sample_weight, dtype=dtype)
+    weight = (
+        np.ones(x.shape[0], dtype=dtype) if sample_weight is None else np.asarray(sample_weight, dtype=dtype)
+    )
     indptr, indices, data = _csr(x, dtype)
     sequence, together = _order(schedule, len(weights))
     beta_a, beta_b = nudge_pair(nudging, beta)
@@ -237,9 +404,32 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
         n = len(rows)
         free = [s[:n].copy() if carry and n == batch_size else np.zeros_like(s[:n]) for s in states]
         a, b = [np.empty_like(s) for s in free], [np.empty_like(s) for s in free]
-        _raise(_phases(ws, bs, lo, hi, indptr, indices, data, rows, real(input_gain), y, _typed(free), _typed(a),
-                       _typed(b), sequence, together, n_free_steps, n_nudged_steps, real(tol_free), real(tol_nudged),
-                       real(beta_a), real(beta_b), pairs))
+        _raise(
+            _phases(
+                ws,
+                bs,
+                lo,
+                hi,
+                indptr,
+                indices,
+                data,
+                rows,
+                real(input_gain),
+                y,
+                _typed(free),
+                _typed(a),
+                _typed(b),
+                sequence,
+                together,
+                n_free_steps,
+                n_nudged_steps,
+                real(tol_free),
+                real(tol_nudged),
+                real(beta_a),
+                real(beta_b),
+                pairs,
+            )
+        )
         prediction = free[-1][:, :half] - free[-1][:, half:] if pairs else free[-1]
         cost = 0.5 * ((prediction - y[rows]) ** 2).sum(axis=1)
         if not np.isfinite(cost).all():
@@ -252,9 +442,21 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
         per = 1.0 / ((beta_a - beta_b) * total) if total > 0 else 0.0
         limits = real(g_min), real(g_max)
         for k in range(1, len(weights)):
-            _learn_inner(weights[k], diff[k - 1], mean[k - 1], diff[k], mean[k], real(0.5 * rates[k] * per), *limits)
-        _learn_input(weights[0], indptr, indices, data, rows, real(input_gain), diff[0], mean[0],
-                     real(0.5 * rates[0] * per), *limits)
+            _learn_inner(
+                weights[k], diff[k - 1], mean[k - 1], diff[k], mean[k], real(0.5 * rates[k] * per), *limits
+            )
+        _learn_input(
+            weights[0],
+            indptr,
+            indices,
+            data,
+            rows,
+            real(input_gain),
+            diff[0],
+            mean[0],
+            real(0.5 * rates[0] * per),
+            *limits,
+        )
         for k in range(len(weights)):
             biases[k] += real(bias_rates[k] * per) * diff[k].sum(axis=0)
         for k, s in enumerate(states):

@@ -11,8 +11,23 @@ from .call import DIVERGED, Holder, run, status_text
 SINGULAR = 6  # EQP_E_SINGULAR
 
 
-def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule="asynchronous", n_steps=4, tol=-1.0,
-          beta=0.0, y=None, pairs=False, n_threads=1):
+def relax(
+    weights,
+    biases,
+    lower,
+    upper,
+    x,
+    states,
+    *,
+    input_gain=1.0,
+    schedule="asynchronous",
+    n_steps=4,
+    tol=-1.0,
+    beta=0.0,
+    y=None,
+    pairs=False,
+    n_threads=1,
+):
     """See `kernels.reference.crossbar.relax`."""
     dtype, n = weights[0].dtype, x.shape[0]
     steps, residual = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=dtype)
@@ -22,21 +37,50 @@ def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule=
     job = _job(hold, weights, biases, lower, upper, x, y, states, n, input_gain, schedule, pairs, False)
     job.n_rows, job.beta = n, 0.0 if y is None else beta
     job.n_free_steps, job.tol_free = n_steps, tol
-    job.steps, job.residual = hold.cast("int32_t *", steps, np.int32, True), hold.array(residual, writable=True)
+    job.steps, job.residual = (
+        hold.cast("int32_t *", steps, np.int32, True),
+        hold.array(residual, writable=True),
+    )
     _check(run("crossbar_relax", job, hold, n_threads))
     return steps, residual
 
 
-def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_weight=None, batch_size=4,
-          input_gain=1.0, schedule="asynchronous", n_free_steps=4, n_nudged_steps=4, tol_free=-1.0, tol_nudged=-1.0,
-          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False,
-          carry=True, n_threads=1):
+def train(
+    weights,
+    biases,
+    lower,
+    upper,
+    x,
+    y,
+    states,
+    *,
+    order=None,
+    sample_weight=None,
+    batch_size=4,
+    input_gain=1.0,
+    schedule="asynchronous",
+    n_free_steps=4,
+    n_nudged_steps=4,
+    tol_free=-1.0,
+    tol_nudged=-1.0,
+    beta=1.0,
+    nudging="centered",
+    rates,
+    bias_rates,
+    g_min=0.0,
+    g_max=np.inf,
+    pairs=False,
+    carry=True,
+    n_threads=1,
+):
     """See `kernels.reference.crossbar.train`."""
     n, n_rows = len(weights), x.shape[0]
     hold, loss = Holder(weights[0].dtype), np.zeros(2)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    job = _job(hold, weights, biases, lower, upper, x, y, states, batch_size, input_gain, schedule, pairs, True)
+    job = _job(
+        hold, weights, biases, lower, upper, x, y, states, batch_size, input_gain, schedule, pairs, True
+    )
     job.n_rows = n_rows if order is None else len(order)
     if order is not None:
         order = np.ascontiguousarray(order, dtype=np.int64)

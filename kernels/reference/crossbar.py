@@ -1,9 +1,11 @@
-"""NumPy twin of the layered-crossbar kernels: exact block coordinate descent, and learning, for resistive networks.
+"""NumPy twin of the layered-crossbar kernels: exact block coordinate descent, and learning, for resistive
+networks.
 
-A *deep resistive network* (arXiv 2402.11674) is a chain of node layers. Neighbouring layers are fully connected by
-conductances ``g[k]`` of shape (rows, cols), layer ``k`` to layer ``k + 1``; every node has a current source (bias)
-and ideal diodes that keep its voltage within ``[lower, upper]``. The input nodes are voltage sources ``(+A x, -A x)``,
-so ``g[0]`` has twice as many rows as ``x`` has columns. The steady state minimises the co-content
+A *deep resistive network* (arXiv 2402.11674) is a chain of node layers. Neighbouring layers are fully
+connected by conductances ``g[k]`` of shape (rows, cols), layer ``k`` to layer ``k + 1``; every node has a
+current source (bias) and ideal diodes that keep its voltage within ``[lower, upper]``. The input nodes are
+voltage sources ``(+A x, -A x)``, so ``g[0]`` has twice as many rows as ``x`` has columns. The steady state
+minimises the co-content
 
     E(v) = sum_k 1/2 g[k]_ij (v_i - v_j)^2 - sum b v     subject to lower <= v <= upper,
 
@@ -11,16 +13,17 @@ a convex QP. All nodes of one layer are independent given the other layers, so s
 
     v <- clip((sum_j g_j v_j + b [+ beta y]) / (sum_j g_j [+ beta]), lower, upper)
 
-for a whole layer is an *exact* block minimisation; the terms in brackets are the nudge of the output layer, which is
-a resistor of conductance ``beta`` to a source at the target ``y``. A node whose conductances are all zero floats; by
-convention it stays at 0 V.
+for a whole layer is an *exact* block minimisation; the terms in brackets are the nudge of the output layer,
+which is a resistor of conductance ``beta`` to a source at the target ``y``. A node whose conductances are all
+zero floats; by convention it stays at 0 V.
 
-With ``pairs`` the output layer holds 2 C nodes, the prediction of class c is ``v[c] - v[C + c]`` (arXiv 2006.01981),
-and the nudge is the current ``beta (y - prediction)`` into one and out of the other node, again solved exactly.
+With ``pairs`` the output layer holds 2 C nodes, the prediction of class c is ``v[c] - v[C + c]`` (arXiv
+2006.01981), and the nudge is the current ``beta (y - prediction)`` into one and out of the other node, again
+solved exactly.
 
-Amplifiers between the layers need no term of their own: referred to the output, a network whose layers are joined by
-bidirectional amplifiers (voltage gain a forward, current gain 1/a back) obeys the same equations with the input gain
-multiplied by every a.
+Amplifiers between the layers need no term of their own: referred to the output, a network whose layers are
+joined by bidirectional amplifiers (voltage gain a forward, current gain 1/a back) obeys the same equations
+with the input gain multiplied by every a.
 """
 
 import numpy as np
@@ -35,8 +38,11 @@ NUDGINGS = ("centered", "positive", "negative")
 class NudgeError(ArithmeticError):
     """A negative nudge exceeds the conductance at an output node: the nudged network has no equilibrium."""
 
-    def __init__(self, message="a nudge of -beta exceeds the total conductance at an output node, so that the nudged "
-                 "network has no equilibrium; use a smaller beta or a larger g_min or conductance_gain"):
+    def __init__(
+        self,
+        message="a nudge of -beta exceeds the total conductance at an output node, so that the nudged "
+        "network has no equilibrium; use a smaller beta or a larger g_min or conductance_gain",
+    ):
         super().__init__(message)
 
 
@@ -48,14 +54,16 @@ def stages(schedule, n_layers):
     if schedule == "backward":
         return forward[::-1]
     if schedule == "asynchronous":
-        return [layers for layers in (list(range(1, n_layers + 1, 2)), list(range(2, n_layers + 1, 2))) if layers]
+        return [
+            layers for layers in (list(range(1, n_layers + 1, 2)), list(range(2, n_layers + 1, 2))) if layers
+        ]
     if schedule == "synchronous":
         return [list(range(1, n_layers + 1))]
     raise ValueError(f"schedule must be one of {SCHEDULES}, got {schedule!r}")
 
 
 def input_drive(weight, x, input_gain):
-    """Current that the input sources (+A x, -A x) push through `weight` (2 D, N) into grounded nodes, (M, N)."""
+    """Current from the input sources (+A x, -A x) through `weight` (2 D, N) into grounded nodes, (M, N)."""
     n = weight.shape[0] // 2
     drive = x @ (weight[:n] - weight[n:])
     drive = drive.toarray() if sparse.issparse(drive) else np.asarray(drive)
@@ -65,7 +73,9 @@ def input_drive(weight, x, input_gain):
 def total_conductance(weights):
     """Sum of the conductances that meet at each node of layers 1..L: a list of (N,) arrays."""
     below = [w.sum(axis=0) for w in weights]
-    return [below[k] + (weights[k + 1].sum(axis=1) if k + 1 < len(weights) else 0) for k in range(len(weights))]
+    return [
+        below[k] + (weights[k + 1].sum(axis=1) if k + 1 < len(weights) else 0) for k in range(len(weights))
+    ]
 
 
 def _divide(num, den):
@@ -105,7 +115,9 @@ def _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_ste
         change = np.zeros(n_samples, dtype=drive.dtype)
         for layers in stages(schedule, len(weights)):
             new = {
-                k - 1: _solve_layer(k - 1, weights, biases, totals, lower, upper, drive, states, beta, y, pairs)
+                k - 1: _solve_layer(
+                    k - 1, weights, biases, totals, lower, upper, drive, states, beta, y, pairs
+                )
                 for k in layers
             }
             for k, v in new.items():
@@ -123,18 +135,35 @@ def _nudges(beta, n, dtype):
     return None if beta == 0 else np.full(n, beta, dtype=dtype)
 
 
-def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule="asynchronous", n_steps=4, tol=-1.0,
-          beta=0.0, y=None, pairs=False, n_threads=1):
+def relax(
+    weights,
+    biases,
+    lower,
+    upper,
+    x,
+    states,
+    *,
+    input_gain=1.0,
+    schedule="asynchronous",
+    n_steps=4,
+    tol=-1.0,
+    beta=0.0,
+    y=None,
+    pairs=False,
+    n_threads=1,
+):
     """Sweep `states` (list of (M, N[k]) arrays, in place) towards the steady state.
 
     Parameters
     ----------
     weights, biases, lower, upper : lists of arrays
-        Conductances (2 D, N[1]), (N[1], N[2]), ... in siemens, bias currents (N[k],) in ampere, bounds (N[k],) in volt.
+        Conductances (2 D, N[1]), (N[1], N[2]), ... in siemens, bias currents (N[k],) in ampere, bounds
+        (N[k],) in volt.
     x : (M, D) array or CSR matrix
         Inputs; the sources stand at ``input_gain * x`` and ``-input_gain * x``.
     n_steps, tol : int, float
-        Steps at most; a sample stops after a step that moved none of its nodes by more than `tol` (< 0: never).
+        Steps at most; a sample stops after a step that moved none of its nodes by more than `tol` (< 0:
+        never).
     beta, y : float, (M, n_outputs) array
         Nudge and targets; 0 is the free phase.
 
@@ -147,8 +176,21 @@ def relax(weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule=
     totals = total_conductance(weights)
     if y is None:
         beta = 0.0
-    result = _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_steps, tol,
-                    _nudges(beta, len(drive), drive.dtype), y, pairs)
+    result = _relax(
+        weights,
+        biases,
+        totals,
+        lower,
+        upper,
+        drive,
+        states,
+        schedule,
+        n_steps,
+        tol,
+        _nudges(beta, len(drive), drive.dtype),
+        y,
+        pairs,
+    )
     if not all(np.isfinite(s).all() for s in states):
         raise DivergenceError("crossbar: the state became non-finite")
     return result
@@ -172,20 +214,45 @@ def gradients(weights, x, input_gain, states_a, states_b, scale):
 
 
 def nudge_pair(nudging, beta):
-    """The two nudges whose states are compared: dE/dg at the first minus at the second, over their difference."""
+    """The two nudges compared: dE/dg at the first minus at the second, over their difference."""
     return {"centered": (beta, -beta), "positive": (beta, 0.0), "negative": (-beta, 0.0)}[nudging]
 
 
-def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_weight=None, batch_size=4,
-          input_gain=1.0, schedule="asynchronous", n_free_steps=4, n_nudged_steps=4, tol_free=-1.0, tol_nudged=-1.0,
-          beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False,
-          carry=True, n_threads=1):
+def train(
+    weights,
+    biases,
+    lower,
+    upper,
+    x,
+    y,
+    states,
+    *,
+    order=None,
+    sample_weight=None,
+    batch_size=4,
+    input_gain=1.0,
+    schedule="asynchronous",
+    n_free_steps=4,
+    n_nudged_steps=4,
+    tol_free=-1.0,
+    tol_nudged=-1.0,
+    beta=1.0,
+    nudging="centered",
+    rates,
+    bias_rates,
+    g_min=0.0,
+    g_max=np.inf,
+    pairs=False,
+    carry=True,
+    n_threads=1,
+):
     """Stochastic gradient descent by equilibrium propagation, in place on `weights` and `biases`.
 
-    Each batch: free phase, then the nudged phases from the free state, then ``g <- clip(g - rate dE, g_min, g_max)``
-    and ``b <- b + rate v``. The free phase starts where the previous batch ended (the state of the first nudge of
-    `nudge_pair`, as in the published code of arXiv 2402.11674) or, without `carry`, at zero; a batch of another size
-    starts from zero, and so does the one after it. `states` carries this over from call to call.
+    Each batch: free phase, then the nudged phases from the free state, then ``g <- clip(g - rate dE, g_min,
+    g_max)`` and ``b <- b + rate v``. The free phase starts where the previous batch ended (the state of the
+    first nudge of `nudge_pair`, as in the published code of arXiv 2402.11674) or, without `carry`, at zero; a
+    batch of another size starts from zero, and so does the one after it. `states` carries this over from call
+    to call.
 
     Parameters
     ----------
@@ -200,7 +267,8 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
     Returns
     -------
     loss, n_correct : float, int
-        Weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax were right.
+        Weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax
+        were right.
     """
     dtype = weights[0].dtype
     order = np.arange(x.shape[0]) if order is None else order
@@ -213,8 +281,21 @@ def train(weights, biases, lower, upper, x, y, states, *, order=None, sample_wei
         drive = input_drive(weights[0], xb, input_gain)
 
         def phase(v, nudge, n_steps, tol, drive=drive, yb=yb, totals=totals):
-            _relax(weights, biases, totals, lower, upper, drive, v, schedule, n_steps, tol,
-                   _nudges(nudge, len(yb), dtype), yb, pairs)
+            _relax(
+                weights,
+                biases,
+                totals,
+                lower,
+                upper,
+                drive,
+                v,
+                schedule,
+                n_steps,
+                tol,
+                _nudges(nudge, len(yb), dtype),
+                yb,
+                pairs,
+            )
             return v
 
         phase(free, 0.0, n_free_steps, tol_free)
@@ -248,7 +329,8 @@ def predictions(output, pairs):
 
 
 def co_content(weights, biases, x, states, *, input_gain=1.0, beta=0.0, y=None, pairs=False):
-    """The minimised quantity for each sample, in watt: half the dissipated power less the power of the biases.
+    """The minimised quantity for each sample, in watt: half the dissipated power less the power of the
+    biases.
 
     With `beta`, the nudge's ``beta / 2 |prediction - y|^2`` is included. (M,) array.
     """
@@ -266,10 +348,11 @@ def co_content(weights, biases, x, states, *, input_gain=1.0, beta=0.0, y=None, 
 
 
 def kcl_residual(weights, biases, lower, upper, x, states, *, input_gain=1.0):
-    """Net current into each node that no diode may carry, in ampere: a list of (M, N[k]) arrays, 0 at the solution.
+    """Net current into each node that no diode may carry, in ampere: a list of (M, N[k]) arrays, 0 at the
+    solution.
 
-    A diode can only push a node at its lower bound up, or one at its upper bound down; current of the other sign, and
-    any net current at a node between its bounds, is a violation of Kirchhoff's law.
+    A diode can only push a node at its lower bound up, or one at its upper bound down; current of the other
+    sign, and any net current at a node between its bounds, is a violation of Kirchhoff's law.
     """
     totals = total_conductance(weights)
     drive = input_drive(weights[0], x, input_gain)
