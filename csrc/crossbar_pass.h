@@ -20,12 +20,16 @@ EQP_INLINE real vhsum(vec a) {
 }
 #endif
 
-/* out[m][r] = g[r] . v[m] for 4 rows and mb samples. Every (row, sample) has one accumulator, so that the result does
- * not depend on how samples are grouped. */
-EQP_INLINE void dots4(const real *g, int64_t ld, const real *v, int64_t ldv, int n, real *out, int64_t ldo, int mb) {
+/* Columns of a strip handled at a time: the vectors of 8 samples over them, and those of 16 rows, fit the first cache. */
+#define STRIP_COLUMNS (16 * 64 / (int)sizeof(real))
+
+/* part[m][r] (+)= lanes of g[r] . v[m] for 4 rows and mb samples over n columns. Every (row, sample) has one running
+ * vector, so that the result does not depend on how samples or columns are grouped. */
+EQP_INLINE void dots4(const real *g, int64_t ld, const real *v, int64_t ldv, int n, real *part, int64_t ldp, int first,
+                      int mb) {
     vec a[4][4];
     for (int r = 0; r < 4; r++)
-        for (int m = 0; m < mb; m++) a[r][m] = vset(0);
+        for (int m = 0; m < mb; m++) a[r][m] = first ? vset(0) : vload(part + m * ldp + r * VL);
     for (int q = 0; q < n; q += VL) {
         vec x[4];
         for (int m = 0; m < mb; m++) x[m] = vload(v + m * ldv + q);
@@ -35,22 +39,29 @@ EQP_INLINE void dots4(const real *g, int64_t ld, const real *v, int64_t ldv, int
         }
     }
     for (int r = 0; r < 4; r++)
-        for (int m = 0; m < mb; m++) out[m * ldo + r] = vhsum(a[r][m]);
+        for (int m = 0; m < mb; m++) vstore(part + m * ldp + r * VL, a[r][m]);
 }
 
-/* out[m][r] = g[r] . v[m] for nr rows (a multiple of 4) and n_samples samples. */
-static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *out, int64_t ldo,
-                       int n_samples) {
-    for (int r = 0; r < nr; r += 4) {
-        const real *row = g + r * ld;
-        int m = 0;
-        for (; m + MB <= n_samples; m += MB) dots4(row, ld, v + m * ldv, ldv, n, out + m * ldo + r, ldo, MB);
-        if (MB > 2 && n_samples - m >= 2) {
-            dots4(row, ld, v + m * ldv, ldv, n, out + m * ldo + r, ldo, 2);
-            m += 2;
+/* out[m][r] = g[r] . v[m] for nr rows (a multiple of 4) and n_samples samples; part: n_samples x nr x VL scratch. */
+static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *part, real *out,
+                       int64_t ldo, int n_samples) {
+    const int64_t ldp = (int64_t)nr * VL;
+    for (int q = 0; q < n; q += STRIP_COLUMNS) {
+        const int width = n - q < STRIP_COLUMNS ? n - q : STRIP_COLUMNS, first = q == 0;
+        for (int r = 0; r < nr; r += 4) {
+            const real *row = g + r * ld + q;
+            int m = 0;
+            for (; m + MB <= n_samples; m += MB)
+                dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, MB);
+            if (MB > 2 && n_samples - m >= 2) {
+                dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 2);
+                m += 2;
+            }
+            if (m < n_samples) dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 1);
         }
-        if (m < n_samples) dots4(row, ld, v + m * ldv, ldv, n, out + m * ldo + r, ldo, 1);
     }
+    for (int m = 0; m < n_samples; m++)
+        for (int r = 0; r < nr; r++) out[m * ldo + r] = vhsum(vload(part + m * ldp + r * VL));
 }
 
 /* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns. */
@@ -71,22 +82,23 @@ EQP_INLINE void add_rows_tile(const real *g, int64_t ld, int nr, const real *v, 
         for (int i = 0; i < nv; i++) vstore(acc + m * lda + i * VL, a[m][i]);
 }
 
-EQP_INLINE void add_rows_group(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *acc,
-                               int64_t lda, int first, int mb) {
-    int q = 0;
-    for (; q + 4 * VL <= n; q += 4 * VL) add_rows_tile(g + q, ld, nr, v, ldv, acc + q, lda, first, mb, 4);
-    for (; q < n; q += VL) add_rows_tile(g + q, ld, nr, v, ldv, acc + q, lda, first, mb, 1);
+/* One tile of columns for all samples: the strip's columns stay in the first cache. */
+EQP_INLINE void add_rows_columns(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, real *acc, int64_t lda,
+                                 int first, int n_samples, int nv) {
+    int m = 0;
+    for (; m + MB <= n_samples; m += MB) add_rows_tile(g, ld, nr, v + m * ldv, ldv, acc + m * lda, lda, first, MB, nv);
+    if (MB > 2 && n_samples - m >= 2) {
+        add_rows_tile(g, ld, nr, v + m * ldv, ldv, acc + m * lda, lda, first, 2, nv);
+        m += 2;
+    }
+    if (m < n_samples) add_rows_tile(g, ld, nr, v + m * ldv, ldv, acc + m * lda, lda, first, 1, nv);
 }
 
 static void strip_add_rows(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *acc,
                            int64_t lda, int first, int n_samples) {
-    int m = 0;
-    for (; m + MB <= n_samples; m += MB) add_rows_group(g, ld, nr, v + m * ldv, ldv, n, acc + m * lda, lda, first, MB);
-    if (MB > 2 && n_samples - m >= 2) {
-        add_rows_group(g, ld, nr, v + m * ldv, ldv, n, acc + m * lda, lda, first, 2);
-        m += 2;
-    }
-    if (m < n_samples) add_rows_group(g, ld, nr, v + m * ldv, ldv, n, acc + m * lda, lda, first, 1);
+    int q = 0;
+    for (; q + 4 * VL <= n; q += 4 * VL) add_rows_columns(g + q, ld, nr, v, ldv, acc + q, lda, first, n_samples, 4);
+    for (; q < n; q += VL) add_rows_columns(g + q, ld, nr, v, ldv, acc + q, lda, first, n_samples, 1);
 }
 
 /* One row of an inner matrix. bracket = from + pj - sum_b (d_b mc_b + m_b dc_b) over nb samples; without g it is stored

@@ -35,7 +35,7 @@ typedef struct {
     /* each thread's own part */
     int64_t own, own_bytes; /* first byte of thread 0, bytes per thread */
     int64_t inv[EQP_MAX_WEIGHTS + 1], inv_plus, inv_minus, diff[EQP_MAX_WEIGHTS + 1],
-        mean[EQP_MAX_WEIGHTS + 1], square, part, dots, entries, starts, values, flags;
+        mean[EQP_MAX_WEIGHTS + 1], square, part, sums, dots, entries, starts, values, flags;
     int64_t bytes;
 } eqp_xplan;
 
@@ -124,6 +124,8 @@ static inline int eqp_xplan_make(eqp_xplan *p, const eqp_crossbar_job *j, int tr
     p->square = eqp_xtake(&at, (int64_t)widest * rb);
     p->part = eqp_xtake(&at, (int64_t)widest * rb);
     p->dots = eqp_xtake(&at, rows * (int64_t)(p->pad[L] > EQP_X_SUB ? p->pad[L] : EQP_X_SUB) * rb);
+    /* running vectors of a strip's dot products: one of at most 64 bytes for each row and sample */
+    p->sums = eqp_xtake(&at, rows * (int64_t)(p->pad[L] > EQP_X_SUB ? p->pad[L] : EQP_X_SUB) * 64);
     p->starts = eqp_xtake(&at, 2 * ((int64_t)(train ? p->D : p->B) + 1) * 4);
     p->entries = eqp_xtake(&at, (train ? 2 : 1) * reach * 4);
     p->values = eqp_xtake(&at, (train ? 2 : 1) * reach * rb);

@@ -282,7 +282,7 @@ static void row_pass(ctx *c, int k, int r0, int n, int only_add, int reverse, in
     const int step = lr == p->L && c->job->pairs ? p->chunk[k] : EQP_X_SUB;
     const int t = p->team ? c->thread : 0, T = p->team ? c->n_threads : 1;
     const int mine = (p->n_chunks[k] - t + T - 1) / T;
-    real *dots = own(c, p->dots);
+    real *dots = own(c, p->dots), *sums = own(c, p->sums);
     for (int a = 0; a < mine; a++) {
         const int ch = t + (reverse ? mine - 1 - a : a) * T;
         const int j0 = ch * p->chunk[k], j1 = j0 + p->chunk[k] < p->n_rows[k] ? j0 + p->chunk[k] : p->n_rows[k];
@@ -296,7 +296,7 @@ static void row_pass(ctx *c, int k, int r0, int n, int only_add, int reverse, in
                 if (nr < nu)
                     for (int m = 0; m < n; m++)
                         for (int i = nr; i < nu; i++) dots[m * ldd + i] = 0;
-                strip_dots(g, p->ld[k], nr, row(c, lc, r0), p->pad[lc], p->pad[lc], dots, ldd, n);
+                strip_dots(g, p->ld[k], nr, row(c, lc, r0), p->pad[lc], p->pad[lc], sums, dots, ldd, n);
                 for (int m = 0; m < n; m++) {
                     const real moved = settle(c, lr, r0 + m, j, nu, dots + m * ldd);
                     if (!(moved <= change[r0 + m])) change[r0 + m] = moved;

@@ -27,12 +27,12 @@ SWEEPS = {
     "variability": (0.01, 0.03, 0.1, 0.2, 0.4, 0.8),
     "stuck_off": (0.001, 0.01, 0.03, 0.1, 0.2, 0.4),
     "stuck_on": (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
-    "wire_resistance": (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    "wire_resistance": (1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
 }
 FIXED = {"nonlinearity": {"n_levels": 16}}  # nonlinearity only moves the levels
 REVERSED = {"n_levels", "on_off_ratio"}  # worse to the left
 ONCE_ONLY = {"wire_resistance"}  # read-back sees the wires: they only matter when written blindly
-UNITS = {"wire_resistance": "wire resistance per segment (ohm; devices of order 0.1 S)"}
+UNITS = {"wire_resistance": "wire_resistance (ohm a segment)"}
 
 
 def trained_on(model, split):
@@ -84,6 +84,9 @@ def plot(results, base, title, path):
             axis.plot(values, 100 * trained, marker="s", ms=4, color="#1f5f8b", label="trained on")
         if name != "nonlinearity":
             axis.set_xscale("log")
+        if name == "n_levels":
+            axis.set_xticks(values, values)
+            axis.minorticks_off()
         if name in REVERSED:
             axis.invert_xaxis()
         extra = ", ".join(f"{k} = {v}" for k, v in FIXED.get(name, {}).items())
@@ -119,8 +122,9 @@ def main():
                 max_iter=30,
                 n_iter_no_change=np.inf,
                 tol=0.0,
-                learning_rate_init=0.1,
-                beta=0.01,
+                learning_rate_init=0.01,
+                batch_size=4,
+                beta=0.05,
                 random_state=0,
                 **device,
             )

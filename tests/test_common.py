@@ -3,13 +3,13 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from eqprop_fast import EqPropClassifier, EqPropRegressor
+from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 
 from .backend_list import BACKENDS
 
 ESTIMATORS = [
     kind(backend=backend, n_threads=2, max_iter=60, hidden_layer_sizes=(32,))
-    for kind in (EqPropClassifier, EqPropRegressor)
+    for kind in (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
     for backend in BACKENDS
 ]
 

@@ -56,7 +56,7 @@ def test_learns(backend, iris):
     ],
 )
 def test_options_learn_and_obey_the_bounds(backend, options, iris):
-    model = ResistiveClassifier(**{"hidden_layer_sizes": (16,), **options}, max_iter=40, random_state=0,
+    model = ResistiveClassifier(**{"hidden_layer_sizes": (16,), **options}, max_iter=40, learning_rate_init=0.05, random_state=0,
                                 backend=backend).fit(*iris)  # fmt: skip
     assert model.score(*iris) > 0.85
     for g in model.conductances_:
@@ -253,7 +253,9 @@ def test_programming_and_training_on_devices(fitted, iris):
     coarse = fitted.program(dict(n_levels=2, stuck_off=0.3), 0)
     assert coarse.score(*iris) < fitted.score(*iris)
     device = dict(n_levels=8, stuck_off=0.05, write_noise=0.01)
-    trained = ResistiveClassifier((16,), max_iter=20, random_state=0, device=device).fit(*iris)
+    trained = ResistiveClassifier(
+        (16,), max_iter=30, learning_rate_init=0.05, random_state=0, device=device
+    ).fit(*iris)
     assert trained.score(*iris) > 0.8
     for g in (
         ResistiveClassifier((16,), max_iter=2, random_state=0, device=dict(n_levels=4))

@@ -44,7 +44,7 @@ _PARAMETERS = """
         Initial conductances are max(U(-c, c), g_min) siemens with c = conductance_gain / sqrt(rows).
     g_min, g_max : float, float or None, default=0.0, None
         Bounds of the conductances; None: no upper bound.
-    learning_rate_init : float or sequence of float, default=0.05
+    learning_rate_init : float or sequence of float, default=0.02
         Rate of every layer of conductances, or one per layer from input to output.
     bias_learning_rate_init : None, float or sequence of float, default=None
         Rate of the bias currents; None: that of the conductances that feed the layer.
@@ -135,7 +135,7 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         conductance_gain=1.0,
         g_min=0.0,
         g_max=None,
-        learning_rate_init=0.05,
+        learning_rate_init=0.02,
         bias_learning_rate_init=None,
         learning_rate="constant",
         power_t=0.5,
@@ -273,7 +273,7 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
         conductance_gain=1.0,
         g_min=0.0,
         g_max=None,
-        learning_rate_init=0.05,
+        learning_rate_init=0.02,
         bias_learning_rate_init=None,
         learning_rate="constant",
         power_t=0.5,
