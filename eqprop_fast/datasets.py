@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,8 @@ def _mnist_from_openml():
     from sklearn.datasets import fetch_openml
 
     try:
-        X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=0)
-    except Exception as error:  # no network, a proxy, a changed service: all mean "not here"
+        X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=1)
+    except (OSError, HTTPException, ValueError) as error:  # no network, a proxy, a changed service
         raise DatasetUnavailableError(
             f"MNIST not found: EQPROP_DATA holds no mnist.npz and OpenML did not serve it ({error})"
         ) from error

@@ -1,6 +1,11 @@
 """The driver: chunking, schedules, stopping, interruption, divergence, random signs."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from dataclasses import replace
 
@@ -17,6 +22,7 @@ from eqprop_fast.training import (
     fit_epochs,
     learning_rate_factor,
 )
+from eqprop_fast.training.interrupts import interrupt_afterwards
 
 from .backend_list import BACKENDS
 
@@ -223,3 +229,40 @@ def test_diverging_states_name_layer_and_step(backend):
     assert caught.value.layer in (1, 2) and 1 <= caught.value.step <= 50
     for p, q in zip(network.parameters, before):
         np.testing.assert_array_equal(p, q)
+
+
+INTERRUPTED = """
+import warnings
+from eqprop_fast import EqPropClassifier
+from eqprop_fast.datasets import load_digits
+x, _, y, _ = load_digits()
+est = EqPropClassifier(max_iter=10**6, tol=0.0, n_iter_no_change=float("inf"), random_state=0, n_threads=2)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    print("ready", flush=True)
+    est.fit(x, y)
+print(any("interrupted" in str(w.message) for w in seen), est.predict(x).shape, est.n_iter_ >= 0, flush=True)
+"""
+
+
+def test_ctrl_c_from_outside():
+    for delay in (0.05, 0.4, 1.0):
+        child = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True)
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(delay + 0.2)  # let fit get under way
+        child.send_signal(signal.SIGINT)
+        out, _ = child.communicate(timeout=60)
+        assert child.returncode == 0 and out == "True (1347,) True\n"
+
+
+def test_interrupt_waits_for_the_end_of_the_call():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with interrupt_afterwards():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            done.append(1)
+    assert done == [1] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(ZeroDivisionError), interrupt_afterwards():
+        1 / 0  # noqa: B018
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

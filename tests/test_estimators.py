@@ -1,6 +1,7 @@
 """EqPropClassifier and EqPropRegressor as a user meets them."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from eqprop_fast.kernels.tolerances import tolerance
 from sklearn.base import clone
 from sklearn.datasets import make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import cross_val_score
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
@@ -64,7 +66,7 @@ def test_variants_learn_alike_on_every_backend(digits, backend, params):
 RULES = {
     "continual": dict(solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02),
     "continual_vector_field": dict(
-        solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02, max_iter=30,
+        solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02, beta=0.2, max_iter=40
     ),
     "vector_field": dict(feedback_angle=45.0),
     "clamped_sweep": dict(nudging="positive", activation="hard_sigmoid", out_activation="hard_sigmoid"),
@@ -72,7 +74,7 @@ RULES = {
     "coupled": dict(),
     "bptt": dict(nudging="positive", schedule="synchronous"),
     "recurrent_backprop": dict(nudging="positive"),
-    "implicit": dict(nudging="positive"),
+    "implicit": dict(nudging="positive", n_free_steps=100, tol_free=1e-5, max_iter=8),
 }
 
 
@@ -306,3 +308,24 @@ def test_float32_input_is_not_copied(digits):
     x_train, _, y_train, _ = digits
     est = EqPropClassifier(**SMALL)
     assert est._validate_targets(x_train, y_train, False, True)[0] is x_train
+
+
+def test_many_threads_use_and_fit_at_once(digits):
+    x_train, x_test, y_train, _ = digits
+    x, y = x_train[:300], y_train[:300]
+    params = {**SMALL, "max_iter": 3, "n_threads": 2}
+    est = EqPropClassifier(**params).fit(x, y)
+    expected = est.predict_proba(x_test)
+    with ThreadPoolExecutor(6) as pool:
+        predictions = list(pool.map(lambda _: est.predict_proba(x_test), range(12)))
+        fits = list(pool.map(lambda _: EqPropClassifier(**params).fit(x, y), range(6)))
+    for p in predictions:
+        np.testing.assert_array_equal(p, expected)
+    assert all(same(est, other) for other in fits)
+
+
+def test_works_in_worker_processes_after_use(digits):
+    x_train, x_test, y_train, _ = digits
+    est = EqPropClassifier(**{**SMALL, "max_iter": 2}, n_threads=2).fit(x_train[:200], y_train[:200])
+    scores = cross_val_score(est, x_train[:200], y_train[:200], cv=2, n_jobs=2)
+    assert np.isfinite(scores).all()

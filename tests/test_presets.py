@@ -5,7 +5,10 @@ import math
 import pytest
 
 from eqprop_fast import EqPropClassifier, list_presets
+from eqprop_fast.datasets import load_digits
 from eqprop_fast.estimators import preset
+
+from .backend_list import BACKENDS
 
 # name: layers, T, K, beta, dt, epochs, rates as the paper lists them, listed output -> input?
 PAPERS = {
@@ -99,3 +102,21 @@ def test_overrides_and_unknown_names():
         EqPropClassifier.from_paper("1905.13633/P-9h")
     with pytest.raises(TypeError):
         EqPropClassifier.from_paper("1905.13633/P-1h", no_such_parameter=1)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_preset_runs(name):
+    # the experiment in small: narrow layers, few steps, one epoch over a few digits
+    x, _, y, _ = load_digits()
+    layers = PAPERS[name][0]
+    est = EqPropClassifier.from_paper(
+        name, hidden_layer_sizes=(7,) * (len(layers) - 2), max_iter=1, n_free_steps=min(5, PAPERS[name][1]),
+        n_nudged_steps=min(6, PAPERS[name][2]), backend=BACKENDS[0], random_state=0,
+    )
+    est.fit(x[:90], y[:90])
+    frozen = dict(learning_rate_init=1e-30, bias_learning_rate_init=None)
+    start = EqPropClassifier(**{**est.get_params(), **frozen})
+    start.fit(x[:90], y[:90])
+    assert est.predict(x[:5]).shape == (5,)
+    for a, b in zip(est.coefs_, start.coefs_):
+        assert (a != b).any(), "every layer of weights has moved"

@@ -217,6 +217,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             n_epochs=self.max_iter if n_epochs is None else n_epochs,
             shuffle=self.shuffle,
             random_sign=self.nudging == "random_sign",
+            classes=is_classifier(self) and n_outputs > 1,
             schedule=self.learning_rate,
             power_t=self.power_t,
             decay=self.lr_decay,

@@ -82,8 +82,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     max_iter : int, default=200
         Epochs.
     shuffle : bool, default=True
-    tol : float, default=1e-4
-    n_iter_no_change : int or inf, default=10
+    tol, n_iter_no_change : float and int (or inf), default=1e-4, 10
         Stop when the training loss (or validation score) has not improved by `tol` for this many epochs.
     early_stopping : bool, default=False
         Hold out `validation_fraction`, stop on its score and restore the best weights.
@@ -342,8 +341,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     max_iter : int, default=200
         Epochs.
     shuffle : bool, default=True
-    tol : float, default=1e-4
-    n_iter_no_change : int or inf, default=10
+    tol, n_iter_no_change : float and int (or inf), default=1e-4, 10
         Stop when the training loss (or validation score) has not improved by `tol` for this many epochs.
     early_stopping : bool, default=False
         Hold out `validation_fraction`, stop on its score and restore the best weights.
@@ -370,23 +368,8 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
 
     Attributes
     ----------
-    coefs_, intercepts_ : lists of ndarray
-        ``coefs_[k]`` (units of layer k, units of layer k+1); input first.
-    feedback_coefs_ : list of ndarray
-        Vector-field rules: ``feedback_coefs_[k]`` (units of layer k+1, units of layer k); [0] is unused.
-    loss_, best_loss_ : float
-        Training cost of the last epoch; the best one (None under early stopping).
-    loss_curve_ : list of float
-    validation_scores_, best_validation_score_ : list of float and float, or None without early stopping
-    n_iter_ : int
-        Epochs run, over all calls that continued this fit.
-    t_ : int
-        Training samples seen.
-    n_layers_, n_outputs_, n_features_in_ : int
-    feature_names_in_ : ndarray of str, when X had string column names
-    out_activation_ : str
-    backend_ : str
-        The backend that trained.
+    coefs_, intercepts_, loss_, loss_curve_, n_iter_, ...
+        As in `EqPropClassifier`, without ``classes_``.
     """
 
     def __init__(
