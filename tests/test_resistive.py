@@ -252,7 +252,7 @@ def test_programming_and_training_on_devices(fitted, iris):
     np.testing.assert_array_equal(same.predict(iris[0]), fitted.predict(iris[0]))
     coarse = fitted.program(dict(n_levels=2, stuck_off=0.3), 0)
     assert coarse.score(*iris) < fitted.score(*iris)
-    device = dict(n_levels=8, stuck_off=0.05, write_noise=0.01)
+    device = dict(n_levels=32, stuck_off=0.05, write_noise=0.01)
     trained = ResistiveClassifier(
         (16,), max_iter=30, learning_rate_init=0.05, random_state=0, device=device
     ).fit(*iris)
