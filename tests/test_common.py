@@ -23,4 +23,7 @@ FULL_BATCH = dict(batch_size=1000, dtype="float64")
 def test_scikit_learn_checks(estimator, check):
     if check.func.__name__.startswith("check_sample_weight_equivalence"):
         estimator.set_params(**FULL_BATCH)
+        if isinstance(estimator, (ResistiveClassifier, ResistiveRegressor)):
+            # fast enough to have converged: half-way, a network leaving a saddle multiplies rounding errors
+            estimator.set_params(learning_rate_init=0.05)
     check(estimator)
