@@ -64,13 +64,14 @@ static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t
         for (int r = 0; r < nr; r++) out[m * ldo + r] = vhsum(vload(part + m * ldp + r * VL));
 }
 
-/* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns. */
-EQP_INLINE void add_rows_tile(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, real *acc, int64_t lda,
-                              int first, int mb, int nv) {
+/* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns and the nr rows listed. */
+EQP_INLINE void add_rows_tile(const real *g, int64_t ld, const int *rows, int nr, const real *v,
+                              int64_t ldv, real *acc, int64_t lda, int first, int mb, int nv) {
     vec a[4][4];
     for (int m = 0; m < mb; m++)
         for (int i = 0; i < nv; i++) a[m][i] = first ? vset(0) : vload(acc + m * lda + i * VL);
-    for (int r = 0; r < nr; r++) {
+    for (int k = 0; k < nr; k++) {
+        const int64_t r = rows[k];
         vec w[4];
         for (int i = 0; i < nv; i++) w[i] = vload(g + r * ld + i * VL);
         for (int m = 0; m < mb; m++) {
@@ -83,22 +84,34 @@ EQP_INLINE void add_rows_tile(const real *g, int64_t ld, int nr, const real *v, 
 }
 
 /* One tile of columns for all samples: the strip's columns stay in the first cache. */
-EQP_INLINE void add_rows_columns(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, real *acc, int64_t lda,
-                                 int first, int n_samples, int nv) {
+EQP_INLINE void add_rows_columns(const real *g, int64_t ld, const int *rows, int nr, const real *v,
+                                 int64_t ldv, real *acc, int64_t lda, int first, int n_samples, int nv) {
     int m = 0;
-    for (; m + MB <= n_samples; m += MB) add_rows_tile(g, ld, nr, v + m * ldv, ldv, acc + m * lda, lda, first, MB, nv);
+    for (; m + MB <= n_samples; m += MB)
+        add_rows_tile(g, ld, rows, nr, v + m * ldv, ldv, acc + m * lda, lda, first, MB, nv);
     if (MB > 2 && n_samples - m >= 2) {
-        add_rows_tile(g, ld, nr, v + m * ldv, ldv, acc + m * lda, lda, first, 2, nv);
+        add_rows_tile(g, ld, rows, nr, v + m * ldv, ldv, acc + m * lda, lda, first, 2, nv);
         m += 2;
     }
-    if (m < n_samples) add_rows_tile(g, ld, nr, v + m * ldv, ldv, acc + m * lda, lda, first, 1, nv);
+    if (m < n_samples) add_rows_tile(g, ld, rows, nr, v + m * ldv, ldv, acc + m * lda, lda, first, 1, nv);
 }
 
+/* acc[m] (+)= sum_r v[m][r] g[r]; rows whose node is at 0 V in every sample (a diode conducts) are skipped. */
 static void strip_add_rows(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *acc,
                            int64_t lda, int first, int n_samples) {
-    int q = 0;
-    for (; q + 4 * VL <= n; q += 4 * VL) add_rows_columns(g + q, ld, nr, v, ldv, acc + q, lda, first, n_samples, 4);
-    for (; q < n; q += VL) add_rows_columns(g + q, ld, nr, v, ldv, acc + q, lda, first, n_samples, 1);
+    for (int r0 = 0; r0 < nr; r0 += EQP_X_SUB) {
+        int rows[EQP_X_SUB], used = 0, q = 0;
+        for (int r = r0; r < nr && r < r0 + EQP_X_SUB; r++) {
+            int live = 0;
+            for (int m = 0; m < n_samples; m++) live |= v[m * ldv + r] != 0;
+            rows[used] = r;
+            used += live;
+        }
+        for (; q + 4 * VL <= n; q += 4 * VL)
+            add_rows_columns(g + q, ld, rows, used, v, ldv, acc + q, lda, first, n_samples, 4);
+        for (; q < n; q += VL) add_rows_columns(g + q, ld, rows, used, v, ldv, acc + q, lda, first, n_samples, 1);
+        first = 0;
+    }
 }
 
 /* One row of an inner matrix. bracket = from + pj - sum_b (d_b mc_b + m_b dc_b) over nb samples; without g it is stored
