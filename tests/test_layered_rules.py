@@ -26,7 +26,7 @@ CASES = [
     ("continual_vector_field", dataclasses.replace(DISCRETE, schedule="asynchronous"), {}),
     ("vector_field", DISCRETE, {}),
     ("vector_field", LEAKY, {"centered": True, "optimizer": "momentum"}),
-    ("vector_field", DISCRETE, {"tol_nudged": 1e-2, "optimizer": "adam", "weight_decay": 0.01}),
+    ("vector_field", DISCRETE, {"tol_nudged": 1e-2, "optimizer": "nesterov", "weight_decay": 0.01}),
     ("vector_field", ENTROPY, {"centered": True}),
     ("clamped_sweep", LayeredSpec((0,), activation="hard_sigmoid", out_activation="hard_sigmoid"), {"beta": 1.0}),
     ("contrastive", DISCRETE, {}),

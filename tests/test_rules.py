@@ -140,9 +140,8 @@ def test_continual_with_a_tiny_rate_is_its_frozen_rule(pair, sign):
 
 def test_vector_field_by_hand():
     """Change of the post-synaptic state times pre-synaptic activity, both directions, both dynamics."""
-    for more, after in [({}, True), (LEAKY, False)]:
+    for more, rho in [({}, lambda s: s), (LEAKY, np.tanh)]:
         spec, w, back, b, x, y, plan = setting("vector_field", **more)
-        rho = (lambda s: s) if after else np.tanh
         drive = layered_drive(spec, w, b, x)
         states = [np.zeros((6, n)) for n in SIZES[1:]]
         for _ in range(plan.n_free_steps):
@@ -150,7 +149,7 @@ def test_vector_field_by_hand():
         total = 0
         for _ in range(plan.n_nudged_steps):
             new, _ = layered_step(spec, w, back, b, drive, states, y, plan.beta)
-            pre = [x] + [rho(s) for s in (new if after else states)]
+            pre = [x] + [rho(s) for s in states]  # before the step
             change = [n - o for n, o in zip(new, states)]
             forward = [pre[k].T @ change[k] for k in range(3)]
             backward = [0 * back[0]] + [pre[k + 1].T @ change[k - 1] for k in (1, 2)]

@@ -173,7 +173,7 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
 
 def _plan_options(plan, ints, floats):
     if plan.rule != "ep":
-        raise ValueError(f"rule {plan.rule!r} is not offered by the Numba backend; use backend='numpy'")
+        raise ValueError(f"learning_rule={plan.rule!r} is no rule of the Numba backend: take 'c' or 'numpy'")
     ints[BATCH], ints[N_FREE], ints[N_NUDGED] = plan.batch_size, plan.n_free_steps, plan.n_nudged_steps
     ints[CENTERED], ints[OPTIMIZER] = plan.centered, OPTIMIZERS[plan.optimizer]
     ints[ADAM_STEP] = plan.adam_step

@@ -32,7 +32,6 @@ from .layout import (
     SCHEDULE,
     SINGLE,
     SIZE,
-    TILE,
     TRANSPOSE,
     TRANSPOSE_ROW,
 )  # fmt: skip
@@ -232,18 +231,3 @@ def relax_block(
                 live[left] = b
                 left += 1
         count = left
-
-
-@kernel
-def relax_tiles(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, beta, n_steps, tol,
-    phase, steps, residual, failure, active, change,
-):  # fmt: skip
-    """`relax_block` tile after tile: a sample's result does not depend on its tile."""
-    tile = ints[TILE]
-    for start in range(low, high, tile):
-        stop = min(start + tile, high)
-        relax_block(
-            ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, start, stop, beta,
-            n_steps, tol, phase, steps, residual, failure, active, change,
-        )  # fmt: skip

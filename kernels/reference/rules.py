@@ -146,8 +146,7 @@ def vector_field_increment(spec, x, old, new, row_weight=None):
     batch size.
     """
     n = spec.n_weights
-    seen = new if spec.dynamics == "discrete" else old
-    pre = [shown_input(spec, x)] + [acting(spec, k, seen[k - 1]) for k in range(1, n + 1)]
+    pre = [shown_input(spec, x)] + [acting(spec, k, old[k - 1]) for k in range(1, n + 1)]
     change = [b - a for a, b in zip(old, new)]
     if row_weight is not None:
         change = [c * row_weight[:, None] for c in change]
