@@ -535,6 +535,15 @@ static void wrong_jobs(const precision *p) {
     for (int i = 0; i < 4; i++) check(all[i](NULL, 0, 1) == EQP_E_NULL, "no job", all[i](NULL, 0, 1), EQP_E_NULL);
     both_wrong(p, 0);
     both_wrong(p, 1);
+    for (int i = 0; i < 4; i++) {
+        static const int calls[][2] = {{0, 0}, {0, -1}, {-1, 2}, {2, 2}}; /* thread, n_threads */
+        problem q = make(&RULES[0], p, 2, SMALL, 6, 4, 0.5, 0);
+        for (int f = 0; f < 4; f++) {
+            const int got = all[f](q.job, calls[i][0], calls[i][1]);
+            check(got == EQP_E_SIZE, "thread or n_threads out of range", got, EQP_E_SIZE);
+        }
+        release();
+    }
     WRONG(0, 0, j->state = NULL, EQP_E_NULL);
     WRONG(0, 0, j->steps = NULL, EQP_E_NULL);
     WRONG(0, 0, j->residual = NULL, EQP_E_NULL);
