@@ -6,20 +6,6 @@
 #include "simd.h"
 
 #define MB (N_VREGS >= 32 ? 4 : 2) /* samples per register tile */
-#if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F64)
-#define vhsum(a) _mm512_reduce_add_pd(a)
-#elif defined(EQP_ISA_AVX512)
-#define vhsum(a) _mm512_reduce_add_ps(a)
-#else
-EQP_INLINE real vhsum(vec a) {
-    real t[VL];
-    vstore(t, a);
-    for (int h = VL / 2; h; h /= 2)
-        for (int i = 0; i < h; i++) t[i] += t[i + h];
-    return t[0];
-}
-#endif
-
 /* Columns of a strip handled at a time: the vectors of 8 samples over them, and those of 16 rows, fit the first cache. */
 #define STRIP_COLUMNS (16 * 64 / (int)sizeof(real))
 
