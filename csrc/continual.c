@@ -142,6 +142,7 @@ static void record(const network *net, batch_buffers *b, const phase *p, int slo
 static int64_t settle(const network *net, batch_buffers *b, const phase *p, int cur) {
     const eqp_layered_job *j = net->job;
     int64_t moved = 0;
+    if (j->tol_nudged < 0) return p->hi - p->lo;
     for (int s = p->lo; s < p->hi; s++) {
         real worst = 0;
         for (int k = 1; k <= net->L; k++) {
@@ -159,7 +160,7 @@ static int64_t settle(const network *net, batch_buffers *b, const phase *p, int 
             }
         }
         moved += b->steps[1][s];
-        if (j->tol_nudged >= 0 && worst <= (real)(j->tol_nudged * j->dt)) b->steps[1][s] = 0;
+        if (worst <= (real)(j->tol_nudged * j->dt)) b->steps[1][s] = 0;
     }
     return moved;
 }
