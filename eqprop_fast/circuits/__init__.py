@@ -14,6 +14,8 @@ from .errors import (
 )
 from .netlist import Netlist
 from .operating_point import OperatingPoint, operating_point
+from .spice_read import parse_spice, read_spice
+from .spice_write import to_spice, write_spice
 
 __all__ = [
     "D1N4148",
@@ -31,4 +33,8 @@ __all__ = [
     "UnknownNodeError",
     "VoltageLoopError",
     "operating_point",
+    "parse_spice",
+    "read_spice",
+    "to_spice",
+    "write_spice",
 ]

@@ -19,7 +19,7 @@ class Assembly:
     def __init__(self, netlist):
         self.net = net = netlist
         n = net.n_nodes
-        self.pairs = {kind: np.array(net.nodes[kind], dtype=np.int64).reshape(len(net.nodes[kind]), -1)
+        self.pairs = {kind: np.array(net.nodes[kind], dtype=np.int64).reshape(-1, 4 if kind in (VCVS, VCCS) else 2)
                       for kind in range(9)}  # fmt: skip
         self._resolve_controls()
         self._check_loops()
@@ -41,8 +41,6 @@ class Assembly:
         self.branch_unknown = {key: n_u + j for j, key in enumerate(kept)}
 
         diodes = self.pairs[DIODE]
-        if not len(diodes):
-            diodes = diodes.reshape(0, 2)
         self.anode = self.unknown_of_node[diodes[:, 0]].astype(np.int32)
         self.cathode = self.unknown_of_node[diodes[:, 1]].astype(np.int32)
         self.diode_branch = np.where(ideal, n_u + n_b + np.cumsum(ideal) - 1, -1).astype(np.int32)
@@ -164,7 +162,7 @@ class Assembly:
         self.feedback_at = first
         branch = {key: n + j for j, key in enumerate(self.kept)}
 
-        a, b = self.pairs[RESISTOR].reshape(-1, 2).T
+        a, b = self.pairs[RESISTOR].T
         s = self.offset_of[RESISTOR] + np.arange(len(a))
         through(a, b, a, s)
         through(a, b, b, s, -1.0)

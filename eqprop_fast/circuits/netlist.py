@@ -83,6 +83,14 @@ class Netlist:
         except KeyError:
             raise UnknownNodeError(f"no element touches a node called {name!r}") from None
 
+    def rename_node(self, old, new):
+        """Give a node another name, which no other node may have."""
+        number, key = self.find_node(old), _node_key(new)
+        if number == 0 or self._node.get(key, number) != number:
+            raise ElementError(f"cannot rename node {old!r} to {new!r}")
+        del self._node[self.node_names[number]]
+        self._node[key], self.node_names[number] = number, key
+
     def resistor(self, name, a, b, ohms):
         """A fixed resistor of `ohms` > 0."""
         ohms = _number(f"resistor {name!r}: resistance", ohms)
