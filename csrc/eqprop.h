@@ -59,7 +59,9 @@ typedef struct {
  */
 #define EQP_KERNEL_TABLE(X)                                                          \
     X(layered_relax, eqp_layered_job)                                                \
-    X(layered_train, eqp_layered_job)
+    X(layered_train, eqp_layered_job)                                                \
+    X(nodal_size, eqp_nodal_job)                                                     \
+    X(nodal_newton, eqp_nodal_job)
 
 #define EQP_DECLARE(name, job)                                                       \
     int eqp_##name##_f32(job *, int thread, int n_threads);                          \

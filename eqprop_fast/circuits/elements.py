@@ -44,7 +44,7 @@ class DiodeModel:
     BV : float or None
         Reverse breakdown voltage, volt; None: no breakdown.
     IBV : float
-        Current at breakdown, ampere.
+        Current at breakdown, ampere (not scaled by the area, as in ngspice).
 
     Notes
     -----
@@ -95,12 +95,12 @@ class DiodeModel:
             raise ElementError(
                 f"diode model {self.name!r}: saturation current out of range at {temperature} degree Celsius"
             ) from None
-        bv = math.inf if self.BV is None else self._breakdown(i_sat, area, vt, vte)
+        bv = math.inf if self.BV is None else self._breakdown(i_sat, vt, vte)
         return (i_sat, vte, self.RS / area, vcrit, gmin, bv, vte)
 
-    def _breakdown(self, i_sat, area, vt, vte):
-        """The knee that puts IBV at -BV, found by ngspice's own fixed-point iteration."""
-        current = self.IBV * area
+    def _breakdown(self, i_sat, vt, vte):
+        """The knee that puts IBV (whatever the area) at -BV, found by ngspice's own fixed-point iteration."""
+        current = self.IBV
         if current < i_sat * self.BV / vt:
             return self.BV
         knee = self.BV - vte * math.log1p(current / i_sat)
