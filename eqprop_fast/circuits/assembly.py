@@ -46,6 +46,7 @@ class Assembly:
         self.diode_branch = np.where(ideal, n_u + n_b + np.cumsum(ideal) - 1, -1).astype(np.int32)
         self.diode_nodes = diodes
         self.ideal = ideal
+        self._find_inputs()
         self._stamp()
 
     # --- checks ---
@@ -231,21 +232,20 @@ class Assembly:
         parts.append(np.asarray(net.feedback, dtype=np.float64))
         return np.concatenate(parts)
 
-    def numeric(self):
-        """CSR matrices A (n, n) and K (n, n_nodes) for the present values: A x + K v_known + diodes = rhs."""
-        values = self.values()
+    def numeric(self, values):
+        """CSR matrices A (n, n) and K (n, n_nodes) for `values`: A x + K v_known + diodes = rhs."""
         data = np.bincount(self._a_place, weights=self._a_sign * values[self._a_source], minlength=len(self.indices))
         a = sparse.csr_matrix((data, self.indices, self.indptr), shape=(self.n, self.n))
         r, c, s, sign = self._k
         k = sparse.csr_matrix((sign * values[s], (r, c)), shape=(self.n, self.net.n_nodes))
         return a, k
 
-    def node_rows(self):
+    def node_rows(self, values):
         """CSR (n_nodes, n_nodes + other unknowns): current leaving every node through the linear elements."""
         rows, cols, source, sign = self._entries
         n = self.net.n_nodes
         keep = rows < n
-        data = sign[keep] * self.values()[source[keep]]
+        data = sign[keep] * values[source[keep]]
         return sparse.csr_matrix((data, (rows[keep], cols[keep])), shape=(n, len(self._unknown)))
 
     def sources(self, inputs, n_samples):
@@ -256,41 +256,69 @@ class Assembly:
         if inputs is not None:
             if inputs.shape[1] != len(net.inputs):
                 raise ElementError(f"inputs must have {len(net.inputs)} columns, got {inputs.shape[1]}")
-            where = [net.find(name) for name in net.inputs]
             for kind, table in ((VSOURCE, v), (ISOURCE, i)):
-                at = [(k, index) for k, (found, index) in enumerate(where) if found == kind]
-                if at:
-                    columns, places = zip(*at, strict=True)
-                    table[:, list(places)] = inputs[:, list(columns)]
+                columns, places = self._input_places[kind]
+                if columns.size:
+                    table[:, places] = inputs[:, columns]
         return v, i
 
-    def right_hand_side(self, k, v, i, extra=None):
-        """rhs (M, n), known node voltages (M, n_nodes, zero elsewhere) and diode offsets (M, n_d).
+    def _find_inputs(self):
+        """For each kind of source: columns of `inputs` and the sources they set."""
+        where = [self.net.find(name) for name in self.net.inputs]
+        self._input_places = {}
+        for kind in (VSOURCE, ISOURCE):
+            at = np.array([(k, index) for k, (found, index) in enumerate(where) if found == kind], dtype=np.int64)
+            self._input_places[kind] = at.reshape(-1, 2).T
+        a, b = self.pairs[ISOURCE].T
+        self._isource_into = sparse.csr_matrix(
+            (np.r_[-np.ones(len(a)), np.ones(len(a))], (np.tile(np.arange(len(a)), 2), np.r_[a, b])),
+            shape=(len(a), self.net.n_nodes),
+        )
 
-        `extra` (M, n_nodes), ampere, is current pushed into nodes (nudging).
+    def right_hand_side(self, drive, v, i, extra=None):
+        """What the sources do to each of M samples.
+
+        Parameters
+        ----------
+        drive : Drive of the matrix K
+        v, i : source voltages (M, n_v) and currents (M, n_i)
+        extra : (M, n_nodes) or None
+            Current pushed into nodes (nudging), ampere.
+
+        Returns
+        -------
+        rhs (M, n), known node voltages (M, n_nodes, zero elsewhere), diode offsets (M, n_d), and current pushed into
+        the nodes (M, n_nodes) or None if there is none
         """
-        net, m = self.net, len(v)
-        known = np.asarray((self.known_map @ v.T).T)
-        rhs = -_times(k, known)
-        into = np.zeros((m, net.n_nodes)) if extra is None else np.array(extra, dtype=np.float64)
+        m = len(v)
+        known = np.zeros((m, self.net.n_nodes))
+        if self.known_map.nnz:
+            known[:] = v @ self.known_map.T
+        rhs = np.zeros((m, self.n))
+        drive.add(known, rhs)
+        into = extra
         if i.shape[1]:
-            a, b = self.pairs[ISOURCE].T
-            incidence = sparse.csr_matrix(
-                (np.r_[-np.ones(len(a)), np.ones(len(a))], (np.r_[a, b], np.tile(np.arange(len(a)), 2))),
-                shape=(net.n_nodes, len(a)),
-            )
-            into += np.asarray((incidence @ i.T).T)
-        rhs[:, : self.n_unknown_nodes] += into[:, self.unknown_nodes]
+            into = i @ self._isource_into if extra is None else extra + i @ self._isource_into
+        if into is not None:
+            rhs[:, : self.n_unknown_nodes] += into[:, self.unknown_nodes]
         for (kind, index), unknown in self.branch_unknown.items():
             if kind == VSOURCE:
                 rhs[:, unknown] += v[:, index]
-        offset = known[:, self.diode_nodes[:, 0]] - known[:, self.diode_nodes[:, 1]]
-        return np.ascontiguousarray(rhs), known, np.ascontiguousarray(offset), into
+        offset = np.ascontiguousarray(known[:, self.diode_nodes[:, 0]] - known[:, self.diode_nodes[:, 1]])
+        return rhs, known, offset, into
 
 
-def _times(matrix, batch):
-    """(matrix @ batch.T).T, through BLAS when the matrix is small enough or dense enough to be worth it."""
-    rows, cols = matrix.shape
-    if rows * cols <= 4_000_000 and matrix.nnz * 20 > rows * cols:
-        return batch @ matrix.toarray().T
-    return np.asarray((matrix @ batch.T).T)
+class Drive:
+    """-K applied to batches of known voltages: dense on its non-empty rows and columns when that is small."""
+
+    def __init__(self, k):
+        self.rows = np.flatnonzero(np.diff(k.indptr))
+        self.columns = np.unique(k.indices)
+        part = k[self.rows][:, self.columns] * -1.0
+        dense = part.shape[0] * part.shape[1] <= max(4096, 20 * part.nnz)
+        self.transposed = np.ascontiguousarray(part.toarray().T) if dense else part.T.tocsr()
+
+    def add(self, known, rhs):
+        """rhs[:, rows] -= K known, in place."""
+        if self.rows.size:
+            rhs[:, self.rows] += known[:, self.columns] @ self.transposed

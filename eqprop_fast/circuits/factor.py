@@ -56,13 +56,13 @@ def split(matrix, retained):
     schur : ndarray (n_r, n_r)
     inner : ndarray of the eliminated unknowns
     factor : Factor of the eliminated block
-    a_ri, a_ir : CSR coupling blocks
+    a_ri : CSR coupling block
+    response : ndarray (n_i, n_r), inner unknowns per retained one (minus that is what they follow)
     """
     inner = np.setdiff1d(np.arange(matrix.shape[0]), retained)
     rows_r, rows_i = matrix[retained], matrix[inner]
     a_rr, a_ri = rows_r[:, retained].toarray(), sparse.csr_matrix(rows_r[:, inner])
     a_ir, a_ii = sparse.csr_matrix(rows_i[:, retained]), sparse.csr_matrix(rows_i[:, inner])
     factor = Factor(a_ii)
-    if inner.size:
-        a_rr = a_rr - a_ri @ factor.solve(a_ir.T.toarray()).T
-    return np.ascontiguousarray(a_rr), inner, factor, a_ri, a_ir
+    response = factor.solve(a_ir.T.toarray()).T
+    return np.ascontiguousarray(a_rr - a_ri @ response), inner, factor, a_ri, np.ascontiguousarray(response)

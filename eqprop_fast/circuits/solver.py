@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from ..kernels.reference import nodal as reference
-from .assembly import Assembly, _times
+from .assembly import Assembly, Drive
 from .errors import SingularCircuitError
 from .factor import Factor, split
 
@@ -45,7 +45,9 @@ class Solver:
         """Take the netlist's present conductances and gains."""
         asm = self.assembly
         self.parameters, _ = self.net.diode_parameters()
-        self.a, self.k = asm.numeric()
+        self.values = asm.values()
+        self.a, k = asm.numeric(self.values)
+        self.drive = Drive(k)
         self.factor = self.system = None
         if not len(asm.anode):
             self.factor = Factor(self.a, self.unknown_name)
@@ -55,7 +57,7 @@ class Solver:
         self.inner = None
         if self.retained.size <= DENSE_DIODE_LIMIT:
             try:
-                schur, self.inner, self.inner_factor, self.a_ri, self.a_ir = split(self.a, self.retained)
+                schur, self.inner, self.inner_factor, self.a_ri, self.response = split(self.a, self.retained)
             except SingularCircuitError:
                 self.inner = None  # a branch between retained nodes: keep every unknown
         if self.inner is not None:
@@ -114,16 +116,16 @@ class Solver:
         m, asm = len(rhs), self.assembly
         if self.factor is not None:
             x = self.factor.solve(rhs)
-            x = x + self.factor.solve(rhs - _times(self.a, x))
+            x = x + self.factor.solve(rhs - x @ self.a.T)
             zero = np.zeros(m, dtype=np.int64)
             ok = np.isfinite(x).all(axis=1)
             return x, np.zeros((m, 0)), zero + 1, zero, ok, zero
-        reduced_rhs = rhs
+        reduced_rhs, inner_x = rhs, None
         if self.inner is not None:
-            inner_rhs = rhs[:, self.inner]
-            reduced_rhs = np.ascontiguousarray(
-                rhs[:, self.retained] - _times(self.a_ri, self.inner_factor.solve(inner_rhs))
-            )
+            inner_rhs, reduced_rhs = rhs[:, self.inner], np.ascontiguousarray(rhs[:, self.retained])
+            if inner_rhs.any():
+                inner_x = self.inner_factor.solve(inner_rhs)
+                reduced_rhs -= inner_x @ self.a_ri.T
         system = self.system
         y = np.zeros((m, system.n))
         warm = junction is not None
@@ -143,11 +145,7 @@ class Solver:
             return y, junction, iterations, method, ok, worst
         x = np.zeros((m, asm.n))
         x[:, self.retained] = y
-        from_retained = inner_rhs - _times(self.a_ir, y)
-        inner = self.inner_factor.solve(from_retained)
-        x[:, self.inner] = inner
-        error = rhs[:, self.inner] - _times(self.a[self.inner], x)
-        x[:, self.inner] += self.inner_factor.solve(error)
+        x[:, self.inner] = -(y @ self.response.T) if inner_x is None else inner_x - y @ self.response.T
         return x, junction, iterations, method, ok, worst
 
     def _rescue(self, system, rhs, offset, max_iter):
