@@ -46,6 +46,12 @@ class Assembly:
         self.diode_branch = np.where(ideal, n_u + n_b + np.cumsum(ideal) - 1, -1).astype(np.int32)
         self.diode_nodes = diodes
         self.ideal = ideal
+        entries = []  # currents of exponential diodes into KCL rows; those of ideal ones are columns of A
+        for terminal, sign in ((self.anode, 1.0), (self.cathode, -1.0)):
+            at = np.flatnonzero((terminal >= 0) & ~ideal)
+            entries.append((np.full(at.size, sign), at, terminal[at]))
+        sign, at, row = (np.concatenate(e) for e in zip(*entries, strict=True))
+        self.diode_into = sparse.csr_matrix((sign, (at, row)), shape=(len(diodes), n_u))
         self._find_inputs()
         self._stamp()
 

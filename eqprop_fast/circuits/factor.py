@@ -1,15 +1,14 @@
-"""Factorisation of the linear part of a circuit: LAPACK when small, SuperLU when sparse; singular is an error."""
+"""Factorisation of the linear part of a circuit by SuperLU; a singular circuit is an error that says what is free.
 
-import warnings
+SuperLU also for small matrices: it runs on one thread, and LAPACK's thread start costs more than such a solve.
+"""
 
 import numpy as np
-from scipy import linalg as dense
 from scipy import sparse
 from scipy.sparse import linalg
 
 from .errors import SingularCircuitError
 
-DENSE_LIMIT = 400  # below this order LAPACK beats SuperLU on every circuit we measured
 PIVOT_RATIO = 1e-15  # a pivot this small beside its column: no solution worth the name
 
 
@@ -20,21 +19,16 @@ class Factor:
         self.n = matrix.shape[0]
         if self.n == 0:
             return
-        largest = np.asarray(abs(matrix).max(axis=0).todense()).ravel() if matrix.nnz else np.zeros(self.n)
+        csc = matrix.tocsc()
+        largest = np.zeros(self.n)
+        np.maximum.at(largest, np.repeat(np.arange(self.n), np.diff(csc.indptr)), np.abs(csc.data))
         if (largest == 0).any():
             raise SingularCircuitError(f"nothing determines {name_of(int(np.argmin(largest)))}")
-        self.dense = self.n <= DENSE_LIMIT
-        if self.dense:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an exactly zero pivot is reported below, by name
-                self.lu = dense.lu_factor(matrix.toarray(), check_finite=False)
-            pivots, order = np.abs(np.diag(self.lu[0])), np.arange(self.n)
-        else:
-            try:
-                self.lu = linalg.splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01)
-            except RuntimeError as error:
-                raise SingularCircuitError(f"the circuit matrix is singular ({error})") from None
-            pivots, order = np.abs(self.lu.U.diagonal()), np.argsort(self.lu.perm_c)
+        try:
+            self.lu = linalg.splu(csc, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01)
+        except RuntimeError as error:
+            raise SingularCircuitError(f"the circuit matrix is singular ({error})") from None
+        pivots, order = np.abs(self.lu.U.diagonal()), np.argsort(self.lu.perm_c)
         bad = ~(pivots > PIVOT_RATIO * largest[order])
         if bad.any():
             raise SingularCircuitError(f"nothing determines {name_of(int(order[np.argmax(bad)]))}")
@@ -43,8 +37,6 @@ class Factor:
         """Solutions (M, n) for right-hand sides (M, n)."""
         if self.n == 0 or not len(rows):
             return np.zeros_like(rows)
-        if self.dense:
-            return dense.lu_solve(self.lu, rows.T, check_finite=False).T
         return self.lu.solve(np.ascontiguousarray(rows.T)).T
 
 

@@ -130,8 +130,7 @@ def circuit_gradient(netlist, inputs, targets, *, beta=1e-4, centered=True, loss
         raise ElementError("the netlist has no marked outputs")
     if targets.shape != (len(inputs), len(netlist.outputs)):
         raise ElementError(f"targets must have shape {(len(inputs), len(netlist.outputs))}, got {targets.shape}")
-    scales = energy_scales(netlist, check=check)
-    s_out = _output_scale(netlist, scales)
+    scales, s_out = _cached_scales(netlist, check)
 
     free = operating_point(netlist, inputs, backend=backend, n_threads=n_threads).raise_for_failure()
     losses, drive = loss_and_drive(free.outputs, targets, loss)
@@ -148,6 +147,16 @@ def circuit_gradient(netlist, inputs, targets, *, beta=1e-4, centered=True, loss
     s_g = np.maximum(np.abs(scales[pairs[:, 0]]), np.abs(scales[pairs[:, 1]]))  # one end may be a source
     gradient = contrast * s_g / (width * s_out * len(inputs))
     return CircuitGradient(float(losses.mean()), gradient, free.outputs, free)
+
+
+def _cached_scales(netlist, check):
+    """`energy_scales` and the outputs' factor, found again only when topology or gains change."""
+    key = (netlist.version, check, tuple(netlist.values[AMPLIFIER]), tuple(netlist.feedback))
+    kept = netlist.__dict__.get("_scales")
+    if kept is None or kept[0] != key:
+        scales = energy_scales(netlist, check=check)
+        kept = netlist.__dict__["_scales"] = (key, (scales, _output_scale(netlist, scales)))
+    return kept[1]
 
 
 def _output_scale(netlist, scales):

@@ -124,14 +124,10 @@ def _bad(m, x):
 
 def _residual(solver, x, current, rhs):
     """|KCL violation| at every unknown node (M, n_unknown_nodes), ampere."""
-    asm = solver.assembly
-    n = asm.n_unknown_nodes
-    residual = x @ solver.a[:n].T - rhs[:, :n]
-    plain = asm.diode_branch < 0  # ideal diodes are columns of `a` already
-    for terminal, sign in ((asm.anode, 1.0), (asm.cathode, -1.0)):
-        at = np.flatnonzero((terminal >= 0) & plain)
-        if at.size:
-            residual += current @ sparse.csr_matrix((np.full(at.size, sign), (at, terminal[at])), (len(terminal), n))
+    n = solver.assembly.n_unknown_nodes
+    residual = x @ solver.node_rows - rhs[:, :n]
+    if solver.assembly.diode_into.nnz:
+        residual = residual + current @ solver.assembly.diode_into
     return np.abs(residual)
 
 

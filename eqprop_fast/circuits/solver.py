@@ -48,6 +48,7 @@ class Solver:
         self.values = asm.values()
         self.a, k = asm.numeric(self.values)
         self.drive = Drive(k)
+        self.node_rows = self.a[: asm.n_unknown_nodes].T.tocsr()
         self.factor = self.system = None
         if not len(asm.anode):
             self.factor = Factor(self.a, self.unknown_name)
@@ -88,10 +89,13 @@ class Solver:
             hit = stamp[:, k] >= 0
             np.add.at(data, stamp[hit, k], sign * (typical if k < 4 else 1.0))
         full = sparse.csr_matrix((data, self.a.indices, self.a.indptr), shape=self.a.shape)
-        try:
-            return reference.lu_pattern(full)
-        except RuntimeError as error:
-            raise SingularCircuitError(f"the circuit matrix is singular ({error})") from None
+        ideal = self.assembly.diode_branch[self.assembly.ideal]
+        for last in (ideal, ()):  # the second serves circuits that only an ideal diode ties together
+            try:
+                return reference.lu_pattern(full, last)
+            except RuntimeError as error:
+                fault = error
+        raise SingularCircuitError(f"the circuit matrix is singular ({fault})")
 
     def unknown_name(self, k):
         """What unknown k is, for messages."""

@@ -102,17 +102,25 @@ def stamps(n, anode, cathode, branch, indptr=None, indices=None):
     return out
 
 
-def lu_pattern(matrix):
+def lu_pattern(matrix, last=()):
     """LuPattern for CSR `matrix`, with the pivots SuperLU finds for its present values.
 
-    Ordering (COLAMD, or minimum degree when the pattern is symmetric), pivoting and symbolic factorisation are
+    Unknowns `last` (currents of ideal diodes) become pivots after all others, on the diagonal: only there is the pivot
+    never zero whether the diode conducts or not.
+
+    Ordering (minimum degree: a third of COLAMD's fill on our circuits), pivoting and symbolic factorisation are
     SuperLU's; a second factorisation of random values with the pivots on the diagonal shows the full pattern.
     """
     n = matrix.shape[0]
     matrix = matrix.tocsr()
-    first = linalg.splu(matrix.tocsc(), permc_spec="COLAMD", diag_pivot_thresh=0.1)
-    row_pos, col_of = first.perm_r, np.argsort(first.perm_c)
-    row_of = np.argsort(row_pos)
+    last = np.asarray(last, dtype=np.int64)
+    early = np.setdiff1d(np.arange(n), last)
+    if early.size:
+        first = linalg.splu(matrix[early][:, early].tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1)
+        row_of, col_of = early[np.argsort(first.perm_r)], early[np.argsort(first.perm_c)]
+    else:
+        row_of = col_of = early
+    row_of, col_of = np.concatenate([row_of, last]), np.concatenate([col_of, last])
     source = sparse.csr_matrix((np.arange(1, matrix.nnz + 1), matrix.indices, matrix.indptr), shape=matrix.shape)
     rng = np.random.default_rng(0)
     random = source[row_of][:, col_of].tocsc()
