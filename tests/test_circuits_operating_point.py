@@ -123,7 +123,7 @@ def test_ideal_diodes_minimise_the_co_content():
 
 
 @backends
-@pytest.mark.parametrize("seed,n", [(0, 5), (1, 9), (2, 17), (3, 40), (4, 120), (5, 500)])
+@pytest.mark.parametrize("seed,n", [(0, 5), (1, 9), (2, 17), (3, 40), (4, 120), (5, 330)])
 def test_random_circuits(backend, seed, n):
     net = random_circuit(seed, n)
     net.mark_inputs(["vs0"])

@@ -12,7 +12,9 @@ from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
 from .errors import CircuitError, ElementError
 from .solver import METHODS, Solver, nodal_kernel
 
-RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one
+RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except
+ROUNDING = 1e-14  # of the sum of |conductance * voltage| at a node, below which doubles cannot resolve a current,
+ABSOLUTE = 1e-20  # or of this many ampere
 
 
 def solver_of(netlist):
@@ -98,7 +100,9 @@ def operating_point(netlist, inputs=None, *, backend="auto", nudge=None, start=N
     some = np.abs(np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, 500)])).max(axis=1, initial=0.0)
     doubtful = ok & ~(worst_residual <= RESIDUAL_LIMIT * some)
     if doubtful.any():
-        lost = doubtful & ~(worst_residual <= RESIDUAL_LIMIT * np.atleast_1d(found.largest_current))
+        rounding = ABSOLUTE + ROUNDING * (np.abs(x) @ abs(solver.node_rows) + np.abs(rhs[:, : asm.n_unknown_nodes]))
+        limit = np.maximum(rounding, RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None])
+        lost = doubtful & ~(residual <= limit).all(axis=1)
         for s in np.flatnonzero(lost):
             found.worst[s] = solver.unknown_name(int(np.argmax(residual[s])))
         ok &= ~lost
@@ -150,7 +154,8 @@ class OperatingPoint:
     voltages : float64 (M, n_nodes)
         Node voltages in the order of `netlist.node_names`, volt.
     kcl_residual : float64 (M,)
-        Largest violation of Kirchhoff's current law at any node, ampere.
+        Largest violation of Kirchhoff's current law at any node, ampere. Success demands 1e-10 of the largest branch
+        current, or what rounding the voltages of a node with (nearly) no current in it makes unavoidable.
     iterations : int (M,)
         Newton iterations, those of failed attempts included.
     success : bool (M,)

@@ -62,7 +62,7 @@ class Solver:
             except SingularCircuitError:
                 self.inner = None  # a branch between retained nodes: keep every unknown
         if self.inner is not None:
-            number = np.full(asm.n, -1, dtype=np.int32)
+            number = np.full(asm.n + 1, -1, dtype=np.int32)  # one more, so that -1 picks something
             number[self.retained] = np.arange(self.retained.size)
             pick = lambda u: np.where(u >= 0, number[u], -1).astype(np.int32)  # noqa: E731
             anode, cathode, branch = pick(asm.anode), pick(asm.cathode), pick(asm.diode_branch)
@@ -144,7 +144,7 @@ class Solver:
                 y[s], junction[s], method[s] = tried[0], tried[1], tried[2]
                 status[s] = reference.CONVERGED
         ok = (status == reference.CONVERGED) & np.isfinite(y).all(axis=1)
-        worst = self.retained[worst]
+        worst = self.retained[worst] if self.retained.size else worst
         if self.inner is None:
             return y, junction, iterations, method, ok, worst
         x = np.zeros((m, asm.n))

@@ -100,6 +100,7 @@ class _Reader:
                 if current:
                     raise SpiceError(self.file, line, "expected .ends before another .subckt")
                 current = self._guard(line, self._subckt_head, card)
+                current["line"] = line
             elif word == ".ends":
                 if not current:
                     raise SpiceError(self.file, line, "expected .subckt before .ends")
@@ -122,7 +123,7 @@ class _Reader:
             elif word not in _IGNORED_CARDS:
                 top.append((line, card, annotation))
         if current:
-            raise SpiceError(self.file, current["line"] or 1, "expected .ends before the end of the file")
+            raise SpiceError(self.file, current["line"], "expected .ends before the end of the file")
         if control is not None:
             raise SpiceError(self.file, control, "expected .endc before the end of the file")
         return top
