@@ -26,5 +26,6 @@ def make_extension(root, macros, cflags):
         py_limited_api=limited,
     )
     extension = ffi.distutils_extension(tmpdir=str(Path(root) / "build" / "cffi"))
+    extension.depends = [str(path) for path in csrc.glob("*.[ch]")]  # the kernels are linked in as objects
     extension.optional = False
     return extension

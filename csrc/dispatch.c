@@ -102,6 +102,3 @@ const char *eqp_status_text(int status) {
         return j ? chosen()->f64->name(j, thread, n_threads) : EQP_E_NULL;           \
     }
 EQP_KERNEL_TABLE(FORWARD)
-
-int64_t eqp_layered_scratch_f32(const eqp_layered_job *job, int n_threads) { (void)job; (void)n_threads; return 0; }
-int64_t eqp_layered_scratch_f64(const eqp_layered_job *job, int n_threads) { (void)job; (void)n_threads; return 0; }

@@ -58,20 +58,19 @@ typedef struct {
  *     int eqp_<name>_f32(job *, int thread, int n_threads)   and the same with _f64.
  */
 #define EQP_KERNEL_TABLE(X)                                                          \
+    X(layered_relax_scratch, eqp_layered_job)                                        \
     X(layered_relax, eqp_layered_job)                                                \
+    X(layered_train_scratch, eqp_layered_job)                                        \
     X(layered_train, eqp_layered_job)                                                \
-    X(nodal_size, eqp_nodal_job)                                                     \
-    X(nodal_newton, eqp_nodal_job)
+    X(nodal_newton_scratch, eqp_nodal_job)                                           \
+    X(nodal_newton, eqp_nodal_job)                                                   \
+    X(nodal_head, eqp_nodal_head_job)
 
 #define EQP_DECLARE(name, job)                                                       \
     int eqp_##name##_f32(job *, int thread, int n_threads);                          \
     int eqp_##name##_f64(job *, int thread, int n_threads);
 EQP_KERNEL_TABLE(EQP_DECLARE)
 #undef EQP_DECLARE
-
-/* Bytes of scratch a job needs: the same for every instruction set. */
-int64_t eqp_layered_scratch_f32(const eqp_layered_job *, int n_threads);
-int64_t eqp_layered_scratch_f64(const eqp_layered_job *, int n_threads);
 
 #ifdef __cplusplus
 }

@@ -22,6 +22,7 @@ typedef struct {
     int32_t prime_hidden;  /* Euler: multiply the hidden field by rho'(s) */
     int32_t prime_output;  /* Euler: multiply the output field by rho'(s) */
     int32_t linear_output; /* Euler: the output acts on others (and learns) as s, not rho(s) */
+    int32_t input_activation; /* the input acts as this function of x */
     int32_t clamp;         /* Euler: clip s to [0, 1] after each step */
     int32_t nudge_inside;  /* discrete: rho(a + nudge) instead of rho(a) + nudge */
     int32_t cost;          /* 0 squared error, 1 softmax cross-entropy */
@@ -48,6 +49,7 @@ typedef struct {
     void *residual;          /* relax: (M) largest change in the last step, out */
 
     /* --- training --- */
+    int32_t rule;            /* RULE_* of csrc/rules.h */
     int32_t batch_size;      /* B */
     int32_t centered;        /* 0: s(beta) against s(0); 1: s(beta) against s(-beta) */
     const int8_t *sign;      /* (number of batches) sign of beta for each batch, or NULL */
@@ -56,13 +58,14 @@ typedef struct {
     int32_t optimizer;       /* 0 SGD, 1 SGD with momentum, 2 Nesterov, 3 Adam */
     double momentum, weight_decay, beta1, beta2, epsilon;
     int64_t adam_step;       /* updates done before this job */
-    void **velocity;         /* 2L arrays shaped as weight[0..L), bias[0..L): momentum or first moment */
-    void **second;           /* 2L arrays: Adam's second moment */
+    void **velocity;         /* momentum or first moment: arrays shaped as weight[0..L), bias[0..L) and, when back is
+                                given, L more for it (NULL where it does not learn) */
+    void **second;           /* the same: Adam's second moment */
     double *loss;            /* (2): sum of cost, number of right argmax, of the free phase; added to */
     int64_t *counts;         /* (4): free sample-steps, nudged sample-steps, samples, batches done; added to */
 
     /* --- machinery --- */
-    void *scratch;           /* caller-owned, 64-byte aligned, eqp_layered_scratch_<real>() bytes */
+    void *scratch;           /* caller-owned, 64-byte aligned, the size the _scratch kernel wrote to scratch_size */
     int64_t scratch_size;
     eqp_barrier *barrier;    /* zeroed by the caller */
     int32_t status;          /* out: the first error any thread met */
@@ -96,5 +99,19 @@ typedef struct {
     double *step;             /* (M) out: largest last step */
     int32_t *worst;           /* (M) out: unknown that moved most */
     void *scratch;            /* 64-byte aligned, caller-owned */
-    int64_t scratch_size;     /* bytes; nodal_size writes what is needed here */
+    int64_t scratch_size;     /* bytes; nodal_newton_scratch writes what is needed here */
+    eqp_barrier *barrier;     /* not used: samples are independent */
 } eqp_nodal_job;
+
+/* The sparse head of a symmetric elimination (nodal_head.h): the first n_head of N pivots, the rest a dense tail. */
+typedef struct {
+    int32_t task;             /* 0 factor, 1 forward substitution, 2 backward */
+    int32_t n_head, n;
+    const int64_t *ptr;       /* (n_head+1) columns of the strict lower factor */
+    const int32_t *row;       /* (nnz) rows by pivot, ascending */
+    const int64_t *target;    /* factor: for each column, each k and each i >= k of its rows, where the product goes */
+    void *value;              /* factor: (nnz + tail) in: entries of A; out: L, then the tail's Schur complement */
+    void *pivot;              /* (n_head) in: diagonal of A; out: D */
+    void *b;                  /* (N, n_rows) right-hand sides by pivot, in/out */
+    int32_t n_rows;
+} eqp_nodal_head_job;

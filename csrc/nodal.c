@@ -5,6 +5,7 @@
  */
 #include "eqprop.h"
 #include "nodal_dense.h"
+#include "nodal_head.h"
 #include "nodal_math.h"
 #include "nodal_sparse.h"
 
@@ -43,7 +44,7 @@ static size_t carve(arrays *a, const eqp_nodal_job *j, real *at) {
     return ((size_t)(at - start) * sizeof(real) + 63) / 64 * 64;
 }
 
-int EQP_NAME(nodal_size)(eqp_nodal_job *j, int thread, int n_threads) {
+int EQP_NAME(nodal_newton_scratch)(eqp_nodal_job *j, int thread, int n_threads) {
     (void)thread;
     if (j->n < 0 || j->n_diodes < 0 || n_threads < 1) return EQP_E_SIZE;
     arrays a = {0};
@@ -261,4 +262,17 @@ int EQP_NAME(nodal_newton)(eqp_nodal_job *j, int thread, int n_threads) {
     for (int64_t g = groups * thread / n_threads; g < groups * (thread + 1) / n_threads; g++)
         newton_group(j, &a, g * VL);
     return EQP_OK;
+}
+
+int EQP_NAME(nodal_head)(eqp_nodal_head_job *j, int thread, int n_threads) {
+    (void)n_threads;
+    if (thread != 0) return EQP_OK;
+    if (j->n_head < 0 || j->n < j->n_head || j->n_rows < 0) return EQP_E_SIZE;
+    if (!j->ptr || !j->value || !j->pivot) return EQP_E_NULL;
+    switch (j->task) {
+        case 0: return head_factor(j);
+        case 1: head_forward(j); return EQP_OK;
+        case 2: head_backward(j); return EQP_OK;
+        default: return EQP_E_OPTION;
+    }
 }

@@ -1,0 +1,17 @@
+"""Compiled and reference kernels: arrays and integers in, caller-owned buffers out; no estimator is known here."""
+
+from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
+from .spec import ACTIVATIONS, DivergenceError, LayeredSpec, OptimizerState, TrainPlan, TrainStats
+
+__all__ = [
+    "ACTIVATIONS",
+    "BackendUnavailableError",
+    "DivergenceError",
+    "KernelSet",
+    "LayeredSpec",
+    "OptimizerState",
+    "TrainPlan",
+    "TrainStats",
+    "available_backends",
+    "get_backend",
+]

@@ -10,7 +10,7 @@ from scipy.sparse import linalg
 from ..kernels.reference.nodal import P_RS, diode_current
 from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
 from .errors import CircuitError, ElementError
-from .solver import METHODS, Solver, nodal_kernel
+from .solver import METHODS, Solver, nodal_kernels
 
 RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except
 ROUNDING = 1e-14  # of the sum of |conductance * voltage| at a node, below which doubles cannot resolve a current,
@@ -57,7 +57,7 @@ def operating_point(netlist, inputs=None, *, backend="auto", nudge=None, start=N
     CircuitError
         Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular circuit.
     """
-    kernel = nodal_kernel(backend)
+    kernel = nodal_kernels(backend).nodal_newton
     single = (inputs is None or np.ndim(inputs) == 1) and (nudge is None or np.ndim(nudge) == 1)
     inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
     m = max(len(x) for x in (inputs, nudge, np.zeros((1, 0))) if x is not None) if not single else 1
@@ -142,6 +142,8 @@ def diode_currents(solver, x, junction):
         return np.zeros((len(x), 0))
     safe = np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), solver.parameters)
     current, _ = diode_current(safe, np.where(asm.ideal, 0.0, junction))
+    if not asm.ideal.any():
+        return current
     return np.where(asm.ideal, x[:, asm.diode_branch], current)
 
 

@@ -9,27 +9,19 @@ import importlib
 import numpy as np
 from scipy import sparse
 
+from ..kernels import get_backend
 from ..kernels.reference import nodal as reference
+from ..kernels.registry import BACKENDS
 from .assembly import Assembly, Drive
 from .errors import SingularCircuitError
 from .factor import Factor, split
 
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping")
-BACKENDS = {"c": "native", "numba": "jit", "numpy": "reference"}
 
-
-def nodal_kernel(backend):
-    """`nodal_newton` of a backend; "auto" takes the first of c, numba, numpy that is there."""
-    if backend == "auto":
-        for name in BACKENDS:
-            try:
-                return nodal_kernel(name)
-            except ImportError:
-                continue
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of 'auto', 'c', 'numba', 'numpy', got {backend!r}")
-    return importlib.import_module(f"eqprop_fast.kernels.{BACKENDS[backend]}.nodal").nodal_newton
+def nodal_kernels(backend):
+    """Module of the nodal kernels of a backend, chosen as `kernels.get_backend` chooses."""
+    return importlib.import_module(f"eqprop_fast.kernels.{BACKENDS[get_backend(backend).name]}.nodal")
 
 
 class Solver:

@@ -1,0 +1,33 @@
+"""The papers' theorems as callable checks: each returns a frozen record with a verdict, its target and a plot."""
+
+from .asymmetry import AsymmetryBound, asymmetry_bound
+from .continual import ContinualDeviation, continual_deviation, debug_identity
+from .descent import EnergyDescent, energy_descent
+from .match import GradientMatch, gradient_match, preset_model
+from .models import LayeredModel
+from .order import GradientOrder, gradient_order
+from .presets import PRESETS
+from .rbp import RbpMatch, rbp_match
+from .results import TheoryResult
+from .toy import ToyNetwork
+
+__all__ = [
+    "PRESETS",
+    "AsymmetryBound",
+    "ContinualDeviation",
+    "EnergyDescent",
+    "GradientMatch",
+    "GradientOrder",
+    "LayeredModel",
+    "RbpMatch",
+    "TheoryResult",
+    "ToyNetwork",
+    "asymmetry_bound",
+    "continual_deviation",
+    "debug_identity",
+    "energy_descent",
+    "gradient_match",
+    "gradient_order",
+    "preset_model",
+    "rbp_match",
+]

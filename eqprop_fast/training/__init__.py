@@ -1,0 +1,15 @@
+"""The driver: epochs, batches, schedules, early stopping, checkpoints; it knows networks, not estimators."""
+
+from .driver import FitSettings, TrainingData, fit_epochs
+from .schedules import SCHEDULES, learning_rate_factor
+from .state import RandomStreams, TrainingState
+
+__all__ = [
+    "SCHEDULES",
+    "FitSettings",
+    "RandomStreams",
+    "TrainingData",
+    "TrainingState",
+    "fit_epochs",
+    "learning_rate_factor",
+]

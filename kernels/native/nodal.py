@@ -1,22 +1,14 @@
 """C kernel of nodal analysis (csrc/nodal.c): checks shapes, fills the job, runs it on Python threads."""
 
-import threading
-
 import numpy as np
-
-from eqprop_fast._native import ffi, lib
+from eqprop_fast._native import ffi
 
 from ..reference.nodal import CONVERGED, NOT_CONVERGED, SINGULAR, NewtonReport
+from .call import Holder, kernel, run, status_text
 
-__all__ = ["CONVERGED", "NOT_CONVERGED", "SINGULAR", "nodal_newton"]
+__all__ = ["CONVERGED", "NOT_CONVERGED", "SINGULAR", "head_backward", "head_factor", "head_forward", "nodal_newton"]
 
 _LU_FIELDS = ("row_of", "col_of", "a_ptr", "a_row", "a_src", "l_ptr", "l_row", "u_ptr", "u_row")
-
-
-def _aligned(size):
-    """An uninitialised 64-byte aligned buffer and the address to use in it."""
-    raw = np.empty(size + 64, dtype=np.uint8)
-    return raw, raw.ctypes.data + (-raw.ctypes.data) % 64
 
 
 def nodal_newton(
@@ -39,63 +31,52 @@ def nodal_newton(
                           np.zeros(m, np.int32))  # fmt: skip
     if m == 0:
         return report
-    keep = []
-    void, ints = "void *", "int32_t *"
-
-    def real_array(array):
-        array = np.ascontiguousarray(array, dtype=dtype)
-        keep.append(array)
-        return ffi.cast(void, array.ctypes.data)
-
-    def int_array(array):
-        array = np.ascontiguousarray(array, dtype=np.int32)
-        keep.append(array)
-        return ffi.cast(ints, array.ctypes.data)
-
+    hold = Holder(dtype)
     job = ffi.new("eqp_nodal_job *")
     job.n, job.n_diodes, job.n_samples = n, n_d, m
-    job.base = real_array(system.base)
+    job.base = hold.array(system.base)
     if system.indptr is not None:
-        job.indptr, job.indices = int_array(system.indptr), int_array(system.indices)
+        job.indptr = hold.cast("int32_t *", system.indptr, np.int32)
+        job.indices = hold.cast("int32_t *", system.indices, np.int32)
         for name in _LU_FIELDS:
-            setattr(job, name, int_array(getattr(system.lu, name)))
+            setattr(job, name, hold.cast("int32_t *", getattr(system.lu, name), np.int32))
     for name in ("anode", "cathode", "branch", "stamp"):
-        setattr(job, name, int_array(getattr(system, name)))
-    job.parameters = real_array(system.parameters)
-    job.rhs, job.offset = real_array(rhs), real_array(offset)
-    job.x, job.junction = ffi.cast(void, x.ctypes.data), ffi.cast(void, junction.ctypes.data)
+        setattr(job, name, hold.cast("int32_t *", getattr(system, name), np.int32))
+    job.parameters, job.rhs, job.offset = hold.array(system.parameters), hold.array(rhs), hold.array(offset)
+    job.x, job.junction = hold.array(x, writable=True), hold.array(junction, writable=True)
     job.vtol, job.rtol, job.max_iter, job.single_after = vtol, rtol, max_iter, single_after
-    job.iterations = ffi.cast(ints, report.iterations.ctypes.data)
-    job.sample_status = ffi.cast(ints, report.status.ctypes.data)
-    job.step = ffi.cast("double *", report.step.ctypes.data)
-    job.worst = ffi.cast(ints, report.worst.ctypes.data)
-
-    suffix = "f64" if dtype == np.float64 else "f32"
-    n_threads = max(1, min(int(n_threads), m))
-    _check(getattr(lib, f"eqp_nodal_size_{suffix}")(job, 0, n_threads))
-    raw, address = _aligned(job.scratch_size)
-    job.scratch = ffi.cast(void, address)
-    run = getattr(lib, f"eqp_nodal_newton_{suffix}")
-    if n_threads == 1:
-        _check(run(job, 0, 1))
-        return report
-    codes = [0] * n_threads
-
-    def work(k):
-        codes[k] = run(job, k, n_threads)
-
-    threads = [threading.Thread(target=work, args=(k,)) for k in range(1, n_threads)]
-    for thread in threads:
-        thread.start()
-    work(0)
-    for thread in threads:
-        thread.join()
-    del raw
-    for code in codes:
-        _check(code)
+    job.iterations = hold.cast("int32_t *", report.iterations, np.int32, writable=True)
+    job.sample_status = hold.cast("int32_t *", report.status, np.int32, writable=True)
+    job.step = hold.cast("double *", report.step, np.float64, writable=True)
+    job.worst = hold.cast("int32_t *", report.worst, np.int32, writable=True)
+    status = run("nodal_newton", job, hold, max(1, min(int(n_threads), m)))
+    if status:
+        raise ValueError(f"nodal_newton: {status_text(status)}")
     return report
 
 
-def _check(code):
-    if code:
-        raise ValueError(f"nodal kernel: {ffi.string(lib.eqp_status_text(code)).decode()}")
+def _head(task, plan, value, pivot, b=None):
+    hold = Holder(np.float64)
+    job = ffi.new("eqp_nodal_head_job *")
+    job.task, job.n_head, job.n = task, plan.n_head, plan.n
+    job.ptr, job.row = hold.cast("int64_t *", plan.ptr, np.int64), hold.cast("int32_t *", plan.row, np.int32)
+    job.target = hold.cast("int64_t *", plan.target, np.int64)
+    job.value, job.pivot = hold.array(value, writable=True), hold.array(pivot, writable=True)
+    if b is not None:
+        job.b, job.n_rows = hold.array(b, writable=True), b.shape[1]
+    return kernel("nodal_head", np.float64)(job, 0, 1)
+
+
+def head_factor(plan, value, pivot):
+    """As kernels.reference.nodal_head.head_factor."""
+    return _head(0, plan, value, pivot) == 0
+
+
+def head_forward(plan, value, pivot, b):
+    """As kernels.reference.nodal_head.head_forward."""
+    _head(1, plan, value, pivot, b)
+
+
+def head_backward(plan, value, pivot, b):
+    """As kernels.reference.nodal_head.head_backward."""
+    _head(2, plan, value, pivot, b)

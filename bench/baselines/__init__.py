@@ -1,0 +1,1 @@
+"""Baselines of our own, written idiomatically against other libraries; never imported by eqprop_fast."""

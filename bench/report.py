@@ -1,0 +1,206 @@
+"""From the JSON record of a run to the Markdown table, the README's bench section, and the plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .contenders import BASELINES, FAST_SUFFIX
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+COLORS = {
+    "torch-published": "#b0b0b0",
+    "torch-hoisted": "#6b6b6b",
+    "numpy": "#e0b45c",
+    "numba": "#4c9f70",
+    "c": "#2f6db3",
+    "numba-async": "#a5d3b8",
+    "c-async": "#9bc1ea",
+}
+
+
+def _better(entries, name):
+    """The entry of `name` at its faster thread count, or None."""
+    own = [e for e in entries if e["name"] == name]
+    return max(own, key=lambda e: e["median"]) if own else None
+
+
+def _ratio(comparison, name, baseline, n_threads):
+    for ratio in comparison["ratios"]:
+        if (ratio["name"], ratio["baseline"], ratio["n_threads"]) == (name, baseline, n_threads):
+            return ratio["ratio"]
+    return None
+
+
+def _number(value, pattern="{:,.0f}"):
+    return "-" if value is None else pattern.format(value)
+
+
+def _names(record):
+    seen = []
+    for comparison in record["training"]:
+        for entry in comparison["entries"]:
+            if entry["name"] not in seen:
+                seen.append(entry["name"])
+    return [n for n in COLORS if n in seen] + [n for n in seen if n not in COLORS]
+
+
+def training_table(record):
+    """One row per setting and contender; ratios and share of sgemm at its faster thread count."""
+    lines = [
+        "| setting | code | 1 thread | 2 threads | / published | / hoisted | of sgemm | same path |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for comparison in record["training"]:
+        for name in _names(record):
+            if _better(comparison["entries"], name) is not None:
+                lines.append(_training_row(record, comparison, name))
+    return "\n".join(lines)
+
+
+def _training_row(record, comparison, name):
+    own = {e["n_threads"]: e["median"] for e in comparison["entries"] if e["name"] == name}
+    better = _better(comparison["entries"], name)
+    factors = [_ratio(comparison, name, baseline, better["n_threads"]) for baseline in BASELINES]
+    sgemm = record["sgemm"].get(str(better["n_threads"]), {}).get("best")
+    path = "no: own path" if better["gap"] is None else "yes" if better["same_trajectory"] else "NO"
+    if better["gap"] is not None:
+        path += f" ({better['gap']:.0e})"
+    cells = [
+        comparison["setting"],
+        name,
+        _number(own.get(1)),
+        _number(own.get(2)),
+        *(_number(factor, "{:.1f}x") for factor in factors),
+        _number(better["gflops"] / sgemm if sgemm else None, "{:.0%}"),
+        path,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def estimator_table(record):
+    """Predict rate and peak memory of a fit, where they were measured."""
+    rows = record.get("estimator") or {}
+    if not rows.get("predict"):
+        return "Estimator runs were skipped: " + rows.get("reason", "not asked for") + "."
+    lines = ["| measure | value |", "|---|---|"]
+    for entry in rows["predict"]:
+        lines.append(f"| predict, MNIST images/s, P-1h, backend {entry['backend']} | {entry['rate']:,.0f} |")
+    memory = rows.get("memory")
+    if memory:
+        lines.append(
+            f"| peak memory of a P-1h fit, above the imports | {memory['fit_mb']:.0f} MB = the "
+            f"{memory['data_mb']:.0f} MB data set + {memory['fit_mb'] - memory['data_mb']:.0f} MB |"
+        )
+    return "\n".join(lines)
+
+
+def markdown(record, plot="docs/img/bench.png"):
+    """The whole bench section."""
+    parts = [_machine(record), _method(record), training_table(record)]
+    absent = {name: why for c in record["training"] for name, why in c["absent"].items()}
+    if absent:
+        parts.append("Not run: " + "; ".join(f"{name} ({why})" for name, why in sorted(absent.items())))
+    parts += [f"![Training rates by setting and backend]({plot})", estimator_table(record)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(record):
+    machine = record["machine"]
+    cpu = machine["processor"]
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
+    rates = ", ".join(f"{r['best']:.0f} GFLOP/s with {n} thread(s)" for n, r in record["sgemm"].items())
+    return (
+        f"Machine: {cpu['name']}, {cpu['cores']} cores ({', '.join(cpu['features'])}), {machine['system']}, "
+        f"Python {machine['python']}; {versions}. Its float32 matrix-multiply rate, the best of NumPy and "
+        f"PyTorch: {rates}."
+    )
+
+
+def _method(record):
+    return (
+        f"Training on MNIST in samples/s, batch {record['batch_size']}, whole steps (free and nudged phase, "
+        f"update), medians of {record['rounds']} interleaved rounds in one run. Both baselines are PyTorch "
+        "code of our own (`bench/baselines/layered_torch.py`): `torch-published` recomputes W x at every "
+        "step as the authors' code does, `torch-hoisted` computes it once a batch. Ratios are taken within "
+        'each round, against the baseline at its faster thread count. "of sgemm": the dense count of the '
+        "job's arithmetic (drive once, all steps, update) over the rate above; a code that skips zero pixels "
+        'or stops early can pass 100 %. "same path": largest parameter difference to the float64 NumPy twin '
+        "after three batches, at most 1e-5."
+    )
+
+
+def splice(path, section):
+    """Put `section` between the bench markers of a file; False, and nothing done, where it has no markers."""
+    path = Path(path)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        return False
+    path.write_text(f"{head}{BEGIN}\n{section}{END}{tail}", encoding="utf-8")
+    return True
+
+
+def plot(record, path):
+    """Grouped bars: training rate of every code at every setting, at its faster thread count, log scale."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    comparisons, names = record["training"], _names(record)
+    figure, axes = plt.subplots(figsize=(10, 4.6), layout="constrained")
+    width = 0.84 / max(1, len(names))
+    for i, name in enumerate(names):
+        for j, comparison in enumerate(comparisons):
+            entry = _better(comparison["entries"], name)
+            if entry is None:
+                continue
+            left = j - 0.42 + (i + 0.5) * width
+            axes.bar(left, entry["median"], width * 0.94, color=COLORS.get(name, "#999999"))
+            axes.text(
+                left,
+                entry["median"] * 1.06,
+                _short(entry["median"]),
+                ha="center",
+                va="bottom",
+                fontsize=7,
+                rotation=90,
+            )
+    for j, comparison in enumerate(comparisons):
+        if comparison["authors_rate"]:
+            axes.hlines(
+                comparison["authors_rate"], j - 0.45, j + 0.45, color="#c0392b", linestyle=":", linewidth=1.4
+            )
+    handles = [plt.Rectangle((0, 0), 1, 1, color=COLORS.get(n, "#999999"), label=_label(n)) for n in names]
+    handles.append(plt.Line2D([], [], color="#c0392b", linestyle=":", label="authors' public code"))
+    axes.legend(
+        handles=handles, frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0)
+    )
+    axes.set_yscale("log")
+    axes.set_ylim(top=axes.get_ylim()[1] * 3)
+    axes.set_xticks(range(len(comparisons)), [_tick(c) for c in comparisons], fontsize=8)
+    axes.set_ylabel("training samples / s (log scale)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _short(rate):
+    return (
+        f"{rate / 1000:.0f}k" if rate >= 10000 else f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}"
+    )
+
+
+def _label(name):
+    return f"{name.removesuffix(FAST_SUFFIX)}, asynchronous + tol" if name.endswith(FAST_SUFFIX) else name
+
+
+def _tick(comparison):
+    layers = "-".join(map(str, comparison["layers"]))
+    return (
+        f"{comparison['setting']}\n{layers}\nT={comparison['n_free_steps']} K={comparison['n_nudged_steps']}"
+    )

@@ -1,0 +1,84 @@
+/* activation.h - activations rho and rho' on vectors. Absolute error of the sigmoids and tanh: below 2.5e-7 (f32),
+ * 5e-16 (f64). `act` is a compile-time constant wherever these are called, so each switch folds away. */
+#ifndef EQP_ACTIVATION_H
+#define EQP_ACTIVATION_H
+
+#include "simd.h"
+
+enum {
+    ACT_IDENTITY, ACT_SHIFTED_SIGMOID, ACT_HARD_SIGMOID, ACT_TANH, ACT_SIGMOID, ACT_RELU,
+    ACT_HALF_HARD_SIGMOID, ACT_CENTERED_HARD_SIGMOID, N_ACTIVATIONS
+};
+
+/* 2^t. Clamped so that neither 2^t nor 1 + 2^t overflows; a NaN stays NaN. */
+EQP_INLINE vec vexp2(vec t) {
+#if defined(EQP_REAL_F64)
+    const real limit = 1000, c[] = {1.0, 6.9314718055994530942e-1, 2.4022650695910071233e-1, 5.5504108664821579953e-2,
+        9.6181291076284771619e-3, 1.3333558146428443423e-3, 1.5403530393381609954e-4, 1.5252733804059840280e-5,
+        1.3215486790144309488e-6, 1.0178086009239699728e-7, 7.0549116208011233299e-9, 4.4455382718708114976e-10,
+        2.5678435993488205142e-11}; /* ln(2)^k / k! */
+    enum { DEGREE = 12 };
+#else
+    /* Chebyshev fit of 2^f on [-1/2, 1/2], relative error 1.0e-7 */
+    const real limit = 125, c[] = {1.00000007545f, 0.69314718803f, 0.24022107485f, 0.055503571142f,
+        0.009676031918f, 0.0013390863365f};
+    enum { DEGREE = 5 };
+#endif
+    t = vmaxr(vset(-limit), vminr(vset(limit), t));
+    const vec n = vround(t), f = vsub(t, n);
+    vec p = vset(c[DEGREE]);
+#pragma GCC unroll 12
+    for (int i = DEGREE - 1; i >= 0; i--) p = vfma(p, f, vset(c[i]));
+    return vscale2(p, n);
+}
+
+#define EQP_LOG2E 1.4426950408889634074
+
+/* 1 / (1 + exp(-(slope x + offset))) */
+EQP_INLINE vec vlogistic(vec x, double slope, double offset) {
+    const vec t = vfma(x, vset((real)(-slope * EQP_LOG2E)), vset((real)(-offset * EQP_LOG2E)));
+    return vdiv(vset(1), vadd(vset(1), vexp2(t)));
+}
+
+EQP_INLINE vec vclip(vec x, real low, real high) { return vmaxr(vset(low), vminr(vset(high), x)); }
+
+EQP_INLINE vec act_rho(const int act, vec x) {
+    switch (act) {
+    case ACT_SHIFTED_SIGMOID: return vlogistic(x, 4, -2);
+    case ACT_HARD_SIGMOID: return vclip(x, 0, 1);
+    case ACT_TANH: return vfma(vset(2), vlogistic(x, 2, 0), vset(-1));
+    case ACT_SIGMOID: return vlogistic(x, 1, 0);
+    case ACT_RELU: return vmaxr(vset(0), x);
+    case ACT_HALF_HARD_SIGMOID: return vclip(vmul(vset((real)0.5), x), 0, 1);
+    case ACT_CENTERED_HARD_SIGMOID: return vclip(x, (real)-0.5, (real)0.5);
+    default: return x;
+    }
+}
+
+/* rho'(s) * a, given r = rho(s); 1 on the closed interval of the hard ones, so that a unit can leave an edge. */
+EQP_INLINE vec act_prime_times(const int act, vec s, vec r, vec a) {
+    switch (act) {
+    case ACT_SHIFTED_SIGMOID: return vmul(vmul(vset(4), a), vmul(r, vsub(vset(1), r)));
+    case ACT_HARD_SIGMOID: return vwithin(s, vset(0), vset(1), a);
+    case ACT_TANH: return vmul(a, vsub(vset(1), vmul(r, r)));
+    case ACT_SIGMOID: return vmul(a, vmul(r, vsub(vset(1), r)));
+    case ACT_RELU: return vwithin(s, vset(0), vset((real)INFINITY), a);
+    case ACT_HALF_HARD_SIGMOID: return vmul(vset((real)0.5), vwithin(s, vset(0), vset(2), a));
+    case ACT_CENTERED_HARD_SIGMOID: return vwithin(s, vset((real)-0.5), vset((real)0.5), a);
+    default: return a;
+    }
+}
+
+/* Expands BODY(act) once per activation, with act a constant. */
+#define EQP_SWITCH_ACT(value, BODY)                                                  \
+    switch (value) {                                                                 \
+    case ACT_SHIFTED_SIGMOID: BODY(ACT_SHIFTED_SIGMOID); break;                      \
+    case ACT_HARD_SIGMOID: BODY(ACT_HARD_SIGMOID); break;                            \
+    case ACT_TANH: BODY(ACT_TANH); break;                                            \
+    case ACT_SIGMOID: BODY(ACT_SIGMOID); break;                                      \
+    case ACT_RELU: BODY(ACT_RELU); break;                                            \
+    case ACT_HALF_HARD_SIGMOID: BODY(ACT_HALF_HARD_SIGMOID); break;                  \
+    case ACT_CENTERED_HARD_SIGMOID: BODY(ACT_CENTERED_HARD_SIGMOID); break;          \
+    default: BODY(ACT_IDENTITY); break;                                              \
+    }
+#endif

@@ -1,0 +1,210 @@
+/* continual.c - nudged phases that are walked step by step because the samples of a batch meet in them: continual EP
+ * and the vector field rules (2005.04168, 1808.04873; papers.md 4, 6).
+ *
+ * Continual EP needs no pass over the weights at a step. Its updates telescope: after t steps
+ *     W_k(t) - W_k(0) = c sum_s w_s ( q_k^t[s] q_{k+1}^t[s]' - q_k^0[s] q_{k+1}^0[s]' ),   c = rate / (beta sum w)
+ * is of rank two batches, so W_k(t) acts on a state through the B x B products of that state with q^t and q^0. The
+ * input layer's products x[m].x[s] are even the same at every step. The weights move once, at the end, as in EP.
+ * In the continual vector field only the input layer telescopes; the inner matrices are stepped in place.
+ */
+#include "rules.h"
+
+static real dot(const real *a, const real *b, int64_t np) {
+    vec sum = vset(0);
+    for (int64_t v = 0; v < np; v += VL) sum = vfma(vload(a + v), vload(b + v), sum);
+    real lanes[VL], total = 0;
+    vstore(lanes, sum);
+    for (int i = 0; i < VL; i++) total += lanes[i];
+    return total;
+}
+
+/* Products of the inputs of the thread's samples with those of all: gram_x[m][s]. */
+static void input_products(const network *net, batch_buffers *b, const phase *p, int thread) {
+    const int64_t n0 = net->n[0], cap = n0 + LANES;
+    const real offset = net->input_offset;
+    real *row = b->dense_row + thread * net->np[0];
+    for (int m = p->lo; m < p->hi; m++) {
+        const int32_t *index = b->index[p->q] + m * cap;
+        const real *value = b->value[p->q] + m * cap, *x = row;
+        if (b->dense) {
+            x = b->xd[p->q] + m * net->np[0];
+        } else {
+            memset(row, 0, (size_t)net->np[0] * sizeof(real));
+            for (int64_t e = 0; e < b->nnz[p->q][m]; e++) row[index[e]] = value[e];
+        }
+        real own = 0;
+        if (offset != 0)
+            for (int64_t i = 0; i < n0; i++) own += x[i];
+        for (int s = 0; s < p->rows; s++) {
+            real sum = 0, other = 0;
+            if (b->dense) {
+                const real *z = b->xd[p->q] + s * net->np[0];
+                sum = dot(x, z, net->np[0]);
+                if (offset != 0)
+                    for (int64_t i = 0; i < n0; i++) other += z[i];
+            } else {
+                const int32_t *js = b->index[p->q] + s * cap;
+                const real *vs = b->value[p->q] + s * cap;
+                for (int64_t e = 0; e < b->nnz[p->q][s]; e++) {
+                    sum += vs[e] * row[js[e]];
+                    other += vs[e];
+                }
+            }
+            b->gram_x[m * b->B + s] = sum + offset * (own + other) + (real)n0 * offset * offset;
+        }
+    }
+}
+
+/* out[m][s] = w_s (c a[m].q[s] + c_bias), for the thread's m and all s; `sign` for the part that is taken away. */
+static void products(const batch_buffers *b, const phase *p, const real *a, const real *q, int64_t np, real c, real c_bias,
+                     real sign, real *out) {
+    for (int m = p->lo; m < p->hi; m++)
+        for (int s = 0; s < p->rows; s++)
+            out[m * b->B + s] = sign * b->weight[p->q][s] * (c * dot(a + m * np, q + s * np, np) + c_bias);
+}
+
+/* What the change of the weights since the phase began adds to the field of layer k; returns the number of operands. */
+static int continual_field(const network *net, batch_buffers *b, const phase *p, int k, int cur, operand *op) {
+    const eqp_layered_job *j = net->job;
+    const team *t = &b->shared;
+    const int B = b->B, L = net->L, vf = j->rule == RULE_CONTINUAL_VECTOR_FIELD;
+    /* C-EP correlates what layers show, C-VF the raw changes of their states */
+    const real *now = vf ? b->old[k] : b->old_shown[k], *start = vf ? b->free[k] : b->start_shown[k];
+    const int64_t np = net->np[k];
+    int n = 0;
+    if (k == 1) {
+        const real c = (real)(j->rate[0] * p->scale), cb = (real)(j->bias_rate[0] * p->scale);
+        for (int m = p->lo; m < p->hi; m++)
+            for (int s = 0; s < p->rows; s++) {
+                const real g = b->weight[p->q][s] * (c * b->gram_x[m * B + s] + cb);
+                b->gram[1][0][m * B + s] = g;
+                b->gram[1][1][m * B + s] = -g;
+            }
+        n = 2;
+    } else if (!vf) {
+        const real c = (real)(j->rate[k - 1] * p->scale), cb = (real)(j->bias_rate[k - 1] * p->scale);
+        const real *below = t->shown[k - 1][cur];
+        products(b, p, below, b->old_shown[k - 1], net->np[k - 1], c, cb, 1, b->gram[k][0]);
+        products(b, p, below, b->start_shown[k - 1], net->np[k - 1], c, cb, -1, b->gram[k][1]);
+        n = 2;
+    }
+    if (n) {
+        op[0] = (operand){b->gram[k][0], now, B, 1, np, p->rows};
+        op[1] = (operand){b->gram[k][1], start, B, 1, np, p->rows};
+    }
+    if (k < L && !vf) {
+        const real c = (real)(j->rate[k] * p->scale);
+        const real *above = t->shown[k + 1][cur];
+        products(b, p, above, b->old_shown[k + 1], net->np[k + 1], c, 0, 1, b->gram[k][2]);
+        products(b, p, above, b->start_shown[k + 1], net->np[k + 1], c, 0, -1, b->gram[k][3]);
+        op[n++] = (operand){b->gram[k][2], now, B, 1, np, p->rows};
+        op[n++] = (operand){b->gram[k][3], start, B, 1, np, p->rows};
+    }
+    return n;
+}
+
+static void copy_rows(const network *net, int k, real *dst, const real *src, const phase *p) {
+    memcpy(dst + p->lo * net->np[k], src + p->lo * net->np[k], (size_t)((p->hi - p->lo) * net->np[k]) * sizeof(real));
+}
+
+/* Keeps (presynaptic activity, weighted change) of the step that has just been made, thread's samples. */
+static void record(const network *net, batch_buffers *b, const phase *p, int slot, int cur) {
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t np = net->np[k];
+        const real *shown = net->euler ? b->old_shown[k] : b->shared.state[k][cur];
+        for (int s = p->lo; s < p->hi; s++) {
+            const int64_t at = s * np, to = ((int64_t)slot * p->rows + s) * np;
+            const vec w = vset(p->e ? -b->weight[p->q][s] : b->weight[p->q][s]);
+            for (int64_t v = 0; v < np; v += VL) {
+                vstore(b->pre[k] + to + v, vload(shown + at + v));
+                vstore(b->change[k] + to + v, vmul(w, vsub(vload(b->shared.state[k][cur] + at + v), vload(b->old[k] + at + v))));
+            }
+        }
+    }
+}
+
+/* Samples that came to rest (tol >= 0) stay: their old state is put back. Returns how many of the thread's moved. */
+static int64_t settle(const network *net, batch_buffers *b, const phase *p, int cur) {
+    const eqp_layered_job *j = net->job;
+    int64_t moved = 0;
+    for (int s = p->lo; s < p->hi; s++) {
+        real worst = 0;
+        for (int k = 1; k <= net->L; k++) {
+            const int64_t at = s * net->np[k];
+            const size_t bytes = (size_t)net->np[k] * sizeof(real);
+            real *now = b->shared.state[k][cur] + at;
+            if (!b->steps[1][s]) { /* it rested before this step */
+                memcpy(now, b->old[k] + at, bytes);
+                if (net->euler) memcpy(b->shared.shown[k][cur] + at, b->old_shown[k] + at, bytes);
+                continue;
+            }
+            for (int i = 0; i < net->n[k]; i++) {
+                const real d = (real)fabs((double)(now[i] - b->old[k][at + i]));
+                if (!(d <= worst)) worst = d;
+            }
+        }
+        moved += b->steps[1][s];
+        if (j->tol_nudged >= 0 && worst <= (real)(j->tol_nudged * j->dt)) b->steps[1][s] = 0;
+    }
+    return moved;
+}
+
+/* The nudged phase of the step-by-step rules, all threads together; leaves end[e]. Returns the thread's sample-steps. */
+int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread) {
+    const eqp_layered_job *j = net->job;
+    const int L = net->L, order = j->schedule, sync = order == VISIT_SYNCHRONOUS;
+    const int continual = j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD;
+    team *t = &b->shared;
+    t->drive = b->drive;
+    t->y = b->y[p->q];
+    int cur = 0;
+    int64_t moved = 0;
+    for (int k = 1; k <= L; k++) {
+        const int64_t at = p->lo * net->np[k];
+        copy_rows(net, k, t->state[k][0], b->free[k], p);
+        EQP_NAME(show)(net, k, t->state[k][0] + at, t->shown[k][0] + at, p->hi - p->lo);
+        copy_rows(net, k, b->start_shown[k], t->shown[k][0], p);
+    }
+    for (int s = p->lo; s < p->hi; s++) b->steps[1][s] = 1;
+    if (continual) input_products(net, b, p, thread);
+
+    for (int n = 0; n < j->n_nudged_steps; n++) {
+        for (int k = 1; k <= L; k++) {
+            copy_rows(net, k, b->old[k], t->state[k][cur], p);
+            copy_rows(net, k, b->old_shown[k], t->shown[k][cur], p);
+        }
+        if (continual) eqp_wait(j->barrier, net->n_threads); /* the products read every sample's state */
+        step st = {.cur = cur, .next = sync ? !cur : cur, .y = t->y};
+        for (int pass = 0; pass < n_passes(order, L); pass++) {
+            const visit v = layers_of(order, L, pass);
+            for (int k = v.first; k <= v.last; k += v.stride) {
+                operand extra[4];
+                st.k = k;
+                st.extra = extra;
+                st.n_extra = continual && n > 0 ? continual_field(net, b, p, k, cur, extra) : 0;
+                st.force = k == L ? (real)(j->cost_factor * p->beta) : 0;
+                st.prediction = t->state[L][cur];
+                if (k == L && j->cost == 1) {
+                    const int64_t at = p->lo * net->np[L];
+                    EQP_NAME(softmax_rows)(net, t->state[L][cur] + at, t->prediction + at, p->hi - p->lo);
+                    st.prediction = t->prediction;
+                }
+                EQP_NAME(step_layer)(net, t, &st, p->lo, p->hi, 0, 1);
+            }
+        }
+        cur = st.next;
+        moved += settle(net, b, p, cur);
+        if (is_vector_field(j->rule)) record(net, b, p, j->rule == RULE_VECTOR_FIELD ? p->e * j->n_nudged_steps + n : 0, cur);
+        if (continual) eqp_wait(j->barrier, net->n_threads); /* old states, and the recorded step, are read by all */
+        if (j->rule != RULE_CONTINUAL_VECTOR_FIELD) continue;
+        for (int k = 1; k < L; k++) {
+            const stepper o = EQP_NAME(make_stepper)(j, j->rate[k], 0, p->scale, 0);
+            const stepper ob = EQP_NAME(make_stepper)(j, j->bias_rate[k], 0, p->scale, 0);
+            EQP_NAME(update_inner)(net, b, k, p->rows, &o, &ob, thread);
+            EQP_NAME(update_back)(net, b, k, p->rows, &o, thread);
+        }
+        eqp_wait(j->barrier, net->n_threads);
+    }
+    for (int k = 1; k <= L; k++) copy_rows(net, k, b->end[p->e][k], t->state[k][cur], p);
+    return moved;
+}

@@ -1,0 +1,59 @@
+/* rules.h - learning rules, and the buffers of a mini-batch that train.c and continual.c share. */
+#ifndef EQP_RULES_H
+#define EQP_RULES_H
+
+#include "layered.h"
+#include "update.h"
+
+/* The codes of eqp_layered_job.rule; kernels/spec.py has the same. */
+enum {
+    RULE_EP, RULE_CONTINUAL, RULE_VECTOR_FIELD, RULE_CONTINUAL_VECTOR_FIELD, RULE_CLAMPED_SWEEP, RULE_CONTRASTIVE,
+    RULE_COUPLED, N_RULES
+};
+
+/* Rules that learn from raw state changes, with independent feedback. */
+EQP_INLINE int is_vector_field(int rule) { return rule == RULE_VECTOR_FIELD || rule == RULE_CONTINUAL_VECTOR_FIELD; }
+/* Rules whose nudged phase couples the samples of a batch, or must be watched step by step. */
+EQP_INLINE int is_stepwise(int rule) { return rule == RULE_CONTINUAL || is_vector_field(rule); }
+
+typedef struct {
+    int B, groups, dense, by_sample;
+    int64_t n_batches, xt_ld;
+    real *drive;                    /* B x np[1] */
+    /* two sets, by parity of the batch: the next batch is prepared while this one is still used */
+    real *y[2], *weight[2];         /* B x np[L]; B */
+    int32_t *index[2];              /* B x (N[0] + LANES): nonzero inputs */
+    real *value[2];
+    int64_t *nnz[2];                /* B */
+    uint32_t *mask[2];              /* n_threads x groups x N[0]: which of 32 samples have input i */
+    real *xt[2];                    /* N[0] x xt_ld: inputs, transposed; only masked entries are valid */
+    real *xd[2];                    /* B x np[0]: inputs when dense */
+    real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
+    real *qa[EQP_MAX_WEIGHTS + 1], *qb[EQP_MAX_WEIGHTS + 1];       /* what they show, at the two ends of the contrast */
+    real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1];     /* weight * qb, -weight * qa */
+    real *delta[EQP_MAX_WEIGHTS + 1];                              /* up + down */
+    /* rules whose samples meet during the nudged phase (continual.c) */
+    team shared;                                                   /* all samples of the batch */
+    real *old[EQP_MAX_WEIGHTS + 1], *old_shown[EQP_MAX_WEIGHTS + 1], *start_shown[EQP_MAX_WEIGHTS + 1]; /* B x np[k] */
+    real *gram_x, *gram[EQP_MAX_WEIGHTS + 1][4];                    /* B x B */
+    real *dense_row;                                               /* n_threads x np[0] */
+    int n_recorded;                                                /* steps kept by the vector field rules */
+    real *pre[EQP_MAX_WEIGHTS + 1], *change[EQP_MAX_WEIGHTS + 1];  /* n_recorded x B x np[k] */
+    double *cost;                   /* B */
+    int32_t *right, *steps[2];      /* B */
+    int32_t *diverged;              /* n_threads */
+} batch_buffers;
+
+/* One second phase: what it starts from is free, where it ends is end[e]. */
+typedef struct {
+    int q, e, rows, lo, hi; /* parity, which end, samples of the batch, this thread's samples */
+    double beta, total, scale; /* with its sign; sum of the sample weights; 1 / (span total) */
+} phase;
+
+int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread);
+void EQP_NAME(acting_row)(const network *net, int k, const real *s, real *out);
+void EQP_NAME(update_inner)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, const stepper *ob, int thread);
+void EQP_NAME(update_back)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, int thread);
+stepper EQP_NAME(make_stepper)(const eqp_layered_job *j, double rate, double decay, double scale, int64_t batches_done);
+
+#endif

@@ -1,0 +1,79 @@
+"""Runs every check of eqprop_fast.theory, writes docs/img/theory_*.png and prints the numbers of docs/theory.md.
+
+    EQPROP_DATA=... python docs/theory_figures.py [name ...]
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from eqprop_fast import theory  # noqa: E402
+
+IMAGES = Path(__file__).parent / "img"
+
+
+def match(preset, **more):
+    return lambda: theory.gradient_match(preset, **more)
+
+
+FIGURES = {
+    "toy": match("1905.13633/fig2-toy"),
+    "toy_beta_0.001": match("1905.13633/fig2-toy", beta=0.001),
+    "eb_1h": match("1905.13633/fig3-EB-1h"),
+    "eb_1h_as_coded": match("1905.13633/fig3-EB-1h", convention="as_coded"),
+    "eb_1h_batch_1": match("1905.13633/fig8-EB-1h"),
+    "eb_1h_batch_1_as_coded": match("1905.13633/fig8-EB-1h", convention="as_coded"),
+    "eb_2h": match("1905.13633/fig3-EB-2h"),
+    "eb_2h_batch_1": match("1905.13633/fig9-EB-2h"),
+    "eb_3h_batch_1": match("1905.13633/fig10-EB-3h"),
+    "eb_3h": match("1905.13633/fig3-EB-3h"),
+    "p_1h": match("1905.13633/fig3-P-1h"),
+    "p_1h_batch_1": match("1905.13633/fig11-P-1h"),
+    "p_1h_batch_1_damped": match("1905.13633/fig11-P-1h", dt=0.2),
+    "p_2h": match("1905.13633/fig12-P-2h"),
+    "p_3h": match("1905.13633/fig13-P-3h"),
+    **{
+        "c_" + name.split("/")[1].replace("-", "_"): match(name)
+        for name in theory.PRESETS
+        if name.startswith("2005.04168/") and not name.endswith("toy")
+    },
+    "rbp": theory.rbp_match,
+    "continual": theory.continual_deviation,
+    "asymmetry": theory.asymmetry_bound,
+    "order": theory.gradient_order,
+    "descent": theory.energy_descent,
+}
+KEPT = {  # the plots shown in docs/theory.md
+    "toy", "eb_1h", "eb_1h_as_coded", "eb_2h", "eb_3h", "p_1h", "p_2h", "p_3h", "c_discrete_C_EP_eta2e_5",
+    "c_real_time_C_EP_eta2e_5", "c_discrete_C_VF_eta0", "c_real_time_C_VF_eta0", "rbp", "continual", "asymmetry", "order",
+    "descent",
+}
+
+
+def numbers(result):
+    """One line of the measured values."""
+    if isinstance(result, theory.GradientMatch):
+        both = {**result.neuron_rmse, **result.synapse_rmse}
+        text = ", ".join(f"{k} {v:.2e}" for k, v in both.items())
+        signs = "/".join(f"{v:.1f}" for v in result.sign_agreement.values())
+        return f"{text} | sign {signs} % | angle {result.angle:.3f} | T {result.n_free_steps}"
+    names = ("slope", "synapse_slope", "rate_slope", "beta_slope", "debug_identity", "rise", "limit_gap", "deviation")
+    return ", ".join(f"{n} {getattr(result, n)}" for n in names if hasattr(result, n))
+
+
+def main(names):
+    IMAGES.mkdir(exist_ok=True)
+    for name in names or FIGURES:
+        start = time.perf_counter()
+        result = FIGURES[name]()
+        seconds = time.perf_counter() - start
+        print(f"{name}: verdict {result.verdict:.3g}, target {result.target}, {seconds:.1f} s | {numbers(result)}", flush=True)
+        if name in KEPT:
+            result.plot().savefig(IMAGES / f"theory_{name}.png", dpi=62 if name.endswith(("_3h", "p_2h")) else 80)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

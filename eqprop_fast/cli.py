@@ -1,0 +1,101 @@
+"""`eqprop-fast`: the demo of `make run`, the backends and the presets of this installation."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+
+import click
+
+from eqprop_fast.reproduce import reproduce
+
+BACKEND_CHOICE = click.Choice(["auto", "c", "numba", "numpy"])
+
+
+@click.group()
+@click.version_option(package_name="eqprop_fast")
+def main():
+    """Fast equilibrium propagation on CPUs."""
+
+
+main.add_command(reproduce)
+
+
+@main.command()
+def backends():
+    """Show which backends load here, with instruction set and threads."""
+    from eqprop_fast import show_backends
+
+    show_backends()
+
+
+@main.command()
+def presets():
+    """List the papers' experiments that from_paper knows."""
+    from eqprop_fast.estimators import list_presets, preset
+
+    for name in list_presets():
+        row = preset(name)
+        p = row.parameters
+        layers = "-".join(map(str, row.layers))
+        rates = ", ".join(map(str, p["learning_rate_init"]))
+        click.echo(
+            f"{name:22s} {layers:22s} T={p['n_free_steps']:<4d} K={p['n_nudged_steps']:<3d} beta={p['beta']:<5g} "
+            f"epochs={p['max_iter']:<4d} rates={rates}"
+        )
+
+
+@main.command()
+@click.option("--backend", type=BACKEND_CHOICE, default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=None, help="Threads (default: all usable cores).")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="MNIST epochs (default: the paper's 30).")
+@click.option("--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="MNIST experiment.")
+@click.option("--mnist/--no-mnist", default=True, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def demo(backend, threads, epochs, preset_name, mnist, seed):
+    """Train on the bundled digits, then on MNIST where it can be found."""
+    from eqprop_fast import EqPropClassifier, get_backend
+    from eqprop_fast._backends import effective_n_threads
+    from eqprop_fast.datasets import DatasetUnavailableError, load_digits, load_mnist
+
+    kernels = get_backend(backend)
+    n_threads = 1 if kernels.name == "numpy" else effective_n_threads(threads)
+    where = f"backend {kernels.name}, ISA {kernels.isa or '-'}, {n_threads} threads"
+    common = dict(backend=backend, n_threads=threads, random_state=seed, verbose=True)
+
+    click.echo(f"8x8 digits: {where}")
+    _fit_and_report("digits", EqPropClassifier(**common), load_digits(), where)
+    if not mnist:
+        return
+    try:
+        data = load_mnist(download=not os.environ.get("EQPROP_OFFLINE"))
+    except DatasetUnavailableError as error:
+        click.echo(f"MNIST skipped. {error}")
+        return
+    overrides = dict(common) if epochs is None else dict(common, max_iter=epochs)
+    try:
+        classifier = EqPropClassifier.from_paper(preset_name, **overrides)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--preset") from error
+    click.echo(f"MNIST, {preset_name}: {where}")
+    _fit_and_report("MNIST", classifier, data, where)
+
+
+def _fit_and_report(name, classifier, data, where):
+    from sklearn.exceptions import ConvergenceWarning
+
+    x_train, x_test, y_train, y_test = data
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the demo runs a fixed number of epochs
+        classifier.fit(x_train, y_train)
+    seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    accuracy = classifier.score(x_test, y_test)
+    predict_seconds = time.perf_counter() - start
+    click.echo(
+        f"{name}: test accuracy {100 * accuracy:.2f} %, {classifier.n_iter_} epochs in {seconds:.1f} s, "
+        f"{classifier.t_ / seconds:,.0f} training samples/s, {len(x_test) / predict_seconds:,.0f} "
+        f"predictions/s ({where})"
+    )

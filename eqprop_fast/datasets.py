@@ -1,0 +1,89 @@
+"""The data sets of the demo, the tests and the benchmarks: bundled 8x8 digits, and MNIST where it can be found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+class DatasetUnavailableError(RuntimeError):
+    """The data set is neither on this machine nor reachable; the message says what was tried."""
+
+
+def load_digits(test_fraction=0.25, dtype="float32", random_state=0):
+    """scikit-learn's 8x8 digits, pixels scaled to [0, 1], stratified split.
+
+    Parameters
+    ----------
+    test_fraction : float
+    dtype : str
+    random_state : int
+        Seed of the split.
+
+    Returns
+    -------
+    X_train, X_test : ndarray (n, 64)
+    y_train, y_test : ndarray of int (n,)
+    """
+    from sklearn.datasets import load_digits as bundled
+    from sklearn.model_selection import train_test_split
+
+    X, y = bundled(return_X_y=True)
+    X = (X / 16).astype(dtype)
+    return train_test_split(X, y, test_size=test_fraction, random_state=random_state, stratify=y)
+
+
+def mnist_path():
+    """Path of ``$EQPROP_DATA/mnist.npz``, or None."""
+    folder = os.environ.get("EQPROP_DATA")
+    path = Path(folder) / "mnist.npz" if folder else None
+    return path if path is not None and path.is_file() else None
+
+
+def load_mnist(dtype="float32", download=False):
+    """MNIST, pixels scaled to [0, 1].
+
+    Parameters
+    ----------
+    dtype : str
+    download : bool
+        Whether to ask OpenML (through scikit-learn, which caches it) when ``$EQPROP_DATA/mnist.npz`` is missing.
+
+    Returns
+    -------
+    X_train (60000, 784), X_test (10000, 784) : ndarray
+    y_train, y_test : ndarray of int
+
+    Raises
+    ------
+    DatasetUnavailableError
+    """
+    path = mnist_path()
+    if path is not None:
+        with np.load(path, allow_pickle=False) as file:
+            parts = [file[k] for k in ("x_train", "x_test", "y_train", "y_test")]
+    elif download:
+        parts = _mnist_from_openml()
+    else:
+        raise DatasetUnavailableError("MNIST not found: set EQPROP_DATA to a folder that holds mnist.npz")
+    x_train, x_test, y_train, y_test = parts
+    scale = np.dtype(dtype).type(1 / 255)
+    images = [x.reshape(len(x), -1).astype(dtype) for x in (x_train, x_test)]
+    for x in images:
+        x *= scale
+    return images[0], images[1], y_train.astype(np.int64), y_test.astype(np.int64)
+
+
+def _mnist_from_openml():
+    from sklearn.datasets import fetch_openml
+
+    try:
+        X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=0)
+    except Exception as error:  # no network, a proxy, a changed service: all mean "not here"
+        raise DatasetUnavailableError(
+            f"MNIST not found: EQPROP_DATA holds no mnist.npz and OpenML did not serve it ({error})"
+        ) from error
+    y = y.astype(np.int64)
+    return X[:60_000], X[60_000:], y[:60_000], y[60_000:]

@@ -1,0 +1,313 @@
+"""What all trainable-network estimators share: validation, fitting through the driver, fitted state.
+
+A concrete estimator supplies its network (`_new_network`, `_fitted_network`) and its learning rule (`_plan`); a
+target mixin (`_targets.py`) turns labels or real numbers into the output targets and back.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from .._backends import effective_n_threads
+from ..kernels import get_backend
+from ..kernels.registry import BACKENDS
+from ..kernels.spec import OPTIMIZERS
+from ..training import SCHEDULES, FitSettings, RandomStreams, TrainingData, TrainingState, fit_epochs
+from ..training.checkpoint import CheckpointMixin
+from ..training.progress import make_progress
+
+AUTO_BATCH_SIZE = 32
+
+
+class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
+    """Base of the estimators; not for direct use."""
+
+    _parameter_constraints: dict = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "solver": [StrOptions(set(OPTIMIZERS))],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions(set(SCHEDULES))],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "bias_learning_rate_init": [None, Interval(Real, 0, None, closed="left"), "array-like"],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "lr_decay": [Interval(Real, 0, 1, closed="right")],
+        "lr_min_factor": [Interval(Real, 0, 1, closed="both")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "callbacks": [None, "array-like", callable],
+        "checkpoint": [None, str, HasMethods("__fspath__")],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+        "backend": [StrOptions({"auto", *BACKENDS})],
+        "n_threads": [None, Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"float32", "float64"})],
+    }
+
+    # ---- what a concrete estimator supplies -------------------------------------------------------------------
+
+    @abstractmethod
+    def _new_network(self, kernels, sizes, rng):
+        """A network with fresh parameters."""
+
+    @abstractmethod
+    def _fitted_network(self, kernels):
+        """The network over the fitted parameter arrays (not copies)."""
+
+    @abstractmethod
+    def _keep_network(self, network):
+        """Publish the network's arrays as fitted attributes."""
+
+    @abstractmethod
+    def _plan(self, batch_size, rate, bias_rate):
+        """The `TrainPlan` of the learning rule."""
+
+    # ---- input --------------------------------------------------------------------------------------------------
+
+    def _validate_x(self, X, reset, *y, **options):
+        """X as C-contiguous array or CSR of the working dtype (no copy when it already is); and y, if given."""
+        checked = validate_data(
+            self, X, *y, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C", **options
+        )
+        X = checked[0] if y else checked
+        if hasattr(X, "indptr") and (X.indices.dtype != np.int32 or X.indptr.dtype != np.int64):
+            X = type(X)((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int64)), shape=X.shape)
+        return (X, checked[1]) if y else X
+
+    def _hidden_sizes(self):
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if not all(isinstance(n, Integral) and n > 0 for n in sizes):
+            raise ValueError(f"hidden_layer_sizes must be integers > 0, got {self.hidden_layer_sizes!r}")
+        return tuple(int(n) for n in sizes)
+
+    def _row_weights(self, X, y, sample_weight, incremental):
+        """sample_weight, with class weights multiplied in by the classifier; None when all are 1."""
+        if sample_weight is None:
+            return None
+        weight = _check_sample_weight(sample_weight, X, dtype=np.dtype(self.dtype), ensure_non_negative=True)
+        return weight
+
+    def _rates(self, n_weights):
+        """Rates of weights and of biases, one per weight matrix, input first."""
+        rate = _per_layer("learning_rate_init", self.learning_rate_init, n_weights, allow_zero=False)
+        if self.bias_learning_rate_init is None:
+            return rate, rate
+        return rate, _per_layer("bias_learning_rate_init", self.bias_learning_rate_init, n_weights, allow_zero=True)
+
+    def _batch_size(self, n_samples):
+        if self.batch_size == "auto":
+            return min(AUTO_BATCH_SIZE, n_samples)
+        if self.batch_size > n_samples:
+            warnings.warn(
+                f"batch_size={self.batch_size} is larger than the number of training samples; "
+                f"clipped to {n_samples}", stacklevel=4,
+            )
+        return min(int(self.batch_size), n_samples)
+
+    # ---- fitting ------------------------------------------------------------------------------------------------
+
+    def _fit(self, X, y, sample_weight=None, incremental=False, n_epochs=None):
+        hidden = self._hidden_sizes()
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        first = not hasattr(self, "_state") or (not self.warm_start and not incremental and n_epochs is None)
+        X, y = self._validate_targets(X, y, incremental or n_epochs is not None, first)
+        row_weight = self._row_weights(X, y, sample_weight, incremental)
+        if row_weight is not None and not row_weight.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        target = np.ascontiguousarray(self._encode_targets(y, row_weight, first), dtype=X.dtype)
+        sizes = (X.shape[1], *hidden, target.shape[1])
+        kernels = get_backend(self.backend)
+        if first:
+            state, network = self._initialise(kernels, sizes)
+        else:
+            state, network = self._state, self._continued_network(kernels, sizes)
+        self.backend_ = kernels.name
+
+        rows = np.arange(X.shape[0], dtype=np.int64)
+        validate = None
+        if self.early_stopping:
+            rows, held_out = self._split(rows, y, state)
+            validate = self._validator(network, X, y, row_weight, held_out)
+        data = TrainingData(X, target, rows, row_weight)
+        if not data.total_weight() > 0:
+            raise ValueError("sample_weight of the training rows left by early_stopping is zero everywhere")
+        settings = self._settings(len(rows), network, 1 if incremental else n_epochs, target.shape[1])
+        self._prepare_particles(network, state, X.shape[0], keep=not first and not incremental)
+        self._run(network, data, state, settings, validate, incremental)
+        return self
+
+    def _initialise(self, kernels, sizes):
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        state = TrainingState(RandomStreams(seed), split_seed=seed)
+        network = self._new_network(kernels, sizes, state.streams.init)
+        state.optimizer_state = network.new_optimizer_state(self.solver)
+        # set at once, so that even an interrupted or diverged first fit leaves a usable estimator
+        self._state = state
+        self.n_layers_, self.n_outputs_ = len(sizes), sizes[-1]
+        self._keep_network(network)
+        return state, network
+
+    def _continued_network(self, kernels, sizes):
+        network = self._fitted_network(kernels)
+        if tuple(network.spec.sizes) != tuple(sizes):
+            raise ValueError(
+                f"hidden_layer_sizes (layers {tuple(sizes)}) differ from the fitted ones "
+                f"{tuple(network.spec.sizes)}; refit with warm_start=False"
+            )
+        expected = network.new_optimizer_state(self.solver)
+        kept = self._state.optimizer_state
+        if (len(expected.velocity), len(expected.second)) != (len(kept.velocity), len(kept.second)):
+            self._state.optimizer_state = expected  # the solver was changed
+        self._state.make_writable()
+        self._keep_network(network)
+        return network
+
+    def _split(self, rows, y, state):
+        # not stratified for multilabel and regression, as in scikit-learn's MLP
+        stratify = y if is_classifier(self) and y.ndim == 1 else None
+        rows, held_out = train_test_split(
+            rows, random_state=state.split_seed, test_size=self.validation_fraction, stratify=stratify
+        )
+        if len(held_out) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase validation_fraction or the size of your dataset."
+            )
+        return np.sort(rows), held_out
+
+    def _validator(self, network, X, y, row_weight, held_out):
+        x_val, y_val = X[held_out], y[held_out]
+        w_val = None if row_weight is None else row_weight[held_out]
+        if w_val is not None and not w_val.any():
+            w_val = None
+
+        def validate():
+            return float(self._score_outputs(self._network_outputs(network, x_val), y_val, w_val))
+
+        return validate
+
+    def _settings(self, n_rows, network, n_epochs, n_outputs):
+        rate, bias_rate = self._rates(len(self.coefs_))
+        batch_size = self._batch_size(n_rows)
+        return FitSettings(
+            plan=self._plan(batch_size, rate, bias_rate),
+            n_epochs=self.max_iter if n_epochs is None else n_epochs,
+            shuffle=self.shuffle,
+            random_sign=self.nudging == "random_sign",
+            schedule=self.learning_rate,
+            power_t=self.power_t,
+            decay=self.lr_decay,
+            min_factor=self.lr_min_factor,
+            period=self.max_iter,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            n_threads=effective_n_threads(self.n_threads),
+        )
+
+    def _prepare_particles(self, network, state, n_rows, keep):
+        if not self.persistent_particles:
+            state.particles = None
+        elif not (keep and state.particles is not None and len(state.particles[0]) == n_rows):
+            state.particles = network.new_particles(n_rows)
+
+    def _run(self, network, data, state, settings, validate, incremental):
+        callbacks = self.callbacks
+        callbacks = [] if callbacks is None else [callbacks] if callable(callbacks) else list(callbacks)
+        on_epoch = None
+        if self.checkpoint is not None:
+            def on_epoch():
+                if state.epoch % self.checkpoint_every == 0:
+                    self._publish(state)
+                    self.save_checkpoint(os.fspath(self.checkpoint))
+
+        try:
+            with make_progress(self.verbose, settings.n_epochs, len(data.rows), state.epoch) as progress:
+                reason = fit_epochs(
+                    network, data, state, settings, validate=validate, callbacks=callbacks, progress=progress,
+                    on_epoch=on_epoch,
+                )
+        finally:
+            self._publish(state)
+        if reason == "max_iter" and not incremental and np.isfinite(self.n_iter_no_change):
+            warnings.warn(
+                f"Maximum iterations ({self.max_iter}) reached and the training loss or validation score "
+                "was still improving.", ConvergenceWarning, stacklevel=4,
+            )
+
+    def _publish(self, state):
+        self.n_iter_, self.t_ = state.epoch, state.samples_seen
+        self.loss_curve_ = list(state.loss_curve)
+        self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
+        self.best_loss_ = None if self.early_stopping else state.best_loss
+        self.validation_scores_ = list(state.validation_scores) if self.early_stopping else None
+        self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
+
+    # ---- using the fitted network -------------------------------------------------------------------------------
+
+    def _network_outputs(self, network, X):
+        tol = -1.0 if self.tol_free is None else self.tol_free
+        return network.outputs(X, self.n_free_steps, tol, effective_n_threads(self.n_threads))
+
+    def _outputs(self, X):
+        """Free-phase outputs for user input, in float64 (n_samples, n_outputs)."""
+        check_is_fitted(self)
+        X = self._validate_x(X, reset=False)
+        return self._network_outputs(self._fitted_network(get_backend(self.backend)), X).astype(np.float64)
+
+    def equilibrium(self, X):
+        """Where the free phase ends for each sample.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        Equilibrium
+            ``states`` (list, first hidden layer to output), ``steps``, ``residual``, ``energy``.
+        """
+        check_is_fitted(self)
+        X = self._validate_x(X, reset=False)
+        network = self._fitted_network(get_backend(self.backend))
+        tol = -1.0 if self.tol_free is None else self.tol_free
+        return network.relax(X, self.n_free_steps, tol, n_threads=effective_n_threads(self.n_threads))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _per_layer(name, value, n_weights, allow_zero):
+    values = np.asarray(value, dtype=np.float64)
+    if values.ndim == 0:
+        values = np.full(n_weights, float(values))
+    if values.shape != (n_weights,):
+        raise ValueError(
+            f"{name} must be one number or one per layer of weights, input to output ({n_weights}), got {value!r}"
+        )
+    if not np.isfinite(values).all() or (values < 0).any() or (not allow_zero and (values == 0).all()):
+        raise ValueError(f"{name} must hold finite rates {'>= 0' if allow_zero else '> 0'}, got {value!r}")
+    return tuple(float(v) for v in values)

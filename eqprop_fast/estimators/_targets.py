@@ -1,0 +1,200 @@
+"""Labels and real numbers to output targets and back: the halves that classifiers and regressors differ in."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
+
+# activations whose values can be read as probabilities
+UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}
+
+
+class ClassifierTargets(ClassifierMixin):
+    """One output unit per class; a single one for two classes under squared error, or per label (multilabel)."""
+
+    def _validate_targets(self, X, y, keep_classes, first):
+        X, y = self._validate_x(X, first, y, multi_output=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if first and not keep_classes or not hasattr(self, "_label_binarizer"):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._check_labels(y, keep_classes)
+        if self.cost == "cross_entropy" and self._label_binarizer.y_type_.startswith("multilabel"):
+            raise ValueError("cost='cross_entropy' is a softmax over exclusive classes; y is multilabel")
+        return X, y
+
+    def _check_labels(self, y, keep_classes):
+        classes = unique_labels(y)
+        if not keep_classes and set(classes) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {classes}"
+            )
+        unknown = np.setdiff1d(classes, self.classes_)
+        if len(unknown):
+            raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}; `classes` was {self.classes_}")
+
+    def _encode_targets(self, y, row_weight, first):
+        target = self._label_binarizer.transform(y)
+        if target.shape[1] == 1 and self.cost == "cross_entropy" and len(self.classes_) == 2:
+            return np.hstack([1 - target, target])  # a softmax needs both
+        return target
+
+    def _row_weights(self, X, y, sample_weight, incremental):
+        weight = super()._row_weights(X, y, sample_weight, incremental)
+        if self.class_weight is None:
+            return weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' is not supported by partial_fit; pass the weights as a dict, see "
+                "sklearn.utils.class_weight.compute_class_weight"
+            )
+        by_class = compute_sample_weight(self.class_weight, y)
+        by_class = _check_sample_weight(by_class, X, dtype=np.dtype(self.dtype), ensure_non_negative=True)
+        return by_class if weight is None else weight * by_class
+
+    def _binary(self):
+        return len(self.classes_) == 2 and not self._label_binarizer.y_type_.startswith("multilabel")
+
+    def _decision(self, outputs):
+        """Decision values from float64 outputs: 1-D for two classes, threshold 0; else one column per class."""
+        if self._binary():
+            return outputs[:, 0] - 0.5 if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
+        return outputs
+
+    def _labels(self, outputs):
+        if self._binary():
+            return self.classes_[(self._decision(outputs) > 0).astype(int)]
+        if len(self.classes_) == 1:
+            return np.repeat(self.classes_, len(outputs))
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            return self._label_binarizer.inverse_transform(outputs, threshold=0.5)
+        return self.classes_[outputs.argmax(axis=1)]
+
+    def _score_outputs(self, outputs, y, sample_weight):
+        return accuracy_score(y, self._labels(outputs.astype(np.float64)), sample_weight=sample_weight)
+
+    def decision_function(self, X):
+        """Output states of the free phase.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of float64, (n_samples,) for two classes (> 0: ``classes_[1]``), else (n_samples, n_classes)
+        """
+        return self._decision(self._outputs(X))
+
+    def predict(self, X):
+        """Class of the largest output (multilabel: every output above 1/2).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray, (n_samples,) or (n_samples, n_labels)
+        """
+        return self._labels(self._outputs(X))
+
+    def predict_proba(self, X):
+        """Class probabilities.
+
+        Under ``cost="cross_entropy"`` the softmax that is trained. Under squared error the outputs estimate the
+        probabilities themselves: they are clipped to be non-negative and normalised (output activations that
+        are not confined to [0, 1] go through a softmax of the outputs, whose argmax is that of `predict`).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of float64, shape (n_samples, n_classes)
+        """
+        outputs = self._outputs(X)
+        if self.cost == "cross_entropy":
+            return softmax(outputs, axis=1)
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            return np.clip(outputs, 0, 1)
+        if len(self.classes_) == 1:
+            return np.ones((len(outputs), 1))
+        if self._binary():
+            p = np.clip(outputs[:, 0], 0, 1)
+            return np.column_stack([1 - p, p])
+        if self.out_activation_ not in UNIT_RANGE:
+            return softmax(outputs, axis=1)
+        p = np.maximum(outputs, 0) + np.finfo(np.float32).tiny  # an all-zero row becomes uniform
+        return p / p.sum(axis=1, keepdims=True)
+
+    def predict_log_proba(self, X):
+        """Logarithm of `predict_proba`, same shape; -inf where a probability is 0."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def _first_partial_fit(self, y, classes):
+        """Fix the classes at the first partial_fit."""
+        if _check_partial_fit_first_call(self, classes):
+            labels = y if type_of_target(y).startswith("multilabel") else classes
+            self._label_binarizer = LabelBinarizer().fit(labels)
+            self.classes_ = self._label_binarizer.classes_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+class RegressorTargets(RegressorMixin):
+    """One output unit per target, trained on standardised targets.
+
+    Mean and scale of y (weighted by sample_weight) are those of the first call and stay fixed under partial_fit and
+    warm_start; `loss_` is in standardised units.
+    """
+
+    def _validate_targets(self, X, y, keep_classes, first):
+        X, y = self._validate_x(X, first, y, multi_output=True, y_numeric=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return X, y.astype(np.float64)
+
+    def _encode_targets(self, y, row_weight, first):
+        y = y.reshape(len(y), -1)
+        if first:
+            self._y_mean = np.average(y, axis=0, weights=row_weight)
+            scale = np.sqrt(np.average((y - self._y_mean) ** 2, axis=0, weights=row_weight))
+            self._y_scale = np.where(scale > 10 * np.finfo(np.float64).eps * np.abs(self._y_mean), scale, 1.0)
+        if y.shape[1] != len(self._y_mean):
+            raise ValueError(f"y has {y.shape[1]} outputs, the fitted network {len(self._y_mean)}")
+        return (y - self._y_mean) / self._y_scale
+
+    def _values(self, outputs):
+        values = outputs.astype(np.float64) * self._y_scale + self._y_mean
+        return values[:, 0] if values.shape[1] == 1 else values
+
+    def _score_outputs(self, outputs, y, sample_weight):
+        return r2_score(y, self._values(outputs), sample_weight=sample_weight)
+
+    def predict(self, X):
+        """Predicted targets.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of float64, (n_samples,) or (n_samples, n_outputs)
+        """
+        return self._values(self._outputs(X))

@@ -1,0 +1,66 @@
+"""Energies that layered networks descend, per sample.
+
+Discrete map: ``E = sum_k [sum_i G(s_ki) - s_{k-1}^T W s_k - b_k . s_k]`` with ``G`` the integral of the inverse
+activation, so that ``s_k = rho(field)`` is the exact minimiser over layer k and the asynchronous sweep never
+increases E. Continuous: ``E = sum_k [|s_k|^2/2 - rho(s_{k-1})^T W rho(s_k) - b_k . rho(s_k)]`` (1602.05179 in its
+usual form, 1905.13633 EB; with `linear_output` the output enters as ``s``). Both need symmetric weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import xlogy
+
+from ..kernels.reference.activations import rho
+from ..kernels.reference.layered import acting
+
+
+def _entropy(p):
+    return xlogy(p, p) + xlogy(1 - p, 1 - p)
+
+
+# G(s) = integral of rho^-1; NaN outside the range of rho (a nudged output can leave it)
+INVERSE_INTEGRAL = {
+    "identity": lambda s: s * s / 2,
+    "shifted_sigmoid": lambda s: _entropy(s) / 4 + s / 2,
+    "hard_sigmoid": lambda s: s * s / 2,
+    "tanh": lambda s: (xlogy(1 + s, 1 + s) + xlogy(1 - s, 1 - s)) / 2,
+    "sigmoid": _entropy,
+    "relu": lambda s: s * s / 2,
+    "half_hard_sigmoid": lambda s: s * s,
+    "centered_hard_sigmoid": lambda s: s * s / 2,
+}
+
+
+def layered_energy(spec, weights, biases, x, states):
+    """Energy of each sample.
+
+    Parameters
+    ----------
+    spec : LayeredSpec
+    weights, biases : lists of ndarray
+        ``weights[k]`` (N[k], N[k+1]), ``biases[k]`` (N[k+1],).
+    x : ndarray or CSR, shape (M, N[0])
+    states : list of ndarray, ``states[k-1]`` (M, N[k])
+
+    Returns
+    -------
+    ndarray of float64, shape (M,)
+    """
+    n = spec.n_weights
+    if spec.input_activation == "identity":
+        below = x
+    else:
+        below = rho(spec.input_activation, x.toarray() if hasattr(x, "toarray") else x)
+    energy = np.zeros(states[0].shape[0])
+    for k in range(1, n + 1):
+        s = states[k - 1].astype(np.float64)
+        if spec.dynamics == "discrete":
+            self_energy = INVERSE_INTEGRAL[spec.out_activation if k == n else spec.activation](s)
+        else:
+            self_energy = s * s / 2
+        shown = acting(spec, k, states[k - 1])
+        field = np.asarray(below @ weights[k - 1]) + biases[k - 1]
+        energy += self_energy.sum(axis=1) - np.einsum("ij,ij->i", shown, field, dtype=np.float64)
+        below = shown
+    return energy

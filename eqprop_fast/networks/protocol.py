@@ -1,0 +1,63 @@
+"""What the training driver asks of a network; layered and resistive networks both answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass
+class Equilibrium:
+    """Where a network came to rest.
+
+    Attributes
+    ----------
+    states : list of ndarray, each (n_samples, n_units)
+        One array per layer, first hidden layer first, output last.
+    steps : ndarray of int32, shape (n_samples,)
+        Relaxation steps each sample used.
+    residual : ndarray, shape (n_samples,)
+        Largest change per unit time of any unit in the last step; near 0 at a fixed point.
+    energy : ndarray of float64, shape (n_samples,)
+        Energy of each sample at the end (see `eqprop_fast.networks.energy`).
+    """
+
+    states: list
+    steps: np.ndarray
+    residual: np.ndarray
+    energy: np.ndarray
+
+
+class Network(Protocol):
+    """Parameters plus the three things a physical network does: relax, be compared, learn.
+
+    The driver (`eqprop_fast.training.fit_epochs`) needs `train`, `parameters`, `snapshot`, `restore`,
+    `new_optimizer_state` and `new_particles`; estimators also need `outputs` and `relax`.
+    """
+
+    @property
+    def parameters(self) -> list:
+        """All trained arrays, changed in place by `train`; weights of every layer, then biases."""
+
+    def snapshot(self) -> list:
+        """Copies of `parameters`."""
+
+    def restore(self, snapshot: list) -> None:
+        """Writes a snapshot back, in place."""
+
+    def new_optimizer_state(self, optimizer: str):
+        """Zeroed `OptimizerState` for "sgd", "momentum", "nesterov" or "adam"."""
+
+    def new_particles(self, n_rows: int) -> list:
+        """Zeroed persistent states, one array (n_rows, n_units) per free layer."""
+
+    def train(self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1):
+        """Trains on the rows `order`, batch after batch; returns `TrainStats`."""
+
+    def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1) -> Equilibrium:
+        """Relaxes from `states` (zero if None) with x clamped."""
+
+    def outputs(self, x, n_steps, tol=-1.0, n_threads=1) -> np.ndarray:
+        """Free-phase output states (n_samples, n_outputs); each row independent of the others."""

@@ -1,0 +1,286 @@
+"""`eqprop-fast reproduce PAPER/EXPERIMENT`: a training row of a paper, run with its own numbers and written down.
+
+A run of one seed leaves a checkpoint after every epoch and goes on from it when it is started again. The experiment
+leaves a JSON (every epoch of every seed), a curve plot, and its row in ``docs/results.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import click
+
+HEADER = (
+    "| experiment | epochs | seeds | test error, % | train error, % | published test error, % | one run, s | "
+    "how |\n|---|---|---|---|---|---|---|---|\n"
+)
+TITLE = (
+    "# Results\n\nWritten by `eqprop-fast reproduce PAPER/EXPERIMENT`, a row per experiment: errors after the last "
+    "epoch, mean +- standard deviation over the seeds; time is training alone.\n\n"
+)
+
+
+def _sweep_rows():
+    """The fast variant of 1602.05179 v1 (papers.md 1.5): clamped output, one backward sweep."""
+    from .estimators.presets import _FIRST_EP, Preset
+
+    base = dict(
+        _FIRST_EP, dynamics="discrete", dt=1.0, learning_rule="clamped_sweep", nudging="positive", beta=1.0,
+        schedule="asynchronous", prime_output=False, n_nudged_steps=1,
+    )
+    table = [("speed_net1", 30, 1, (0.1, 0.05)), ("speed_net2", 50, 60, (0.4, 0.1, 0.008)),
+             ("speed_net3", 150, 400, (0.4, 0.1, 0.015, 0.002))]
+    rows = {}
+    for name, epochs, sweeps, rates in table:
+        hidden = (500,) * (len(rates) - 1)
+        rows[f"1602.05179/{name}"] = Preset(
+            f"1602.05179/{name}", "1602.05179 v1, authors' code train_model2.py",
+            dict(base, hidden_layer_sizes=hidden, n_free_steps=sweeps, max_iter=epochs, learning_rate_init=rates),
+            (784, *hidden, 10), n_train=50_000, notes="the paper reports training error 0.00 %",
+        )
+    return rows
+
+
+def experiment(name):
+    """The `Preset` of a training row.
+
+    Raises
+    ------
+    ValueError
+        Unknown; the message lists the known ones.
+    """
+    from .estimators.presets import PRESETS
+
+    rows = {**_sweep_rows(), **PRESETS}
+    if name not in rows:
+        raise ValueError(f"unknown experiment {name!r}; known: {', '.join(sorted(rows))}")
+    return rows[name]
+
+
+def machine():
+    """Processor and cores, in a few words."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def _write(path, text):
+    from .training.checkpoint import write_atomically
+
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def run_seed(row, data, seed, folder, *, epochs=None, backend="auto", n_threads=None, fresh=False, on_epoch=None):
+    """Train one seed of an experiment, going on from its checkpoint where there is one.
+
+    Parameters
+    ----------
+    row : Preset
+    data : X_train, X_test, y_train, y_test
+    seed : int
+    folder : Path
+        Holds ``seed<N>.npz`` (checkpoint) and ``seed<N>.json`` (one entry per epoch).
+    epochs : int, optional
+        Instead of the paper's.
+    fresh : bool
+        Ignore what is there.
+    on_epoch : callable, optional
+        Called with the list of entries after each epoch; returning True stops the run, to be resumed later.
+
+    Returns
+    -------
+    list of dict
+        Entry per epoch: epoch, loss, train_error and test_error (percent), seconds (training alone).
+
+    Raises
+    ------
+    ValueError
+        A checkpoint of other settings is in the way, or the estimator refuses the experiment.
+    """
+    from .estimators import EqPropClassifier
+
+    x_train, x_test, y_train, y_test = data
+    x_train, y_train = x_train[: row.n_train], y_train[: row.n_train]
+    parameters = dict(row.parameters, random_state=seed)
+    if epochs is not None:
+        parameters["max_iter"] = epochs
+    checkpoint, log = folder / f"seed{seed}.npz", folder / f"seed{seed}.json"
+    history = []
+    if checkpoint.exists() and not fresh:
+        classifier = EqPropClassifier.load_checkpoint(checkpoint)
+        _check_same(classifier.get_params(), parameters, checkpoint)
+        classifier.set_params(max_iter=parameters["max_iter"])
+        # the log is written before the checkpoint: a kill between them leaves one entry too many
+        history = json.loads(log.read_text())[: classifier.n_iter_]
+        if len(history) < classifier.n_iter_:
+            raise ValueError(f"{log} is shorter than {checkpoint}; start again with --fresh")
+    else:
+        classifier = EqPropClassifier(**parameters)
+    classifier.set_params(backend=backend, n_threads=n_threads)
+
+    def note(record):
+        test_error = 100 * (1 - classifier.score(x_test, y_test))
+        history.append(dict(
+            epoch=record.epoch, loss=record.loss, train_error=100 * (1 - record.accuracy), test_error=test_error,
+            seconds=record.seconds,
+        ))
+        _write(log, json.dumps(history))
+        classifier.save_checkpoint(checkpoint)
+        return bool(on_epoch(history)) if on_epoch is not None else False
+
+    classifier.set_params(callbacks=note)
+    if history:
+        classifier.resume(x_train, y_train)
+    else:
+        classifier.fit(x_train, y_train)
+    return history
+
+
+def _check_same(stored, wanted, path):
+    import numpy as np
+
+    for name, value in wanted.items():
+        if name == "max_iter":
+            continue
+        if not np.array_equal(np.asarray(stored[name], object), np.asarray(value, object)):
+            raise ValueError(
+                f"{path} was made with {name}={stored[name]!r}, this run wants {value!r}; start again with --fresh"
+            )
+
+
+def summary(row, histories, how):
+    """The experiment's record, as written to JSON; `histories` maps seed to its entries."""
+    import numpy as np
+
+    last = {kind: [h[-1][kind] for h in histories.values()] for kind in ("test_error", "train_error")}
+    seconds = [sum(e["seconds"] for e in h) for h in histories.values()]
+    return {
+        "experiment": row.name, "source": row.source, "notes": row.notes, "layers": list(row.layers),
+        "epochs": [len(h) for h in histories.values()], "epochs_of_the_paper": row.parameters["max_iter"],
+        "seeds": list(histories), "published_test_error": row.test_error,
+        "test_error_mean": float(np.mean(last["test_error"])), "test_error_std": float(np.std(last["test_error"])),
+        "train_error_mean": float(np.mean(last["train_error"])), "train_error_std": float(np.std(last["train_error"])),
+        "seconds_per_run": float(np.mean(seconds)), "how": how,
+        "history": {str(seed): h for seed, h in histories.items()},
+    }
+
+
+def result_row(record):
+    """The record's line of docs/results.md."""
+    epochs = "/".join(str(n) for n in sorted(set(record["epochs"])))
+    if set(record["epochs"]) != {record["epochs_of_the_paper"]}:
+        epochs += f" of {record['epochs_of_the_paper']}"
+    published = record["published_test_error"]
+    errors = [f"{record[k + '_mean']:.2f} +- {record[k + '_std']:.2f}" for k in ("test_error", "train_error")]
+    return (
+        f"| {record['experiment']} | {epochs} | {len(record['seeds'])} | {errors[0]} | {errors[1]} | "
+        f"{'not known to us' if published is None else published} | {record['seconds_per_run']:.0f} | {record['how']} |"
+    )
+
+
+def add_row(path, record):
+    """Put the record's row into the table at `path`, in place of an older one of the same experiment."""
+    lines = path.read_text().splitlines() if path.exists() else (TITLE + HEADER).splitlines()
+    row, start = result_row(record), f"| {record['experiment']} |"
+    if any(line.startswith(start) for line in lines):
+        lines = [row if line.startswith(start) else line for line in lines]
+    else:
+        last = max(i for i, line in enumerate(lines) if line.startswith("|"))
+        lines.insert(last + 1, row)
+    _write(path, "\n".join(lines) + "\n")
+
+
+def plot_curves(record, path):
+    """Test and training error of every seed over the epochs, saved as an image."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for i, history in enumerate(record["history"].values()):
+        epochs = [e["epoch"] for e in history]
+        axis.semilogy(epochs, [max(e["test_error"], 1e-2) for e in history], color="C0", alpha=0.7,
+                      label=None if i else "test")
+        axis.semilogy(epochs, [max(e["train_error"], 1e-2) for e in history], color="C1", alpha=0.7,
+                      label=None if i else "training")
+    if record["published_test_error"] is not None:
+        axis.axhline(record["published_test_error"], color="gray", ls=":", label="published test error")
+    axis.set(xlabel="epoch", ylabel="error, %", title=record["experiment"])
+    axis.legend()
+    figure.savefig(path, dpi=90)
+
+
+@click.command()
+@click.argument("name", metavar="PAPER/EXPERIMENT")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, from --first-seed up.")
+@click.option("--first-seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="Default: the paper's.")
+@click.option("--backend", type=click.Choice(["auto", "c", "numba", "numpy"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=None, help="Default: all usable cores.")
+@click.option("--fresh", is_flag=True, help="Start again instead of going on from the checkpoints.")
+@click.option(
+    "--docs", "docs", type=click.Path(file_okay=False, path_type=Path), default=Path("docs"), show_default=True,
+    help="Where results.md, results/ and img/ are.",
+)
+@click.option(
+    "--work", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+    help="Where checkpoints are kept.",
+)
+def reproduce(name, seeds, first_seed, epochs, backend, threads, fresh, docs, work):
+    """Train a paper's row on MNIST and write it down. `eqprop-fast presets` lists the rows."""
+    from . import get_backend
+    from ._backends import effective_n_threads
+    from .datasets import DatasetUnavailableError, load_mnist
+
+    try:
+        row = experiment(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="PAPER/EXPERIMENT") from error
+    try:
+        data = load_mnist(download=not os.environ.get("EQPROP_OFFLINE"))
+    except DatasetUnavailableError as error:
+        raise click.ClickException(str(error)) from error
+    kernels = get_backend(backend)
+    n_threads = 1 if kernels.name == "numpy" else effective_n_threads(threads)
+    how = f"{kernels.name} {kernels.isa}".strip() + f", {n_threads} threads, {machine()}"
+    slug = name.replace("/", "_")
+    folder = work / slug
+    for place in (folder, docs / "results", docs / "img"):
+        place.mkdir(parents=True, exist_ok=True)
+    click.echo(f"{name}: {row.source}; {how}")
+    histories = {}
+    for seed in range(first_seed, first_seed + seeds):
+        start = time.perf_counter()
+
+        def tell(history, seed=seed):
+            e = history[-1]
+            click.echo(
+                f"seed {seed}  epoch {e['epoch']}/{epochs or row.parameters['max_iter']}  loss {e['loss']:.5f}  "
+                f"train {e['train_error']:.2f} %  test {e['test_error']:.2f} %  {e['seconds']:.1f} s"
+            )
+
+        try:
+            histories[seed] = run_seed(
+                row, data, seed, folder, epochs=epochs, backend=backend, n_threads=threads, fresh=fresh, on_epoch=tell
+            )
+        except (ValueError, ArithmeticError) as error:
+            raise click.ClickException(str(error)) from error
+        click.echo(f"seed {seed}: {time.perf_counter() - start:.0f} s with tests")
+    record = summary(row, histories, how)
+    if max(record["epochs"]) == 0:
+        raise click.ClickException("no epoch was finished")
+    _write(docs / "results" / f"{slug}.json", json.dumps(record, indent=1))
+    plot_curves(record, docs / "img" / f"results_{slug}.png")
+    add_row(docs / "results.md", record)
+    click.echo(result_row(record))

@@ -1,0 +1,191 @@
+"""Error of the vector-field estimate against the asymmetry of the weights (1808.04873, papers.md 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..gradients import estimated_gradient
+from ..gradients.record import check_count
+from ..kernels.reference import gradients as kernel
+from ..kernels.reference.layered import acting
+from ..kernels.spec import LayeredSpec
+from ..networks.asymmetry import backward_weights, check_angle
+from .checks import settle
+from .match import angle_between
+from .models import LayeredModel, random_parameters
+from .presets import uniform_batch
+from .results import TheoryResult, log_slope, new_figure
+
+
+@dataclass(frozen=True, eq=False)
+class AsymmetryBound(TheoryResult):
+    """Result of `asymmetry_bound`; the verdict is the largest ratio of error to bound, which must not exceed 1.
+
+    Attributes
+    ----------
+    angles : ndarray (A,)
+        Angles asked for, degrees.
+    measured_angles, error_angle : ndarray (A, R)
+        Angle of the weights reached, and angle between estimate and gradient, of each net.
+    error, bound, tight_bound : ndarray (A, R)
+        ``|grad - nu|``, ``|dC/ds| |J^-1|^2 |J - J^T| |dmu/dtheta|`` and ``|dC/ds| |J^-1 - J^-T| |dmu/dtheta|``.
+    asymmetry : ndarray (A, R)
+        ``|J - J^T|``, spectral norm.
+    small_asymmetry, small_error : ndarray (H, R)
+        The same two numbers for backward weights ``W^T + eps noise`` as eps halves, in nets of linear units (of gain
+        at most 0.5), the only ones of the leaky field whose J is symmetric at eps = 0.
+    slope : float
+        Of log error against log asymmetry there, median over the nets.
+    limit_gap : float
+        Largest relative distance between the estimate that the rule gives at +-beta and its limit -(dC/ds) J^-T dmu/dtheta.
+    """
+
+    angles: np.ndarray
+    measured_angles: np.ndarray
+    error_angle: np.ndarray
+    error: np.ndarray
+    bound: np.ndarray
+    tight_bound: np.ndarray
+    asymmetry: np.ndarray
+    small_asymmetry: np.ndarray
+    small_error: np.ndarray
+    slope: float
+    limit_gap: float
+
+    def plot(self):
+        figure, (left, middle, right) = new_figure(1, 3)
+        shade = np.repeat(self.angles, self.error.shape[1])
+        some = self.error.ravel() > 1e-12  # angle 0 has no error and no bound
+        points = left.scatter(self.bound.ravel()[some], self.error.ravel()[some], c=shade[some], s=8, cmap="viridis")
+        left.scatter(self.tight_bound.ravel()[some], self.error.ravel()[some], marker="x", color="C1", s=6, alpha=0.5,
+                     label="middle term of the bound")
+        ends = np.array([self.error.ravel()[some].min(), self.bound.max()])
+        left.plot(ends, ends, "k:", label="error = bound")
+        left.set(xscale="log", yscale="log", xlabel="bound", ylabel="|grad - nu|", title="the bound")
+        figure.colorbar(points, ax=left, label="angle asked, degrees")
+        middle.loglog(self.small_asymmetry, self.small_error, ".-", lw=0.5, ms=3, color="C0", alpha=0.3)
+        middle.set(xlabel="|J - J^T|", ylabel="|grad - nu|", title=f"small asymmetry: slope {self.slope:.3f}")
+        right.scatter(self.measured_angles.ravel(), self.error_angle.ravel(), s=6, alpha=0.5)
+        right.set(xlabel="angle of W_f and W_b^T, degrees", ylabel="angle of estimate and gradient, degrees",
+                  title="direction")
+        left.legend(fontsize=7)
+        return figure
+
+
+def _leaky_spec(sizes, dt, activation="tanh"):
+    return LayeredSpec(
+        sizes=tuple(sizes), dynamics="continuous", activation=activation, out_activation=activation,
+        input_activation=activation, prime_hidden=False, prime_output=False, dt=dt,
+    )
+
+
+def _terms(model, x, y):
+    """Exact gradient, limit of the estimate, |J - J^T| and the two bounds, for one sample."""
+    spec = model.spec
+    drive, states, _ = settle(model, x)
+    jacobian = (model.step_jacobian(drive, states) - np.eye(sum(spec.sizes[1:]))) / spec.dt
+    cost = np.concatenate(model.cost_gradient(states[-1], y), axis=1)[0]
+    edges = np.cumsum(spec.sizes[1:])[:-1]
+
+    def contract(z):  # with dmu/dtheta; the step carries a factor dt
+        bar = np.split(z[None] / spec.dt, edges, axis=1)
+        arrays = model.weights, model.back, model.biases, drive[0], drive[1]
+        _, parts = kernel.step_vjp(spec, *arrays, states, bar)
+        return np.concatenate([a.ravel() for group in parts for a in group])
+
+    inverse = np.linalg.inv(jacobian)
+    exact = contract(-inverse.T @ cost)
+    limit = contract(-inverse @ cost)  # the nudged state moves by beta J^-1 dC/ds
+    # dmu_i/dtheta: the activity a unit sees and 1 for its bias; rows of different units are orthogonal
+    shown = [drive[1]] + [acting(spec, k, states[k - 1]) for k in range(1, spec.n_weights + 1)] + [np.zeros((1, 1))]
+    seen = max(
+        np.sqrt((shown[k - 1] ** 2).sum() + (shown[k + 1] ** 2).sum() + 1) for k in range(1, spec.n_weights + 1)
+    )
+    asymmetry = np.linalg.norm(jacobian - jacobian.T, 2)
+    scale = np.linalg.norm(cost) * seen
+    tight = scale * np.linalg.norm(inverse - inverse.T, 2)
+    return exact, limit, asymmetry, scale * np.linalg.norm(inverse, 2) ** 2 * asymmetry, tight
+
+
+def asymmetry_bound(
+    *, sizes=(6, 8, 5, 3), angles=(0, 22.5, 45, 67.5, 90, 112.5, 135, 157.5, 180), n_networks=100, gain=1.0,
+    eps=0.1, n_halvings=5, beta=1e-3, dt=0.5, random_state=0,
+):
+    """Check the bound on the error of the vector-field estimate, on random networks with independent backward weights.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+    angles : tuple of float
+        Angles between forward and backward weights, degrees in [0, 180].
+    n_networks : int
+        Nets per angle.
+    gain : float
+        Weights are U(+-gain/sqrt(fan_in)).
+    eps : float
+        Largest noise on the transposed weights for the slope; halved `n_halvings` times.
+    beta : float
+        Nudging at which the learning rule itself (centered) is compared with its limit.
+    dt : float
+        Euler step.
+
+    Returns
+    -------
+    AsymmetryBound
+        Verdict: largest error / bound, target 1.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter.
+    """
+    angles = np.array([check_angle(a, "angles") for a in angles])
+    check_count(n_networks, "n_networks")
+    check_count(n_halvings, "n_halvings")
+    if not eps > 0:
+        raise ValueError(f"eps must be > 0, got {eps!r}")
+    if not beta > 0:
+        raise ValueError(f"beta must be > 0, got {beta!r}")
+    spec, linear = _leaky_spec(sizes, dt), _leaky_spec(sizes, dt, "identity")
+    shape = len(angles), n_networks
+    error, bound, tight, asymmetry, turned, reached = (np.zeros(shape) for _ in range(6))
+    epsilons = eps / 2.0 ** np.arange(n_halvings + 1)
+    small_asymmetry, small_error = np.zeros((2, len(epsilons), n_networks))
+    limit_gap = 0.0
+    for r in range(n_networks):
+        rng = np.random.default_rng([random_state, r])
+        weights, biases = random_parameters(sizes, rng, gain=gain)
+        x, y = uniform_batch(1, sizes[0], sizes[-1], rng)
+        for a, angle in enumerate(angles):
+            model = LayeredModel(spec, weights, biases, backward_weights(weights, angle, rng))
+            exact, limit, asymmetry[a, r], bound[a, r], tight[a, r] = _terms(model, x, y)
+            error[a, r] = np.linalg.norm(exact - limit)
+            turned[a, r] = angle_between(exact, limit)
+            reached[a, r] = angle_between(
+                np.concatenate([w.T.ravel() for w in weights[1:]]), np.concatenate([b.ravel() for b in model.back[1:]])
+            )
+            if r == 0:  # the rule itself, at a small beta, gives that limit
+                given = estimated_gradient(
+                    spec, weights, biases, x, y, back=model.back, rule="vector_field", nudging="centered", beta=beta,
+                    n_free_steps=20_000, n_nudged_steps=20_000, tol_free=1e-14, tol_nudged=1e-14,
+                ).flat()
+                limit_gap = max(limit_gap, np.linalg.norm(given - limit) / np.linalg.norm(limit))
+        # J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: linear units for the slope
+        weights = [min(gain, 0.5) / gain * w for w in weights]
+        noise = [rng.normal(size=w.T.shape) / np.sqrt(w.size) for w in weights]
+        for e, value in enumerate(epsilons):
+            back = [np.zeros_like(weights[0].T)] + [w.T + value * z for w, z in zip(weights[1:], noise[1:])]
+            exact, limit, small_asymmetry[e, r], *_ = _terms(LayeredModel(linear, weights, biases, back), x, y)
+            small_error[e, r] = np.linalg.norm(exact - limit)
+    slopes = [log_slope(small_asymmetry[:, r], small_error[:, r]) for r in range(n_networks)]
+    some = bound > 1e-12
+    return AsymmetryBound(
+        verdict=float((error[some] / bound[some]).max()), target=1.0,
+        settings=dict(sizes=tuple(sizes), n_networks=n_networks, gain=gain, eps=eps, n_halvings=n_halvings, beta=beta, dt=dt,
+                      random_state=random_state),
+        angles=angles, measured_angles=reached, error_angle=turned, error=error, bound=bound, tight_bound=tight,
+        asymmetry=asymmetry, small_asymmetry=small_asymmetry, small_error=small_error, slope=float(np.median(slopes)),
+        limit_gap=float(limit_gap),
+    )

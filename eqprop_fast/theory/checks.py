@@ -1,0 +1,79 @@
+"""What the checks share: argument checks, a settled network, a sweep of halvings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..gradients.record import check_count
+from ..kernels.spec import LayeredSpec
+from .models import LayeredModel
+from .presets import uniform_batch
+
+
+def halvings(largest, n_halvings, name):
+    """largest, largest / 2, ...: ``n_halvings + 1`` values.
+
+    Raises
+    ------
+    ValueError
+        `largest` not positive and finite, or fewer than one halving.
+    """
+    if not np.isfinite(largest) or not largest > 0:
+        raise ValueError(f"{name} must be > 0 and finite, got {largest!r}")
+    return largest / 2.0 ** np.arange(check_count(n_halvings, "n_halvings") + 1)
+
+
+def smooth_spec(sizes, dt=0.2):
+    """Continuous dynamics with one energy, tanh, linear output, no clamp: everything the theorems ask for."""
+    return LayeredSpec(
+        sizes=tuple(sizes), dynamics="continuous", activation="tanh", out_activation="tanh", input_activation="tanh",
+        prime_hidden=True, prime_output=False, linear_output=True, dt=dt,
+    )
+
+
+def model_and_data(model, x, y, sizes, n_samples, random_state, dtype, spec=None):
+    """The caller's model and data, or a random smooth network of `sizes` on uniform inputs."""
+    rng = np.random.default_rng(random_state)
+    if model is None:
+        model = LayeredModel.random(spec or smooth_spec(sizes), rng, dtype=dtype)
+    elif x is None or y is None:
+        raise ValueError("x and y must be given with model")
+    if x is None:
+        x, y = uniform_batch(n_samples, model.spec.sizes[0], model.spec.sizes[-1], rng, dtype)
+    return model, x, y
+
+
+def settle(model, x, n_steps=100_000, tol=None):
+    """Drive, free equilibrium and its residual; `tol` defaults to 100 eps of the dtype.
+
+    Raises
+    ------
+    ArithmeticError
+        The residual is still large after `n_steps`: no equilibrium, so no theorem to check.
+    """
+    tol = 100 * np.finfo(model.dtype).eps if tol is None else tol
+    drive, states = model.drive(x), model.zeros(len(x))
+    _, residual = model.relax(drive, states, n_steps, tol)
+    worst = float(residual.max())
+    if not worst <= max(1e-6, 10 * tol):
+        raise ArithmeticError(f"the free phase did not settle: residual {worst:.3g} after {n_steps} steps")
+    return drive, states, worst
+
+
+def check_has_energy(spec):
+    """Refuse dynamics that descend no energy.
+
+    Raises
+    ------
+    ValueError
+    """
+    if spec.dynamics != "continuous":
+        return
+    if not spec.prime_hidden:
+        raise ValueError("prime_hidden=False: the leaky field without rho' is the gradient of no energy")
+    if spec.prime_output == spec.linear_output:
+        raise ValueError(
+            f"prime_output={spec.prime_output}, linear_output={spec.linear_output}: the output must either act as s "
+            "and have no rho' (linear_output) or act as rho(s) and have it (prime_output); the mixture of 1905.13633's "
+            "code is the gradient of no energy (papers.md 5.1a)"
+        )

@@ -1,0 +1,167 @@
+"""Continual EP against BPTT as learning rate and nudging go to 0 (2005.04168, papers.md 6.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..gradients.record import check_count
+from .checks import halvings, model_and_data, settle
+from .match import angle_between
+from .phases import VECTOR_FIELD, bptt_moments, nudged_moments
+from .results import TheoryResult, draw_power, log_slope, new_figure
+
+
+@dataclass(frozen=True, eq=False)
+class ContinualDeviation(TheoryResult):
+    """Result of `continual_deviation`; the verdict is the largest distance of a slope from 1.
+
+    Attributes
+    ----------
+    rates, betas : ndarray
+        What was swept, each halving.
+    by_rate : dict of str to ndarray
+        "neurons", "synapses": distance of the updates at each rate from those at rate 0, same beta, relative to the
+        BPTT gradients; root of the sum over all steps and entries.
+    by_beta : dict of str to ndarray
+        Distance from the BPTT gradients at rate 0.
+    from_bptt : dict of str to ndarray
+        Distance from the BPTT gradients at each rate.
+    rate_slope, beta_slope : dict of str to float
+    angle : ndarray
+        Between the total update and the total gradient at each rate, degrees.
+    angle_at_rate_0 : float
+    debug_identity : dict of float to float
+        By the factor on the rate: largest relative difference between EP's weight change and that of the debug procedure
+        (papers.md 6.4). It falls with the factor, down to rounding.
+    """
+
+    rates: np.ndarray
+    betas: np.ndarray
+    by_rate: dict
+    by_beta: dict
+    from_bptt: dict
+    rate_slope: dict
+    beta_slope: dict
+    angle: np.ndarray
+    angle_at_rate_0: float
+    debug_identity: dict
+
+    def plot(self):
+        figure, (left, middle, right) = new_figure(1, 3)
+        for j, kind in enumerate(self.by_rate):
+            draw_power(left, self.rates, self.by_rate[kind], f"{kind}, from rate 0", f"C{j}")
+            left.loglog(self.rates, self.from_bptt[kind], ":", color=f"C{j}", label=f"{kind}, from BPTT")
+            draw_power(middle, self.betas, self.by_beta[kind], kind, f"C{j}")
+        right.plot(self.rates, self.angle, "o-")
+        right.ticklabel_format(style="sci", axis="x", scilimits=(0, 0))
+        right.axhline(self.angle_at_rate_0, ls=":", color="gray", label="rate 0")
+        left.set(xlabel="learning rate", title=f"deviation at beta {self.settings['beta']:g}")
+        middle.set(xlabel="beta", title="deviation from BPTT at rate 0")
+        right.set(xlabel="learning rate", ylabel="degrees", title="angle of the total update to BPTT")
+        for axis in (left, middle, right):
+            axis.legend(fontsize=7)
+        return figure
+
+
+def continual_deviation(
+    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, rule="continual", rate=4e-5, beta=0.01,
+    n_halvings=4, n_nudged_steps=40, random_state=0, dtype=np.float64,
+):
+    """How far C-EP (or C-VF) strays from BPTT, as its learning rate and beta halve.
+
+    Parameters
+    ----------
+    model, x, y : optional
+        A `LayeredModel` (or `ToyNetwork`) and its data; a random smooth network of `sizes` without.
+    rule : {"continual", "continual_vector_field"}
+    rate, beta : float
+        Largest of each sweep; the rate is swept at this beta, beta at rate 0.
+    n_nudged_steps : int
+        K.
+
+    Returns
+    -------
+    ContinualDeviation
+        Verdict: largest |slope - 1|, target 0.1.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter.
+    ArithmeticError
+        The free phase did not settle.
+
+    Notes
+    -----
+    The weights move by rate/beta times a change of order beta, so the states feel the rate as rate/beta: the limits are
+    taken rate first.
+    """
+    rates, betas = halvings(rate, n_halvings, "rate"), halvings(beta, n_halvings, "beta")
+    k = check_count(n_nudged_steps, "n_nudged_steps")
+    if rule not in ("continual", "continual_vector_field"):
+        raise ValueError(f"rule must be 'continual' or 'continual_vector_field', got {rule!r}")
+    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
+    if rule in VECTOR_FIELD and getattr(model, "back", None) is None:
+        raise ValueError(f"rule: {rule!r} needs a model with backward weights")
+    drive, free, residual = settle(model, x)
+    exact = _stack(bptt_moments(model, drive, [free] * (k + 1), y))
+
+    def updates(r, b):
+        return _stack(nudged_moments(model, x, y, free, b, k, rule, r))
+
+    def distances(a, b):
+        return [np.linalg.norm(u - v) / np.linalg.norm(w) for u, v, w in zip(a[:2], b[:2], exact[:2])]
+
+    still = updates(0.0, beta)
+    moving = [updates(r, beta) for r in rates]
+    parts = {
+        "by_rate": np.array([distances(u, still) for u in moving]),
+        "from_bptt": np.array([distances(u, exact) for u in moving]),
+        "by_beta": np.array([distances(updates(0.0, b), exact) for b in betas]),
+    }
+    named = {name: {"neurons": a[:, 0], "synapses": a[:, 1]} for name, a in parts.items()}
+    rate_slope = {kind: log_slope(rates, v) for kind, v in named["by_rate"].items()}
+    beta_slope = {kind: log_slope(betas, v) for kind, v in named["by_beta"].items()}
+    return ContinualDeviation(
+        verdict=max(abs(s - 1) for s in [*rate_slope.values(), *beta_slope.values()]), target=0.1,
+        settings=dict(rule=rule, rate=rate, beta=beta, n_halvings=n_halvings, n_nudged_steps=k, n_samples=len(y),
+                      random_state=random_state, dtype=np.dtype(model.dtype).name, residual=residual),
+        rates=rates, betas=betas, **named, rate_slope=rate_slope, beta_slope=beta_slope,
+        angle=np.array([angle_between(u[2], exact[2]) for u in moving]),
+        angle_at_rate_0=angle_between(still[2], exact[2]),
+        debug_identity={
+            tiny: debug_identity(model, x, y, free, beta, k, rule, rate, tiny) for tiny in (1e-5, 1e-8, 1e-12)
+        },
+    )
+
+
+def debug_identity(model, x, y, free, beta, n_nudged_steps, rule="continual", rate=1e-3, tiny=1e-5):
+    """The papers' debug procedure (2005.04168, App. F.2): C-EP with a tiny rate is EP.
+
+    Run the nudged phase continually with the rate times `tiny`, undo that change, apply the accumulated update at the full
+    rate; compare with the EP (or VF) update of the same phase.
+
+    Returns
+    -------
+    float
+        Largest difference of any weight afterwards, relative to the largest change of it. As `tiny` goes to 0 it falls in
+        proportion, down to rounding.
+    """
+    frozen = {"continual": "ep", "continual_vector_field": "vector_field"}[rule]
+    *_, (_, ep) = nudged_moments(model, x, y, free, beta, n_nudged_steps, frozen)
+    *_, (_, accumulated) = nudged_moments(model, x, y, free, beta, n_nudged_steps, rule, rate * tiny)
+    weights = model.weights + (getattr(model, "back", None) or [])[1:]
+    ends = [[w - w.dtype.type(rate) * d for w, d in zip(weights, total)] for total in (ep, accumulated)]
+    change = max(np.abs(e - w).max() for e, w in zip(ends[0], weights))
+    return float(max(np.abs(a - b).max() for a, b in zip(*ends)) / change)
+
+
+def _stack(moments):
+    """Neurons and synapses of all moments in one vector each, and the synapses of the last."""
+    neurons, synapses = [], []
+    for s, w in moments:
+        neurons.append(np.concatenate([a.ravel() for a in s]))
+        synapses.append(np.concatenate([a.ravel() for a in w]))
+    return np.concatenate(neurons), np.concatenate(synapses), synapses[-1]

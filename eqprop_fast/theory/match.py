@@ -1,0 +1,264 @@
+"""Updates of a learning rule against the gradients of BPTT, step by step (1905.13633, 2005.04168)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..gradients.record import check_count
+from ..networks.asymmetry import measured_angles
+from .models import LayeredModel
+from .phases import RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
+from .presets import PRESETS, layered_spec, mnist_batch, uniform_batch
+from .results import TheoryResult, new_figure
+from .toy import ToyNetwork
+
+N_CURVES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class GradientMatch(TheoryResult):
+    """Result of `gradient_match`; the verdict is the largest mean RMSE of any layer or synapse.
+
+    Attributes
+    ----------
+    neuron_rmse, synapse_rmse : dict of str to float
+        Mean over the entries of a layer (of a weight matrix) of
+        ``sqrt(sum_t (n - d)^2 / max(sum_t n^2, sum_t d^2))`` (papers.md 5.3); synapses by their cumulated curves.
+    neuron_rmse_std, synapse_rmse_std : dict
+        Standard deviation over the same entries.
+    synapse_rmse_live : dict
+        The mean over the entries that move at all; weights of dark pixels count as 0 in `synapse_rmse`.
+    sign_agreement : dict of str to float
+        Percentage of the synapses whose total update has the sign of the gradient (or both are 0).
+    angle : float
+        Between the total update and the total gradient, all matrices concatenated, degrees (papers.md 6.3).
+    neuron_curves, synapse_curves : dict of str to (gradient, update), each ndarray (K, 5)
+        A few entries over time; synapses cumulated.
+    weight_angles : list of float
+        Angle between forward and backward weights of each layer pair; empty when symmetric.
+    n_free_steps : int
+        Steps of the free phase that were needed.
+    residual : float
+        Largest speed of any unit at its end.
+    """
+
+    neuron_rmse: dict
+    synapse_rmse: dict
+    neuron_rmse_std: dict
+    synapse_rmse_std: dict
+    synapse_rmse_live: dict
+    sign_agreement: dict
+    angle: float
+    neuron_curves: dict
+    synapse_curves: dict
+    weight_angles: list
+    n_free_steps: int
+    residual: float
+
+    def plot(self):
+        """Curves of a few entries (updates dashed on solid gradients) and the RMSE bars; returns the figure."""
+        curves = [(f"neurons, {k}", v) for k, v in self.neuron_curves.items()]
+        curves += [(f"synapses {k}", v) for k, v in self.synapse_curves.items()]
+        n_columns = 2 if len(curves) < 5 else 3
+        figure, axes = new_figure(-(-(len(curves) + 1) // n_columns), n_columns, 3.6, 2.6)
+        for axis, (title, (gradient, update)) in zip(axes, curves):
+            for j in range(gradient.shape[1]):
+                axis.plot(-gradient[:, j], color=f"C{j}", lw=2.2, alpha=0.45)
+                axis.plot(-update[:, j], color=f"C{j}", ls="--", lw=1.1)
+            axis.set_title(title, fontsize=9)
+            axis.ticklabel_format(style="sci", axis="y", scilimits=(0, 0))
+            axis.set_xlabel("step t", fontsize=8)
+            axis.tick_params(labelsize=7)
+        bars = axes[len(curves)]
+        names = list(self.neuron_rmse) + list(self.synapse_rmse)
+        values = list(self.neuron_rmse.values()) + list(self.synapse_rmse.values())
+        colors = ["C0"] * len(self.neuron_rmse) + ["C1"] * len(self.synapse_rmse)
+        drawn = bars.bar(range(len(names)), values, color=colors)
+        bars.bar_label(drawn, [f"{v:.1e}" for v in values], fontsize=6)
+        bars.margins(y=0.15)
+        bars.set_xticks(range(len(names)), [n.replace(" ", "\n").replace("-", "\n") for n in names], fontsize=6)
+        bars.ticklabel_format(style="sci", axis="y", scilimits=(0, 0))
+        bars.set_title("mean RMSE", fontsize=9)
+        bars.tick_params(axis="y", labelsize=7)
+        for axis in axes[len(curves) + 1 :]:
+            axis.axis("off")
+        s = self.settings
+        figure.suptitle(
+            f"{s.get('preset') or 'gradient match'}, {s['rule']}: solid -gradient (BPTT), dashed update", fontsize=10
+        )
+        return figure
+
+
+class _Rmse:
+    """Sums over time of n^2, d^2 and (n - d)^2 of every entry."""
+
+    def __init__(self):
+        self.n2 = self.d2 = self.e2 = 0.0
+
+    def add(self, n, d):
+        self.n2, self.d2, self.e2 = self.n2 + n * n, self.d2 + d * d, self.e2 + (n - d) ** 2
+
+    def entries(self):
+        larger = np.maximum(self.n2, self.d2)
+        return np.sqrt(np.divide(self.e2, larger, out=np.zeros_like(larger), where=larger > 0))
+
+
+def preset_model(preset, *, convention="consistent", dt=None, angle=None, random_state=None, dtype=np.float64):
+    """Model, x, y and settings (a dict) of a key of `PRESETS`.
+
+    Raises
+    ------
+    ValueError
+        Unknown preset.
+    FileNotFoundError
+        MNIST is needed and not there.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
+    entry = dict(PRESETS[preset])
+    kind, sizes, batch = entry.pop("kind"), entry.pop("sizes"), entry.pop("batch")
+    angle = entry.pop("angle", None) if angle is None else angle
+    rng = np.random.default_rng(random_state)
+    if kind == "toy":
+        model = ToyNetwork(sizes, 0.08 if dt is None else dt, rng, dtype=dtype)
+        x, y = uniform_batch(batch, sizes[0], sizes[-1], rng, dtype)
+    else:
+        spec = layered_spec(kind, sizes, convention, dt=dt)
+        model = LayeredModel.random(spec, rng, angle=angle, dtype=dtype)
+        x, y = mnist_batch(batch, rng, dtype)
+    return model, x, y, entry
+
+
+def gradient_match(
+    preset=None, *, model=None, x=None, y=None, beta=None, n_free_steps=None, n_nudged_steps=None, rule=None, rate=None,
+    convention="consistent", dt=None, angle=None, steady_tol=1e-12, target=None, random_state=0, dtype=np.float64,
+):
+    """Compare a rule's updates with the gradients of BPTT at every step of the nudged phase.
+
+    Parameters
+    ----------
+    preset : str, optional
+        A figure setting of the papers, a key of `PRESETS`; what is given beside it overrides it.
+    model, x, y
+        Instead of a preset: a `LayeredModel` or `ToyNetwork`, inputs (M, N[0]) and targets (M, N[L]).
+    beta : float
+        Nudging strength, not 0.
+    n_free_steps, n_nudged_steps : int
+        T and K. The free phase stops early once no unit moves faster than `steady_tol`.
+    rule : {"ep", "continual", "vector_field", "continual_vector_field"}
+        "ep" by default.
+    rate : float
+        Learning rate of the continual rules.
+    convention : {"consistent", "as_coded"}
+        Output term of the energy-based presets, see `presets.layered_spec`.
+    dt : float, optional
+        Overrides the Euler step, or damps the discrete map.
+    angle : float, optional
+        Degrees between forward and backward weights of the preset's network.
+    target : float, optional
+        What the verdict should stay below.
+    random_state : int
+        Seed of parameters, data and the curves shown.
+    dtype : float32 or float64
+
+    Returns
+    -------
+    GradientMatch
+
+    Raises
+    ------
+    ValueError
+        Names the parameter.
+
+    Notes
+    -----
+    Theorem (1905.13633): if the transition is the gradient of a primitive function and the steady state has held for the
+    last K + 1 steps, normalised update and minus gradient agree at every step as beta goes to 0.
+    """
+    if (preset is None) == (model is None):
+        raise ValueError("give either preset or model (with x and y)")
+    given = dict(
+        beta=beta, n_free_steps=n_free_steps, n_nudged_steps=n_nudged_steps, rule=rule, rate=rate
+    )
+    settings = dict(rule="ep", rate=0.0)
+    if preset is not None:
+        model, data_x, data_y, entry = preset_model(
+            preset, convention=convention, dt=dt, angle=angle, random_state=random_state, dtype=dtype
+        )
+        x, y = (data_x, data_y) if x is None else (x, y)
+        settings.update(entry)
+    settings.update({k: v for k, v in given.items() if v is not None})
+    for name in ("beta", "n_free_steps", "n_nudged_steps"):
+        if name not in settings:
+            raise ValueError(f"{name} is needed without a preset")
+    if x is None or y is None or len(x) != len(y):
+        raise ValueError("x and y must be given together, with as many rows")
+    beta, rule, rate = settings["beta"], settings["rule"], settings["rate"]
+    if not np.isfinite(beta) or beta == 0:
+        raise ValueError(f"beta must be finite and not 0, got {beta!r}")
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
+    if rule in VECTOR_FIELD and getattr(model, "back", None) is None:
+        raise ValueError(f"rule: {rule!r} needs a model with backward weights (angle=...)")
+    k = check_count(settings["n_nudged_steps"], "n_nudged_steps")
+    if check_count(settings["n_free_steps"], "n_free_steps") < k:
+        raise ValueError(f"n_free_steps={settings['n_free_steps']} must be >= n_nudged_steps={k}")
+
+    drive = model.drive(x)
+    trajectory, steps, residual = free_trajectory(
+        model, drive, len(x), settings["n_free_steps"], k, steady_tol
+    )
+    free = trajectory[-1]
+    neurons = {name: _Rmse() for name in model.layers}
+    synapses = {name: _Rmse() for name in model.synapses}
+    picker = np.random.default_rng(random_state)
+    curves_s, curves_w, picked = {n: [] for n in neurons}, {n: [] for n in synapses}, {}
+    exact_moments = bptt_moments(model, drive, trajectory, y)
+    rule_moments = nudged_moments(model, x, y, free, beta, k, rule, rate)
+    for t, ((n_s, n_w), (d_s, d_w)) in enumerate(zip(exact_moments, rule_moments)):
+        for name, depth, n, d in zip(model.layers, model.depth, n_s, d_s):
+            n, d = n.sum(axis=0), d.sum(axis=0)
+            if t < depth:  # the signal has not arrived (papers.md 5.3)
+                n, d = np.zeros_like(n), np.zeros_like(d)
+            neurons[name].add(n, d)
+            pick = picked.setdefault(name, picker.permutation(n.size)[:N_CURVES])
+            curves_s[name].append((n[pick], d[pick]))
+        for name, n, d in zip(model.synapses, n_w, d_w):
+            synapses[name].add(n, d)
+            if name not in picked:  # entries that move at all: half of MNIST's pixels are dark
+                live = np.flatnonzero(np.abs(x).max(axis=0)) if n.shape[0] == x.shape[1] else np.arange(n.shape[0])
+                rows = live[picker.integers(len(live), size=N_CURVES)]
+                picked[name] = rows, picker.integers(n.shape[1], size=N_CURVES)
+            curves_w[name].append((n[picked[name]], d[picked[name]]))
+
+    rmse_s = {name: r.entries() for name, r in neurons.items()}
+    rmse_w = {name: r.entries() for name, r in synapses.items()}
+    total_n, total_d = (np.concatenate([w.ravel() for w in total]) for total in (n_w, d_w))
+    means_s, means_w = ({k: float(v.mean()) for k, v in r.items()} for r in (rmse_s, rmse_w))
+    stacked = [
+        {name: tuple(np.array(side) for side in zip(*pairs)) for name, pairs in curves.items()}
+        for curves in (curves_s, curves_w)
+    ]
+    return GradientMatch(
+        verdict=max([*means_s.values(), *means_w.values()]), target=target,
+        settings=dict(settings, preset=preset, convention=convention, random_state=random_state, dt=model.dt,
+                      dtype=np.dtype(model.dtype).name),
+        neuron_rmse=means_s, synapse_rmse=means_w,
+        neuron_rmse_std={k: float(v.std()) for k, v in rmse_s.items()},
+        synapse_rmse_std={k: float(v.std()) for k, v in rmse_w.items()},
+        synapse_rmse_live={k: float(v[v > 0].mean()) if (v > 0).any() else 0.0 for k, v in rmse_w.items()},
+        sign_agreement={
+            name: float(100 * (np.sign(n) == np.sign(d)).mean()) for name, n, d in zip(model.synapses, n_w, d_w)
+        },
+        angle=angle_between(total_n, total_d), neuron_curves=stacked[0], synapse_curves=stacked[1],
+        weight_angles=measured_angles(model.weights, model.back) if getattr(model, "back", None) is not None else [],
+        n_free_steps=steps, residual=residual,
+    )
+
+
+def angle_between(a, b):
+    """Angle between two vectors, degrees; by the chord, which keeps small angles exact."""
+    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
+    return float(np.rad2deg(2 * np.arcsin(min(np.linalg.norm(a - b) / 2, 1.0))))

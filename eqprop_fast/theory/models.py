@@ -1,0 +1,127 @@
+"""The networks that the checks run on, behind one small interface.
+
+A model offers: `layers` and `synapses` (names), `depth` (distance of each layer from the output), `drive`, `zeros`,
+`relax`, `step`, `vjp`, `cost_gradient`, `increment`, `learn` and `copy`. `LayeredModel` wraps the reference kernels;
+`toy.ToyNetwork` has the skip connection that they do not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels.reference import gradients
+from ..kernels.reference.layered import back_or_transpose, layered_drive, layered_step, relax_from_drive
+from ..kernels.reference.rules import continual_increment, shown_input, vector_field_increment
+from ..networks.asymmetry import backward_weights
+from ..networks.energy import layered_energy
+
+
+def random_parameters(sizes, rng, dtype=np.float64, gain=1.0):
+    """Weights and biases, U(-gain/sqrt(fan_in), gain/sqrt(fan_in)) as in 1905.13633; lists, input first."""
+    weights, biases = [], []
+    for n_in, n_out in zip(sizes, sizes[1:]):
+        bound = gain / np.sqrt(n_in)
+        weights.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
+        biases.append(rng.uniform(-bound, bound, n_out).astype(dtype))
+    return weights, biases
+
+
+class LayeredModel:
+    """A layered network: a `LayeredSpec` and its parameters.
+
+    Parameters
+    ----------
+    spec : LayeredSpec
+    weights, biases : lists of ndarray
+        Input first; float64 for proofs, float32 to see rounding.
+    back : list of ndarray, optional
+        Independent backward weights; symmetric without.
+    """
+
+    def __init__(self, spec, weights, biases, back=None):
+        self.spec, self.weights, self.biases, self.back = spec, weights, biases, back
+
+    @classmethod
+    def random(cls, spec, random_state=None, *, angle=None, gain=1.0, dtype=np.float64):
+        """Random parameters; `angle` (degrees) between forward and backward weights, symmetric when None."""
+        rng = np.random.default_rng(random_state)
+        weights, biases = random_parameters(spec.sizes, rng, dtype, gain)
+        return cls(spec, weights, biases, None if angle is None else backward_weights(weights, angle, rng))
+
+    @property
+    def layers(self):
+        n = self.spec.n_weights
+        return [f"hidden {k}" for k in range(1, n)] + ["output"]
+
+    @property
+    def synapses(self):
+        n = self.spec.n_weights
+        forward = [f"W{k}{k + 1}" for k in range(n)]
+        return forward if self.back is None else forward + [f"W{k + 1}{k}" for k in range(1, n)]
+
+    @property
+    def depth(self):
+        return list(range(self.spec.n_weights - 1, -1, -1))
+
+    @property
+    def dt(self):
+        return self.spec.dt
+
+    @property
+    def dtype(self):
+        return self.weights[0].dtype
+
+    def copy(self):
+        copies = [None if g is None else [p.copy() for p in g] for g in (self.weights, self.biases, self.back)]
+        return LayeredModel(self.spec, *copies)
+
+    def _arrays(self):
+        return self.spec, self.weights, back_or_transpose(self.weights, self.back), self.biases
+
+    def drive(self, x):
+        """What the clamped input gives: drive of the first layer, what it shows to the synapses, x itself."""
+        return layered_drive(self.spec, self.weights, self.biases, x), shown_input(self.spec, x), x
+
+    def zeros(self, n_samples):
+        return [np.zeros((n_samples, n), self.dtype) for n in self.spec.sizes[1:]]
+
+    def relax(self, drive, states, n_steps, tol=-1.0, y=None, beta=0.0):
+        """Relax `states` in place; returns steps and residual of each sample."""
+        return relax_from_drive(*self._arrays(), drive[0], states, y, beta, n_steps, tol)
+
+    def step(self, drive, states, y=None, beta=0.0):
+        return layered_step(*self._arrays(), drive[0], states, y, beta)[0]
+
+    def vjp(self, drive, states, bar, with_parameters=True):
+        """Reverse of one free step: derivative by the states before it, and by each of `synapses`."""
+        bar, gradient = gradients.step_vjp(
+            self.spec, self.weights, self.back, self.biases, drive[0], drive[1], states, bar, with_parameters
+        )
+        return bar, None if gradient is None else gradient[0] + (gradient[2] or [])[1:]
+
+    def cost_gradient(self, s_out, y):
+        return gradients.cost_gradient(self.spec, s_out, y)
+
+    def increment(self, drive, old, new, vector_field=False):
+        """Local update of one step: list per synapse, list per bias, summed over the samples."""
+        rule = vector_field_increment if vector_field else continual_increment
+        ascent = rule(self.spec, drive[2], old, new)
+        return ascent.weights + (ascent.back or [])[1:], ascent.biases
+
+    def learn(self, synapses, biases, rate):
+        """Add `rate` times an `increment` to the parameters, in place."""
+        n = self.spec.n_weights
+        for p, d in zip(self.weights + (self.back or [])[1:], synapses):
+            p += self.dtype.type(rate) * d
+        for p, d in zip(self.biases, biases):
+            p += self.dtype.type(rate) * d
+        assert len(synapses) in (n, 2 * n - 1)
+
+    def energy(self, x, states):
+        return layered_energy(self.spec, self.weights, self.biases, x, states)
+
+    def step_jacobian(self, drive, states):
+        """Jacobian of one synchronous free step of a single sample."""
+        return gradients.step_jacobian(
+            self.spec, self.weights, self.back, self.biases, drive[0], states
+        )

@@ -1,0 +1,100 @@
+"""Bias of the nudged estimates: first order in beta one-sided, second order centered (1602.05179, 2006.03824)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..gradients import estimated_gradient, implicit
+from .checks import halvings, model_and_data, settle
+from .results import TheoryResult, draw_power, log_slope, new_figure
+
+KINDS = ("positive", "negative", "random sign", "centered")
+
+
+@dataclass(frozen=True, eq=False)
+class GradientOrder(TheoryResult):
+    """Result of `gradient_order`; the verdict is the largest distance of a slope from its theory, 1 or 2.
+
+    Attributes
+    ----------
+    betas : ndarray (H + 1,)
+    error : dict of str to ndarray (H + 1,)
+        ``|estimate - gradient| / |gradient|`` over all parameters; keys `KINDS`. The expectation of the
+        random-sign estimate is the centered one.
+    slope : dict of str to float
+    cosine : dict of str to float
+        With the exact gradient, at the smallest beta.
+    """
+
+    betas: np.ndarray
+    error: dict
+    slope: dict
+    cosine: dict
+
+    def plot(self):
+        figure, (axis,) = new_figure(1, 1, 5, 3.8)
+        for j, (kind, error) in enumerate(self.error.items()):
+            draw_power(axis, self.betas, error, kind, f"C{j}")
+        axis.set(xlabel="beta", ylabel="relative error of the gradient", title="Bias of the EP estimates")
+        axis.legend(fontsize=8)
+        return figure
+
+
+def gradient_order(
+    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, beta=0.1, n_halvings=5, random_state=0,
+    dtype=np.float64, n_steps=20_000,
+):
+    """Error of the EP estimates against implicit differentiation as beta halves.
+
+    Parameters
+    ----------
+    model, x, y : optional
+        A smooth symmetric `LayeredModel` with an energy, and its data; a random one of `sizes` without.
+    beta : float
+        Largest nudging strength; halved `n_halvings` times.
+    n_steps : int
+        Most steps of each phase; they stop at 100 eps.
+
+    Returns
+    -------
+    GradientOrder
+        Verdict: largest |slope - order|, target 0.1.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter.
+    ArithmeticError
+        The free phase did not settle.
+    """
+    betas = halvings(beta, n_halvings, "beta")
+    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
+    settle(model, x)
+    tol = 100 * np.finfo(model.dtype).eps
+    network = model.spec, model.weights, model.biases, x, y
+    exact = implicit(*network, n_free_steps=n_steps, tol=tol).flat()
+    signs = np.random.default_rng(random_state).choice(["positive", "negative"], size=len(betas))
+    estimates = {kind: [] for kind in KINDS}
+    for b, sign in zip(betas, signs):
+        one = {
+            nudging: estimated_gradient(
+                *network, nudging=nudging, beta=b, n_free_steps=n_steps, n_nudged_steps=n_steps, tol_free=tol,
+                tol_nudged=tol,
+            ).flat()
+            for nudging in ("positive", "negative", "centered")
+        }
+        one["random sign"] = one[sign]
+        for kind, values in estimates.items():
+            values.append(one[kind])
+    norm = np.linalg.norm(exact)
+    error = {k: np.array([np.linalg.norm(e - exact) / norm for e in v]) for k, v in estimates.items()}
+    slope = {k: log_slope(betas, v) for k, v in error.items()}
+    order = {"positive": 1, "negative": 1, "random sign": 1, "centered": 2}
+    return GradientOrder(
+        verdict=max(abs(slope[k] - order[k]) for k in order), target=0.1,
+        settings=dict(beta=beta, n_halvings=n_halvings, random_state=random_state, dtype=np.dtype(model.dtype).name),
+        betas=betas, error=error, slope=slope,
+        cosine={k: float(v[-1] @ exact / (np.linalg.norm(v[-1]) * norm)) for k, v in estimates.items()},
+    )

@@ -1,0 +1,129 @@
+"""The second phase of EP performs recurrent back-propagation (1711.08416, papers.md 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..gradients.record import check_count
+from .checks import halvings, model_and_data, settle
+from .results import TheoryResult, draw_power, log_slope, new_figure
+
+
+@dataclass(frozen=True, eq=False)
+class RbpMatch(TheoryResult):
+    """Result of `rbp_match`; the verdict is the distance of `slope` from 1.
+
+    Attributes
+    ----------
+    betas : ndarray (H + 1,)
+    deviation : ndarray (H + 1,)
+        ``max_t |(1/beta) (s_t+1 - s_t) - S_t| / |S_0|`` over the whole network, Euclidean norm.
+    deviation_in_time : ndarray (H + 1, K)
+    synapse_deviation : ndarray (H + 1,)
+        The same for the local updates of the weights, relative to the largest of the process.
+    slope, synapse_slope : float
+        Of log deviation against log beta.
+    curves : tuple of ndarray (K, 6)
+        EP and RBP side by side for a few units, at the largest beta.
+    """
+
+    betas: np.ndarray
+    deviation: np.ndarray
+    deviation_in_time: np.ndarray
+    synapse_deviation: np.ndarray
+    slope: float
+    synapse_slope: float
+    curves: tuple
+
+    def plot(self):
+        figure, (left, middle, right) = new_figure(1, 3)
+        for j in range(self.curves[0].shape[1]):
+            left.plot(self.curves[1][:, j], color=f"C{j}", lw=2.4, alpha=0.45)
+            left.plot(self.curves[0][:, j], color=f"C{j}", ls="--", lw=1.1)
+        left.set(xlabel="step t", title=f"RBP (solid), EP at beta {self.betas[0]:g} (dashed)")
+        for beta, row in zip(self.betas, self.deviation_in_time):
+            middle.semilogy(row, label=f"beta {beta:.3g}")
+        middle.set(xlabel="step t", title="relative deviation")
+        draw_power(right, self.betas, self.deviation, "neurons", "C0")
+        draw_power(right, self.betas, self.synapse_deviation, "synapses", "C1")
+        right.set(xlabel="beta", title="largest deviation")
+        for axis in (middle, right):
+            axis.legend(fontsize=7)
+        return figure
+
+
+def _norm(arrays):
+    return float(np.sqrt(sum((a * a).sum() for a in arrays)))
+
+
+def rbp_match(
+    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, beta=0.02, n_halvings=4, n_nudged_steps=80,
+    random_state=0, dtype=np.float64,
+):
+    """Compare the speed of the second phase with the error derivatives of recurrent back-propagation, step by step.
+
+    EP steps the dynamics forward, through J; RBP iterates its adjoint, through J^T, from the free state. They agree as
+    beta goes to 0 because an energy makes J symmetric.
+
+    Parameters
+    ----------
+    model, x, y : optional
+        A `LayeredModel` or `ToyNetwork` and its data; a random smooth network of `sizes` without.
+    beta : float
+        Largest nudging strength; halved `n_halvings` times.
+    n_nudged_steps : int
+        K.
+
+    Returns
+    -------
+    RbpMatch
+        Verdict: |slope - 1|, target 0.1.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter.
+    ArithmeticError
+        The free phase did not settle.
+    """
+    betas = halvings(beta, n_halvings, "beta")
+    k = check_count(n_nudged_steps, "n_nudged_steps")
+    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
+    drive, free, residual = settle(model, x)
+    m = len(y)
+    # the RBP process: S_0 is the force of the cost, S_t+1 = J^T S_t
+    force = [-model.dt * m * b for b in model.cost_gradient(free[-1], y)]
+    process, parameter_process = [force], []
+    for _ in range(k):
+        bar, parameters = model.vjp(drive, free, process[-1])
+        process.append(bar)
+        parameter_process.append([p / model.dt for p in parameters])  # S_t has its Euler factor already
+    rows, synapse_rows, curves = [], [], None
+    largest = max(_norm(p) for p in parameter_process)
+    for b in betas:
+        states, row, synapse_row, shown = free, [], [], []
+        for t in range(k):
+            new = model.step(drive, states, y, b)
+            speed = [(u - v) / b for u, v in zip(new, states)]
+            row.append(_norm([u - v for u, v in zip(speed, process[t])]) / _norm(force))
+            update, _ = model.increment(drive, states, new)
+            synapse_row.append(_norm([u / b - e for u, e in zip(update, parameter_process[t])]) / largest)
+            shown.append(np.concatenate([s[0, :3] for s in (speed[0], speed[-1])]))
+            states = new
+        rows.append(row)
+        synapse_rows.append(max(synapse_row))
+        if curves is None:
+            exact = np.array([np.concatenate([s[0, :3] for s in (p[0], p[-1])]) for p in process[:k]])
+            curves = np.array(shown), exact
+    rows = np.array(rows)
+    deviation = rows.max(axis=1)
+    slope = log_slope(betas, deviation)
+    return RbpMatch(
+        verdict=abs(slope - 1), target=0.1,
+        settings=dict(beta=beta, n_halvings=n_halvings, n_nudged_steps=k, n_samples=m, dt=model.dt,
+                      random_state=random_state, dtype=np.dtype(model.dtype).name, residual=residual),
+        betas=betas, deviation=deviation, deviation_in_time=rows, synapse_deviation=np.array(synapse_rows),
+        slope=slope, synapse_slope=log_slope(betas, synapse_rows), curves=curves,
+    )

@@ -1,0 +1,247 @@
+"""Epochs over mini-batches for any network of the protocol.
+
+One kernel call trains many mini-batches (a chunk); the chunk is sized so that a call lasts about `CHUNK_SECONDS`,
+short enough for Ctrl-C and progress. A chunk boundary changes nothing in the result: order, signs and Adam's step
+are fixed before the epoch is cut.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..kernels import DivergenceError, TrainPlan, TrainStats
+from .schedules import ADAPTIVE_DIVISOR, ADAPTIVE_SMALLEST_RATE, learning_rate_factor
+
+CHUNK_SECONDS = 0.3
+FIRST_CHUNK = 16  # batches in the first call, before any timing
+
+
+@dataclass
+class TrainingData:
+    """What is trained on.
+
+    Attributes
+    ----------
+    x : ndarray (R, n_features), C-contiguous, or CSR
+    y : ndarray (R, n_outputs), dtype of x
+    rows : ndarray of int64
+        Rows of `x` used for training (the others may be held out); never copied out of `x`.
+    row_weight : ndarray (R,) or None
+    """
+
+    x: object
+    y: np.ndarray
+    rows: np.ndarray
+    row_weight: np.ndarray | None = None
+
+    def total_weight(self):
+        if self.row_weight is None:
+            return float(len(self.rows))
+        return float(self.row_weight[self.rows].sum(dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a run is driven. `plan` carries the initial rates; the driver scales them epoch by epoch."""
+
+    plan: TrainPlan
+    n_epochs: int  # to run in this call
+    shuffle: bool = True
+    random_sign: bool = False
+    schedule: str = "constant"
+    power_t: float = 0.5
+    decay: float = 0.99
+    min_factor: float = 0.0
+    period: int = 1
+    tol: float = 1e-4
+    n_iter_no_change: float = 10
+    n_threads: int = 1
+    chunk_batches: int | None = None  # None: by time
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What a callback is told after each epoch."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_score: float | None
+    rates: tuple
+    stats: TrainStats
+    seconds: float
+
+
+class _Chunks:
+    """Batches per kernel call, adapted to the time calls take."""
+
+    def __init__(self, fixed):
+        self.fixed = fixed
+        self.size = fixed or FIRST_CHUNK
+
+    def tell(self, n_batches, seconds):
+        if self.fixed is None:
+            wanted = n_batches * CHUNK_SECONDS / max(seconds, 1e-4)
+            self.size = int(np.clip(wanted, max(1, self.size // 4), 4 * self.size))
+
+
+def check_finite(network, snapshot):
+    """Roll back to `snapshot` and raise DivergenceError if any parameter is not finite."""
+    for index, p in enumerate(network.parameters):
+        if not np.isfinite(p).all():
+            layer = network.layer_of(index)
+            network.restore(snapshot)
+            raise DivergenceError(
+                f"the parameters of layer {layer} became non-finite; restored the last finite ones "
+                "(a smaller learning_rate_init usually helps)", layer, None, "update",
+            )
+
+
+def _train_epoch(network, data, state, settings, chunks, on_chunk):
+    plan = settings.plan
+    order = data.rows
+    if settings.shuffle:
+        order = state.streams.shuffle.permutation(order)
+    order = np.ascontiguousarray(order, dtype=np.int64)
+    n_batches = -(-len(order) // plan.batch_size)
+    sign = None
+    if settings.random_sign:
+        sign = (2 * state.streams.sign.integers(0, 2, n_batches) - 1).astype(np.int8)
+    factor = learning_rate_factor(
+        settings.schedule, state.epoch, state.samples_seen, state.rate_factor, power_t=settings.power_t,
+        decay=settings.decay, min_factor=settings.min_factor, period=settings.period,
+    )
+    plan = replace(
+        plan, rate=tuple(factor * r for r in plan.rate), bias_rate=tuple(factor * r for r in plan.bias_rate)
+    )
+    stats = TrainStats()
+    done = 0
+    while done < n_batches:
+        count = min(chunks.size, n_batches - done)
+        part = replace(
+            plan, sign=None if sign is None else sign[done : done + count], adam_step=state.n_updates
+        )
+        rows = order[done * plan.batch_size : (done + count) * plan.batch_size]
+        snapshot = network.snapshot()
+        start = time.perf_counter()
+        try:
+            new = network.train(
+                data.x, data.y, rows, part, data.row_weight, state.particles, state.optimizer_state,
+                settings.n_threads,
+            )
+        except DivergenceError:
+            # the kernel leaves the weights of its last finite batch; make sure that they are
+            if not all(np.isfinite(p).all() for p in network.parameters):
+                network.restore(snapshot)
+            raise
+        check_finite(network, snapshot)
+        chunks.tell(count, time.perf_counter() - start)
+        state.n_updates += count
+        done += count
+        stats.add(new)
+        if on_chunk is not None:
+            on_chunk(len(rows))
+    return stats, plan.rate
+
+
+def fit_epochs(
+    network, data, state, settings, *,
+    validate: Callable | None = None, callbacks=(), progress=None, on_epoch: Callable | None = None,
+):
+    """Train `network` for up to `settings.n_epochs` epochs, in place.
+
+    Parameters
+    ----------
+    network : Network
+    data : TrainingData
+    state : TrainingState
+        Continued, and updated in place.
+    settings : FitSettings
+    validate : callable or None
+        ``validate() -> score`` (higher is better) turns early stopping on: the best snapshot is restored at the end.
+    callbacks : sequence of callables
+        Each is called with an `EpochRecord`; one that returns True stops the run.
+    progress : Progress or None
+        See `training.progress`.
+    on_epoch : callable or None
+        Called with no argument once the state of an epoch is complete (checkpoints).
+
+    Returns
+    -------
+    str
+        Why it ended: "max_iter", "tol", "callback" or "interrupted".
+
+    Raises
+    ------
+    DivergenceError
+        Parameters are left at the last finite ones.
+    """
+    if validate is not None and state.last_snapshot is not None:
+        network.restore(state.last_snapshot)  # the optimiser's memory belongs to these, not to the best ones
+        state.last_snapshot = None
+    chunks = _Chunks(settings.chunk_batches)
+    total_weight = data.total_weight()
+    reason = "max_iter"
+    try:
+        for _ in range(settings.n_epochs):
+            start = time.perf_counter()
+            stats, rates = _train_epoch(
+                network, data, state, settings, chunks, None if progress is None else progress.advance
+            )
+            state.epoch += 1
+            state.samples_seen += len(data.rows)
+            state.loss_curve.append(stats.loss / total_weight)
+            score = _note_improvement(network, state, settings, validate)
+            record = EpochRecord(
+                state.epoch, state.loss_curve[-1], stats.n_correct / stats.n_samples, score, rates, stats,
+                time.perf_counter() - start,
+            )
+            if progress is not None:
+                progress.epoch(record)
+            stop = _should_stop(state, settings)
+            if on_epoch is not None:
+                on_epoch()
+            # every callback hears of every epoch, so no short-circuit
+            asked = [bool(callback(record)) for callback in callbacks]
+            if stop or any(asked):
+                reason = "tol" if stop else "callback"
+                break
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
+        reason = "interrupted"
+    if validate is not None and state.best_snapshot is not None:
+        state.last_snapshot = network.snapshot()
+        network.restore(state.best_snapshot)
+    return reason
+
+
+def _note_improvement(network, state, settings, validate):
+    """scikit-learn MLP's bookkeeping of `n_iter_no_change`; returns the validation score, if any."""
+    if validate is None:
+        loss = state.loss_curve[-1]
+        state.no_improvement = state.no_improvement + 1 if loss > state.best_loss - settings.tol else 0
+        state.best_loss = min(state.best_loss, loss)
+        return None
+    score = validate()
+    state.validation_scores.append(score)
+    worse = score < state.best_validation_score + settings.tol
+    state.no_improvement = state.no_improvement + 1 if worse else 0
+    if score > state.best_validation_score:
+        state.best_validation_score = score
+        state.best_snapshot = network.snapshot()
+    return score
+
+
+def _should_stop(state, settings):
+    if state.no_improvement <= settings.n_iter_no_change:
+        return False
+    if settings.schedule == "adaptive" and max(settings.plan.rate) * state.rate_factor > ADAPTIVE_SMALLEST_RATE:
+        state.rate_factor /= ADAPTIVE_DIVISOR
+        state.no_improvement = 0
+        return False
+    return True

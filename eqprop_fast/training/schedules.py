@@ -1,0 +1,45 @@
+"""Learning-rate schedules as one factor per epoch, applied to the rate of every layer.
+
+"constant", "invscaling" and "adaptive" follow scikit-learn's MLP; "exponential" is the ``x 0.99 per epoch`` of
+2402.11674; "cosine" is the annealing of 2006.03824 and 2312.15103.
+"""
+
+from __future__ import annotations
+
+import math
+
+SCHEDULES = ("constant", "invscaling", "adaptive", "exponential", "cosine")
+ADAPTIVE_DIVISOR = 5.0
+ADAPTIVE_SMALLEST_RATE = 1e-6
+
+
+def learning_rate_factor(schedule, epoch, samples_seen, state_factor, *, power_t, decay, min_factor, period):
+    """Factor on the initial rates during an epoch.
+
+    Parameters
+    ----------
+    schedule : str
+        One of `SCHEDULES`.
+    epoch : int
+        Epochs done before this one.
+    samples_seen : int
+        Samples seen before this epoch ("invscaling": ``1 / (samples_seen + 1)**power_t``).
+    state_factor : float
+        What "adaptive" has reached; kept in the training state.
+    power_t, decay : float
+    min_factor : float
+        "cosine": the factor reached after `period` epochs.
+    period : int
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "invscaling":
+        return 1.0 / (samples_seen + 1) ** power_t
+    if schedule == "adaptive":
+        return state_factor
+    if schedule == "exponential":
+        return decay**epoch
+    if schedule == "cosine":
+        phase = min(epoch / period, 1.0)
+        return min_factor + (1.0 - min_factor) * (1.0 + math.cos(math.pi * phase)) / 2.0
+    raise ValueError(f"learning_rate must be one of {SCHEDULES}, got {schedule!r}")

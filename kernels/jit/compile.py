@@ -1,0 +1,220 @@
+"""The one place where Numba compiles: flags, caching, and the few instructions Python cannot spell.
+
+Every jitted function of this package is made by `kernel`; a test reads the sources and checks it.
+"""
+
+import hashlib
+import platform
+import sys
+from pathlib import Path
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np import arrayobj
+
+# Reassociation lets sums be vectorised; "nnan" and "ninf" stay out, they would let the compiler drop the
+# non-finite checks. ORDERED keeps the order of every sum: results then do not depend on how rows are grouped.
+FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+ORDERED = {"contract", "nsz", "arcp"}
+
+JIT_DISABLED = bool(numba.config.DISABLE_JIT)
+
+
+def _source_stamp():
+    """Digest of all sources here: Numba itself looks only at the file of the outermost function."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+try:
+    _STAMP = _source_stamp()
+except OSError:  # sources not readable as files (zipped): Numba finds no place to cache either
+    _STAMP = None
+
+
+def kernel(function=None, *, ordered=False, inline=False):
+    """Compile `function` on first call: no GIL, cached where a cache folder can be written.
+
+    Parameters
+    ----------
+    ordered : bool
+        Forbid reassociation.
+    inline : bool
+        Scalar helpers: never called from Python, so never cached by themselves.
+    """
+    if function is None:
+        return lambda f: kernel(f, ordered=ordered, inline=inline)
+    # No reference counting inside (nothing is allocated): its atomics cost more than the arithmetic of a small layer.
+    options = {"_nrt": False, "nogil": True, "fastmath": ORDERED if ordered else FASTMATH, "error_model": "numpy"}
+    if JIT_DISABLED:
+        return function
+    if inline:
+        return numba.njit(**options)(function)
+    try:
+        compiled = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no writable place for a cache (read-only install, no home): compile in each process
+        return numba.njit(**options)(function)
+    file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if _STAMP is not None and hasattr(file, "_source_stamp"):
+        file._source_stamp = (_STAMP, file._source_stamp)
+    return compiled
+
+
+def isa():
+    """Name of the widest vector set Numba's compiler may use here, in the words of the C backend."""
+    if JIT_DISABLED:
+        return "python"
+    machine = platform.machine().lower()
+    if machine in {"aarch64", "arm64"}:
+        return "neon"
+    if machine not in {"x86_64", "amd64"}:
+        return "scalar"
+    features = llvm.get_host_cpu_features()
+    for name, feature in (("avx512", "avx512f"), ("avx2", "avx2")):
+        if features.get(feature):
+            return name
+    return "sse2"
+
+
+if JIT_DISABLED:  # pure Python stand-ins: one thread, so no atomics are needed
+
+    def float_bits(x):
+        return x.view(np.int32 if x.itemsize == 4 else np.int64)
+
+    def bits_float(bits):
+        return bits.view(np.float32 if bits.itemsize == 4 else np.float64)
+
+    array_data = None
+
+    def array_table(rows):
+        return rows
+
+    def matrix_at(table, kind, k, rows, columns, like):
+        return table[kind][k]
+
+    def vector_at(table, kind, k, size, like):
+        return table[kind][k]
+
+    def atomic_add(array, index, value):
+        old = array[index]
+        array[index] += value
+        return old
+
+    def atomic_load(array, index):
+        return array[index]
+
+    def relax_cpu():
+        pass
+
+    def yield_thread():
+        pass
+
+else:
+
+    @intrinsic
+    def float_bits(typingctx, x):
+        """The bits of a float as a signed integer of its size: for x >= 0 in the order of x, non-finite on top."""
+        to = types.int32 if x == types.float32 else types.int64
+
+        def codegen(context, builder, signature, args):
+            return builder.bitcast(args[0], context.get_value_type(to))
+
+        return to(x), codegen
+
+    @intrinsic
+    def bits_float(typingctx, bits):
+        """Inverse of `float_bits`."""
+        to = types.float32 if bits == types.int32 else types.float64
+
+        def codegen(context, builder, signature, args):
+            return builder.bitcast(args[0], context.get_value_type(to))
+
+        return to(bits), codegen
+
+    def array_table(rows):
+        """Addresses of lists of arrays, for `matrix_at` and `vector_at`; the caller keeps the arrays alive."""
+        table = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        for i, arrays in enumerate(rows):
+            table[i, : len(arrays)] = [a.ctypes.data for a in arrays]
+        return table
+
+    def _array_from_table(context, builder, signature, args, n_sizes):
+        kind = signature.return_type
+        table, row, column = args[:3]
+        address = builder.load(array_data(context, builder, signature.args[0], table, row, column))
+        itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+        sizes = args[3 : 3 + n_sizes]
+        strides = [context.get_constant(types.intp, itemsize)]
+        for size in reversed(sizes[1:]):
+            strides.insert(0, builder.mul(size, strides[0]))
+        array = context.make_array(kind)(context, builder)
+        arrayobj.populate_array(
+            array, data=builder.inttoptr(address, array.data.type), shape=sizes, strides=strides,
+            itemsize=itemsize, meminfo=None,
+        )  # fmt: skip
+        return array._getvalue()
+
+    @intrinsic
+    def matrix_at(typingctx, table, kind, k, rows, columns, like):
+        """The matrix that `array_table` was given in place (kind, k), of the dtype of `like`."""
+        result = types.Array(like.dtype, 2, "C")
+
+        def codegen(context, builder, signature, args):
+            return _array_from_table(context, builder, signature, args, 2)
+
+        return result(table, types.intp, types.intp, types.intp, types.intp, like), codegen
+
+    @intrinsic
+    def vector_at(typingctx, table, kind, k, size, like):
+        result = types.Array(like.dtype, 1, "C")
+
+        def codegen(context, builder, signature, args):
+            return _array_from_table(context, builder, signature, args, 1)
+
+        return result(table, types.intp, types.intp, types.intp, like), codegen
+
+    def array_data(context, builder, kind, value, *indices):
+        """Pointer to array[indices] (IR values), for intrinsics."""
+        array = context.make_array(kind)(context, builder, value)
+        return cgutils.get_item_pointer(context, builder, kind, array, list(indices))
+
+    @intrinsic
+    def atomic_add(typingctx, array, index, value):
+        """array[index] += value for int64 arrays; returns the old value."""
+
+        def codegen(context, builder, signature, args):
+            value = context.cast(builder, args[2], signature.args[2], types.int64)
+            return builder.atomic_rmw("add", array_data(context, builder, signature.args[0], *args[:2]), value, "seq_cst")
+
+        return types.int64(array, types.intp, value), codegen
+
+    @intrinsic
+    def atomic_load(typingctx, array, index):
+        """array[index] of an int64 array, seen by all threads in order."""
+
+        def codegen(context, builder, signature, args):
+            return builder.load_atomic(array_data(context, builder, signature.args[0], *args[:2]), "seq_cst", 8)
+
+        return types.int64(array, types.intp), codegen
+
+    @intrinsic
+    def relax_cpu(typingctx):
+        """The spin-loop hint, where the processor has one."""
+
+        def codegen(context, builder, signature, args):
+            if platform.machine().lower() in {"x86_64", "amd64"}:
+                kind = ir.FunctionType(ir.VoidType(), [])
+                builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+            return context.get_dummy_value()
+
+        return types.none(), codegen
+
+    yield_thread = types.ExternalFunction(
+        "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
+    )

@@ -1,0 +1,280 @@
+"""Layered networks, many batches per call: what one thread does; twin of reference/layered.py.
+
+A training batch has two halves with a barrier after each: (A) finish the last update on own columns and rows, drive
+on own columns of W_0; (B) relax own samples. Nothing is summed across threads except by thread 0, in sample order,
+so that results are the same bits for any number of threads.
+"""
+
+import numpy as np
+
+from .activations import ZERO
+from .compile import kernel, matrix_at, vector_at
+from .inputs import column_slice, column_sums, drive_slice, list_inputs
+from .layout import (
+    ADAM_STEP, BATCH, BETA, CENTERED, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DYNAMICS, HAS_PARTICLES, HAS_BACK, HAS_SIGN,
+    HAS_WEIGHT, N_FREE, N_NUDGED, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE, TILE, TOL_FREE, TOL_NUDGED,
+)  # fmt: skip
+from .relax import copy_row, relax_block, show_all
+from .threads import barrier
+from .update import difference_slice, pack_row, pack_rows, update_bias, update_hidden, update_input
+
+# kinds of array in the table
+WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, SECOND, BIAS_SECOND, STATES = range(8)
+LOSS, CORRECT, FREE_STEPS, NUDGED_STEPS, SAMPLES, BATCHES, FAILURE = range(7)
+
+
+@kernel
+def row_cost(ints, floats, s, y):
+    """Cost of one output row, in double precision."""
+    total = 0.0
+    n = s.size
+    if ints[COST] == 0:
+        for i in range(n):
+            total += (s[i] - y[i]) * (s[i] - y[i])
+        return 0.5 * floats[COST_FACTOR] * total
+    top = s[0]
+    for i in range(1, n):
+        top = max(top, s[i])
+    for i in range(n):
+        total += np.exp(s[i] - top)
+    log_total = np.log(total)
+    cost = 0.0
+    for i in range(n):
+        cost -= y[i] * (s[i] - top - log_total)
+    return cost
+
+
+@kernel
+def first_largest(s):
+    best = 0
+    for i in range(1, s.size):
+        if s[i] > s[best]:
+            best = i
+    return best
+
+
+@kernel
+def pack_network(ints, layout, table, packed, bias, thread, n_threads):
+    """Copies of the hidden weights and biases, own rows."""
+    like = packed
+    for k in range(1, ints[N_WEIGHTS]):
+        below, here = layout[k, SIZE], layout[k + 1, SIZE]
+        w = matrix_at(table, WEIGHTS, k, below, here, like)
+        pack_rows(layout, k, w, below * thread // n_threads, below * (thread + 1) // n_threads, packed)
+        if thread == 0:
+            copy_row(bias[layout[k + 1, OFFSET] : layout[k + 1, OFFSET] + here], vector_at(table, BIASES, k, here, like))
+            if ints[HAS_BACK]:
+                back = matrix_at(table, BACK, k, here, below, like)
+                for j in range(here):
+                    pack_row(packed, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], j, back[j])
+
+
+@kernel
+def relax_thread(
+    thread, n_threads, control, ints, floats, layout, table, x, indptr, indices, data, y, all_steps, all_residual,
+    packed, bias, drive, state, shown, field, base_sum, counts, index, value, target, steps, residual, failure, active,
+    change, worst,
+):  # fmt: skip
+    """Relax own rows of the states in the table, tile by tile; the buffers hold one tile per thread."""
+    m, n_in, n_1 = all_steps.size, layout[0, SIZE], layout[1, SIZE]
+    n_weights, tile, continuous = ints[N_WEIGHTS], ints[TILE], ints[DYNAMICS] == 1
+    phase = 1 if floats[BETA] != 0.0 else 0
+    w = matrix_at(table, WEIGHTS, 0, n_in, n_1, packed)
+    b0 = vector_at(table, BIASES, 0, n_1, packed)
+    pack_network(ints, layout, table, packed, bias, thread, n_threads)
+    column_sums(ints, w, 0, n_1, base_sum[thread])
+    if not barrier(control, n_threads):
+        return
+    first, last = m * thread // n_threads, m * (thread + 1) // n_threads
+    base = thread * tile
+    for start in range(first, last, tile):
+        count = min(tile, last - start)
+        for i in range(count):
+            b = base + i
+            list_inputs(ints, x, indptr, indices, data, start + i, b, counts, index, value)
+            drive_slice(w, b0, base_sum[thread], counts, index, value, drive, b, 0, n_1)
+            target[b] = min(start + i, y.shape[0] - 1)  # y has one idle row in a free phase
+            failure[b] = 0
+            for k in range(1, n_weights + 1):
+                o, n = layout[k, OFFSET], layout[k, SIZE]
+                copy_row(state[b, o : o + n], matrix_at(table, STATES, k - 1, m, n, packed)[start + i])
+            if continuous:
+                show_all(ints, layout, state[b], shown[b])
+        relax_block(
+            ints, floats, layout, packed, bias, drive, state, shown if continuous else state, field, y, target,
+            base, base + count, floats[BETA], ints[N_FREE], floats[TOL_FREE], phase, steps, residual, failure, active,
+            change,
+        )  # fmt: skip
+        for i in range(count):
+            b = base + i
+            all_steps[start + i] = steps[b]
+            all_residual[start + i] = residual[b]
+            if failure[b] != 0 and (worst[thread] == 0 or failure[b] < worst[thread]):
+                worst[thread] = failure[b]
+            for k in range(1, n_weights + 1):
+                o, n = layout[k, OFFSET], layout[k, SIZE]
+                copy_row(matrix_at(table, STATES, k - 1, m, n, packed)[start + i], state[b, o : o + n])
+
+
+@kernel
+def relax_phases(
+    ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, beta, low, high, weight, loss,
+    correct, free_steps, nudged_steps, steps, residual, failure, active, change, n_data,
+):  # fmt: skip
+    """Free phase, cost, then the nudged phases of samples low..high. state[0] free, [1] at beta, [2] at -beta."""
+    n_weights, continuous = ints[N_WEIGHTS], ints[DYNAMICS] == 1
+    for b in range(low, high):
+        failure[b] = 0
+        for k in range(1, n_weights + 1):
+            o, n = layout[k, OFFSET], layout[k, SIZE]
+            s = state[0, b, o : o + n]
+            if ints[HAS_PARTICLES]:
+                copy_row(s, matrix_at(table, STATES, k - 1, n_data, n, packed)[rows[b]])
+            else:
+                for i in range(n):
+                    s[i] = ZERO
+        if continuous:
+            show_all(ints, layout, state[0, b], shown[0, b])
+    relax_block(
+        ints, floats, layout, packed, bias, drive, state[0], shown[0] if continuous else state[0], field, y, rows,
+        low, high, 0.0, ints[N_FREE], floats[TOL_FREE], 0, steps, residual, failure, active, change,
+    )  # fmt: skip
+    o, n = layout[n_weights, OFFSET], layout[n_weights, SIZE]
+    failed = False
+    for b in range(low, high):
+        s, target = state[0, b, o : o + n], y[rows[b]]
+        loss[b] = weight[b] * row_cost(ints, floats, s, target)
+        correct[b] = 1 if first_largest(s) == first_largest(target) else 0
+        free_steps[b] = steps[b]
+        nudged_steps[b] = 0
+        failed = failed or failure[b] != 0
+    if failed:
+        return
+    for turn in range(1, 3 if ints[CENTERED] else 2):
+        for b in range(low, high):
+            copy_row(state[turn, b], state[0, b])
+            if continuous:
+                copy_row(shown[turn, b], shown[0, b])
+        relax_block(
+            ints, floats, layout, packed, bias, drive, state[turn], shown[turn] if continuous else state[turn], field,
+            y, rows, low, high, beta if turn == 1 else -beta, ints[N_NUDGED], floats[TOL_NUDGED], turn,
+            steps, residual, failure, active, change,
+        )  # fmt: skip
+        for b in range(low, high):
+            nudged_steps[b] += steps[b]
+
+
+@kernel
+def train_thread(
+    thread, n_threads, control, ints, floats, layout, table, rates, x, indptr, indices, data, y, order, sign,
+    row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index, value, starts, sample,
+    coefficient, ascent, ones, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active,
+    change, totals,
+):  # fmt: skip
+    """Own share of the training on rows `order`, batch after batch; `totals` holds sums and the first failure."""
+    n_weights, size, tile = ints[N_WEIGHTS], ints[BATCH], ints[TILE]
+    n_in, n_1 = layout[0, SIZE], layout[1, SIZE]
+    n_data, m, like = y.shape[0], order.size, packed
+    low, high = column_slice(n_1, thread, n_threads)
+    moments, second = ints[OPTIMIZER] != 0, ints[OPTIMIZER] == 3
+    w = matrix_at(table, WEIGHTS, 0, n_in, n_1, like)
+    b0 = vector_at(table, BIASES, 0, n_1, like)
+    acts = shown if ints[DYNAMICS] == 1 else state
+    start_of, end_of = (2, 1) if ints[CENTERED] else (0, 1)
+
+    pack_network(ints, layout, table, packed, bias, thread, n_threads)
+    n_batches = (m + size - 1) // size
+    for number in range(n_batches + 1):
+        begin = number * size
+        count = min(size, m - begin)
+        rows = order[begin : begin + count] if number < n_batches else order[:0]
+        now = number % 2
+        first, last = count * thread // n_threads, count * (thread + 1) // n_threads
+        if number == 0:
+            for b in range(first, last):
+                list_inputs(ints, x, indptr, indices, data, rows[b], b, counts[0], index[0], value[0])
+            if not barrier(control, n_threads):
+                return
+        # --- (A) own columns of the drive
+        if number < n_batches:
+            column_sums(ints, w, low, high, base_sum[0])
+            for b in range(count):
+                drive_slice(w, b0, base_sum[0], counts[now], index[now], value[now], drive, b, low, high)
+        if not barrier(control, n_threads):
+            return
+        if number == n_batches:
+            break
+        # --- (B) own samples
+        beta = floats[BETA] * (sign[number] if ints[HAS_SIGN] else 1)
+        for b in range(first, last):
+            weight[b] = row_weight[rows[b]] if ints[HAS_WEIGHT] else weight.dtype.type(1)
+        for at in range(first, last, tile):
+            relax_phases(
+                ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, beta, at,
+                min(at + tile, last), weight, loss, correct, free_steps, nudged_steps, steps, residual, failure,
+                active, change, n_data,
+            )  # fmt: skip
+        ahead = order[begin + count : min(begin + count + size, m)]
+        for b in range(ahead.size * thread // n_threads, ahead.size * (thread + 1) // n_threads):
+            list_inputs(ints, x, indptr, indices, data, ahead[b], b, counts[1 - now], index[1 - now], value[1 - now])
+        if not barrier(control, n_threads):
+            return
+        # --- every thread comes to the same conclusions
+        worst, total = failure[0], 0.0
+        for b in range(count):
+            if failure[b] != 0 and (worst == 0 or failure[b] < worst):
+                worst = failure[b]
+            total += weight[b]
+        if thread == 0:
+            free_phase_failed = worst != 0 and (worst >> 40) == 1
+            if ints[HAS_PARTICLES] and not free_phase_failed:
+                for k in range(1, n_weights + 1):
+                    o, n = layout[k, OFFSET], layout[k, SIZE]
+                    particles = matrix_at(table, STATES, k - 1, n_data, n, like)
+                    for b in range(count):
+                        copy_row(particles[rows[b]], state[0, b, o : o + n])
+            for b in range(count):
+                totals[LOSS] += loss[b]
+                totals[CORRECT] += correct[b]
+                totals[FREE_STEPS] += free_steps[b]
+                totals[NUDGED_STEPS] += nudged_steps[b]
+            totals[SAMPLES] += count
+            totals[BATCHES] += 1
+            totals[FAILURE] = worst
+        if worst != 0:
+            return
+        if total <= 0.0:
+            continue
+        # --- update: own columns of W_0, own rows of the others
+        scale = 1.0 / ((2.0 * beta if ints[CENTERED] else beta) * total)
+        t = float(ints[ADAM_STEP] + number + 1)
+        a, e = acts[start_of], acts[end_of]
+        difference_slice(weight, a, e, count, low, high, delta)
+        update_input(
+            ints, floats, w, b0,
+            matrix_at(table, VELOCITY, 0, n_in if moments else 1, n_1 if moments else 1, like),
+            matrix_at(table, SECOND, 0, n_in if second else 1, n_1 if second else 1, like),
+            vector_at(table, BIAS_VELOCITY, 0, n_1 if moments else 1, like),
+            vector_at(table, BIAS_SECOND, 0, n_1 if second else 1, like),
+            counts[now], index[now], value[now], delta, count, scale, rates[0, 0], rates[1, 0], t, low, high,
+            starts[thread], sample[thread], coefficient[thread], ascent[thread], ones,
+        )  # fmt: skip
+        for k in range(1, n_weights):
+            below, here = layout[k, SIZE], layout[k + 1, SIZE]
+            row_low, row_high = below * thread // n_threads, below * (thread + 1) // n_threads
+            wk = matrix_at(table, WEIGHTS, k, below, here, like)
+            update_hidden(
+                ints, floats, layout, k, wk,
+                matrix_at(table, VELOCITY, k, below if moments else 1, here if moments else 1, like),
+                matrix_at(table, SECOND, k, below if second else 1, here if second else 1, like),
+                weight, a, e, count, scale, rates[0, k], t, row_low, row_high, ascent[thread], coefficient[thread],
+            )  # fmt: skip
+            pack_rows(layout, k, wk, row_low, row_high, packed)
+            if thread == 0:
+                bk = vector_at(table, BIASES, k, here, like)
+                update_bias(
+                    ints, floats, bk, vector_at(table, BIAS_VELOCITY, k, here if moments else 1, like),
+                    vector_at(table, BIAS_SECOND, k, here if second else 1, like), weight, a, e, count,
+                    layout[k + 1, OFFSET], scale, rates[1, k], t, ascent[thread],
+                )  # fmt: skip
+                copy_row(bias[layout[k + 1, OFFSET] : layout[k + 1, OFFSET] + here], bk)

@@ -1,0 +1,222 @@
+"""Relaxation of a block of samples: all their steps in one call, their states in cache; twin of reference/layered.py.
+
+State rows hold all layers of a sample side by side (layout.py). `shown` is what a layer shows to the others: the
+state itself in the discrete map, rho(state) in continuous dynamics.
+"""
+
+import numpy as np
+
+from .activations import ONE, ZERO, activate, times_prime
+from .compile import bits_float, float_bits, kernel
+from .layout import (
+    ACTIVATION, CLAMP, COPY, COPY_PANEL, COPY_ROW, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DT, DYNAMICS, LINEAR_OUTPUT,
+    N_WEIGHTS, NUDGE_INSIDE, OFFSET, OUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT, SCHEDULE, SINGLE, SIZE, TILE,
+    TRANSPOSE, TRANSPOSE_ROW,
+)  # fmt: skip
+from .products import add_dots, add_panels
+
+STEP_SHIFT, PHASE_SHIFT = 8, 40  # a failure is one integer, phase | step | layer: the smallest came first
+
+
+@kernel
+def copy_row(dst, src):
+    for i in range(dst.size):
+        dst[i] = src[i]
+
+
+@kernel
+def add_force(ints, floats, out, s, y, beta):
+    """out += -beta dC/ds at the output state s."""
+    factor = s.dtype.type(floats[COST_FACTOR] * beta)
+    n = s.size
+    if ints[COST] == 0:
+        for i in range(n):
+            out[i] += factor * (y[i] - s[i])
+        return
+    top = s[0]
+    for i in range(1, n):
+        top = max(top, s[i])
+    total = s.dtype.type(0)
+    for i in range(n):
+        total += np.exp(s[i] - top)
+    for i in range(n):
+        out[i] += factor * (y[i] - np.exp(s[i] - top) / total)
+
+
+@kernel
+def settle(s, new, dt):
+    """s = new, damped by dt; returns the bits of the largest |change|."""
+    top = float_bits(dt - dt)
+    if dt == ONE:
+        for i in range(s.size):
+            bits = float_bits(abs(new[i] - s[i]))
+            s[i] = new[i]
+            top = bits if bits > top else top
+    else:
+        for i in range(s.size):
+            value = s[i] + dt * (new[i] - s[i])
+            bits = float_bits(abs(value - s[i]))
+            s[i] = value
+            top = bits if bits > top else top
+    return top
+
+
+@kernel
+def settle_euler(s, field, dt, clamp):
+    """s += dt (field - s), clipped to [0, 1] if asked; returns the bits of the largest |change|."""
+    top = float_bits(dt - dt)
+    if clamp:
+        for i in range(s.size):
+            value = s[i] + dt * (field[i] - s[i])
+            value = ZERO if value < ZERO else value
+            value = ONE if value > ONE else value
+            bits = float_bits(abs(value - s[i]))
+            s[i] = value
+            top = bits if bits > top else top
+    else:
+        for i in range(s.size):
+            value = s[i] + dt * (field[i] - s[i])
+            bits = float_bits(abs(value - s[i]))
+            s[i] = value
+            top = bits if bits > top else top
+    return top
+
+
+@kernel
+def show(ints, k, s, r):
+    """r = what layer k shows of its state s (continuous dynamics)."""
+    copy_row(r, s)
+    if k < ints[N_WEIGHTS]:
+        activate(ints[ACTIVATION], ints[SINGLE], r)
+    elif not ints[LINEAR_OUTPUT]:
+        activate(ints[OUT_ACTIVATION], ints[SINGLE], r)
+
+
+@kernel
+def show_all(ints, layout, state, shown):
+    for k in range(1, ints[N_WEIGHTS] + 1):
+        o = layout[k, OFFSET]
+        n = layout[k, SIZE]
+        show(ints, k, state[o : o + n], shown[o : o + n])
+
+
+@kernel
+def fields(ints, layout, packed, bias, drive, shown, field, k, active):
+    """field = total input of layer k for the samples `active`: bottom-up + bias + top-down."""
+    o, n = layout[k, OFFSET], layout[k, SIZE]
+    for a in range(active.size):
+        b = active[a]
+        copy_row(field[b, o : o + n], drive[b, :n] if k == 1 else bias[o : o + n])
+    if k > 1:
+        below, m = layout[k - 1, OFFSET], layout[k - 1, SIZE]
+        if layout[k, COPY] >= 0:
+            add_panels(field, o, n, active, shown, below, m, packed, layout[k, COPY], layout[k, COPY_ROW],
+                       layout[k, COPY_PANEL])  # fmt: skip
+        else:
+            for a in range(active.size):
+                b = active[a]
+                add_dots(
+                    field[b, o : o + n], shown[b, below : below + m], packed, layout[k, TRANSPOSE],
+                    layout[k, TRANSPOSE_ROW],
+                )  # fmt: skip
+    if k < ints[N_WEIGHTS]:
+        add_panels(field, o, n, active, shown, layout[k + 1, OFFSET], layout[k + 1, SIZE], packed, layout[k, DOWN],
+                   layout[k, DOWN_ROW], layout[k, DOWN_PANEL])  # fmt: skip
+
+
+@kernel
+def new_state(ints, floats, k, s, r, f, y, beta):
+    """One step of layer k of one sample from its field f; returns the bits of the largest |change|."""
+    output = k == ints[N_WEIGHTS]
+    code = ints[OUT_ACTIVATION] if output else ints[ACTIVATION]
+    dt = s.dtype.type(floats[DT])
+    forced = output and beta != 0.0
+    if ints[DYNAMICS] == 0:
+        if forced and ints[NUDGE_INSIDE]:
+            add_force(ints, floats, f, s, y, beta)
+        activate(code, ints[SINGLE], f)
+        if forced and not ints[NUDGE_INSIDE]:
+            add_force(ints, floats, f, s, y, beta)
+        return settle(s, f, dt)
+    if output and ints[PRIME_OUTPUT]:
+        if ints[LINEAR_OUTPUT]:  # r shows s itself; it is written anew below
+            activate(code, ints[SINGLE], r)
+        times_prime(code, s, r, f)
+    elif not output and ints[PRIME_HIDDEN]:
+        times_prime(code, s, r, f)
+    if forced:
+        add_force(ints, floats, f, s, y, beta)
+    top = settle_euler(s, f, dt, ints[CLAMP])
+    show(ints, k, s, r)
+    return top
+
+
+@kernel
+def relax_block(
+    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, beta, n_steps, tol, phase,
+    steps, residual, failure, active, change,
+):  # fmt: skip
+    """Relax the samples low..high of the buffers; y[rows[b]] is the target of sample b.
+
+    A sample stops after the step in which its largest change / dt is <= tol, or in which it became non-finite
+    (failure[b] then says where; 0 otherwise).
+    """
+    last = ints[N_WEIGHTS]
+    finite_bits = float_bits(drive.dtype.type(np.inf))
+    tolerance, dt = drive.dtype.type(tol), drive.dtype.type(floats[DT])
+    count = high - low
+    live = active[low:high]
+    for a in range(count):
+        live[a] = low + a
+        steps[low + a] = 0
+        residual[low + a] = ZERO
+    one_pass = ints[SCHEDULE] == 0
+    for step in range(n_steps):
+        if count == 0:
+            break
+        now = live[:count]
+        for a in range(count):
+            change[now[a]] = ZERO
+        for turn in range(1 if one_pass else 2):
+            first, stride = (1, 1) if one_pass else (1 + turn, 2)
+            for k in range(first, last + 1, stride):
+                fields(ints, layout, packed, bias, drive, shown, field, k, now)
+            for k in range(first, last + 1, stride):
+                o = layout[k, OFFSET]
+                end = o + layout[k, SIZE]
+                for a in range(count):
+                    b = now[a]
+                    top = new_state(
+                        ints, floats, k, state[b, o:end], shown[b, o:end], field[b, o:end], y[rows[b]], beta
+                    )
+                    if top >= finite_bits:
+                        where = ((phase + 1) << PHASE_SHIFT) | ((step + 1) << STEP_SHIFT) | k
+                        if failure[b] == 0 or where < failure[b]:
+                            failure[b] = where
+                    else:
+                        size = bits_float(top)
+                        change[b] = size if size > change[b] else change[b]
+        left = 0
+        for a in range(count):
+            b = now[a]
+            steps[b] = step + 1
+            residual[b] = change[b] / dt
+            if failure[b] == 0 and residual[b] > tolerance:
+                live[left] = b
+                left += 1
+        count = left
+
+
+@kernel
+def relax_tiles(
+    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, beta, n_steps, tol, phase,
+    steps, residual, failure, active, change,
+):  # fmt: skip
+    """`relax_block` tile after tile: a sample's result does not depend on its tile."""
+    tile = ints[TILE]
+    for start in range(low, high, tile):
+        stop = min(start + tile, high)
+        relax_block(
+            ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, start, stop, beta, n_steps, tol,
+            phase, steps, residual, failure, active, change,
+        )  # fmt: skip

@@ -1,0 +1,136 @@
+"""The register tile of dense products: a few samples times a few vectors of columns, summed over all rows.
+
+Written in the compiler's own vectors, because a loop in Python offers no way to keep accumulators in registers over
+the rows. Each entry's sum runs over the rows in order, so that it does not depend on the tile it falls in.
+"""
+
+from .compile import JIT_DISABLED, array_data, intrinsic, ir, isa, kernel, types
+
+# bytes of a vector, vectors and samples of a tile: accumulators, the vectors of one row and one broadcast value
+# must fit the registers (32 of AVX-512 and NEON, 16 of the others)
+VECTOR_BYTES, TILE_VECTORS = {"avx512": (64, 4), "avx2": (32, 2), "neon": (16, 4), "sse2": (16, 2)}.get(isa(), (64, 4))
+TILE_SAMPLES = 5
+
+
+def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride):
+    """IR of fields[g] += sum over j < m of inputs[g][j] * matrix[j * row_stride :], for all samples g."""
+    size = 4 if isinstance(real, ir.FloatType) else 8
+    lanes = VECTOR_BYTES // size
+    vector, integer = ir.VectorType(real, lanes), m.type
+    name = f"llvm.fmuladd.v{lanes}f{8 * size}"
+    fma = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), name
+    )
+
+    def place(pointer, v):
+        pointer = builder.gep(pointer, [ir.Constant(integer, v * lanes)])
+        return builder.bitcast(pointer, vector.as_pointer())
+
+    def load(pointer, v):
+        return builder.load(place(pointer, v), align=size)
+
+    start = [load(f, v) for f in fields for v in range(vectors)]
+    before, loop, after = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("stored")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    j = builder.phi(integer)
+    j.add_incoming(ir.Constant(integer, 0), before)
+    sums = [builder.phi(vector) for _ in start]
+    for phi, value in zip(sums, start):
+        phi.add_incoming(value, before)
+    row = builder.gep(matrix, [builder.mul(j, row_stride)])
+    rows = [load(row, v) for v in range(vectors)]
+    lane_zero = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    nothing = ir.Constant(vector, ir.Undefined)
+    new = []
+    for g in range(samples):
+        x = builder.load(builder.gep(inputs[g], [j]))
+        x = builder.insert_element(nothing, x, ir.Constant(ir.IntType(32), 0))
+        x = builder.shuffle_vector(x, nothing, lane_zero)
+        new += [builder.call(fma, [x, rows[v], sums[g * vectors + v]]) for v in range(vectors)]
+    j_next = builder.add(j, ir.Constant(integer, 1))
+    j.add_incoming(j_next, loop)
+    for phi, value in zip(sums, new):
+        phi.add_incoming(value, loop)
+    builder.cbranch(builder.icmp_signed("<", j_next, m), loop, after)
+    builder.position_at_end(after)
+    for i, value in enumerate(new):
+        builder.store(value, place(fields[i // vectors], i % vectors), align=size)
+
+
+def _make_tile(samples, vectors):
+    if JIT_DISABLED:
+
+        def tile(field, at, active, a, shown, below, m, matrix, start, row_stride):
+            n = vectors * VECTOR_BYTES // matrix.itemsize
+            for b in active[a : a + samples]:
+                for j in range(m):
+                    field[b, at : at + n] += shown[b, below + j] * matrix[start + j * row_stride :][:n]
+
+        return tile
+
+    @intrinsic
+    def tile(typingctx, field, at, active, a, shown, below, m, matrix, start, row_stride):
+        """field[b, at:][:n] += shown[b, below:][:m] @ rows, for the samples b = active[a], active[a + 1]...; m >= 1.
+
+        Row j is matrix[start + j * row_stride :][:n], n the entries of the tile's vectors.
+        """
+        index = types.intp
+        signature = types.none(field, index, active, index, shown, index, index, matrix, index, index)
+
+        def codegen(context, builder, signature, args):
+            kinds = signature.args
+            at, a, below, m, start, row_stride = (args[i] for i in (1, 3, 5, 6, 8, 9))
+            fields, inputs = [], []
+            for g in range(samples):
+                b = array_data(context, builder, kinds[2], args[2], builder.add(a, a.type(g)))
+                b = builder.load(b)
+                fields.append(array_data(context, builder, kinds[0], args[0], b, at))
+                inputs.append(array_data(context, builder, kinds[4], args[4], b, below))
+            matrix = array_data(context, builder, kinds[7], args[7], start)
+            real = context.get_data_type(kinds[7].dtype)
+            _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+_wide1, _wide2, _wide3, _wide4, _wide5 = (_make_tile(g, TILE_VECTORS) for g in range(1, 6))
+_thin1, _thin2, _thin3, _thin4, _thin5 = (_make_tile(g, 1) for g in range(1, 6))
+
+
+@kernel(inline=True)
+def tile_columns(itemsize):
+    return TILE_VECTORS * VECTOR_BYTES // itemsize
+
+
+@kernel(inline=True)
+def wide_tile(left, field, at, active, a, shown, below, m, matrix, start, row_stride):
+    """One tile of full width for the next min(left, TILE_SAMPLES) samples."""
+    if left >= 5:
+        _wide5(field, at, active, a, shown, below, m, matrix, start, row_stride)
+    elif left == 4:
+        _wide4(field, at, active, a, shown, below, m, matrix, start, row_stride)
+    elif left == 3:
+        _wide3(field, at, active, a, shown, below, m, matrix, start, row_stride)
+    elif left == 2:
+        _wide2(field, at, active, a, shown, below, m, matrix, start, row_stride)
+    else:
+        _wide1(field, at, active, a, shown, below, m, matrix, start, row_stride)
+
+
+@kernel(inline=True)
+def thin_tile(left, field, at, active, a, shown, below, m, matrix, start, row_stride):
+    """The same, one vector wide."""
+    if left >= 5:
+        _thin5(field, at, active, a, shown, below, m, matrix, start, row_stride)
+    elif left == 4:
+        _thin4(field, at, active, a, shown, below, m, matrix, start, row_stride)
+    elif left == 3:
+        _thin3(field, at, active, a, shown, below, m, matrix, start, row_stride)
+    elif left == 2:
+        _thin2(field, at, active, a, shown, below, m, matrix, start, row_stride)
+    else:
+        _thin1(field, at, active, a, shown, below, m, matrix, start, row_stride)

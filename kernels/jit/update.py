@@ -1,0 +1,205 @@
+"""Contrast and optimiser step of every weight, fused: rank-B differences added row by row; twin of reference/update.py.
+
+`ascent` is minus the gradient. Threads own columns of W_0 and rows of the other weights.
+"""
+
+import numpy as np
+
+from .activations import IDENTITY, ONE, ZERO, rho_scalar
+from .compile import kernel
+from .inputs import group_by_input
+from .layout import (
+    BETA1, BETA2, COPY, COPY_PANEL, COPY_ROW, DECAY, EPSILON, INPUT_ACTIVATION, LANES, MOMENTUM, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE,
+    TRANSPOSE, TRANSPOSE_PANEL, TRANSPOSE_ROW,
+)  # fmt: skip
+from .products import add_listed, add_row, add_rows2, add_rows4
+from .tiles import tile_columns
+
+SGD, MOMENTUM_SGD, NESTEROV, ADAM = range(4)
+
+
+@kernel
+def step_row(ints, floats, p, ascent, m, v, rate, decay, t):
+    """One optimiser step of the entries `p`; m and v are their moments (unused by SGD), t counts updates from 1."""
+    n = p.size
+    real = p.dtype.type
+    r, d = real(rate), real(decay)
+    if ints[OPTIMIZER] == SGD:
+        for i in range(n):
+            p[i] += r * (ascent[i] - d * p[i])
+    elif ints[OPTIMIZER] == ADAM:
+        beta1, beta2 = real(floats[BETA1]), real(floats[BETA2])
+        rest1, rest2 = real(1.0 - floats[BETA1]), real(1.0 - floats[BETA2])
+        root = np.sqrt(1.0 - floats[BETA2] ** t)
+        corrected = r * real(root / (1.0 - floats[BETA1] ** t))
+        epsilon = real(floats[EPSILON] * root)
+        for i in range(n):
+            g = d * p[i] - ascent[i]
+            m[i] = beta1 * m[i] + rest1 * g
+            v[i] = beta2 * v[i] + rest2 * g * g
+            p[i] -= corrected * m[i] / (np.sqrt(v[i]) + epsilon)
+    else:
+        momentum = real(floats[MOMENTUM])
+        ahead = momentum if ints[OPTIMIZER] == NESTEROV else ONE
+        own = ONE if ints[OPTIMIZER] == NESTEROV else ZERO
+        for i in range(n):
+            g = d * p[i] - ascent[i]
+            m[i] = momentum * m[i] + g
+            p[i] -= r * (own * g + ahead * m[i])
+
+
+@kernel
+def add_samples(out, coefficients, states, low):
+    """out += sum_b coefficients[b] * states[b, low : low + len(out)]."""
+    n = out.size
+    high = low + n
+    m = coefficients.size
+    b = 0
+    while b + 4 <= m:
+        add_rows4(
+            out, coefficients[b], coefficients[b + 1], coefficients[b + 2], coefficients[b + 3],
+            states[b, low:high], states[b + 1, low:high], states[b + 2, low:high], states[b + 3, low:high],
+        )  # fmt: skip
+        b += 4
+    if b + 2 <= m:
+        add_rows2(out, coefficients[b], coefficients[b + 1], states[b, low:high], states[b + 1, low:high])
+        b += 2
+    if b < m:
+        add_row(out, coefficients[b], states[b, low:high])
+
+
+@kernel
+def difference_slice(weight, first, second, n_samples, low, high, delta):
+    """delta[b] = weight[b] (second - first) on columns low..high of the first layer."""
+    for b in range(n_samples):
+        w = weight[b]
+        s, e, d = first[b, low:high], second[b, low:high], delta[b, low:high]
+        for i in range(d.size):
+            d[i] = w * e[i] - w * s[i]
+
+
+@kernel
+def update_input(
+    ints, floats, w, b0, m_w, v_w, m_b, v_b, counts, index, value, delta, n_samples, scale, rate, bias_rate, t,
+    low, high, starts, sample, coefficient, ascent, ones,
+):  # fmt: skip
+    """Columns low..high of W_0 and b_0."""
+    if low >= high:
+        return
+    group_by_input(counts, index, value, n_samples, starts, sample, coefficient)
+    n = high - low
+    total = ascent[1, :n]  # sum of the deltas: the ascent of the bias, and of an input at rest where rho(0) != 0
+    for i in range(n):
+        total[i] = ZERO
+    add_samples(total, ones[:n_samples], delta, low)
+    base = w.dtype.type(0)
+    if ints[INPUT_ACTIVATION] != IDENTITY:
+        base = rho_scalar(ints[INPUT_ACTIVATION], base)
+    plain = ints[OPTIMIZER] == SGD and floats[DECAY] == 0.0 and base == ZERO
+    real = w.dtype.type
+    factor = real(scale * rate) if plain else real(scale)
+    for p in range(starts[w.shape[0]]):
+        coefficient[p] *= factor
+    row = ascent[0, :n]
+    for j in range(w.shape[0]):
+        begin, end = starts[j], starts[j + 1]
+        if plain:
+            if begin < end:
+                add_listed(w[j][low:high], low, coefficient[begin:end], sample[begin:end], delta)
+            continue
+        for i in range(n):
+            row[i] = base * factor * total[i]
+        add_listed(row, low, coefficient[begin:end], sample[begin:end], delta)
+        step_row(
+            ints, floats, w[j][low:high], row, m_w[min(j, m_w.shape[0] - 1)][low:high],
+            v_w[min(j, v_w.shape[0] - 1)][low:high], rate, floats[DECAY], t,
+        )  # fmt: skip
+    for i in range(n):
+        total[i] *= real(scale)
+    step_row(ints, floats, b0[low:high], total, m_b[low:high], v_b[low:high], bias_rate, 0.0, t)
+
+
+@kernel
+def update_bias(ints, floats, b, m, v, weight, first, second, n_samples, offset, scale, rate, t, ascent):
+    """A bias of layer 2 or above."""
+    n = b.size
+    total = ascent[0, :n]
+    for i in range(n):
+        total[i] = ZERO
+    for s in range(n_samples):
+        add_row(total, weight[s], second[s, offset : offset + n])
+        add_row(total, -weight[s], first[s, offset : offset + n])
+    for i in range(n):
+        total[i] *= b.dtype.type(scale)
+    step_row(ints, floats, b, total, m, v, rate, 0.0, t)
+
+
+@kernel
+def update_hidden(
+    ints, floats, layout, k, w, m, v, weight, first, second, n_samples, scale, rate, t, low, high, ascent, coefficient,
+):  # fmt: skip
+    """Rows low..high of the weights between layers k and k+1, k >= 1; a narrow layer above is done by its columns."""
+    below, here = layout[k, OFFSET], layout[k + 1, OFFSET]
+    n_out = layout[k + 1, SIZE]
+    real = w.dtype.type
+    if layout[k + 1, COPY] < 0:
+        n = high - low
+        for j in range(n_out):
+            row = ascent[j, :n]
+            for i in range(n):
+                row[i] = ZERO
+            for b in range(n_samples):
+                coefficient[b] = second[b, here + j] * weight[b] * real(scale)
+            add_samples(row, coefficient[:n_samples], second, below + low)
+            for b in range(n_samples):
+                coefficient[b] = -(first[b, here + j] * weight[b] * real(scale))
+            add_samples(row, coefficient[:n_samples], first, below + low)
+        row = coefficient[:n_out]
+        for i in range(n):
+            for j in range(n_out):
+                row[j] = ascent[j, i]
+            step_row(ints, floats, w[low + i], row, m[min(low + i, m.shape[0] - 1)],
+                     v[min(low + i, v.shape[0] - 1)], rate, floats[DECAY], t)  # fmt: skip
+        return
+    row = ascent[0, :n_out]
+    for i in range(low, high):
+        for j in range(n_out):
+            row[j] = ZERO
+        for b in range(n_samples):
+            coefficient[b] = second[b, below + i] * weight[b] * real(scale)
+        add_samples(row, coefficient[:n_samples], second, here)
+        for b in range(n_samples):
+            coefficient[b] = -(first[b, below + i] * weight[b] * real(scale))
+        add_samples(row, coefficient[:n_samples], first, here)
+        step_row(ints, floats, w[i], row, m[min(i, m.shape[0] - 1)], v[min(i, v.shape[0] - 1)], rate,
+                 floats[DECAY], t)  # fmt: skip
+
+
+@kernel
+def pack_row(packed, start, row_stride, panel_stride, j, row):
+    """Row j of a block of packed rows = `row`."""
+    columns = tile_columns(packed.itemsize)
+    at = start + j * row_stride
+    for first in range(0, row.size, columns):
+        source = row[first : first + columns]
+        target = packed[at : at + source.size]
+        for i in range(source.size):
+            target[i] = source[i]
+        at += panel_stride
+
+
+@kernel
+def pack_rows(layout, k, w, low, high, packed):
+    """Refresh the copy and the transpose of rows low..high of the weights between layers k and k+1."""
+    n_out = w.shape[1]
+    if layout[k + 1, COPY] >= 0:
+        for i in range(low, high):
+            pack_row(packed, layout[k + 1, COPY], layout[k + 1, COPY_ROW], layout[k + 1, COPY_PANEL], i, w[i])
+    if layout[k + 1, TRANSPOSE] >= 0:
+        columns, row_stride = tile_columns(packed.itemsize), layout[k + 1, TRANSPOSE_ROW]
+        for start in range(low, high, LANES):  # LANES rows of w at a time: their cache lines are used whole
+            stop = min(start + LANES, high)
+            for j in range(n_out):
+                at = layout[k + 1, TRANSPOSE] + j * row_stride
+                for i in range(start, stop):
+                    packed[at + (i // columns) * layout[k + 1, TRANSPOSE_PANEL] + i % columns] = w[i, j]

@@ -1,0 +1,250 @@
+"""Layered networks: drive, relaxation, contrast, update; the NumPy twin every other backend is tested against.
+
+Shapes: M samples, N[k] units of layer k; weights[k] is (N[k], N[k+1]), back[k] is (N[k+1], N[k]) (its transpose in a
+symmetric network), states[k-1] is (M, N[k]) for layers k = 1..L.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..spec import DivergenceError, TrainStats
+from .activations import rho, rho_prime, softmax
+from .update import apply_update
+
+
+def layered_drive(spec, weights, biases, x):
+    """Static input to the first layer, input_activation(x) W_0 + b_0, shape (M, N[1])."""
+    if spec.input_activation == "identity":
+        return np.asarray(x @ weights[0]) + biases[0]
+    dense = x.toarray() if hasattr(x, "toarray") else x
+    return rho(spec.input_activation, dense) @ weights[0] + biases[0]
+
+
+def acting(spec, k, s):
+    """What layer k's state `s` shows to its neighbours and to the learning rule."""
+    n = spec.n_weights
+    if spec.dynamics == "discrete" or (k == n and spec.linear_output):
+        return s
+    return rho(spec.out_activation if k == n else spec.activation, s)
+
+
+def _field(spec, weights, back, biases, drive, shown, k):
+    """Total input of layer k: bottom-up + bias + top-down."""
+    field = drive if k == 1 else shown[k - 2] @ weights[k - 1] + biases[k - 1]
+    if k < spec.n_weights:
+        field = field + shown[k] @ back[k]
+    return field
+
+
+def nudge(spec, s_out, y, beta):
+    """Force of the target on the output, -beta dC/ds."""
+    prediction = softmax(s_out) if spec.cost == "cross_entropy" else s_out
+    return s_out.dtype.type(spec.cost_factor * beta) * (y - prediction)
+
+
+def _new_state(spec, k, s, field, force):
+    """One step of layer k from its state `s`; `force` is the nudge, or None."""
+    n = spec.n_weights
+    name = spec.out_activation if k == n else spec.activation
+    dt = s.dtype.type(spec.dt)
+    if spec.dynamics == "discrete":
+        if force is not None and spec.nudge_inside:
+            field = field + force
+        target = rho(name, field)
+        if force is not None and not spec.nudge_inside:
+            target = target + force
+        return target if spec.dt == 1 else s + dt * (target - s)
+    if spec.prime_output if k == n else spec.prime_hidden:
+        field = rho_prime(name, s, rho(name, s)) * field
+    if force is not None:
+        field = field + force
+    new = s + dt * (field - s)
+    return np.clip(new, 0, 1) if spec.clamp else new
+
+
+def passes(spec):
+    """Layers (1..L) that move together, pass after pass, in one step."""
+    n = spec.n_weights
+    return [range(1, n + 1)] if spec.schedule == "synchronous" else [range(1, n + 1, 2), range(2, n + 1, 2)]
+
+
+def layered_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
+    """One step of all layers; returns new states (list) and the largest change / dt of each sample (M,)."""
+    n = spec.n_weights
+    old, new = states, list(states)
+    for layers in passes(spec):
+        seen = list(new)
+        shown = [acting(spec, k, seen[k - 1]) for k in range(1, n + 1)]
+        for k in layers:
+            force = nudge(spec, seen[k - 1], y, beta) if k == n and beta != 0 else None
+            field = _field(spec, weights, back, biases, drive, shown, k)
+            new[k - 1] = _new_state(spec, k, seen[k - 1], field, force)
+    change = np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, old)], axis=0)
+    return new, change / spec.dt
+
+
+def relax_from_drive(
+    spec, weights, back, biases, drive, states, y=None, beta=0.0, n_steps=1, tol=-1.0, phase="free", step_fn=layered_step
+):
+    """Relax `states` in place; a sample stops after the step in which its residual is <= tol.
+
+    `step_fn` is what one step does (some learning rules sweep or clamp). Returns steps (M,) int32 and residual (M,). Raises DivergenceError naming layer and step.
+    """
+    m = len(drive)
+    steps, residual = np.zeros(m, np.int32), np.zeros(m, drive.dtype)
+    active = np.arange(m)
+    for step in range(n_steps):
+        if active.size == 0:
+            break
+        target = None if y is None else y[active]
+        current = [s[active] for s in states]
+        new, change = step_fn(spec, weights, back, biases, drive[active], current, target, beta)
+        for k, (s, values) in enumerate(zip(states, new), start=1):
+            if not np.isfinite(values).all():
+                raise DivergenceError(
+                    f"the state of layer {k} became non-finite at step {step + 1} of the {phase} phase",
+                    k, step + 1, phase,
+                )
+            s[active] = values
+        steps[active] = step + 1
+        residual[active] = change
+        active = active[change > tol]
+    return steps, residual
+
+
+def back_or_transpose(weights, back):
+    return [w.T for w in weights] if back is None else back
+
+
+def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
+    """Relax `states` (in place) with the input x clamped.
+
+    Returns
+    -------
+    steps : ndarray of int32, shape (M,)
+    residual : ndarray, shape (M,)
+        Largest |change| / dt over all units in each sample's last step.
+    """
+    phase = "nudged" if beta else "free"
+    drive = layered_drive(spec, weights, biases, x)
+    return relax_from_drive(
+        spec, weights, back_or_transpose(weights, back), biases, drive, states, y, beta, n_steps, tol, phase
+    )
+
+
+def layered_contrast(spec, x, states_a, states_b, row_weight=None):
+    """Correlation difference b - a of every weight and bias, summed over samples (1602.05179 eq. for dW)."""
+    weight_diffs, bias_diffs = [], []
+    below = rho(spec.input_activation, x.toarray() if hasattr(x, "toarray") else x)
+    below_a, below_b = below, below
+    for k in range(1, spec.n_weights + 1):
+        a, b = acting(spec, k, states_a[k - 1]), acting(spec, k, states_b[k - 1])
+        wa, wb = (a, b) if row_weight is None else (a * row_weight[:, None], b * row_weight[:, None])
+        if k == 1:  # the input is the same in both phases: one product instead of two
+            weight_diffs.append(below_a.T @ (wb - wa))
+        else:
+            weight_diffs.append(below_b.T @ wb - below_a.T @ wa)
+        bias_diffs.append((wb - wa).sum(axis=0))
+        below_a, below_b = a, b
+    return weight_diffs, bias_diffs
+
+
+def layered_cost(spec, s_out, y, row_weight=None):
+    """Weighted cost summed over samples, and the number of right argmax."""
+    if spec.cost == "cross_entropy":
+        log_p = s_out - s_out.max(axis=1, keepdims=True)
+        log_p = log_p - np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+        per_row = -(y * log_p).sum(axis=1)
+    else:
+        per_row = 0.5 * spec.cost_factor * ((s_out - y) ** 2).sum(axis=1)
+    if row_weight is not None:
+        per_row = per_row * row_weight
+    return float(per_row.sum()), int((s_out.argmax(axis=1) == y.argmax(axis=1)).sum())
+
+
+@dataclass
+class Batch:
+    """One mini-batch of a training call."""
+
+    number: int
+    rows: np.ndarray
+    x: np.ndarray  # (M, N[0])
+    y: np.ndarray  # (M, N[L])
+    row_weight: np.ndarray | None  # (M,)
+    total: float  # sum of the row weights
+    beta: float  # with its sign
+    states: list  # where the free phase starts
+
+
+def begin_batches(spec, x, y, order, plan, row_weight, particles, dtype):
+    """Yield the `Batch`es of a call; states start at 0, or where the particles of these rows are."""
+    for number, start in enumerate(range(0, len(order), plan.batch_size)):
+        rows = order[start : start + plan.batch_size]
+        rw = None if row_weight is None else row_weight[rows].astype(dtype)
+        yield Batch(
+            number=number, rows=rows, x=x[rows], y=y[rows], row_weight=rw,
+            total=float(len(rows) if rw is None else rw.sum()),
+            beta=plan.beta * (1 if plan.sign is None else int(plan.sign[number])),
+            states=[
+                np.zeros((len(rows), n), dtype) if particles is None else particles[k][rows]
+                for k, n in enumerate(spec.sizes[1:])
+            ],
+        )
+
+
+def end_free_phase(spec, batch, free, steps, particles, stats):
+    """Count what the free phase saw and store its states as the rows' particles."""
+    stats.free_steps += int(steps.sum())
+    loss, n_correct = layered_cost(spec, free[-1], batch.y, batch.row_weight)
+    stats.loss, stats.n_correct = stats.loss + loss, stats.n_correct + n_correct
+    stats.n_samples += len(batch.rows)
+    stats.n_batches += 1
+    if particles is not None:
+        for p, s in zip(particles, free):
+            p[batch.rows] = s
+
+
+def layered_train(
+    spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+):
+    """Train on the rows `order` of (x, y), batch after batch; weights, back, biases, particles change in place.
+
+    Returns
+    -------
+    TrainStats
+
+    Raises
+    ------
+    DivergenceError
+        Weights are those after the last finite batch.
+    """
+    if plan.rule != "ep":
+        from .rules import train_with_rule  # here, because rules.py is built from the parts above
+
+        return train_with_rule(
+            spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state
+        )
+    stats = TrainStats()
+    dtype = weights[0].dtype
+    for batch in begin_batches(spec, x, y, order, plan, row_weight, particles, dtype):
+        drive = layered_drive(spec, weights, biases, batch.x)
+        args = (spec, weights, back_or_transpose(weights, back), biases, drive)
+        free = batch.states
+        steps, _ = relax_from_drive(*args, free, None, 0.0, plan.n_free_steps, plan.tol_free)
+        end_free_phase(spec, batch, free, steps, particles, stats)
+
+        ends = []
+        for b in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
+            s = [a.copy() for a in free]
+            steps, _ = relax_from_drive(*args, s, batch.y, b, plan.n_nudged_steps, plan.tol_nudged, "nudged")
+            stats.nudged_steps += int(steps.sum())
+            ends.append(s)
+        span = 2 * batch.beta if plan.centered else batch.beta
+        start_states = ends[1] if plan.centered else free
+        if batch.total > 0:
+            dw, db = layered_contrast(spec, batch.x, start_states, ends[0], batch.row_weight)
+            scale = dtype.type(1 / (span * batch.total))
+            dw, db = [d * scale for d in dw], [d * scale for d in db]
+            apply_update(weights, biases, dw, db, plan, optimizer_state, batch.number)
+    return stats

@@ -1,0 +1,357 @@
+"""Learning rules other than plain EP, as `layered_train` runs them: the NumPy twin.
+
+Each rule is a function ``rule(net, batch, drive, free, plan, stats)`` that runs its own second phase from the free
+equilibrium and returns an `Ascent`, or None when it has changed the weights itself (the continual rules). Notation and
+shapes are those of layered.py; papers.md sections give the equations.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats, check_rule
+from . import gradients
+from .activations import rho
+from .layered import (
+    acting,
+    back_or_transpose,
+    begin_batches,
+    end_free_phase,
+    layered_contrast,
+    layered_drive,
+    layered_step,
+    passes,
+    relax_from_drive,
+)
+from .update import apply_back_update, apply_update
+
+
+@dataclass
+class Net:
+    """The arrays of a layered network; `back` is None when symmetric."""
+
+    spec: object
+    weights: list
+    back: list | None
+    biases: list
+
+    @property
+    def backs(self):
+        return back_or_transpose(self.weights, self.back)
+
+
+@dataclass
+class Ascent:
+    """Minus the gradient estimate, averaged over the batch: what the weights should move along."""
+
+    weights: list
+    biases: list
+    back: list | None = None
+
+    def scaled(self, factor):
+        parts = [None if p is None else [a * a.dtype.type(factor) for a in p] for p in self._parts()]
+        return Ascent(*parts)
+
+    def plus(self, other):
+        pairs = zip(self._parts(), other._parts())
+        return Ascent(*[None if a is None else [u + v for u, v in zip(a, b)] for a, b in pairs])
+
+    def _parts(self):
+        return self.weights, self.biases, self.back
+
+
+def shown_input(spec, x):
+    """What the input shows to the first layer, input_activation(x), dense."""
+    return rho(spec.input_activation, np.asarray(x.toarray() if hasattr(x, "toarray") else x))
+
+
+# --- steps that are not `layered_step` (same signature, for relax_from_drive) ---------------------------------------
+
+
+def held_output_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
+    """A step of every layer but the output, which stays where it is."""
+    together = replace(spec, schedule="synchronous")
+    new = list(states)
+    for layers in passes(spec):
+        moved, _ = layered_step(together, weights, back, biases, drive, new)
+        for k in layers:
+            if k < spec.n_weights:
+                new[k - 1] = moved[k - 1]
+    change = np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, states)], axis=0)
+    return new, change / spec.dt
+
+
+def _exact_layer(spec, weights, biases, drive, states, k):
+    """Minimiser of layer k given its neighbours: rho(bottom-up + top-down + bias) (1602.05179 v1)."""
+    field = drive if k == 1 else states[k - 2] @ weights[k - 1] + biases[k - 1]
+    if k < spec.n_weights:
+        field = field + states[k] @ weights[k].T
+    return rho(spec.out_activation if k == spec.n_weights else spec.activation, field)
+
+
+def _sweep(spec, weights, biases, drive, states, layers):
+    new = list(states)
+    for k in layers:
+        new[k - 1] = _exact_layer(spec, weights, biases, drive, new, k)
+    return new, np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, states)], axis=0)
+
+
+def forward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0):
+    """Layers 1..L in turn, each from the already updated layer below and the old one above."""
+    return _sweep(spec, weights, biases, drive, states, range(1, spec.n_weights + 1))
+
+
+def backward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0):
+    """Layers L-1..1 in turn; the output stays clamped."""
+    return _sweep(spec, weights, biases, drive, states, range(spec.n_weights - 1, 0, -1))
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
+    """Yield (old, new) states of every nudged step; a sample that has come to rest (tol) stays.
+
+    `redrive`: compute the input drive anew at each step, because the weights change between them.
+    """
+    spec = net.spec
+    active = np.ones(len(batch.rows), bool)
+    drive = None
+    for step in range(plan.n_nudged_steps):
+        if not active.any():
+            return
+        if drive is None or redrive:
+            drive = layered_drive(spec, net.weights, net.biases, batch.x)
+        new, change = layered_step(spec, net.weights, net.backs, net.biases, drive, states, batch.y, beta)
+        new = [np.where(active[:, None], b, a) for a, b in zip(states, new)]
+        for k, s in enumerate(new, start=1):
+            if not np.isfinite(s).all():
+                raise DivergenceError(
+                    f"the state of layer {k} became non-finite at step {step + 1} of the nudged phase",
+                    k, step + 1, "nudged",
+                )
+        stats.nudged_steps += int(active.sum())
+        yield states, new
+        states = new
+        active &= change > plan.tol_nudged
+
+
+def vector_field_increment(spec, x, old, new, row_weight=None):
+    """Change of each post-synaptic state times pre-synaptic activity, summed over the samples.
+
+    Pre-synaptic activity is taken after the step in the discrete dynamics and before it in the continuous one, as in
+    the papers' code (papers.md 4 and 6.1). Returns an `Ascent` not yet divided by beta and the batch size.
+    """
+    n = spec.n_weights
+    seen = new if spec.dynamics == "discrete" else old
+    pre = [shown_input(spec, x)] + [acting(spec, k, seen[k - 1]) for k in range(1, n + 1)]
+    change = [b - a for a, b in zip(old, new)]
+    if row_weight is not None:
+        change = [c * row_weight[:, None] for c in change]
+    back = [np.zeros((spec.sizes[1], spec.sizes[0]), change[0].dtype)]  # the input is clamped: nothing goes back to it
+    back += [pre[k + 1].T @ change[k - 1] for k in range(1, n)]
+    return Ascent([pre[k].T @ change[k] for k in range(n)], [c.sum(axis=0) for c in change], back)
+
+
+def continual_increment(spec, x, old, new, row_weight=None):
+    """Change of the correlations of each weight over one step (C-EP, papers.md 6.1)."""
+    return Ascent(*layered_contrast(spec, x, old, new, row_weight))
+
+
+def continual(net, batch, drive, free, plan, stats):
+    """C-EP and C-VF: the weights change after every nudged step, and the next step feels it."""
+    increment = vector_field_increment if plan.rule == "continual_vector_field" else continual_increment
+    scale = 1 / (batch.beta * batch.total)
+    for old, new in nudged_trajectory(net, batch, free, batch.beta, plan, stats, redrive=True):
+        ascent = increment(net.spec, batch.x, old, new, batch.row_weight).scaled(scale)
+        _move(net, ascent, plan)
+
+
+def _move(net, ascent, plan):
+    """Plain SGD step, in place."""
+    parts = [(net.weights, ascent.weights, plan.rate), (net.biases, ascent.biases, plan.bias_rate)]
+    if ascent.back is not None:
+        parts.append((net.back[1:], ascent.back[1:], plan.rate[1:]))
+    for parameters, ascents, rates in parts:
+        for p, a, rate in zip(parameters, ascents, rates):
+            p += p.dtype.type(rate) * a
+
+
+def vector_field(net, batch, drive, free, plan, stats):
+    """1808.04873: post-synaptic rate of change times pre-synaptic activity, integrated over the nudged phase."""
+    total, span = None, 0.0
+    for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
+        span += abs(beta)
+        for old, new in nudged_trajectory(net, batch, free, beta, plan, stats):
+            part = vector_field_increment(net.spec, batch.x, old, new, batch.row_weight).scaled(np.sign(beta))
+            total = part if total is None else total.plus(part)
+    return None if total is None else total.scaled(1 / (span * batch.total))
+
+
+def clamped_sweep(net, batch, drive, free, plan, stats):
+    """1602.05179 v1 (papers.md 1.5): output clamped to the target, sweeps down, pre x change of post."""
+    spec = net.spec
+    states = [s.copy() for s in free]
+    states[-1] = batch.y.astype(states[-1].dtype)
+    args = (spec, net.weights, net.backs, net.biases, drive, states, None, 0.0)
+    steps, _ = relax_from_drive(*args, plan.n_nudged_steps, plan.tol_nudged, "nudged", backward_sweep)
+    stats.nudged_steps += int(steps.sum())
+    pre = [shown_input(spec, batch.x)] + free[:-1]
+    change = [b - a for a, b in zip(free, states)]
+    if batch.row_weight is not None:
+        change = [c * batch.row_weight[:, None] for c in change]
+    ascent = Ascent([p.T @ c for p, c in zip(pre, change)], [c.sum(axis=0) for c in change])
+    return ascent.scaled(1 / batch.total)
+
+
+def coupled(net, batch, drive, free, plan, stats):
+    """CpL and CL (2312.15103, papers.md 10): output held at o* + b (y - o*), the others relax, difference quotient.
+
+    CL is b = 1: the output held at the target itself.
+    """
+    b = 1.0 if plan.rule == "contrastive" else batch.beta
+    ends = []
+    for value in (b, -b) if plan.centered else (b,):
+        states = [s.copy() for s in free]
+        states[-1] += states[-1].dtype.type(value) * (batch.y - states[-1])
+        args = (net.spec, net.weights, net.backs, net.biases, drive, states, None, 0.0)
+        steps, _ = relax_from_drive(*args, plan.n_nudged_steps, plan.tol_nudged, "nudged", held_output_step)
+        stats.nudged_steps += int(steps.sum())
+        ends.append(states)
+    start = ends[1] if plan.centered else free
+    span = 2 * b if plan.centered else b
+    ascent = Ascent(*layered_contrast(net.spec, batch.x, start, ends[0], batch.row_weight))
+    return ascent.scaled(1 / (span * batch.total))
+
+
+def recurrent_backprop(net, batch, drive, free, plan, stats):
+    """Almeida-Pineda: K steps of the adjoint at the free state."""
+    bar = gradients.cost_gradient(net.spec, free[-1], batch.y, batch.row_weight, batch.total)
+    gradient, steps, _ = gradients.recurrent_backprop_gradient(
+        net.spec, net.weights, net.back, net.biases, drive, shown_input(net.spec, batch.x), free, bar,
+        plan.n_nudged_steps, plan.tol_nudged,
+    )
+    stats.nudged_steps += steps * len(batch.rows)
+    return Ascent(*gradient).scaled(-1)
+
+
+def implicit(net, batch, drive, free, plan, stats):
+    """Implicit differentiation of the fixed point: one linear solve per sample."""
+    bar = gradients.cost_gradient(net.spec, free[-1], batch.y, batch.row_weight, batch.total)
+    gradient = gradients.implicit_gradient(
+        net.spec, net.weights, net.back, net.biases, drive, shown_input(net.spec, batch.x), free, bar
+    )
+    return Ascent(*gradient).scaled(-1)
+
+
+def bptt(net, batch, drive, trajectory, plan, stats):
+    """Back-propagation through the last K steps of the free phase."""
+    bar = gradients.cost_gradient(net.spec, trajectory[-1][-1], batch.y, batch.row_weight, batch.total)
+    gradient = gradients.bptt_gradient(
+        net.spec, net.weights, net.back, net.biases, drive, shown_input(net.spec, batch.x), trajectory, bar
+    )
+    stats.nudged_steps += (len(trajectory) - 1) * len(batch.rows)
+    return Ascent(*gradient).scaled(-1)
+
+
+def equilibrium_propagation(net, batch, drive, free, plan, stats):
+    """Plain EP as one more rule, for `estimate`; `layered_train` has its own copy of these lines."""
+    ends = []
+    for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
+        states = [s.copy() for s in free]
+        steps, _ = relax_from_drive(
+            net.spec, net.weights, net.backs, net.biases, drive, states, batch.y, beta, plan.n_nudged_steps,
+            plan.tol_nudged, "nudged",
+        )
+        stats.nudged_steps += int(steps.sum())
+        ends.append(states)
+    start, span = (ends[1], 2 * batch.beta) if plan.centered else (free, batch.beta)
+    ascent = Ascent(*layered_contrast(net.spec, batch.x, start, ends[0], batch.row_weight))
+    return ascent.scaled(1 / (span * batch.total))
+
+
+TABLE = {
+    "ep": equilibrium_propagation,
+    "continual": continual,
+    "continual_vector_field": continual,
+    "vector_field": vector_field,
+    "clamped_sweep": clamped_sweep,
+    "contrastive": coupled,
+    "coupled": coupled,
+    "bptt": bptt,
+    "recurrent_backprop": recurrent_backprop,
+    "implicit": implicit,
+}
+
+
+def _free_phase(net, batch, drive, plan):
+    """Relax batch.states in place; returns the steps, and for BPTT the states of the last K + 1 moments."""
+    args = (net.spec, net.weights, net.backs, net.biases, drive)
+    step_fn = forward_sweep if plan.rule == "clamped_sweep" else layered_step
+    n_recorded = plan.n_nudged_steps if plan.rule == "bptt" else 0
+    steps, _ = relax_from_drive(
+        *args, batch.states, None, 0.0, plan.n_free_steps - n_recorded, plan.tol_free, "free", step_fn
+    )
+    trajectory = [[s.copy() for s in batch.states]]
+    for _ in range(n_recorded):
+        more, _ = relax_from_drive(*args, batch.states, None, 0.0, 1)
+        steps += more
+        trajectory.append([s.copy() for s in batch.states])
+    return steps, trajectory
+
+
+def train_with_rule(spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state):
+    """`layered_train` for every rule but "ep"; same arguments, returns and errors."""
+    check_rule(spec, plan, back is not None, particles is not None)
+    stats = TrainStats()
+    net = Net(spec, weights, back, biases)
+    for batch in begin_batches(spec, x, y, order, plan, row_weight, particles, weights[0].dtype):
+        drive = layered_drive(spec, weights, biases, batch.x)
+        steps, trajectory = _free_phase(net, batch, drive, plan)
+        end_free_phase(spec, batch, batch.states, steps, particles, stats)
+        if batch.total <= 0:
+            continue
+        before = _copies(net) if plan.rule in CONTINUAL_RULES else None
+        try:
+            start = trajectory if plan.rule == "bptt" else batch.states
+            ascent = TABLE[plan.rule](net, batch, drive, start, plan, stats)
+        except DivergenceError:
+            if before is not None:  # half-way through the batch: back to the last finite weights
+                for p, old in before:
+                    p[...] = old
+            raise
+        if ascent is not None:
+            apply_update(weights, biases, ascent.weights, ascent.biases, plan, optimizer_state, batch.number)
+            if back is not None:
+                apply_back_update(back, ascent.back, plan, optimizer_state, batch.number)
+    return stats
+
+
+def estimate(spec, weights, back, biases, x, y, plan, row_weight=None):
+    """What a rule would move the weights along on the one batch (x, y), nothing applied.
+
+    Returns
+    -------
+    ascent : Ascent
+    free : list of ndarray
+        States at the end of the free phase.
+
+    Raises
+    ------
+    ValueError
+        For the continual rules, which have no estimate apart from the change they make.
+    """
+    if plan.rule in CONTINUAL_RULES:
+        raise ValueError(f"learning_rule={plan.rule!r} changes the weights as it goes: there is nothing to estimate")
+    check_rule(spec, plan, back is not None, False)
+    net = Net(spec, weights, back, biases)
+    everything = replace(plan, batch_size=len(y))
+    (batch,) = begin_batches(spec, x, y, np.arange(len(y)), everything, row_weight, None, weights[0].dtype)
+    drive = layered_drive(spec, weights, biases, x)
+    _, trajectory = _free_phase(net, batch, drive, plan)
+    start = trajectory if plan.rule == "bptt" else batch.states
+    return TABLE[plan.rule](net, batch, drive, start, plan, TrainStats()), batch.states
+
+
+def _copies(net):
+    return [(p, p.copy()) for p in [*net.weights, *net.biases, *(net.back or [])[1:]]]

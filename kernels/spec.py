@@ -1,0 +1,221 @@
+"""What a layered kernel is told: the network's dynamics and one training plan, as plain frozen records.
+
+The integer codes are those of csrc/jobs.h; this file is the only other place that knows them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+ACTIVATIONS = {
+    "identity": 0,
+    "shifted_sigmoid": 1,  # 1 / (1 + exp(-4 (x - 1/2))): "sigm" of 1905.13633, "mysig" of 2006.03824
+    "hard_sigmoid": 2,  # clip(x, 0, 1)
+    "tanh": 3,
+    "sigmoid": 4,
+    "relu": 5,
+    "half_hard_sigmoid": 6,  # clip(x / 2, 0, 1): "my_hard_sig" of 2006.03824
+    "centered_hard_sigmoid": 7,  # clip(x, -1/2, 1/2)
+}
+DYNAMICS = {"discrete": 0, "continuous": 1}
+SCHEDULES = {"synchronous": 0, "asynchronous": 1}
+COSTS = {"squared_error": 0, "cross_entropy": 1}
+OPTIMIZERS = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3}
+RULES = {
+    "ep": 0,
+    "continual": 1,  # C-EP, 2005.04168
+    "vector_field": 2,  # 1808.04873
+    "continual_vector_field": 3,  # C-VF, 2005.04168
+    "clamped_sweep": 4,  # 1602.05179 v1
+    "contrastive": 5,  # CL, 2312.15103
+    "coupled": 6,  # coupled learning CpL, 2312.15103
+    "bptt": 7,
+    "recurrent_backprop": 8,  # Almeida-Pineda
+    "implicit": 9,
+}
+MAX_WEIGHTS = 16  # EQP_MAX_WEIGHTS
+
+
+@dataclass(frozen=True)
+class LayeredSpec:
+    """Dynamics of a layered network (papers.md 1, 5 and the convention traps of 11).
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Units of each layer, input first.
+    dynamics : {"discrete", "continuous"}
+        The map ``s <- rho(field)`` (1905.13633, prototypical) or Euler steps of ``ds/dt = -dE/ds`` (1602.05179).
+    schedule : {"synchronous", "asynchronous"}
+        All layers at once from the old state; or odd layers, then even ones.
+    activation, out_activation, input_activation : str
+        A key of `ACTIVATIONS`. The input acts on the first layer as ``input_activation(x)``.
+    prime_hidden, prime_output : bool
+        Continuous: whether the field is multiplied by ``rho'(s)``.
+    linear_output : bool
+        Continuous: the output acts on other layers, and learns, as ``s`` (consistent energy) instead of ``rho(s)``.
+    clamp : bool
+        Continuous: clip states to [0, 1] after each step.
+    nudge_inside : bool
+        Discrete: ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633).
+    cost : {"squared_error", "cross_entropy"}
+    cost_factor : float
+        1 for ``C = |s - y|^2 / 2``, 2 for ``C = |s - y|^2`` (1602.05179).
+    dt : float
+        Euler step; for the discrete map a damping, 1 being the plain map.
+    """
+
+    sizes: tuple
+    dynamics: str = "discrete"
+    schedule: str = "synchronous"
+    activation: str = "shifted_sigmoid"
+    out_activation: str = "shifted_sigmoid"
+    input_activation: str = "identity"
+    prime_hidden: bool = True
+    prime_output: bool = False
+    linear_output: bool = False
+    clamp: bool = False
+    nudge_inside: bool = False
+    cost: str = "squared_error"
+    cost_factor: float = 1.0
+    dt: float = 1.0
+
+    @property
+    def n_weights(self):
+        return len(self.sizes) - 1
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """One learning rule with its numbers, for `layered_train`.
+
+    ``n_nudged_steps`` counts the steps of the rule's second phase: nudged steps, clamped steps ("contrastive",
+    "coupled"), backward sweeps ("clamped_sweep"), reverse steps ("bptt", "recurrent_backprop"); "implicit" has none.
+    `sign` holds one +-1 per mini-batch of the call (random-sign nudging) or is None. `rate` and `bias_rate` have one
+    entry per weight matrix, input first. Tolerances below 0 mean fixed step counts.
+    """
+
+    batch_size: int
+    beta: float
+    n_free_steps: int
+    n_nudged_steps: int
+    rate: tuple
+    bias_rate: tuple
+    rule: str = "ep"
+    tol_free: float = -1.0
+    tol_nudged: float = -1.0
+    centered: bool = False
+    sign: np.ndarray | None = None
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    adam_step: int = 0
+
+
+CONTINUAL_RULES = ("continual", "continual_vector_field")
+VECTOR_FIELD_RULES = ("vector_field", "continual_vector_field")
+GRADIENT_RULES = ("bptt", "recurrent_backprop", "implicit")
+
+
+def check_rule(spec, plan, has_back, has_particles):
+    """Refuse a learning rule that this network or plan cannot serve.
+
+    Raises
+    ------
+    ValueError
+        Names the parameter and gives the reason.
+    """
+    rule = plan.rule
+    if rule not in RULES:
+        raise ValueError(f"learning_rule must be one of {sorted(RULES)}, got {rule!r}")
+    if rule in CONTINUAL_RULES:
+        if plan.optimizer != "sgd" or plan.weight_decay:
+            raise ValueError(
+                f"optimizer={plan.optimizer!r}, weight_decay={plan.weight_decay}: learning_rule={rule!r} changes the "
+                "weights at every nudged step by plain SGD, without weight decay"
+            )
+        if plan.centered:
+            raise ValueError(f"nudging: learning_rule={rule!r} learns along one nudged phase; centered has two")
+        if plan.tol_nudged >= 0:
+            raise ValueError(
+                f"tol: learning_rule={rule!r} needs a fixed number of nudged steps, its weights move at each of them"
+            )
+    if rule in VECTOR_FIELD_RULES:
+        if not has_back:
+            raise ValueError(f"back weights: learning_rule={rule!r} needs independent backward weights")
+        if spec.dynamics == "continuous" and (spec.prime_hidden or spec.prime_output):
+            raise ValueError(
+                f"prime_hidden, prime_output: learning_rule={rule!r} is the leaky field without rho' (1808.04873)"
+            )
+    elif has_back and rule not in GRADIENT_RULES + ("ep",):
+        raise ValueError(f"back weights: learning_rule={rule!r} needs symmetric weights; use 'vector_field'")
+    if rule in ("contrastive", "coupled", "clamped_sweep") and spec.cost != "squared_error":
+        raise ValueError(f"cost={spec.cost!r}: learning_rule={rule!r} holds the output at the target: squared_error")
+    if rule == "clamped_sweep" and (spec.dynamics != "discrete" or spec.dt != 1):
+        raise ValueError("dynamics: learning_rule='clamped_sweep' sets layers to exact minimisers: discrete, dt=1")
+    if plan.centered and rule in ("contrastive", "clamped_sweep") + GRADIENT_RULES:
+        raise ValueError(f"nudging: learning_rule={rule!r} has no negative phase, so nothing to center")
+    if rule in ("bptt", "recurrent_backprop") and plan.n_nudged_steps < 1:
+        raise ValueError(f"n_nudged_steps must be >= 1 for learning_rule={rule!r}, got {plan.n_nudged_steps}")
+    if rule == "bptt":
+        if has_particles:
+            raise ValueError(
+                "persistent particles: learning_rule='bptt' unrolls the free phase from its start; a start that is "
+                "itself the end of an earlier unrolling has a gradient that would be dropped silently"
+            )
+        if plan.n_nudged_steps > plan.n_free_steps:
+            raise ValueError(
+                f"n_nudged_steps={plan.n_nudged_steps}: learning_rule='bptt' cannot reverse more than the "
+                f"n_free_steps={plan.n_free_steps} steps there are"
+            )
+
+
+@dataclass
+class TrainStats:
+    """What a training call saw; sums, to be added over calls."""
+
+    loss: float = 0.0  # weighted cost of the free phase, summed over samples
+    n_correct: int = 0  # right argmax of the free phase
+    free_steps: int = 0  # sample-steps
+    nudged_steps: int = 0
+    n_samples: int = 0
+    n_batches: int = 0
+
+    def add(self, other):
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+@dataclass
+class OptimizerState:
+    """Momentum (or first moment) and second moment, 2L arrays each: weights then biases; empty when unused."""
+
+    velocity: list = field(default_factory=list)
+    second: list = field(default_factory=list)
+
+
+class DivergenceError(ArithmeticError):
+    """A state became non-finite.
+
+    Attributes
+    ----------
+    layer : int or None
+        Layer (1 = first hidden) where it was first seen.
+    step : int or None
+        Relaxation step, counted from 1.
+    phase : str
+        "free" or "nudged".
+    """
+
+    def __init__(self, message, layer=None, step=None, phase="free"):
+        super().__init__(message)
+        self.layer, self.step, self.phase = layer, step, phase
+
+    def __reduce__(self):
+        return type(self), (self.args[0], self.layer, self.step, self.phase)

@@ -1,0 +1,224 @@
+"""The driver: chunking, schedules, stopping, interruption, divergence, random signs."""
+
+import math
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from backend_list import BACKENDS
+
+from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
+from eqprop_fast.networks.layered import LayeredNetwork, init_parameters
+from eqprop_fast.training import (
+    FitSettings,
+    RandomStreams,
+    TrainingData,
+    TrainingState,
+    fit_epochs,
+    learning_rate_factor,
+)
+
+SIZES = (7, 9, 3)
+PLAN = TrainPlan(
+    batch_size=5, beta=0.5, n_free_steps=8, n_nudged_steps=4, rate=(0.1, 0.05), bias_rate=(0.1, 0.05)
+)
+
+
+def make_problem(backend="numpy", n_rows=43, seed=0, optimizer="sgd", **spec):
+    rng = np.random.default_rng(seed)
+    x = rng.random((n_rows, SIZES[0])).astype(np.float32)
+    y = np.eye(SIZES[-1], dtype=np.float32)[x[:, : SIZES[-1]].argmax(axis=1)]
+    state = TrainingState(RandomStreams(seed))
+    spec = LayeredSpec(SIZES, **spec)
+    network = LayeredNetwork(
+        spec, get_backend(backend), *init_parameters(SIZES, "glorot_uniform", 1.0, state.streams.init, np.float32)
+    )
+    state.optimizer_state = network.new_optimizer_state(optimizer)
+    return network, TrainingData(x, y, np.arange(n_rows)), state
+
+
+def run(settings, **options):
+    network, data, state = make_problem(**options)
+    fit_epochs(network, data, state, settings)
+    return network, state
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+def test_chunking_changes_nothing(backend, optimizer):
+    plan = replace(PLAN, optimizer=optimizer, rate=(0.01, 0.01), bias_rate=(0.01, 0.01))
+    results = []
+    for chunk in (1, 2, 100):
+        settings = FitSettings(plan, n_epochs=3, random_sign=True, chunk_batches=chunk)
+        results.append(run(settings, backend=backend, optimizer=optimizer))
+    for network, state in results[1:]:
+        for a, b in zip(network.parameters, results[0][0].parameters):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(state.loss_curve, results[0][1].loss_curve, rtol=1e-12)
+
+
+def test_chunking_with_particles_changes_nothing():
+    ends = []
+    for chunk in (1, 3):
+        network, data, state = make_problem()
+        state.particles = network.new_particles(len(data.x))
+        fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=2, chunk_batches=chunk))
+        assert all(np.abs(p).sum(axis=1).min() > 0 for p in state.particles), "every row was visited"
+        ends.append(network.parameters)
+    for a, b in zip(*ends):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_learns_and_counts():
+    network, state = run(FitSettings(PLAN, n_epochs=30, tol=0.0, n_iter_no_change=math.inf))
+    assert state.loss_curve[-1] < 0.7 * state.loss_curve[0]
+    assert state.epoch == 30 and state.samples_seen == 30 * 43 and state.n_updates == 30 * 9
+
+
+def test_held_out_rows_are_never_read():
+    network, data, state = make_problem()
+    other, other_data, other_state = make_problem()
+    rows = np.arange(0, 43, 2)
+    data.rows = other_data.rows = rows
+    other_data.x[1::2] = 77.0
+    for n, d, s in ((network, data, state), (other, other_data, other_state)):
+        fit_epochs(n, d, s, FitSettings(PLAN, n_epochs=2))
+    for a, b in zip(network.parameters, other.parameters):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_random_signs_are_balanced_and_reproducible():
+    seen = []
+    network, data, state = make_problem()
+    train = network.train
+
+    def spy(x, y, order, plan, *rest):
+        seen.append(plan.sign.copy())
+        return train(x, y, order, plan, *rest)
+
+    network.train = spy
+    fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=40, random_sign=True, n_iter_no_change=math.inf))
+    signs = np.concatenate(seen)
+    assert len(signs) == 40 * 9 and set(signs) == {-1, 1}
+    assert abs(signs.mean()) < 0.2  # 3.8 standard deviations
+    expected = 2 * RandomStreams(0).sign.integers(0, 2, 9) - 1
+    np.testing.assert_array_equal(signs[:9], expected)
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        ("constant", [1, 1, 1]),
+        ("invscaling", [1, 101**-0.5, 201**-0.5]),
+        ("exponential", [1, 0.9, 0.81]),
+        ("cosine", [1, 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2, 0.55]),
+        ("adaptive", [0.2, 0.2, 0.2]),
+    ],
+)
+def test_schedules(schedule, expected):
+    got = [
+        learning_rate_factor(schedule, e, 100 * e, 0.2, power_t=0.5, decay=0.9, min_factor=0.1, period=4)
+        for e in range(3)
+    ]
+    np.testing.assert_allclose(got, expected)
+
+
+def test_schedule_reaches_the_kernel():
+    network, data, state = make_problem()
+    rates = []
+    fit_epochs(
+        network, data, state, FitSettings(PLAN, n_epochs=3, schedule="exponential", decay=0.5),
+        callbacks=[lambda record: rates.append(record.rates)],
+    )
+    np.testing.assert_allclose(rates, [(0.1, 0.05), (0.05, 0.025), (0.025, 0.0125)])
+
+
+def test_adaptive_divides_the_rate_before_stopping():
+    settings = FitSettings(PLAN, n_epochs=500, schedule="adaptive", tol=10.0, n_iter_no_change=1)
+    network, state = run(settings)  # nothing improves by 10: 0.1 / 5**k falls below 1e-6 after 8 divisions
+    assert state.rate_factor == pytest.approx(5.0**-8)
+    assert state.epoch < 30
+
+
+def test_tol_stops():
+    network, data, state = make_problem()
+    assert fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=100, tol=10.0, n_iter_no_change=3)) == "tol"
+    assert state.epoch == 5  # the first always improves on infinity
+
+
+def test_validation_restores_the_best_weights():
+    network, data, state = make_problem()
+    scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
+    snapshots = []
+    fit_epochs(
+        network, data, state, FitSettings(PLAN, n_epochs=6), validate=lambda: next(scores),
+        callbacks=[lambda record: snapshots.append(network.snapshot())],
+    )
+    assert state.best_validation_score == 0.9
+    for p, best, last in zip(network.parameters, snapshots[1], snapshots[-1]):
+        np.testing.assert_array_equal(p, best)
+        assert (best != last).any()
+
+
+def test_callback_stops():
+    network, data, state = make_problem()
+    seen = []
+    reason = fit_epochs(
+        network, data, state, FitSettings(PLAN, n_epochs=9), callbacks=[lambda r: r.epoch == 2, seen.append]
+    )
+    assert reason == "callback" and [r.epoch for r in seen] == [1, 2]
+
+
+def test_interrupt_keeps_the_weights():
+    network, data, state = make_problem()
+    before = network.snapshot()
+    train, calls = network.train, []
+
+    def interrupted(*args):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return train(*args)
+
+    network.train = interrupted
+    with pytest.warns(UserWarning, match="interrupted"):
+        reason = fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=9, chunk_batches=2))
+    assert reason == "interrupted" and state.n_updates == 6
+    assert all((a != b).any() for a, b in zip(network.parameters, before))
+
+
+def test_non_finite_update_rolls_back():
+    network, data, state = make_problem()
+    train, good = network.train, []
+
+    def poisoned(*args):
+        stats = train(*args)
+        if len(good) == 2:
+            network.weights[1][0, 0] = np.nan
+        else:
+            good.append(network.snapshot())
+        return stats
+
+    network.train = poisoned
+    with pytest.raises(DivergenceError, match="layer 2") as caught:
+        fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=9, chunk_batches=2))
+    assert caught.value.layer == 2
+    for p, q in zip(network.parameters, good[-1]):
+        np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_diverging_states_name_layer_and_step(backend):
+    network, data, state = make_problem(backend, activation="identity", out_activation="identity")
+    for w in network.weights:
+        w *= 1e12
+    before = network.snapshot()
+    plan = replace(PLAN, n_free_steps=50)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        with pytest.raises(DivergenceError) as caught:
+            fit_epochs(network, data, state, FitSettings(plan, n_epochs=1))
+    assert caught.value.layer in (1, 2) and 1 <= caught.value.step <= 50
+    for p, q in zip(network.parameters, before):
+        np.testing.assert_array_equal(p, q)

@@ -1,0 +1,203 @@
+"""Bad input: a ValueError that names the parameter; divergence: a named error and finite weights."""
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from backend_list import BACKENDS
+from sklearn.exceptions import NotFittedError
+
+from eqprop_fast import BackendUnavailableError, DivergenceError, EqPropClassifier, EqPropRegressor, get_backend
+from eqprop_fast.kernels.registry import BACKENDS as ALL_BACKENDS
+
+X = np.random.default_rng(0).random((40, 6))
+Y = np.arange(40) % 3
+BASE = dict(hidden_layer_sizes=(5,), max_iter=2, backend=BACKENDS[0], random_state=0)
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+BAD = {
+    "hidden_layer_sizes": [0, -3, (4, 0), (4, -1), (4, 2.5), "many", None, (3,) * 16, [[3]]],
+    "dynamics": ["sideways", 3],
+    "schedule": ["random"],
+    "activation": ["step", None],
+    "out_activation": ["softmax"],
+    "input_activation": ["square"],
+    "learning_rule": ["hebb"],
+    "beta": [0, 0.0, "1", np.nan, np.inf, -np.inf, None],
+    "nudging": ["negative"],
+    "nudge_inside": ["yes"],
+    "n_free_steps": [0, -1, 2.5],
+    "n_nudged_steps": [0, -1, 1.0],
+    "tol_free": [-1e-3, np.nan],
+    "tol_nudged": [-1.0, "x"],
+    "dt": [0, -0.1, np.nan],
+    "clamp": [2.5],
+    "cost": ["hinge"],
+    "cost_factor": [0, -1],
+    "learning_rate_init": [0, -0.1, np.nan, np.inf, (0.1,), (0.1, 0.1, 0.1), (0.1, -0.1), (0.1, np.nan), "fast", None],
+    "bias_learning_rate_init": [-0.1, (0.1, -0.2), (0.1,), np.inf],
+    "learning_rate": ["wild"],
+    "power_t": [-1],
+    "lr_decay": [0, 1.5],
+    "lr_min_factor": [-0.1, 2],
+    "solver": ["lbfgs"],
+    "momentum": [-0.1, 1.0],
+    "weight_decay": [-1e-3, np.nan, np.inf],
+    "beta_1": [1.0],
+    "beta_2": [-0.1],
+    "epsilon": [0],
+    "batch_size": [0, -5, 2.5, "all"],
+    "max_iter": [0, -1, 1.5],
+    "shuffle": ["no"],
+    "tol": [-1],
+    "n_iter_no_change": [0, -1],
+    "early_stopping": ["maybe"],
+    "validation_fraction": [0, 1.0, -0.2],
+    "weight_init": ["zeros"],
+    "weight_gain": [0, -1, np.inf],
+    "backend": ["cuda"],
+    "n_threads": [0, -1, 1.5],
+    "dtype": ["float16", "int32"],
+    "random_state": ["seed"],
+    "checkpoint_every": [0],
+    "callbacks": [3],
+}
+
+
+@pytest.mark.parametrize("name, value", [(k, v) for k, values in BAD.items() for v in values])
+@pytest.mark.parametrize("kind", [EqPropClassifier, EqPropRegressor])
+def test_bad_parameter_is_named(kind, name, value):
+    est = kind(**{**BASE, name: value})
+    with pytest.raises(ValueError, match=name):
+        est.fit(X, Y)
+    assert not hasattr(est, "coefs_"), "nothing is fitted by a refused call"
+
+
+@pytest.mark.parametrize("rule", ["continual", "vector_field", "continual_vector_field", "clamped_sweep"])
+def test_unimplemented_rules_are_refused(rule):
+    with pytest.raises(ValueError, match="learning_rule"):
+        EqPropClassifier(**BASE, learning_rule=rule).fit(X, Y)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [EqPropClassifier, EqPropRegressor])
+def test_non_finite_data(kind, bad):
+    x = X.copy()
+    x[3, 2] = bad
+    y = Y.astype(float)
+    y[1] = bad
+    est = kind(**BASE)
+    for sparse in (np.asarray, sp.csr_array):
+        with pytest.raises(ValueError, match="X contains"):
+            est.fit(sparse(x), Y)
+    with pytest.raises(ValueError, match="y contains"):
+        est.fit(X, y)
+    with pytest.raises(ValueError, match="sample_weight contains"):
+        est.fit(X, Y, sample_weight=np.where(Y == 1, bad, 1.0))
+    est.fit(X, Y)
+    with pytest.raises(ValueError, match="X contains"):
+        est.predict(x)
+    with pytest.raises(ValueError, match="X contains"):
+        est.equilibrium(x)
+
+
+def test_float64_values_too_large_for_float32():
+    with pytest.raises(ValueError, match="too large"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        EqPropClassifier(**BASE).fit(X * 1e300, Y)
+
+
+@pytest.mark.parametrize("kind", [EqPropClassifier, EqPropRegressor])
+def test_shapes_and_dtypes(kind):
+    est = kind(**BASE)
+    with pytest.raises(ValueError, match="2D"):
+        est.fit(X[0], Y)
+    with pytest.raises(ValueError, match="[Cc]omplex"):
+        est.fit(X + 1j, Y)
+    with pytest.raises(ValueError):
+        est.fit(np.full((40, 2), "text"), Y)
+    with pytest.raises(ValueError, match="inconsistent"):
+        est.fit(X, Y[:-1])
+    with pytest.raises(ValueError, match="minimum of 1"):
+        est.fit(X[:0], Y[:0])
+    with pytest.raises(ValueError, match="0 feature"):
+        est.fit(X[:, :0], Y)
+    with pytest.raises(NotFittedError):
+        est.predict(X)
+    est.fit(X, Y)
+    with pytest.raises(ValueError, match="features"):
+        est.predict(X[:, :3])
+    with pytest.raises(ValueError, match="features"):
+        est.partial_fit(X[:, :3], Y)
+
+
+def test_sample_weight():
+    est = EqPropClassifier(**BASE)
+    for bad in (np.ones(3), np.ones((40, 2))):
+        with pytest.raises(ValueError, match="sample_weight|Sample weights"):
+            est.fit(X, Y, sample_weight=bad)
+    with pytest.raises(ValueError, match="[Nn]egative"):
+        est.fit(X, Y, sample_weight=-np.ones(40))
+    with pytest.raises(ValueError, match="non-zero"):
+        est.fit(X, Y, sample_weight=np.zeros(40))
+
+
+def test_labels():
+    est = EqPropClassifier(**BASE)
+    with pytest.raises(ValueError, match="Unknown label type"):
+        est.fit(X, X[:, 0])
+    with pytest.raises(ValueError, match="classes"):
+        est.partial_fit(X, Y)
+    with pytest.raises(ValueError, match="classes not in.*7"):
+        est.partial_fit(X, np.where(Y == 2, 7, Y), classes=[0, 1, 2])
+    est = EqPropClassifier(**BASE).partial_fit(X, Y, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="classes"):
+        est.partial_fit(X, Y, classes=[0, 1, 2, 3])
+    with pytest.raises(ValueError, match="class_weight"):
+        EqPropClassifier(**BASE, class_weight="heavy").fit(X, Y)
+    with pytest.raises(ValueError, match="same classes"):
+        EqPropClassifier(**BASE, warm_start=True).fit(X, Y).fit(X, Y + 1)
+
+
+def test_regression_targets():
+    est = EqPropRegressor(**BASE).fit(X, np.column_stack([Y, Y]))
+    with pytest.raises(ValueError, match="outputs"):
+        est.partial_fit(X, Y)
+
+
+def test_validation_set_too_small():
+    with pytest.raises(ValueError, match="validation_fraction|test_size"):
+        EqPropClassifier(**BASE, early_stopping=True, validation_fraction=0.01).fit(X, Y)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_divergence_leaves_finite_weights(backend):
+    est = EqPropClassifier(
+        **{**BASE, "backend": backend, "max_iter": 200, "n_iter_no_change": np.inf}, activation="identity",
+        out_activation="identity", solver="sgd", learning_rate_init=50.0, tol_free=None, n_free_steps=200,
+    )
+    with pytest.raises(DivergenceError) as caught, warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        est.fit(X, Y)
+    assert caught.value.layer in (1, 2) and "layer" in str(caught.value)
+    assert all(np.isfinite(a).all() for a in [*est.coefs_, *est.intercepts_])
+    assert est.set_params(n_free_steps=1).predict(X).shape == (40,)
+
+
+def test_backends_that_are_not_here_are_named(monkeypatch):
+    for name in set(ALL_BACKENDS) - set(BACKENDS):
+        with pytest.raises((BackendUnavailableError, AttributeError)):
+            EqPropClassifier(**{**BASE, "backend": name}).fit(X, Y)
+    monkeypatch.setenv("EQPROP_BACKEND", "abacus")
+    with pytest.raises(ValueError, match="backend"):
+        get_backend("auto")
+
+
+def test_edge_sizes():
+    for params in (dict(hidden_layer_sizes=1), dict(hidden_layer_sizes=(1, 1, 1)), dict(batch_size=1)):
+        EqPropClassifier(**{**BASE, **params}).fit(X[:, :1], Y).predict(X[:1, :1])
+    one = EqPropClassifier(**BASE).fit(X[:1], [5])
+    assert one.predict(X[:2]).tolist() == [5, 5] and one.predict_proba(X[:2]).tolist() == [[1.0], [1.0]]
+    with pytest.warns(UserWarning, match="batch_size"):
+        EqPropClassifier(**BASE, batch_size=1000).fit(X, Y)

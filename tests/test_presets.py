@@ -1,0 +1,87 @@
+"""Each preset carries exactly the paper's numbers, layers and conventions."""
+
+import math
+
+import pytest
+
+from eqprop_fast import EqPropClassifier, list_presets
+from eqprop_fast.estimators import preset
+
+# name: layers, T, K, beta, dt, epochs, rates as the paper lists them, listed output -> input?
+PAPERS = {
+    "1602.05179/net1": ((784, 500, 10), 20, 4, 0.5, 0.5, 25, [0.1, 0.05], False),
+    "1602.05179/net2": ((784, 500, 500, 10), 150, 6, 1.0, 0.5, 60, [0.4, 0.1, 0.01], False),
+    "1602.05179/net3": ((784, 500, 500, 500, 10), 500, 8, 1.0, 0.5, 500, [0.128, 0.032, 0.008, 0.002], False),
+    "1905.13633/EB-1h": ((784, 512, 10), 100, 12, 0.5, 0.2, 30, [0.05, 0.1], True),
+    "1905.13633/EB-2h": ((784, 512, 512, 10), 400, 40, 0.5, 0.2, 50, [0.01, 0.1, 0.4], True),
+    "1905.13633/P-1h": ((784, 512, 10), 40, 15, 0.1, 1.0, 30, [0.04, 0.08], True),
+    "1905.13633/P-2h": ((784, 512, 512, 10), 100, 20, 0.5, 1.0, 50, [0.005, 0.05, 0.2], True),
+    "1905.13633/P-3h": ((784, 512, 512, 512, 10), 180, 20, 0.5, 1.0, 100, [0.002, 0.01, 0.05, 0.2], True),
+    "2005.04168/EP-1h": ((784, 512, 10), 30, 10, 0.1, 1.0, 30, [0.04, 0.08], True),
+    "2005.04168/EP-2h": ((784, 512, 512, 10), 100, 20, 0.5, 1.0, 50, [0.005, 0.05, 0.2], True),
+    "2005.04168/C-EP-1h": ((784, 512, 10), 40, 15, 0.2, 1.0, 100, [0.0028, 0.0056], True),
+    "2005.04168/C-EP-2h": ((784, 512, 512, 10), 100, 20, 0.5, 1.0, 150, [0.00018, 0.0018, 0.01], True),
+    "2005.04168/C-VF-1h": ((784, 512, 10), 40, 15, 0.2, 1.0, 100, [0.0038, 0.0076], True),
+    "2005.04168/C-VF-2h": ((784, 512, 512, 10), 100, 20, 0.35, 1.0, 150, [0.00016, 0.0016, 0.009], True),
+    "2402.11674/DHN-1H": ((784, 1024, 10), 15, 15, 0.2, 1.0, 100, [0.05, 0.05], False),
+    "2402.11674/DHN-2H": ((784, 1024, 1024, 10), 50, 20, 0.2, 1.0, 100, [0.2, 0.05, 0.01], False),
+    "2402.11674/DHN-3H": ((784, 1024, 1024, 1024, 10), 100, 10, 0.2, 1.0, 100, [0.2, 0.05, 0.01, 0.002], False),
+}
+
+
+def test_every_row_is_listed():
+    assert set(list_presets()) == set(PAPERS)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_numbers(name):
+    layers, T, K, beta, dt, epochs, rates, output_first = PAPERS[name]
+    row, est = preset(name), EqPropClassifier.from_paper(name)
+    assert row.layers == layers and (784, *est.hidden_layer_sizes, 10) == layers
+    assert (est.n_free_steps, est.n_nudged_steps, est.beta, est.dt, est.max_iter) == (T, K, beta, dt, epochs)
+    assert list(est.learning_rate_init) == (rates[::-1] if output_first else rates)
+    assert est.tol_free is None and est.tol_nudged is None and est.solver == "sgd"
+    assert est.n_iter_no_change == math.inf and est.weight_decay == 0
+
+
+@pytest.mark.parametrize("name", [n for n in PAPERS if n.startswith("1602.05179")])
+def test_first_ep_conventions(name):
+    est = EqPropClassifier.from_paper(name)
+    assert est.cost_factor == 2 and est.nudging == "random_sign" and est.persistent_particles
+    assert not est.shuffle and est.weight_init == "glorot_uniform" and est.activation == "hard_sigmoid"
+    assert est.dynamics == "continuous" and est.clamp and est.batch_size == 20
+    assert preset(name).n_train == 50_000
+
+
+@pytest.mark.parametrize("name", [n for n in PAPERS if n[:4] in ("1905", "2005")])
+def test_backprop_match_conventions(name):
+    est = EqPropClassifier.from_paper(name)
+    assert est.cost_factor == 1 and not est.nudge_inside and not est.persistent_particles and est.shuffle
+    assert est.activation == est.out_activation == "shifted_sigmoid" and est.weight_init == "fan_in_uniform"
+    assert est.schedule == "synchronous" and est.batch_size == 20
+    energy_based = "/EB-" in name
+    assert est.dynamics == ("continuous" if energy_based else "discrete")
+    assert est.input_activation == ("shifted_sigmoid" if energy_based else "identity")
+    assert est.nudging == ("random_sign" if "/C-VF" in name else "positive")
+    assert est.learning_rule == (
+        "continual_vector_field" if "/C-VF" in name else "continual" if "/C-EP" in name else "ep"
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in PAPERS if n.startswith("2402")])
+def test_hopfield_conventions(name):
+    est = EqPropClassifier.from_paper(name)
+    assert est.schedule == "asynchronous" and est.nudging == "centered" and est.batch_size == 16
+    assert est.activation == "hard_sigmoid" and est.out_activation == "identity"
+    assert est.learning_rate == "exponential" and est.lr_decay == 0.99 and est.weight_gain == 0.7
+    assert preset(name).test_error == {"1H": 1.79, "2H": 1.65, "3H": 1.65}[name[-2:]]
+
+
+def test_overrides_and_unknown_names():
+    est = EqPropClassifier.from_paper("1905.13633/P-1h", max_iter=2, backend="numpy")
+    assert est.max_iter == 2 and est.backend == "numpy" and est.n_free_steps == 40
+    assert EqPropClassifier.from_paper("1905.13633/P-1h").max_iter == 30, "overrides must not reach the table"
+    with pytest.raises(ValueError, match="unknown preset.*P-1h"):
+        EqPropClassifier.from_paper("1905.13633/P-9h")
+    with pytest.raises(TypeError):
+        EqPropClassifier.from_paper("1905.13633/P-1h", no_such_parameter=1)

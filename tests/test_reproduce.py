@@ -1,0 +1,89 @@
+"""`eqprop-fast reproduce`: resuming, the record, the table."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from eqprop_fast import reproduce as module
+from eqprop_fast.cli import main
+from eqprop_fast.datasets import load_digits
+
+
+@pytest.fixture
+def digits():
+    return load_digits()
+
+
+@pytest.fixture
+def row():
+    from dataclasses import replace
+
+    whole = module.experiment("1905.13633/P-1h")
+    parameters = dict(whole.parameters, hidden_layer_sizes=(16,), max_iter=4)
+    return replace(whole, parameters=parameters, n_train=300)
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, digits, row):
+    """Stopped after 2 epochs, then resumed: same errors and losses as without the stop."""
+    options = dict(backend="numpy", n_threads=1)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = module.run_seed(row, digits, 0, tmp_path / "a", **options)
+    part = module.run_seed(row, digits, 0, tmp_path / "b", on_epoch=lambda h: len(h) == 2, **options)
+    assert len(part) == 2 and len(whole) == 4
+    # as after a kill between log and checkpoint
+    log = tmp_path / "b" / "seed0.json"
+    log.write_text(json.dumps([*json.loads(log.read_text()), {"epoch": 3, "loss": -1}]))
+    rest = module.run_seed(row, digits, 0, tmp_path / "b", **options)
+    keys = ("epoch", "loss", "train_error", "test_error")
+    assert [[e[k] for k in keys] for e in rest] == [[e[k] for k in keys] for e in whole]
+    assert module.run_seed(row, digits, 0, tmp_path / "b", **options) == rest  # done: nothing more to run
+
+
+def test_other_settings_are_not_resumed(tmp_path, digits, row):
+    from dataclasses import replace
+
+    module.run_seed(row, digits, 0, tmp_path, epochs=1, backend="numpy")
+    changed = replace(row, parameters=dict(row.parameters, beta=0.3))
+    with pytest.raises(ValueError, match="beta.*--fresh"):
+        module.run_seed(changed, digits, 0, tmp_path, backend="numpy")
+    assert len(module.run_seed(changed, digits, 0, tmp_path, epochs=1, backend="numpy", fresh=True)) == 1
+
+
+def test_command_writes_json_plot_and_row(tmp_path, digits, row, monkeypatch):
+    monkeypatch.setattr("eqprop_fast.datasets.load_mnist", lambda download=False: digits)
+    monkeypatch.setattr(module, "experiment", lambda name: row)
+    args = ["reproduce", "1905.13633/P-1h", "--seeds", "2", "--epochs", "1", "--backend", "numpy",
+            "--docs", str(tmp_path / "docs"), "--work", str(tmp_path / "runs")]
+    for _ in range(2):  # the second time finds everything done and replaces its row
+        result = CliRunner().invoke(main, args)
+        assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "docs/results/1905.13633_P-1h.json").read_text())
+    assert record["seeds"] == [0, 1] and record["epochs"] == [1, 1] and 0 <= record["test_error_mean"] <= 100
+    finals = [h[-1]["test_error"] for h in record["history"].values()]
+    assert record["test_error_mean"] == pytest.approx(np.mean(finals))
+    table = (tmp_path / "docs/results.md").read_text()
+    assert table.count("| 1905.13633/P-1h | 1 of 4 | 2 |") == 1 and "not known to us" in table
+    assert (tmp_path / "docs/img/results_1905.13633_P-1h.png").stat().st_size > 1000
+
+
+def test_unknown_experiment_lists_the_known_ones():
+    result = CliRunner().invoke(main, ["reproduce", "nobody/nothing"])
+    assert result.exit_code == 2 and "speed_net3" in result.output and "P-1h" in result.output
+
+
+def test_missing_data_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("EQPROP_DATA", str(tmp_path))
+    monkeypatch.setenv("EQPROP_OFFLINE", "1")
+    result = CliRunner().invoke(main, ["reproduce", "1905.13633/P-1h"])
+    assert result.exit_code == 1 and "EQPROP_DATA" in result.output
+
+
+def test_sweep_rows_have_the_papers_numbers():
+    row = module.experiment("1602.05179/speed_net3")
+    p = row.parameters
+    assert row.layers == (784, 500, 500, 500, 10) and row.n_train == 50_000
+    assert (p["n_free_steps"], p["n_nudged_steps"], p["max_iter"]) == (400, 1, 150)
+    assert p["learning_rate_init"] == (0.4, 0.1, 0.015, 0.002) and p["persistent_particles"]
