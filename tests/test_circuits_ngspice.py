@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from random_circuits import paper_net, random_circuit
+from .random_circuits import paper_net, random_circuit
 
 from eqprop_fast.circuits import DiodeModel, Netlist, operating_point, parse_spice, to_spice
 from eqprop_fast.circuits.ngspice import NgspiceError, ngspice_available, run_ngspice

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from random_circuits import random_circuit
+from .random_circuits import random_circuit
 from scipy.optimize import brentq
 
 from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, Netlist, operating_point

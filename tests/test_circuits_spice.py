@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_circuits import random_circuit
+from .random_circuits import random_circuit
 
 from eqprop_fast.circuits import CircuitError, SpiceError, UnknownModelError, operating_point, parse_spice, read_spice
 from eqprop_fast.circuits import to_spice, write_spice
