@@ -202,3 +202,34 @@ def test_lu_pattern_refactors_other_values():
         assert fill <= set(lu.l_row[lu.l_ptr[j] : lu.l_ptr[j + 1]].tolist())
         fill = set(np.flatnonzero(np.abs(np.triu(upper)[:j, j]) > 1e-14))
         assert fill <= set(lu.u_row[lu.u_ptr[j] : lu.u_ptr[j + 1]].tolist())
+
+
+HEADS = [pytest.param(m, id=i) for m, i in ((native, "c"), (jit, "numba"), (reference, "numpy")) if m is not None]
+
+
+def random_network(n, seed=0):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, n, (2, 2 * n))
+    a, b = a[a != b], b[a != b]
+    g = rng.uniform(1e-4, 1e-2, a.size)
+    matrix = sparse.coo_matrix((np.r_[g, g, -g, -g], (np.r_[a, b, a, b], np.r_[a, b, b, a])), shape=(n, n))
+    matrix = sparse.csr_matrix(matrix + sparse.diags(rng.uniform(1e-5, 1e-3, n)))
+    matrix.sort_indices()
+    return matrix
+
+
+@pytest.mark.parametrize("kernels", HEADS)
+@pytest.mark.parametrize("n", (1, 2, 9, 60, 300))
+def test_symmetric_factor(kernels, n):
+    from eqprop_fast.circuits.factor import SymmetricFactor
+    from eqprop_fast.kernels.reference.nodal_head import plan_head
+
+    matrix = random_network(n)
+    plan = plan_head(matrix)
+    rng = np.random.default_rng(1)
+    for _ in range(2):  # the plan serves other values of the same pattern
+        factor = SymmetricFactor(plan, matrix.data, kernels)
+        b = rng.normal(size=(3, n))
+        np.testing.assert_allclose(factor.solve(b) @ matrix.toarray(), b, rtol=1e-10, atol=1e-10)
+        matrix = matrix.copy()
+        matrix.data = matrix.data * 3

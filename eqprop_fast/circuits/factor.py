@@ -3,9 +3,13 @@
 SuperLU also for small matrices: it runs on one thread, and LAPACK's thread start costs more than such a solve.
 """
 
+import functools
+
 import numpy as np
+from scipy import linalg as dense
 from scipy import sparse
 from scipy.sparse import linalg
+from threadpoolctl import ThreadpoolController
 
 from .errors import SingularCircuitError
 
@@ -38,6 +42,48 @@ class Factor:
         if self.n == 0 or not len(rows):
             return np.zeros_like(rows)
         return self.lu.solve(np.ascontiguousarray(rows.T)).T
+
+
+@functools.cache
+def _blas():
+    """Controller of BLAS threads, looked up once: more threads than `n_threads` would wait for busy cores."""
+    return ThreadpoolController()
+
+
+class SymmetricFactor:
+    """Positive definite matrices of one pattern: sparse head by our kernels, dense tail by LAPACK's Cholesky.
+
+    On large random networks the tail holds nearly all the work, so BLAS 3 does it, and half of it by symmetry.
+    """
+
+    def __init__(self, plan, data, kernels, n_threads=1):
+        self.plan, self.kernels, self.n_threads = plan, kernels, n_threads
+        filled = plan.ptr[-1]
+        self.value = np.zeros(filled + plan.n_tail**2)
+        self.value[plan.a_place] = data[plan.a_from]
+        self.pivot = np.zeros(plan.n_head)
+        self.pivot[plan.diagonal_at] = data[plan.diagonal_from]
+        if not kernels.head_factor(plan, self.value, self.pivot):
+            raise SingularCircuitError("the circuit matrix is not positive definite")
+        tail = self.value[filled:].reshape(plan.n_tail, plan.n_tail)
+        try:  # lower in C order is upper in Fortran order: no copy
+            with _blas().limit(limits=n_threads):
+                self.tail = dense.cholesky(tail.T, lower=False, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            raise SingularCircuitError("the circuit matrix is not positive definite") from None
+
+    def solve(self, rows):
+        """Solutions (M, n) for right-hand sides (M, n)."""
+        plan = self.plan
+        b = np.ascontiguousarray(rows[:, plan.order].T)
+        self.kernels.head_forward(plan, self.value, self.pivot, b)
+        if plan.n_tail:
+            with _blas().limit(limits=self.n_threads):
+                b[plan.n_head :] = dense.cho_solve((self.tail, False), b[plan.n_head :], check_finite=False)
+        self.kernels.head_backward(plan, self.value, self.pivot, b)
+        out = np.empty_like(rows)
+        out[:, plan.order] = b.T
+        return out
 
 
 def split(matrix, retained):

@@ -57,7 +57,7 @@ def operating_point(netlist, inputs=None, *, backend="auto", nudge=None, start=N
     CircuitError
         Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular circuit.
     """
-    kernel = nodal_kernels(backend).nodal_newton
+    kernels = nodal_kernels(backend)
     single = (inputs is None or np.ndim(inputs) == 1) and (nudge is None or np.ndim(nudge) == 1)
     inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
     m = max(len(x) for x in (inputs, nudge, np.zeros((1, 0))) if x is not None) if not single else 1
@@ -82,7 +82,7 @@ def operating_point(netlist, inputs=None, *, backend="auto", nudge=None, start=N
             raise ElementError("start must be an operating point of the same netlist and number of samples")
         junction = start._junction
     x, junction, iterations, method, ok, worst = solver.solve(
-        rhs, offset, kernel=kernel, junction=junction, max_iter=max_iter, n_threads=n_threads
+        rhs, offset, kernels=kernels, junction=junction, max_iter=max_iter, n_threads=n_threads
     )
     voltages = known
     voltages[:, asm.unknown_nodes] = x[:, : asm.n_unknown_nodes]

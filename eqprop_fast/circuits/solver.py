@@ -11,11 +11,13 @@ from scipy import sparse
 
 from ..kernels import get_backend
 from ..kernels.reference import nodal as reference
+from ..kernels.reference import nodal_head as reference_head
 from ..kernels.registry import BACKENDS
 from .assembly import Assembly, Drive
 from .errors import SingularCircuitError
-from .factor import Factor, split
+from .factor import Factor, SymmetricFactor, split
 
+SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping")
 
@@ -30,7 +32,7 @@ class Solver:
     def __init__(self, netlist):
         self.net = netlist
         self.assembly = Assembly(netlist)
-        self.lu = None
+        self.lu = self.head = None
         self.refresh()
 
     def refresh(self):
@@ -43,7 +45,7 @@ class Solver:
         self.node_rows = self.a[: asm.n_unknown_nodes].T.tocsr()
         self.factor = self.system = None
         if not len(asm.anode):
-            self.factor = Factor(self.a, self.unknown_name)
+            self.factor = None  # made when first needed, see `_linear`
             return
         touched = np.concatenate([asm.anode, asm.cathode, asm.diode_branch])
         self.retained = np.unique(touched[touched >= 0])
@@ -72,6 +74,20 @@ class Solver:
             n=asm.n, base=self.a.data.copy(), indptr=self.a.indptr, indices=self.a.indices, anode=asm.anode,
             cathode=asm.cathode, branch=asm.diode_branch, stamp=stamp, parameters=self.parameters, lu=self.lu,
         )  # fmt: skip
+
+    def _linear(self, kernels, n_threads):
+        """Factors of a circuit without diodes: symmetric head and tail if large and reciprocal, else SuperLU."""
+        asm = self.assembly
+        if self.factor is None and asm.n >= SYMMETRIC_FROM and asm.n == asm.n_unknown_nodes:
+            if abs(self.a - self.a.T).max() == 0:
+                self.head = reference_head.plan_head(self.a) if self.head is None else self.head
+                try:
+                    self.factor = SymmetricFactor(self.head, self.a.data, kernels, n_threads)
+                except SingularCircuitError:  # not positive definite (negative transconductances), or singular
+                    self.factor = None
+        if self.factor is None:
+            self.factor = Factor(self.a, self.unknown_name)
+        return self.factor
 
     def _pivots(self, stamp):
         """Pivots and fill for a plausible operating point: diodes half open."""
@@ -102,7 +118,7 @@ class Solver:
 
         return f"the current of {net.names[DIODE][np.flatnonzero(asm.ideal)[k - len(asm.kept)]]!r}"
 
-    def solve(self, rhs, offset, *, kernel, junction=None, max_iter=100, n_threads=1):
+    def solve(self, rhs, offset, *, kernels, junction=None, max_iter=100, n_threads=1):
         """Unknowns (M, n) and what became of every sample.
 
         Returns
@@ -110,9 +126,10 @@ class Solver:
         x, junction, iterations, method, ok, worst : arrays over samples (`worst`: number of an unknown)
         """
         m, asm = len(rhs), self.assembly
-        if self.factor is not None:
-            x = self.factor.solve(rhs)
-            x = x + self.factor.solve(rhs - x @ self.a.T)
+        if self.system is None:
+            factor = self._linear(kernels, n_threads)
+            x = factor.solve(rhs)
+            x = x + factor.solve(rhs - x @ self.a.T)
             zero = np.zeros(m, dtype=np.int64)
             ok = np.isfinite(x).all(axis=1)
             return x, np.zeros((m, 0)), zero + 1, zero, ok, zero
@@ -126,7 +143,7 @@ class Solver:
         y = np.zeros((m, system.n))
         warm = junction is not None
         junction = np.array(junction) if warm else reference.start_junctions(system, m)
-        report = kernel(system, reduced_rhs, offset, y, junction, max_iter=max_iter, n_threads=n_threads)
+        report = kernels.nodal_newton(system, reduced_rhs, offset, y, junction, max_iter=max_iter, n_threads=n_threads)
         iterations, method = report.iterations.astype(np.int64), np.zeros(m, dtype=np.int64)
         status, worst = report.status.copy(), report.worst.astype(np.int64)
         for s in np.flatnonzero(status != reference.CONVERGED):

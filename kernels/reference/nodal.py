@@ -17,6 +17,12 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
+from .nodal_head import head_backward, head_factor, head_forward
+
+__all__ = ["CONVERGED", "NOT_CONVERGED", "SINGULAR", "LuPattern", "NewtonReport", "NodalSystem", "diode_current",
+           "head_backward", "head_factor", "head_forward", "lu_pattern", "nodal_newton", "stamps",
+           "start_junctions"]  # fmt: skip
+
 CONVERGED, NOT_CONVERGED, SINGULAR = 0, 1, 2
 P_IS, P_VTE, P_RS, P_VCRIT, P_GMIN, P_BV, P_VTB = range(7)
 EXP_MAX = 600.0  # exp's argument is cut here: larger voltages never survive the limiting anyway
