@@ -155,3 +155,19 @@ def test_bad_backend_and_rows():
         operating_point(net, np.zeros((3, 1)), nudge=np.zeros((2, 1)))
     with pytest.raises(ElementError, match="columns"):
         operating_point(net, np.zeros((3, 1)), nudge=np.zeros((3, 2)))
+
+
+def test_conductances_travel_as_csv(tmp_path):
+    net = divider()
+    net.crossbar("w", ["in", "out"], ["a", "b"], np.full((2, 2), 1e-3) / 3, g_min=1e-6, g_max=1.0)
+    path = tmp_path / "g.csv"
+    net.save_conductances(path)
+    want = net.conductances
+    net.set_conductances(want * 2)
+    net.load_conductances(path)
+    np.testing.assert_array_equal(net.conductances, want)
+    for text, message in (("a,b\n", "columns"), ("name,siemens\nr1,x\n", ":2: expected a number"),
+                          ("name,siemens\nr77,1\n", ":2: no conductance"), ("name,siemens\nw_0_0,5\n", "bounds")):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(ElementError, match=message):
+            net.load_conductances(path)

@@ -1,6 +1,9 @@
 """The netlist: nodes, elements, and which of them are inputs, outputs and trainable."""
 
+import csv
 import numbers
+import os
+import re
 
 import numpy as np
 
@@ -21,7 +24,7 @@ from .elements import (
 from .errors import ElementError, UnknownModelError, UnknownNodeError
 
 _GROUND = ("0", "gnd", "GND")
-_CURRENT_CONTROLLED = (CCCS, CCVS)
+_RESERVED = re.compile(r"[\s(),={};*$'\"]")
 
 
 class Netlist:
@@ -69,6 +72,9 @@ class Netlist:
 
     def node(self, name):
         """Number of the node called `name`, made if new."""
+        number = self._node.get(name)
+        if number is not None:
+            return number
         key = _node_key(name)
         number = self._node.get(key)
         if number is None:
@@ -202,7 +208,7 @@ class Netlist:
 
     def _add(self, kind, name, nodes, value):
         name = str(name)
-        if not name or any(c.isspace() or c in "(),={};*$'\"" for c in name):
+        if not name or _RESERVED.search(name):
             raise ElementError(f"{KIND_NAMES[kind]} name {name!r} is empty or has a character that SPICE reserves")
         if name.lower() in self._where:
             raise ElementError(f"an element called {name!r} exists already")
@@ -257,7 +263,10 @@ class Netlist:
     @property
     def trainable_indices(self):
         """Positions of the trainable ones in `conductances`."""
-        return np.flatnonzero(np.array(self.trainable, dtype=bool))
+        kept = self.__dict__.get("_trainable")
+        if kept is None or kept[0] != self.version:
+            kept = self._trainable = (self.version, np.flatnonzero(np.array(self.trainable, dtype=bool)))
+        return kept[1]
 
     @property
     def bounds(self):
@@ -282,6 +291,34 @@ class Netlist:
         values[indices] = g
         self.values[RESISTOR] = values.tolist()
         self.value_version += 1
+
+    def save_conductances(self, path):
+        """Write all conductances as CSV with columns name, from, to, siemens, g_min, g_max, trainable."""
+        with open(os.fspath(path), "w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow(["name", "from", "to", "siemens", "g_min", "g_max", "trainable"])
+            rows = zip(self.names[RESISTOR], self.nodes[RESISTOR], self.values[RESISTOR], self.g_min, self.g_max,
+                       self.trainable, strict=True)  # fmt: skip
+            for name, (a, b), g, low, high, trainable in rows:
+                out.writerow([name, self.node_names[a], self.node_names[b], repr(g), repr(low), repr(high), int(trainable)])
+
+    def load_conductances(self, path):
+        """Set conductances from a CSV with columns name and siemens; ElementError names the first bad line."""
+        found = {}
+        with open(os.fspath(path), newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if not {"name", "siemens"} <= set(rows.fieldnames or ()):
+                raise ElementError(f"{path}:1: expected columns name and siemens")
+            for row in rows:
+                where = self._where.get(str(row["name"]).lower(), (None, 0))
+                try:
+                    g = float(row["siemens"])
+                except (TypeError, ValueError):
+                    raise ElementError(f"{path}:{rows.line_num}: expected a number, got {row['siemens']!r}") from None
+                if where[0] != RESISTOR:
+                    raise ElementError(f"{path}:{rows.line_num}: no conductance is called {row['name']!r}")
+                found[where[1]] = g
+        self.set_conductances(np.array(list(found.values())), np.array(list(found), dtype=np.int64))
 
     def diode_parameters(self):
         """Kernel parameter rows of the diodes (n_diodes, N_PARAMS) and which of them are ideal."""
@@ -308,13 +345,13 @@ def _node_key(name):
     key = str(name)
     if key in _GROUND:
         return "0"
-    if not key or any(c.isspace() or c in "(),={};*$'\"" for c in key):
+    if not key or _RESERVED.search(key):
         raise ElementError(f"node name {key!r} is empty or has a character that SPICE reserves")
     return key
 
 
 def _number(what, value, low=None, high=None, finite=True):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise ElementError(f"{what} must be a number, got {value!r}")
     value = float(value)
     if np.isnan(value) or (finite and not np.isfinite(value)):

@@ -2,8 +2,6 @@
 
 import os
 
-import numpy as np
-
 from .elements import DIODE, IDEAL, RESISTOR, DiodeModel
 from .errors import CircuitError, SpiceError, UnknownModelError
 from .netlist import Netlist
@@ -285,7 +283,7 @@ class _Reader:
         if not ohms > 0:
             raise ValueError(f"resistor {name!r}: resistance must be positive, got {ohms}")
         g = 1.0 / ohms
-        near = float(np.clip(g, low, high)) if low <= high else g
+        near = min(max(g, low), high) if low <= high else g
         g = near if abs(near - g) <= 1e-12 * g else g  # 1/(1/g) may be one bit outside its bounds
         self.net.conductance(name, a, b, g, g_min=low, g_max=high, trainable="trainable" in flags)
 
