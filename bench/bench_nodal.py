@@ -1,7 +1,9 @@
-"""Nodal analysis against ngspice (same netlist, same model cards) and against SciPy's splu (same matrix, same run).
+"""Nodal analysis against ngspice (same netlist, same model cards) and against SciPy's splu (same matrix, same
+run).
 
-As tests: `pytest bench/bench_nodal.py` (pytest-benchmark). As a table of ratios, taken in turns: `python -m bench.bench_nodal`.
-Both wall time and processor time are taken: on a shared machine only the second is worth comparing.
+As tests: `pytest bench/bench_nodal.py` (pytest-benchmark). As a table of ratios, taken in turns: `python -m
+bench.bench_nodal`. Both wall time and processor time are taken: on a shared machine only the second is worth
+comparing.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+from eqprop_fast.kernels.reference.nodal_head import plan_head
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
@@ -21,7 +24,6 @@ from eqprop_fast.circuits.factor import SymmetricFactor
 from eqprop_fast.circuits.ngspice import ngspice_available, run_ngspice_text
 from eqprop_fast.circuits.operating_point import solver_of
 from eqprop_fast.circuits.solver import nodal_kernels
-from eqprop_fast.kernels.reference.nodal_head import plan_head
 
 INPUT_GAIN = 50.0  # volt per pixel: strong enough that many hidden diodes conduct
 ISSUE_NGSPICE_SECONDS = 2.05  # one operating point of a 1568-100-10 net, as the task's orientation gives it
@@ -29,7 +31,9 @@ NETWORK_NODES = 10_000
 
 
 def paper_netlist():
-    """1568-100-10 with exponential diodes and amplifiers, as in 2006.01981, and 256 input vectors like MNIST's."""
+    """1568-100-10 with exponential diodes and amplifiers, as in 2006.01981, and 256 input vectors like
+    MNIST's.
+    """
     net = layered_netlist([784, 100, 10], low=0.7, high=0.3, random_state=0)
     rng = np.random.default_rng(0)
     pixels = rng.random((256, 784)) * (rng.random((256, 784)) < 0.19)
@@ -37,7 +41,9 @@ def paper_netlist():
 
 
 def random_network(n=NETWORK_NODES, seed=0):
-    """A random connected resistor network as a netlist: a random tree, as many edges and a half again, 2 % grounded."""
+    """A random connected resistor network as a netlist: a random tree, as many edges and a half again, 2 %
+    grounded.
+    """
     rng = np.random.default_rng(seed)
     net = Netlist("random linear network")
     net.voltage_source("v1", "s", "0", 1.0)
@@ -65,7 +71,9 @@ def clocks(function):
 
 
 def turns(contenders, rounds):
-    """Median (wall, processor) seconds of each contender, taken in turns A B C A B C; a pair is (function, repeats)."""
+    """Median (wall, processor) seconds of each contender, taken in turns A B C A B C; a pair is (function,
+    repeats).
+    """
     found = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, (function, repeats) in contenders.items():
@@ -75,7 +83,9 @@ def turns(contenders, rounds):
 
 
 def against_ngspice(rounds=3, backend="c"):
-    """Seconds per operating point: ngspice, one of ours, one of ours from the SPICE text, one of a batch of 256."""
+    """Seconds per operating point: ngspice, one of ours, one of ours from the SPICE text, one of a batch of
+    256.
+    """
     net, x = paper_netlist()
     text = to_spice(net, x[0], end=False)
     operating_point(net, x[:1], backend=backend)
@@ -93,7 +103,9 @@ def against_ngspice(rounds=3, backend="c"):
 
 
 def against_splu(rounds=3, n=NETWORK_NODES):
-    """Seconds to refactor and solve after all conductances changed: splu as it comes, at its best, and ours."""
+    """Seconds to refactor and solve after all conductances changed: splu as it comes, at its best, and
+    ours.
+    """
     solver = solver_of(random_network(n))
     a = solver.a.tocsr()
     a.sort_indices()
@@ -106,9 +118,11 @@ def against_splu(rounds=3, n=NETWORK_NODES):
         "splu": (lambda: splu(csc).solve(b[0]), 1),
         "splu, minimum degree": (lambda: splu(csc, permc_spec="MMD_AT_PLUS_A").solve(b[0]), 1),
         "splu, stored order, symmetric mode": (
-            lambda: splu(stored, permc_spec="NATURAL", diag_pivot_thresh=0.0, options=symmetric).solve(b[0]), 1),
+            lambda: splu(stored, permc_spec="NATURAL", diag_pivot_thresh=0.0, options=symmetric).solve(b[0]),
+            1,
+        ),
         "ours": (lambda: SymmetricFactor(plan, a.data, kernels).solve(b), 1),
-    }  # fmt: skip
+    }
     return turns(contenders, rounds), residual
 
 
@@ -149,7 +163,9 @@ def test_paper_net(benchmark, paper, backend, count):
 def test_paper_net_ngspice(benchmark, paper):
     net, x = paper
     text = to_spice(net, x[0], end=False)
-    benchmark.pedantic(lambda: run_ngspice_text(text, options="numdgt=10", timeout=3600), rounds=1, iterations=1)
+    benchmark.pedantic(
+        lambda: run_ngspice_text(text, options="numdgt=10", timeout=3600), rounds=1, iterations=1
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-"""Random circuits for the tests and the comparison with ngspice: always solvable, never two solutions by design."""
+"""Random circuits for the tests and the comparison with ngspice: always solvable, never two solutions by
+design.
+"""
 
 import numpy as np
 
@@ -16,8 +18,9 @@ MODELS = (
 def random_circuit(seed, n_nodes, *, diodes=0.3, controlled=0.05, ideal=False):
     """A connected random circuit of about `n_nodes` nodes.
 
-    Resistors span the nodes and add half as many edges again; `diodes` and `controlled` are fractions of the nodes.
-    Controlled sources have gains below one towards nodes of their own, so that the circuit stays well posed.
+    Resistors span the nodes and add half as many edges again; `diodes` and `controlled` are fractions of the
+    nodes. Controlled sources have gains below one towards nodes of their own, so that the circuit stays well
+    posed.
     """
     rng = np.random.default_rng(seed)
     net = Netlist(f"random {seed}", temperature=float(rng.choice([27.0, 27.0, 60.0])))
@@ -71,7 +74,9 @@ def random_circuit(seed, n_nodes, *, diodes=0.3, controlled=0.05, ideal=False):
 
 
 def paper_net(seed=0, n_in=784, hidden=100, n_out=10, *, ideal=False, pairs=False, gain=4.0):
-    """The network of 2006.01981 with complementary inputs: two diodes and an amplifier at every hidden node."""
+    """The network of 2006.01981 with complementary inputs: two diodes and an amplifier at every hidden
+    node.
+    """
     rng = np.random.default_rng(seed)
     net = Netlist("2006.01981")
     rows = [f"in{k}" for k in range(2 * n_in)]
@@ -90,7 +95,9 @@ def paper_net(seed=0, n_in=784, hidden=100, n_out=10, *, ideal=False, pairs=Fals
     count = n_out * (2 if pairs else 1)
     outs = [f"o{k}" for k in range(count)]
     top = 2.8 / np.sqrt(hidden + count)
-    net.crossbar("w2", [f"b{k}" for k in range(hidden)], outs, rng.uniform(1e-7, top, (hidden, count)), g_min=1e-7)
+    net.crossbar(
+        "w2", [f"b{k}" for k in range(hidden)], outs, rng.uniform(1e-7, top, (hidden, count)), g_min=1e-7
+    )
     net.mark_inputs([f"vin{k}" for k in range(2 * n_in)])
     net.mark_outputs([(outs[2 * k], outs[2 * k + 1]) for k in range(n_out)] if pairs else outs)
     return net

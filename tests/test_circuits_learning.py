@@ -16,8 +16,15 @@ from eqprop_fast.circuits.ngspice import ngspice_available, run_ngspice
 
 
 def small_net(gain=4.0, **options):
-    options = {"bias": 1.0, "output_pairs": True, "random_state": 0, "low": 0.2, "high": -0.2, "g_init": (1e-4, 1e-3),
-               "gain": gain} | options  # fmt: skip
+    options = {
+        "bias": 1.0,
+        "output_pairs": True,
+        "random_state": 0,
+        "low": 0.2,
+        "high": -0.2,
+        "g_init": (1e-4, 1e-3),
+        "gain": gain,
+    } | options
     return layered_netlist([2, 4, 3, 2], **options)
 
 
@@ -76,7 +83,14 @@ def test_ideal_diodes_learn_too():
 def test_energy_scales():
     net = small_net(gain=4.0)
     scales = energy_scales(net)
-    for name, want in (("h1_0", 1.0), ("s1_0", 1 / 16), ("h2_0", 1 / 16), ("s2_1", 1 / 256), ("y0p", 1 / 256), ("x0p", 0.0)):
+    for name, want in (
+        ("h1_0", 1.0),
+        ("s1_0", 1 / 16),
+        ("h2_0", 1 / 16),
+        ("s2_1", 1 / 256),
+        ("y0p", 1 / 256),
+        ("x0p", 0.0),
+    ):
         assert scales[net.find_node(name)] == pytest.approx(want)
 
 
@@ -108,7 +122,11 @@ def test_bad_arguments():
         circuit_gradient(net, x, y[:, :1])
     with pytest.raises(ValueError, match="loss"):
         circuit_gradient(net, x, y, loss="hinge")
-    for bad in ({"learning_rate": 0.0}, {"learning_rate": 1.0, "momentum": 1.0}, {"learning_rate": 1.0, "loss": "x"}):
+    for bad in (
+        {"learning_rate": 0.0},
+        {"learning_rate": 1.0, "momentum": 1.0},
+        {"learning_rate": 1.0, "loss": "x"},
+    ):
         with pytest.raises(ValueError):
             CircuitTrainer(net, **bad)
 
@@ -118,8 +136,17 @@ XOR_Y = np.array([[-0.3], [0.3], [0.3], [-0.3]])
 
 
 def trained_xor(**options):
-    net = layered_netlist([2, 4, 1], bias=1.0, output_pairs=True, random_state=0, low=0.3, high=-0.3,
-                          g_init=(1e-4, 1e-3), g_min=1e-6, g_max=1e-2)  # fmt: skip
+    net = layered_netlist(
+        [2, 4, 1],
+        bias=1.0,
+        output_pairs=True,
+        random_state=0,
+        low=0.3,
+        high=-0.3,
+        g_init=(1e-4, 1e-3),
+        g_min=1e-6,
+        g_max=1e-2,
+    )
     trainer = CircuitTrainer(net, learning_rate=1e-5, beta=1e-5, momentum=0.9, **options)
     trainer.fit(complementary(XOR_X), XOR_Y, epochs=120, random_state=0)
     return net, trainer
@@ -140,7 +167,7 @@ def test_xor_trains_end_to_end():
 @pytest.mark.skipif(not ngspice_available(), reason="the program ngspice is not installed")
 def test_ngspice_confirms_xor():
     net, _ = trained_xor()
-    (plus, minus), = net.outputs
+    ((plus, minus),) = net.outputs
     for x, y in zip(complementary(XOR_X), XOR_Y, strict=True):
         peer = run_ngspice(net, x)
         point = operating_point(net, x)

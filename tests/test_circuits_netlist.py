@@ -30,7 +30,9 @@ def test_resistance_must_be_positive(ohms):
         divider().resistor("r9", "in", "0", ohms)
 
 
-@pytest.mark.parametrize("g,low,high", [(0, 0, 1), (-1, -2, 1), (1, 2, 3), (4, 2, 3), (np.nan, 0, 1), (1, np.nan, 2)])
+@pytest.mark.parametrize(
+    "g,low,high", [(0, 0, 1), (-1, -2, 1), (1, 2, 3), (4, 2, 3), (np.nan, 0, 1), (1, np.nan, 2)]
+)
 def test_conductance_must_be_within_bounds(g, low, high):
     with pytest.raises(ElementError):
         divider().conductance("g9", "in", "0", g, g_min=low, g_max=high)
@@ -137,7 +139,9 @@ def test_crossbar():
         net.crossbar("u", ["in", "out"], ["a", "b", "c"], -g)
 
 
-@pytest.mark.parametrize("inputs", [[1.0, 2.0], [[np.nan]], [["x"]], np.zeros((1, 1, 1)), [[1.0, 2.0]], [[np.inf]]])
+@pytest.mark.parametrize(
+    "inputs", [[1.0, 2.0], [[np.nan]], [["x"]], np.zeros((1, 1, 1)), [[1.0, 2.0]], [[np.inf]]]
+)
 def test_bad_inputs(inputs):
     net = divider()
     net.mark_inputs(["v1"])
@@ -166,8 +170,12 @@ def test_conductances_travel_as_csv(tmp_path):
     net.set_conductances(want * 2)
     net.load_conductances(path)
     np.testing.assert_array_equal(net.conductances, want)
-    for text, message in (("a,b\n", "columns"), ("name,siemens\nr1,x\n", ":2: expected a number"),
-                          ("name,siemens\nr77,1\n", ":2: no conductance"), ("name,siemens\nw_0_0,5\n", "bounds")):  # fmt: skip
+    for text, message in (
+        ("a,b\n", "columns"),
+        ("name,siemens\nr1,x\n", ":2: expected a number"),
+        ("name,siemens\nr77,1\n", ":2: no conductance"),
+        ("name,siemens\nw_0_0,5\n", "bounds"),
+    ):
         path.write_text(text)
         with pytest.raises(ElementError, match=message):
             net.load_conductances(path)

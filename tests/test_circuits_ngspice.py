@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from .random_circuits import paper_net, random_circuit
 
 from eqprop_fast.circuits import DiodeModel, Netlist, operating_point, parse_spice, to_spice
 from eqprop_fast.circuits.ngspice import NgspiceError, ngspice_available, run_ngspice
+
+from .random_circuits import paper_net, random_circuit
 
 pytestmark = [
     pytest.mark.needs_ngspice,
@@ -26,10 +27,16 @@ def compare(net, inputs=None):
 
 
 @pytest.mark.parametrize("temperature", [-20.0, 27.0, 85.0])
-@pytest.mark.parametrize("model", [
-    DiodeModel("a"), DiodeModel("b", IS=1e-9, N=1.9, RS=0.6), DiodeModel("c", TNOM=50.0, EG=1.05, XTI=2.5, RS=3.0),
-    DiodeModel("z", BV=3.3, IBV=1e-3, RS=1.0), DiodeModel("y", BV=5.0, IBV=1e-12, N=1.3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        DiodeModel("a"),
+        DiodeModel("b", IS=1e-9, N=1.9, RS=0.6),
+        DiodeModel("c", TNOM=50.0, EG=1.05, XTI=2.5, RS=3.0),
+        DiodeModel("z", BV=3.3, IBV=1e-3, RS=1.0),
+        DiodeModel("y", BV=5.0, IBV=1e-12, N=1.3),
+    ],
+)
 def test_diode_equation(model, temperature):
     net = Netlist(temperature=temperature, gmin=1e-11)
     for k, volts in enumerate((-20.0, -4.0, -0.3, -0.02, 0.4, 1.0, 30.0)):

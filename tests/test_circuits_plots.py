@@ -22,7 +22,11 @@ def test_circuit_picture(point):
     from eqprop_fast.circuits.plots import plot_circuit
 
     ax = plot_circuit(point, 1)
-    dots = next(c for c in ax.collections if hasattr(c, "get_offsets") and len(c.get_offsets()) == point.netlist.n_nodes)
+    dots = next(
+        c
+        for c in ax.collections
+        if hasattr(c, "get_offsets") and len(c.get_offsets()) == point.netlist.n_nodes
+    )
     np.testing.assert_allclose(dots.get_array(), point.voltages[1])
     assert "weaker branches" in plot_circuit(point, max_edges=5).get_title()
     plt.close("all")
@@ -47,6 +51,9 @@ def test_crossbar_picture(point):
 
 
 def test_matplotlib_and_numba_stay_out_until_needed():
-    code = "import sys, eqprop_fast.circuits, eqprop_fast.circuits.plots; print([m for m in ('matplotlib', 'numba') if m in sys.modules])"
+    code = (
+        "import sys, eqprop_fast.circuits, eqprop_fast.circuits.plots; "
+        "print([m for m in ('matplotlib', 'numba') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -4,18 +4,45 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .random_circuits import random_circuit
 
-from eqprop_fast.circuits import CircuitError, SpiceError, UnknownModelError, operating_point, parse_spice, read_spice
-from eqprop_fast.circuits import to_spice, write_spice
+from eqprop_fast.circuits import (
+    CircuitError,
+    SpiceError,
+    UnknownModelError,
+    operating_point,
+    parse_spice,
+    read_spice,
+    to_spice,
+    write_spice,
+)
 from eqprop_fast.circuits.builders import layered_netlist
 from eqprop_fast.circuits.spice_text import evaluate, number
 
+from .random_circuits import random_circuit
 
-@pytest.mark.parametrize("text,value", [("1", 1), ("4.7k", 4.7e3), ("10meg", 1e7), ("1mil", 25.4e-6), ("2m", 2e-3),
-                                        ("3u", 3e-6), ("5n", 5e-9), ("1.5p", 1.5e-12), ("2f", 2e-15), ("1t", 1e12),
-                                        ("1g", 1e9), ("22pf", 22e-12), ("10kohm", 1e4), ("1e-3", 1e-3), ("-.5", -0.5),
-                                        ("1e3k", 1e6), ("3v", 3)])  # fmt: skip
+
+@pytest.mark.parametrize(
+    "text,value",
+    [
+        ("1", 1),
+        ("4.7k", 4.7e3),
+        ("10meg", 1e7),
+        ("1mil", 25.4e-6),
+        ("2m", 2e-3),
+        ("3u", 3e-6),
+        ("5n", 5e-9),
+        ("1.5p", 1.5e-12),
+        ("2f", 2e-15),
+        ("1t", 1e12),
+        ("1g", 1e9),
+        ("22pf", 22e-12),
+        ("10kohm", 1e4),
+        ("1e-3", 1e-3),
+        ("-.5", -0.5),
+        ("1e3k", 1e6),
+        ("3v", 3),
+    ],
+)
 def test_numbers(text, value):
     assert number(text) == pytest.approx(value, rel=1e-15)
 
@@ -26,15 +53,43 @@ def test_not_numbers(text):
         number(text)
 
 
-@pytest.mark.parametrize("text,value", [("1+2*3", 7), ("(1+2)*3", 9), ("2**3**2", 512), ("-2^2", -4), ("a*2k", 6000),
-                                        ("sqrt(16)+max(1,2)", 6), ("1/4", 0.25), ("2*-3", -6)])  # fmt: skip
+@pytest.mark.parametrize(
+    "text,value",
+    [
+        ("1+2*3", 7),
+        ("(1+2)*3", 9),
+        ("2**3**2", 512),
+        ("-2^2", -4),
+        ("a*2k", 6000),
+        ("sqrt(16)+max(1,2)", 6),
+        ("1/4", 0.25),
+        ("2*-3", -6),
+    ],
+)
 def test_expressions(text, value):
     assert evaluate(text, {"a": 3.0}) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "1+", "(1", "b", "1/0", "sqrt(-1)", "sqrt(1,2)", "__import__('os')", "a.b",
-                                  "9**9**9**9", "(" * 500 + "1" + ")" * 500, "1 2", "exp(1e6)", "a b",
-                                  "-" * 5 + "x"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1+",
+        "(1",
+        "b",
+        "1/0",
+        "sqrt(-1)",
+        "sqrt(1,2)",
+        "__import__('os')",
+        "a.b",
+        "9**9**9**9",
+        "(" * 500 + "1" + ")" * 500,
+        "1 2",
+        "exp(1e6)",
+        "a b",
+        "-" * 5 + "x",
+    ],
+)
 def test_bad_expressions(text):
     with pytest.raises(ValueError):
         evaluate(text, {"a": 3.0})
@@ -94,34 +149,37 @@ def test_deck():
     assert net.find("r.x1.rx")[0] == 0
 
 
-@pytest.mark.parametrize("line,card,expected", [
-    (3, "R1 in 0 -5", "positive"),
-    (3, "R1 in 0 0", "positive"),
-    (3, "R1 in 0", "Rname node node ohms"),
-    (3, "R1 in 0 5x5 7", "Rname"),
-    (3, "R1 in 0 abc", "expected a number"),
-    (3, "C1 in 0 1u", "expected an element"),
-    (3, "Q1 a b c m", "expected an element"),
-    (3, "V1 in 0 5", "exists already"),
-    (3, "V2 in 0 PULSE(0 1 2)", "node node [dc] value"),
-    (3, "E1 a 0 poly(1) b 0 1 2", "control-node"),
-    (3, "F1 a 0", "voltage-source gain"),
-    (3, "X1 a b nothing", "unknown subcircuit"),
-    (3, ".model m NPN(BF=1)", "type"),
-    (3, ".model m D(IS=1e-14 QQ=1)", "outside the subset"),
-    (3, ".model m D(IS=-1)", "IS must be"),
-    (3, ".include other.cir", "outside the subset"),
-    (3, ".tran 1n 1u", "outside the subset"),
-    (3, ".param 3=4", "parameter name"),
-    (3, ".param a={b+1}", "unknown parameter"),
-    (3, ".options rshunt=1e9", "not supported"),
-    (3, ".ends", ".subckt before"),
-    (3, ".subckt s a", ".ends before the end"),
-    (3, ".control", ".endc before the end"),
-    (3, "R1 in 0 {1+", "matching"),
-    (3, "R1 in 0 1k ; @ nonsense", "g_min=value"),
-    (3, "*@ frobnicate", "*@ input"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line,card,expected",
+    [
+        (3, "R1 in 0 -5", "positive"),
+        (3, "R1 in 0 0", "positive"),
+        (3, "R1 in 0", "Rname node node ohms"),
+        (3, "R1 in 0 5x5 7", "Rname"),
+        (3, "R1 in 0 abc", "expected a number"),
+        (3, "C1 in 0 1u", "expected an element"),
+        (3, "Q1 a b c m", "expected an element"),
+        (3, "V1 in 0 5", "exists already"),
+        (3, "V2 in 0 PULSE(0 1 2)", "node node [dc] value"),
+        (3, "E1 a 0 poly(1) b 0 1 2", "control-node"),
+        (3, "F1 a 0", "voltage-source gain"),
+        (3, "X1 a b nothing", "unknown subcircuit"),
+        (3, ".model m NPN(BF=1)", "type"),
+        (3, ".model m D(IS=1e-14 QQ=1)", "outside the subset"),
+        (3, ".model m D(IS=-1)", "IS must be"),
+        (3, ".include other.cir", "outside the subset"),
+        (3, ".tran 1n 1u", "outside the subset"),
+        (3, ".param 3=4", "parameter name"),
+        (3, ".param a={b+1}", "unknown parameter"),
+        (3, ".options rshunt=1e9", "not supported"),
+        (3, ".ends", ".subckt before"),
+        (3, ".subckt s a", ".ends before the end"),
+        (3, ".control", ".endc before the end"),
+        (3, "R1 in 0 {1+", "matching"),
+        (3, "R1 in 0 1k ; @ nonsense", "g_min=value"),
+        (3, "*@ frobnicate", "*@ input"),
+    ],
+)
 def test_malformed_text_says_where_and_what(line, card, expected):
     with pytest.raises(SpiceError) as caught:
         parse_spice(f"title\nV1 in 0 1\n{card}\n", "bad.cir")
@@ -178,13 +236,22 @@ def test_bounds_marks_and_strange_names_survive():
         to_spice(net, [1.0])
 
 
-_SEEDS = [deck(), to_spice(random_circuit(3, 12)), to_spice(layered_netlist([1, 2, 1], diode="ideal", random_state=0))]
+_SEEDS = [
+    deck(),
+    to_spice(random_circuit(3, 12)),
+    to_spice(layered_netlist([1, 2, 1], diode="ideal", random_state=0)),
+]
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 2), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 2)), max_size=6))
+@given(
+    st.integers(0, 2),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 2)), max_size=6),
+)
 def test_mutated_netlists_never_crash(which, edits):
-    """A byte changed, inserted or removed: a clear error, or an operating point that says whether it is one."""
+    """A byte changed, inserted or removed: a clear error, or an operating point that says whether it is
+    one.
+    """
     data = bytearray(_SEEDS[which].encode())
     for at, byte, action in edits:
         at %= len(data)

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
-
 from eqprop_fast.kernels.reference import nodal as reference
+from scipy import sparse
 
 BACKENDS = []
 try:
@@ -21,9 +20,11 @@ except ImportError:
     jit = None
 
 SIZES = (1, 7, 8, 9, 15, 16, 17, 31, 33)
-ROW = {"plain": (1e-14, 0.02585, 0.0, 0.73, 1e-12, np.inf, 0.02585),
-       "series": (4e-9, 0.0493, 0.6, 0.61, 1e-12, np.inf, 0.0493),
-       "zener": (1e-14, 0.02585, 5.0, 0.73, 1e-12, 2.5, 0.02585)}  # fmt: skip
+ROW = {
+    "plain": (1e-14, 0.02585, 0.0, 0.73, 1e-12, np.inf, 0.02585),
+    "series": (4e-9, 0.0493, 0.6, 0.61, 1e-12, np.inf, 0.0493),
+    "zener": (1e-14, 0.02585, 5.0, 0.73, 1e-12, 2.5, 0.02585),
+}
 
 
 def make_system(n, seed=0, *, dense=True, ideal=False):
@@ -64,8 +65,18 @@ def make_system(n, seed=0, *, dense=True, ideal=False):
     for k, sign in enumerate((1, -1, -1, 1, 0, 0, 1, -1, 1)):
         hit = stamp[:, k] >= 0
         np.add.at(filled.data, stamp[hit, k], sign * (1e-3 if k < 4 else 1.0))
-    return reference.NodalSystem(total, csr.data, csr.indptr, csr.indices, anode, cathode, branch, stamp, parameters,
-                                 reference.lu_pattern(filled, branch[is_ideal]))  # fmt: skip
+    return reference.NodalSystem(
+        total,
+        csr.data,
+        csr.indptr,
+        csr.indices,
+        anode,
+        cathode,
+        branch,
+        stamp,
+        parameters,
+        reference.lu_pattern(filled, branch[is_ideal]),
+    )
 
 
 def solve(kernel, system, m, seed=1, dtype=np.float64, **options):
@@ -139,7 +150,9 @@ def test_every_instruction_set():
         for i in range(lib.eqp_isa_count()):
             if lib.eqp_isa_usable(i):
                 assert lib.eqp_select_isa(lib.eqp_isa_name(i)) == 0
-                np.testing.assert_allclose(solve(native.nodal_newton, system, 9)[0], want, rtol=1e-9, atol=1e-11)
+                np.testing.assert_allclose(
+                    solve(native.nodal_newton, system, 9)[0], want, rtol=1e-9, atol=1e-11
+                )
                 single = solve(native.nodal_newton, system, 9, dtype=np.float32, vtol=1e-4, rtol=1e-3)
                 assert np.isfinite(single[0]).all()
     finally:
@@ -164,8 +177,9 @@ def test_native_refuses_bad_arrays():
 def test_singular_and_unconverged_are_reported(kernel):
     system = make_system(3)
     empty = np.zeros(0, np.int32)
-    broken = reference.NodalSystem(2, np.ones((2, 2)), None, None, empty, empty, empty, np.zeros((0, 9), np.int32),
-                                   np.zeros((0, 7)))  # fmt: skip
+    broken = reference.NodalSystem(
+        2, np.ones((2, 2)), None, None, empty, empty, empty, np.zeros((0, 9), np.int32), np.zeros((0, 7))
+    )
     x, none = np.zeros((1, 2)), np.zeros((1, 0))
     report = kernel(broken, np.array([[1.0, 0.0]]), none, x, none.copy())
     assert report.status[0] != reference.CONVERGED
@@ -204,7 +218,9 @@ def test_lu_pattern_refactors_other_values():
         assert fill <= set(lu.u_row[lu.u_ptr[j] : lu.u_ptr[j + 1]].tolist())
 
 
-HEADS = [pytest.param(m, id=i) for m, i in ((native, "c"), (jit, "numba"), (reference, "numpy")) if m is not None]
+HEADS = [
+    pytest.param(m, id=i) for m, i in ((native, "c"), (jit, "numba"), (reference, "numpy")) if m is not None
+]
 
 
 def random_network(n, seed=0):
@@ -221,8 +237,9 @@ def random_network(n, seed=0):
 @pytest.mark.parametrize("kernels", HEADS)
 @pytest.mark.parametrize("n", (1, 2, 9, 60, 300))
 def test_symmetric_factor(kernels, n):
-    from eqprop_fast.circuits.factor import SymmetricFactor
     from eqprop_fast.kernels.reference.nodal_head import plan_head
+
+    from eqprop_fast.circuits.factor import SymmetricFactor
 
     matrix = random_network(n)
     plan = plan_head(matrix)

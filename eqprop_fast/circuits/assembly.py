@@ -1,8 +1,8 @@
 """From a netlist to equations: known voltages eliminated, the rest as modified nodal analysis.
 
 `Assembly` holds what depends on the topology alone and is made once; `Assembly.numeric()` puts the present
-conductances and gains in. Unknowns: voltages of the nodes that no chain of voltage sources ties to ground, then
-currents of the remaining voltage-defined branches, then currents of ideal diodes.
+conductances and gains in. Unknowns: voltages of the nodes that no chain of voltage sources ties to ground,
+then currents of the remaining voltage-defined branches, then currents of ideal diodes.
 """
 
 import numpy as np
@@ -19,8 +19,10 @@ class Assembly:
     def __init__(self, netlist):
         self.net = net = netlist
         n = net.n_nodes
-        self.pairs = {kind: np.array(net.nodes[kind], dtype=np.int64).reshape(-1, 4 if kind in (VCVS, VCCS) else 2)
-                      for kind in range(9)}  # fmt: skip
+        self.pairs = {
+            kind: np.array(net.nodes[kind], dtype=np.int64).reshape(-1, 4 if kind in (VCVS, VCCS) else 2)
+            for kind in range(9)
+        }
         self._resolve_controls()
         self._check_loops()
         self._check_floating()
@@ -68,12 +70,16 @@ class Assembly:
                 except UnknownNodeError:
                     where = (None, None)
                 if where[0] != VSOURCE:
-                    raise UnknownNodeError(f"{name!r} is controlled by {source!r}, which is not a voltage source")
+                    raise UnknownNodeError(
+                        f"{name!r} is controlled by {source!r}, which is not a voltage source"
+                    )
                 found.append(where[1])
             self.control[kind] = np.array(found, dtype=np.int64)
 
     def _voltage_edges(self):
-        """Node pairs of all voltage-defined branches with their names; an amplifier drives its output from ground."""
+        """Node pairs of all voltage-defined branches with their names; an amplifier drives its output from
+        ground.
+        """
         net, edges = self.net, []
         for kind in (VSOURCE, VCVS, CCVS):
             edges += [(a[0], a[1], name) for a, name in zip(net.nodes[kind], net.names[kind], strict=True)]
@@ -92,10 +98,8 @@ class Assembly:
         for a, b, name in self._voltage_edges():
             ra, rb = root(a), root(b)
             if ra == rb:
-                raise VoltageLoopError(
-                    f"{name!r} between nodes {self.net.node_names[a]!r} and {self.net.node_names[b]!r} closes a loop "
-                    "of voltage sources"
-                )
+                ends = f"{self.net.node_names[a]!r} and {self.net.node_names[b]!r}"
+                raise VoltageLoopError(f"{name!r} between nodes {ends} closes a loop of voltage sources")
             parent[ra] = rb
 
     def _check_floating(self):
@@ -151,7 +155,9 @@ class Assembly:
         rows, cols, source, sign = [], [], [], []
 
         def put(r, c, s, sg):
-            r, c, s = np.broadcast_arrays(np.asarray(r, np.int64), np.asarray(c, np.int64), np.asarray(s, np.int64))
+            r, c, s = np.broadcast_arrays(
+                np.asarray(r, np.int64), np.asarray(c, np.int64), np.asarray(s, np.int64)
+            )
             rows.append(r.ravel())
             cols.append(c.ravel())
             source.append(s.ravel())
@@ -240,7 +246,9 @@ class Assembly:
 
     def numeric(self, values):
         """CSR matrices A (n, n) and K (n, n_nodes) for `values`: A x + K v_known + diodes = rhs."""
-        data = np.bincount(self._a_place, weights=self._a_sign * values[self._a_source], minlength=len(self.indices))
+        data = np.bincount(
+            self._a_place, weights=self._a_sign * values[self._a_source], minlength=len(self.indices)
+        )
         a = sparse.csr_matrix((data, self.indices, self.indptr), shape=(self.n, self.n))
         r, c, s, sign = self._k
         k = sparse.csr_matrix((sign * values[s], (r, c)), shape=(self.n, self.net.n_nodes))
@@ -255,7 +263,9 @@ class Assembly:
         return sparse.csr_matrix((data, (rows[keep], cols[keep])), shape=(n, len(self._unknown)))
 
     def sources(self, inputs, n_samples):
-        """Voltages and currents of all independent sources, (M, n_v) and (M, n_i), with `inputs` (M, n_in) put in."""
+        """Voltages and currents of all independent sources, (M, n_v) and (M, n_i), with `inputs` (M, n_in)
+        put in.
+        """
         net = self.net
         v = np.tile(np.asarray(net.values[VSOURCE], dtype=np.float64), (n_samples, 1))
         i = np.tile(np.asarray(net.values[ISOURCE], dtype=np.float64), (n_samples, 1))
@@ -273,7 +283,9 @@ class Assembly:
         where = [self.net.find(name) for name in self.net.inputs]
         self._input_places = {}
         for kind in (VSOURCE, ISOURCE):
-            at = np.array([(k, index) for k, (found, index) in enumerate(where) if found == kind], dtype=np.int64)
+            at = np.array(
+                [(k, index) for k, (found, index) in enumerate(where) if found == kind], dtype=np.int64
+            )
             self._input_places[kind] = at.reshape(-1, 2).T
         a, b = self.pairs[ISOURCE].T
         self._isource_into = sparse.csr_matrix(
@@ -293,8 +305,8 @@ class Assembly:
 
         Returns
         -------
-        rhs (M, n), known node voltages (M, n_nodes, zero elsewhere), diode offsets (M, n_d), and current pushed into
-        the nodes (M, n_nodes) or None if there is none
+        rhs (M, n), known node voltages (M, n_nodes, zero elsewhere), diode offsets (M, n_d), and current
+        pushed into the nodes (M, n_nodes) or None if there is none
         """
         m = len(v)
         known = np.zeros((m, self.net.n_nodes))

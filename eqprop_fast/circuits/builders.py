@@ -7,13 +7,25 @@ from .errors import ElementError
 from .netlist import Netlist
 
 
-def layered_netlist(sizes, *, diode=D1N4148, low=0.0, high=0.0, gain=4.0, bias=None, output_pairs=False,
-                    g_init=None, g_min=1e-7, g_max=np.inf, random_state=None):  # fmt: skip
+def layered_netlist(
+    sizes,
+    *,
+    diode=D1N4148,
+    low=0.0,
+    high=0.0,
+    gain=4.0,
+    bias=None,
+    output_pairs=False,
+    g_init=None,
+    g_min=1e-7,
+    g_max=np.inf,
+    random_state=None,
+):
     """A layered resistive network with complementary inputs.
 
-    Every input drives a +x and a -x source; crossbars of trainable conductances join the layers; every hidden node
-    has a diode up to a source at `high` volt and one from a source at `low` volt, then a bidirectional amplifier.
-    The node is held between about `low` minus and `high` plus one forward drop.
+    Every input drives a +x and a -x source; crossbars of trainable conductances join the layers; every hidden
+    node has a diode up to a source at `high` volt and one from a source at `low` volt, then a bidirectional
+    amplifier. The node is held between about `low` minus and `high` plus one forward drop.
 
     Parameters
     ----------
@@ -25,11 +37,13 @@ def layered_netlist(sizes, *, diode=D1N4148, low=0.0, high=0.0, gain=4.0, bias=N
     gain : float
         Of the amplifiers; 1/gain is fed back.
     bias : float or None
-        Voltage of a +/- bias pair of sources added to the input rows and, amplified layers too, as extra rows.
+        Voltage of a +/- bias pair of sources added to the input rows and, amplified layers too, as extra
+        rows.
     output_pairs : bool
         Two nodes per output, whose difference is the output.
     g_init : (float, float) or None
-        Range of the uniform start; None: (g_min, 2.8 / sqrt(rows + columns)) as in the third-party reproductions.
+        Range of the uniform start; None: (g_min, 2.8 / sqrt(rows + columns)) as in the third-party
+        reproductions.
     g_min, g_max : float
         Bounds, siemens.
     random_state : int, Generator or None

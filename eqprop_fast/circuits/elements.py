@@ -12,7 +12,17 @@ KELVIN = 273.15
 
 #: Kinds of element, in the order of their first letters in SPICE.
 RESISTOR, DIODE, VSOURCE, ISOURCE, VCVS, CCCS, VCCS, CCVS, AMPLIFIER = range(9)
-KIND_NAMES = ("resistor", "diode", "voltage source", "current source", "VCVS", "CCCS", "VCCS", "CCVS", "amplifier")
+KIND_NAMES = (
+    "resistor",
+    "diode",
+    "voltage source",
+    "current source",
+    "VCVS",
+    "CCCS",
+    "VCCS",
+    "CCVS",
+    "amplifier",
+)
 
 #: The model name that stands for the ideal diode: no forward voltage, no reverse current.
 IDEAL = "ideal"

@@ -1,6 +1,8 @@
-"""Factorisation of the linear part of a circuit by SuperLU; a singular circuit is an error that says what is free.
+"""Factorisation of the linear part of a circuit by SuperLU; a singular circuit is an error that says what is
+free.
 
-SuperLU also for small matrices: it runs on one thread, and LAPACK's thread start costs more than such a solve.
+SuperLU also for small matrices: it runs on one thread, and LAPACK's thread start costs more than such a
+solve.
 """
 
 import functools
@@ -53,7 +55,8 @@ def _blas():
 class SymmetricFactor:
     """Positive definite matrices of one pattern: sparse head by our kernels, dense tail by LAPACK's Cholesky.
 
-    On large random networks the tail holds nearly all the work, so BLAS 3 does it, and half of it by symmetry.
+    On large random networks the tail holds nearly all the work, so BLAS 3 does it, and half of it by
+    symmetry.
     """
 
     def __init__(self, plan, data, kernels, n_threads=1):

@@ -1,12 +1,13 @@
 """Equilibrium propagation in any netlist: the local rule, its gradient, and a small trainer.
 
-The energy of a reciprocal circuit is its co-content E (2006.01981): E is stationary where Kirchhoff's current law
-holds, and dE/dg = dv^2 / 2. Nudging by currents beta (y - yhat) into the outputs adds beta times the loss to it, so
+The energy of a reciprocal circuit is its co-content E (2006.01981): E is stationary where Kirchhoff's current
+law holds, and dE/dg = dv^2 / 2. Nudging by currents beta (y - yhat) into the outputs adds beta times the loss
+to it, so
 
     dL/dg = (dv_nudged^2 - dv_free^2) / (2 beta)      or, centered,     (dv_+^2 - dv_-^2) / (4 beta).
 
-A bidirectional amplifier of gain A and feedback f keeps an energy in which everything behind it counts f / A times
-(1 / A^2 for f = 1 / A). `energy_scales` finds these factors; the rule is then exact for every layer:
+A bidirectional amplifier of gain A and feedback f keeps an energy in which everything behind it counts f / A
+times (1 / A^2 for f = 1 / A). `energy_scales` finds these factors; the rule is then exact for every layer:
 the energy of a conductance counts s_g, a current into an output of scale s_out nudges with beta s_out.
 """
 
@@ -25,21 +26,27 @@ CONDUCTANCE_FLOOR = 1e-12  # siemens; where g_min is zero a step stops here, for
 
 
 def energy_scales(netlist, *, check=True):
-    """Factor of every node's energy (n_nodes,), 1 where no amplifier lies before it; 0 at nodes of known voltage.
+    """Factor of every node's energy (n_nodes,), 1 where no amplifier lies before it; 0 at nodes of known
+    voltage.
 
     Raises
     ------
     ReciprocityError
-        If there is a controlled source other than a bidirectional amplifier, or amplifiers in a loop whose factors
-        do not agree: such a circuit has no energy. With `check` False those are passed over (factor 1).
+        If there is a controlled source other than a bidirectional amplifier, or amplifiers in a loop whose
+        factors do not agree: such a circuit has no energy. With `check` False those are passed over (factor
+        1).
     """
     net, asm = netlist, solver_of(netlist).assembly
     if check:
         for kind in (VCVS, VCCS, CCCS, CCVS):
             if net.names[kind]:
-                raise ReciprocityError(f"{net.names[kind][0]!r} is a controlled source: the circuit has no energy")
+                raise ReciprocityError(
+                    f"{net.names[kind][0]!r} is a controlled source: the circuit has no energy"
+                )
     unknown = ~asm.known
-    edges = np.concatenate([asm.pairs[kind][:, :2] for kind in (RESISTOR, DIODE, VSOURCE, ISOURCE, VCVS, CCVS)])
+    edges = np.concatenate(
+        [asm.pairs[kind][:, :2] for kind in (RESISTOR, DIODE, VSOURCE, ISOURCE, VCVS, CCVS)]
+    )
     edges = edges[unknown[edges].all(axis=1)]
     graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(net.n_nodes,) * 2)
     count, label = csgraph.connected_components(graph, directed=False)
@@ -52,7 +59,9 @@ def energy_scales(netlist, *, check=True):
             continue  # driven by a source: nothing before it to be in proportion with
         links.setdefault(label[a], []).append((label[b], ratio))
         if ratio == 0 and check:
-            raise ReciprocityError(f"amplifier {net.names[AMPLIFIER][k]!r} feeds nothing back: the circuit has no energy")
+            raise ReciprocityError(
+                f"amplifier {net.names[AMPLIFIER][k]!r} feeds nothing back: the circuit has no energy"
+            )
         links.setdefault(label[b], []).append((label[a], 1.0 / ratio if ratio else 1.0))
     scale = np.full(count, np.nan)
     targets = {label[b] for a, b in net.nodes[AMPLIFIER] if unknown[a]}
@@ -68,14 +77,17 @@ def energy_scales(netlist, *, check=True):
                     scale[other] = wanted
                     queue.append(other)
                 elif check and abs(scale[other] - wanted) > 1e-9 * abs(wanted):
-                    raise ReciprocityError("amplifiers form a loop with unequal factors: the circuit has no energy")
+                    raise ReciprocityError(
+                        "amplifiers form a loop with unequal factors: the circuit has no energy"
+                    )
     return np.where(unknown, scale[label], 0.0)
 
 
 def loss_and_drive(outputs, targets, loss):
     """Loss of each sample (M,) and minus its gradient with respect to the outputs (M, n_outputs).
 
-    "squared": sum of (yhat - y)^2 / 2; "cross_entropy": of the softmax of the output voltages, targets one-hot.
+    "squared": sum of (yhat - y)^2 / 2; "cross_entropy": of the softmax of the output voltages, targets
+    one-hot.
     """
     if loss == "squared":
         return 0.5 * ((outputs - targets) ** 2).sum(axis=1), targets - outputs
@@ -96,8 +108,18 @@ class CircuitGradient:
     free: object
 
 
-def circuit_gradient(netlist, inputs, targets, *, beta=1e-4, centered=True, loss="squared", backend="auto", n_threads=1,
-                     check=True):  # fmt: skip
+def circuit_gradient(
+    netlist,
+    inputs,
+    targets,
+    *,
+    beta=1e-4,
+    centered=True,
+    loss="squared",
+    backend="auto",
+    n_threads=1,
+    check=True,
+):
     """EP estimate of the gradient of the mean loss with respect to the trainable conductances.
 
     Parameters
@@ -129,14 +151,18 @@ def circuit_gradient(netlist, inputs, targets, *, beta=1e-4, centered=True, loss
     if not netlist.outputs:
         raise ElementError("the netlist has no marked outputs")
     if targets.shape != (len(inputs), len(netlist.outputs)):
-        raise ElementError(f"targets must have shape {(len(inputs), len(netlist.outputs))}, got {targets.shape}")
+        raise ElementError(
+            f"targets must have shape {(len(inputs), len(netlist.outputs))}, got {targets.shape}"
+        )
     scales, s_out = _cached_scales(netlist, check)
 
     free = operating_point(netlist, inputs, backend=backend, n_threads=n_threads).raise_for_failure()
     losses, drive = loss_and_drive(free.outputs, targets, loss)
 
     def nudged(b):
-        point = operating_point(netlist, inputs, nudge=b * drive, start=free, backend=backend, n_threads=n_threads)
+        point = operating_point(
+            netlist, inputs, nudge=b * drive, start=free, backend=backend, n_threads=n_threads
+        )
         return point.raise_for_failure()
 
     first = nudged(beta)
@@ -165,14 +191,17 @@ def _output_scale(netlist, scales):
     if found.size == 0:
         raise ElementError("every output is held by a voltage source")
     if found.size > 1 and np.ptp(found) > 1e-9 * found.max():
-        raise ReciprocityError("the outputs lie behind different amplifier gains; nudge them one group at a time")
+        raise ReciprocityError(
+            "the outputs lie behind different amplifier gains; nudge them one group at a time"
+        )
     return float(found[0])
 
 
 def _square_difference(first, second, pairs):
     """Sum over samples of (v_a - v_b)^2 at `first` minus the same at `second`, for node pairs (n, 2).
 
-    As (d_a - d_b)(s_a - s_b) with d the difference and s the sum of the two phases: no cancellation of squares.
+    As (d_a - d_b)(s_a - s_b) with d the difference and s the sum of the two phases: no cancellation of
+    squares.
     """
     d, s = first - second, first + second
     a, b = pairs.T
@@ -191,7 +220,9 @@ def _square_difference(first, second, pairs):
 
 
 def finite_difference_gradient(netlist, inputs, targets, *, loss="squared", step=1e-4, backend="numpy"):
-    """Central differences of the mean loss for every trainable conductance (relative `step`): the slow truth."""
+    """Central differences of the mean loss for every trainable conductance (relative `step`): the slow
+    truth.
+    """
     targets = np.atleast_2d(np.asarray(targets, float))
     which, start = netlist.trainable_indices, netlist.conductances
     out = np.empty(which.size)
@@ -235,8 +266,19 @@ class CircuitTrainer:
         Mean loss of every step's batch, before the step.
     """
 
-    def __init__(self, netlist, *, learning_rate, beta=1e-4, centered=True, loss="squared", momentum=0.0,
-                 backend="auto", n_threads=1, check=True):  # fmt: skip
+    def __init__(
+        self,
+        netlist,
+        *,
+        learning_rate,
+        beta=1e-4,
+        centered=True,
+        loss="squared",
+        momentum=0.0,
+        backend="auto",
+        n_threads=1,
+        check=True,
+    ):
         if not (np.isfinite(learning_rate) and learning_rate > 0):
             raise ValueError(f"learning_rate must be positive, got {learning_rate}")
         if not 0 <= momentum < 1:
@@ -246,8 +288,14 @@ class CircuitTrainer:
         if not netlist.trainable_indices.size:
             raise ElementError("the netlist has no trainable conductance")
         self.netlist, self.learning_rate, self.momentum = netlist, float(learning_rate), float(momentum)
-        self.options = {"beta": beta, "centered": centered, "loss": loss, "backend": backend, "n_threads": n_threads,
-                        "check": check}  # fmt: skip
+        self.options = {
+            "beta": beta,
+            "centered": centered,
+            "loss": loss,
+            "backend": backend,
+            "n_threads": n_threads,
+            "check": check,
+        }
         self.velocity = np.zeros(netlist.trainable_indices.size)
         self.losses = []
 

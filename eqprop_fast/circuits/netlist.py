@@ -43,8 +43,9 @@ class Netlist:
     Notes
     -----
     Nodes are named by strings (or integers) and come into being when an element names them; "0" and "gnd" are
-    ground. Currents are counted from the first node of an element through it to the second, so a current source
-    of positive value pulls current out of its first node, as in SPICE. Elements keep the order they are added in.
+    ground. Currents are counted from the first node of an element through it to the second, so a current
+    source of positive value pulls current out of its first node, as in SPICE. Elements keep the order they
+    are added in.
     """
 
     def __init__(self, title="circuit", *, temperature=27.0, gmin=1e-12, tnom=27.0):
@@ -105,13 +106,16 @@ class Netlist:
         self._conductance(name, a, b, 1.0 / ohms, 0.0, np.inf, False)
 
     def conductance(self, name, a, b, siemens, *, g_min=0.0, g_max=np.inf, trainable=True):
-        """A programmable conductance (memristor) held in [g_min, g_max]; zero is allowed only if g_min is 0."""
+        """A programmable conductance (memristor) held in [g_min, g_max]; zero is allowed only if g_min is
+        0.
+        """
         siemens = _number(f"conductance {name!r}", siemens)
         low = _number(f"conductance {name!r}: g_min", g_min)
         high = _number(f"conductance {name!r}: g_max", g_max, finite=False)
         if not 0 <= low <= siemens <= high or siemens <= 0 or siemens > 1e30:
             raise ElementError(
-                f"conductance {name!r}: need 0 <= g_min <= g <= g_max and g > 0, got {siemens} in [{low}, {high}]"
+                f"conductance {name!r}: need 0 <= g_min <= g <= g_max and g > 0, "
+                f"got {siemens} in [{low}, {high}]"
             )
         self._conductance(name, a, b, siemens, low, high, bool(trainable))
 
@@ -126,9 +130,19 @@ class Netlist:
         """
         g = np.asarray(siemens, dtype=np.float64)
         if g.shape != (len(rows), len(columns)):
-            raise ElementError(f"crossbar {prefix!r}: siemens must have shape {(len(rows), len(columns))}, got {g.shape}")
-        if not (np.isfinite(g).all() and (g > 0).all() and (g >= g_min).all() and (g <= g_max).all() and g_min >= 0):
-            raise ElementError(f"crossbar {prefix!r}: conductances must be positive and within [g_min, g_max]")
+            raise ElementError(
+                f"crossbar {prefix!r}: siemens must have shape {(len(rows), len(columns))}, got {g.shape}"
+            )
+        if not (
+            np.isfinite(g).all()
+            and (g > 0).all()
+            and (g >= g_min).all()
+            and (g <= g_max).all()
+            and g_min >= 0
+        ):
+            raise ElementError(
+                f"crossbar {prefix!r}: conductances must be positive and within [g_min, g_max]"
+            )
         rows, columns = [self.node(r) for r in rows], [self.node(c) for c in columns]
         names = [f"{prefix}_{i}_{j}" for i in range(len(rows)) for j in range(len(columns))]
         start, count = len(self.names[RESISTOR]), len(names)
@@ -209,7 +223,9 @@ class Netlist:
     def _add(self, kind, name, nodes, value):
         name = str(name)
         if not name or _RESERVED.search(name):
-            raise ElementError(f"{KIND_NAMES[kind]} name {name!r} is empty or has a character that SPICE reserves")
+            raise ElementError(
+                f"{KIND_NAMES[kind]} name {name!r} is empty or has a character that SPICE reserves"
+            )
         if name.lower() in self._where:
             raise ElementError(f"an element called {name!r} exists already")
         numbers_ = tuple(self.node(n) for n in nodes)
@@ -233,7 +249,9 @@ class Netlist:
         self.version += 1
 
     def mark_outputs(self, nodes):
-        """The outputs, in order: a node name, or a pair (plus, minus) whose voltage difference is the output."""
+        """The outputs, in order: a node name, or a pair (plus, minus) whose voltage difference is the
+        output.
+        """
         pairs = []
         for item in nodes:
             plus, minus = (item, "0") if isinstance(item, (str, numbers.Integral)) else item
@@ -242,7 +260,9 @@ class Netlist:
         self.version += 1
 
     def find(self, name):
-        """(kind, index) of the element called `name` (case does not matter); UnknownNodeError if there is none."""
+        """(kind, index) of the element called `name` (case does not matter); UnknownNodeError if there is
+        none.
+        """
         try:
             return self._where[str(name).lower()]
         except KeyError:
@@ -277,7 +297,9 @@ class Netlist:
         return kept[1]
 
     def set_conductances(self, siemens, indices=None):
-        """Write conductances (all, or those at `indices`), which must be positive and within [g_min, g_max]."""
+        """Write conductances (all, or those at `indices`), which must be positive and within [g_min,
+        g_max].
+        """
         g = np.asarray(siemens, dtype=np.float64)
         indices = np.arange(len(self.values[RESISTOR])) if indices is None else np.asarray(indices)
         if g.shape != indices.shape:
@@ -286,7 +308,9 @@ class Netlist:
         bad = ~((g > 0) & np.isfinite(g) & (g >= low) & (g <= high))
         if bad.any():
             k = int(indices[np.flatnonzero(bad)[0]])
-            raise ElementError(f"conductance {self.names[RESISTOR][k]!r} set outside its bounds or not positive")
+            raise ElementError(
+                f"conductance {self.names[RESISTOR][k]!r} set outside its bounds or not positive"
+            )
         values = self.conductances
         values[indices] = g
         self.values[RESISTOR] = values.tolist()
@@ -297,13 +321,32 @@ class Netlist:
         with open(os.fspath(path), "w", newline="", encoding="utf-8") as file:
             out = csv.writer(file)
             out.writerow(["name", "from", "to", "siemens", "g_min", "g_max", "trainable"])
-            rows = zip(self.names[RESISTOR], self.nodes[RESISTOR], self.values[RESISTOR], self.g_min, self.g_max,
-                       self.trainable, strict=True)  # fmt: skip
+            rows = zip(
+                self.names[RESISTOR],
+                self.nodes[RESISTOR],
+                self.values[RESISTOR],
+                self.g_min,
+                self.g_max,
+                self.trainable,
+                strict=True,
+            )
             for name, (a, b), g, low, high, trainable in rows:
-                out.writerow([name, self.node_names[a], self.node_names[b], repr(g), repr(low), repr(high), int(trainable)])
+                out.writerow(
+                    [
+                        name,
+                        self.node_names[a],
+                        self.node_names[b],
+                        repr(g),
+                        repr(low),
+                        repr(high),
+                        int(trainable),
+                    ]
+                )
 
     def load_conductances(self, path):
-        """Set conductances from a CSV with columns name and siemens; ElementError names the first bad line."""
+        """Set conductances from a CSV with columns name and siemens; ElementError names the first bad
+        line.
+        """
         found = {}
         with open(os.fspath(path), newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
@@ -314,7 +357,9 @@ class Netlist:
                 try:
                     g = float(row["siemens"])
                 except (TypeError, ValueError):
-                    raise ElementError(f"{path}:{rows.line_num}: expected a number, got {row['siemens']!r}") from None
+                    raise ElementError(
+                        f"{path}:{rows.line_num}: expected a number, got {row['siemens']!r}"
+                    ) from None
                 if where[0] != RESISTOR:
                     raise ElementError(f"{path}:{rows.line_num}: no conductance is called {row['name']!r}")
                 found[where[1]] = g

@@ -1,4 +1,6 @@
-"""Runs the ngspice program on a netlist, as a peer to compare with (tests, benchmark); never needed to use the package."""
+"""Runs the ngspice program on a netlist, as a peer to compare with (tests, benchmark); never needed to use
+the package.
+"""
 
 import os
 import shutil
@@ -15,7 +17,9 @@ TIGHT = "reltol=1e-9 abstol=1e-16 vntol=1e-12 itl1=1000 numdgt=16"
 
 
 class NgspiceError(CircuitError):
-    """ngspice is missing, did not converge, or did not understand the netlist; the message ends with its output."""
+    """ngspice is missing, did not converge, or did not understand the netlist; the message ends with its
+    output.
+    """
 
 
 def ngspice_available():
@@ -49,15 +53,25 @@ def run_ngspice_text(text, *, options=TIGHT, timeout=120.0):
         deck = os.path.join(folder, "deck.cir")
         with open(deck, "w", encoding="utf-8") as file:
             file.write(text)
-            file.write(f".options {options}\n.control\nset noaskquit\nop\nwrite {raw} all\nquit\n.endc\n.end\n")
+            file.write(
+                f".options {options}\n.control\nset noaskquit\nop\nwrite {raw} all\nquit\n.endc\n.end\n"
+            )
         try:
             done = subprocess.run(
-                [program, "-b", deck], capture_output=True, text=True, timeout=timeout, cwd=folder, check=False
+                [program, "-b", deck],
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                cwd=folder,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise NgspiceError(f"ngspice did not finish within {timeout} s") from None
         said = (done.stdout + done.stderr)[-2000:]
-        lost = any(word in said for word in ("aborted", "singular matrix", "Simulation interrupted", "No convergence"))
+        lost = any(
+            word in said
+            for word in ("aborted", "singular matrix", "Simulation interrupted", "No convergence")
+        )
         if not os.path.exists(raw):
             raise NgspiceError(f"ngspice gave no operating point:\n{said}")
         values = _read_raw(raw)

@@ -13,12 +13,16 @@ from .errors import CircuitError, ElementError
 from .solver import METHODS, Solver, nodal_kernels
 
 RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except
-ROUNDING = 1e-14  # of the sum of |conductance * voltage| at a node, below which doubles cannot resolve a current,
+ROUNDING = (
+    1e-14  # of the sum of |conductance * voltage| at a node, below which doubles cannot resolve a current,
+)
 ABSOLUTE = 1e-20  # or of this many ampere
 
 
 def solver_of(netlist):
-    """The netlist's Solver, made at first use and after a change of topology, refreshed after a change of values."""
+    """The netlist's Solver, made at first use and after a change of topology, refreshed after a change of
+    values.
+    """
     kept = netlist.__dict__.get("_solver")
     stamp = (netlist.version, netlist.value_version, netlist.temperature, netlist.tnom, netlist.gmin)
     if kept is None or kept[0][0] != stamp[0]:
@@ -30,7 +34,9 @@ def solver_of(netlist):
     return kept[1]
 
 
-def operating_point(netlist, inputs=None, *, backend="auto", nudge=None, start=None, max_iter=100, n_threads=1):
+def operating_point(
+    netlist, inputs=None, *, backend="auto", nudge=None, start=None, max_iter=100, n_threads=1
+):
     """Node voltages at which Kirchhoff's current law holds.
 
     Parameters
@@ -62,8 +68,10 @@ def operating_point(netlist, inputs=None, *, backend="auto", nudge=None, start=N
     inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
     m = max(len(x) for x in (inputs, nudge, np.zeros((1, 0))) if x is not None) if not single else 1
     m = len(inputs) if inputs is not None and not single else m
-    inputs, nudge = (None if x is None else np.broadcast_to(x, (m, x.shape[1])) if len(x) in (1, m) else _bad(m, x)
-                     for x in (inputs, nudge))  # fmt: skip
+    inputs, nudge = (
+        None if x is None else np.broadcast_to(x, (m, x.shape[1])) if len(x) in (1, m) else _bad(m, x)
+        for x in (inputs, nudge)
+    )
     solver = solver_of(netlist)
     asm = solver.assembly
     v, i = asm.sources(inputs, m)
@@ -90,17 +98,30 @@ def operating_point(netlist, inputs=None, *, backend="auto", nudge=None, start=N
     residual = _residual(solver, x, currents, rhs)
     worst_residual = residual.max(axis=1, initial=0.0)
     found = OperatingPoint(
-        voltages=voltages, kcl_residual=worst_residual.copy(), iterations=iterations, success=ok,
+        voltages=voltages,
+        kcl_residual=worst_residual.copy(),
+        iterations=iterations,
+        success=ok,
         methods=[METHODS[k] for k in method],
         worst=[None if good else solver.unknown_name(int(k)) for good, k in zip(ok, worst, strict=True)],
-        netlist=netlist, single=single, _solver=solver, _x=x, _junction=junction, _sources=(v, i), _into=into,
+        netlist=netlist,
+        single=single,
+        _solver=solver,
+        _x=x,
+        _junction=junction,
+        _sources=(v, i),
+        _into=into,
         _values=solver.values,
-    )  # fmt: skip
+    )
     # Against a few currents first; only samples that fail pay for the largest of all.
-    some = np.abs(np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, 500)])).max(axis=1, initial=0.0)
+    some = np.abs(np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, 500)])).max(
+        axis=1, initial=0.0
+    )
     doubtful = ok & ~(worst_residual <= RESIDUAL_LIMIT * some)
     if doubtful.any():
-        rounding = ABSOLUTE + ROUNDING * (np.abs(x) @ abs(solver.node_rows) + np.abs(rhs[:, : asm.n_unknown_nodes]))
+        rounding = ABSOLUTE + ROUNDING * (
+            np.abs(x) @ abs(solver.node_rows) + np.abs(rhs[:, : asm.n_unknown_nodes])
+        )
         limit = np.maximum(rounding, RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None])
         lost = doubtful & ~(residual <= limit).all(axis=1)
         for s in np.flatnonzero(lost):
@@ -118,7 +139,9 @@ def _rows(what, values):
     except (TypeError, ValueError):
         raise ElementError(f"{what} must be an array of numbers") from None
     if values.ndim not in (1, 2) or not np.isfinite(values).all():
-        raise ElementError(f"{what} must be finite numbers of shape (n,) or (n_samples, n), got shape {values.shape}")
+        raise ElementError(
+            f"{what} must be finite numbers of shape (n,) or (n_samples, n), got shape {values.shape}"
+        )
     return np.atleast_2d(values)
 
 
@@ -156,8 +179,9 @@ class OperatingPoint:
     voltages : float64 (M, n_nodes)
         Node voltages in the order of `netlist.node_names`, volt.
     kcl_residual : float64 (M,)
-        Largest violation of Kirchhoff's current law at any node, ampere. Success demands 1e-10 of the largest branch
-        current, or what rounding the voltages of a node with (nearly) no current in it makes unavoidable.
+        Largest violation of Kirchhoff's current law at any node, ampere. Success demands 1e-10 of the largest
+        branch current, or what rounding the voltages of a node with (nearly) no current in it makes
+        unavoidable.
     iterations : int (M,)
         Newton iterations, those of failed attempts included.
     success : bool (M,)
@@ -262,7 +286,9 @@ class OperatingPoint:
 
     @cached_property
     def _vsource_currents(self):
-        """Kept branches are unknowns; those of the tree to ground follow from Kirchhoff's law at their nodes."""
+        """Kept branches are unknowns; those of the tree to ground follow from Kirchhoff's law at their
+        nodes.
+        """
         asm, net = self._solver.assembly, self.netlist
         out = self._branch(VSOURCE)
         tree, nodes = np.flatnonzero(asm.in_tree), np.flatnonzero(asm.known)[1:]
@@ -273,7 +299,9 @@ class OperatingPoint:
             current = self._currents(DIODE)[:, plain]
             for column, sign in ((0, 1.0), (1, -1.0)):
                 at = asm.diode_nodes[plain, column]
-                put = sparse.csr_matrix((np.full(at.size, sign), (np.arange(at.size), at)), (at.size, net.n_nodes))
+                put = sparse.csr_matrix(
+                    (np.full(at.size, sign), (np.arange(at.size), at)), (at.size, net.n_nodes)
+                )
                 leaving += np.asarray(current @ put)
             number = np.full(net.n_nodes, -1)
             number[nodes] = np.arange(nodes.size)
@@ -281,10 +309,12 @@ class OperatingPoint:
             j = np.arange(tree.size)
             entries = [(a[a >= 0], j[a >= 0], 1.0), (b[b >= 0], j[b >= 0], -1.0)]
             incidence = sparse.csc_matrix(
-                (np.concatenate([np.full(r.size, s) for r, _, s in entries]),
-                 (np.concatenate([r for r, _, _ in entries]), np.concatenate([c for _, c, _ in entries]))),
+                (
+                    np.concatenate([np.full(r.size, s) for r, _, s in entries]),
+                    (np.concatenate([r for r, _, _ in entries]), np.concatenate([c for _, c, _ in entries])),
+                ),
                 shape=(nodes.size, tree.size),
-            )  # fmt: skip
+            )
             out[:, tree] = linalg.splu(incidence).solve(np.ascontiguousarray(-leaving[:, nodes].T)).T
         return out
 
@@ -316,11 +346,16 @@ class OperatingPoint:
 
     def _drops(self, kind):
         pairs = self._solver.assembly.pairs[kind]
-        return self._rows[:, pairs[:, 0]] - self._rows[:, pairs[:, 1]] if len(pairs) else np.zeros((len(self._x), 0))
+        return (
+            self._rows[:, pairs[:, 0]] - self._rows[:, pairs[:, 1]]
+            if len(pairs)
+            else np.zeros((len(self._x), 0))
+        )
 
     @cached_property
     def co_content(self):
-        """Sum over resistors and diodes of the integral of i dv (M,), watt: the energy of EP for reciprocal circuits.
+        """Sum over resistors and diodes of the integral of i dv (M,), watt: the energy of EP for reciprocal
+        circuits.
 
         g dv^2 / 2 for a resistor; for a diode the integral of its characteristic from 0 V, series resistance
         included (papers: 2006.01981, section 7.1 of our dossier). Current sources are not counted.
@@ -346,4 +381,3 @@ def _junction_co_content(par, v):
     broken = np.minimum(v + np.where(np.isfinite(bv), bv, 0.0), 0.0)
     total += np.where(v < -bv, i_sat * vtb * np.expm1(-broken / vtb), 0.0)
     return total + 0.5 * gmin * v**2
-

@@ -14,8 +14,8 @@ MAX_EDGES = 600  # of a large circuit, the branches that dissipate most are draw
 def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
     """Nodes coloured by their voltage, branches drawn as thick and dark as the power they dissipate.
 
-    Nodes stand in columns by their distance from the sources, so layered networks show their layers. Diodes are
-    dashed, orange where they conduct; amplifiers are green arrows.
+    Nodes stand in columns by their distance from the sources, so layered networks show their layers. Diodes
+    are dashed, orange where they conduct; amplifiers are green arrows.
 
     Parameters
     ----------
@@ -33,28 +33,37 @@ def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
     """
     import matplotlib.pyplot as plt
     from matplotlib.collections import LineCollection
+    from matplotlib.colors import ListedColormap
 
     net = point.netlist
     volts = np.atleast_2d(point.voltages)[sample]
     ax = plt.subplots(figsize=(8, 5), layout="constrained")[1] if ax is None else ax
     at = _columns(point)
     resistor = np.array(net.nodes[RESISTOR], dtype=np.int64).reshape(-1, 2)
-    power = np.atleast_2d(point.branch_currents(RESISTOR))[sample] * (volts[resistor[:, 0]] - volts[resistor[:, 1]])
+    power = np.atleast_2d(point.branch_currents(RESISTOR))[sample] * (
+        volts[resistor[:, 0]] - volts[resistor[:, 1]]
+    )
     shown = np.argsort(power, kind="stable")[-max_edges:]
     top = power.max(initial=0.0) or 1.0
-    lines = LineCollection(at[resistor[shown]], cmap="Greys", array=power[shown], linewidths=0.3 + 3 * power[shown] / top,
-                           zorder=1)  # fmt: skip
-    lines.set_clim(-0.25 * top, top)  # the weakest branch stays visible
+    greys = ListedColormap(
+        plt.get_cmap("Greys")(np.linspace(0.2, 1.0, 256))
+    )  # the weakest branch stays visible
+    widths = 0.3 + 3 * power[shown] / top
+    lines = LineCollection(at[resistor[shown]], cmap=greys, array=power[shown], linewidths=widths, zorder=1)
+    lines.set_clim(0.0, top)
     ax.add_collection(lines)
     current = np.atleast_2d(point.branch_currents(DIODE))[sample]
     for (a, b), i in zip(net.nodes[DIODE], current, strict=True):
         on = i > 1e-3 * np.abs(current).max()
         ax.plot(*at[[a, b]].T, ls="--", lw=1.2 if on else 0.6, color="tab:orange" if on else "0.75", zorder=2)
     for a, b in net.nodes[AMPLIFIER]:
-        ax.annotate("", at[b], at[a], arrowprops={"arrowstyle": "-|>", "color": "tab:green", "lw": 0.8}, zorder=2)
+        ax.annotate(
+            "", at[b], at[a], arrowprops={"arrowstyle": "-|>", "color": "tab:green", "lw": 0.8}, zorder=2
+        )
     limit = np.abs(volts).max() or 1.0
     size = 60 if net.n_nodes <= 60 else 14
-    dots = ax.scatter(*at.T, c=volts, cmap="RdBu_r", vmin=-limit, vmax=limit, s=size, edgecolors="k", linewidths=0.4, zorder=3)
+    style = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "edgecolors": "k", "linewidths": 0.4}
+    dots = ax.scatter(*at.T, c=volts, s=size, zorder=3, **style)
     if labels if labels is not None else net.n_nodes <= 60:
         for name, place in zip(net.node_names, at, strict=True):
             ax.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=7, zorder=4)
@@ -67,7 +76,9 @@ def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
 
 
 def _columns(point):
-    """Places (n_nodes, 2): x by distance from the sources, y spread within the column."""
+    """Places (n_nodes, 2): x by distance from the sources, y spread within the column; supplies and ground
+    below.
+    """
     net = point.netlist
     neighbours = [set() for _ in range(net.n_nodes)]
     for kind in (RESISTOR, DIODE, VCVS, VCCS, AMPLIFIER):
@@ -87,13 +98,15 @@ def _columns(point):
             if depth[other] < 0 and other:
                 depth[other] = depth[node] + 1
                 queue.append(other)
-    depth[depth < 0] = max(depth.max(), 0) + (depth[depth < 0] < 0)
-    depth[0] = depth.max()
+    below = np.array([n in rails and n not in first for n in range(net.n_nodes)])
+    depth[(depth < 0) & ~below] = depth.max() + 1
     at = np.zeros((net.n_nodes, 2))
     at[:, 0] = depth
-    for column in np.unique(depth):
-        members = np.flatnonzero(depth == column)
+    for column in np.unique(depth[~below]):
+        members = np.flatnonzero((depth == column) & ~below)
         at[members, 1] = np.linspace(1, 0, members.size + 2)[1:-1]
+    at[below, 0] = np.linspace(0, max(depth.max(), 1), below.sum() + 2)[1:-1]
+    at[below, 1] = -0.1
     return at
 
 
@@ -129,7 +142,9 @@ def plot_crossbar(point, rows, columns, sample=0, *, ax=None):
 
 
 def crossbar_currents(point, rows, columns, sample=0):
-    """Currents (len(rows), len(columns)) from row nodes to column nodes, ampere; 0 where no resistor joins them."""
+    """Currents (len(rows), len(columns)) from row nodes to column nodes, ampere; 0 where no resistor joins
+    them.
+    """
     net = point.netlist
     row = {net.find_node(name): k for k, name in enumerate(rows)}
     column = {net.find_node(name): k for k, name in enumerate(columns)}

@@ -1,7 +1,7 @@
 """Drives the nodal kernels: picks dense or sparse, and helps samples that plain Newton does not solve.
 
-What it reuses: the topology's index arrays and pivots for the life of the netlist, the reduced linear part until a
-value changes. Only diodes differ between the samples of a batch.
+What it reuses: the topology's index arrays and pivots for the life of the netlist, the reduced linear part
+until a value changes. Only diodes differ between the samples of a batch.
 """
 
 import importlib
@@ -20,6 +20,7 @@ from .factor import Factor, SymmetricFactor, split
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping")
+
 
 def nodal_kernels(backend):
     """Module of the nodal kernels of a backend, chosen as `kernels.get_backend` chooses."""
@@ -61,29 +62,49 @@ class Solver:
             pick = lambda u: np.where(u >= 0, number[u], -1).astype(np.int32)  # noqa: E731
             anode, cathode, branch = pick(asm.anode), pick(asm.cathode), pick(asm.diode_branch)
             self.system = reference.NodalSystem(
-                n=self.retained.size, base=schur, indptr=None, indices=None, anode=anode, cathode=cathode,
-                branch=branch, stamp=reference.stamps(self.retained.size, anode, cathode, branch),
+                n=self.retained.size,
+                base=schur,
+                indptr=None,
+                indices=None,
+                anode=anode,
+                cathode=cathode,
+                branch=branch,
+                stamp=reference.stamps(self.retained.size, anode, cathode, branch),
                 parameters=self.parameters,
-            )  # fmt: skip
+            )
             return
         self.retained = np.arange(asm.n)
-        stamp = reference.stamps(asm.n, asm.anode, asm.cathode, asm.diode_branch, self.a.indptr, self.a.indices)
+        stamp = reference.stamps(
+            asm.n, asm.anode, asm.cathode, asm.diode_branch, self.a.indptr, self.a.indices
+        )
         if self.lu is None:
             self.lu = self._pivots(stamp)
         self.system = reference.NodalSystem(
-            n=asm.n, base=self.a.data.copy(), indptr=self.a.indptr, indices=self.a.indices, anode=asm.anode,
-            cathode=asm.cathode, branch=asm.diode_branch, stamp=stamp, parameters=self.parameters, lu=self.lu,
-        )  # fmt: skip
+            n=asm.n,
+            base=self.a.data.copy(),
+            indptr=self.a.indptr,
+            indices=self.a.indices,
+            anode=asm.anode,
+            cathode=asm.cathode,
+            branch=asm.diode_branch,
+            stamp=stamp,
+            parameters=self.parameters,
+            lu=self.lu,
+        )
 
     def _linear(self, kernels, n_threads):
-        """Factors of a circuit without diodes: symmetric head and tail if large and reciprocal, else SuperLU."""
+        """Factors of a circuit without diodes: symmetric head and tail if large and reciprocal, else
+        SuperLU.
+        """
         asm = self.assembly
         if self.factor is None and asm.n >= SYMMETRIC_FROM and asm.n == asm.n_unknown_nodes:
             if abs(self.a - self.a.T).max() == 0:
                 self.head = reference_head.plan_head(self.a) if self.head is None else self.head
                 try:
                     self.factor = SymmetricFactor(self.head, self.a.data, kernels, n_threads)
-                except SingularCircuitError:  # not positive definite (negative transconductances), or singular
+                except (
+                    SingularCircuitError
+                ):  # not positive definite (negative transconductances), or singular
                     self.factor = None
         if self.factor is None:
             self.factor = Factor(self.a, self.unknown_name)
@@ -143,7 +164,9 @@ class Solver:
         y = np.zeros((m, system.n))
         warm = junction is not None
         junction = np.array(junction) if warm else reference.start_junctions(system, m)
-        report = kernels.nodal_newton(system, reduced_rhs, offset, y, junction, max_iter=max_iter, n_threads=n_threads)
+        report = kernels.nodal_newton(
+            system, reduced_rhs, offset, y, junction, max_iter=max_iter, n_threads=n_threads
+        )
         iterations, method = report.iterations.astype(np.int64), np.zeros(m, dtype=np.int64)
         status, worst = report.status.copy(), report.worst.astype(np.int64)
         for s in np.flatnonzero(status != reference.CONVERGED):
@@ -162,17 +185,29 @@ class Solver:
         return x, junction, iterations, method, ok, worst
 
     def _rescue(self, system, rhs, offset, max_iter):
-        """One sample by full pivoting, then gmin stepping, then source stepping: (x, junction, method, iterations)."""
+        """One sample by full pivoting, then gmin stepping, then source stepping: (x, junction, method,
+        iterations).
+        """
         spent = 0
 
         def run(parameters, scale, x, junction):
             nonlocal spent
             changed = reference.NodalSystem(
-                system.n, system.base, system.indptr, system.indices, system.anode, system.cathode, system.branch,
-                system.stamp, parameters, system.lu,
-            )  # fmt: skip
+                system.n,
+                system.base,
+                system.indptr,
+                system.indices,
+                system.anode,
+                system.cathode,
+                system.branch,
+                system.stamp,
+                parameters,
+                system.lu,
+            )
             x, junction = x.copy(), junction.copy()
-            report = reference.nodal_newton(changed, rhs * scale, offset * scale, x, junction, max_iter=max_iter)
+            report = reference.nodal_newton(
+                changed, rhs * scale, offset * scale, x, junction, max_iter=max_iter
+            )
             spent += int(report.iterations[0])
             good = report.status[0] == reference.CONVERGED and np.isfinite(x).all()
             return (x, junction) if good else None
@@ -191,7 +226,9 @@ class Solver:
         return None, None, 0, spent
 
     def _gmin_steps(self, system, run, zero, start):
-        """From diodes shunted by 10 mS down to the circuit's own gmin, in steps that shrink when one fails."""
+        """From diodes shunted by 10 mS down to the circuit's own gmin, in steps that shrink when one
+        fails.
+        """
         target, level, factor = self.net.gmin, 1e-2, 10.0
         floor = max(target, 1e-14)
 

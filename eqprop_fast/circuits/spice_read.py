@@ -1,4 +1,6 @@
-"""Reads the documented subset of SPICE (docs/circuits.md) into a Netlist; anything else is an error with its line."""
+"""Reads the documented subset of SPICE (docs/circuits.md) into a Netlist; anything else is an error with its
+line.
+"""
 
 import os
 
@@ -8,13 +10,58 @@ from .netlist import Netlist
 from .spice_text import assignments, fields, logical_lines, value_of
 
 AMPLIFIER_SUBCKT = "eqp_amplifier"
-_MODEL_FIELDS = {"is": "IS", "js": "IS", "n": "N", "rs": "RS", "eg": "EG", "xti": "XTI", "tnom": "TNOM", "tref": "TNOM",
-                 "bv": "BV", "ibv": "IBV"}  # fmt: skip
+_MODEL_FIELDS = {
+    "is": "IS",
+    "js": "IS",
+    "n": "N",
+    "rs": "RS",
+    "eg": "EG",
+    "xti": "XTI",
+    "tnom": "TNOM",
+    "tref": "TNOM",
+    "bv": "BV",
+    "ibv": "IBV",
+}
 _DYNAMIC = {"cjo", "cj0", "cj", "cjsw", "cjp", "vj", "pb", "m", "mj", "fc", "fcs", "tt", "kf", "af", "level"}
-_HARMLESS_OPTIONS = {"reltol", "abstol", "vntol", "numdgt", "itl1", "itl2", "itl4", "itl6", "pivrel", "pivtol", "acct",
-                     "noacct", "nopage", "nomod", "list", "node", "opts", "srcsteps", "gminsteps", "warn"}  # fmt: skip
-_COMMANDS = {"op", "run", "print", "write", "wrdata", "set", "unset", "echo", "quit", "exit", "let", "display", "show",
-             "save", "listing"}  # fmt: skip
+_HARMLESS_OPTIONS = {
+    "reltol",
+    "abstol",
+    "vntol",
+    "numdgt",
+    "itl1",
+    "itl2",
+    "itl4",
+    "itl6",
+    "pivrel",
+    "pivtol",
+    "acct",
+    "noacct",
+    "nopage",
+    "nomod",
+    "list",
+    "node",
+    "opts",
+    "srcsteps",
+    "gminsteps",
+    "warn",
+}
+_COMMANDS = {
+    "op",
+    "run",
+    "print",
+    "write",
+    "wrdata",
+    "set",
+    "unset",
+    "echo",
+    "quit",
+    "exit",
+    "let",
+    "display",
+    "show",
+    "save",
+    "listing",
+}
 _IGNORED_CARDS = {".op", ".print", ".plot", ".save", ".probe", ".width", ".title"}
 MAX_DEPTH, MAX_ELEMENTS = 20, 5_000_000
 
@@ -92,7 +139,9 @@ class _Reader:
                 if word == ".endc":
                     control = None
                 elif word and word not in _COMMANDS:
-                    raise SpiceError(self.file, line, f"command {word!r} may change the circuit and is not supported")
+                    raise SpiceError(
+                        self.file, line, f"command {word!r} may change the circuit and is not supported"
+                    )
                 continue
             if word == ".subckt":
                 if current:
@@ -114,9 +163,11 @@ class _Reader:
             elif word.startswith(".") and word not in _IGNORED_CARDS:
                 if word not in (".param", ".model", ".options", ".option", ".temp"):
                     raise SpiceError(
-                        self.file, line, f"card {word!r} is outside the subset: expected .op .model .param .subckt "
-                        ".ends .options .temp .control or .end"
-                    )  # fmt: skip
+                        self.file,
+                        line,
+                        f"card {word!r} is outside the subset: expected .op .model .param .subckt "
+                        ".ends .options .temp .control or .end",
+                    )
                 top.append((line, card, annotation))
             elif word not in _IGNORED_CARDS:
                 top.append((line, card, annotation))
@@ -188,7 +239,9 @@ class _Reader:
             raise ValueError("expected .model name D (parameter=value ...)")
         name, kind = plain[0], plain[1]
         if kind != "d" or len(plain) > 2:
-            raise ValueError(f"expected .model {name} D (parameter=value ...), got type {' '.join(plain[1:])!r}")
+            raise ValueError(
+                f"expected .model {name} D (parameter=value ...), got type {' '.join(plain[1:])!r}"
+            )
         if name in models:
             raise ValueError(f"model {name!r} is defined twice")
         given = {}
@@ -196,8 +249,10 @@ class _Reader:
             if key in _MODEL_FIELDS:
                 given[_MODEL_FIELDS[key]] = value_of(text, names)
             elif key not in _DYNAMIC:
-                raise ValueError(f"diode model parameter {key!r} is outside the subset: expected one of "
-                                 + " ".join(sorted(_MODEL_FIELDS)))  # fmt: skip
+                raise ValueError(
+                    f"diode model parameter {key!r} is outside the subset: expected one of "
+                    + " ".join(sorted(_MODEL_FIELDS))
+                )
             elif key == "level" and value_of(text, names) != 1:
                 raise ValueError("expected level=1")
         models[name] = IDEAL if name == IDEAL else DiodeModel(name, **given)
@@ -243,8 +298,10 @@ class _Reader:
             if plain[3] == IDEAL:
                 model = IDEAL
             if isinstance(model, DiodeModel) and models and plain[3] in models:
-                model = DiodeModel(f"{prefix}{model.name}", **{k: getattr(model, k) for k in
-                                   ("IS", "N", "RS", "EG", "XTI", "TNOM", "BV", "IBV")})  # fmt: skip
+                model = DiodeModel(
+                    f"{prefix}{model.name}",
+                    **{k: getattr(model, k) for k in ("IS", "N", "RS", "EG", "XTI", "TNOM", "BV", "IBV")},
+                )
             self.diode_lines.append(line)
             net.diode(full, node(plain[1]), node(plain[2]), model, area=area)
         elif kind in "vi":
@@ -265,7 +322,9 @@ class _Reader:
         elif kind in "fh":
             need(5, f"{kind.upper()}name node node voltage-source gain")
             source = f"v.{prefix}{plain[3]}" if prefix else plain[3]
-            (net.cccs if kind == "f" else net.ccvs)(full, node(plain[1]), node(plain[2]), source, value(plain[4]))
+            (net.cccs if kind == "f" else net.ccvs)(
+                full, node(plain[1]), node(plain[2]), source, value(plain[4])
+            )
         elif kind == "x":
             self._instance(full, plain, pairs, node, names, prefix, depth)
         else:
@@ -298,7 +357,9 @@ class _Reader:
             raise ValueError(f"unknown subcircuit {kind!r}")
         subckt = self.subckts[kind]
         if len(given) != len(subckt["ports"]):
-            raise ValueError(f"expected {len(subckt['ports'])} nodes of subcircuit {kind!r}, got {len(given)}")
+            raise ValueError(
+                f"expected {len(subckt['ports'])} nodes of subcircuit {kind!r}, got {len(given)}"
+            )
         unknown = set(overrides) - set(subckt["defaults"])
         if unknown:
             raise ValueError(f"subcircuit {kind!r} has no parameter {sorted(unknown)[0]!r}")
@@ -319,7 +380,9 @@ class _Reader:
                 self._guard(line, lambda c: self._model(fields(c), inner, models), card)
         for line, card, annotation in subckt["cards"]:
             if card and not card.startswith("."):
-                self._guard(line, self._element, card, annotation, line, path, ports, inner, depth + 1, models)
+                self._guard(
+                    line, self._element, card, annotation, line, path, ports, inner, depth + 1, models
+                )
 
     def _mark(self, text):
         words = text.split()
@@ -332,7 +395,10 @@ class _Reader:
         elif words[0] == "alias" and len(words) == 3:
             self.marks["alias"][words[1].lower()] = words[2]
         else:
-            raise ValueError(f"expected *@ input source ..., *@ output plus [minus] or *@ alias node name, got {text[:60]!r}")
+            raise ValueError(
+                "expected *@ input source ..., *@ output plus [minus] or *@ alias node name, "
+                f"got {text[:60]!r}"
+            )
 
     def _finish(self):
         net = self.net
@@ -341,7 +407,8 @@ class _Reader:
         for k, model in enumerate(net.diode_models):
             if model != IDEAL and model not in net.models:
                 raise UnknownModelError(
-                    f"{self.file}:{self.diode_lines[k]}: diode {net.names[DIODE][k]!r}: no model is called {model!r}"
+                    f"{self.file}:{self.diode_lines[k]}: diode {net.names[DIODE][k]!r}: "
+                    f"no model is called {model!r}"
                 )
         try:
             if self.marks["input"]:

@@ -4,21 +4,42 @@ import math
 import re
 
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([a-z]*)", re.ASCII)
-_SUFFIXES = (("meg", 1e6), ("mil", 25.4e-6), ("t", 1e12), ("g", 1e9), ("k", 1e3), ("m", 1e-3), ("u", 1e-6),
-             ("n", 1e-9), ("p", 1e-12), ("f", 1e-15), ("a", 1e-18))  # fmt: skip
-_TOKEN = re.compile(
-    r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[a-z]*|[a-z_][\w.]*|\*\*|[-+*/^(),])", re.ASCII
-)  # fmt: skip
+_SUFFIXES = (
+    ("meg", 1e6),
+    ("mil", 25.4e-6),
+    ("t", 1e12),
+    ("g", 1e9),
+    ("k", 1e3),
+    ("m", 1e-3),
+    ("u", 1e-6),
+    ("n", 1e-9),
+    ("p", 1e-12),
+    ("f", 1e-15),
+    ("a", 1e-18),
+)
+_TOKEN = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[a-z]*|[a-z_][\w.]*|\*\*|[-+*/^(),])", re.ASCII)
 _FUNCTIONS = {
-    "sqrt": (1, math.sqrt), "exp": (1, math.exp), "ln": (1, math.log), "log": (1, math.log), "log10": (1, math.log10),
-    "abs": (1, abs), "min": (2, min), "max": (2, max), "pow": (2, pow), "sin": (1, math.sin), "cos": (1, math.cos),
-    "tanh": (1, math.tanh), "int": (1, math.trunc),
-}  # fmt: skip
+    "sqrt": (1, math.sqrt),
+    "exp": (1, math.exp),
+    "ln": (1, math.log),
+    "log": (1, math.log),
+    "log10": (1, math.log10),
+    "abs": (1, abs),
+    "min": (2, min),
+    "max": (2, max),
+    "pow": (2, pow),
+    "sin": (1, math.sin),
+    "cos": (1, math.cos),
+    "tanh": (1, math.tanh),
+    "int": (1, math.trunc),
+}
 MAX_NESTING = 40
 
 
 def number(text):
-    """A SPICE number such as 4.7k, 10meg, 1e-3, 22pF (letters after the suffix are units); ValueError if not one."""
+    """A SPICE number such as 4.7k, 10meg, 1e-3, 22pF (letters after the suffix are units); ValueError if not
+    one.
+    """
     match = _NUMBER.fullmatch(text)
     if not match:
         raise ValueError(f"expected a number, got {text[:40]!r}")
@@ -33,7 +54,9 @@ def number(text):
 
 
 def evaluate(text, names):
-    """Value of an expression: numbers, names, + - * / ** ^, parentheses, functions; ValueError says what is wrong."""
+    """Value of an expression: numbers, names, + - * / ** ^, parentheses, functions; ValueError says what is
+    wrong.
+    """
     tokens, at = [], 0
     text = text.strip().lower()
     while at < len(text):
@@ -122,7 +145,9 @@ class _Parser:
             if token not in self.names:
                 raise ValueError(f"unknown parameter {token!r}")
             return self.names[token]
-        raise ValueError(f"expected a number or a name, got {token or 'the end'!r} in expression {self.text[:60]!r}")
+        raise ValueError(
+            f"expected a number or a name, got {token or 'the end'!r} in expression {self.text[:60]!r}"
+        )
 
     def expect(self, token):
         if self.take() != token:
@@ -175,7 +200,9 @@ _FIELD = re.compile(r"\{[^}]*\}|'[^']*'|=|[^\s=,(){}']+|[(),{}']")
 
 
 def fields(card):
-    """Fields of a card: words, expressions in braces or quotes kept whole, "=" alone; commas and brackets dropped."""
+    """Fields of a card: words, expressions in braces or quotes kept whole, "=" alone; commas and brackets
+    dropped.
+    """
     found = _FIELD.findall(card)
     for field in found:
         if field in ("{", "}", "'"):

@@ -9,8 +9,17 @@ from .elements import AMPLIFIER, CCCS, CCVS, DIODE, IDEAL, ISOURCE, RESISTOR, VC
 from .errors import ElementError, UnknownModelError
 from .spice_read import AMPLIFIER_SUBCKT
 
-_LETTER = {RESISTOR: "r", DIODE: "d", VSOURCE: "v", ISOURCE: "i", VCVS: "e", CCCS: "f", VCCS: "g", CCVS: "h",
-           AMPLIFIER: "x"}  # fmt: skip
+_LETTER = {
+    RESISTOR: "r",
+    DIODE: "d",
+    VSOURCE: "v",
+    ISOURCE: "i",
+    VCVS: "e",
+    CCCS: "f",
+    VCCS: "g",
+    CCVS: "h",
+    AMPLIFIER: "x",
+}
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.]*", re.ASCII)
 
 #: What stands for an ideal diode in ngspice: about 1 mV forward drop at 1 mA.
@@ -38,8 +47,9 @@ def to_spice(netlist, inputs=None, *, end=True):
     Returns
     -------
     str
-        Bounds, trainable flags, inputs and outputs travel in comments (`; @`, `*@`), which ngspice skips. An ideal
-        diode becomes a steep exponential one named "ideal" (about a millivolt of drop in ngspice, ideal when read back).
+        Bounds, trainable flags, inputs and outputs travel in comments (`; @`, `*@`), which ngspice skips. An
+        ideal diode becomes a steep exponential one named "ideal" (about a millivolt of drop in ngspice, ideal
+        when read back).
     """
     net = netlist
     nodes, aliases = spice_nodes(net)
@@ -106,7 +116,9 @@ def spice_nodes(net):
 
 
 def spice_names(net):
-    """Element names as SPICE knows them, per kind: lower case, beginning with the kind's letter, all different."""
+    """Element names as SPICE knows them, per kind: lower case, beginning with the kind's letter, all
+    different.
+    """
     out, taken = [], set()
     for kind, names in enumerate(net.names):
         letter, made = _LETTER[kind], []
@@ -150,5 +162,7 @@ def _models(net):
         given = {k: getattr(model, k) for k in keys if getattr(model, k) is not None}
         if model.BV is None:
             given.pop("IBV")
-        out.append(f".model {plain} d (" + " ".join(f"{k.lower()}={float(v)!r}" for k, v in given.items()) + ")")
+        out.append(
+            f".model {plain} d (" + " ".join(f"{k.lower()}={float(v)!r}" for k, v in given.items()) + ")"
+        )
     return out

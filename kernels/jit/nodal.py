@@ -1,4 +1,6 @@
-"""Nodal analysis in Numba (twin: kernels/reference/nodal.py): one sample at a time, samples shared among threads."""
+"""Nodal analysis in Numba (twin: kernels/reference/nodal.py): one sample at a time, samples shared among
+threads.
+"""
 
 import math
 
@@ -19,7 +21,15 @@ from .nodal_head import head_backward, head_factor, head_forward
 from .nodal_lu import dense_lu_solve, sparse_lu_solve
 from .threads import run_threads
 
-__all__ = ["CONVERGED", "NOT_CONVERGED", "SINGULAR", "head_backward", "head_factor", "head_forward", "nodal_newton"]
+__all__ = [
+    "CONVERGED",
+    "NOT_CONVERGED",
+    "SINGULAR",
+    "head_backward",
+    "head_factor",
+    "head_forward",
+    "nodal_newton",
+]
 
 
 @kernel(inline=True)
@@ -71,8 +81,24 @@ def across(d, anode, cathode, offset, x):
 
 
 @kernel(inline=True)
-def linearise(base, indptr, indices, anode, cathode, branch, stamp, par, rhs, offset, x, junction, values, f, current,
-              slope):  # fmt: skip
+def linearise(
+    base,
+    indptr,
+    indices,
+    anode,
+    cathode,
+    branch,
+    stamp,
+    par,
+    rhs,
+    offset,
+    x,
+    junction,
+    values,
+    f,
+    current,
+    slope,
+):
     """Fill `values` (the Jacobian) and `f` (the residual) for one sample."""
     n = x.size
     for p in range(base.size):
@@ -137,9 +163,45 @@ def update_diodes(anode, cathode, branch, par, offset, x, junction, current, slo
 
 
 @kernel
-def newton_rows(thread, n_threads, control, base, indptr, indices, row_of, col_of, a_ptr, a_row, a_src, l_ptr, l_row,
-                u_ptr, u_row, anode, cathode, branch, stamp, par, rhs, offset, x, junction, max_iter, vtol, rtol,
-                single_after, iterations, status, steps, worst, all_values, all_f, all_diode, all_l, all_u):  # fmt: skip
+def newton_rows(
+    thread,
+    n_threads,
+    control,
+    base,
+    indptr,
+    indices,
+    row_of,
+    col_of,
+    a_ptr,
+    a_row,
+    a_src,
+    l_ptr,
+    l_row,
+    u_ptr,
+    u_row,
+    anode,
+    cathode,
+    branch,
+    stamp,
+    par,
+    rhs,
+    offset,
+    x,
+    junction,
+    max_iter,
+    vtol,
+    rtol,
+    single_after,
+    iterations,
+    status,
+    steps,
+    worst,
+    all_values,
+    all_f,
+    all_diode,
+    all_l,
+    all_u,
+):
     """Samples thread, thread + n_threads, ..., each from start to end."""
     m, n = x.shape
     values, f, work, rdiag = all_values[thread], all_f[thread, 0], all_f[thread, 1], all_f[thread, 2]
@@ -148,11 +210,42 @@ def newton_rows(thread, n_threads, control, base, indptr, indices, row_of, col_o
         xs, js = x[s], junction[s]
         for iteration in range(1, max_iter + 1):
             iterations[s] = iteration
-            linearise(base, indptr, indices, anode, cathode, branch, stamp, par, rhs[s], offset[s], xs, js, values, f,
-                      current, slope)  # fmt: skip
+            linearise(
+                base,
+                indptr,
+                indices,
+                anode,
+                cathode,
+                branch,
+                stamp,
+                par,
+                rhs[s],
+                offset[s],
+                xs,
+                js,
+                values,
+                f,
+                current,
+                slope,
+            )
             if indptr.size:
-                sparse_lu_solve(row_of, col_of, a_ptr, a_row, a_src, l_ptr, l_row, u_ptr, u_row, values, lower, upper,
-                                rdiag, work, f)  # fmt: skip
+                sparse_lu_solve(
+                    row_of,
+                    col_of,
+                    a_ptr,
+                    a_row,
+                    a_src,
+                    l_ptr,
+                    l_row,
+                    u_ptr,
+                    u_row,
+                    values,
+                    lower,
+                    upper,
+                    rdiag,
+                    work,
+                    f,
+                )
             else:
                 dense_lu_solve(values, rdiag, f)
             good = True
@@ -163,8 +256,9 @@ def newton_rows(thread, n_threads, control, base, indptr, indices, row_of, col_o
                 break
             for k in range(n):
                 xs[k] -= f[k]
-            moving = update_diodes(anode, cathode, branch, par, offset[s], xs, js, current, slope,
-                                   iteration >= single_after)  # fmt: skip
+            moving = update_diodes(
+                anode, cathode, branch, par, offset[s], xs, js, current, slope, iteration >= single_after
+            )
             largest, step = 0.0, 0.0
             for k in range(n):
                 size = abs(f[k]) / (vtol + rtol * abs(xs[k]))
@@ -183,26 +277,58 @@ def nodal_newton(
 ):
     """As kernels.reference.nodal.nodal_newton, with the fixed pivots of the C kernel."""
     m, n, n_d = len(x), system.n, len(system.anode)
-    for name, array, shape in (("x", x, (m, n)), ("rhs", rhs, (m, n)), ("offset", offset, (m, n_d)),
-                               ("junction", junction, (m, n_d))):  # fmt: skip
+    for name, array, shape in (
+        ("x", x, (m, n)),
+        ("rhs", rhs, (m, n)),
+        ("offset", offset, (m, n_d)),
+        ("junction", junction, (m, n_d)),
+    ):
         if array.shape != shape or array.dtype != np.float64 or not array.flags.c_contiguous:
-            raise ValueError(f"{name} must be a C-contiguous float64 array of shape {shape}, got {array.shape}")
-    report = NewtonReport(np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf),
-                          np.zeros(m, np.int32))  # fmt: skip
+            raise ValueError(
+                f"{name} must be a C-contiguous float64 array of shape {shape}, got {array.shape}"
+            )
+    report = NewtonReport(
+        np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf), np.zeros(m, np.int32)
+    )
     if m == 0:
         return report
     n_threads = max(1, min(int(n_threads), m))
     none = np.zeros(0, np.int32)
     lu = system.lu
-    pattern = [none] * 9 if lu is None else [lu.row_of, lu.col_of, lu.a_ptr, lu.a_row, lu.a_src, lu.l_ptr, lu.l_row,
-                                             lu.u_ptr, lu.u_row]  # fmt: skip
+    pattern = (
+        [none] * 9
+        if lu is None
+        else [lu.row_of, lu.col_of, lu.a_ptr, lu.a_row, lu.a_src, lu.l_ptr, lu.l_row, lu.u_ptr, lu.u_row]
+    )
     base = np.ascontiguousarray(system.base, dtype=np.float64).reshape(-1)
     run_threads(
-        newton_rows, n_threads, base, none if lu is None else system.indptr.astype(np.int32),
-        none if lu is None else system.indices.astype(np.int32), *pattern, system.anode, system.cathode, system.branch,
-        np.ascontiguousarray(system.stamp), np.ascontiguousarray(system.parameters), rhs, offset, x, junction, max_iter,
-        vtol, rtol, single_after, report.iterations, report.status, report.step, report.worst,
-        np.empty((n_threads, base.size)), np.empty((n_threads, 3, n)), np.empty((n_threads, 2, n_d)),
-        np.empty((n_threads, pattern[6].size)), np.empty((n_threads, pattern[8].size)),
-    )  # fmt: skip
+        newton_rows,
+        n_threads,
+        base,
+        none if lu is None else system.indptr.astype(np.int32),
+        none if lu is None else system.indices.astype(np.int32),
+        *pattern,
+        system.anode,
+        system.cathode,
+        system.branch,
+        np.ascontiguousarray(system.stamp),
+        np.ascontiguousarray(system.parameters),
+        rhs,
+        offset,
+        x,
+        junction,
+        max_iter,
+        vtol,
+        rtol,
+        single_after,
+        report.iterations,
+        report.status,
+        report.step,
+        report.worst,
+        np.empty((n_threads, base.size)),
+        np.empty((n_threads, 3, n)),
+        np.empty((n_threads, 2, n_d)),
+        np.empty((n_threads, pattern[6].size)),
+        np.empty((n_threads, pattern[8].size)),
+    )
     return report

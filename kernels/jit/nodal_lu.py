@@ -1,4 +1,6 @@
-"""LU with fixed pivots for one matrix, dense or of a stored sparse pattern (twins of csrc/nodal_dense.h, nodal_sparse.h)."""
+"""LU with fixed pivots for one matrix, dense or of a stored sparse pattern (twins of csrc/nodal_dense.h,
+nodal_sparse.h).
+"""
 
 from .compile import kernel
 
@@ -23,9 +25,12 @@ def dense_lu_solve(a, rdiag, b):
 
 
 @kernel
-def sparse_lu_solve(row_of, col_of, a_ptr, a_row, a_src, l_ptr, l_row, u_ptr, u_row, values, lower, upper, rdiag, work,
-                    b):  # fmt: skip
-    """Left-looking refactorisation in the stored pivot order; b (n,) by equation becomes the solution by unknown."""
+def sparse_lu_solve(
+    row_of, col_of, a_ptr, a_row, a_src, l_ptr, l_row, u_ptr, u_row, values, lower, upper, rdiag, work, b
+):
+    """Left-looking refactorisation in the stored pivot order; b (n,) by equation becomes the solution by
+    unknown.
+    """
     n = b.size
     for c in range(n):
         for p in range(u_ptr[c], u_ptr[c + 1]):

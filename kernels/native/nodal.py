@@ -6,7 +6,15 @@ from eqprop_fast._native import ffi
 from ..reference.nodal import CONVERGED, NOT_CONVERGED, SINGULAR, NewtonReport
 from .call import Holder, kernel, run, status_text
 
-__all__ = ["CONVERGED", "NOT_CONVERGED", "SINGULAR", "head_backward", "head_factor", "head_forward", "nodal_newton"]
+__all__ = [
+    "CONVERGED",
+    "NOT_CONVERGED",
+    "SINGULAR",
+    "head_backward",
+    "head_factor",
+    "head_forward",
+    "nodal_newton",
+]
 
 _LU_FIELDS = ("row_of", "col_of", "a_ptr", "a_row", "a_src", "l_ptr", "l_row", "u_ptr", "u_row")
 
@@ -23,12 +31,20 @@ def nodal_newton(
     if dtype not in (np.float64, np.float32):
         raise ValueError(f"x must be float64 or float32, got {dtype}")
     m, n, n_d = len(x), system.n, len(system.anode)
-    shapes = {"x": (x, (m, n)), "rhs": (rhs, (m, n)), "offset": (offset, (m, n_d)), "junction": (junction, (m, n_d))}
+    shapes = {
+        "x": (x, (m, n)),
+        "rhs": (rhs, (m, n)),
+        "offset": (offset, (m, n_d)),
+        "junction": (junction, (m, n_d)),
+    }
     for name, (array, shape) in shapes.items():
         if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
-            raise ValueError(f"{name} must be a C-contiguous {dtype} array of shape {shape}, got {array.shape}")
-    report = NewtonReport(np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf),
-                          np.zeros(m, np.int32))  # fmt: skip
+            raise ValueError(
+                f"{name} must be a C-contiguous {dtype} array of shape {shape}, got {array.shape}"
+            )
+    report = NewtonReport(
+        np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf), np.zeros(m, np.int32)
+    )
     if m == 0:
         return report
     hold = Holder(dtype)

@@ -4,11 +4,12 @@ The equations of one sample are
 
     base x + sum_d P_d i_d(v_d) = rhs,      v_d = x[anode_d] - x[cathode_d] + offset_d,
 
-with `base` the same for all samples, `rhs` and `offset` a sample's own, P_d = e_anode - e_cathode (a terminal of
-known voltage, number -1, adds nothing to P_d; its voltage is in the offset). An exponential diode has a junction
-voltage of its own, v_d = v_j + R_S i(v_j), eliminated from each linear step. An ideal diode has an unknown of its
-own (`branch`, its current), and the row v_d = 0 while it conducts and i_d = 0 while it does not.
-Source: modified nodal analysis and junction limiting as in SPICE 2 (Nagel 1975); ideal diodes by active set.
+with `base` the same for all samples, `rhs` and `offset` a sample's own, P_d = e_anode - e_cathode (a terminal
+of known voltage, number -1, adds nothing to P_d; its voltage is in the offset). An exponential diode has a
+junction voltage of its own, v_d = v_j + R_S i(v_j), eliminated from each linear step. An ideal diode has an
+unknown of its own (`branch`, its current), and the row v_d = 0 while it conducts and i_d = 0 while it does
+not. Source: modified nodal analysis and junction limiting as in SPICE 2 (Nagel 1975); ideal diodes by active
+set.
 """
 
 from dataclasses import dataclass, field
@@ -19,9 +20,22 @@ from scipy.sparse import linalg
 
 from .nodal_head import head_backward, head_factor, head_forward
 
-__all__ = ["CONVERGED", "NOT_CONVERGED", "SINGULAR", "LuPattern", "NewtonReport", "NodalSystem", "diode_current",
-           "head_backward", "head_factor", "head_forward", "lu_pattern", "nodal_newton", "stamps",
-           "start_junctions"]  # fmt: skip
+__all__ = [
+    "CONVERGED",
+    "NOT_CONVERGED",
+    "SINGULAR",
+    "LuPattern",
+    "NewtonReport",
+    "NodalSystem",
+    "diode_current",
+    "head_backward",
+    "head_factor",
+    "head_forward",
+    "lu_pattern",
+    "nodal_newton",
+    "stamps",
+    "start_junctions",
+]
 
 CONVERGED, NOT_CONVERGED, SINGULAR = 0, 1, 2
 P_IS, P_VTE, P_RS, P_VCRIT, P_GMIN, P_BV, P_VTB = range(7)
@@ -35,8 +49,9 @@ IDEAL_I_TOL = 1e-18  # a closed one opens below minus this current
 class LuPattern:
     """Pattern of the factors of one sparse system: made once for a topology, by SuperLU (see `lu_pattern`).
 
-    Columns are in pivot order; rows are numbered by pivot position. `col_of[j]` is the unknown and `row_of[j]` the
-    equation at pivot j. `a_row`, `a_src`: row and place in the CSR data of each entry of column j.
+    Columns are in pivot order; rows are numbered by pivot position. `col_of[j]` is the unknown and
+    `row_of[j]` the equation at pivot j. `a_row`, `a_src`: row and place in the CSR data of each entry of
+    column j.
     """
 
     row_of: np.ndarray
@@ -62,9 +77,9 @@ class NodalSystem:
     branch : int32 (n_d,)
         Unknown that is the current of an ideal diode; -1: an exponential one.
     stamp : int32 (n_d, 9)
-        Places in `base` that a diode adds to: (a,a), (a,c), (c,a), (c,c), then (a,branch), (c,branch), (branch,a),
-        (branch,c), (branch,branch); -1 where there is none. Ideal diodes: the entries (a,branch), (c,branch) are
-        constant and already in `base`.
+        Places in `base` that a diode adds to: (a,a), (a,c), (c,a), (c,c), then (a,branch), (c,branch),
+        (branch,a), (branch,c), (branch,branch); -1 where there is none. Ideal diodes: the entries (a,branch),
+        (c,branch) are constant and already in `base`.
     parameters : float64 (n_d, 7)
         Columns IS, vte, RS, vcrit, gmin, BV, breakdown vte.
     lu : LuPattern or None
@@ -86,7 +101,9 @@ class NodalSystem:
 
 @dataclass
 class NewtonReport:
-    """Per sample: iterations used, status (0 converged, 1 not, 2 singular), last step, unknown that moved most."""
+    """Per sample: iterations used, status (0 converged, 1 not, 2 singular), last step, unknown that moved
+    most.
+    """
 
     iterations: np.ndarray
     status: np.ndarray
@@ -95,9 +112,20 @@ class NewtonReport:
 
 
 def stamps(n, anode, cathode, branch, indptr=None, indices=None):
-    """The `stamp` table of a NodalSystem: places in the dense matrix, or in the CSR data that must hold them."""
-    pairs = [(anode, anode), (anode, cathode), (cathode, anode), (cathode, cathode),
-             (anode, branch), (cathode, branch), (branch, anode), (branch, cathode), (branch, branch)]  # fmt: skip
+    """The `stamp` table of a NodalSystem: places in the dense matrix, or in the CSR data that must hold
+    them.
+    """
+    pairs = [
+        (anode, anode),
+        (anode, cathode),
+        (cathode, anode),
+        (cathode, cathode),
+        (anode, branch),
+        (cathode, branch),
+        (branch, anode),
+        (branch, cathode),
+        (branch, branch),
+    ]
     out = np.full((len(anode), 9), -1, dtype=np.int32)
     rows = None if indptr is None else np.repeat(np.arange(n, dtype=np.int64), np.diff(indptr))
     keys = None if rows is None else rows * n + indices
@@ -111,23 +139,28 @@ def stamps(n, anode, cathode, branch, indptr=None, indices=None):
 def lu_pattern(matrix, last=()):
     """LuPattern for CSR `matrix`, with the pivots SuperLU finds for its present values.
 
-    Unknowns `last` (currents of ideal diodes) become pivots after all others, on the diagonal: only there is the pivot
-    never zero whether the diode conducts or not.
+    Unknowns `last` (currents of ideal diodes) become pivots after all others, on the diagonal: only there is
+    the pivot never zero whether the diode conducts or not.
 
-    Ordering (minimum degree: a third of COLAMD's fill on our circuits), pivoting and symbolic factorisation are
-    SuperLU's; a second factorisation of random values with the pivots on the diagonal shows the full pattern.
+    Ordering (minimum degree: a third of COLAMD's fill on our circuits), pivoting and symbolic factorisation
+    are SuperLU's; a second factorisation of random values with the pivots on the diagonal shows the full
+    pattern.
     """
     n = matrix.shape[0]
     matrix = matrix.tocsr()
     last = np.asarray(last, dtype=np.int64)
     early = np.setdiff1d(np.arange(n), last)
     if early.size:
-        first = linalg.splu(matrix[early][:, early].tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1)
+        first = linalg.splu(
+            matrix[early][:, early].tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.1
+        )
         row_of, col_of = early[np.argsort(first.perm_r)], early[np.argsort(first.perm_c)]
     else:
         row_of = col_of = early
     row_of, col_of = np.concatenate([row_of, last]), np.concatenate([col_of, last])
-    source = sparse.csr_matrix((np.arange(1, matrix.nnz + 1), matrix.indices, matrix.indptr), shape=matrix.shape)
+    source = sparse.csr_matrix(
+        (np.arange(1, matrix.nnz + 1), matrix.indices, matrix.indptr), shape=matrix.shape
+    )
     rng = np.random.default_rng(0)
     random = source[row_of][:, col_of].tocsc()
     random.data = rng.uniform(0.5, 1.0, random.nnz)
@@ -146,15 +179,22 @@ def lu_pattern(matrix, last=()):
     upper.sort_indices()
     i32 = np.int32
     return LuPattern(
-        row_of=row_of.astype(i32), col_of=col_of.astype(i32),
-        a_ptr=permuted.indptr.astype(i32), a_row=permuted.indices.astype(i32), a_src=(permuted.data - 1).astype(i32),
-        l_ptr=lower.indptr.astype(i32), l_row=lower.indices.astype(i32),
-        u_ptr=upper.indptr.astype(i32), u_row=upper.indices.astype(i32),
-    )  # fmt: skip
+        row_of=row_of.astype(i32),
+        col_of=col_of.astype(i32),
+        a_ptr=permuted.indptr.astype(i32),
+        a_row=permuted.indices.astype(i32),
+        a_src=(permuted.data - 1).astype(i32),
+        l_ptr=lower.indptr.astype(i32),
+        l_row=lower.indices.astype(i32),
+        u_ptr=upper.indptr.astype(i32),
+        u_row=upper.indices.astype(i32),
+    )
 
 
 def _pattern_by_sets(matrix):
-    """Factors' pattern by right-looking elimination over sets of rows: slow, for the rare matrix whose pivots SuperLU changes."""
+    """Factors' pattern by right-looking elimination over sets of rows: slow, for the rare matrix whose
+    pivots SuperLU changes.
+    """
     n = matrix.shape[0]
     csr, csc = matrix.tocsr(), matrix.tocsc()
     rows = [set(csr.indices[csr.indptr[i] : csr.indptr[i + 1]].tolist()) for i in range(n)]
@@ -172,7 +212,9 @@ def _pattern_by_sets(matrix):
 
 
 def diode_current(parameters, v):
-    """Junction current and its slope at junction voltage v, for parameter rows (n_d, 7) (equations of ngspice)."""
+    """Junction current and its slope at junction voltage v, for parameter rows (n_d, 7) (equations of
+    ngspice).
+    """
     i_sat, vte, gmin = parameters[..., P_IS], parameters[..., P_VTE], parameters[..., P_GMIN]
     e = np.exp(np.minimum(v / vte, EXP_MAX))
     vr = np.minimum(v, -3 * vte)
@@ -250,7 +292,9 @@ def nodal_newton(
         np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf), np.zeros(m, np.int32)
     )
     for s in range(m):
-        _newton_one(system, rhs[s], offset[s], x[s], junction[s], max_iter, vtol, rtol, single_after, report, s)
+        _newton_one(
+            system, rhs[s], offset[s], x[s], junction[s], max_iter, vtol, rtol, single_after, report, s
+        )
     return report
 
 
