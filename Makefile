@@ -39,8 +39,9 @@ $(VENV)/.bench: $(VENV)/.build
 	$(PY) -m pip install -q --disable-pip-version-check "torch==2.13.0"
 	@touch $@
 
+# e.g. make bench BENCH="--quick --only P-1h"
 bench: $(VENV)/.bench
-	$(PY) -m bench.run
+	$(PY) -m bench.run $(BENCH)
 
 lint: build
 	$(PY) -m pip install -q --disable-pip-version-check ruff

@@ -2,7 +2,7 @@
 
 A contender owns its parameters and trains on consecutive mini-batches of one shared data block: `train(first,
 count)` runs batches first .. first + count - 1 (modulo the block). Nothing else is timed: data are laid out
-beforehand (for PyTorch, as ready-made tensors), compilation happens in `warm_up`.
+beforehand (for PyTorch, as ready-made tensors), and the first, untimed call compiles what is to be compiled.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .settings import BATCH_SIZE, initial_parameters
+from .settings import BATCH_SIZE, initial_back, initial_parameters
 
 BACKENDS = ("c", "numba", "numpy")
 FAST_SUFFIX = "-async"  # asynchronous sweeps, stopping at `tol`: same fixed point, another path to it
@@ -57,11 +57,16 @@ class TorchContender:
             import torch
         except ImportError as error:
             raise Unavailable(f"{name}: PyTorch is not installed (make bench installs it)") from error
+        from .baselines.continual_torch import TorchContinual
         from .baselines.layered_torch import TorchLayered, persistent_states
 
         self.name, self.n_threads, self._torch, self.block = name, n_threads, torch, block
         self.weights, self.biases = initial_parameters(setting, dtype=dtype)
-        self._net = TorchLayered(setting, self.weights, self.biases, name)
+        if setting.kind == "continual":
+            back = initial_back(setting, self.weights)
+            self._net = TorchContinual(setting, self.weights, self.biases, back, name)
+        else:
+            self._net = TorchLayered(setting, self.weights, self.biases, name)
         self._ready = []
         for x, y in block.batches:
             states = persistent_states(setting, len(x), dtype) if setting.persistent else None
@@ -75,9 +80,6 @@ class TorchContender:
         for start, stop in self.block.runs(first, count):
             for i in range(start, stop):
                 step(ready[i], signs[i])
-
-    def warm_up(self):
-        self.train(0, 2)
 
 
 class KernelContender:
@@ -95,6 +97,7 @@ class KernelContender:
         self.name, self.n_threads, self.block = name, n_threads, block
         self.isa = self._kernels.isa
         self.weights, self.biases = initial_parameters(setting, dtype=dtype)
+        self._back = initial_back(setting, self.weights)
         self._spec, self._plan = kernel_records(setting)
         if not self.exact:
             self._spec = replace(self._spec, schedule="asynchronous")
@@ -118,7 +121,7 @@ class KernelContender:
             self._kernels.layered_train(
                 self._spec,
                 self.weights,
-                None,
+                self._back,
                 self.biases,
                 self._x,
                 self._y,
@@ -127,9 +130,6 @@ class KernelContender:
                 particles=self._particles,
                 n_threads=self.n_threads,
             )
-
-    def warm_up(self):
-        self.train(0, 2)
 
 
 def blas_threads(backend, n_threads):
@@ -150,6 +150,8 @@ def kernel_records(setting):
     """The `LayeredSpec` and `TrainPlan` that say the same as a bench setting."""
     from eqprop_fast.kernels import LayeredSpec, TrainPlan
 
+    if setting.kind == "continual":
+        return _continual_records(setting)
     energy = setting.kind == "energy"
     spec = LayeredSpec(
         sizes=setting.layers,
@@ -177,6 +179,24 @@ def make_contender(name, setting, block, n_threads, dtype=np.float32, tol=1e-3):
     if name in BASELINES:
         return TorchContender(name, setting, block, n_threads, dtype)
     return KernelContender(name, setting, block, n_threads, dtype, tol)
+
+
+def _continual_records(setting):
+    from eqprop_fast.kernels import LayeredSpec, TrainPlan
+
+    bias_rate = setting.learning_rates
+    if setting.vector_field:  # the authors' discrete class leaves the first hidden layer's bias alone
+        bias_rate = (0.0, *bias_rate[1:])
+    plan = TrainPlan(
+        batch_size=BATCH_SIZE,
+        beta=setting.beta,
+        n_free_steps=setting.n_free_steps,
+        n_nudged_steps=setting.n_nudged_steps,
+        rate=setting.learning_rates,
+        bias_rate=bias_rate,
+        rule="continual_vector_field" if setting.vector_field else "continual",
+    )
+    return LayeredSpec(sizes=setting.layers), plan
 
 
 def parameter_gap(contender, reference):

@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZE = 2048
+SIZE = 1024  # a product takes some 10 ms: short enough to fall between other work on a busy machine
 OVERRIDES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 PACKAGES = ("eqprop-fast", "numpy", "scipy", "scikit-learn", "numba", "torch")
 
 
-def sgemm_rate(library, repeats=12):
+def sgemm_rate(library, repeats=60):
     """GFLOP/s of the best of `repeats` float32 products of two SIZE x SIZE matrices, in this process."""
     import numpy as np
 

@@ -97,9 +97,18 @@ def estimator_table(record):
 def markdown(record, plot="docs/img/bench.png"):
     """The whole bench section."""
     parts = [_machine(record), _method(record), training_table(record)]
-    absent = {name: why for c in record["training"] for name, why in c["absent"].items()}
+    busy = max(record["load_average"])
+    if busy > record["machine"]["processor"]["cores"] + 1.0:  # the benchmark itself makes up for one or two
+        parts.insert(
+            1, f"**The machine was busy with other work (load average {busy:.1f}): rates are too low.**"
+        )
+    absent = {}
+    for comparison in record["training"]:
+        for name, why in comparison["absent"].items():
+            absent.setdefault((name, why), []).append(comparison["setting"])
     if absent:
-        parts.append("Not run: " + "; ".join(f"{name} ({why})" for name, why in sorted(absent.items())))
+        reasons = [f"{name} at {', '.join(where)} ({why})" for (name, why), where in absent.items()]
+        parts.append("Not run: " + "; ".join(reasons) + ".")
     parts += [f"![Training rates by setting and backend]({plot})", estimator_table(record)]
     return "\n\n".join(parts) + "\n"
 
@@ -166,6 +175,7 @@ def plot(record, path):
                 va="bottom",
                 fontsize=7,
                 rotation=90,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
             )
     for j, comparison in enumerate(comparisons):
         if comparison["authors_rate"]:
@@ -200,7 +210,13 @@ def _label(name):
 
 
 def _tick(comparison):
-    layers = "-".join(map(str, comparison["layers"]))
+    first, *hidden, last = comparison["layers"]
+    inner = (
+        f"{hidden[0]}x{len(hidden)}"
+        if len(hidden) > 1 and len(set(hidden)) == 1
+        else "-".join(map(str, hidden))
+    )
+    layers = f"{first}-{inner}-{last}"
     return (
         f"{comparison['setting']}\n{layers}\nT={comparison['n_free_steps']} K={comparison['n_nudged_steps']}"
     )

@@ -19,17 +19,18 @@ from . import machine, report
 from .contenders import BACKENDS, BASELINES, FAST_SUFFIX
 from .data import DatasetUnavailableError, training_batches
 from .interleave import compare
-from .settings import BATCH_SIZE, LAYERED
+from .settings import BATCH_SIZE, CONTINUAL, LAYERED
 
 ROOT = Path(__file__).resolve().parent.parent
-ASYNC_SETTINGS = ("P-2h", "P-3h", "EB-2h")  # depth is where sweeps and early stopping change the work
+SETTINGS = {**LAYERED, **CONTINUAL}
+ASYNC_SETTINGS = ("P-1h", "P-2h", "P-3h", "EB-1h", "EB-2h")
 
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="3 short rounds, no kernels, no README, no plot")
     parser.add_argument(
-        "--only", action="append", choices=sorted(LAYERED), help="settings to time (repeatable)"
+        "--only", action="append", choices=sorted(SETTINGS), help="settings to time (repeatable)"
     )
     parser.add_argument(
         "--threads", type=int, action="append", help="thread counts (repeatable; default 1 and 2)"
@@ -114,8 +115,8 @@ def main(arguments=None):
         "  " + ", ".join(f"{n} thr {r['best']:.0f} GFLOP/s" for n, r in record["sgemm"].items()), flush=True
     )
     record["training"] = []
-    for name in options.only or LAYERED:
-        setting = LAYERED[name]
+    for name in options.only or SETTINGS:
+        setting = SETTINGS[name]
         names = options.contenders or contender_names(setting)
         record["training"].append(compare(setting, names, threads, batches, rounds, seconds, options.tol))
         record["sgemm"] = machine.sgemm_table(threads, record["sgemm"])
@@ -125,6 +126,7 @@ def main(arguments=None):
         record["estimator"] = measure()
     if not (options.no_kernels or options.quick):
         record["kernels"] = kernel_benchmarks()
+    record["load_average"] = [record["machine"]["load_average"], machine.describe()["load_average"]]
     write(record, options)
     failed = record.get("kernels", {}).get("status", 0)
     wrong = [

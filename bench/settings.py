@@ -159,6 +159,9 @@ class ContinualSetting:
     vector_field: bool = False
     random_sign: bool = False
     epochs: int = 100
+    kind: str = "continual"
+    authors_rate: None = None
+    persistent: bool = False
 
     @property
     def n_steps(self) -> int:
@@ -200,18 +203,38 @@ def initial_parameters(setting, seed=0, dtype=np.float32):
     return weights, biases
 
 
+def initial_back(setting, weights, angle=45.0, seed=0):
+    """Untied backward weights (n_k+1, n_k) of a vector-field setting, [0] unused; None for a tied one.
+
+    The transposes with each sign flipped with probability (1 - cos angle) / 2 (2005.04168).
+    """
+    if not getattr(setting, "vector_field", False):
+        return None
+    rng = np.random.default_rng(seed)
+    flips = (1.0 - np.cos(np.deg2rad(angle))) / 2.0
+    back = [np.zeros(weights[0].shape[::-1], weights[0].dtype)]
+    for w in weights[1:]:
+        signs = np.where(rng.random(w.shape[::-1]) < flips, -1, 1).astype(w.dtype)
+        back.append(np.ascontiguousarray(w.T * signs))
+    return back
+
+
 def training_flop(setting) -> int:
     """Floating-point operations of one training sample, multiply and add counted apart, everything dense.
 
     Counted: the input drive once; for every step the products with every hidden weight matrix in both
     directions; the rank-1 update, one product for the input weights (the input does not move) and two for
-    every other matrix. Not counted: activations, biases. A code that skips zero pixels, sweeps alternate
+    every other matrix. The continual rules make an update, and a B x B product that moves the drive with it,
+    at every nudged step. Not counted: activations, biases. A code that skips zero pixels, sweeps alternate
     layers or stops early does less than this count; a code that recomputes the drive does more. The count is
     of the job, not of a code.
     """
     pairs = [n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)]
     drive, hidden = pairs[0], sum(pairs[1:])
-    return 2 * drive + setting.n_steps * 4 * hidden + 2 * drive + 4 * hidden
+    update = 2 * drive + 4 * hidden
+    if isinstance(setting, ContinualSetting):
+        update = setting.n_nudged_steps * (update + 2 * BATCH_SIZE * setting.layers[1])
+    return 2 * drive + setting.n_steps * 4 * hidden + update
 
 
 def published_flop(setting) -> int:

@@ -18,14 +18,25 @@ EQP_INLINE vec vexp2(vec t) {
         1.3215486790144309488e-6, 1.0178086009239699728e-7, 7.0549116208011233299e-9, 4.4455382718708114976e-10,
         2.5678435993488205142e-11}; /* ln(2)^k / k! */
     enum { DEGREE = 12 };
+#elif defined(HAVE_FRACTION)
+    /* minimax fit of 2^f on [0, 1), relative error 7.6e-8 */
+    const real limit = 125, c[] = {0.999999924526f, 0.693153082739f, 0.24015357678f, 0.0558263718174f,
+        0.00898932969577f, 0.00187756348401f};
+    enum { DEGREE = 5 };
 #else
     /* Chebyshev fit of 2^f on [-1/2, 1/2], relative error 1.0e-7 */
     const real limit = 125, c[] = {1.00000007545f, 0.69314718803f, 0.24022107485f, 0.055503571142f,
         0.009676031918f, 0.0013390863365f};
     enum { DEGREE = 5 };
 #endif
+#ifdef HAVE_FRACTION
+    /* scalef takes the floor of its exponent, and underflows and saturates by itself */
+    t = vminr(vset(limit), t);
+    const vec f = vfraction(t), n = t;
+#else
     t = vmaxr(vset(-limit), vminr(vset(limit), t));
     const vec n = vround(t), f = vsub(t, n);
+#endif
     vec p = vset(c[DEGREE]);
 #pragma GCC unroll 12
     for (int i = DEGREE - 1; i >= 0; i--) p = vfma(p, f, vset(c[i]));
@@ -37,7 +48,7 @@ EQP_INLINE vec vexp2(vec t) {
 /* 1 / (1 + exp(-(slope x + offset))) */
 EQP_INLINE vec vlogistic(vec x, double slope, double offset) {
     const vec t = vfma(x, vset((real)(-slope * EQP_LOG2E)), vset((real)(-offset * EQP_LOG2E)));
-    return vdiv(vset(1), vadd(vset(1), vexp2(t)));
+    return vreciprocal(vadd(vset(1), vexp2(t)));
 }
 
 EQP_INLINE vec vclip(vec x, real low, real high) { return vmaxr(vset(low), vminr(vset(high), x)); }

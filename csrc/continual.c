@@ -107,11 +107,11 @@ static void copy_rows(const network *net, int k, real *dst, const real *src, con
     memcpy(dst + p->lo * net->np[k], src + p->lo * net->np[k], (size_t)((p->hi - p->lo) * net->np[k]) * sizeof(real));
 }
 
-/* Keeps (presynaptic activity, weighted change) of the step that has just been made, thread's samples. */
+/* Keeps (presynaptic activity before, weighted change) of the step that has just been made, thread's samples. */
 static void record(const network *net, batch_buffers *b, const phase *p, int slot, int cur) {
     for (int k = 1; k <= net->L; k++) {
         const int64_t np = net->np[k];
-        const real *shown = net->euler ? b->old_shown[k] : b->shared.state[k][cur];
+        const real *shown = b->old_shown[k];
         for (int s = p->lo; s < p->hi; s++) {
             const int64_t at = s * np, to = ((int64_t)slot * p->rows + s) * np;
             const vec w = vset(p->e ? -b->weight[p->q][s] : b->weight[p->q][s]);

@@ -1,4 +1,4 @@
-"""Runs every check of eqprop_fast.theory, writes docs/img/theory_*.png and prints the numbers of docs/theory.md.
+"""Runs every check of eqprop_fast.theory, writes docs/img/theory_*.png, prints the numbers of docs/theory.md.
 
     EQPROP_DATA=... python docs/theory_figures.py [name ...]
 """
@@ -35,6 +35,8 @@ FIGURES = {
     "p_1h_batch_1_damped": match("1905.13633/fig11-P-1h", dt=0.2),
     "p_2h": match("1905.13633/fig12-P-2h"),
     "p_3h": match("1905.13633/fig13-P-3h"),
+    "conv": match("1905.13633/fig4-conv"),
+    "conv_batch_20": match("1905.13633/fig16-conv"),
     **{
         "c_" + name.split("/")[1].replace("-", "_"): match(name)
         for name in theory.PRESETS
@@ -47,8 +49,23 @@ FIGURES = {
     "descent": theory.energy_descent,
 }
 KEPT = {  # the plots shown in docs/theory.md
-    "toy", "eb_1h", "eb_1h_as_coded", "eb_2h", "eb_3h", "p_1h", "p_2h", "p_3h", "c_discrete_C_EP_eta2e_5",
-    "c_real_time_C_EP_eta2e_5", "c_discrete_C_VF_eta0", "c_real_time_C_VF_eta0", "rbp", "continual", "asymmetry", "order",
+    "toy",
+    "conv",
+    "eb_1h",
+    "eb_1h_as_coded",
+    "eb_2h",
+    "eb_3h",
+    "p_1h",
+    "p_2h",
+    "p_3h",
+    "c_discrete_C_EP_eta2e_5",
+    "c_real_time_C_EP_eta2e_5",
+    "c_discrete_C_VF_eta0",
+    "c_real_time_C_VF_eta0",
+    "rbp",
+    "continual",
+    "asymmetry",
+    "order",
     "descent",
 }
 
@@ -60,7 +77,16 @@ def numbers(result):
         text = ", ".join(f"{k} {v:.2e}" for k, v in both.items())
         signs = "/".join(f"{v:.1f}" for v in result.sign_agreement.values())
         return f"{text} | sign {signs} % | angle {result.angle:.3f} | T {result.n_free_steps}"
-    names = ("slope", "synapse_slope", "rate_slope", "beta_slope", "debug_identity", "rise", "limit_gap", "deviation")
+    names = (
+        "slope",
+        "synapse_slope",
+        "rate_slope",
+        "beta_slope",
+        "debug_identity",
+        "rise",
+        "limit_gap",
+        "deviation",
+    )
     return ", ".join(f"{n} {getattr(result, n)}" for n in names if hasattr(result, n))
 
 
@@ -70,9 +96,15 @@ def main(names):
         start = time.perf_counter()
         result = FIGURES[name]()
         seconds = time.perf_counter() - start
-        print(f"{name}: verdict {result.verdict:.3g}, target {result.target}, {seconds:.1f} s | {numbers(result)}", flush=True)
+        print(
+            f"{name}: verdict {result.verdict:.3g}, target {result.target}, {seconds:.1f} s | "
+            + numbers(result),
+            flush=True,
+        )
         if name in KEPT:
-            result.plot().savefig(IMAGES / f"theory_{name}.png", dpi=62 if name.endswith(("_3h", "p_2h")) else 80)
+            result.plot().savefig(
+                IMAGES / f"theory_{name}.png", dpi=62 if name.endswith(("_3h", "p_2h")) else 80
+            )
 
 
 if __name__ == "__main__":

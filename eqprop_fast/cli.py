@@ -41,16 +41,16 @@ def presets():
         layers = "-".join(map(str, row.layers))
         rates = ", ".join(map(str, p["learning_rate_init"]))
         click.echo(
-            f"{name:22s} {layers:22s} T={p['n_free_steps']:<4d} K={p['n_nudged_steps']:<3d} beta={p['beta']:<5g} "
-            f"epochs={p['max_iter']:<4d} rates={rates}"
+            f"{name:22s} {layers:22s} T={p['n_free_steps']:<4d} K={p['n_nudged_steps']:<3d} "
+            f"beta={p['beta']:<5g} epochs={p['max_iter']:<4d} rates={rates}"
         )
 
 
 @main.command()
 @click.option("--backend", type=BACKEND_CHOICE, default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=None, help="Threads (default: all usable cores).")
-@click.option("--epochs", type=click.IntRange(min=1), default=None, help="MNIST epochs (default: the paper's 30).")
-@click.option("--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="MNIST experiment.")
+@click.option("--threads", type=click.IntRange(min=1), default=None, help="Default: all usable cores.")
+@click.option("--epochs", type=click.IntRange(min=1), default=None, help="On MNIST; default: the preset's.")
+@click.option("--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="For MNIST.")
 @click.option("--mnist/--no-mnist", default=True, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo(backend, threads, epochs, preset_name, mnist, seed):

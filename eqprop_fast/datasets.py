@@ -1,8 +1,9 @@
-"""The data sets of the demo, the tests and the benchmarks: bundled 8x8 digits, and MNIST where it can be found."""
+"""Data of the demo, the tests and the benchmarks: bundled 8x8 digits, and MNIST where it can be found."""
 
 from __future__ import annotations
 
 import os
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,8 @@ def load_mnist(dtype="float32", download=False):
     ----------
     dtype : str
     download : bool
-        Whether to ask OpenML (through scikit-learn, which caches it) when ``$EQPROP_DATA/mnist.npz`` is missing.
+        Whether to ask OpenML (through scikit-learn, which caches it) when ``$EQPROP_DATA/mnist.npz`` is
+        missing.
 
     Returns
     -------
@@ -80,8 +82,8 @@ def _mnist_from_openml():
     from sklearn.datasets import fetch_openml
 
     try:
-        X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=0)
-    except Exception as error:  # no network, a proxy, a changed service: all mean "not here"
+        X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=1)
+    except (OSError, HTTPException, ValueError) as error:  # no network, a proxy, a changed service
         raise DatasetUnavailableError(
             f"MNIST not found: EQPROP_DATA holds no mnist.npz and OpenML did not serve it ({error})"
         ) from error

@@ -1,7 +1,7 @@
-"""`eqprop-fast reproduce PAPER/EXPERIMENT`: a training row of a paper, run with its own numbers and written down.
+"""`eqprop-fast reproduce PAPER/EXPERIMENT`: a training row of a paper, run with its numbers and written down.
 
-A run of one seed leaves a checkpoint after every epoch and goes on from it when it is started again. The experiment
-leaves a JSON (every epoch of every seed), a curve plot, and its row in ``docs/results.md``.
+A run of one seed leaves a checkpoint after every epoch and goes on from it when it is started again. The
+experiment leaves a JSON (every epoch of every seed), a curve plot, and its row in ``docs/results.md``.
 """
 
 from __future__ import annotations
@@ -19,46 +19,9 @@ HEADER = (
     "how |\n|---|---|---|---|---|---|---|---|\n"
 )
 TITLE = (
-    "# Results\n\nWritten by `eqprop-fast reproduce PAPER/EXPERIMENT`, a row per experiment: errors after the last "
-    "epoch, mean +- standard deviation over the seeds; time is training alone.\n\n"
+    "# Results\n\nWritten by `eqprop-fast reproduce PAPER/EXPERIMENT`, a row per experiment: errors "
+    "after the last epoch, mean +- standard deviation over the seeds; time is training alone.\n\n"
 )
-
-
-def _sweep_rows():
-    """The fast variant of 1602.05179 v1 (papers.md 1.5): clamped output, one backward sweep."""
-    from .estimators.presets import _FIRST_EP, Preset
-
-    base = dict(
-        _FIRST_EP, dynamics="discrete", dt=1.0, learning_rule="clamped_sweep", nudging="positive", beta=1.0,
-        schedule="asynchronous", prime_output=False, n_nudged_steps=1,
-    )
-    table = [("speed_net1", 30, 1, (0.1, 0.05)), ("speed_net2", 50, 60, (0.4, 0.1, 0.008)),
-             ("speed_net3", 150, 400, (0.4, 0.1, 0.015, 0.002))]
-    rows = {}
-    for name, epochs, sweeps, rates in table:
-        hidden = (500,) * (len(rates) - 1)
-        rows[f"1602.05179/{name}"] = Preset(
-            f"1602.05179/{name}", "1602.05179 v1, authors' code train_model2.py",
-            dict(base, hidden_layer_sizes=hidden, n_free_steps=sweeps, max_iter=epochs, learning_rate_init=rates),
-            (784, *hidden, 10), n_train=50_000, notes="the paper reports training error 0.00 %",
-        )
-    return rows
-
-
-def experiment(name):
-    """The `Preset` of a training row.
-
-    Raises
-    ------
-    ValueError
-        Unknown; the message lists the known ones.
-    """
-    from .estimators.presets import PRESETS
-
-    rows = {**_sweep_rows(), **PRESETS}
-    if name not in rows:
-        raise ValueError(f"unknown experiment {name!r}; known: {', '.join(sorted(rows))}")
-    return rows[name]
 
 
 def machine():
@@ -80,7 +43,9 @@ def _write(path, text):
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def run_seed(row, data, seed, folder, *, epochs=None, backend="auto", n_threads=None, fresh=False, on_epoch=None):
+def run_seed(
+    row, data, seed, folder, *, epochs=None, backend="auto", n_threads=None, fresh=False, on_epoch=None
+):
     """Train one seed of an experiment, going on from its checkpoint where there is one.
 
     Parameters
@@ -130,10 +95,15 @@ def run_seed(row, data, seed, folder, *, epochs=None, backend="auto", n_threads=
 
     def note(record):
         test_error = 100 * (1 - classifier.score(x_test, y_test))
-        history.append(dict(
-            epoch=record.epoch, loss=record.loss, train_error=100 * (1 - record.accuracy), test_error=test_error,
-            seconds=record.seconds,
-        ))
+        history.append(
+            dict(
+                epoch=record.epoch,
+                loss=record.loss,
+                train_error=100 * (1 - record.accuracy),
+                test_error=test_error,
+                seconds=record.seconds,
+            )
+        )
         _write(log, json.dumps(history))
         classifier.save_checkpoint(checkpoint)
         return bool(on_epoch(history)) if on_epoch is not None else False
@@ -154,7 +124,8 @@ def _check_same(stored, wanted, path):
             continue
         if not np.array_equal(np.asarray(stored[name], object), np.asarray(value, object)):
             raise ValueError(
-                f"{path} was made with {name}={stored[name]!r}, this run wants {value!r}; start again with --fresh"
+                f"{path} was made with {name}={stored[name]!r}, this run wants {value!r}; "
+                "start again with --fresh"
             )
 
 
@@ -165,12 +136,20 @@ def summary(row, histories, how):
     last = {kind: [h[-1][kind] for h in histories.values()] for kind in ("test_error", "train_error")}
     seconds = [sum(e["seconds"] for e in h) for h in histories.values()]
     return {
-        "experiment": row.name, "source": row.source, "notes": row.notes, "layers": list(row.layers),
-        "epochs": [len(h) for h in histories.values()], "epochs_of_the_paper": row.parameters["max_iter"],
-        "seeds": list(histories), "published_test_error": row.test_error,
-        "test_error_mean": float(np.mean(last["test_error"])), "test_error_std": float(np.std(last["test_error"])),
-        "train_error_mean": float(np.mean(last["train_error"])), "train_error_std": float(np.std(last["train_error"])),
-        "seconds_per_run": float(np.mean(seconds)), "how": how,
+        "experiment": row.name,
+        "source": row.source,
+        "notes": row.notes,
+        "layers": list(row.layers),
+        "epochs": [len(h) for h in histories.values()],
+        "epochs_of_the_paper": row.parameters["max_iter"],
+        "seeds": list(histories),
+        "published_test_error": row.test_error,
+        "test_error_mean": float(np.mean(last["test_error"])),
+        "test_error_std": float(np.std(last["test_error"])),
+        "train_error_mean": float(np.mean(last["train_error"])),
+        "train_error_std": float(np.std(last["train_error"])),
+        "seconds_per_run": float(np.mean(seconds)),
+        "how": how,
         "history": {str(seed): h for seed, h in histories.items()},
     }
 
@@ -184,7 +163,8 @@ def result_row(record):
     errors = [f"{record[k + '_mean']:.2f} +- {record[k + '_std']:.2f}" for k in ("test_error", "train_error")]
     return (
         f"| {record['experiment']} | {epochs} | {len(record['seeds'])} | {errors[0]} | {errors[1]} | "
-        f"{'not known to us' if published is None else published} | {record['seconds_per_run']:.0f} | {record['how']} |"
+        f"{'not known to us' if published is None else published} | {record['seconds_per_run']:.0f} | "
+        f"{record['how']} |"
     )
 
 
@@ -223,14 +203,22 @@ def plot_curves(record, path):
 
 @click.command()
 @click.argument("name", metavar="PAPER/EXPERIMENT")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, from --first-seed up.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, from --first-seed up."
+)
 @click.option("--first-seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Default: the paper's.")
-@click.option("--backend", type=click.Choice(["auto", "c", "numba", "numpy"]), default="auto", show_default=True)
+@click.option(
+    "--backend", type=click.Choice(["auto", "c", "numba", "numpy"]), default="auto", show_default=True
+)
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="Default: all usable cores.")
 @click.option("--fresh", is_flag=True, help="Start again instead of going on from the checkpoints.")
 @click.option(
-    "--docs", "docs", type=click.Path(file_okay=False, path_type=Path), default=Path("docs"), show_default=True,
+    "--docs",
+    "docs",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("docs"),
+    show_default=True,
     help="Where results.md, results/ and img/ are.",
 )
 @click.option(
@@ -242,9 +230,10 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, fresh, docs, wo
     from . import get_backend
     from ._backends import effective_n_threads
     from .datasets import DatasetUnavailableError, load_mnist
+    from .estimators import preset
 
     try:
-        row = experiment(name)
+        row = preset(name)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="PAPER/EXPERIMENT") from error
     try:
@@ -266,13 +255,22 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, fresh, docs, wo
         def tell(history, seed=seed):
             e = history[-1]
             click.echo(
-                f"seed {seed}  epoch {e['epoch']}/{epochs or row.parameters['max_iter']}  loss {e['loss']:.5f}  "
+                f"seed {seed}  epoch {e['epoch']}/{epochs or row.parameters['max_iter']}  "
+                f"loss {e['loss']:.5f}  "
                 f"train {e['train_error']:.2f} %  test {e['test_error']:.2f} %  {e['seconds']:.1f} s"
             )
 
         try:
             histories[seed] = run_seed(
-                row, data, seed, folder, epochs=epochs, backend=backend, n_threads=threads, fresh=fresh, on_epoch=tell
+                row,
+                data,
+                seed,
+                folder,
+                epochs=epochs,
+                backend=backend,
+                n_threads=threads,
+                fresh=fresh,
+                on_epoch=tell,
             )
         except (ValueError, ArithmeticError) as error:
             raise click.ClickException(str(error)) from error

@@ -47,7 +47,8 @@ class LayeredSpec:
     sizes : tuple of int
         Units of each layer, input first.
     dynamics : {"discrete", "continuous"}
-        The map ``s <- rho(field)`` (1905.13633, prototypical) or Euler steps of ``ds/dt = -dE/ds`` (1602.05179).
+        The map ``s <- rho(field)`` (1905.13633, prototypical) or Euler steps of ``ds/dt = -dE/ds``
+        (1602.05179).
     schedule : {"synchronous", "asynchronous"}
         All layers at once from the old state; or odd layers, then even ones.
     activation, out_activation, input_activation : str
@@ -55,7 +56,8 @@ class LayeredSpec:
     prime_hidden, prime_output : bool
         Continuous: whether the field is multiplied by ``rho'(s)``.
     linear_output : bool
-        Continuous: the output acts on other layers, and learns, as ``s`` (consistent energy) instead of ``rho(s)``.
+        Continuous: the output acts on other layers, and learns, as ``s`` (consistent energy) instead of
+        ``rho(s)``.
     clamp : bool
         Continuous: clip states to [0, 1] after each step.
     nudge_inside : bool
@@ -91,10 +93,11 @@ class LayeredSpec:
 class TrainPlan:
     """One learning rule with its numbers, for `layered_train`.
 
-    ``n_nudged_steps`` counts the steps of the rule's second phase: nudged steps, clamped steps ("contrastive",
-    "coupled"), backward sweeps ("clamped_sweep"), reverse steps ("bptt", "recurrent_backprop"); "implicit" has none.
-    `sign` holds one +-1 per mini-batch of the call (random-sign nudging) or is None. `rate` and `bias_rate` have one
-    entry per weight matrix, input first. Tolerances below 0 mean fixed step counts.
+    ``n_nudged_steps`` counts the steps of the rule's second phase: nudged steps, clamped steps
+    ("contrastive", "coupled"), backward sweeps ("clamped_sweep"), reverse steps ("bptt",
+    "recurrent_backprop"); "implicit" has none. `sign` holds one +-1 per mini-batch of the call (random-sign
+    nudging) or is None. `rate` and `bias_rate` have one entry per weight matrix, input first. Tolerances
+    below 0 mean fixed step counts.
     """
 
     batch_size: int
@@ -136,28 +139,36 @@ def check_rule(spec, plan, has_back, has_particles):
     if rule in CONTINUAL_RULES:
         if plan.optimizer != "sgd" or plan.weight_decay:
             raise ValueError(
-                f"optimizer={plan.optimizer!r}, weight_decay={plan.weight_decay}: learning_rule={rule!r} changes the "
-                "weights at every nudged step by plain SGD, without weight decay"
+                f"optimizer={plan.optimizer!r}, weight_decay={plan.weight_decay}: learning_rule={rule!r} "
+                "changes the weights at every nudged step by plain SGD, without weight decay"
             )
         if plan.centered:
-            raise ValueError(f"nudging: learning_rule={rule!r} learns along one nudged phase; centered has two")
+            raise ValueError(
+                f"nudging: learning_rule={rule!r} learns along one nudged phase; centered has two"
+            )
         if plan.tol_nudged >= 0:
             raise ValueError(
-                f"tol: learning_rule={rule!r} needs a fixed number of nudged steps, its weights move at each of them"
+                f"tol: learning_rule={rule!r} needs a fixed number of nudged steps, "
+                "its weights move at each of them"
             )
     if rule in VECTOR_FIELD_RULES:
         if not has_back:
             raise ValueError(f"back weights: learning_rule={rule!r} needs independent backward weights")
         if spec.dynamics == "continuous" and (spec.prime_hidden or spec.prime_output):
             raise ValueError(
-                f"prime_hidden, prime_output: learning_rule={rule!r} is the leaky field without rho' (1808.04873)"
+                f"prime_hidden, prime_output: learning_rule={rule!r} is the leaky field "
+                "without rho' (1808.04873)"
             )
     elif has_back and rule not in GRADIENT_RULES + ("ep",):
         raise ValueError(f"back weights: learning_rule={rule!r} needs symmetric weights; use 'vector_field'")
     if rule in ("contrastive", "coupled", "clamped_sweep") and spec.cost != "squared_error":
-        raise ValueError(f"cost={spec.cost!r}: learning_rule={rule!r} holds the output at the target: squared_error")
+        raise ValueError(
+            f"cost={spec.cost!r}: learning_rule={rule!r} holds the output at the target: squared_error"
+        )
     if rule == "clamped_sweep" and (spec.dynamics != "discrete" or spec.dt != 1):
-        raise ValueError("dynamics: learning_rule='clamped_sweep' sets layers to exact minimisers: discrete, dt=1")
+        raise ValueError(
+            "dynamics: learning_rule='clamped_sweep' sets layers to exact minimisers: discrete, dt=1"
+        )
     if plan.centered and rule in ("contrastive", "clamped_sweep") + GRADIENT_RULES:
         raise ValueError(f"nudging: learning_rule={rule!r} has no negative phase, so nothing to center")
     if rule in ("bptt", "recurrent_backprop") and plan.n_nudged_steps < 1:
@@ -165,8 +176,9 @@ def check_rule(spec, plan, has_back, has_particles):
     if rule == "bptt":
         if has_particles:
             raise ValueError(
-                "persistent particles: learning_rule='bptt' unrolls the free phase from its start; a start that is "
-                "itself the end of an earlier unrolling has a gradient that would be dropped silently"
+                "persistent particles: learning_rule='bptt' unrolls the free phase from its start; a "
+                "start that is itself the end of an earlier unrolling has a gradient that would be "
+                "dropped silently"
             )
         if plan.n_nudged_steps > plan.n_free_steps:
             raise ValueError(
@@ -194,7 +206,7 @@ class TrainStats:
 
 @dataclass
 class OptimizerState:
-    """Momentum (or first moment) and second moment, 2L arrays each: weights then biases; empty when unused."""
+    """Momentum (or first moment) and second moment: weights, then biases, then backward weights."""
 
     velocity: list = field(default_factory=list)
     second: list = field(default_factory=list)

@@ -1,10 +1,11 @@
 """scikit-learn's own estimator checks, on every backend that loads here; no expected failure."""
 
 import pytest
-from backend_list import BACKENDS
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
+
+from .backend_list import BACKENDS
 
 ESTIMATORS = [
     kind(backend=backend, n_threads=2, max_iter=60, hidden_layer_sizes=(32,))
@@ -12,8 +13,8 @@ ESTIMATORS = [
     for backend in BACKENDS
 ]
 
-# A weight equals a repetition only if both fall into one batch, and to 1e-7 only in double precision: the checks of
-# that run full batches in float64 (scikit-learn gives its MLPs special parameters there as well).
+# A weight equals a repetition only if both fall into one batch, and to 1e-7 only in double precision: the
+# checks of that run full batches in float64 (scikit-learn gives its MLPs special parameters there as well).
 FULL_BATCH = dict(batch_size=1000, dtype="float64")
 
 

@@ -1,14 +1,18 @@
 """The driver: chunking, schedules, stopping, interruption, divergence, random signs."""
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from backend_list import BACKENDS
-
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
+
 from eqprop_fast.networks.layered import LayeredNetwork, init_parameters
 from eqprop_fast.training import (
     FitSettings,
@@ -18,6 +22,9 @@ from eqprop_fast.training import (
     fit_epochs,
     learning_rate_factor,
 )
+from eqprop_fast.training.interrupts import interrupt_afterwards
+
+from .backend_list import BACKENDS
 
 SIZES = (7, 9, 3)
 PLAN = TrainPlan(
@@ -30,10 +37,8 @@ def make_problem(backend="numpy", n_rows=43, seed=0, optimizer="sgd", **spec):
     x = rng.random((n_rows, SIZES[0])).astype(np.float32)
     y = np.eye(SIZES[-1], dtype=np.float32)[x[:, : SIZES[-1]].argmax(axis=1)]
     state = TrainingState(RandomStreams(seed))
-    spec = LayeredSpec(SIZES, **spec)
-    network = LayeredNetwork(
-        spec, get_backend(backend), *init_parameters(SIZES, "glorot_uniform", 1.0, state.streams.init, np.float32)
-    )
+    parameters = init_parameters(SIZES, "glorot_uniform", 1.0, state.streams.init, np.float32)
+    network = LayeredNetwork(LayeredSpec(SIZES, **spec), get_backend(backend), *parameters)
     state.optimizer_state = network.new_optimizer_state(optimizer)
     return network, TrainingData(x, y, np.arange(n_rows)), state
 
@@ -98,7 +103,8 @@ def test_random_signs_are_balanced_and_reproducible():
         return train(x, y, order, plan, *rest)
 
     network.train = spy
-    fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=40, random_sign=True, n_iter_no_change=math.inf))
+    settings = FitSettings(PLAN, n_epochs=40, random_sign=True, n_iter_no_change=math.inf)
+    fit_epochs(network, data, state, settings)
     signs = np.concatenate(seen)
     assert len(signs) == 40 * 9 and set(signs) == {-1, 1}
     assert abs(signs.mean()) < 0.2  # 3.8 standard deviations
@@ -143,7 +149,8 @@ def test_adaptive_divides_the_rate_before_stopping():
 
 def test_tol_stops():
     network, data, state = make_problem()
-    assert fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=100, tol=10.0, n_iter_no_change=3)) == "tol"
+    settings = FitSettings(PLAN, n_epochs=100, tol=10.0, n_iter_no_change=3)
+    assert fit_epochs(network, data, state, settings) == "tol"
     assert state.epoch == 5  # the first always improves on infinity
 
 
@@ -222,3 +229,40 @@ def test_diverging_states_name_layer_and_step(backend):
     assert caught.value.layer in (1, 2) and 1 <= caught.value.step <= 50
     for p, q in zip(network.parameters, before):
         np.testing.assert_array_equal(p, q)
+
+
+INTERRUPTED = """
+import warnings
+from eqprop_fast import EqPropClassifier
+from eqprop_fast.datasets import load_digits
+x, _, y, _ = load_digits()
+est = EqPropClassifier(max_iter=10**6, tol=0.0, n_iter_no_change=float("inf"), random_state=0, n_threads=2)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    print("ready", flush=True)
+    est.fit(x, y)
+print(any("interrupted" in str(w.message) for w in seen), est.predict(x).shape, est.n_iter_ >= 0, flush=True)
+"""
+
+
+def test_ctrl_c_from_outside():
+    for delay in (0.05, 0.4, 1.0):
+        child = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True)
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(delay + 0.2)  # let fit get under way
+        child.send_signal(signal.SIGINT)
+        out, _ = child.communicate(timeout=60)
+        assert child.returncode == 0 and out == "True (1347,) True\n"
+
+
+def test_interrupt_waits_for_the_end_of_the_call():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with interrupt_afterwards():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            done.append(1)
+    assert done == [1] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(ZeroDivisionError), interrupt_afterwards():
+        1 / 0  # noqa: B018
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,18 +1,21 @@
 """EqPropClassifier and EqPropRegressor as a user meets them."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from backend_list import BACKENDS
+from eqprop_fast.kernels.tolerances import tolerance
 from sklearn.base import clone
 from sklearn.datasets import make_multilabel_classification, make_regression
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import cross_val_score
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.kernels.tolerances import tolerance
+
+from .backend_list import BACKENDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = dict(hidden_layer_sizes=(16,), max_iter=5, random_state=0, backend=BACKENDS[0])
@@ -60,17 +63,49 @@ def test_variants_learn_alike_on_every_backend(digits, backend, params):
         assert est.score(x_test, y_test) > 0.8
 
 
+RULES = {
+    "continual": dict(solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02),
+    "continual_vector_field": dict(
+        solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02, beta=0.2, max_iter=40
+    ),
+    "vector_field": dict(feedback_angle=45.0),
+    "clamped_sweep": dict(nudging="positive", activation="hard_sigmoid", out_activation="hard_sigmoid"),
+    "contrastive": dict(nudging="positive", learning_rate_init=0.005),
+    "coupled": dict(),
+    "bptt": dict(nudging="positive", schedule="synchronous"),
+    "recurrent_backprop": dict(nudging="positive"),
+    "implicit": dict(nudging="positive", n_free_steps=100, tol_free=1e-5, max_iter=8),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_learning_rule_trains(digits, rule, tmp_path):
+    x_train, x_test, y_train, y_test = digits
+    backend = "numpy" if rule in ("bptt", "recurrent_backprop", "implicit") else BACKENDS[0]
+    params = {**SMALL, "hidden_layer_sizes": (24,), "max_iter": 15, **RULES[rule], "backend": backend}
+    est = EqPropClassifier(**params, learning_rule=rule).fit(x_train, y_train)
+    assert est.score(x_test, y_test) > 0.8
+    independent = rule in ("vector_field", "continual_vector_field")
+    assert hasattr(est, "feedback_coefs_") == independent
+    assert np.isnan(est.equilibrium(x_test).energy).all() == independent
+    est.save_checkpoint(tmp_path / "a.npz")
+    back = EqPropClassifier.load_checkpoint(tmp_path / "a.npz")
+    np.testing.assert_array_equal(back.decision_function(x_test), est.decision_function(x_test))
+    for e in (est, back):
+        e.partial_fit(x_train[:100], y_train[:100])
+    np.testing.assert_array_equal(back.coefs_[0], est.coefs_[0])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_same_seed_same_model_for_any_thread_count(digits, backend):
     x_train, x_test, y_train, _ = digits
-    models = [
-        EqPropClassifier(**{**SMALL, "backend": backend, "max_iter": 2}, n_threads=n).fit(x_train[:200], y_train[:200])
-        for n in (1, 2, 3, 8)
-    ]
+    x, y = x_train[:200], y_train[:200]
+    params = {**SMALL, "backend": backend, "max_iter": 2}
+    models = [EqPropClassifier(**params, n_threads=n).fit(x, y) for n in (1, 2, 3, 8)]
     for other in models[1:]:
         assert same(models[0], other)
         np.testing.assert_array_equal(models[0].predict_proba(x_test), other.predict_proba(x_test))
-    different = EqPropClassifier(**{**SMALL, "random_state": 1, "backend": backend}).fit(x_train[:200], y_train[:200])
+    different = EqPropClassifier(**{**params, "random_state": 1}).fit(x, y)
     assert not same(models[0], different)
 
 
@@ -240,7 +275,8 @@ def test_equilibrium_is_a_fixed_point_of_least_energy(digits, backend):
     field = x_test @ est.coefs_[0] + est.intercepts_[0] + out @ est.coefs_[1].T
     np.testing.assert_allclose(hidden, 1 / (1 + np.exp(2 - 4 * field)), atol=1e-4)
     # the asynchronous sweep minimises the energy block by block: it never rises
-    energies = [est.set_params(n_free_steps=n, tol_free=None).equilibrium(x_test).energy for n in (1, 2, 3, 5, 50)]
+    est.set_params(tol_free=None)
+    energies = [est.set_params(n_free_steps=n).equilibrium(x_test).energy for n in (1, 2, 3, 5, 50)]
     for before, after in zip(energies, energies[1:]):
         assert (after <= before + 1e-5).all()
 
@@ -272,3 +308,24 @@ def test_float32_input_is_not_copied(digits):
     x_train, _, y_train, _ = digits
     est = EqPropClassifier(**SMALL)
     assert est._validate_targets(x_train, y_train, False, True)[0] is x_train
+
+
+def test_many_threads_use_and_fit_at_once(digits):
+    x_train, x_test, y_train, _ = digits
+    x, y = x_train[:300], y_train[:300]
+    params = {**SMALL, "max_iter": 3, "n_threads": 2}
+    est = EqPropClassifier(**params).fit(x, y)
+    expected = est.predict_proba(x_test)
+    with ThreadPoolExecutor(6) as pool:
+        predictions = list(pool.map(lambda _: est.predict_proba(x_test), range(12)))
+        fits = list(pool.map(lambda _: EqPropClassifier(**params).fit(x, y), range(6)))
+    for p in predictions:
+        np.testing.assert_array_equal(p, expected)
+    assert all(same(est, other) for other in fits)
+
+
+def test_works_in_worker_processes_after_use(digits):
+    x_train, x_test, y_train, _ = digits
+    est = EqPropClassifier(**{**SMALL, "max_iter": 2}, n_threads=2).fit(x_train[:200], y_train[:200])
+    scores = cross_val_score(est, x_train[:200], y_train[:200], cv=2, n_jobs=2)
+    assert np.isfinite(scores).all()

@@ -2,21 +2,35 @@
 
 import numpy as np
 import pytest
-
-from eqprop_fast import gradients
 from eqprop_fast.kernels import LayeredSpec
 from eqprop_fast.kernels.reference import gradients as kernel
 from eqprop_fast.kernels.reference.activations import SECOND, TABLE, rho, rho_prime, rho_second
+
+from eqprop_fast import gradients
 from eqprop_fast.theory.models import LayeredModel
 from eqprop_fast.theory.presets import uniform_batch
 
 SIZES = (3, 4, 3, 2)
 
 
-def network(dynamics="discrete", schedule="synchronous", activation="tanh", dt=1.0, angle=None, dtype=np.float64, **more):
+def network(
+    dynamics="discrete",
+    schedule="synchronous",
+    activation="tanh",
+    dt=1.0,
+    angle=None,
+    dtype=np.float64,
+    **more,
+):
     more.setdefault("linear_output", True)
     spec = LayeredSpec(
-        sizes=SIZES, dynamics=dynamics, schedule=schedule, activation=activation, out_activation=activation, dt=dt, **more
+        sizes=SIZES,
+        dynamics=dynamics,
+        schedule=schedule,
+        activation=activation,
+        out_activation=activation,
+        dt=dt,
+        **more,
     )
     model = LayeredModel.random(spec, 1, angle=angle, gain=0.5, dtype=dtype)
     x, y = uniform_batch(3, SIZES[0], SIZES[-1], 2, dtype)
@@ -123,7 +137,9 @@ def test_shapes_and_values_are_checked():
     with pytest.raises(ValueError, match="beta"):
         gradients.estimated_gradient(spec, w, b, x, y, beta=0.0, n_free_steps=5, n_nudged_steps=5)
     with pytest.raises(ValueError, match="nothing to estimate"):
-        gradients.estimated_gradient(spec, w, b, x, y, rule="continual", beta=0.1, n_free_steps=5, n_nudged_steps=5)
+        gradients.estimated_gradient(
+            spec, w, b, x, y, rule="continual", beta=0.1, n_free_steps=5, n_nudged_steps=5
+        )
 
 
 def test_finite_difference_leaves_the_parameters_alone():

@@ -25,7 +25,8 @@ def test_nothing_heavy_is_loaded(what):
         f"print(sorted(m for m in {HEAVY!r} if m in sys.modules and m not in before))"
     )
     assert loaded == "[]"
-    assert isolated(f"import sys; {what}; print('numba' in sys.modules or 'matplotlib' in sys.modules)") == "False"
+    never = f"import sys; {what}; print('numba' in sys.modules or 'matplotlib' in sys.modules)"
+    assert isolated(never) == "False"
 
 
 def test_import_time_beyond_scikit_learn():

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import sparse
-
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
 from eqprop_fast.kernels.spec import ACTIVATIONS
 from eqprop_fast.kernels.tolerances import tolerance
+from scipy import sparse
 
 pytest.importorskip("numba")
 NUMBA, NUMPY = get_backend("numba"), get_backend("numpy")
@@ -25,7 +24,7 @@ CONTINUOUS = dict(dynamics="continuous", dt=0.3, clamp=True)
 
 def problem(sizes, dtype, m=13, seed=0, back=False, density=0.4):
     rng = np.random.default_rng(seed)
-    weights = [rng.uniform(-1, 1, (a, b)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:])]
+    weights = [rng.uniform(-1, 1, (a, b)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:], strict=False)]
     biases = [rng.uniform(-0.3, 0.3, n) for n in sizes[1:]]
     x = rng.uniform(0, 1, (m, sizes[0])) * (rng.random((m, sizes[0])) < density)
     y = np.eye(sizes[-1])[rng.integers(0, sizes[-1], m)]
@@ -44,20 +43,21 @@ def copies(arrays):
 def close(got, expected, quantity, dtype):
     """States: absolute, in units of the largest state if above 1; weights: relative to the largest entry."""
     largest = max(np.abs(e).max() for e in expected)
-    for g, e in zip(got, expected):
+    for g, e in zip(got, expected, strict=False):
         assert np.isfinite(e).all()
         unit = max(1.0, largest) if quantity == "state" else max(np.abs(e).max(), 1e-30)
         assert np.abs(g - e).max() <= tolerance(quantity, dtype) * unit
 
 
-def check_relax(spec, dtype, n_steps=12, tol=-1.0, beta=0.0, back=False, as_sparse=False, seed=0, n_threads=1):
-    weights, backs, biases, x, y = problem(spec.sizes, dtype, back=back, seed=seed)
-    rng = np.random.default_rng(seed + 1)
+def check_relax(spec, dtype, n_steps=12, tol=-1.0, beta=0.0, back=False, as_sparse=False):
+    weights, backs, biases, x, y = problem(spec.sizes, dtype, back=back)
+    rng = np.random.default_rng(1)
     start = [rng.uniform(0, 1, (len(x), n)).astype(dtype) for n in spec.sizes[1:]]
     x, y = sparse.csr_array(x) if as_sparse else x, y if beta else None
     got, expected = copies(start), copies(start)
-    steps, residual = NUMBA.layered_relax(spec, weights, backs, biases, x, got, y, beta, n_steps, tol, n_threads)
-    steps_0, residual_0 = NUMPY.layered_relax(spec, weights, backs, biases, x, expected, y, beta, n_steps, tol)
+    network, run = (spec, weights, backs, biases, x), (y, beta, n_steps, tol)
+    steps, residual = NUMBA.layered_relax(*network, got, *run)
+    steps_0, residual_0 = NUMPY.layered_relax(*network, expected, *run)
     assert steps.dtype == steps_0.dtype and residual.dtype == residual_0.dtype
     np.testing.assert_array_equal(steps, steps_0)
     close(got, expected, "state", dtype)
@@ -105,14 +105,14 @@ def test_stops_sample_by_sample(schedule, sizes):
     assert (check_relax(spec, "float64", n_steps=0) == 0).all()
 
 
-def train_both(spec, plan, dtype, m=23, back=False, as_sparse=False, weighted=False, particles=False, **options):
+def train_both(spec, plan, dtype, m=23, back=False, as_sparse=False, weighted=False, particles=False):
     weights, backs, biases, x, y = problem(spec.sizes, dtype, m=m, back=back)
     rng = np.random.default_rng(5)
     order = rng.permutation(m)
     row_weight = rng.uniform(0.2, 2, m) if weighted else None
     x = sparse.csr_matrix(x) if as_sparse else x
     results = []
-    for kernels, extra in ((NUMBA, options), (NUMPY, {})):
+    for kernels in (NUMBA, NUMPY):
         w, b = copies(weights), copies(biases)
         p = [np.full((m, n), 0.25, dtype) for n in spec.sizes[1:]] if particles else None
         state = OptimizerState()
@@ -120,7 +120,7 @@ def train_both(spec, plan, dtype, m=23, back=False, as_sparse=False, weighted=Fa
             state.velocity = [np.zeros_like(a) for a in w + b]
         if plan.optimizer == "adam":
             state.second = [np.zeros_like(a) for a in w + b]
-        stats = kernels.layered_train(spec, w, backs, b, x, y, order, plan, row_weight, p, state, **extra)
+        stats = kernels.layered_train(spec, w, backs, b, x, y, order, plan, row_weight, p, state)
         results.append((w + b, p or [], state.velocity + state.second, stats))
     return results
 
@@ -132,7 +132,7 @@ def check_train(spec, plan, dtype, **options):
     close(parameters, parameters_0, "trajectory", dtype)
     if particles_0:
         close(particles, particles_0, "state", dtype)
-    for g, e in zip(moments, moments_0):
+    for g, e in zip(moments, moments_0, strict=False):
         assert np.abs(g - e).max() <= tolerance("trajectory", dtype) * max(np.abs(e).max(), 1)
     assert stats.loss == pytest.approx(stats_0.loss, rel=tolerance("trajectory", dtype))
     for name in ("n_correct", "free_steps", "nudged_steps", "n_samples", "n_batches"):
@@ -195,7 +195,7 @@ def test_zero_weight_batch_is_skipped():
     weights, _, biases, x, y = problem(spec.sizes, "float32", m=5)
     w, b = copies(weights), copies(biases)
     NUMBA.layered_train(spec, w, None, b, x, y, np.arange(5), plan_for(spec), np.zeros(5, np.float32))
-    for got, expected in zip(w + b, weights + biases):
+    for got, expected in zip(w + b, weights + biases, strict=False):
         np.testing.assert_array_equal(got, expected)
 
 
@@ -204,7 +204,8 @@ def test_zero_weight_batch_is_skipped():
 def test_bits_do_not_depend_on_threads(sizes, dtype):
     for dynamics in (DISCRETE, CONTINUOUS):
         spec = LayeredSpec(sizes=sizes, schedule="asynchronous", **dynamics)
-        plan = plan_for(spec, batch_size=7, tol_free=1e-3, tol_nudged=1e-3, optimizer="momentum", weight_decay=0.01)
+        tols = dict(tol_free=1e-3, tol_nudged=1e-3)
+        plan = plan_for(spec, batch_size=7, optimizer="momentum", weight_decay=0.01, **tols)
         results = []
         for n_threads in (1, 2, 3):
             weights, _, biases, x, y = problem(sizes, dtype, m=29)
@@ -213,11 +214,12 @@ def test_bits_do_not_depend_on_threads(sizes, dtype):
                 spec, weights, None, biases, x, y, np.arange(29), plan, None, None, state, n_threads=n_threads
             )
             states = [np.zeros((29, n), dtype) for n in sizes[1:]]
-            NUMBA.layered_relax(spec, weights, None, biases, x, states, n_steps=9, tol=1e-3, n_threads=n_threads)
+            run = dict(n_steps=9, tol=1e-3, n_threads=n_threads)
+            NUMBA.layered_relax(spec, weights, None, biases, x, states, **run)
             results.append((weights + biases + state.velocity + states, stats))
         for arrays, stats in results[1:]:
             assert stats == results[0][1]
-            for got, expected in zip(arrays, results[0][0]):
+            for got, expected in zip(arrays, results[0][0], strict=False):
                 assert got.tobytes() == expected.tobytes()
 
 
@@ -236,12 +238,12 @@ def test_divergence_is_reported_as_by_the_twin(n_threads):
         for kernels in (NUMBA, NUMPY):
             w, b = copies(weights), copies(biases)
             with np.errstate(all="ignore"), pytest.raises(DivergenceError) as caught:
-                extra = dict(n_threads=n_threads) if kernels is NUMBA else {}
-                kernels.layered_train(spec, w, None, b, x, y, np.arange(20), plan_for(spec, **options), **extra)
+                data = (x, y, np.arange(20), plan_for(spec, **options))
+                kernels.layered_train(spec, w, None, b, *data, n_threads=n_threads)
             raised.append((caught.value.layer, caught.value.phase, caught.value.step, str(caught.value)))
             parameters.append(w + b)
         assert raised[0] == raised[1]
-        for got, expected in zip(*parameters):
+        for got, expected in zip(*parameters, strict=False):
             assert np.isfinite(got).all()
             np.testing.assert_allclose(got, expected, rtol=1e-3)
     states = [np.zeros((20, n), np.float32) for n in spec.sizes[1:]]
@@ -258,12 +260,33 @@ def test_strided_arrays_are_trained_in_place():
         w, b = [np.array(a, order=order) for a in weights], copies(biases)
         NUMBA.layered_train(spec, w, None, b, np.asarray(x, order=order), y, np.arange(13), plan_for(spec))
         outcomes.append(w)
-    for c, f, before in zip(*outcomes, weights):
+    for c, f, before in zip(*outcomes, weights, strict=False):
         np.testing.assert_array_equal(c, f)
         assert (c != before).any()
 
 
-@pytest.mark.parametrize("change", ("weights", "x", "order", "y", "rule"))
+def test_read_only_inputs_need_no_other_version():
+    from eqprop_fast.kernels.jit import layered
+
+    spec = LayeredSpec(sizes=(6, 8, 3))
+    weights, _, biases, x, y = problem(spec.sizes, "float64")
+    outcomes = []
+    for writeable in (True, False):
+        w, b, order = copies(weights), copies(biases), np.arange(13)
+        for a in (x, y, order):
+            a.flags.writeable = writeable
+        NUMBA.layered_train(spec, w, None, b, x, y, order, plan_for(spec))
+        outcomes.append((w, len(getattr(layered.train_thread, "signatures", ()))))
+    assert outcomes[0][1] == outcomes[1][1]
+    for a, b in zip(outcomes[0][0], outcomes[1][0], strict=False):
+        np.testing.assert_array_equal(a, b)
+    w = copies(weights)
+    w[0].flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        NUMBA.layered_train(spec, w, None, biases, x, y, order, plan_for(spec))
+
+
+@pytest.mark.parametrize("change", ("weights", "x", "order", "y", "rule", "sign", "row_weight"))
 def test_impossible_input_is_named(change):
     spec = LayeredSpec(sizes=(6, 8, 3))
     weights, _, biases, x, y = problem(spec.sizes, "float64")
@@ -276,10 +299,13 @@ def test_impossible_input_is_named(change):
         order = order + 1
     elif change == "y":
         y = y[:5]
-    else:
+    elif change == "sign":
+        plan = plan_for(spec, sign=np.ones(2, np.int8))
+    elif change == "rule":
         plan = plan_for(spec, rule="continual")
+    row_weight = np.ones(4) if change == "row_weight" else None
     with pytest.raises(ValueError, match=change):
-        NUMBA.layered_train(spec, weights, None, biases, x, y, order, plan)
+        NUMBA.layered_train(spec, weights, None, biases, x, y, order, plan, row_weight)
 
 
 def test_rational_sigmoid_and_tanh():
@@ -319,9 +345,8 @@ def test_all_compilation_goes_through_the_helper():
 
 
 def run_python(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
-    )
+    env = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
 
 
 def test_import_does_not_load_numba():

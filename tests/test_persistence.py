@@ -11,17 +11,20 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from backend_list import BACKENDS
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
 from eqprop_fast.training.checkpoint import CheckpointError, write_atomically
 
+from .backend_list import BACKENDS
+
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 BASE = dict(hidden_layer_sizes=(11,), random_state=3, backend=BACKENDS[0], tol=0.0, n_iter_no_change=np.inf)
 VARIANTS = [
     dict(),
-    dict(solver="momentum", nudging="random_sign", persistent_particles=True, learning_rate_init=(0.05, 0.02)),
+    dict(
+        solver="momentum", nudging="random_sign", persistent_particles=True, learning_rate_init=(0.05, 0.02)
+    ),
     dict(solver="sgd", learning_rate="cosine", dtype="float64", learning_rate_init=0.1),
     dict(early_stopping=True, class_weight={0: 2.0, 1: 1.0}, learning_rate="adaptive", n_iter_no_change=2),
 ]
@@ -110,10 +113,11 @@ def test_checkpoint_is_written_while_fitting(tmp_path, data):
     x, y = data
     path = tmp_path / "run.npz"
     epochs = []
-    EqPropClassifier(
-        **BASE, max_iter=5, checkpoint=path, checkpoint_every=2,
-        callbacks=lambda r: epochs.append(EqPropClassifier.load_checkpoint(path).n_iter_ if path.exists() else 0),
-    ).fit(x, y)
+
+    def look(record):
+        epochs.append(EqPropClassifier.load_checkpoint(path).n_iter_ if path.exists() else 0)
+
+    EqPropClassifier(**BASE, max_iter=5, checkpoint=path, checkpoint_every=2, callbacks=look).fit(x, y)
     assert epochs == [0, 2, 2, 4, 4]
     assert os.listdir(tmp_path) == ["run.npz"], "temporary files must not stay"
 

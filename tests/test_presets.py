@@ -5,13 +5,21 @@ import math
 import pytest
 
 from eqprop_fast import EqPropClassifier, list_presets
+from eqprop_fast.datasets import load_digits
 from eqprop_fast.estimators import preset
+
+from .backend_list import BACKENDS
 
 # name: layers, T, K, beta, dt, epochs, rates as the paper lists them, listed output -> input?
 PAPERS = {
     "1602.05179/net1": ((784, 500, 10), 20, 4, 0.5, 0.5, 25, [0.1, 0.05], False),
     "1602.05179/net2": ((784, 500, 500, 10), 150, 6, 1.0, 0.5, 60, [0.4, 0.1, 0.01], False),
     "1602.05179/net3": ((784, 500, 500, 500, 10), 500, 8, 1.0, 0.5, 500, [0.128, 0.032, 0.008, 0.002], False),
+    "1602.05179/speed_net1": ((784, 500, 10), 1, 1, 1.0, 1.0, 30, [0.1, 0.05], False),
+    "1602.05179/speed_net2": ((784, 500, 500, 10), 60, 1, 1.0, 1.0, 50, [0.4, 0.1, 0.008], False),
+    "1602.05179/speed_net3": (
+        (784, 500, 500, 500, 10), 400, 1, 1.0, 1.0, 150, [0.4, 0.1, 0.015, 0.002], False
+    ),
     "1905.13633/EB-1h": ((784, 512, 10), 100, 12, 0.5, 0.2, 30, [0.05, 0.1], True),
     "1905.13633/EB-2h": ((784, 512, 512, 10), 400, 40, 0.5, 0.2, 50, [0.01, 0.1, 0.4], True),
     "1905.13633/P-1h": ((784, 512, 10), 40, 15, 0.1, 1.0, 30, [0.04, 0.08], True),
@@ -25,7 +33,9 @@ PAPERS = {
     "2005.04168/C-VF-2h": ((784, 512, 512, 10), 100, 20, 0.35, 1.0, 150, [0.00016, 0.0016, 0.009], True),
     "2402.11674/DHN-1H": ((784, 1024, 10), 15, 15, 0.2, 1.0, 100, [0.05, 0.05], False),
     "2402.11674/DHN-2H": ((784, 1024, 1024, 10), 50, 20, 0.2, 1.0, 100, [0.2, 0.05, 0.01], False),
-    "2402.11674/DHN-3H": ((784, 1024, 1024, 1024, 10), 100, 10, 0.2, 1.0, 100, [0.2, 0.05, 0.01, 0.002], False),
+    "2402.11674/DHN-3H": (
+        (784, 1024, 1024, 1024, 10), 100, 10, 0.2, 1.0, 100, [0.2, 0.05, 0.01, 0.002], False
+    ),
 }
 
 
@@ -47,9 +57,12 @@ def test_numbers(name):
 @pytest.mark.parametrize("name", [n for n in PAPERS if n.startswith("1602.05179")])
 def test_first_ep_conventions(name):
     est = EqPropClassifier.from_paper(name)
-    assert est.cost_factor == 2 and est.nudging == "random_sign" and est.persistent_particles
+    sweeps = "speed" in name
+    assert est.cost_factor == (1 if sweeps else 2) and est.persistent_particles
+    assert est.nudging == ("positive" if sweeps else "random_sign")
+    assert est.learning_rule == ("clamped_sweep" if sweeps else "ep")
     assert not est.shuffle and est.weight_init == "glorot_uniform" and est.activation == "hard_sigmoid"
-    assert est.dynamics == "continuous" and est.clamp and est.batch_size == 20
+    assert est.dynamics == ("discrete" if sweeps else "continuous") and est.clamp and est.batch_size == 20
     assert preset(name).n_train == 50_000
 
 
@@ -63,6 +76,10 @@ def test_backprop_match_conventions(name):
     assert est.dynamics == ("continuous" if energy_based else "discrete")
     assert est.input_activation == ("shifted_sigmoid" if energy_based else "identity")
     assert est.nudging == ("random_sign" if "/C-VF" in name else "positive")
+    if "/C-VF" in name:
+        assert est.bias_learning_rate_init == (0.0, *est.learning_rate_init[1:])
+    else:
+        assert est.bias_learning_rate_init is None
     assert est.learning_rule == (
         "continual_vector_field" if "/C-VF" in name else "continual" if "/C-EP" in name else "ep"
     )
@@ -85,3 +102,21 @@ def test_overrides_and_unknown_names():
         EqPropClassifier.from_paper("1905.13633/P-9h")
     with pytest.raises(TypeError):
         EqPropClassifier.from_paper("1905.13633/P-1h", no_such_parameter=1)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_preset_runs(name):
+    # the experiment in small: narrow layers, few steps, one epoch over a few digits
+    x, _, y, _ = load_digits()
+    layers = PAPERS[name][0]
+    est = EqPropClassifier.from_paper(
+        name, hidden_layer_sizes=(7,) * (len(layers) - 2), max_iter=1, n_free_steps=min(5, PAPERS[name][1]),
+        n_nudged_steps=min(6, PAPERS[name][2]), backend=BACKENDS[0], random_state=0,
+    )
+    est.fit(x[:90], y[:90])
+    frozen = dict(learning_rate_init=1e-30, bias_learning_rate_init=None)
+    start = EqPropClassifier(**{**est.get_params(), **frozen})
+    start.fit(x[:90], y[:90])
+    assert est.predict(x[:5]).shape == (5,)
+    for a, b in zip(est.coefs_, start.coefs_):
+        assert (a != b).any(), "every layer of weights has moved"

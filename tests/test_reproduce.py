@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from eqprop_fast import reproduce as module
 from eqprop_fast.cli import main
 from eqprop_fast.datasets import load_digits
+from eqprop_fast.estimators import preset
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def digits():
 def row():
     from dataclasses import replace
 
-    whole = module.experiment("1905.13633/P-1h")
+    whole = preset("1905.13633/P-1h")
     parameters = dict(whole.parameters, hidden_layer_sizes=(16,), max_iter=4)
     return replace(whole, parameters=parameters, n_train=300)
 
@@ -54,7 +55,7 @@ def test_other_settings_are_not_resumed(tmp_path, digits, row):
 
 def test_command_writes_json_plot_and_row(tmp_path, digits, row, monkeypatch):
     monkeypatch.setattr("eqprop_fast.datasets.load_mnist", lambda download=False: digits)
-    monkeypatch.setattr(module, "experiment", lambda name: row)
+    monkeypatch.setattr("eqprop_fast.estimators.preset", lambda name: row)
     args = ["reproduce", "1905.13633/P-1h", "--seeds", "2", "--epochs", "1", "--backend", "numpy",
             "--docs", str(tmp_path / "docs"), "--work", str(tmp_path / "runs")]
     for _ in range(2):  # the second time finds everything done and replaces its row
@@ -81,9 +82,19 @@ def test_missing_data_is_said(monkeypatch, tmp_path):
     assert result.exit_code == 1 and "EQPROP_DATA" in result.output
 
 
-def test_sweep_rows_have_the_papers_numbers():
-    row = module.experiment("1602.05179/speed_net3")
-    p = row.parameters
-    assert row.layers == (784, 500, 500, 500, 10) and row.n_train == 50_000
-    assert (p["n_free_steps"], p["n_nudged_steps"], p["max_iter"]) == (400, 1, 150)
-    assert p["learning_rate_init"] == (0.4, 0.1, 0.015, 0.002) and p["persistent_particles"]
+@pytest.mark.parametrize("name", ["1602.05179/speed_net1", "2005.04168/C-EP-1h", "2005.04168/C-VF-1h"])
+def test_rows_with_other_rules_resume_too(tmp_path, digits, name):
+    """Particles, continual updates and backward weights survive the checkpoint."""
+    from dataclasses import replace
+
+    row = preset(name)
+    row = replace(row, parameters=dict(row.parameters, hidden_layer_sizes=(16,), max_iter=3), n_train=200)
+    runs = []
+    for folder, first_stop in [("whole", None), ("parts", lambda history: len(history) == 1)]:
+        (tmp_path / folder).mkdir()
+        entries = module.run_seed(row, digits, 0, tmp_path / folder, backend="numpy", on_epoch=first_stop)
+        if first_stop:
+            assert len(entries) == 1
+            entries = module.run_seed(row, digits, 0, tmp_path / folder, backend="numpy")
+        runs.append([(e["loss"], e["test_error"]) for e in entries])
+    assert runs[0] == runs[1] and len(runs[0]) == 3

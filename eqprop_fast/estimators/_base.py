@@ -1,7 +1,7 @@
 """What all trainable-network estimators share: validation, fitting through the driver, fitted state.
 
-A concrete estimator supplies its network (`_new_network`, `_fitted_network`) and its learning rule (`_plan`); a
-target mixin (`_targets.py`) turns labels or real numbers into the output targets and back.
+A concrete estimator supplies its network (`_new_network`, `_fitted_network`) and its learning rule
+(`_plan`); a target mixin (`_targets.py`) turns labels or real numbers into the output targets and back.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         "dtype": [StrOptions({"float32", "float64"})],
     }
 
-    # ---- what a concrete estimator supplies -------------------------------------------------------------------
+    # ---- what a concrete estimator supplies ----
 
     @abstractmethod
     def _new_network(self, kernels, sizes, rng):
@@ -83,10 +83,10 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     def _plan(self, batch_size, rate, bias_rate):
         """The `TrainPlan` of the learning rule."""
 
-    # ---- input --------------------------------------------------------------------------------------------------
+    # ---- input ----
 
     def _validate_x(self, X, reset, *y, **options):
-        """X as C-contiguous array or CSR of the working dtype (no copy when it already is); and y, if given."""
+        """X as C-contiguous array or CSR of the working dtype, uncopied if it already is; and y, if given."""
         checked = validate_data(
             self, X, *y, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C", **options
         )
@@ -114,7 +114,8 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         rate = _per_layer("learning_rate_init", self.learning_rate_init, n_weights, allow_zero=False)
         if self.bias_learning_rate_init is None:
             return rate, rate
-        return rate, _per_layer("bias_learning_rate_init", self.bias_learning_rate_init, n_weights, allow_zero=True)
+        bias_rate = self.bias_learning_rate_init
+        return rate, _per_layer("bias_learning_rate_init", bias_rate, n_weights, allow_zero=True)
 
     def _batch_size(self, n_samples):
         if self.batch_size == "auto":
@@ -126,7 +127,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             )
         return min(int(self.batch_size), n_samples)
 
-    # ---- fitting ------------------------------------------------------------------------------------------------
+    # ---- fitting ----
 
     def _fit(self, X, y, sample_weight=None, incremental=False, n_epochs=None):
         hidden = self._hidden_sizes()
@@ -216,6 +217,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             n_epochs=self.max_iter if n_epochs is None else n_epochs,
             shuffle=self.shuffle,
             random_sign=self.nudging == "random_sign",
+            classes=is_classifier(self) and n_outputs > 1,
             schedule=self.learning_rate,
             power_t=self.power_t,
             decay=self.lr_decay,
@@ -264,7 +266,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         self.validation_scores_ = list(state.validation_scores) if self.early_stopping else None
         self.best_validation_score_ = state.best_validation_score if self.early_stopping else None
 
-    # ---- using the fitted network -------------------------------------------------------------------------------
+    # ---- using the fitted network ----
 
     def _network_outputs(self, network, X):
         tol = -1.0 if self.tol_free is None else self.tol_free
@@ -306,7 +308,8 @@ def _per_layer(name, value, n_weights, allow_zero):
         values = np.full(n_weights, float(values))
     if values.shape != (n_weights,):
         raise ValueError(
-            f"{name} must be one number or one per layer of weights, input to output ({n_weights}), got {value!r}"
+            f"{name} must be one number or one per layer of weights, input to output ({n_weights}), "
+            f"got {value!r}"
         )
     if not np.isfinite(values).all() or (values < 0).any() or (not allow_zero and (values == 0).all()):
         raise ValueError(f"{name} must hold finite rates {'>= 0' if allow_zero else '> 0'}, got {value!r}")

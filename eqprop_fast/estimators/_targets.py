@@ -1,4 +1,4 @@
-"""Labels and real numbers to output targets and back: the halves that classifiers and regressors differ in."""
+"""Labels and real numbers to output targets and back: where classifiers and regressors differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}
 
 
 class ClassifierTargets(ClassifierMixin):
-    """One output unit per class; a single one for two classes under squared error, or per label (multilabel)."""
+    """One output unit per class or label; a single one for two classes under squared error."""
 
     def _validate_targets(self, X, y, keep_classes, first):
         X, y = self._validate_x(X, first, y, multi_output=True)
@@ -40,7 +40,7 @@ class ClassifierTargets(ClassifierMixin):
             )
         unknown = np.setdiff1d(classes, self.classes_)
         if len(unknown):
-            raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}; `classes` was {self.classes_}")
+            raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}; known are {self.classes_}")
 
     def _encode_targets(self, y, row_weight, first):
         target = self._label_binarizer.transform(y)
@@ -65,7 +65,7 @@ class ClassifierTargets(ClassifierMixin):
         return len(self.classes_) == 2 and not self._label_binarizer.y_type_.startswith("multilabel")
 
     def _decision(self, outputs):
-        """Decision values from float64 outputs: 1-D for two classes, threshold 0; else one column per class."""
+        """Decision values: 1-D with threshold 0 for two classes, else one column per class."""
         if self._binary():
             return outputs[:, 0] - 0.5 if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
         return outputs
@@ -111,9 +111,10 @@ class ClassifierTargets(ClassifierMixin):
     def predict_proba(self, X):
         """Class probabilities.
 
-        Under ``cost="cross_entropy"`` the softmax that is trained. Under squared error the outputs estimate the
-        probabilities themselves: they are clipped to be non-negative and normalised (output activations that
-        are not confined to [0, 1] go through a softmax of the outputs, whose argmax is that of `predict`).
+        Under ``cost="cross_entropy"`` the softmax that is trained. Under squared error the outputs estimate
+        the probabilities themselves: they are clipped to be non-negative and normalised (output activations
+        that are not confined to [0, 1] go through a softmax of the outputs, whose argmax is that of
+        `predict`).
 
         Parameters
         ----------
@@ -159,8 +160,8 @@ class ClassifierTargets(ClassifierMixin):
 class RegressorTargets(RegressorMixin):
     """One output unit per target, trained on standardised targets.
 
-    Mean and scale of y (weighted by sample_weight) are those of the first call and stay fixed under partial_fit and
-    warm_start; `loss_` is in standardised units.
+    Mean and scale of y (weighted by sample_weight) are those of the first call and stay fixed under
+    partial_fit and warm_start; `loss_` is in standardised units.
     """
 
     def _validate_targets(self, X, y, keep_classes, first):

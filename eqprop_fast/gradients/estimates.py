@@ -11,8 +11,20 @@ NUDGINGS = {"positive": (1, False), "negative": (-1, False), "centered": (1, Tru
 
 
 def estimated_gradient(
-    spec, weights, biases, x, y, *, back=None, rule="ep", nudging="positive", beta, n_free_steps, n_nudged_steps,
-    tol_free=-1.0, tol_nudged=-1.0,
+    spec,
+    weights,
+    biases,
+    x,
+    y,
+    *,
+    back=None,
+    rule="ep",
+    nudging="positive",
+    beta,
+    n_free_steps,
+    n_nudged_steps,
+    tol_free=-1.0,
+    tol_nudged=-1.0,
 ):
     """Gradient estimate of a learning rule on one batch.
 

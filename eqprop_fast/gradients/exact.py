@@ -74,7 +74,9 @@ def bptt(spec, weights, biases, x, y, *, back=None, n_free_steps, truncate=None,
     return _record(spec, gradient, y, states, k)
 
 
-def recurrent_backprop(spec, weights, biases, x, y, *, back=None, n_free_steps, tol=1e-12, n_steps=1000, adjoint_tol=0.0):
+def recurrent_backprop(
+    spec, weights, biases, x, y, *, back=None, n_free_steps, tol=1e-12, n_steps=1000, adjoint_tol=0.0
+):
     """Almeida-Pineda recurrent back-propagation: the adjoint process iterated at the free equilibrium.
 
     Parameters

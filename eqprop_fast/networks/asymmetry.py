@@ -1,4 +1,4 @@
-"""Independent backward weights that start at a chosen angle to the forward ones (2005.04168, papers.md 6.2)."""
+"""Independent backward weights at a chosen angle to the forward ones (2005.04168, papers.md 6.2)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def check_angle(angle, name="angle"):
 def backward_weights(weights, angle, random_state=None):
     """Backward weights at an angle to the forward ones.
 
-    Start from the transpose and flip the sign of each entry with probability (1 - cos(angle)) / 2. The angle is
-    reached on average over the flips: in a matrix of n entries it scatters by about ``1 / sqrt(n)`` rad; 0 and 180 are
-    exact.
+    Start from the transpose and flip the sign of each entry with probability (1 - cos(angle)) / 2. The
+    angle is reached on average over the flips: in a matrix of n entries it scatters by about ``1 /
+    sqrt(n)`` rad; 0 and 180 are exact.
 
     Parameters
     ----------

@@ -10,8 +10,9 @@ from .protocol import Equilibrium
 
 WEIGHT_INITS = ("glorot_uniform", "fan_in_uniform")
 
-# Rows relaxed at once outside training. BLAS rounds differently for different row counts, so the NumPy backend
-# always gets full tiles (padded with zero rows); the compiled kernels treat each row alike whatever its company.
+# Rows relaxed at once outside training. BLAS rounds differently for different row counts, so the NumPy
+# backend always gets full tiles (padded with zero rows); the compiled kernels treat each row alike whatever
+# its company.
 NUMPY_TILE = 128
 COMPILED_TILE = 4096
 
@@ -24,8 +25,8 @@ def init_parameters(sizes, init, gain, rng, dtype):
     sizes : sequence of int
         Units per layer, input first.
     init : {"glorot_uniform", "fan_in_uniform"}
-        U(+-gain sqrt(6 / (n_in + n_out))) with zero biases (1602.05179), or U(+-gain / sqrt(n_in)) with biases
-        U(+-1 / sqrt(n_in)) (PyTorch's linear layer: 1905.13633, 2005.04168, 2006.03824).
+        U(+-gain sqrt(6 / (n_in + n_out))) with zero biases (1602.05179), or U(+-gain / sqrt(n_in)) with
+        biases U(+-1 / sqrt(n_in)) (PyTorch's linear layer: 1905.13633, 2005.04168, 2006.03824).
     gain : float
     rng : numpy.random.Generator
     dtype : numpy dtype
@@ -84,7 +85,7 @@ class LayeredNetwork:
         return index % self.spec.n_weights + 1
 
     def new_optimizer_state(self, optimizer):
-        arrays = [*self.weights, *self.biases]
+        arrays = self.parameters
         velocity = [] if optimizer == "sgd" else [np.zeros_like(a) for a in arrays]
         second = [np.zeros_like(a) for a in arrays] if optimizer == "adam" else []
         return OptimizerState(velocity, second)
@@ -135,9 +136,12 @@ class LayeredNetwork:
         DivergenceError
         """
         m = x.shape[0]
-        final = self.new_particles(m) if states is None else [np.array(s, self.dtype, order="C") for s in states]
+        if states is None:
+            final = self.new_particles(m)
+        else:
+            final = [np.array(s, self.dtype, order="C") for s in states]
         steps, residual = np.zeros(m, np.int32), np.zeros(m, self.dtype)
-        energy = np.zeros(m)
+        energy = np.full(m, np.nan)  # independent feedback weights: there is no energy
         for rows, pad in self._tiles(m):
             n = rows.stop - rows.start
             tile = [_pad(s[rows], pad) for s in final]
@@ -146,11 +150,13 @@ class LayeredNetwork:
             for s, values in zip(final, tile):
                 s[rows] = values[:n]
             steps[rows], residual[rows] = used[:n], left[:n]
-            energy[rows] = layered_energy(self.spec, self.weights, self.biases, x[rows], [s[rows] for s in final])
+            rested = [s[rows] for s in final]
+            if self.back is None:
+                energy[rows] = layered_energy(self.spec, self.weights, self.biases, x[rows], rested)
         return Equilibrium(final, steps, residual, energy)
 
     def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
-        """Free-phase output states, (M, N[L]); each row independent of its company. Memory: one tile of states."""
+        """Free-phase output states, (M, N[L]), each row independent of the others. Holds one tile."""
         m = x.shape[0]
         out = np.empty((m, self.spec.sizes[-1]), self.dtype)
         for rows, pad in self._tiles(m):

@@ -21,7 +21,7 @@ class Equilibrium:
     residual : ndarray, shape (n_samples,)
         Largest change per unit time of any unit in the last step; near 0 at a fixed point.
     energy : ndarray of float64, shape (n_samples,)
-        Energy of each sample at the end (see `eqprop_fast.networks.energy`).
+        Energy of each sample at the end (see `eqprop_fast.networks.energy`); NaN where no energy exists.
     """
 
     states: list

@@ -1,7 +1,8 @@
-"""The papers' theorems as callable checks: each returns a frozen record with a verdict, its target and a plot."""
+"""The papers' theorems as callable checks: each returns a record with a verdict, its target and a plot."""
 
 from .asymmetry import AsymmetryBound, asymmetry_bound
 from .continual import ContinualDeviation, continual_deviation, debug_identity
+from .conv import ConvNetwork
 from .descent import EnergyDescent, energy_descent
 from .match import GradientMatch, gradient_match, preset_model
 from .models import LayeredModel
@@ -15,6 +16,7 @@ __all__ = [
     "PRESETS",
     "AsymmetryBound",
     "ContinualDeviation",
+    "ConvNetwork",
     "EnergyDescent",
     "GradientMatch",
     "GradientOrder",

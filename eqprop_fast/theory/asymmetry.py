@@ -21,7 +21,7 @@ from .results import TheoryResult, log_slope, new_figure
 
 @dataclass(frozen=True, eq=False)
 class AsymmetryBound(TheoryResult):
-    """Result of `asymmetry_bound`; the verdict is the largest ratio of error to bound, which must not exceed 1.
+    """Result of `asymmetry_bound`; the verdict is the largest error / bound, which must not exceed 1.
 
     Attributes
     ----------
@@ -30,16 +30,18 @@ class AsymmetryBound(TheoryResult):
     measured_angles, error_angle : ndarray (A, R)
         Angle of the weights reached, and angle between estimate and gradient, of each net.
     error, bound, tight_bound : ndarray (A, R)
-        ``|grad - nu|``, ``|dC/ds| |J^-1|^2 |J - J^T| |dmu/dtheta|`` and ``|dC/ds| |J^-1 - J^-T| |dmu/dtheta|``.
+        ``|grad - nu|``, ``|dC/ds| |J^-1|^2 |J - J^T| |dmu/dtheta|`` and ``|dC/ds| |J^-1 - J^-T|
+        |dmu/dtheta|``.
     asymmetry : ndarray (A, R)
         ``|J - J^T|``, spectral norm.
     small_asymmetry, small_error : ndarray (H, R)
-        The same two numbers for backward weights ``W^T + eps noise`` as eps halves, in nets of linear units (of gain
-        at most 0.5), the only ones of the leaky field whose J is symmetric at eps = 0.
+        The same two numbers for backward weights ``W^T + eps noise`` as eps halves, in nets of linear units
+        (of gain at most 0.5), the only ones of the leaky field whose J is symmetric at eps = 0.
     slope : float
         Of log error against log asymmetry there, median over the nets.
     limit_gap : float
-        Largest relative distance between the estimate that the rule gives at +-beta and its limit -(dC/ds) J^-T dmu/dtheta.
+        Largest relative distance between the estimate that the rule gives at +-beta and its limit -(dC/ds)
+        J^-T dmu/dtheta.
     """
 
     angles: np.ndarray
@@ -58,9 +60,18 @@ class AsymmetryBound(TheoryResult):
         figure, (left, middle, right) = new_figure(1, 3)
         shade = np.repeat(self.angles, self.error.shape[1])
         some = self.error.ravel() > 1e-12  # angle 0 has no error and no bound
-        points = left.scatter(self.bound.ravel()[some], self.error.ravel()[some], c=shade[some], s=8, cmap="viridis")
-        left.scatter(self.tight_bound.ravel()[some], self.error.ravel()[some], marker="x", color="C1", s=6, alpha=0.5,
-                     label="middle term of the bound")
+        points = left.scatter(
+            self.bound.ravel()[some], self.error.ravel()[some], c=shade[some], s=8, cmap="viridis"
+        )
+        left.scatter(
+            self.tight_bound.ravel()[some],
+            self.error.ravel()[some],
+            marker="x",
+            color="C1",
+            s=6,
+            alpha=0.5,
+            label="middle term of the bound",
+        )
         ends = np.array([self.error.ravel()[some].min(), self.bound.max()])
         left.plot(ends, ends, "k:", label="error = bound")
         left.set(xscale="log", yscale="log", xlabel="bound", ylabel="|grad - nu|", title="the bound")
@@ -99,9 +110,14 @@ def _terms(model, x, y):
     exact = contract(-inverse.T @ cost)
     limit = contract(-inverse @ cost)  # the nudged state moves by beta J^-1 dC/ds
     # dmu_i/dtheta: the activity a unit sees and 1 for its bias; rows of different units are orthogonal
-    shown = [drive[1]] + [acting(spec, k, states[k - 1]) for k in range(1, spec.n_weights + 1)] + [np.zeros((1, 1))]
+    shown = (
+        [drive[1]]
+        + [acting(spec, k, states[k - 1]) for k in range(1, spec.n_weights + 1)]
+        + [np.zeros((1, 1))]
+    )
     seen = max(
-        np.sqrt((shown[k - 1] ** 2).sum() + (shown[k + 1] ** 2).sum() + 1) for k in range(1, spec.n_weights + 1)
+        np.sqrt((shown[k - 1] ** 2).sum() + (shown[k + 1] ** 2).sum() + 1)
+        for k in range(1, spec.n_weights + 1)
     )
     asymmetry = np.linalg.norm(jacobian - jacobian.T, 2)
     scale = np.linalg.norm(cost) * seen
@@ -113,7 +129,7 @@ def asymmetry_bound(
     *, sizes=(6, 8, 5, 3), angles=(0, 22.5, 45, 67.5, 90, 112.5, 135, 157.5, 180), n_networks=100, gain=1.0,
     eps=0.1, n_halvings=5, beta=1e-3, dt=0.5, random_state=0,
 ):
-    """Check the bound on the error of the vector-field estimate, on random networks with independent backward weights.
+    """Check the bound on the error of the vector-field estimate, on random asymmetric networks.
 
     Parameters
     ----------
@@ -164,28 +180,60 @@ def asymmetry_bound(
             error[a, r] = np.linalg.norm(exact - limit)
             turned[a, r] = angle_between(exact, limit)
             reached[a, r] = angle_between(
-                np.concatenate([w.T.ravel() for w in weights[1:]]), np.concatenate([b.ravel() for b in model.back[1:]])
+                np.concatenate([w.T.ravel() for w in weights[1:]]),
+                np.concatenate([b.ravel() for b in model.back[1:]]),
             )
             if r == 0:  # the rule itself, at a small beta, gives that limit
                 given = estimated_gradient(
-                    spec, weights, biases, x, y, back=model.back, rule="vector_field", nudging="centered", beta=beta,
-                    n_free_steps=20_000, n_nudged_steps=20_000, tol_free=1e-14, tol_nudged=1e-14,
+                    spec,
+                    weights,
+                    biases,
+                    x,
+                    y,
+                    back=model.back,
+                    rule="vector_field",
+                    nudging="centered",
+                    beta=beta,
+                    n_free_steps=20_000,
+                    n_nudged_steps=20_000,
+                    tol_free=1e-14,
+                    tol_nudged=1e-14,
                 ).flat()
                 limit_gap = max(limit_gap, np.linalg.norm(given - limit) / np.linalg.norm(limit))
-        # J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: linear units for the slope
+        # J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: linear units for
+        # the slope
         weights = [min(gain, 0.5) / gain * w for w in weights]
         noise = [rng.normal(size=w.T.shape) / np.sqrt(w.size) for w in weights]
         for e, value in enumerate(epsilons):
             back = [np.zeros_like(weights[0].T)] + [w.T + value * z for w, z in zip(weights[1:], noise[1:])]
-            exact, limit, small_asymmetry[e, r], *_ = _terms(LayeredModel(linear, weights, biases, back), x, y)
+            exact, limit, small_asymmetry[e, r], *_ = _terms(
+                LayeredModel(linear, weights, biases, back), x, y
+            )
             small_error[e, r] = np.linalg.norm(exact - limit)
     slopes = [log_slope(small_asymmetry[:, r], small_error[:, r]) for r in range(n_networks)]
     some = bound > 1e-12
     return AsymmetryBound(
-        verdict=float((error[some] / bound[some]).max()), target=1.0,
-        settings=dict(sizes=tuple(sizes), n_networks=n_networks, gain=gain, eps=eps, n_halvings=n_halvings, beta=beta, dt=dt,
-                      random_state=random_state),
-        angles=angles, measured_angles=reached, error_angle=turned, error=error, bound=bound, tight_bound=tight,
-        asymmetry=asymmetry, small_asymmetry=small_asymmetry, small_error=small_error, slope=float(np.median(slopes)),
+        verdict=float((error[some] / bound[some]).max()),
+        target=1.0,
+        settings=dict(
+            sizes=tuple(sizes),
+            n_networks=n_networks,
+            gain=gain,
+            eps=eps,
+            n_halvings=n_halvings,
+            beta=beta,
+            dt=dt,
+            random_state=random_state,
+        ),
+        angles=angles,
+        measured_angles=reached,
+        error_angle=turned,
+        error=error,
+        bound=bound,
+        tight_bound=tight,
+        asymmetry=asymmetry,
+        small_asymmetry=small_asymmetry,
+        small_error=small_error,
+        slope=float(np.median(slopes)),
         limit_gap=float(limit_gap),
     )

@@ -26,8 +26,15 @@ def halvings(largest, n_halvings, name):
 def smooth_spec(sizes, dt=0.2):
     """Continuous dynamics with one energy, tanh, linear output, no clamp: everything the theorems ask for."""
     return LayeredSpec(
-        sizes=tuple(sizes), dynamics="continuous", activation="tanh", out_activation="tanh", input_activation="tanh",
-        prime_hidden=True, prime_output=False, linear_output=True, dt=dt,
+        sizes=tuple(sizes),
+        dynamics="continuous",
+        activation="tanh",
+        out_activation="tanh",
+        input_activation="tanh",
+        prime_hidden=True,
+        prime_output=False,
+        linear_output=True,
+        dt=dt,
     )
 
 
@@ -73,7 +80,7 @@ def check_has_energy(spec):
         raise ValueError("prime_hidden=False: the leaky field without rho' is the gradient of no energy")
     if spec.prime_output == spec.linear_output:
         raise ValueError(
-            f"prime_output={spec.prime_output}, linear_output={spec.linear_output}: the output must either act as s "
-            "and have no rho' (linear_output) or act as rho(s) and have it (prime_output); the mixture of 1905.13633's "
-            "code is the gradient of no energy (papers.md 5.1a)"
+            f"prime_output={spec.prime_output}, linear_output={spec.linear_output}: the output must either "
+            "act as s and have no rho' (linear_output) or act as rho(s) and have it (prime_output); the "
+            "mixture of 1905.13633's code is the gradient of no energy (papers.md 5.1a)"
         )

@@ -10,7 +10,7 @@ from ..gradients.record import check_count
 from .checks import halvings, model_and_data, settle
 from .match import angle_between
 from .phases import VECTOR_FIELD, bptt_moments, nudged_moments
-from .results import TheoryResult, draw_power, log_slope, new_figure
+from .results import TheoryResult, draw_power, log_slope, new_figure, quiet_minor_ticks
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,8 @@ class ContinualDeviation(TheoryResult):
     rates, betas : ndarray
         What was swept, each halving.
     by_rate : dict of str to ndarray
-        "neurons", "synapses": distance of the updates at each rate from those at rate 0, same beta, relative to the
-        BPTT gradients; root of the sum over all steps and entries.
+        "neurons", "synapses": distance of the updates at each rate from those at rate 0, same beta,
+        relative to the BPTT gradients; root of the sum over all steps and entries.
     by_beta : dict of str to ndarray
         Distance from the BPTT gradients at rate 0.
     from_bptt : dict of str to ndarray
@@ -33,8 +33,8 @@ class ContinualDeviation(TheoryResult):
         Between the total update and the total gradient at each rate, degrees.
     angle_at_rate_0 : float
     debug_identity : dict of float to float
-        By the factor on the rate: largest relative difference between EP's weight change and that of the debug procedure
-        (papers.md 6.4). It falls with the factor, down to rounding.
+        By the factor on the rate: largest relative difference between EP's weight change and that of the
+        debug procedure (papers.md 6.4). It falls with the factor, down to rounding.
     """
 
     rates: np.ndarray
@@ -54,6 +54,7 @@ class ContinualDeviation(TheoryResult):
             draw_power(left, self.rates, self.by_rate[kind], f"{kind}, from rate 0", f"C{j}")
             left.loglog(self.rates, self.from_bptt[kind], ":", color=f"C{j}", label=f"{kind}, from BPTT")
             draw_power(middle, self.betas, self.by_beta[kind], kind, f"C{j}")
+        quiet_minor_ticks(left)
         right.plot(self.rates, self.angle, "o-")
         right.ticklabel_format(style="sci", axis="x", scilimits=(0, 0))
         right.axhline(self.angle_at_rate_0, ls=":", color="gray", label="rate 0")
@@ -95,8 +96,8 @@ def continual_deviation(
 
     Notes
     -----
-    The weights move by rate/beta times a change of order beta, so the states feel the rate as rate/beta: the limits are
-    taken rate first.
+    The weights move by rate/beta times a change of order beta, so the states feel the rate as rate/beta:
+    the limits are taken rate first.
     """
     rates, betas = halvings(rate, n_halvings, "rate"), halvings(beta, n_halvings, "beta")
     k = check_count(n_nudged_steps, "n_nudged_steps")
@@ -125,10 +126,24 @@ def continual_deviation(
     rate_slope = {kind: log_slope(rates, v) for kind, v in named["by_rate"].items()}
     beta_slope = {kind: log_slope(betas, v) for kind, v in named["by_beta"].items()}
     return ContinualDeviation(
-        verdict=max(abs(s - 1) for s in [*rate_slope.values(), *beta_slope.values()]), target=0.1,
-        settings=dict(rule=rule, rate=rate, beta=beta, n_halvings=n_halvings, n_nudged_steps=k, n_samples=len(y),
-                      random_state=random_state, dtype=np.dtype(model.dtype).name, residual=residual),
-        rates=rates, betas=betas, **named, rate_slope=rate_slope, beta_slope=beta_slope,
+        verdict=max(abs(s - 1) for s in [*rate_slope.values(), *beta_slope.values()]),
+        target=0.1,
+        settings=dict(
+            rule=rule,
+            rate=rate,
+            beta=beta,
+            n_halvings=n_halvings,
+            n_nudged_steps=k,
+            n_samples=len(y),
+            random_state=random_state,
+            dtype=np.dtype(model.dtype).name,
+            residual=residual,
+        ),
+        rates=rates,
+        betas=betas,
+        **named,
+        rate_slope=rate_slope,
+        beta_slope=beta_slope,
         angle=np.array([angle_between(u[2], exact[2]) for u in moving]),
         angle_at_rate_0=angle_between(still[2], exact[2]),
         debug_identity={
@@ -140,14 +155,14 @@ def continual_deviation(
 def debug_identity(model, x, y, free, beta, n_nudged_steps, rule="continual", rate=1e-3, tiny=1e-5):
     """The papers' debug procedure (2005.04168, App. F.2): C-EP with a tiny rate is EP.
 
-    Run the nudged phase continually with the rate times `tiny`, undo that change, apply the accumulated update at the full
-    rate; compare with the EP (or VF) update of the same phase.
+    Run the nudged phase continually with the rate times `tiny`, undo that change, apply the accumulated
+    update at the full rate; compare with the EP (or VF) update of the same phase.
 
     Returns
     -------
     float
-        Largest difference of any weight afterwards, relative to the largest change of it. As `tiny` goes to 0 it falls in
-        proportion, down to rounding.
+        Largest difference of any weight afterwards, relative to the largest change of it. As `tiny` goes to
+        0 it falls in proportion, down to rounding.
     """
     frozen = {"continual": "ep", "continual_vector_field": "vector_field"}[rule]
     *_, (_, ep) = nudged_moments(model, x, y, free, beta, n_nudged_steps, frozen)

@@ -41,7 +41,14 @@ class EnergyDescent(TheoryResult):
 
 
 def energy_descent(
-    *, model=None, x=None, sizes=(8, 16, 12, 5), n_samples=8, n_steps=200, dt=(0.05, 0.1, 0.2, 0.4), random_state=0,
+    *,
+    model=None,
+    x=None,
+    sizes=(8, 16, 12, 5),
+    n_samples=8,
+    n_steps=200,
+    dt=(0.05, 0.1, 0.2, 0.4),
+    random_state=0,
     dtype=np.float64,
 ):
     """Energy along the free relaxation, from a random state.
@@ -52,8 +59,8 @@ def energy_descent(
         A symmetric `LayeredModel` with an energy, and its inputs; a random smooth one of `sizes` without.
     n_steps : int
     dt : tuple of float
-        Euler steps to try, for continuous dynamics. The discrete map is run in even/odd sweeps, each of which minimises
-        the energy exactly by its layers.
+        Euler steps to try, for continuous dynamics. The discrete map is run in even/odd sweeps, each of
+        which minimises the energy exactly by its layers.
 
     Returns
     -------
@@ -90,9 +97,13 @@ def energy_descent(
         energies[name] = track = np.array(track)
         rises[name] = _largest_rise(track)
     return EnergyDescent(
-        verdict=max(rises.values()), target=1e-12 if model.dtype == np.float64 else 1e-5,
-        settings=dict(n_steps=n_steps, dt=tuple(dt), random_state=random_state, dtype=np.dtype(model.dtype).name),
-        energy=energies, rise=rises,
+        verdict=max(rises.values()),
+        target=1e-12 if model.dtype == np.float64 else 1e-5,
+        settings=dict(
+            n_steps=n_steps, dt=tuple(dt), random_state=random_state, dtype=np.dtype(model.dtype).name
+        ),
+        energy=energies,
+        rise=rises,
     )
 
 

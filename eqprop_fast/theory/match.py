@@ -8,6 +8,7 @@ import numpy as np
 
 from ..gradients.record import check_count
 from ..networks.asymmetry import measured_angles
+from .conv import ConvNetwork
 from .models import LayeredModel
 from .phases import RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
 from .presets import PRESETS, layered_spec, mnist_batch, uniform_batch
@@ -25,7 +26,8 @@ class GradientMatch(TheoryResult):
     ----------
     neuron_rmse, synapse_rmse : dict of str to float
         Mean over the entries of a layer (of a weight matrix) of
-        ``sqrt(sum_t (n - d)^2 / max(sum_t n^2, sum_t d^2))`` (papers.md 5.3); synapses by their cumulated curves.
+        ``sqrt(sum_t (n - d)^2 / max(sum_t n^2, sum_t d^2))`` (papers.md 5.3); synapses by their cumulated
+        curves.
     neuron_rmse_std, synapse_rmse_std : dict
         Standard deviation over the same entries.
     synapse_rmse_live : dict
@@ -58,7 +60,7 @@ class GradientMatch(TheoryResult):
     residual: float
 
     def plot(self):
-        """Curves of a few entries (updates dashed on solid gradients) and the RMSE bars; returns the figure."""
+        """Curves of a few entries (updates dashed on gradients) and the RMSE bars; returns the figure."""
         curves = [(f"neurons, {k}", v) for k, v in self.neuron_curves.items()]
         curves += [(f"synapses {k}", v) for k, v in self.synapse_curves.items()]
         n_columns = 2 if len(curves) < 5 else 3
@@ -78,7 +80,9 @@ class GradientMatch(TheoryResult):
         drawn = bars.bar(range(len(names)), values, color=colors)
         bars.bar_label(drawn, [f"{v:.1e}" for v in values], fontsize=6)
         bars.margins(y=0.15)
-        bars.set_xticks(range(len(names)), [n.replace(" ", "\n").replace("-", "\n") for n in names], fontsize=6)
+        bars.set_xticks(
+            range(len(names)), [n.replace(" ", "\n").replace("-", "\n") for n in names], fontsize=6
+        )
         bars.ticklabel_format(style="sci", axis="y", scilimits=(0, 0))
         bars.set_title("mean RMSE", fontsize=9)
         bars.tick_params(axis="y", labelsize=7)
@@ -86,7 +90,8 @@ class GradientMatch(TheoryResult):
             axis.axis("off")
         s = self.settings
         figure.suptitle(
-            f"{s.get('preset') or 'gradient match'}, {s['rule']}: solid -gradient (BPTT), dashed update", fontsize=10
+            f"{s.get('preset') or 'gradient match'}, {s['rule']}: solid -gradient (BPTT), dashed update",
+            fontsize=10,
         )
         return figure
 
@@ -105,7 +110,9 @@ class _Rmse:
         return np.sqrt(np.divide(self.e2, larger, out=np.zeros_like(larger), where=larger > 0))
 
 
-def preset_model(preset, *, convention="consistent", dt=None, angle=None, random_state=None, dtype=np.float64):
+def preset_model(
+    preset, *, convention="consistent", dt=None, angle=None, random_state=None, dtype=np.float64
+):
     """Model, x, y and settings (a dict) of a key of `PRESETS`.
 
     Raises
@@ -124,6 +131,10 @@ def preset_model(preset, *, convention="consistent", dt=None, angle=None, random
     if kind == "toy":
         model = ToyNetwork(sizes, 0.08 if dt is None else dt, rng, dtype=dtype)
         x, y = uniform_batch(batch, sizes[0], sizes[-1], rng, dtype)
+    elif kind == "conv":
+        model = ConvNetwork(sizes, 10, rng, dtype=dtype)
+        x, y = mnist_batch(batch, rng, dtype)
+        x = x.reshape(batch, 1, 28, 28)
     else:
         spec = layered_spec(kind, sizes, convention, dt=dt)
         model = LayeredModel.random(spec, rng, angle=angle, dtype=dtype)
@@ -132,8 +143,23 @@ def preset_model(preset, *, convention="consistent", dt=None, angle=None, random
 
 
 def gradient_match(
-    preset=None, *, model=None, x=None, y=None, beta=None, n_free_steps=None, n_nudged_steps=None, rule=None, rate=None,
-    convention="consistent", dt=None, angle=None, steady_tol=1e-12, target=None, random_state=0, dtype=np.float64,
+    preset=None,
+    *,
+    model=None,
+    x=None,
+    y=None,
+    beta=None,
+    n_free_steps=None,
+    n_nudged_steps=None,
+    rule=None,
+    rate=None,
+    convention="consistent",
+    dt=None,
+    angle=None,
+    steady_tol=1e-12,
+    target=None,
+    random_state=0,
+    dtype=np.float64,
 ):
     """Compare a rule's updates with the gradients of BPTT at every step of the nudged phase.
 
@@ -142,7 +168,8 @@ def gradient_match(
     preset : str, optional
         A figure setting of the papers, a key of `PRESETS`; what is given beside it overrides it.
     model, x, y
-        Instead of a preset: a `LayeredModel` or `ToyNetwork`, inputs (M, N[0]) and targets (M, N[L]).
+        Instead of a preset: a `LayeredModel`, `ToyNetwork` or `ConvNetwork`, inputs (M, N[0]) and
+        targets (M, N[L]).
     beta : float
         Nudging strength, not 0.
     n_free_steps, n_nudged_steps : int
@@ -174,8 +201,9 @@ def gradient_match(
 
     Notes
     -----
-    Theorem (1905.13633): if the transition is the gradient of a primitive function and the steady state has held for the
-    last K + 1 steps, normalised update and minus gradient agree at every step as beta goes to 0.
+    Theorem (1905.13633): if the transition is the gradient of a primitive function and the steady state has
+    held for the last K + 1 steps, normalised update and minus gradient agree at every step as beta goes to
+    0.
     """
     if (preset is None) == (model is None):
         raise ValueError("give either preset or model (with x and y)")
@@ -219,7 +247,7 @@ def gradient_match(
     rule_moments = nudged_moments(model, x, y, free, beta, k, rule, rate)
     for t, ((n_s, n_w), (d_s, d_w)) in enumerate(zip(exact_moments, rule_moments)):
         for name, depth, n, d in zip(model.layers, model.depth, n_s, d_s):
-            n, d = n.sum(axis=0), d.sum(axis=0)
+            n, d = n.sum(axis=0).ravel(), d.sum(axis=0).ravel()
             if t < depth:  # the signal has not arrived (papers.md 5.3)
                 n, d = np.zeros_like(n), np.zeros_like(d)
             neurons[name].add(n, d)
@@ -228,9 +256,11 @@ def gradient_match(
         for name, n, d in zip(model.synapses, n_w, d_w):
             synapses[name].add(n, d)
             if name not in picked:  # entries that move at all: half of MNIST's pixels are dark
-                live = np.flatnonzero(np.abs(x).max(axis=0)) if n.shape[0] == x.shape[1] else np.arange(n.shape[0])
-                rows = live[picker.integers(len(live), size=N_CURVES)]
-                picked[name] = rows, picker.integers(n.shape[1], size=N_CURVES)
+                rows = np.arange(n.shape[0])
+                if x.ndim == 2 and len(rows) == x.shape[1]:
+                    rows = np.flatnonzero(np.abs(x).max(axis=0))
+                others = [picker.integers(m, size=N_CURVES) for m in n.shape[1:]]
+                picked[name] = rows[picker.integers(len(rows), size=N_CURVES)], *others
             curves_w[name].append((n[picked[name]], d[picked[name]]))
 
     rmse_s = {name: r.entries() for name, r in neurons.items()}
@@ -242,19 +272,33 @@ def gradient_match(
         for curves in (curves_s, curves_w)
     ]
     return GradientMatch(
-        verdict=max([*means_s.values(), *means_w.values()]), target=target,
-        settings=dict(settings, preset=preset, convention=convention, random_state=random_state, dt=model.dt,
-                      dtype=np.dtype(model.dtype).name),
-        neuron_rmse=means_s, synapse_rmse=means_w,
+        verdict=max([*means_s.values(), *means_w.values()]),
+        target=target,
+        settings=dict(
+            settings,
+            preset=preset,
+            convention=convention,
+            random_state=random_state,
+            dt=model.dt,
+            dtype=np.dtype(model.dtype).name,
+        ),
+        neuron_rmse=means_s,
+        synapse_rmse=means_w,
         neuron_rmse_std={k: float(v.std()) for k, v in rmse_s.items()},
         synapse_rmse_std={k: float(v.std()) for k, v in rmse_w.items()},
         synapse_rmse_live={k: float(v[v > 0].mean()) if (v > 0).any() else 0.0 for k, v in rmse_w.items()},
         sign_agreement={
-            name: float(100 * (np.sign(n) == np.sign(d)).mean()) for name, n, d in zip(model.synapses, n_w, d_w)
+            name: float(100 * (np.sign(n) == np.sign(d)).mean())
+            for name, n, d in zip(model.synapses, n_w, d_w)
         },
-        angle=angle_between(total_n, total_d), neuron_curves=stacked[0], synapse_curves=stacked[1],
-        weight_angles=measured_angles(model.weights, model.back) if getattr(model, "back", None) is not None else [],
-        n_free_steps=steps, residual=residual,
+        angle=angle_between(total_n, total_d),
+        neuron_curves=stacked[0],
+        synapse_curves=stacked[1],
+        weight_angles=measured_angles(model.weights, model.back)
+        if getattr(model, "back", None) is not None
+        else [],
+        n_free_steps=steps,
+        residual=residual,
     )
 
 

@@ -1,8 +1,8 @@
 """The networks that the checks run on, behind one small interface.
 
-A model offers: `layers` and `synapses` (names), `depth` (distance of each layer from the output), `drive`, `zeros`,
-`relax`, `step`, `vjp`, `cost_gradient`, `increment`, `learn` and `copy`. `LayeredModel` wraps the reference kernels;
-`toy.ToyNetwork` has the skip connection that they do not.
+A model offers: `layers` and `synapses` (names), `depth` (distance of each layer from the output), `drive`,
+`zeros`, `relax`, `step`, `vjp`, `cost_gradient`, `increment`, `learn` and `copy`. `LayeredModel` wraps the
+reference kernels; `toy.ToyNetwork` has the skip connection that they do not.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class LayeredModel:
         return self.weights[0].dtype
 
     def copy(self):
-        copies = [None if g is None else [p.copy() for p in g] for g in (self.weights, self.biases, self.back)]
+        copies = [
+            None if g is None else [p.copy() for p in g] for g in (self.weights, self.biases, self.back)
+        ]
         return LayeredModel(self.spec, *copies)
 
     def _arrays(self):

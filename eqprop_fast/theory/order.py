@@ -1,4 +1,4 @@
-"""Bias of the nudged estimates: first order in beta one-sided, second order centered (1602.05179, 2006.03824)."""
+"""Bias of the nudged estimates: order 1 in beta one-sided, 2 centered (1602.05179, 2006.03824)."""
 
 from __future__ import annotations
 
@@ -93,8 +93,13 @@ def gradient_order(
     slope = {k: log_slope(betas, v) for k, v in error.items()}
     order = {"positive": 1, "negative": 1, "random sign": 1, "centered": 2}
     return GradientOrder(
-        verdict=max(abs(slope[k] - order[k]) for k in order), target=0.1,
-        settings=dict(beta=beta, n_halvings=n_halvings, random_state=random_state, dtype=np.dtype(model.dtype).name),
-        betas=betas, error=error, slope=slope,
+        verdict=max(abs(slope[k] - order[k]) for k in order),
+        target=0.1,
+        settings=dict(
+            beta=beta, n_halvings=n_halvings, random_state=random_state, dtype=np.dtype(model.dtype).name
+        ),
+        betas=betas,
+        error=error,
+        slope=slope,
         cosine={k: float(v[-1] @ exact / (np.linalg.norm(v[-1]) * norm)) for k, v in estimates.items()},
     )

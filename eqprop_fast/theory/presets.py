@@ -14,11 +14,18 @@ _ONE, _TWO, _THREE = (784, 512, 10), (784, 512, 512, 10), (784, 512, 512, 512, 1
 
 def _entry(kind, sizes, beta, n_free_steps, n_nudged_steps, batch, **more):
     return dict(
-        kind=kind, sizes=sizes, beta=beta, n_free_steps=n_free_steps, n_nudged_steps=n_nudged_steps, batch=batch, **more
+        kind=kind,
+        sizes=sizes,
+        beta=beta,
+        n_free_steps=n_free_steps,
+        n_nudged_steps=n_nudged_steps,
+        batch=batch,
+        **more,
     )
 
 
-# kind: "toy", "energy" (continuous, tanh, no clamp, dt 0.08), "prototypical" (discrete, tanh), "leaky" (VF, no rho')
+# kind: "toy", "conv" (discrete, hard sigmoid), "energy" (continuous, tanh, no clamp, dt 0.08),
+# "prototypical" (discrete, tanh), "leaky" (VF, no rho')
 PRESETS = {
     "1905.13633/fig2-toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1),
     "1905.13633/fig3-EB-1h": _entry("energy", _ONE, 0.001, 800, 80, 20),
@@ -31,6 +38,8 @@ PRESETS = {
     "1905.13633/fig11-P-1h": _entry("prototypical", _ONE, 0.01, 150, 10, 1),
     "1905.13633/fig12-P-2h": _entry("prototypical", _TWO, 0.01, 1500, 40, 1),
     "1905.13633/fig13-P-3h": _entry("prototypical", _THREE, 0.015, 5000, 40, 1),
+    "1905.13633/fig4-conv": _entry("conv", (1, 32, 64), 0.02, 5000, 10, 1),
+    "1905.13633/fig16-conv": _entry("conv", (1, 32, 64), 0.02, 5000, 10, 20),
     "2005.04168/toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1),
 }
 for _rule, _name in [("continual", "C-EP"), ("continual_vector_field", "C-VF")]:
@@ -50,8 +59,9 @@ def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=Non
     Parameters
     ----------
     convention : {"consistent", "as_coded"}
-        For "energy": "consistent" lets the linear output act as s, which makes one energy of all terms; "as_coded"
-        lets it act as rho(s) without a rho' of its own, as the authors' code does (papers.md 5.1a).
+        For "energy": "consistent" lets the linear output act as s, which makes one energy of all terms;
+        "as_coded" lets it act as rho(s) without a rho' of its own, as the authors' code does (papers.md
+        5.1a).
     dt : float, optional
         Euler step (0.08 by default), or damping of the discrete map (1 by default: the plain map).
     """
@@ -61,8 +71,12 @@ def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=Non
     if kind == "prototypical":
         return LayeredSpec(dynamics="discrete", dt=1.0 if dt is None else dt, **shared)
     return LayeredSpec(
-        dynamics="continuous", dt=0.08 if dt is None else dt, input_activation=activation,
-        prime_hidden=kind == "energy", linear_output=kind == "energy" and convention == "consistent", **shared,
+        dynamics="continuous",
+        dt=0.08 if dt is None else dt,
+        input_activation=activation,
+        prime_hidden=kind == "energy",
+        linear_output=kind == "energy" and convention == "consistent",
+        **shared,
     )
 
 

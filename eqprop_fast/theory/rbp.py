@@ -59,13 +59,22 @@ def _norm(arrays):
 
 
 def rbp_match(
-    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, beta=0.02, n_halvings=4, n_nudged_steps=80,
-    random_state=0, dtype=np.float64,
+    *,
+    model=None,
+    x=None,
+    y=None,
+    sizes=(8, 16, 12, 5),
+    n_samples=4,
+    beta=0.02,
+    n_halvings=4,
+    n_nudged_steps=80,
+    random_state=0,
+    dtype=np.float64,
 ):
-    """Compare the speed of the second phase with the error derivatives of recurrent back-propagation, step by step.
+    """Compare the speed of the second phase with recurrent back-propagation, step by step.
 
-    EP steps the dynamics forward, through J; RBP iterates its adjoint, through J^T, from the free state. They agree as
-    beta goes to 0 because an energy makes J symmetric.
+    EP steps the dynamics forward, through J; RBP iterates its adjoint, through J^T, from the free state.
+    They agree as beta goes to 0 because an energy makes J symmetric.
 
     Parameters
     ----------

@@ -52,8 +52,13 @@ def log_slope(x, y):
 
 def draw_power(axes, x, y, label, color):
     """Points of a power law with its fitted slope in the label."""
-    from matplotlib.ticker import NullFormatter
-
     marker = "osv^D"[int(color[1:]) % 5]
     axes.loglog(x, y, f"{marker}-", color=color, ms=5, lw=1, label=f"{label}: slope {log_slope(x, y):.3f}")
-    axes.xaxis.set_minor_formatter(NullFormatter())  # over less than a decade they would run into one another
+    quiet_minor_ticks(axes)
+
+
+def quiet_minor_ticks(axes):
+    """No labels on minor ticks of log axes: over about a decade they run into one another."""
+    from matplotlib.ticker import NullFormatter
+
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,7 +1,8 @@
 """The toy network of 1905.13633 Fig. 2: input, hidden and output layer, with an output-input skip connection.
 
-Energy (papers.md 5.1d): ``E = |h|^2/2 + |o|^2/2 - rho(x) W_xh rho(h) - rho(h) W_ho rho(o) - rho(x) W_xo rho(o) - biases``;
-Euler steps of its gradient, rho' on the output too, tanh. Layers here run hidden, output.
+Energy (papers.md 5.1d): ``E = |h|^2/2 + |o|^2/2 - rho(x) W_xh rho(h) - rho(h) W_ho rho(o) - rho(x) W_xo
+rho(o) - biases``; Euler steps of its gradient, rho' on the output too, tanh. Layers here run hidden,
+output.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ class ToyNetwork:
 
         dtype = np.dtype(dtype).type
         self.sizes, self.dt, self.dtype, self.activation = tuple(sizes), dt, np.dtype(dtype), activation
-        self.weights = [uniform(n_in, n_in, n_hidden), uniform(n_hidden, n_hidden, n_out), uniform(n_in, n_in, n_out)]
+        self.weights = [
+            uniform(n_in, n_in, n_hidden),
+            uniform(n_hidden, n_hidden, n_out),
+            uniform(n_in, n_in, n_out),
+        ]
         self.biases = [uniform(n_in, n_hidden), uniform(n_hidden, n_out) + uniform(n_in, n_out)]
 
     def copy(self):
@@ -69,14 +74,16 @@ class ToyNetwork:
         """As `LayeredModel.relax`, but the batch stops together."""
         n = len(states[0])
         change = np.full(n, np.inf)
-        for step in range(n_steps):
+        steps = 0
+        while steps < n_steps:
             new = self.step(drive, states, y, beta)
             change = np.max([np.abs(a - b).max(axis=1) for a, b in zip(new, states)], axis=0) / self.dt
             for s, value in zip(states, new):
                 s[...] = value
+            steps += 1
             if change.max() <= tol:
                 break
-        return np.full(n, step + 1 if n_steps else 0), change
+        return np.full(n, steps), change
 
     def vjp(self, drive, states, bar, with_parameters=True):
         dt = self.dtype.type(self.dt)

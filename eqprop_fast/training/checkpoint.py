@@ -1,7 +1,7 @@
 """Checkpoints: one .npz that holds everything a run needs to continue bit for bit.
 
-Written to a temporary file in the same folder, flushed to disk, then moved over the old one, so that a kill at any
-moment leaves either the old or the new checkpoint. Read without pickle.
+Written to a temporary file in the same folder, flushed to disk, then moved over the old one, so that a kill
+at any moment leaves either the old or the new checkpoint. Read without pickle.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from dataclasses import fields
 
 import numpy as np
@@ -21,12 +22,18 @@ from .state import RandomStreams, TrainingState
 FORMAT = "eqprop_fast checkpoint"
 VERSION = 1
 
-_LISTS = ("coefs_", "intercepts_")  # fitted lists of arrays
+_LISTS = ("coefs_", "intercepts_", "feedback_coefs_")  # fitted lists of arrays
 _ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale")
 _PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_")
 _COUNTERS = (
-    "split_seed", "epoch", "samples_seen", "n_updates", "rate_factor", "no_improvement", "loss_curve", "best_loss",
-    "validation_scores", "best_validation_score",
+    "split_seed", "epoch", "samples_seen", "n_updates", "rate_factor", "no_improvement", "loss_curve",
+    "best_loss", "validation_scores", "best_validation_score",
+)
+
+
+# what numpy, zipfile and json raise on files that are cut short or scrambled
+_DAMAGE = (
+    KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError
 )
 
 
@@ -108,8 +115,8 @@ class CheckpointMixin:
 
         Notes
         -----
-        `callbacks` and a `random_state` given as a generator object are not stored (the state of the run's own
-        random streams is).
+        `callbacks` and a `random_state` given as a generator object are not stored (the state of the run's
+        own random streams is).
         """
         state = self._state
         arrays, objects = {}, []
@@ -149,7 +156,8 @@ class CheckpointMixin:
 
     @classmethod
     def load_checkpoint(cls, path):
-        """The estimator saved at `path`, ready to predict or to go on (`resume`, `partial_fit`, `warm_start`).
+        """The estimator saved at `path`, ready to predict or to go on (`resume`, `partial_fit`,
+        `warm_start`).
 
         Parameters
         ----------
@@ -174,7 +182,7 @@ class CheckpointMixin:
             raise
         except CheckpointError:
             raise
-        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        except _DAMAGE as error:
             raise CheckpointError(f"{path}: damaged or not a checkpoint ({error})") from error
 
     @classmethod

@@ -1,8 +1,8 @@
 """Epochs over mini-batches for any network of the protocol.
 
-One kernel call trains many mini-batches (a chunk); the chunk is sized so that a call lasts about `CHUNK_SECONDS`,
-short enough for Ctrl-C and progress. A chunk boundary changes nothing in the result: order, signs and Adam's step
-are fixed before the epoch is cut.
+One kernel call trains many mini-batches (a chunk); the chunk is sized so that a call lasts about
+`CHUNK_SECONDS`, short enough for Ctrl-C and progress. A chunk boundary changes nothing in the result:
+order, signs and Adam's step are fixed before the epoch is cut.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..kernels import DivergenceError, TrainPlan, TrainStats
+from .interrupts import interrupt_afterwards
 from .schedules import ADAPTIVE_DIVISOR, ADAPTIVE_SMALLEST_RATE, learning_rate_factor
 
 CHUNK_SECONDS = 0.3
@@ -53,6 +54,7 @@ class FitSettings:
     n_epochs: int  # to run in this call
     shuffle: bool = True
     random_sign: bool = False
+    classes: bool = True  # whether the argmax of the outputs means anything
     schedule: str = "constant"
     power_t: float = 0.5
     decay: float = 0.99
@@ -70,7 +72,7 @@ class EpochRecord:
 
     epoch: int
     loss: float
-    accuracy: float
+    accuracy: float | None  # of the free phases while training; None without classes
     validation_score: float | None
     rates: tuple
     stats: TrainStats
@@ -102,6 +104,22 @@ def check_finite(network, snapshot):
             )
 
 
+def _train_chunk(network, data, rows, plan, state, n_threads):
+    """One kernel call; leaves finite parameters whatever happens."""
+    snapshot = network.snapshot()
+    try:
+        stats = network.train(
+            data.x, data.y, rows, plan, data.row_weight, state.particles, state.optimizer_state, n_threads
+        )
+    except DivergenceError:
+        # the kernel leaves the weights of its last finite batch; make sure that they are
+        if not all(np.isfinite(p).all() for p in network.parameters):
+            network.restore(snapshot)
+        raise
+    check_finite(network, snapshot)
+    return stats
+
+
 def _train_epoch(network, data, state, settings, chunks, on_chunk):
     plan = settings.plan
     order = data.rows
@@ -127,23 +145,12 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
             plan, sign=None if sign is None else sign[done : done + count], adam_step=state.n_updates
         )
         rows = order[done * plan.batch_size : (done + count) * plan.batch_size]
-        snapshot = network.snapshot()
         start = time.perf_counter()
-        try:
-            new = network.train(
-                data.x, data.y, rows, part, data.row_weight, state.particles, state.optimizer_state,
-                settings.n_threads,
-            )
-        except DivergenceError:
-            # the kernel leaves the weights of its last finite batch; make sure that they are
-            if not all(np.isfinite(p).all() for p in network.parameters):
-                network.restore(snapshot)
-            raise
-        check_finite(network, snapshot)
+        with interrupt_afterwards():
+            stats.add(_train_chunk(network, data, rows, part, state, settings.n_threads))
+            state.n_updates += count
         chunks.tell(count, time.perf_counter() - start)
-        state.n_updates += count
         done += count
-        stats.add(new)
         if on_chunk is not None:
             on_chunk(len(rows))
     return stats, plan.rate
@@ -163,7 +170,8 @@ def fit_epochs(
         Continued, and updated in place.
     settings : FitSettings
     validate : callable or None
-        ``validate() -> score`` (higher is better) turns early stopping on: the best snapshot is restored at the end.
+        ``validate() -> score`` (higher is better) turns early stopping on: the best snapshot is restored at
+        the end.
     callbacks : sequence of callables
         Each is called with an `EpochRecord`; one that returns True stops the run.
     progress : Progress or None
@@ -197,9 +205,9 @@ def fit_epochs(
             state.samples_seen += len(data.rows)
             state.loss_curve.append(stats.loss / total_weight)
             score = _note_improvement(network, state, settings, validate)
+            accuracy = stats.n_correct / stats.n_samples if settings.classes else None
             record = EpochRecord(
-                state.epoch, state.loss_curve[-1], stats.n_correct / stats.n_samples, score, rates, stats,
-                time.perf_counter() - start,
+                state.epoch, state.loss_curve[-1], accuracy, score, rates, stats, time.perf_counter() - start
             )
             if progress is not None:
                 progress.epoch(record)
@@ -240,7 +248,8 @@ def _note_improvement(network, state, settings, validate):
 def _should_stop(state, settings):
     if state.no_improvement <= settings.n_iter_no_change:
         return False
-    if settings.schedule == "adaptive" and max(settings.plan.rate) * state.rate_factor > ADAPTIVE_SMALLEST_RATE:
+    rate = max(settings.plan.rate) * state.rate_factor
+    if settings.schedule == "adaptive" and rate > ADAPTIVE_SMALLEST_RATE:
         state.rate_factor /= ADAPTIVE_DIVISOR
         state.no_improvement = 0
         return False

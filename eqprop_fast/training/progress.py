@@ -14,10 +14,10 @@ def make_progress(verbose, n_epochs, n_rows, first_epoch=0):
         yield None
     elif sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("epoch {task.fields[epoch]}"), BarColumn(bar_width=20), TaskProgressColumn(),
             TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -28,8 +28,9 @@ def make_progress(verbose, n_epochs, n_rows, first_epoch=0):
 
 def describe(record):
     """One line about an epoch; samples/s counts training time, validation included."""
-    text = f"loss {record.loss:.6f}  train acc {record.accuracy:.4f}" if record.accuracy is not None else (
-        f"loss {record.loss:.6f}")
+    text = f"loss {record.loss:.6f}"
+    if record.accuracy is not None:
+        text += f"  train acc {record.accuracy:.4f}"
     if record.validation_score is not None:
         text += f"  validation {record.validation_score:.4f}"
     return f"{text}  {record.stats.n_samples / max(record.seconds, 1e-9):,.0f} samples/s"
@@ -51,10 +52,10 @@ class LiveProgress:
     def __init__(self, bar, n_epochs, n_rows, first_epoch):
         self.bar = bar
         self.start = time.perf_counter()
-        self.task = bar.add_task("fit", total=n_epochs * n_rows, epoch=first_epoch + 1, note="")
+        self.task = bar.add_task("fit", total=n_epochs * n_rows, epoch=first_epoch, note="")
 
     def advance(self, n_samples):
         self.bar.advance(self.task, n_samples)
 
     def epoch(self, record):
-        self.bar.update(self.task, epoch=record.epoch + 1, note=describe(record))
+        self.bar.update(self.task, epoch=record.epoch, note=describe(record))

@@ -1,7 +1,7 @@
 """Learning-rate schedules as one factor per epoch, applied to the rate of every layer.
 
-"constant", "invscaling" and "adaptive" follow scikit-learn's MLP; "exponential" is the ``x 0.99 per epoch`` of
-2402.11674; "cosine" is the annealing of 2006.03824 and 2312.15103.
+"constant", "invscaling" and "adaptive" follow scikit-learn's MLP; "exponential" is the ``x 0.99 per epoch``
+of 2402.11674; "cosine" is the annealing of 2006.03824 and 2312.15103.
 """
 
 from __future__ import annotations

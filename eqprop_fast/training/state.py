@@ -53,7 +53,7 @@ class TrainingState:
     validation_scores: list = field(default_factory=list)
     best_validation_score: float = -np.inf
     best_snapshot: list | None = None
-    last_snapshot: list | None = None  # where an early-stopped run ended before its best weights were put back
+    last_snapshot: list | None = None  # of an early-stopped run, before its best weights were put back
 
     def make_writable(self):
         """Copies arrays that came read-only from a memory map."""

@@ -1,15 +1,16 @@
-"""Activations over contiguous rows, one loop per function so that each vectorises; twin of reference/activations.py.
+"""Activations over contiguous rows, one loop per function so that each vectorises; twin of
+reference/activations.py.
 
-float32 sigmoids and tanh use a clamped rational approximation (largest error 2.0e-7 for the sigmoid, 2.7e-7 for
-tanh; derived by bench/fit_tanh.py): without a vector math library, exp would be one scalar call per unit. float64
-uses exp and tanh themselves. Comparisons are written so that a NaN comes out as NaN.
+float32 sigmoids and tanh use a clamped rational approximation (largest error 2.0e-7 for the sigmoid, 2.7e-7
+for tanh; derived by bench/fit_tanh.py): without a vector math library, exp would be one scalar call per
+unit. float64 uses exp and tanh themselves. Comparisons are written so that a NaN comes out as NaN.
 """
 
 import math
 
 import numpy as np
 
-from .compile import kernel
+from .compile import kernel, widest_vectors
 
 # np.float32 constants: exact in both precisions, and they never widen a float32 expression
 ZERO, HALF, ONE, TWO, FOUR = (np.float32(v) for v in (0, 0.5, 1, 2, 4))
@@ -82,6 +83,7 @@ def rho_scalar(code, x):
 @kernel
 def activate(code, single, row):
     """row = rho(row), in place: with a second array the overlap check of the vectorised loop would fail."""
+    widest_vectors()
     n = row.size
     if code == IDENTITY:
         return
@@ -121,6 +123,7 @@ def activate(code, single, row):
 @kernel
 def times_prime(code, s, r, field):
     """field *= rho'(s), given r = rho(s); hard edges count as inside (papers.md 1.1)."""
+    widest_vectors()
     n = s.size
     if code == SHIFTED_SIGMOID:
         for i in range(n):

@@ -50,15 +50,17 @@ def kernel(function=None, *, ordered=False, inline=False):
     """
     if function is None:
         return lambda f: kernel(f, ordered=ordered, inline=inline)
-    # No reference counting inside (nothing is allocated): its atomics cost more than the arithmetic of a small layer.
-    options = {"_nrt": False, "nogil": True, "fastmath": ORDERED if ordered else FASTMATH, "error_model": "numpy"}
+    # No reference counting inside (nothing is allocated): its atomics cost more than the arithmetic of a
+    # small layer.
+    flags = ORDERED if ordered else FASTMATH
+    options = {"_nrt": False, "nogil": True, "fastmath": flags, "error_model": "numpy"}
     if JIT_DISABLED:
         return function
     if inline:
         return numba.njit(**options)(function)
     try:
         compiled = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no writable place for a cache (read-only install, no home): compile in each process
+    except RuntimeError:  # no writable place for a cache (read-only, no home): compile in each process
         return numba.njit(**options)(function)
     file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if _STAMP is not None and hasattr(file, "_source_stamp"):
@@ -101,6 +103,9 @@ if JIT_DISABLED:  # pure Python stand-ins: one thread, so no atomics are needed
     def vector_at(table, kind, k, size, like):
         return table[kind][k]
 
+    def widest_vectors():
+        pass
+
     def atomic_add(array, index, value):
         old = array[index]
         array[index] += value
@@ -119,7 +124,9 @@ else:
 
     @intrinsic
     def float_bits(typingctx, x):
-        """The bits of a float as a signed integer of its size: for x >= 0 in the order of x, non-finite on top."""
+        """The bits of a float as a signed integer of its size: for x >= 0 in the order of x, non-finite on
+        top.
+        """
         to = types.int32 if x == types.float32 else types.int64
 
         def codegen(context, builder, signature, args):
@@ -138,7 +145,8 @@ else:
         return to(bits), codegen
 
     def array_table(rows):
-        """Addresses of lists of arrays, for `matrix_at` and `vector_at`; the caller keeps the arrays alive."""
+        """Addresses of lists of arrays, for `matrix_at` and `vector_at`; the caller keeps the arrays alive.
+        """
         table = np.zeros((len(rows), max(map(len, rows))), np.int64)
         for i, arrays in enumerate(rows):
             table[i, : len(arrays)] = [a.ctypes.data for a in arrays]
@@ -185,12 +193,28 @@ else:
         return cgutils.get_item_pointer(context, builder, kind, array, list(indices))
 
     @intrinsic
+    def widest_vectors(typingctx):
+        """Let loops of the calling function use 512-bit vectors where there are any.
+
+        LLVM prefers 256 bits on many AVX-512 processors, for the sake of code that uses vectors now and then.
+        """
+
+        def codegen(context, builder, signature, args):
+            attributes = builder.function.attributes
+            if isa() == "avx512" and isinstance(attributes, set):
+                set.add(attributes, '"prefer-vector-width"="512"')  # past llvmlite's own list of attributes
+            return context.get_dummy_value()
+
+        return types.none(), codegen
+
+    @intrinsic
     def atomic_add(typingctx, array, index, value):
         """array[index] += value for int64 arrays; returns the old value."""
 
         def codegen(context, builder, signature, args):
             value = context.cast(builder, args[2], signature.args[2], types.int64)
-            return builder.atomic_rmw("add", array_data(context, builder, signature.args[0], *args[:2]), value, "seq_cst")
+            pointer = array_data(context, builder, signature.args[0], *args[:2])
+            return builder.atomic_rmw("add", pointer, value, "seq_cst")
 
         return types.int64(array, types.intp, value), codegen
 
@@ -199,7 +223,8 @@ else:
         """array[index] of an int64 array, seen by all threads in order."""
 
         def codegen(context, builder, signature, args):
-            return builder.load_atomic(array_data(context, builder, signature.args[0], *args[:2]), "seq_cst", 8)
+            pointer = array_data(context, builder, signature.args[0], *args[:2])
+            return builder.load_atomic(pointer, "seq_cst", 8)
 
         return types.int64(array, types.intp), codegen
 

@@ -1,7 +1,8 @@
 """What the input layer sends: lists of nonzero inputs per sample, and the drive of the first layer.
 
-With rho the input activation, x W = (rho(x) - rho(0)) W + rho(0) (column sums of W): the first factor is as sparse as
-x. Every thread owns a slice of W_0's columns, here and in the update, so that the slice stays in its core's cache.
+With rho the input activation, x W = (rho(x) - rho(0)) W + rho(0) (column sums of W): the first factor is as
+sparse as x. Every thread owns a slice of W_0's columns, here and in the update, so that it stays in the
+cache of its core.
 """
 
 import numpy as np
@@ -69,7 +70,9 @@ def drive_slice(w, b0, base_sum, counts, index, value, drive, b, low, high):
 
 @kernel
 def group_by_input(counts, index, value, n_samples, starts, sample, coefficient):
-    """The lists of a batch turned round: entries starts[j]..starts[j+1] hold the samples in which input j is nonzero."""
+    """The lists of a batch turned round: entries starts[j]..starts[j+1] hold the samples in which input j is
+    nonzero.
+    """
     n = starts.size - 1
     for j in range(n + 1):
         starts[j] = 0

@@ -1,8 +1,8 @@
 """Layered networks, many batches per call: what one thread does; twin of reference/layered.py.
 
-A training batch has two halves with a barrier after each: (A) finish the last update on own columns and rows, drive
-on own columns of W_0; (B) relax own samples. Nothing is summed across threads except by thread 0, in sample order,
-so that results are the same bits for any number of threads.
+A training batch has two halves with a barrier after each: (A) finish the last update on own columns and rows,
+drive on own columns of W_0; (B) relax own samples. Nothing is summed across threads except by thread 0, in
+sample order, so that results are the same bits for any number of threads.
 """
 
 import numpy as np
@@ -11,12 +11,42 @@ from .activations import ZERO
 from .compile import kernel, matrix_at, vector_at
 from .inputs import column_slice, column_sums, drive_slice, list_inputs
 from .layout import (
-    ADAM_STEP, BATCH, BETA, CENTERED, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DYNAMICS, HAS_PARTICLES, HAS_BACK, HAS_SIGN,
-    HAS_WEIGHT, N_FREE, N_NUDGED, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE, TILE, TOL_FREE, TOL_NUDGED,
+    ADAM_STEP,
+    BATCH,
+    BETA,
+    CENTERED,
+    COPY,
+    COST,
+    COST_FACTOR,
+    DOWN,
+    DOWN_PANEL,
+    DOWN_ROW,
+    DYNAMICS,
+    HAS_BACK,
+    HAS_PARTICLES,
+    HAS_SIGN,
+    HAS_WEIGHT,
+    N_FREE,
+    N_NUDGED,
+    N_WEIGHTS,
+    OFFSET,
+    OPTIMIZER,
+    SIZE,
+    TILE,
+    TOL_FREE,
+    TOL_NUDGED,
 )  # fmt: skip
 from .relax import copy_row, relax_block, show_all
 from .threads import barrier
-from .update import difference_slice, pack_row, pack_rows, update_bias, update_hidden, update_input
+from .update import (
+    difference_slice,
+    pack_row,
+    pack_rows,
+    update_bias,
+    update_hidden,
+    update_input,
+    update_narrow,
+)  # fmt: skip
 
 # kinds of array in the table
 WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, SECOND, BIAS_SECOND, STATES = range(8)
@@ -62,7 +92,8 @@ def pack_network(ints, layout, table, packed, bias, thread, n_threads):
         w = matrix_at(table, WEIGHTS, k, below, here, like)
         pack_rows(layout, k, w, below * thread // n_threads, below * (thread + 1) // n_threads, packed)
         if thread == 0:
-            copy_row(bias[layout[k + 1, OFFSET] : layout[k + 1, OFFSET] + here], vector_at(table, BIASES, k, here, like))
+            o = layout[k + 1, OFFSET]
+            copy_row(bias[o : o + here], vector_at(table, BIASES, k, here, like))
             if ints[HAS_BACK]:
                 back = matrix_at(table, BACK, k, here, below, like)
                 for j in range(here):
@@ -71,9 +102,9 @@ def pack_network(ints, layout, table, packed, bias, thread, n_threads):
 
 @kernel
 def relax_thread(
-    thread, n_threads, control, ints, floats, layout, table, x, indptr, indices, data, y, all_steps, all_residual,
-    packed, bias, drive, state, shown, field, base_sum, counts, index, value, target, steps, residual, failure, active,
-    change, worst,
+    thread, n_threads, control, ints, floats, layout, table, x, indptr, indices, data, y, all_steps,
+    all_residual, packed, bias, drive, state, shown, field, base_sum, counts, index, value, target, steps,
+    residual, failure, active, change, worst,
 ):  # fmt: skip
     """Relax own rows of the states in the table, tile by tile; the buffers hold one tile per thread."""
     m, n_in, n_1 = all_steps.size, layout[0, SIZE], layout[1, SIZE]
@@ -101,9 +132,9 @@ def relax_thread(
             if continuous:
                 show_all(ints, layout, state[b], shown[b])
         relax_block(
-            ints, floats, layout, packed, bias, drive, state, shown if continuous else state, field, y, target,
-            base, base + count, floats[BETA], ints[N_FREE], floats[TOL_FREE], phase, steps, residual, failure, active,
-            change,
+            ints, floats, layout, packed, bias, drive, state, shown if continuous else state, field, y,
+            target, base, base + count, floats[BETA], ints[N_FREE], floats[TOL_FREE], phase, steps, residual,
+            failure, active, change,
         )  # fmt: skip
         for i in range(count):
             b = base + i
@@ -118,10 +149,12 @@ def relax_thread(
 
 @kernel
 def relax_phases(
-    ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, beta, low, high, weight, loss,
-    correct, free_steps, nudged_steps, steps, residual, failure, active, change, n_data,
+    ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, beta, low, high, weight,
+    loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change, n_data,
 ):  # fmt: skip
-    """Free phase, cost, then the nudged phases of samples low..high. state[0] free, [1] at beta, [2] at -beta."""
+    """Free phase, cost, then the nudged phases of samples low..high. state[0] free, [1] at beta, [2] at
+    -beta.
+    """
     n_weights, continuous = ints[N_WEIGHTS], ints[DYNAMICS] == 1
     for b in range(low, high):
         failure[b] = 0
@@ -136,8 +169,8 @@ def relax_phases(
         if continuous:
             show_all(ints, layout, state[0, b], shown[0, b])
     relax_block(
-        ints, floats, layout, packed, bias, drive, state[0], shown[0] if continuous else state[0], field, y, rows,
-        low, high, 0.0, ints[N_FREE], floats[TOL_FREE], 0, steps, residual, failure, active, change,
+        ints, floats, layout, packed, bias, drive, state[0], shown[0] if continuous else state[0], field, y,
+        rows, low, high, 0.0, ints[N_FREE], floats[TOL_FREE], 0, steps, residual, failure, active, change,
     )  # fmt: skip
     o, n = layout[n_weights, OFFSET], layout[n_weights, SIZE]
     failed = False
@@ -156,9 +189,9 @@ def relax_phases(
             if continuous:
                 copy_row(shown[turn, b], shown[0, b])
         relax_block(
-            ints, floats, layout, packed, bias, drive, state[turn], shown[turn] if continuous else state[turn], field,
-            y, rows, low, high, beta if turn == 1 else -beta, ints[N_NUDGED], floats[TOL_NUDGED], turn,
-            steps, residual, failure, active, change,
+            ints, floats, layout, packed, bias, drive, state[turn], shown[turn] if continuous else
+            state[turn], field, y, rows, low, high, beta if turn == 1 else -beta, ints[N_NUDGED],
+            floats[TOL_NUDGED], turn, steps, residual, failure, active, change,
         )  # fmt: skip
         for b in range(low, high):
             nudged_steps[b] += steps[b]
@@ -167,11 +200,13 @@ def relax_phases(
 @kernel
 def train_thread(
     thread, n_threads, control, ints, floats, layout, table, rates, x, indptr, indices, data, y, order, sign,
-    row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index, value, starts, sample,
-    coefficient, ascent, ones, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active,
-    change, totals,
+    row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index, value, starts,
+    sample, coefficient, ascent, products, places, ones, weight, loss, correct, free_steps, nudged_steps,
+    steps, residual, failure, active, change, totals,
 ):  # fmt: skip
-    """Own share of the training on rows `order`, batch after batch; `totals` holds sums and the first failure."""
+    """Own share of the training on rows `order`, batch after batch; `totals` holds sums and the first
+    failure.
+    """
     n_weights, size, tile = ints[N_WEIGHTS], ints[BATCH], ints[TILE]
     n_in, n_1 = layout[0, SIZE], layout[1, SIZE]
     n_data, m, like = y.shape[0], order.size, packed
@@ -211,12 +246,13 @@ def train_thread(
         for at in range(first, last, tile):
             relax_phases(
                 ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, beta, at,
-                min(at + tile, last), weight, loss, correct, free_steps, nudged_steps, steps, residual, failure,
-                active, change, n_data,
+                min(at + tile, last), weight, loss, correct, free_steps, nudged_steps, steps, residual,
+                failure, active, change, n_data,
             )  # fmt: skip
         ahead = order[begin + count : min(begin + count + size, m)]
         for b in range(ahead.size * thread // n_threads, ahead.size * (thread + 1) // n_threads):
-            list_inputs(ints, x, indptr, indices, data, ahead[b], b, counts[1 - now], index[1 - now], value[1 - now])
+            nxt = 1 - now
+            list_inputs(ints, x, indptr, indices, data, ahead[b], b, counts[nxt], index[nxt], value[nxt])
         if not barrier(control, n_threads):
             return
         # --- every thread comes to the same conclusions
@@ -263,13 +299,19 @@ def train_thread(
             below, here = layout[k, SIZE], layout[k + 1, SIZE]
             row_low, row_high = below * thread // n_threads, below * (thread + 1) // n_threads
             wk = matrix_at(table, WEIGHTS, k, below, here, like)
-            update_hidden(
-                ints, floats, layout, k, wk,
-                matrix_at(table, VELOCITY, k, below if moments else 1, here if moments else 1, like),
-                matrix_at(table, SECOND, k, below if second else 1, here if second else 1, like),
-                weight, a, e, count, scale, rates[0, k], t, row_low, row_high, ascent[thread], coefficient[thread],
-            )  # fmt: skip
-            pack_rows(layout, k, wk, row_low, row_high, packed)
+            mk = matrix_at(table, VELOCITY, k, below if moments else 1, here if moments else 1, like)
+            vk = matrix_at(table, SECOND, k, below if second else 1, here if second else 1, like)
+            if layout[k + 1, COPY] < 0:
+                update_narrow(
+                    ints, floats, layout, k, wk, mk, vk, weight, acts, start_of, end_of, count, scale,
+                    rates[0, k], t, row_low, row_high, ascent[thread], coefficient[thread], packed,
+                )  # fmt: skip
+            else:
+                update_hidden(
+                    ints, floats, layout, k, wk, mk, vk, weight, acts, start_of, end_of, count, scale,
+                    rates[0, k], t, row_low, row_high, ascent[thread], products[thread], places,
+                )  # fmt: skip
+                pack_rows(layout, k, wk, row_low, row_high, packed)
             if thread == 0:
                 bk = vector_at(table, BIASES, k, here, like)
                 update_bias(

@@ -10,17 +10,19 @@ from .. import spec as names
 from .tiles import tile_columns
 
 # integer options
-(N_WEIGHTS, DYNAMICS, SCHEDULE, ACTIVATION, OUT_ACTIVATION, INPUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT, LINEAR_OUTPUT,
+(N_WEIGHTS, DYNAMICS, SCHEDULE, ACTIVATION, OUT_ACTIVATION, INPUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT,
+LINEAR_OUTPUT,
  CLAMP, NUDGE_INSIDE, COST, SINGLE, BATCH, N_FREE, N_NUDGED, CENTERED, OPTIMIZER, ADAM_STEP, SPARSE, HAS_SIGN,
  HAS_WEIGHT, HAS_PARTICLES, TILE, HAS_BACK) = range(25)  # fmt: skip
 N_INTS = 25
 # float options
 (COST_FACTOR, DT, BETA, TOL_FREE, TOL_NUDGED, MOMENTUM, DECAY, BETA1, BETA2, EPSILON) = range(10)
 N_FLOATS = 10
-# places of layer k, row k of the layout: units, first column in state rows; then for the weights that enter it from
-# below (k >= 2): start of their copy (rows = units below) or -1, and of their transpose (rows = units of k) or -1;
-# then start of the feedback rows that enter it from above; each with the strides of rows and panels.
-# A block of rows is laid out in panels of a few vectors (see tiles.py), or, for dot products, plainly.
+# places of layer k, row k of the layout: units, first column in state rows; then for the weights that enter
+# it from below (k >= 2): start of their copy (rows = units below) or -1, and of their transpose (rows = units
+# of k) or -1; then start of the feedback rows that enter it from above; each with the strides of rows and
+# panels. A block of rows is laid out in panels of a few vectors (see tiles.py), or, for dot products,
+# plainly.
 (SIZE, OFFSET, COPY, COPY_ROW, COPY_PANEL, TRANSPOSE, TRANSPOSE_ROW, TRANSPOSE_PANEL, DOWN, DOWN_ROW,
  DOWN_PANEL) = range(11)  # fmt: skip
 N_PLACES = 11
@@ -78,7 +80,7 @@ def spec_options(spec, dtype):
     ints[SINGLE] = dtype == np.float32
     floats[COST_FACTOR], floats[DT] = spec.cost_factor, spec.dt
     # samples relaxed together: few while their states fit the first cache, many to reuse large hidden weights
-    wide = [a * b for a, b in zip(spec.sizes[1:], spec.sizes[2:]) if min(a, b) >= NARROW]
+    wide = [a * b for a, b in zip(spec.sizes[1:], spec.sizes[2:], strict=False) if min(a, b) >= NARROW]
     ints[TILE] = 64 if wide and max(wide) > 8192 else 4
     return ints, floats
 

@@ -1,27 +1,30 @@
 """The two products everything is made of: rows added with coefficients, and dot products with a few rows.
 
-Sums of `add_rows` run over the rows in order, one fused multiply-add each, whatever the grouping: its results do
-not depend on how a caller cuts the rows or the columns into blocks.
+Sums of `add_rows` run over the rows in order, one fused multiply-add each, whatever the grouping: its results
+do not depend on how a caller cuts the rows or the columns into blocks.
 """
 
-from .compile import kernel
+from .compile import kernel, widest_vectors
 from .tiles import TILE_SAMPLES, TILE_VECTORS, thin_tile, tile_columns, wide_tile
 
 
 @kernel(ordered=True)
 def add_row(out, a, w):
+    widest_vectors()
     for i in range(out.size):
         out[i] += a * w[i]
 
 
 @kernel(ordered=True)
 def add_rows2(out, a0, a1, w0, w1):
+    widest_vectors()
     for i in range(out.size):
         out[i] = (out[i] + a0 * w0[i]) + a1 * w1[i]
 
 
 @kernel(ordered=True)
 def add_rows4(out, a0, a1, a2, a3, w0, w1, w2, w3):
+    widest_vectors()
     for i in range(out.size):
         out[i] = (((out[i] + a0 * w0[i]) + a1 * w1[i]) + a2 * w2[i]) + a3 * w3[i]
 
@@ -69,8 +72,9 @@ def add_listed(out, low, coefficients, index, matrix):
         j += 4
     if j + 2 <= m:
         add_rows2(
-            out, coefficients[j], coefficients[j + 1], matrix[index[j]][low:high], matrix[index[j + 1]][low:high]
-        )
+            out, coefficients[j], coefficients[j + 1], matrix[index[j]][low:high],
+            matrix[index[j + 1]][low:high],
+        )  # fmt: skip
         j += 2
     if j < m:
         add_row(out, coefficients[j], matrix[index[j]][low:high])
@@ -78,6 +82,7 @@ def add_listed(out, low, coefficients, index, matrix):
 
 @kernel
 def _dots5(out, j, x, w0, w1, w2, w3, w4):
+    widest_vectors()
     a0 = a1 = a2 = a3 = a4 = x.dtype.type(0)
     for i in range(x.size):
         a0 += x[i] * w0[i]
@@ -94,6 +99,7 @@ def _dots5(out, j, x, w0, w1, w2, w3, w4):
 
 @kernel
 def _dot(x, w):
+    widest_vectors()
     a = x.dtype.type(0)
     for i in range(x.size):
         a += x[i] * w[i]

@@ -1,17 +1,39 @@
-"""Relaxation of a block of samples: all their steps in one call, their states in cache; twin of reference/layered.py.
+"""Relaxation of a block of samples: all their steps in one call, their states in cache; twin of
+reference/layered.py.
 
-State rows hold all layers of a sample side by side (layout.py). `shown` is what a layer shows to the others: the
-state itself in the discrete map, rho(state) in continuous dynamics.
+State rows hold all layers of a sample side by side (layout.py). `shown` is what a layer shows to the others:
+the state itself in the discrete map, rho(state) in continuous dynamics.
 """
 
 import numpy as np
 
 from .activations import ONE, ZERO, activate, times_prime
-from .compile import bits_float, float_bits, kernel
+from .compile import bits_float, float_bits, kernel, widest_vectors
 from .layout import (
-    ACTIVATION, CLAMP, COPY, COPY_PANEL, COPY_ROW, COST, COST_FACTOR, DOWN, DOWN_PANEL, DOWN_ROW, DT, DYNAMICS, LINEAR_OUTPUT,
-    N_WEIGHTS, NUDGE_INSIDE, OFFSET, OUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT, SCHEDULE, SINGLE, SIZE, TILE,
-    TRANSPOSE, TRANSPOSE_ROW,
+    ACTIVATION,
+    CLAMP,
+    COPY,
+    COPY_PANEL,
+    COPY_ROW,
+    COST,
+    COST_FACTOR,
+    DOWN,
+    DOWN_PANEL,
+    DOWN_ROW,
+    DT,
+    DYNAMICS,
+    LINEAR_OUTPUT,
+    N_WEIGHTS,
+    NUDGE_INSIDE,
+    OFFSET,
+    OUT_ACTIVATION,
+    PRIME_HIDDEN,
+    PRIME_OUTPUT,
+    SCHEDULE,
+    SINGLE,
+    SIZE,
+    TRANSPOSE,
+    TRANSPOSE_ROW,
 )  # fmt: skip
 from .products import add_dots, add_panels
 
@@ -20,6 +42,7 @@ STEP_SHIFT, PHASE_SHIFT = 8, 40  # a failure is one integer, phase | step | laye
 
 @kernel
 def copy_row(dst, src):
+    widest_vectors()
     for i in range(dst.size):
         dst[i] = src[i]
 
@@ -46,6 +69,7 @@ def add_force(ints, floats, out, s, y, beta):
 @kernel
 def settle(s, new, dt):
     """s = new, damped by dt; returns the bits of the largest |change|."""
+    widest_vectors()
     top = float_bits(dt - dt)
     if dt == ONE:
         for i in range(s.size):
@@ -64,6 +88,7 @@ def settle(s, new, dt):
 @kernel
 def settle_euler(s, field, dt, clamp):
     """s += dt (field - s), clipped to [0, 1] if asked; returns the bits of the largest |change|."""
+    widest_vectors()
     top = float_bits(dt - dt)
     if clamp:
         for i in range(s.size):
@@ -120,7 +145,8 @@ def fields(ints, layout, packed, bias, drive, shown, field, k, active):
                     layout[k, TRANSPOSE_ROW],
                 )  # fmt: skip
     if k < ints[N_WEIGHTS]:
-        add_panels(field, o, n, active, shown, layout[k + 1, OFFSET], layout[k + 1, SIZE], packed, layout[k, DOWN],
+        add_panels(field, o, n, active, shown, layout[k + 1, OFFSET], layout[k + 1, SIZE], packed, layout[k,
+        DOWN],
                    layout[k, DOWN_ROW], layout[k, DOWN_PANEL])  # fmt: skip
 
 
@@ -153,8 +179,8 @@ def new_state(ints, floats, k, s, r, f, y, beta):
 
 @kernel
 def relax_block(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, beta, n_steps, tol, phase,
-    steps, residual, failure, active, change,
+    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, beta, n_steps, tol,
+    phase, steps, residual, failure, active, change,
 ):  # fmt: skip
     """Relax the samples low..high of the buffers; y[rows[b]] is the target of sample b.
 
@@ -205,18 +231,3 @@ def relax_block(
                 live[left] = b
                 left += 1
         count = left
-
-
-@kernel
-def relax_tiles(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, beta, n_steps, tol, phase,
-    steps, residual, failure, active, change,
-):  # fmt: skip
-    """`relax_block` tile after tile: a sample's result does not depend on its tile."""
-    tile = ints[TILE]
-    for start in range(low, high, tile):
-        stop = min(start + tile, high)
-        relax_block(
-            ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, start, stop, beta, n_steps, tol,
-            phase, steps, residual, failure, active, change,
-        )  # fmt: skip

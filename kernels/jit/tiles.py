@@ -1,14 +1,16 @@
 """The register tile of dense products: a few samples times a few vectors of columns, summed over all rows.
 
-Written in the compiler's own vectors, because a loop in Python offers no way to keep accumulators in registers over
+Written in the compiler's own vectors, because a loop in Python offers no way to keep accumulators in
+registers over
 the rows. Each entry's sum runs over the rows in order, so that it does not depend on the tile it falls in.
 """
 
 from .compile import JIT_DISABLED, array_data, intrinsic, ir, isa, kernel, types
 
-# bytes of a vector, vectors and samples of a tile: accumulators, the vectors of one row and one broadcast value
-# must fit the registers (32 of AVX-512 and NEON, 16 of the others)
-VECTOR_BYTES, TILE_VECTORS = {"avx512": (64, 4), "avx2": (32, 2), "neon": (16, 4), "sse2": (16, 2)}.get(isa(), (64, 4))
+# bytes of a vector, vectors and samples of a tile: accumulators, the vectors of one row and one broadcast
+# value must fit the registers (32 of AVX-512 and NEON, 16 of the others)
+REGISTERS = {"avx512": (64, 4), "avx2": (32, 2), "neon": (16, 4), "sse2": (16, 2)}
+VECTOR_BYTES, TILE_VECTORS = REGISTERS.get(isa(), (64, 4))
 TILE_SAMPLES = 5
 
 
@@ -30,13 +32,14 @@ def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_
         return builder.load(place(pointer, v), align=size)
 
     start = [load(f, v) for f in fields for v in range(vectors)]
-    before, loop, after = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("stored")
+    before = builder.block
+    loop, after = builder.append_basic_block("rows"), builder.append_basic_block("stored")
     builder.branch(loop)
     builder.position_at_end(loop)
     j = builder.phi(integer)
     j.add_incoming(ir.Constant(integer, 0), before)
     sums = [builder.phi(vector) for _ in start]
-    for phi, value in zip(sums, start):
+    for phi, value in zip(sums, start, strict=False):
         phi.add_incoming(value, before)
     row = builder.gep(matrix, [builder.mul(j, row_stride)])
     rows = [load(row, v) for v in range(vectors)]
@@ -50,7 +53,7 @@ def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_
         new += [builder.call(fma, [x, rows[v], sums[g * vectors + v]]) for v in range(vectors)]
     j_next = builder.add(j, ir.Constant(integer, 1))
     j.add_incoming(j_next, loop)
-    for phi, value in zip(sums, new):
+    for phi, value in zip(sums, new, strict=False):
         phi.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", j_next, m), loop, after)
     builder.position_at_end(after)
@@ -71,7 +74,8 @@ def _make_tile(samples, vectors):
 
     @intrinsic
     def tile(typingctx, field, at, active, a, shown, below, m, matrix, start, row_stride):
-        """field[b, at:][:n] += shown[b, below:][:m] @ rows, for the samples b = active[a], active[a + 1]...; m >= 1.
+        """field[b, at:][:n] += shown[b, below:][:m] @ rows, for the samples b = active[a], active[a + 1]...;
+        m >= 1.
 
         Row j is matrix[start + j * row_stride :][:n], n the entries of the tile's vectors.
         """

@@ -1,4 +1,5 @@
-"""Contrast and optimiser step of every weight, fused: rank-B differences added row by row; twin of reference/update.py.
+"""Contrast and optimiser step of every weight, fused: rank-B differences added row by row; twin of
+reference/update.py.
 
 `ascent` is minus the gradient. Threads own columns of W_0 and rows of the other weights.
 """
@@ -9,18 +10,34 @@ from .activations import IDENTITY, ONE, ZERO, rho_scalar
 from .compile import kernel
 from .inputs import group_by_input
 from .layout import (
-    BETA1, BETA2, COPY, COPY_PANEL, COPY_ROW, DECAY, EPSILON, INPUT_ACTIVATION, LANES, MOMENTUM, N_WEIGHTS, OFFSET, OPTIMIZER, SIZE,
-    TRANSPOSE, TRANSPOSE_PANEL, TRANSPOSE_ROW,
+    BETA1,
+    BETA2,
+    COPY,
+    COPY_PANEL,
+    COPY_ROW,
+    DECAY,
+    EPSILON,
+    INPUT_ACTIVATION,
+    LANES,
+    MOMENTUM,
+    OFFSET,
+    OPTIMIZER,
+    SIZE,
+    TRANSPOSE,
+    TRANSPOSE_PANEL,
+    TRANSPOSE_ROW,
 )  # fmt: skip
-from .products import add_listed, add_row, add_rows2, add_rows4
-from .tiles import tile_columns
+from .products import add_listed, add_panels, add_row, add_rows2, add_rows4
+from .tiles import TILE_SAMPLES, tile_columns
 
 SGD, MOMENTUM_SGD, NESTEROV, ADAM = range(4)
 
 
 @kernel
 def step_row(ints, floats, p, ascent, m, v, rate, decay, t):
-    """One optimiser step of the entries `p`; m and v are their moments (unused by SGD), t counts updates from 1."""
+    """One optimiser step of the entries `p`; m and v are their moments (unused by SGD), t counts updates from
+    1.
+    """
     n = p.size
     real = p.dtype.type
     r, d = real(rate), real(decay)
@@ -80,15 +97,15 @@ def difference_slice(weight, first, second, n_samples, low, high, delta):
 
 @kernel
 def update_input(
-    ints, floats, w, b0, m_w, v_w, m_b, v_b, counts, index, value, delta, n_samples, scale, rate, bias_rate, t,
-    low, high, starts, sample, coefficient, ascent, ones,
+    ints, floats, w, b0, m_w, v_w, m_b, v_b, counts, index, value, delta, n_samples, scale, rate, bias_rate,
+    t, low, high, starts, sample, coefficient, ascent, ones,
 ):  # fmt: skip
     """Columns low..high of W_0 and b_0."""
     if low >= high:
         return
     group_by_input(counts, index, value, n_samples, starts, sample, coefficient)
     n = high - low
-    total = ascent[1, :n]  # sum of the deltas: the ascent of the bias, and of an input at rest where rho(0) != 0
+    total = ascent[1, :n]  # sum of the deltas: ascent of the bias, and of an input at rest if rho(0) != 0
     for i in range(n):
         total[i] = ZERO
     add_samples(total, ones[:n_samples], delta, low)
@@ -135,44 +152,83 @@ def update_bias(ints, floats, b, m, v, weight, first, second, n_samples, offset,
 
 
 @kernel
+def difference_coefficients(states, column, weight, factor, count, n_samples, coefficients):
+    """coefficients[i, b] = factor * weight[b] * states[b, column + i], i < count."""
+    for b in range(n_samples):
+        a = factor * weight[b]
+        for i in range(count):
+            coefficients[i, b] = a * states[b, column + i]
+
+
+@kernel
 def update_hidden(
-    ints, floats, layout, k, w, m, v, weight, first, second, n_samples, scale, rate, t, low, high, ascent, coefficient,
+    ints, floats, layout, k, w, m, v, weight, acts, first, second, n_samples, scale, rate, t, low, high,
+    ascent, coefficients, places,
 ):  # fmt: skip
-    """Rows low..high of the weights between layers k and k+1, k >= 1; a narrow layer above is done by its columns."""
+    """Rows low..high of the weights between layers k and k+1, k >= 1, a few at a time.
+
+    acts[second] - acts[first] are the states of the contrast; `coefficients` (TILE_SAMPLES, B) is scratch.
+    """
     below, here = layout[k, OFFSET], layout[k + 1, OFFSET]
-    n_out = layout[k + 1, SIZE]
-    real = w.dtype.type
-    if layout[k + 1, COPY] < 0:
-        n = high - low
-        for j in range(n_out):
-            row = ascent[j, :n]
-            for i in range(n):
-                row[i] = ZERO
-            for b in range(n_samples):
-                coefficient[b] = second[b, here + j] * weight[b] * real(scale)
-            add_samples(row, coefficient[:n_samples], second, below + low)
-            for b in range(n_samples):
-                coefficient[b] = -(first[b, here + j] * weight[b] * real(scale))
-            add_samples(row, coefficient[:n_samples], first, below + low)
-        row = coefficient[:n_out]
-        for i in range(n):
+    n_out, factor = layout[k + 1, SIZE], w.dtype.type(scale)
+    columns, row_stride = tile_columns(w.itemsize), acts.shape[2]
+    flat = acts.reshape(acts.size)
+    for start in range(low, high, TILE_SAMPLES):
+        count = min(TILE_SAMPLES, high - start)
+        for i in range(count):
+            row = ascent[i, :n_out]
             for j in range(n_out):
-                row[j] = ascent[j, i]
-            step_row(ints, floats, w[low + i], row, m[min(low + i, m.shape[0] - 1)],
-                     v[min(low + i, v.shape[0] - 1)], rate, floats[DECAY], t)  # fmt: skip
+                row[j] = ZERO
+        for turn, sign in ((second, factor), (first, -factor)):
+            difference_coefficients(acts[turn], below + start, weight, sign, count, n_samples, coefficients)
+            add_panels(ascent, 0, n_out, places[:count], coefficients, 0, n_samples, flat,
+                       turn * acts.shape[1] * row_stride + here, row_stride, columns)  # fmt: skip
+        for i in range(start, start + count):
+            step_row(ints, floats, w[i], ascent[i - start, :n_out], m[min(i, m.shape[0] - 1)],
+                     v[min(i, v.shape[0] - 1)], rate, floats[DECAY], t)  # fmt: skip
+
+
+@kernel
+def update_narrow(
+    ints, floats, layout, k, w, m, v, weight, acts, first, second, n_samples, scale, rate, t, low, high,
+    ascent, coefficient, packed,
+):  # fmt: skip
+    """The same when layer k+1 is narrow: by columns of w, which are the long side; also refreshes its
+    transpose.
+    """
+    below, here = layout[k, OFFSET] + low, layout[k + 1, OFFSET]
+    n, n_out = high - low, layout[k + 1, SIZE]
+    factor = w.dtype.type(scale)
+    if n <= 0:
         return
-    row = ascent[0, :n_out]
+    for j in range(n_out):
+        row = ascent[j, :n]
+        for i in range(n):
+            row[i] = ZERO
+        for b in range(n_samples):
+            coefficient[b] = acts[second, b, here + j] * weight[b] * factor
+        add_samples(row, coefficient[:n_samples], acts[second], below)
+        for b in range(n_samples):
+            coefficient[b] = -(acts[first, b, here + j] * weight[b] * factor)
+        add_samples(row, coefficient[:n_samples], acts[first], below)
+    if ints[OPTIMIZER] == SGD:  # on the transpose, which holds the same numbers
+        for j in range(n_out):
+            at = layout[k + 1, TRANSPOSE] + j * layout[k + 1, TRANSPOSE_ROW] + low
+            row = packed[at : at + n]
+            step_row(ints, floats, row, ascent[j, :n], coefficient, coefficient, rate, floats[DECAY], t)
+        for i in range(n):
+            at = layout[k + 1, TRANSPOSE] + low + i
+            row = w[low + i]
+            for j in range(n_out):
+                row[j] = packed[at + j * layout[k + 1, TRANSPOSE_ROW]]
+        return
+    row = coefficient[:n_out]
     for i in range(low, high):
         for j in range(n_out):
-            row[j] = ZERO
-        for b in range(n_samples):
-            coefficient[b] = second[b, below + i] * weight[b] * real(scale)
-        add_samples(row, coefficient[:n_samples], second, here)
-        for b in range(n_samples):
-            coefficient[b] = -(first[b, below + i] * weight[b] * real(scale))
-        add_samples(row, coefficient[:n_samples], first, here)
+            row[j] = ascent[j, i - low]
         step_row(ints, floats, w[i], row, m[min(i, m.shape[0] - 1)], v[min(i, v.shape[0] - 1)], rate,
                  floats[DECAY], t)  # fmt: skip
+    pack_rows(layout, k, w, low, high, packed)
 
 
 @kernel
@@ -197,9 +253,15 @@ def pack_rows(layout, k, w, low, high, packed):
             pack_row(packed, layout[k + 1, COPY], layout[k + 1, COPY_ROW], layout[k + 1, COPY_PANEL], i, w[i])
     if layout[k + 1, TRANSPOSE] >= 0:
         columns, row_stride = tile_columns(packed.itemsize), layout[k + 1, TRANSPOSE_ROW]
-        for start in range(low, high, LANES):  # LANES rows of w at a time: their cache lines are used whole
-            stop = min(start + LANES, high)
+        start = low
+        while start < high:  # a piece of one panel, at most LANES rows: their cache lines are used whole
+            stop = min(high, start + LANES - start % LANES, start + columns - start % columns)
+            panel = start // columns
+            at = layout[k + 1, TRANSPOSE] + panel * layout[k + 1, TRANSPOSE_PANEL] + start % columns
+            size = stop - start
             for j in range(n_out):
-                at = layout[k + 1, TRANSPOSE] + j * row_stride
-                for i in range(start, stop):
-                    packed[at + (i // columns) * layout[k + 1, TRANSPOSE_PANEL] + i % columns] = w[i, j]
+                target = packed[at : at + size]
+                for i in range(size):
+                    target[i] = w[start + i, j]
+                at += row_stride
+            start = stop

@@ -65,20 +65,40 @@ def run(name, job, holder, n_threads):
     barrier = ffi.new("eqp_barrier *")
     job.barrier = barrier
     function = kernel(name, holder.dtype)
+    if n_threads == 1:
+        return function(job, 0, 1)
     results = [0] * n_threads
+    go, cancelled = threading.Event(), False
 
     def work(thread):
-        results[thread] = function(job, thread, n_threads)
+        go.wait()
+        if not cancelled:
+            results[thread] = function(job, thread, n_threads)
 
-    helpers = [threading.Thread(target=work, args=(t,), daemon=True) for t in range(1, n_threads)]
-    for started, helper in enumerate(helpers):
-        try:
+    # Every kernel thread is a helper, let go only when all have started: none may wait at the barrier for one that
+    # never came. This thread only joins them, so that Ctrl-C cannot free the scratch memory under them.
+    threads = []
+    try:
+        for t in range(n_threads):
+            helper = threading.Thread(target=work, args=(t,), daemon=True)
             helper.start()
-        except RuntimeError:  # no more threads: the started ones would wait for ever at the barrier
-            if started == 0:
-                return function(job, 0, 1)
-            raise
-    work(0)
-    for helper in helpers:
-        helper.join()
+            threads.append(helper)
+    except BaseException:
+        cancelled = True
+        raise
+    finally:
+        go.set()
+        _join(threads)
     return next((r for r in results if r), 0)
+
+
+def _join(threads):
+    interrupt = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt

@@ -1,11 +1,12 @@
 """Exact gradients of the layered networks, without automatic differentiation: the NumPy twin.
 
-One hand-written piece, `step_vjp`, reverses one free relaxation step; back-propagation through time, Almeida-Pineda
-recurrent back-propagation and implicit differentiation are three ways of repeating it. Finite differences need no
-reverse step and check the rest. Shapes are those of layered.py; `x_shown` is input_activation(x), dense, (M, N[0]).
+One hand-written piece, `step_vjp`, reverses one free relaxation step; back-propagation through time,
+Almeida-Pineda recurrent back-propagation and implicit differentiation are three ways of repeating it.
+Finite differences need no reverse step and check the rest. Shapes are those of layered.py; `x_shown` is
+input_activation(x), dense, (M, N[0]).
 
-A gradient is a tuple (weights, biases, back) of lists; `back` is None in a symmetric network, whose tied weights collect
-both directions, and its entry 0, which would lead to the clamped input, is 0.
+A gradient is a tuple (weights, biases, back) of lists; `back` is None in a symmetric network, whose tied
+weights collect both directions, and its entry 0, which would lead to the clamped input, is 0.
 """
 
 from dataclasses import replace
@@ -53,7 +54,9 @@ def step_vjp(spec, weights, back, biases, drive, x_shown, states, bar, with_para
     backs = back_or_transpose(weights, back)
     seen = [states]  # before each pass
     for layers in passes(spec)[:-1]:
-        moved, _ = layered_step(replace(spec, schedule="synchronous"), weights, backs, biases, drive, seen[-1])
+        moved, _ = layered_step(
+            replace(spec, schedule="synchronous"), weights, backs, biases, drive, seen[-1]
+        )
         seen.append([m if k in layers else s for k, (m, s) in enumerate(zip(moved, seen[-1]), start=1)])
     gradient = _zeros(weights, biases, backs) if with_parameters else None
     for layers, before in zip(reversed(passes(spec)), reversed(seen)):
@@ -143,8 +146,8 @@ def bptt_gradient(spec, weights, back, biases, drive, x_shown, trajectory, bar):
 def recurrent_backprop_gradient(spec, weights, back, biases, drive, x_shown, states, bar, n_steps, tol=-1.0):
     """Almeida-Pineda process at the fixed point `states`: z <- J^T z + dC/ds, at most `n_steps` times.
 
-    Stops once no entry of the last increment exceeds ``tol`` times the largest of the first. Returns the gradient, the
-    number of steps and the relative size of the last increment.
+    Stops once no entry of the last increment exceeds ``tol`` times the largest of the first. Returns the
+    gradient, the number of steps and the relative size of the last increment.
     """
     total, first = [b.copy() for b in bar], max(np.abs(b).max() for b in bar)
     relative, steps = 1.0, 1
@@ -159,7 +162,7 @@ def recurrent_backprop_gradient(spec, weights, back, biases, drive, x_shown, sta
 
 
 def step_jacobian(spec, weights, back, biases, drive, states):
-    """Jacobian of one synchronous free step of one sample, (n, n): rows new states, columns old, layer 1 first.
+    """Jacobian of one synchronous free step of one sample, (n, n): rows new states, columns old ones.
 
     `drive` is (1, N[1]) and `states` are (1, N[k]).
     """
@@ -168,7 +171,15 @@ def step_jacobian(spec, weights, back, biases, drive, states):
     bar = np.split(np.eye(n, dtype=drive.dtype), edges, axis=1)
     tiled = [np.repeat(s, n, axis=0) for s in states]
     rows, _ = step_vjp(
-        replace(spec, schedule="synchronous"), weights, back, biases, np.repeat(drive, n, axis=0), None, tiled, bar, False
+        replace(spec, schedule="synchronous"),
+        weights,
+        back,
+        biases,
+        np.repeat(drive, n, axis=0),
+        None,
+        tiled,
+        bar,
+        False,
     )
     return np.concatenate(rows, axis=1)
 
@@ -192,12 +203,14 @@ def equilibrium_cost(spec, weights, back, biases, x, y, n_steps, tol):
     """Mean cost at the free equilibrium reached from zero."""
     drive = layered_drive(spec, weights, biases, x)
     states = [np.zeros((len(y), n), drive.dtype) for n in spec.sizes[1:]]
-    relax_from_drive(spec, weights, back_or_transpose(weights, back), biases, drive, states, None, 0.0, n_steps, tol)
+    relax_from_drive(
+        spec, weights, back_or_transpose(weights, back), biases, drive, states, None, 0.0, n_steps, tol
+    )
     return layered_cost(spec, states[-1], y)[0] / len(y)
 
 
 def finite_difference_gradient(spec, weights, back, biases, x, y, n_steps, tol=-1.0, step=1e-5):
-    """Central differences of `equilibrium_cost` by every parameter: two relaxations each, so small nets only."""
+    """Central differences of `equilibrium_cost` by every parameter: two relaxations each; small nets only."""
     backs = back_or_transpose(weights, back)  # views when tied: moving a weight moves both directions
     result = []
     for group in (weights, biases, back or []):

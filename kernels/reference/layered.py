@@ -1,7 +1,7 @@
-"""Layered networks: drive, relaxation, contrast, update; the NumPy twin every other backend is tested against.
+"""Layered networks: drive, relaxation, contrast, update; the NumPy twin every backend is tested against.
 
-Shapes: M samples, N[k] units of layer k; weights[k] is (N[k], N[k+1]), back[k] is (N[k+1], N[k]) (its transpose in a
-symmetric network), states[k-1] is (M, N[k]) for layers k = 1..L.
+Shapes: M samples, N[k] units of layer k; weights[k] is (N[k], N[k+1]), back[k] is (N[k+1], N[k]) (its
+transpose in a symmetric network), states[k-1] is (M, N[k]) for layers k = 1..L.
 """
 
 from dataclasses import dataclass
@@ -85,11 +85,23 @@ def layered_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
 
 
 def relax_from_drive(
-    spec, weights, back, biases, drive, states, y=None, beta=0.0, n_steps=1, tol=-1.0, phase="free", step_fn=layered_step
+    spec,
+    weights,
+    back,
+    biases,
+    drive,
+    states,
+    y=None,
+    beta=0.0,
+    n_steps=1,
+    tol=-1.0,
+    phase="free",
+    step_fn=layered_step,
 ):
     """Relax `states` in place; a sample stops after the step in which its residual is <= tol.
 
-    `step_fn` is what one step does (some learning rules sweep or clamp). Returns steps (M,) int32 and residual (M,). Raises DivergenceError naming layer and step.
+    `step_fn` is what one step does (some learning rules sweep or clamp). Returns steps (M,) int32 and
+    residual (M,). Raises DivergenceError naming layer and step.
     """
     m = len(drive)
     steps, residual = np.zeros(m, np.int32), np.zeros(m, drive.dtype)
@@ -206,9 +218,20 @@ def end_free_phase(spec, batch, free, steps, particles, stats):
 
 
 def layered_train(
-    spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+    spec,
+    weights,
+    back,
+    biases,
+    x,
+    y,
+    order,
+    plan,
+    row_weight=None,
+    particles=None,
+    optimizer_state=None,
+    n_threads=1,
 ):
-    """Train on the rows `order` of (x, y), batch after batch; weights, back, biases, particles change in place.
+    """Train on the rows `order` of (x, y), batch by batch; weights, back, biases, particles change in place.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Learning rules other than plain EP, as `layered_train` runs them: the NumPy twin.
 
-Each rule is a function ``rule(net, batch, drive, free, plan, stats)`` that runs its own second phase from the free
-equilibrium and returns an `Ascent`, or None when it has changed the weights itself (the continual rules). Notation and
-shapes are those of layered.py; papers.md sections give the equations.
+Each rule is a function ``rule(net, batch, drive, free, plan, stats)`` that runs its own second phase from
+the free equilibrium and returns an `Ascent`, or None when it has changed the weights itself (the continual
+rules). Notation and shapes are those of layered.py; papers.md sections give the equations.
 """
 
 from dataclasses import dataclass, replace
@@ -65,7 +65,8 @@ def shown_input(spec, x):
     return rho(spec.input_activation, np.asarray(x.toarray() if hasattr(x, "toarray") else x))
 
 
-# --- steps that are not `layered_step` (same signature, for relax_from_drive) ---------------------------------------
+# --- steps that are not `layered_step` (same signature, for relax_from_drive)
+# ---------------------------------------
 
 
 def held_output_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
@@ -106,7 +107,8 @@ def backward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0)
     return _sweep(spec, weights, biases, drive, states, range(spec.n_weights - 1, 0, -1))
 
 
-# --- the rules --------------------------------------------------------------------------------------------------------
+# --- the rules
+# --------------------------------------------------------------------------------------------------------
 
 
 def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
@@ -139,16 +141,17 @@ def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
 def vector_field_increment(spec, x, old, new, row_weight=None):
     """Change of each post-synaptic state times pre-synaptic activity, summed over the samples.
 
-    Pre-synaptic activity is taken after the step in the discrete dynamics and before it in the continuous one, as in
-    the papers' code (papers.md 4 and 6.1). Returns an `Ascent` not yet divided by beta and the batch size.
+    Pre-synaptic activity is taken after the step in the discrete dynamics and before it in the continuous
+    one, as in the papers' code (papers.md 4 and 6.1). Returns an `Ascent` not yet divided by beta and the
+    batch size.
     """
     n = spec.n_weights
-    seen = new if spec.dynamics == "discrete" else old
-    pre = [shown_input(spec, x)] + [acting(spec, k, seen[k - 1]) for k in range(1, n + 1)]
+    pre = [shown_input(spec, x)] + [acting(spec, k, old[k - 1]) for k in range(1, n + 1)]
     change = [b - a for a, b in zip(old, new)]
     if row_weight is not None:
         change = [c * row_weight[:, None] for c in change]
-    back = [np.zeros((spec.sizes[1], spec.sizes[0]), change[0].dtype)]  # the input is clamped: nothing goes back to it
+    # the input is clamped: nothing goes back to it
+    back = [np.zeros((spec.sizes[1], spec.sizes[0]), change[0].dtype)]
     back += [pre[k + 1].T @ change[k - 1] for k in range(1, n)]
     return Ascent([pre[k].T @ change[k] for k in range(n)], [c.sum(axis=0) for c in change], back)
 
@@ -178,7 +181,7 @@ def _move(net, ascent, plan):
 
 
 def vector_field(net, batch, drive, free, plan, stats):
-    """1808.04873: post-synaptic rate of change times pre-synaptic activity, integrated over the nudged phase."""
+    """1808.04873: post-synaptic rate of change times pre-synaptic activity, over the nudged phase."""
     total, span = None, 0.0
     for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
         span += abs(beta)
@@ -205,7 +208,7 @@ def clamped_sweep(net, batch, drive, free, plan, stats):
 
 
 def coupled(net, batch, drive, free, plan, stats):
-    """CpL and CL (2312.15103, papers.md 10): output held at o* + b (y - o*), the others relax, difference quotient.
+    """CpL and CL (2312.15103, papers.md 10): output held at o* + b (y - o*), the others relax.
 
     CL is b = 1: the output held at the target itself.
     """
@@ -342,7 +345,7 @@ def estimate(spec, weights, back, biases, x, y, plan, row_weight=None):
         For the continual rules, which have no estimate apart from the change they make.
     """
     if plan.rule in CONTINUAL_RULES:
-        raise ValueError(f"learning_rule={plan.rule!r} changes the weights as it goes: there is nothing to estimate")
+        raise ValueError(f"learning_rule={plan.rule!r} moves the weights as it goes: nothing to estimate")
     check_rule(spec, plan, back is not None, False)
     net = Net(spec, weights, back, biases)
     everything = replace(plan, batch_size=len(y))

@@ -1,0 +1,196 @@
+"""What the layered classifier and regressor share: parameters, network, plan, `fit`, `resume`."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..kernels import ACTIVATIONS, LayeredSpec, TrainPlan
+from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES, VECTOR_FIELD_RULES, check_rule
+from ..networks.asymmetry import backward_weights
+from ..networks.layered import WEIGHT_INITS, LayeredNetwork, init_parameters
+from ._base import BaseNetworkEstimator
+from .presets import preset_parameters
+
+NUDGINGS = ("positive", "random_sign", "centered")
+
+
+class BaseLayeredEstimator(BaseNetworkEstimator):
+    """What the classifier and the regressor share; not for direct use."""
+
+    _parameter_constraints: dict = {
+        **BaseNetworkEstimator._parameter_constraints,
+        "dynamics": [StrOptions(set(DYNAMICS))],
+        "schedule": [StrOptions(set(SCHEDULES))],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "out_activation": [StrOptions(set(ACTIVATIONS))],
+        "input_activation": [StrOptions(set(ACTIVATIONS))],
+        "learning_rule": [StrOptions(set(RULES))],
+        "feedback_angle": [Interval(Real, 0, 180, closed="both")],
+        "beta": [Interval(Real, 0, None, closed="neither"), Interval(Real, None, 0, closed="neither")],
+        "nudging": [StrOptions(set(NUDGINGS))],
+        "nudge_inside": ["boolean"],
+        "n_free_steps": [Interval(Integral, 1, None, closed="left")],
+        "n_nudged_steps": [Interval(Integral, 1, None, closed="left")],
+        "tol_free": [None, Interval(Real, 0, None, closed="left")],
+        "tol_nudged": [None, Interval(Real, 0, None, closed="left")],
+        "dt": [Interval(Real, 0, None, closed="neither")],
+        "clamp": ["boolean"],
+        "prime_hidden": ["boolean"],
+        "prime_output": ["boolean"],
+        "linear_output": ["boolean"],
+        "cost": [StrOptions(set(COSTS))],
+        "cost_factor": [Interval(Real, 0, None, closed="neither")],
+        "persistent_particles": ["boolean"],
+        "weight_init": [StrOptions(set(WEIGHT_INITS))],
+        "weight_gain": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def _spec(self, sizes):
+        if len(sizes) - 1 > MAX_WEIGHTS:
+            raise ValueError(
+                f"hidden_layer_sizes: at most {MAX_WEIGHTS - 1} hidden layers, got {len(sizes) - 2}"
+            )
+        return LayeredSpec(
+            sizes=tuple(int(n) for n in sizes), dynamics=self.dynamics, schedule=self.schedule,
+            activation=self.activation, out_activation=self.out_activation,
+            input_activation=self.input_activation, prime_hidden=self.prime_hidden,
+            prime_output=self.prime_output, linear_output=self.linear_output,
+            clamp=self.clamp and self.dynamics == "continuous", nudge_inside=self.nudge_inside,
+            cost=self.cost, cost_factor=float(self.cost_factor), dt=float(self.dt),
+        )
+
+    def _new_network(self, kernels, sizes, rng):
+        spec = self._spec(sizes)
+        self._check_rule(spec)  # before anything is fitted
+        weights, biases = init_parameters(
+            spec.sizes, self.weight_init, self.weight_gain, rng, np.dtype(self.dtype)
+        )
+        back = None
+        if self.learning_rule in VECTOR_FIELD_RULES:
+            back = backward_weights(weights, self.feedback_angle, rng)
+        return LayeredNetwork(spec, kernels, weights, biases, back)
+
+    def _check_rule(self, spec):
+        """Refuse what the learning rule cannot serve, in the estimator's own parameter names."""
+        plan = self._plan(1, *self._rates(spec.n_weights))
+        if plan.rule == "clamped_sweep" and spec.schedule != "asynchronous":
+            raise ValueError("schedule: learning_rule='clamped_sweep' sweeps layer by layer: 'asynchronous'")
+        try:
+            check_rule(spec, plan, plan.rule in VECTOR_FIELD_RULES, self.persistent_particles)
+        except ValueError as error:
+            message = str(error).replace("optimizer=", "solver=").replace("tol:", "tol_nudged:")
+            raise ValueError(message.replace("persistent particles:", "persistent_particles:")) from None
+
+    def _fitted_network(self, kernels):
+        sizes = (self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_))
+        # arrays memory-mapped read-only by joblib.load are copied: kernels take the parameters as in/out
+        weights, biases, back = (
+            group and [a if a.flags.writeable else np.array(a) for a in group]
+            for group in (self.coefs_, self.intercepts_, getattr(self, "feedback_coefs_", None))
+        )
+        return LayeredNetwork(self._spec(sizes), kernels, weights, biases, back)
+
+    def _keep_network(self, network):
+        self.coefs_, self.intercepts_ = network.weights, network.biases
+        if network.back is not None:
+            self.feedback_coefs_ = network.back
+        elif hasattr(self, "feedback_coefs_"):
+            del self.feedback_coefs_
+        self.out_activation_ = "softmax" if self.cost == "cross_entropy" else self.out_activation
+
+    def _check_loaded(self):
+        """Refuse fitted arrays that do not fit together (they came from a file)."""
+        dtype = np.dtype(self.dtype)
+        if len(self.coefs_) != len(self.intercepts_) or not self.coefs_:
+            raise ValueError("coefs_ and intercepts_ do not match")
+        n_in = self.n_features_in_
+        for w, b in zip(self.coefs_, self.intercepts_):
+            if w.ndim != 2 or w.shape[0] != n_in or b.shape != (w.shape[1],) or {w.dtype, b.dtype} != {dtype}:
+                raise ValueError("shape or dtype of coefs_ or intercepts_ is wrong")
+            if not (np.isfinite(w).all() and np.isfinite(b).all()):
+                raise ValueError("coefs_ or intercepts_ are not finite")
+            n_in = w.shape[1]
+        back = getattr(self, "feedback_coefs_", [])
+        if back and [b.shape for b in back] != [w.shape[::-1] for w in self.coefs_]:
+            raise ValueError("shape of feedback_coefs_ is wrong")
+        parameters = [*self.coefs_, *self.intercepts_, *back]
+        state = self._state
+        for group in (state.optimizer_state.velocity, state.optimizer_state.second, state.best_snapshot,
+                      state.last_snapshot):
+            if group and [a.shape for a in group] != [p.shape for p in parameters]:
+                raise ValueError("optimiser state or best weights do not fit coefs_")
+
+    def _plan(self, batch_size, rate, bias_rate):
+        return TrainPlan(
+            batch_size=batch_size, beta=float(self.beta), n_free_steps=self.n_free_steps,
+            n_nudged_steps=self.n_nudged_steps, rate=rate, bias_rate=bias_rate, rule=self.learning_rule,
+            tol_free=-1.0 if self.tol_free is None else float(self.tol_free),
+            tol_nudged=-1.0 if self.tol_nudged is None else float(self.tol_nudged),
+            centered=self.nudging == "centered", optimizer=self.solver, momentum=float(self.momentum),
+            weight_decay=float(self.weight_decay), beta1=float(self.beta_1), beta2=float(self.beta_2),
+            epsilon=float(self.epsilon),
+        )
+
+    @classmethod
+    def from_paper(cls, name, **overrides):
+        """An estimator with exactly a paper's hyperparameters.
+
+        Parameters
+        ----------
+        name : str
+            A name of `eqprop_fast.list_presets()`, such as ``"1905.13633/P-1h"``.
+        **overrides
+            Any constructor parameter, replacing the preset's.
+
+        Raises
+        ------
+        ValueError
+            Unknown preset.
+        """
+        return cls(**{**preset_parameters(name), **overrides})
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit to data.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            CSR is trained on as it is; C-contiguous arrays of the working `dtype` are not copied.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,) or None
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Bad data or parameters.
+        DivergenceError
+            States or weights became non-finite; the estimator keeps the last finite weights.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def resume(self, X, y, sample_weight=None):
+        """Go on with an interrupted or reloaded fit, on the same data, until `max_iter` epochs in all.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As given to `fit`.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "_state"):
+            raise ValueError("resume needs a fitted or reloaded estimator; call fit")
+        remaining = self.max_iter - self._state.epoch
+        return self if remaining <= 0 else self._fit(X, y, sample_weight, n_epochs=remaining)
