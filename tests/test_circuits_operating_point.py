@@ -248,3 +248,17 @@ def test_gmin_and_source_stepping_reach_the_same_point():
     ):
         assert found is not None
         np.testing.assert_allclose(found[0][0], want._x[0][solver.retained], rtol=1e-7, atol=1e-9)
+
+
+@backends
+def test_large_linear_network(backend):
+    """Above the size where the symmetric head and tail take over, for two sets of values of one topology."""
+    net = random_circuit(5, 1300, diodes=0.0, controlled=0.0)
+    for _ in range(2):
+        point = operating_point(net, backend=backend)
+        assert point.success and type(point._solver.factor).__name__ == "SymmetricFactor"
+        assert point.kcl_residual < 1e-10 * point.largest_current
+        net.set_conductances(net.conductances * np.linspace(0.5, 2.0, len(net.conductances)))
+    net.vccs("gneg", "n7", "0", "n7", "0", -1.0)  # symmetric, not positive definite: SuperLU takes over
+    point = operating_point(net, backend=backend)
+    assert point.success and type(point._solver.factor).__name__ == "Factor"
