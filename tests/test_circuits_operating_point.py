@@ -6,7 +6,7 @@ from eqprop_fast.kernels.reference.nodal import diode_current
 from scipy.integrate import simpson
 from scipy.optimize import brentq
 
-from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, Netlist, operating_point
+from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, ElementError, Netlist, operating_point
 from eqprop_fast.circuits.elements import DIODE, ISOURCE, RESISTOR, VSOURCE
 
 from .random_circuits import random_circuit
@@ -262,3 +262,24 @@ def test_large_linear_network(backend):
     net.vccs("gneg", "n7", "0", "n7", "0", -1.0)  # symmetric, not positive definite: SuperLU takes over
     point = operating_point(net, backend=backend)
     assert point.success and type(point._solver.factor).__name__ == "Factor"
+
+
+@backends
+@pytest.mark.parametrize("diodes", [0.0, 0.5])
+def test_empty_batch_and_one_row_for_all(backend, diodes):
+    net = random_circuit(1, 12, diodes=diodes)
+    net.mark_inputs(["vs0"])
+    net.mark_outputs(["n3", "n4"])
+    none = operating_point(net, np.zeros((0, 1)), backend=backend)
+    assert (
+        none.voltages.shape == (0, net.n_nodes) and none.outputs.shape == (0, 2) and none.power.shape == (0,)
+    )
+    many = operating_point(net, [1.0], nudge=np.zeros((3, 2)), backend=backend)
+    assert many.voltages.shape == (3, net.n_nodes)
+    np.testing.assert_array_equal(many.voltages[0], many.voltages[2])
+    start = operating_point(net, [[1.0], [1.0]], backend=backend)
+    again = operating_point(net, [[1.0], [1.0]], start=start, backend=backend)
+    np.testing.assert_allclose(again.voltages, start.voltages, rtol=1e-9, atol=1e-12)
+    if diodes:
+        with pytest.raises(ElementError, match="start"):
+            operating_point(net, [1.0], start=start, backend=backend)

@@ -66,12 +66,9 @@ def operating_point(
     kernels = nodal_kernels(backend)
     single = (inputs is None or np.ndim(inputs) == 1) and (nudge is None or np.ndim(nudge) == 1)
     inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
-    m = max(len(x) for x in (inputs, nudge, np.zeros((1, 0))) if x is not None) if not single else 1
-    m = len(inputs) if inputs is not None and not single else m
-    inputs, nudge = (
-        None if x is None else np.broadcast_to(x, (m, x.shape[1])) if len(x) in (1, m) else _bad(m, x)
-        for x in (inputs, nudge)
-    )
+    counts = [len(x) for x in (inputs, nudge) if x is not None]
+    m = min(counts, default=1) if 0 in counts else max(counts, default=1)
+    inputs, nudge = _spread(inputs, m), _spread(nudge, m)
     solver = solver_of(netlist)
     asm = solver.assembly
     v, i = asm.sources(inputs, m)
@@ -145,8 +142,13 @@ def _rows(what, values):
     return np.atleast_2d(values)
 
 
-def _bad(m, x):
-    raise ElementError(f"inputs and nudge must have the same number of rows, got {m} and {len(x)}")
+def _spread(rows, m):
+    """The same rows for m samples: one row serves all of them."""
+    if rows is None or len(rows) == m:
+        return rows
+    if len(rows) != 1:
+        raise ElementError(f"inputs and nudge must have the same number of rows, got {m} and {len(rows)}")
+    return np.broadcast_to(rows, (m, rows.shape[1]))
 
 
 def _residual(solver, x, current, rhs):
