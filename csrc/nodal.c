@@ -111,13 +111,15 @@ static void stamp_ideal(const eqp_nodal_job *j, const arrays *a, int d) {
     const int32_t *at = j->stamp + (size_t)d * 9;
     real *f = a->f + (size_t)j->branch[d] * VL, *own = place(j, a, at[8]), v[VL];
     const real *i = a->x + (size_t)j->branch[d] * VL, *on = a->junction + (size_t)d * VL;
+    const real leak = ((const real *)j->parameters)[(size_t)d * N_PARAMS + P_GMIN];
     vstore(v, across(j, a, d));
     for (int l = 0; l < VL; l++) {
-        const real closed = on[l] > 0;
-        f[l] = closed ? v[l] : i[l];
-        own[l] += 1 - closed;
-        if (at[6] >= 0) place(j, a, at[6])[l] += closed;
-        if (at[7] >= 0) place(j, a, at[7])[l] -= closed;
+        const int closed = on[l] > 0;
+        const real slope = closed ? 1 : -leak;
+        f[l] = closed ? v[l] : i[l] - leak * v[l];
+        own[l] += (real)!closed;
+        if (at[6] >= 0) place(j, a, at[6])[l] += slope;
+        if (at[7] >= 0) place(j, a, at[7])[l] -= slope;
     }
 }
 

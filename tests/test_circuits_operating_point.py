@@ -283,3 +283,30 @@ def test_empty_batch_and_one_row_for_all(backend, diodes):
     if diodes:
         with pytest.raises(ElementError, match="start"):
             operating_point(net, [1.0], start=start, backend=backend)
+
+
+@backends
+@pytest.mark.parametrize("volts", [5.0, -5.0, 1e-3])
+def test_bridge_rectifier_of_ideal_diodes(backend, volts):
+    """The load floats while all four diodes are open: found all the same."""
+    net = Netlist()
+    net.voltage_source("v1", "ac", "0", volts)
+    net.resistor("r0", "ac", "a", 10.0)
+    for k, (anode, cathode) in enumerate((("a", "p"), ("0", "p"), ("n", "a"), ("n", "0"))):
+        net.diode(f"d{k}", anode, cathode)
+    net.resistor("r1", "p", "n", 990.0)
+    point = operating_point(net, backend=backend)
+    assert point.success
+    assert point.voltage("p", "n") == pytest.approx(0.99 * abs(volts), rel=1e-9)
+
+
+@backends
+def test_contradicting_ideal_diodes_fail(backend):
+    """Both diodes must hold the node, at different voltages: no answer, and the result says so."""
+    net = Netlist()
+    net.voltage_source("v1", "low", "0", 1.0)
+    net.resistor("r1", "a", "0", 1e3)
+    net.diode("d1", "low", "a")
+    net.diode("d2", "a", "0")
+    point = operating_point(net, backend=backend)
+    assert not point.success and point.worst[0]

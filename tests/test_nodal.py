@@ -51,6 +51,7 @@ def make_system(n, seed=0, *, dense=True, ideal=False):
             big[cathode[d], branch[d]] -= 1
     kinds = list(ROW.values())
     parameters = np.array([kinds[k % 3] for k in range(n_d)])
+    parameters[is_ideal] = 0.0  # an ideal diode does not leak
     if dense:
         stamp = reference.stamps(total, anode, cathode, branch)
         return reference.NodalSystem(total, big, None, None, anode, cathode, branch, stamp, parameters)

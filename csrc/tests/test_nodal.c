@@ -65,7 +65,7 @@ static void ladder(int n, int m, int sparse, int n_threads) {
         cathode[d] = -1;
         branch[d] = ideal ? n : -1;
         for (int k = 0; k < 9; k++) stamp[9 * d + k] = -1;
-        const real row[7] = {(real)1e-14, (real)0.02585, d % 2 ? 10 : 0, (real)0.73, (real)1e-12, (real)INFINITY,
+        const real row[7] = {(real)1e-14, (real)0.02585, d % 2 ? 10 : 0, (real)0.73, (real)(ideal ? 0 : 1e-12), (real)INFINITY,
                              (real)0.02585};
         memcpy(par + 7 * d, row, sizeof row);
         for (int p = indptr[ideal ? n : d]; p < indptr[(ideal ? n : d) + 1]; p++) {

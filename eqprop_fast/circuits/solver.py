@@ -17,6 +17,7 @@ from .assembly import Assembly, Drive
 from .errors import SingularCircuitError
 from .factor import Factor, SymmetricFactor, split
 
+IDEAL_LEAK = 1e-9  # siemens across open ideal diodes, for a first guess of their states only
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping")
@@ -215,6 +216,12 @@ class Solver:
         with np.errstate(all="ignore"):
             zero, start = np.zeros((1, system.n)), reference.start_junctions(system, 1)
             found = run(system.parameters, 1.0, zero, start)
+            if not found and self.assembly.ideal.any():
+                # Open ideal diodes may leave nodes floating: with a leak, guess who conducts; then exactly.
+                leaky = system.parameters.copy()
+                leaky[self.assembly.ideal, reference.P_GMIN] = IDEAL_LEAK
+                guess = run(leaky, 1.0, zero, start)
+                found = run(system.parameters, 1.0, *guess) if guess else None
             if found:
                 return found[0][0], found[1][0], 1, spent
             found, level, factor = self._gmin_steps(system, run, zero, start)

@@ -116,14 +116,14 @@ def linearise(
         v, at = across(d, anode, cathode, offset, x), stamp[d]
         if branch[d] >= 0:
             on = junction[d] > 0
-            f[branch[d]] = v if on else x[branch[d]]
+            f[branch[d]] = v if on else x[branch[d]] - par[d, 4] * v
             if not on:
                 values[at[8]] += 1.0
-                continue
+            slope_on = 1.0 if on else -par[d, 4]
             if at[6] >= 0:
-                values[at[6]] += 1.0
+                values[at[6]] += slope_on
             if at[7] >= 0:
-                values[at[7]] -= 1.0
+                values[at[7]] -= slope_on
             continue
         i, g = junction_current(par[d], junction[d])
         current[d], slope[d] = i, g

@@ -7,9 +7,9 @@ The equations of one sample are
 with `base` the same for all samples, `rhs` and `offset` a sample's own, P_d = e_anode - e_cathode (a terminal
 of known voltage, number -1, adds nothing to P_d; its voltage is in the offset). An exponential diode has a
 junction voltage of its own, v_d = v_j + R_S i(v_j), eliminated from each linear step. An ideal diode has an
-unknown of its own (`branch`, its current), and the row v_d = 0 while it conducts and i_d = 0 while it does
-not. Source: modified nodal analysis and junction limiting as in SPICE 2 (Nagel 1975); ideal diodes by active
-set.
+unknown of its own (`branch`, its current), and the row v_d = 0 while it conducts and i_d = gmin v_d while it
+does not (gmin is 0 but for a first guess of the states). Source: modified nodal analysis and junction
+limiting as in SPICE 2 (Nagel 1975); ideal diodes by active set.
 """
 
 from dataclasses import dataclass, field
@@ -341,7 +341,8 @@ def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_a
         np.subtract.at(residual, c[at_c], through[at_c])
         on = ideal & (junction > 0)
         b = system.branch
-        residual[b[ideal]] = np.where(on, v, x[np.where(ideal, b, 0)])[ideal]
+        leak = np.where(ideal & ~on, par[:, P_GMIN], 0.0)
+        residual[b[ideal]] = np.where(on, v, x[np.where(ideal, b, 0)] - leak * v)[ideal]
 
         values = system.base.copy()
         flat = values.reshape(-1)
@@ -350,8 +351,8 @@ def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_a
             hit = stamp[:, k] >= 0
             np.add.at(flat, stamp[hit, k], signs[k] * slope[hit])
         for k, sign in ((6, 1.0), (7, -1.0)):
-            hit = (stamp[:, k] >= 0) & on
-            np.add.at(flat, stamp[hit, k], sign)
+            hit = (stamp[:, k] >= 0) & ideal
+            np.add.at(flat, stamp[hit, k], sign * np.where(on, 1.0, -leak)[hit])
         hit = ideal & ~on
         np.add.at(flat, stamp[hit, 8], 1.0)
 
