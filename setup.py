@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "csrc"))
 FAMILIES = ["layered.c", "train.c", "continual.c", "crossbar.c", "nodal.c", "table.c"]
 FAMILIES = [name for name in FAMILIES if (ROOT / "csrc" / name).exists()]
 
-# Never -ffast-math (it would let the compiler drop the non-finite checks), never -march=native (wheels travel).
+# Never -ffast-math (it would let the compiler drop the non-finite checks), nor -march=native: wheels travel.
 CFLAGS = ["-O3", "-std=gnu99", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC"]
 
 
@@ -32,7 +32,10 @@ def instruction_sets(machine):
         return [
             ("sse2", []),
             ("avx2", ["-mavx2", "-mfma"]),
-            ("avx512", ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"]),
+            (
+                "avx512",
+                ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
+            ),
         ]
     if machine in {"aarch64", "arm64"}:
         return [("neon", [])]
@@ -50,7 +53,8 @@ class BuildKernels(build_ext):
             if os.environ.get("EQPROP_REQUIRE_C"):
                 raise
             print(
-                f"eqprop_fast: C kernels not built ({type(error).__name__}: {error}); Numba or NumPy will serve.",
+                f"eqprop_fast: C kernels not built ({type(error).__name__}: {error}); "
+                "Numba or NumPy will serve.",
                 file=sys.stderr,
             )
 
@@ -72,7 +76,8 @@ class BuildKernels(build_ext):
         jobs = []
         for isa, flags in instruction_sets(platform.machine()):
             for real in ("f32", "f64"):
-                macros = [("EQP_ISA", isa), (f"EQP_ISA_{isa.upper()}", "1"), (f"EQP_REAL_{real.upper()}", "1")]
+                names = (f"EQP_ISA_{isa.upper()}", f"EQP_REAL_{real.upper()}")
+                macros = [("EQP_ISA", isa), *((name, "1") for name in names)]
                 for family in FAMILIES:
                     jobs.append((csrc / family, temp / f"{isa}_{real}", macros, CFLAGS + flags))
 

@@ -1,4 +1,7 @@
-"""What cffi sees: the structs of jobs.h and the functions of cdef.txt over the C of eqprop.h, as one setuptools Extension."""
+"""What cffi sees: the structs of jobs.h and the functions of cdef.txt over the C of eqprop.h.
+
+One setuptools Extension.
+"""
 
 import sysconfig
 from pathlib import Path

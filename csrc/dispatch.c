@@ -94,11 +94,18 @@ const char *eqp_status_text(int status) {
     return status >= 0 && status < EQP_N_STATUS ? texts[status] : "unknown status";
 }
 
+static int check_call(const void *job, int thread, int n_threads) {
+    if (!job) return EQP_E_NULL;
+    return n_threads < 1 || thread < 0 || thread >= n_threads ? EQP_E_SIZE : EQP_OK;
+}
+
 #define FORWARD(name, job)                                                           \
     int eqp_##name##_f32(job *j, int thread, int n_threads) {                        \
-        return j ? chosen()->f32->name(j, thread, n_threads) : EQP_E_NULL;           \
+        const int status = check_call(j, thread, n_threads);                         \
+        return status ? status : chosen()->f32->name(j, thread, n_threads);          \
     }                                                                                \
     int eqp_##name##_f64(job *j, int thread, int n_threads) {                        \
-        return j ? chosen()->f64->name(j, thread, n_threads) : EQP_E_NULL;           \
+        const int status = check_call(j, thread, n_threads);                         \
+        return status ? status : chosen()->f64->name(j, thread, n_threads);          \
     }
 EQP_KERNEL_TABLE(FORWARD)

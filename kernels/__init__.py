@@ -1,4 +1,4 @@
-"""Compiled and reference kernels: arrays and integers in, caller-owned buffers out; no estimator is known here."""
+"""Compiled and reference kernels: arrays and integers in, caller-owned buffers out; no estimator is known."""
 
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
 from .spec import ACTIVATIONS, DivergenceError, LayeredSpec, OptimizerState, TrainPlan, TrainStats

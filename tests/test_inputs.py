@@ -232,3 +232,17 @@ def test_edge_sizes():
     assert one.predict(X[:2]).tolist() == [5, 5] and one.predict_proba(X[:2]).tolist() == [[1.0], [1.0]]
     with pytest.warns(UserWarning, match="batch_size"):
         EqPropClassifier(**BASE, batch_size=1000).fit(X, Y)
+
+
+@pytest.mark.parametrize("damage", ["column beyond", "column negative", "row pointers fall"])
+def test_damaged_csr_is_refused(damage):
+    good = sp.csr_matrix(X)
+    est = EqPropClassifier(**BASE).fit(good, Y)
+    bad = good.copy()
+    if damage == "row pointers fall":
+        bad.indptr[2], bad.indptr[3] = bad.indptr[3], bad.indptr[2]
+    else:
+        bad.indices[4] = 6 if damage == "column beyond" else -1
+    for call in (lambda: est.fit(bad, Y), lambda: est.predict(bad)):
+        with pytest.raises(ValueError, match="X is a damaged CSR matrix"):
+            call()

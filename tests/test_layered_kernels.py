@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.sparse as sp
-
 from eqprop_fast.kernels import LayeredSpec, OptimizerState, TrainPlan, available_backends, get_backend
 from eqprop_fast.kernels.tolerances import tolerance
 
@@ -17,12 +16,17 @@ SPECS = {
     "inside": LayeredSpec((0,), activation="hard_sigmoid", out_activation="hard_sigmoid", nudge_inside=True),
     "entropy": LayeredSpec((0,), activation="sigmoid", out_activation="identity", cost="cross_entropy"),
     "entropy_async": LayeredSpec(
-        (0,), activation="half_hard_sigmoid", out_activation="identity", cost="cross_entropy", schedule="asynchronous"
+        (0,), activation="half_hard_sigmoid", out_activation="identity", cost="cross_entropy",
+        schedule="asynchronous",
     ),
     "centered_hard": LayeredSpec((0,), activation="centered_hard_sigmoid", out_activation="relu"),
-    "continuous": LayeredSpec((0,), dynamics="continuous", dt=0.2, clamp=True, input_activation="shifted_sigmoid"),
-    "continuous_async": LayeredSpec((0,), dynamics="continuous", dt=0.2, schedule="asynchronous", activation="tanh",
-                                    out_activation="tanh", prime_output=True, linear_output=False),
+    "continuous": LayeredSpec(
+        (0,), dynamics="continuous", dt=0.2, clamp=True, input_activation="shifted_sigmoid"
+    ),
+    "continuous_async": LayeredSpec(
+        (0,), dynamics="continuous", dt=0.2, schedule="asynchronous", activation="tanh",
+        out_activation="tanh", prime_output=True, linear_output=False,
+    ),
     "consistent": LayeredSpec((0,), dynamics="continuous", dt=0.1, linear_output=True, activation="tanh",
                               input_activation="tanh"),
     "prop": LayeredSpec((0,), dynamics="continuous", dt=0.5, clamp=True, activation="hard_sigmoid",
@@ -33,7 +37,10 @@ SPECS = {
 
 def make(sizes, dtype, rows=13, seed=0, density=0.3, back=False):
     rng = np.random.default_rng(seed)
-    weights = [rng.uniform(-1, 1, s).astype(dtype) / np.sqrt(s[0] + s[1]).astype(dtype) for s in zip(sizes, sizes[1:])]
+    weights = [
+        rng.uniform(-1, 1, s).astype(dtype) / np.sqrt(s[0] + s[1]).astype(dtype)
+        for s in zip(sizes, sizes[1:])
+    ]
     biases = [rng.uniform(-0.3, 0.3, n).astype(dtype) for n in sizes[1:]]
     x = (rng.uniform(0, 1, (rows, sizes[0])) * (rng.uniform(size=(rows, sizes[0])) < density)).astype(dtype)
     y = np.eye(sizes[-1], dtype=dtype)[rng.integers(0, sizes[-1], rows)]
@@ -124,7 +131,9 @@ def test_optimizers_weights_particles(backend, dtype, optimizer, centered):
             state = OptimizerState(*moments)
             particles = [np.zeros((70, n), dtype) for n in sizes[1:]]
             for _ in range(2):
-                kernels.layered_train(spec, w, None, b, x, y, np.arange(70), plan, row_weight, particles, state)
+                kernels.layered_train(
+                    spec, w, None, b, x, y, np.arange(70), plan, row_weight, particles, state
+                )
             results.append(w + b + particles + state.velocity + state.second)
         for want, got in zip(*results):
             close(got, want, "trajectory", dtype)
@@ -143,9 +152,13 @@ def test_bit_equal_for_any_thread_count(backend, sizes, tol):
             results = []
             for n_threads in (1, 2, 3, 8):
                 w, b = [a.copy() for a in weights], [a.copy() for a in biases]
-                stats = get_backend(backend).layered_train(spec, w, None, b, x, y, np.arange(50), plan, n_threads=n_threads)
+                stats = get_backend(backend).layered_train(
+                    spec, w, None, b, x, y, np.arange(50), plan, n_threads=n_threads
+                )
                 states = [np.zeros((50, k), "float32") for k in sizes[1:]]
-                get_backend(backend).layered_relax(spec, w, None, b, x, states, n_steps=20, n_threads=n_threads)
+                get_backend(backend).layered_relax(
+                    spec, w, None, b, x, states, n_steps=20, n_threads=n_threads
+                )
                 results.append((w + b + states, stats))
             for arrays, stats in results[1:]:
                 assert stats == results[0][1]

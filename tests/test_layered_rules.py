@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-
 from eqprop_fast.kernels import LayeredSpec, OptimizerState, TrainPlan, get_backend
 
 from .test_layered_kernels import close, make
@@ -12,7 +11,10 @@ from .test_layered_kernels import close, make
 COMPILED = ["c"]  # the Numba backend refuses these rules by name
 
 DISCRETE = LayeredSpec((0,), activation="tanh", out_activation="tanh")
-LEAKY = LayeredSpec((0,), dynamics="continuous", dt=0.3, prime_hidden=False, input_activation="shifted_sigmoid")
+HARD = LayeredSpec((0,), activation="hard_sigmoid", out_activation="hard_sigmoid")
+LEAKY = LayeredSpec(
+    (0,), dynamics="continuous", dt=0.3, prime_hidden=False, input_activation="shifted_sigmoid"
+)
 EULER = LayeredSpec((0,), dynamics="continuous", dt=0.3, clamp=True, input_activation="shifted_sigmoid")
 ENTROPY = LayeredSpec((0,), out_activation="identity", cost="cross_entropy", input_activation="sigmoid")
 
@@ -28,7 +30,7 @@ CASES = [
     ("vector_field", LEAKY, {"centered": True, "optimizer": "momentum"}),
     ("vector_field", DISCRETE, {"tol_nudged": 1e-2, "optimizer": "nesterov", "weight_decay": 0.01}),
     ("vector_field", ENTROPY, {"centered": True}),
-    ("clamped_sweep", LayeredSpec((0,), activation="hard_sigmoid", out_activation="hard_sigmoid"), {"beta": 1.0}),
+    ("clamped_sweep", HARD, {"beta": 1.0}),
     ("contrastive", DISCRETE, {}),
     ("contrastive", EULER, {}),
     ("coupled", DISCRETE, {"centered": True}),
@@ -44,7 +46,9 @@ def train(backend, rule, spec, options, sizes, dtype, n_threads=1, density=0.3, 
                      sign=None if rule == "clamped_sweep" else np.array([1, -1, 1], np.int8))
     plan = dataclasses.replace(plan, **options)
     learned = [*weights, *biases, *(back or [])]
-    moments = [[np.zeros_like(weights[0]) if p is None else np.zeros_like(p) for p in learned] for _ in range(2)]
+    moments = [
+        [np.zeros_like(weights[0]) if p is None else np.zeros_like(p) for p in learned] for _ in range(2)
+    ]
     state = OptimizerState(*moments)
     particles = [np.zeros((37, k), dtype) for k in sizes[1:]] if with_particles else None
     row_weight = np.random.default_rng(2).uniform(0.5, 1.5, 37).astype(dtype)
@@ -59,10 +63,12 @@ def train(backend, rule, spec, options, sizes, dtype, n_threads=1, density=0.3, 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{c[1].dynamics}-{c[1].schedule}-{c[1].cost}")
 def test_rule_matches_reference(backend, dtype, case):
     rule, spec, options = case
-    for sizes, density in [((11, 17, 3), 0.3), ((20, 33, 16, 4), 0.3), ((9, 15, 31, 8, 2), 1.0), ((6, 3), 0.5)]:
+    shapes = [((11, 17, 3), 0.3), ((20, 33, 16, 4), 0.3), ((9, 15, 31, 8, 2), 1.0), ((6, 3), 0.5)]
+    for sizes, density in shapes:
         particles = rule == "clamped_sweep"
-        want, s0 = train("numpy", rule, spec, options, sizes, dtype, density=density, with_particles=particles)
-        got, s1 = train(backend, rule, spec, options, sizes, dtype, density=density, with_particles=particles)
+        extra = dict(density=density, with_particles=particles)
+        want, s0 = train("numpy", rule, spec, options, sizes, dtype, **extra)
+        got, s1 = train(backend, rule, spec, options, sizes, dtype, **extra)
         for a, b in zip(got, want):
             close(a, b, "trajectory", dtype)
         assert s1.free_steps == s0.free_steps

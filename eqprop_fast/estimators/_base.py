@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -87,6 +88,8 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     def _validate_x(self, X, reset, *y, **options):
         """X as C-contiguous array or CSR of the working dtype, uncopied if it already is; and y, if given."""
+        if issparse(X) and X.format == "csr":
+            _check_csr(X)  # first: validation may sort the indices
         checked = validate_data(
             self, X, *y, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C", **options
         )
@@ -300,6 +303,15 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _check_csr(X):
+    """Refuse what SciPy lets pass and a kernel would follow out of its arrays."""
+    indptr, indices = X.indptr, X.indices
+    if indptr[0] != 0 or indptr[-1] > len(indices) or (np.diff(indptr) < 0).any():
+        raise ValueError("X is a damaged CSR matrix: its row pointers are not an increasing sequence from 0")
+    if indices.size and (indices.min() < 0 or indices.max() >= X.shape[1]):
+        raise ValueError(f"X is a damaged CSR matrix: a column index is outside 0..{X.shape[1] - 1}")
 
 
 def _per_layer(name, value, n_weights, allow_zero):

@@ -75,8 +75,8 @@ def run(name, job, holder, n_threads):
         if not cancelled:
             results[thread] = function(job, thread, n_threads)
 
-    # Every kernel thread is a helper, let go only when all have started: none may wait at the barrier for one that
-    # never came. This thread only joins them, so that Ctrl-C cannot free the scratch memory under them.
+    # Every kernel thread is a helper, let go only when all have started: none may wait at the barrier for one
+    # that never came. This thread only joins them, so that Ctrl-C cannot free the scratch memory under them.
     threads = []
     try:
         for t in range(n_threads):

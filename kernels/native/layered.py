@@ -1,12 +1,22 @@
-"""C callers of the layered family (csrc/layered.c, csrc/train.c); signatures as in kernels/reference/layered.py."""
+"""C callers of csrc/layered.c and csrc/train.c; signatures as in kernels/reference/layered.py."""
 
 import numpy as np
 import scipy.sparse as sp
-
 from eqprop_fast._native import ffi
 
 from ..reference import layered as reference
-from ..spec import ACTIVATIONS, COSTS, DYNAMICS, GRADIENT_RULES, OPTIMIZERS, RULES, SCHEDULES, DivergenceError, TrainStats, check_rule
+from ..spec import (
+    ACTIVATIONS,
+    COSTS,
+    DYNAMICS,
+    GRADIENT_RULES,
+    OPTIMIZERS,
+    RULES,
+    SCHEDULES,
+    DivergenceError,
+    TrainStats,
+    check_rule,
+)
 from .call import DIVERGED, Holder, run, status_text
 
 
@@ -46,7 +56,8 @@ def _moments(arrays, spec, back, holder):
         return ffi.NULL
     n = spec.n_weights
     of_back = [] if back is None else [None, *arrays[2 * n + 1 : 3 * n]]
-    return holder.table([*arrays[: 2 * n], *of_back, *[None] * (0 if back is None else n - len(of_back))], writable=True)
+    missing = [None] * (0 if back is None else n - len(of_back))
+    return holder.table([*arrays[: 2 * n], *of_back, *missing], writable=True)
 
 
 def _check_shapes(spec, weights, back, biases, x):
@@ -86,7 +97,8 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
 
 
 def layered_train(
-    spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+    spec, weights, back, biases, x, y, order, plan,
+    row_weight=None, particles=None, optimizer_state=None, n_threads=1,
 ):
     if plan.rule in GRADIENT_RULES:
         raise ValueError(f"learning_rule={plan.rule!r} is a reference rule: it runs on backend='numpy' only")
@@ -124,7 +136,9 @@ def layered_train(
 
     learned = [*weights, *biases, *(back or [])]
     # the continual vector field moves weights within a batch: kept to return to the last finite batch
-    before = [None if p is None else p.copy() for p in learned] if plan.rule == "continual_vector_field" else None
+    before = None
+    if plan.rule == "continual_vector_field":
+        before = [None if p is None else p.copy() for p in learned]
     status = run("layered_train", job, holder, n_threads) if len(order) else 0
     stats = TrainStats(float(loss[0]), int(loss[1]), *map(int, counts))
     if status == DIVERGED:
@@ -134,7 +148,9 @@ def layered_train(
                     p[...] = old
             layered_train(spec, weights, back, biases, x, y, order[: stats.n_batches * plan.batch_size], plan,
                           row_weight, particles, optimizer_state, n_threads)
-        _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight, particles, stats.n_batches)
+        _name_divergence(
+            spec, weights, back, biases, x, y, order, plan, row_weight, particles, stats.n_batches
+        )
     if status:
         raise ValueError(f"layered_train: {status_text(status)}")
     return stats
