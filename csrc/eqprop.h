@@ -61,7 +61,10 @@ typedef struct {
     X(layered_relax_scratch, eqp_layered_job)                                        \
     X(layered_relax, eqp_layered_job)                                                \
     X(layered_train_scratch, eqp_layered_job)                                        \
-    X(layered_train, eqp_layered_job)
+    X(layered_train, eqp_layered_job)                                                \
+    X(nodal_newton_scratch, eqp_nodal_job)                                           \
+    X(nodal_newton, eqp_nodal_job)                                                   \
+    X(nodal_head, eqp_nodal_head_job)
 
 #define EQP_DECLARE(name, job)                                                       \
     int eqp_##name##_f32(job *, int thread, int n_threads);                          \
