@@ -32,6 +32,8 @@ void EQP_NAME(team_plan)(const network *net, team *t, int rows, int n_threads, a
             t->shown[k][i] = net->euler ? TAKE_REALS(a, rows * net->np[k]) : t->state[k][i];
         }
     for (int i = 0; i < 2; i++) t->residual[i] = TAKE_REALS(a, (int64_t)n_threads * rows * LANES);
+    t->narrow_weights = net->narrow ? TAKE_REALS(a, net->np[1] * NARROW_MAX) : NULL;
+    t->narrow_field = net->narrow ? TAKE_REALS(a, (int64_t)rows * 2 * PAD) : NULL;
     t->origin = take(a, (int64_t)n_threads * rows, sizeof(int32_t));
 }
 
@@ -52,6 +54,8 @@ void EQP_NAME(network_plan)(network *net, const eqp_layered_job *j, int thread, 
     net->n_threads = n_threads;
     net->euler = j->dynamics == 1;
     net->plain = !net->euler && j->dt == 1.0;
+    /* the same path for any number of threads: narrow nets are always split by samples */
+    net->narrow = j->n_weights == 2 && !j->back && j->size[2] <= NARROW_MAX && inner_bytes(j) <= SAMPLE_SPLIT_BYTES;
     for (int k = 0; k <= net->L; k++) {
         net->n[k] = j->size[k];
         net->np[k] = pad_up(j->size[k]);
@@ -265,41 +269,54 @@ void EQP_NAME(drive_sparse)(const network *net, int chunk, const int32_t *index,
 
 /* ---------------------------------------------------------------- one step of one layer */
 
+/* What finish_vec needs to know of a layer; the same for all its units. */
+typedef struct {
+    int euler, damped, inside, nudged, prime, clamp, linear;
+    vec dt;
+} finish;
+
+static finish finish_of(const network *net, int k, real force) {
+    const eqp_layered_job *j = net->job;
+    const int is_out = k == net->L;
+    return (finish){net->euler, !net->plain, j->nudge_inside, force != 0, is_out ? j->prime_output : j->prime_hidden, j->clamp,
+                    is_out && j->linear_output, vset((real)j->dt)};
+}
+
+/* New state from the total field a, the old state, what it showed, and the push of the target. */
+EQP_INLINE vec finish_vec(const int act, const int plain, const finish *f, vec a, vec old, vec shown, vec push) {
+    if (plain) return act_rho(act, a);
+    vec x;
+    if (!f->euler) {
+        if (f->inside) x = act_rho(act, vadd(a, push));
+        else x = f->nudged ? vadd(act_rho(act, a), push) : act_rho(act, a);
+        return f->damped ? vfma(f->dt, vsub(x, old), old) : x;
+    }
+    if (f->prime) a = act_prime_times(act, old, f->linear ? act_rho(act, old) : shown, a);
+    if (f->nudged) a = vadd(a, push);
+    x = vfma(f->dt, vsub(a, old), old);
+    return f->clamp ? vclip(x, 0, 1) : x;
+}
+
 /* New states of a tile: rows m0.., columns c0.. of layer k, from its total field (rows x PW). */
 EQP_INLINE void finish_tile(const int act, const int plain, const network *net, team *t, const step *st, int m0, int mr,
                             int64_t c0, int width, const real *field) {
-    const eqp_layered_job *j = net->job;
-    const int k = st->k, is_out = k == net->L;
+    const int k = st->k;
     const int64_t np = net->np[k];
-    const vec dt = vset((real)j->dt), force = vset(st->force);
-    const int nudged = st->force != 0, prime = is_out ? j->prime_output : j->prime_hidden;
+    const vec force = vset(st->force);
+    const finish f = finish_of(net, k, st->force);
     for (int m = m0; m < m0 + mr; m++) {
         vec worst = st->track ? vload(st->residual + m * LANES) : vset(0);
         for (int v = 0; v < width; v += VL) {
             const int64_t at = m * np + c0 + v;
-            vec a = vload(field + (m - m0) * PW + v), x;
-            const vec old = vload(t->state[k][st->cur] + at);
-            if (plain) {
-                x = act_rho(act, a);
-            } else {
-                vec push = vset(0);
-                if (nudged) push = vmul(force, vsub(vload(st->y + at), vload(st->prediction + at)));
-                if (!net->euler) {
-                    if (j->nudge_inside) x = act_rho(act, vadd(a, push));
-                    else x = nudged ? vadd(act_rho(act, a), push) : act_rho(act, a);
-                    if (!net->plain) x = vfma(dt, vsub(x, old), old);
-                } else {
-                    if (prime) a = act_prime_times(act, old, is_out && j->linear_output ? act_rho(act, old) : vload(t->shown[k][st->cur] + at), a);
-                    if (nudged) a = vadd(a, push);
-                    x = vfma(dt, vsub(a, old), old);
-                    if (j->clamp) x = vclip(x, 0, 1);
-                }
-            }
+            const vec old = vload(t->state[k][st->cur] + at), shown = vload(t->shown[k][st->cur] + at);
+            vec push = vset(0);
+            if (f.nudged) push = vmul(force, vsub(vload(st->y + at), vload(st->prediction + at)));
+            vec x = finish_vec(act, plain, &f, vload(field + (m - m0) * PW + v), old, shown, push);
             const int valid = (int)(net->n[k] - c0 - v);
             if (valid < VL) x = vkeep(x, valid > 0 ? valid : 0); /* padding stays zero */
             vstore(t->state[k][st->next] + at, x);
             if (!plain && net->euler) {
-                vec r = is_out && j->linear_output ? x : act_rho(act, x);
+                vec r = f.linear ? x : act_rho(act, x);
                 if (valid < VL) r = vkeep(r, valid > 0 ? valid : 0);
                 vstore(t->shown[k][st->next] + at, r);
             }
@@ -308,6 +325,8 @@ EQP_INLINE void finish_tile(const int act, const int plain, const network *net, 
         if (st->track) vstore(st->residual + m * LANES, worst);
     }
 }
+
+#include "narrow.h"
 
 /* Rows row_lo.. of layer k, the panels of `thread`. */
 void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads) {
@@ -415,6 +434,8 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
         }
     }
     for (int m = 0; m < rows; m++) origin[m] = m;
+    const int narrow = net->narrow && sync && !r->hold_output;
+    if (narrow) narrow_pack(net, t);
     eqp_wait(barrier, n_threads);
 
     for (int s = 0; s < r->n_steps && rows > 0; s++) {
@@ -425,7 +446,16 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
         st.residual = residual + (int64_t)thread * t->rows * LANES;
         if (st.track) memset(st.residual, 0, (size_t)(rows * LANES) * sizeof(real));
         st.y = t->y;
-        for (int p = 0; p < n_passes(r->order, L); p++) {
+        if (narrow) {
+            st.force = r->beta != 0 ? (real)(j->cost_factor * r->beta) : 0;
+            st.prediction = t->state[L][cur];
+            if (st.force != 0 && j->cost == 1) {
+                EQP_NAME(softmax_rows)(net, t->state[L][cur], t->prediction, rows);
+                st.prediction = t->prediction;
+            }
+            step_narrow(net, t, &st, rows);
+        }
+        for (int p = 0; !narrow && p < n_passes(r->order, L); p++) {
             const visit v = layers_of(r->order, L, p);
             for (int k = v.first; k <= v.last; k += v.stride) {
                 st.k = k;

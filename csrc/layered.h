@@ -14,6 +14,15 @@
 
 #define TILE_ROWS 24 /* samples of one relaxation tile in layered_relax */
 #define LANES 16     /* most lanes of any vector */
+#define SAMPLE_SPLIT_BYTES (384 * 1024) /* inner weights up to this size: split relaxation by samples, not columns */
+#define NARROW_MAX 10                   /* outputs that narrow.h serves */
+
+/* Bytes of the weights between neurons, with their transposes. */
+EQP_INLINE int64_t inner_bytes(const eqp_layered_job *j) {
+    int64_t total = 0;
+    for (int k = 1; k < j->n_weights; k++) total += (int64_t)j->size[k] * j->size[k + 1] * 2 * (int64_t)sizeof(real);
+    return total;
+}
 
 /* Buffers of the threads that relax one set of samples together. */
 typedef struct {
@@ -22,6 +31,7 @@ typedef struct {
     real *state[EQP_MAX_WEIGHTS + 1][2];         /* rows x np[k], two: a synchronous step needs old and new */
     real *shown[EQP_MAX_WEIGHTS + 1][2];         /* rho(state) in continuous dynamics, else the state itself */
     real *residual[2];                           /* n_threads x rows x LANES, by parity of the step */
+    real *narrow_weights, *narrow_field;         /* narrow.h: np[1] x NARROW_MAX, rows x PW */
     int32_t *origin;                             /* n_threads x rows: which sample an active row is */
 } team;
 
@@ -31,6 +41,7 @@ typedef struct {
     int n[EQP_MAX_WEIGHTS + 1];
     int64_t np[EQP_MAX_WEIGHTS + 1];
     int euler, plain; /* plain: the undamped discrete map */
+    int narrow;       /* one hidden layer under a few outputs: both layers step in one pass (narrow.h) */
     int64_t chunk;    /* columns of a chunk of weight[0] */
     int n_chunks;
     real input_offset; /* rho(0) of the input activation: added to every input, so that zeros stay cheap */

@@ -209,6 +209,20 @@ EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) { return x >= lo && x <= hi
 EQP_INLINE vec vkeep(vec a, int n) { return n > 0 ? a : (real)0; }
 #endif
 
+/* Sum of the lanes, always in the same order. */
+EQP_INLINE real vhsum(vec a) {
+#if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F64)
+    return _mm512_reduce_add_pd(a);
+#elif defined(EQP_ISA_AVX512)
+    return _mm512_reduce_add_ps(a);
+#else
+    real lanes[VL], total = 0;
+    vstore(lanes, a);
+    for (int i = 0; i < VL; i++) total += lanes[i];
+    return total;
+#endif
+}
+
 #ifndef HAVE_RECIPROCAL
 EQP_INLINE vec vreciprocal(vec b) { return vdiv(vset(1), b); }
 #endif

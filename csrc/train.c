@@ -9,14 +9,7 @@
  */
 #include "rules.h"
 
-#define SAMPLE_SPLIT_BYTES (384 * 1024) /* inner weights up to this size: split relaxation by samples */
 #define DENSE_SHARE 0.4                 /* share of nonzero inputs above which the dense path is faster */
-
-static int64_t inner_bytes(const eqp_layered_job *j) {
-    int64_t total = 0;
-    for (int k = 1; k < j->n_weights; k++) total += (int64_t)j->size[k] * j->size[k + 1] * 2 * (int64_t)sizeof(real);
-    return total;
-}
 
 /* Dense or sparse input path: judged on the first rows, the same for every thread; both give the same bits. Not so the
  * input products of continual.c, which are therefore always made the sparse way: a job may be any part of an epoch.

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -41,6 +43,31 @@ def _write(path, text):
     from .training.checkpoint import write_atomically
 
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def changed(row, changes):
+    """The `Preset` with NAME=VALUE changes applied, and named after them.
+
+    Raises
+    ------
+    ValueError
+        Not NAME=VALUE, or no such parameter.
+    """
+    if not changes:
+        return row
+    parameters = dict(row.parameters)
+    from .estimators import EqPropClassifier
+
+    known = EqPropClassifier().get_params()
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or name not in known:
+            raise ValueError(f"--set takes NAME=VALUE with a parameter of EqPropClassifier, got {change!r}")
+        try:
+            parameters[name] = json.loads(text)  # numbers, true, null; anything else is a word
+        except ValueError:
+            parameters[name] = text
+    return replace(row, name=f"{row.name}, {', '.join(changes)}", parameters=parameters)
 
 
 def run_seed(
@@ -212,6 +239,10 @@ def plot_curves(record, path):
     "--backend", type=click.Choice(["auto", "c", "numba", "numpy"]), default="auto", show_default=True
 )
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="Default: all usable cores.")
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE",
+    help="Change a parameter, e.g. nudging=random_sign; the row's name says so. May be repeated.",
+)
 @click.option("--fresh", is_flag=True, help="Start again instead of going on from the checkpoints.")
 @click.option(
     "--docs",
@@ -225,7 +256,7 @@ def plot_curves(record, path):
     "--work", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
     help="Where checkpoints are kept.",
 )
-def reproduce(name, seeds, first_seed, epochs, backend, threads, fresh, docs, work):
+def reproduce(name, seeds, first_seed, epochs, backend, threads, changes, fresh, docs, work):
     """Train a paper's row on MNIST and write it down. `eqprop-fast presets` lists the rows."""
     from . import get_backend
     from ._backends import effective_n_threads
@@ -233,9 +264,9 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, fresh, docs, wo
     from .estimators import preset
 
     try:
-        row = preset(name)
+        row = changed(preset(name), changes)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="PAPER/EXPERIMENT") from error
+        raise click.BadParameter(str(error)) from error
     try:
         data = load_mnist(download=not os.environ.get("EQPROP_OFFLINE"))
     except DatasetUnavailableError as error:
@@ -243,11 +274,11 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, fresh, docs, wo
     kernels = get_backend(backend)
     n_threads = 1 if kernels.name == "numpy" else effective_n_threads(threads)
     how = f"{kernels.name} {kernels.isa}".strip() + f", {n_threads} threads, {machine()}"
-    slug = name.replace("/", "_")
+    slug = re.sub(r"[^\w.=-]+", "_", row.name)
     folder = work / slug
     for place in (folder, docs / "results", docs / "img"):
         place.mkdir(parents=True, exist_ok=True)
-    click.echo(f"{name}: {row.source}; {how}")
+    click.echo(f"{row.name}: {row.source}; {how}")
     histories = {}
     for seed in range(first_seed, first_seed + seeds):
         start = time.perf_counter()
