@@ -9,13 +9,24 @@
  */
 #include "rules.h"
 
+/* out[i] = a . (row i of q), i < n <= 4: four chains at a time, or the additions would wait for each other. */
+EQP_INLINE void dots(const int n, const real *a, const real *q, int64_t np, real *out) {
+    vec sum[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) sum[i] = vset(0);
+    for (int64_t v = 0; v < np; v += VL) {
+        const vec x = vload(a + v);
+#pragma GCC unroll 4
+        for (int i = 0; i < n; i++) sum[i] = vfma(x, vload(q + i * np + v), sum[i]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) out[i] = vhsum(sum[i]);
+}
+
 static real dot(const real *a, const real *b, int64_t np) {
-    vec sum = vset(0);
-    for (int64_t v = 0; v < np; v += VL) sum = vfma(vload(a + v), vload(b + v), sum);
-    real lanes[VL], total = 0;
-    vstore(lanes, sum);
-    for (int i = 0; i < VL; i++) total += lanes[i];
-    return total;
+    real out[1];
+    dots(1, a, b, np, out);
+    return out[0];
 }
 
 /* Products of the inputs of the thread's samples with those of all: gram_x[m][s]. */
@@ -47,9 +58,13 @@ static void input_products(const network *net, batch_buffers *b, const phase *p,
 /* out[m][s] = w_s (c a[m].q[s] + c_bias), for the thread's m and all s; `sign` for the part that is taken away. */
 static void products(const batch_buffers *b, const phase *p, const real *a, const real *q, int64_t np, real c, real c_bias,
                      real sign, real *out) {
-    for (int m = p->lo; m < p->hi; m++)
-        for (int s = 0; s < p->rows; s++)
-            out[m * b->B + s] = sign * b->weight[p->q][s] * (c * dot(a + m * np, q + s * np, np) + c_bias);
+    for (int m = p->lo; m < p->hi; m++) {
+        real *row = out + m * b->B;
+        int s = 0;
+        for (; s + 4 <= p->rows; s += 4) dots(4, a + m * np, q + s * np, np, row + s);
+        for (; s < p->rows; s++) row[s] = dot(a + m * np, q + s * np, np);
+        for (s = 0; s < p->rows; s++) row[s] = sign * b->weight[p->q][s] * (c * row[s] + c_bias);
+    }
 }
 
 /* What the change of the weights since the phase began adds to the field of layer k; returns the number of operands. */
