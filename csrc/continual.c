@@ -36,30 +36,19 @@ static void input_products(const network *net, batch_buffers *b, const phase *p,
     real *row = b->dense_row + thread * net->np[0];
     for (int m = p->lo; m < p->hi; m++) {
         const int32_t *index = b->index[p->q] + m * cap;
-        const real *value = b->value[p->q] + m * cap, *x = row;
-        if (b->dense) {
-            x = b->xd[p->q] + m * net->np[0];
-        } else {
-            memset(row, 0, (size_t)net->np[0] * sizeof(real));
-            for (int64_t e = 0; e < b->nnz[p->q][m]; e++) row[index[e]] = value[e];
-        }
+        const real *value = b->value[p->q] + m * cap;
+        memset(row, 0, (size_t)net->np[0] * sizeof(real));
+        for (int64_t e = 0; e < b->nnz[p->q][m]; e++) row[index[e]] = value[e];
         real own = 0;
         if (offset != 0)
-            for (int64_t i = 0; i < n0; i++) own += x[i];
+            for (int64_t i = 0; i < n0; i++) own += row[i];
         for (int s = 0; s < p->rows; s++) {
             real sum = 0, other = 0;
-            if (b->dense) {
-                const real *z = b->xd[p->q] + s * net->np[0];
-                sum = dot(x, z, net->np[0]);
-                if (offset != 0)
-                    for (int64_t i = 0; i < n0; i++) other += z[i];
-            } else {
-                const int32_t *js = b->index[p->q] + s * cap;
-                const real *vs = b->value[p->q] + s * cap;
-                for (int64_t e = 0; e < b->nnz[p->q][s]; e++) {
-                    sum += vs[e] * row[js[e]];
-                    other += vs[e];
-                }
+            const int32_t *js = b->index[p->q] + s * cap;
+            const real *vs = b->value[p->q] + s * cap;
+            for (int64_t e = 0; e < b->nnz[p->q][s]; e++) {
+                sum += vs[e] * row[js[e]];
+                other += vs[e];
             }
             b->gram_x[m * b->B + s] = sum + offset * (own + other) + (real)n0 * offset * offset;
         }
