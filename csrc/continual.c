@@ -36,30 +36,19 @@ static void input_products(const network *net, batch_buffers *b, const phase *p,
     real *row = b->dense_row + thread * net->np[0];
     for (int m = p->lo; m < p->hi; m++) {
         const int32_t *index = b->index[p->q] + m * cap;
-        const real *value = b->value[p->q] + m * cap, *x = row;
-        if (b->dense) {
-            x = b->xd[p->q] + m * net->np[0];
-        } else {
-            memset(row, 0, (size_t)net->np[0] * sizeof(real));
-            for (int64_t e = 0; e < b->nnz[p->q][m]; e++) row[index[e]] = value[e];
-        }
+        const real *value = b->value[p->q] + m * cap;
+        memset(row, 0, (size_t)net->np[0] * sizeof(real));
+        for (int64_t e = 0; e < b->nnz[p->q][m]; e++) row[index[e]] = value[e];
         real own = 0;
         if (offset != 0)
-            for (int64_t i = 0; i < n0; i++) own += x[i];
+            for (int64_t i = 0; i < n0; i++) own += row[i];
         for (int s = 0; s < p->rows; s++) {
             real sum = 0, other = 0;
-            if (b->dense) {
-                const real *z = b->xd[p->q] + s * net->np[0];
-                sum = dot(x, z, net->np[0]);
-                if (offset != 0)
-                    for (int64_t i = 0; i < n0; i++) other += z[i];
-            } else {
-                const int32_t *js = b->index[p->q] + s * cap;
-                const real *vs = b->value[p->q] + s * cap;
-                for (int64_t e = 0; e < b->nnz[p->q][s]; e++) {
-                    sum += vs[e] * row[js[e]];
-                    other += vs[e];
-                }
+            const int32_t *js = b->index[p->q] + s * cap;
+            const real *vs = b->value[p->q] + s * cap;
+            for (int64_t e = 0; e < b->nnz[p->q][s]; e++) {
+                sum += vs[e] * row[js[e]];
+                other += vs[e];
             }
             b->gram_x[m * b->B + s] = sum + offset * (own + other) + (real)n0 * offset * offset;
         }
@@ -142,6 +131,7 @@ static void record(const network *net, batch_buffers *b, const phase *p, int slo
 static int64_t settle(const network *net, batch_buffers *b, const phase *p, int cur) {
     const eqp_layered_job *j = net->job;
     int64_t moved = 0;
+    if (j->tol_nudged < 0) return p->hi - p->lo;
     for (int s = p->lo; s < p->hi; s++) {
         real worst = 0;
         for (int k = 1; k <= net->L; k++) {
@@ -159,7 +149,7 @@ static int64_t settle(const network *net, batch_buffers *b, const phase *p, int 
             }
         }
         moved += b->steps[1][s];
-        if (j->tol_nudged >= 0 && worst <= (real)(j->tol_nudged * j->dt)) b->steps[1][s] = 0;
+        if (worst <= (real)(j->tol_nudged * j->dt)) b->steps[1][s] = 0;
     }
     return moved;
 }

@@ -65,7 +65,10 @@ typedef struct {
     X(crossbar_relax_scratch, eqp_crossbar_job)                                      \
     X(crossbar_relax, eqp_crossbar_job)                                              \
     X(crossbar_train_scratch, eqp_crossbar_job)                                      \
-    X(crossbar_train, eqp_crossbar_job)
+    X(crossbar_train, eqp_crossbar_job)                                              \
+    X(nodal_newton_scratch, eqp_nodal_job)                                           \
+    X(nodal_newton, eqp_nodal_job)                                                   \
+    X(nodal_head, eqp_nodal_head_job)
 
 #define EQP_DECLARE(name, job)                                                       \
     int eqp_##name##_f32(job *, int thread, int n_threads);                          \

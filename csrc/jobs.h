@@ -117,3 +117,48 @@ typedef struct {
     eqp_barrier *barrier;    /* zeroed by the caller */
     int32_t status;          /* out: the first error any thread met */
 } eqp_crossbar_job;
+
+/* Operating points of a circuit with diodes: one shared linear part, VL samples at a time (nodal.c). M samples,
+ * N unknowns, D diodes, NNZ entries of the sparse matrix. */
+typedef struct {
+    int32_t n;                /* N */
+    int32_t n_diodes;         /* D */
+    int64_t n_samples;        /* M */
+    const void *base;         /* dense: (N, N); sparse: (NNZ) in CSR order */
+    const int32_t *indptr;    /* (N+1) CSR, or NULL: dense */
+    const int32_t *indices;   /* (NNZ) */
+    const int32_t *row_of, *col_of;       /* (N) equation and unknown at each pivot */
+    const int32_t *a_ptr, *a_row, *a_src; /* columns in pivot order: rows by pivot, places in `base` */
+    const int32_t *l_ptr, *l_row;         /* strict lower factor by columns */
+    const int32_t *u_ptr, *u_row;         /* strict upper factor by columns, rows ascending */
+    const int32_t *anode, *cathode;       /* (D) unknowns, -1: known voltage */
+    const int32_t *branch;    /* (D) unknown that is an ideal diode's current, -1: exponential */
+    const int32_t *stamp;     /* (D, 9) places in `base`, -1: none */
+    const void *parameters;   /* (D, 7) IS, vte, RS, vcrit, gmin, BV, breakdown vte */
+    const void *rhs;          /* (M, N) */
+    const void *offset;       /* (M, D) known part of each diode's voltage */
+    void *x;                  /* (M, N) in/out */
+    void *junction;           /* (M, D) in/out: junction voltages; ideal diodes: 1 conducting, 0 not */
+    double vtol, rtol;
+    int32_t max_iter, single_after;
+    int32_t *iterations;      /* (M) out */
+    int32_t *sample_status;   /* (M) out: 0 converged, 1 not, 2 singular */
+    double *step;             /* (M) out: largest last step */
+    int32_t *worst;           /* (M) out: unknown that moved most */
+    void *scratch;            /* 64-byte aligned, caller-owned */
+    int64_t scratch_size;     /* bytes; nodal_newton_scratch writes what is needed here */
+    eqp_barrier *barrier;     /* not used: samples are independent */
+} eqp_nodal_job;
+
+/* The sparse head of a symmetric elimination (nodal_head.h): the first n_head of N pivots, the rest a dense tail. */
+typedef struct {
+    int32_t task;             /* 0 factor, 1 forward substitution, 2 backward */
+    int32_t n_head, n;
+    const int64_t *ptr;       /* (n_head+1) columns of the strict lower factor */
+    const int32_t *row;       /* (nnz) rows by pivot, ascending */
+    const int64_t *target;    /* factor: for each column, each k and each i >= k of its rows, where the product goes */
+    void *value;              /* factor: (nnz + tail) in: entries of A; out: L, then the tail's Schur complement */
+    void *pivot;              /* (n_head) in: diagonal of A; out: D */
+    void *b;                  /* (N, n_rows) right-hand sides by pivot, in/out */
+    int32_t n_rows;
+} eqp_nodal_head_job;

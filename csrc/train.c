@@ -11,9 +11,11 @@
 
 #define DENSE_SHARE 0.4                 /* share of nonzero inputs above which the dense path is faster */
 
-/* Dense or sparse input path: judged on the first rows, the same for every thread; both give the same bits. */
+/* Dense or sparse input path: judged on the first rows, the same for every thread; both give the same bits. Not so the
+ * input products of continual.c, which are therefore always made the sparse way: a job may be any part of an epoch.
+ */
 static int inputs_are_dense(const eqp_layered_job *j) {
-    if (j->indptr || !j->x) return 0;
+    if (j->indptr || !j->x || j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD) return 0;
     const int64_t rows = j->n_rows < 64 ? j->n_rows : 64, n0 = j->size[0];
     int64_t nonzero = 0;
     for (int64_t m = 0; m < rows; m++) {

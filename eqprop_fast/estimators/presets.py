@@ -101,6 +101,10 @@ _CEP = "2005.04168, authors' README"
 _RAIN = "2402.11674, authors' papers/fast-drn/dhn.py"
 _PARTICLES = "the paper uses 50 000 training rows, in fixed order"
 _CARRY = "the authors' code starts a batch's free phase where the last batch ended; here it starts at zero"
+_ODD = (
+    "with an odd K and a positive beta, samples that still oscillate with period 2 after T steps bias every update; "
+    "nudging='random_sign', an even K or schedule='asynchronous' cures it (docs/results.md)"
+)
 _CONTINUAL = dict(learning_rule="continual")
 
 
@@ -134,7 +138,7 @@ _TABLE = [
          (0.4, 0.1, 0.015, 0.002), n_train=50_000, notes=_PARTICLES),
     _row("1905.13633/EB-1h", _UPD, _ENERGY_BASED, (512,), 784, 100, 12, 0.5, 30, (0.1, 0.05)),
     _row("1905.13633/EB-2h", _UPD, _ENERGY_BASED, (512,) * 2, 784, 400, 40, 0.5, 50, (0.4, 0.1, 0.01)),
-    _row("1905.13633/P-1h", _UPD, _PROTOTYPICAL, (512,), 784, 40, 15, 0.1, 30, (0.08, 0.04)),
+    _row("1905.13633/P-1h", _UPD, _PROTOTYPICAL, (512,), 784, 40, 15, 0.1, 30, (0.08, 0.04), notes=_ODD),
     _row("1905.13633/P-2h", _UPD, _PROTOTYPICAL, (512,) * 2, 784, 100, 20, 0.5, 50, (0.2, 0.05, 0.005)),
     _row("1905.13633/P-3h", _UPD, _PROTOTYPICAL, (512,) * 3, 784, 180, 20, 0.5, 100,
          (0.2, 0.05, 0.01, 0.002)),

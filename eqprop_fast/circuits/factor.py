@@ -1,0 +1,109 @@
+"""Factorisation of the linear part of a circuit by SuperLU; a singular circuit is an error that says what is
+free.
+
+SuperLU also for small matrices: it runs on one thread, and LAPACK's thread start costs more than such a
+solve.
+"""
+
+import functools
+
+import numpy as np
+from scipy import linalg as dense
+from scipy import sparse
+from scipy.sparse import linalg
+from threadpoolctl import ThreadpoolController
+
+from .errors import SingularCircuitError
+
+PIVOT_RATIO = 1e-15  # a pivot this small beside its column: no solution worth the name
+
+
+class Factor:
+    """Factors of a square CSR matrix; `solve` takes right-hand sides as rows."""
+
+    def __init__(self, matrix, name_of=lambda k: f"unknown {k}"):
+        self.n = matrix.shape[0]
+        if self.n == 0:
+            return
+        csc = matrix.tocsc()
+        largest = np.zeros(self.n)
+        np.maximum.at(largest, np.repeat(np.arange(self.n), np.diff(csc.indptr)), np.abs(csc.data))
+        if (largest == 0).any():
+            raise SingularCircuitError(f"nothing determines {name_of(int(np.argmin(largest)))}")
+        try:
+            self.lu = linalg.splu(csc, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01)
+        except RuntimeError as error:
+            raise SingularCircuitError(f"the circuit matrix is singular ({error})") from None
+        pivots, order = np.abs(self.lu.U.diagonal()), np.argsort(self.lu.perm_c)
+        bad = ~(pivots > PIVOT_RATIO * largest[order])
+        if bad.any():
+            raise SingularCircuitError(f"nothing determines {name_of(int(order[np.argmax(bad)]))}")
+
+    def solve(self, rows):
+        """Solutions (M, n) for right-hand sides (M, n)."""
+        if self.n == 0 or not len(rows):
+            return np.zeros_like(rows)
+        return self.lu.solve(np.ascontiguousarray(rows.T)).T
+
+
+@functools.cache
+def _blas():
+    """Controller of BLAS threads, looked up once: more threads than `n_threads` would wait for busy cores."""
+    return ThreadpoolController()
+
+
+class SymmetricFactor:
+    """Positive definite matrices of one pattern: sparse head by our kernels, dense tail by LAPACK's Cholesky.
+
+    On large random networks the tail holds nearly all the work, so BLAS 3 does it, and half of it by
+    symmetry.
+    """
+
+    def __init__(self, plan, data, kernels, n_threads=1):
+        self.plan, self.kernels, self.n_threads = plan, kernels, n_threads
+        filled = plan.ptr[-1]
+        self.value = np.zeros(filled + plan.n_tail**2)
+        self.value[plan.a_place] = data[plan.a_from]
+        self.pivot = np.zeros(plan.n_head)
+        self.pivot[plan.diagonal_at] = data[plan.diagonal_from]
+        if not kernels.head_factor(plan, self.value, self.pivot):
+            raise SingularCircuitError("the circuit matrix is not positive definite")
+        tail = self.value[filled:].reshape(plan.n_tail, plan.n_tail)
+        try:  # lower in C order is upper in Fortran order: no copy
+            with _blas().limit(limits=n_threads):
+                self.tail = dense.cholesky(tail.T, lower=False, overwrite_a=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            raise SingularCircuitError("the circuit matrix is not positive definite") from None
+
+    def solve(self, rows):
+        """Solutions (M, n) for right-hand sides (M, n)."""
+        plan = self.plan
+        b = np.ascontiguousarray(rows[:, plan.order].T)
+        self.kernels.head_forward(plan, self.value, self.pivot, b)
+        if plan.n_tail:
+            with _blas().limit(limits=self.n_threads):
+                b[plan.n_head :] = dense.cho_solve((self.tail, False), b[plan.n_head :], check_finite=False)
+        self.kernels.head_backward(plan, self.value, self.pivot, b)
+        out = np.empty_like(rows)
+        out[:, plan.order] = b.T
+        return out
+
+
+def split(matrix, retained):
+    """Schur complement on `retained` unknowns of a CSR matrix.
+
+    Returns
+    -------
+    schur : ndarray (n_r, n_r)
+    inner : ndarray of the eliminated unknowns
+    factor : Factor of the eliminated block
+    a_ri : CSR coupling block
+    response : ndarray (n_i, n_r), inner unknowns per retained one (minus that is what they follow)
+    """
+    inner = np.setdiff1d(np.arange(matrix.shape[0]), retained)
+    rows_r, rows_i = matrix[retained], matrix[inner]
+    a_rr, a_ri = rows_r[:, retained].toarray(), sparse.csr_matrix(rows_r[:, inner])
+    a_ir, a_ii = sparse.csr_matrix(rows_i[:, retained]), sparse.csr_matrix(rows_i[:, inner])
+    factor = Factor(a_ii)
+    response = factor.solve(a_ir.T.toarray()).T
+    return np.ascontiguousarray(a_rr - a_ri @ response), inner, factor, a_ri, np.ascontiguousarray(response)

@@ -1,0 +1,326 @@
+"""Equilibrium propagation in any netlist: the local rule, its gradient, and a small trainer.
+
+The energy of a reciprocal circuit is its co-content E (2006.01981): E is stationary where Kirchhoff's current
+law holds, and dE/dg = dv^2 / 2. Nudging by currents beta (y - yhat) into the outputs adds beta times the loss
+to it, so
+
+    dL/dg = (dv_nudged^2 - dv_free^2) / (2 beta)      or, centered,     (dv_+^2 - dv_-^2) / (4 beta).
+
+A bidirectional amplifier of gain A and feedback f keeps an energy in which everything behind it counts f / A
+times (1 / A^2 for f = 1 / A). `energy_scales` finds these factors; the rule is then exact for every layer:
+the energy of a conductance counts s_g, a current into an output of scale s_out nudges with beta s_out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from .elements import AMPLIFIER, CCCS, CCVS, DIODE, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
+from .errors import CircuitError, ElementError, ReciprocityError
+from .operating_point import operating_point, solver_of
+
+LOSSES = ("squared", "cross_entropy")
+CONDUCTANCE_FLOOR = 1e-12  # siemens; where g_min is zero a step stops here, for zero is an open circuit
+
+
+def energy_scales(netlist, *, check=True):
+    """Factor of every node's energy (n_nodes,), 1 where no amplifier lies before it; 0 at nodes of known
+    voltage.
+
+    Raises
+    ------
+    ReciprocityError
+        If there is a controlled source other than a bidirectional amplifier, or amplifiers in a loop whose
+        factors do not agree: such a circuit has no energy. With `check` False those are passed over (factor
+        1).
+    """
+    net, asm = netlist, solver_of(netlist).assembly
+    if check:
+        for kind in (VCVS, VCCS, CCCS, CCVS):
+            if net.names[kind]:
+                raise ReciprocityError(
+                    f"{net.names[kind][0]!r} is a controlled source: the circuit has no energy"
+                )
+    unknown = ~asm.known
+    edges = np.concatenate(
+        [asm.pairs[kind][:, :2] for kind in (RESISTOR, DIODE, VSOURCE, ISOURCE, VCVS, CCVS)]
+    )
+    edges = edges[unknown[edges].all(axis=1)]
+    graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(net.n_nodes,) * 2)
+    count, label = csgraph.connected_components(graph, directed=False)
+    links = {}
+    for k, (a, b) in enumerate(net.nodes[AMPLIFIER]):
+        if not unknown[b]:
+            continue
+        ratio = net.feedback[k] / net.values[AMPLIFIER][k]
+        if not unknown[a]:
+            continue  # driven by a source: nothing before it to be in proportion with
+        links.setdefault(label[a], []).append((label[b], ratio))
+        if ratio == 0 and check:
+            raise ReciprocityError(
+                f"amplifier {net.names[AMPLIFIER][k]!r} feeds nothing back: the circuit has no energy"
+            )
+        links.setdefault(label[b], []).append((label[a], 1.0 / ratio if ratio else 1.0))
+    scale = np.full(count, np.nan)
+    targets = {label[b] for a, b in net.nodes[AMPLIFIER] if unknown[a]}
+    # Begin where no amplifier ends, so that what the sources drive directly has factor 1.
+    for root in sorted(range(count), key=lambda c: c in targets):
+        if not np.isnan(scale[root]):
+            continue
+        scale[root], queue = 1.0, [root]
+        for here in queue:
+            for other, ratio in links.get(here, ()):
+                wanted = scale[here] * ratio
+                if np.isnan(scale[other]):
+                    scale[other] = wanted
+                    queue.append(other)
+                elif check and abs(scale[other] - wanted) > 1e-9 * abs(wanted):
+                    raise ReciprocityError(
+                        "amplifiers form a loop with unequal factors: the circuit has no energy"
+                    )
+    return np.where(unknown, scale[label], 0.0)
+
+
+def loss_and_drive(outputs, targets, loss):
+    """Loss of each sample (M,) and minus its gradient with respect to the outputs (M, n_outputs).
+
+    "squared": sum of (yhat - y)^2 / 2; "cross_entropy": of the softmax of the output voltages, targets
+    one-hot.
+    """
+    if loss == "squared":
+        return 0.5 * ((outputs - targets) ** 2).sum(axis=1), targets - outputs
+    if loss == "cross_entropy":
+        shifted = outputs - outputs.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return -(targets * (shifted - log_sum)).sum(axis=1), targets - np.exp(shifted - log_sum)
+    raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
+
+
+@dataclass
+class CircuitGradient:
+    """Mean loss over the samples, its gradient for every trainable conductance, and the free phase."""
+
+    loss: float
+    gradient: np.ndarray
+    outputs: np.ndarray
+    free: object
+
+
+def circuit_gradient(
+    netlist,
+    inputs,
+    targets,
+    *,
+    beta=1e-4,
+    centered=True,
+    loss="squared",
+    backend="auto",
+    n_threads=1,
+    check=True,
+):
+    """EP estimate of the gradient of the mean loss with respect to the trainable conductances.
+
+    Parameters
+    ----------
+    netlist : Netlist
+        With marked inputs and outputs, and trainable conductances.
+    inputs : array-like (M, n_inputs)
+    targets : array-like (M, n_outputs)
+    beta : float
+        Nudging strength, siemens: the output currents are beta (y - yhat), from the free phase's outputs.
+    centered : bool
+        +beta against -beta (error O(beta^2)) instead of beta against the free phase (O(beta)).
+    loss : {"squared", "cross_entropy"}
+    check : bool
+        Refuse circuits without an energy (ReciprocityError).
+
+    Returns
+    -------
+    CircuitGradient
+
+    Raises
+    ------
+    CircuitError
+        If a phase does not converge.
+    """
+    if not np.isfinite(beta) or beta == 0:
+        raise ValueError(f"beta must be finite and not zero, got {beta}")
+    inputs, targets = np.atleast_2d(np.asarray(inputs, float)), np.atleast_2d(np.asarray(targets, float))
+    if not netlist.outputs:
+        raise ElementError("the netlist has no marked outputs")
+    if targets.shape != (len(inputs), len(netlist.outputs)):
+        raise ElementError(
+            f"targets must have shape {(len(inputs), len(netlist.outputs))}, got {targets.shape}"
+        )
+    scales, s_out = _cached_scales(netlist, check)
+
+    free = operating_point(netlist, inputs, backend=backend, n_threads=n_threads).raise_for_failure()
+    losses, drive = loss_and_drive(free.outputs, targets, loss)
+
+    def nudged(b):
+        point = operating_point(
+            netlist, inputs, nudge=b * drive, start=free, backend=backend, n_threads=n_threads
+        )
+        return point.raise_for_failure()
+
+    first = nudged(beta)
+    second, width = (nudged(-beta), 4 * beta) if centered else (free, 2 * beta)
+    which = netlist.trainable_indices
+    pairs = solver_of(netlist).assembly.pairs[RESISTOR][which]
+    contrast = _square_difference(first.voltages, second.voltages, pairs)
+    s_g = np.maximum(np.abs(scales[pairs[:, 0]]), np.abs(scales[pairs[:, 1]]))  # one end may be a source
+    gradient = contrast * s_g / (width * s_out * len(inputs))
+    return CircuitGradient(float(losses.mean()), gradient, free.outputs, free)
+
+
+def _cached_scales(netlist, check):
+    """`energy_scales` and the outputs' factor, found again only when topology or gains change."""
+    key = (netlist.version, check, tuple(netlist.values[AMPLIFIER]), tuple(netlist.feedback))
+    kept = netlist.__dict__.get("_scales")
+    if kept is None or kept[0] != key:
+        scales = energy_scales(netlist, check=check)
+        kept = netlist.__dict__["_scales"] = (key, (scales, _output_scale(netlist, scales)))
+    return kept[1]
+
+
+def _output_scale(netlist, scales):
+    ends = np.array(netlist.outputs, dtype=np.int64)
+    found = np.unique(np.round(np.abs(scales[ends][scales[ends] != 0]), 15))
+    if found.size == 0:
+        raise ElementError("every output is held by a voltage source")
+    if found.size > 1 and np.ptp(found) > 1e-9 * found.max():
+        raise ReciprocityError(
+            "the outputs lie behind different amplifier gains; nudge them one group at a time"
+        )
+    return float(found[0])
+
+
+def _square_difference(first, second, pairs):
+    """Sum over samples of (v_a - v_b)^2 at `first` minus the same at `second`, for node pairs (n, 2).
+
+    As (d_a - d_b)(s_a - s_b) with d the difference and s the sum of the two phases: no cancellation of
+    squares.
+    """
+    d, s = first - second, first + second
+    a, b = pairs.T
+    moving = np.flatnonzero(np.abs(d).max(axis=0) > 0)
+    if len(pairs) > 4 * len(moving) and moving.size * d.shape[1] < 30_000_000:  # rank-M product, then gather
+        row = np.full(d.shape[1], moving.size)
+        row[moving] = np.arange(moving.size)
+        product = np.zeros((moving.size + 1, d.shape[1]))
+        product[:-1] = d[:, moving].T @ s
+        return product[row[a], a] - product[row[a], b] - product[row[b], a] + product[row[b], b]
+    out = np.empty(len(pairs))
+    for k in range(0, len(pairs), 4096):
+        a, b = pairs[k : k + 4096].T
+        out[k : k + 4096] = ((d[:, a] - d[:, b]) * (s[:, a] - s[:, b])).sum(axis=0)
+    return out
+
+
+def finite_difference_gradient(netlist, inputs, targets, *, loss="squared", step=1e-4, backend="numpy"):
+    """Central differences of the mean loss for every trainable conductance (relative `step`): the slow
+    truth.
+    """
+    targets = np.atleast_2d(np.asarray(targets, float))
+    which, start = netlist.trainable_indices, netlist.conductances
+    out = np.empty(which.size)
+
+    def mean_loss():
+        point = operating_point(netlist, inputs, backend=backend).raise_for_failure()
+        return loss_and_drive(np.atleast_2d(point.outputs), targets, loss)[0].mean()
+
+    try:
+        for j, k in enumerate(which):
+            values = []
+            for sign in (1, -1):
+                netlist.values[RESISTOR][k] = start[k] * (1 + sign * step)
+                netlist.value_version += 1
+                values.append(mean_loss())
+            netlist.values[RESISTOR][k] = float(start[k])
+            out[j] = (values[0] - values[1]) / (2 * step * start[k])
+    finally:
+        netlist.values[RESISTOR] = start.tolist()
+        netlist.value_version += 1
+    return out
+
+
+class CircuitTrainer:
+    """Stochastic gradient descent on the trainable conductances of a netlist, clamped to their bounds.
+
+    Parameters
+    ----------
+    netlist : Netlist
+        Changed in place.
+    learning_rate : float
+        Siemens per unit of gradient.
+    beta, centered, loss, backend, n_threads, check
+        See `circuit_gradient`.
+    momentum : float
+        In [0, 1).
+
+    Attributes
+    ----------
+    losses : list of float
+        Mean loss of every step's batch, before the step.
+    """
+
+    def __init__(
+        self,
+        netlist,
+        *,
+        learning_rate,
+        beta=1e-4,
+        centered=True,
+        loss="squared",
+        momentum=0.0,
+        backend="auto",
+        n_threads=1,
+        check=True,
+    ):
+        if not (np.isfinite(learning_rate) and learning_rate > 0):
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
+        if not netlist.trainable_indices.size:
+            raise ElementError("the netlist has no trainable conductance")
+        self.netlist, self.learning_rate, self.momentum = netlist, float(learning_rate), float(momentum)
+        self.options = {
+            "beta": beta,
+            "centered": centered,
+            "loss": loss,
+            "backend": backend,
+            "n_threads": n_threads,
+            "check": check,
+        }
+        self.velocity = np.zeros(netlist.trainable_indices.size)
+        self.losses = []
+
+    def step(self, inputs, targets):
+        """One update on one batch; returns the CircuitGradient it used."""
+        net = self.netlist
+        found = circuit_gradient(net, inputs, targets, **self.options)
+        if not np.isfinite(found.gradient).all():
+            raise CircuitError("the gradient is not finite; lower learning_rate or beta")
+        which = net.trainable_indices
+        self.velocity = self.momentum * self.velocity - self.learning_rate * found.gradient
+        low, high = (bound[which] for bound in net.bounds)
+        g = np.clip(net.conductances[which] + self.velocity, np.maximum(low, CONDUCTANCE_FLOOR), high)
+        net.set_conductances(g, which)
+        self.losses.append(found.loss)
+        return found
+
+    def fit(self, inputs, targets, *, epochs, batch_size=None, random_state=None):
+        """`epochs` passes over the samples in random order; returns self."""
+        inputs, targets = np.asarray(inputs, float), np.asarray(targets, float)
+        rng = np.random.default_rng(random_state)
+        size = len(inputs) if batch_size is None else int(batch_size)
+        for _ in range(int(epochs)):
+            order = rng.permutation(len(inputs))
+            for k in range(0, len(order), size):
+                rows = order[k : k + size]
+                self.step(inputs[rows], targets[rows])
+        return self

@@ -1,0 +1,385 @@
+"""The direct-current operating point of a netlist, for one input vector or a batch of them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import linalg
+
+from ..kernels.reference.nodal import P_RS, diode_current
+from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
+from .errors import CircuitError, ElementError
+from .solver import METHODS, Solver, nodal_kernels
+
+RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except
+ROUNDING = (
+    1e-14  # of the sum of |conductance * voltage| at a node, below which doubles cannot resolve a current,
+)
+ABSOLUTE = 1e-20  # or of this many ampere
+
+
+def solver_of(netlist):
+    """The netlist's Solver, made at first use and after a change of topology, refreshed after a change of
+    values.
+    """
+    kept = netlist.__dict__.get("_solver")
+    stamp = (netlist.version, netlist.value_version, netlist.temperature, netlist.tnom, netlist.gmin)
+    if kept is None or kept[0][0] != stamp[0]:
+        kept = (stamp, Solver(netlist))
+    elif kept[0] != stamp:
+        kept[1].refresh()
+        kept = (stamp, kept[1])
+    netlist.__dict__["_solver"] = kept
+    return kept[1]
+
+
+def operating_point(
+    netlist, inputs=None, *, backend="auto", nudge=None, start=None, max_iter=100, n_threads=1
+):
+    """Node voltages at which Kirchhoff's current law holds.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    inputs : array-like of shape (n_inputs,) or (n_samples, n_inputs), optional
+        Values of the marked input sources, volt or ampere; None: the netlist's own values.
+    backend : {"auto", "c", "numba", "numpy"}
+    nudge : array-like of shape (n_outputs,) or (n_samples, n_outputs), optional
+        Current pushed into the plus node of every output and pulled out of its minus node, ampere.
+    start : OperatingPoint, optional
+        Begin at the diode voltages of this result (of as many samples), as the nudged phase does.
+    max_iter : int
+        Newton iterations of one attempt.
+    n_threads : int
+
+    Returns
+    -------
+    OperatingPoint
+        `success` is False for samples that did not converge; `worst_node` names the node that moved most.
+
+    Raises
+    ------
+    CircuitError
+        Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular circuit.
+    """
+    kernels = nodal_kernels(backend)
+    single = (inputs is None or np.ndim(inputs) == 1) and (nudge is None or np.ndim(nudge) == 1)
+    inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
+    counts = [len(x) for x in (inputs, nudge) if x is not None]
+    m = min(counts, default=1) if 0 in counts else max(counts, default=1)
+    inputs, nudge = _spread(inputs, m), _spread(nudge, m)
+    solver = solver_of(netlist)
+    asm = solver.assembly
+    v, i = asm.sources(inputs, m)
+    extra = None
+    if nudge is not None:
+        if nudge.shape[1] != len(netlist.outputs):
+            raise ElementError(f"nudge must have {len(netlist.outputs)} columns, got {nudge.shape[1]}")
+        extra = np.zeros((m, netlist.n_nodes))
+        for k, (plus, minus) in enumerate(netlist.outputs):
+            extra[:, plus] += nudge[:, k]
+            extra[:, minus] -= nudge[:, k]
+    rhs, known, offset, into = asm.right_hand_side(solver.drive, v, i, extra)
+    junction = None
+    if start is not None:
+        if start._junction.shape != offset.shape:
+            raise ElementError("start must be an operating point of the same netlist and number of samples")
+        junction = start._junction
+    x, junction, iterations, method, ok, worst = solver.solve(
+        rhs, offset, kernels=kernels, junction=junction, max_iter=max_iter, n_threads=n_threads
+    )
+    voltages = known
+    voltages[:, asm.unknown_nodes] = x[:, : asm.n_unknown_nodes]
+    currents = diode_currents(solver, x, junction)
+    residual = _residual(solver, x, currents, rhs)
+    worst_residual = residual.max(axis=1, initial=0.0)
+    found = OperatingPoint(
+        voltages=voltages,
+        kcl_residual=worst_residual.copy(),
+        iterations=iterations,
+        success=ok,
+        methods=[METHODS[k] for k in method],
+        worst=[None if good else solver.unknown_name(int(k)) for good, k in zip(ok, worst, strict=True)],
+        netlist=netlist,
+        single=single,
+        _solver=solver,
+        _x=x,
+        _junction=junction,
+        _sources=(v, i),
+        _into=into,
+        _values=solver.values,
+    )
+    # Against a few currents first; only samples that fail pay for the largest of all.
+    some = np.abs(np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, 500)])).max(
+        axis=1, initial=0.0
+    )
+    doubtful = ok & ~(worst_residual <= RESIDUAL_LIMIT * some)
+    if doubtful.any():
+        rounding = ABSOLUTE + ROUNDING * (
+            np.abs(x) @ abs(solver.node_rows) + np.abs(rhs[:, : asm.n_unknown_nodes])
+        )
+        limit = np.maximum(rounding, RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None])
+        lost = doubtful & ~(residual <= limit).all(axis=1)
+        for s in np.flatnonzero(lost):
+            found.worst[s] = solver.unknown_name(int(np.argmax(residual[s])))
+        ok &= ~lost
+        found.success = bool(ok[0]) if single else ok
+    return found
+
+
+def _rows(what, values):
+    if values is None:
+        return None
+    try:
+        values = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ElementError(f"{what} must be an array of numbers") from None
+    if values.ndim not in (1, 2) or not np.isfinite(values).all():
+        raise ElementError(
+            f"{what} must be finite numbers of shape (n,) or (n_samples, n), got shape {values.shape}"
+        )
+    return np.atleast_2d(values)
+
+
+def _spread(rows, m):
+    """The same rows for m samples: one row serves all of them."""
+    if rows is None or len(rows) == m:
+        return rows
+    if len(rows) != 1:
+        raise ElementError(f"inputs and nudge must have the same number of rows, got {m} and {len(rows)}")
+    return np.broadcast_to(rows, (m, rows.shape[1]))
+
+
+def _residual(solver, x, current, rhs):
+    """|KCL violation| at every unknown node (M, n_unknown_nodes), ampere."""
+    n = solver.assembly.n_unknown_nodes
+    residual = x @ solver.node_rows - rhs[:, :n]
+    if solver.assembly.diode_into.nnz:
+        residual = residual + current @ solver.assembly.diode_into
+    return np.abs(residual)
+
+
+def diode_currents(solver, x, junction):
+    """Currents of all diodes from anode to cathode (M, n_d)."""
+    asm = solver.assembly
+    if not len(asm.anode):
+        return np.zeros((len(x), 0))
+    safe = np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), solver.parameters)
+    current, _ = diode_current(safe, np.where(asm.ideal, 0.0, junction))
+    if not asm.ideal.any():
+        return current
+    return np.where(asm.ideal, x[:, asm.diode_branch], current)
+
+
+@dataclass
+class OperatingPoint:
+    """What `operating_point` returns; every array has one row per sample, none if `inputs` was one vector.
+
+    Attributes
+    ----------
+    voltages : float64 (M, n_nodes)
+        Node voltages in the order of `netlist.node_names`, volt.
+    kcl_residual : float64 (M,)
+        Largest violation of Kirchhoff's current law at any node, ampere. Success demands 1e-10 of the largest
+        branch current, or what rounding the voltages of a node with (nearly) no current in it makes
+        unavoidable.
+    iterations : int (M,)
+        Newton iterations, those of failed attempts included.
+    success : bool (M,)
+    methods : list of str
+        "newton", "pivoted newton", "gmin stepping" or "source stepping", per sample.
+    worst : list
+        None, or for a failed sample the unknown (node voltage or branch current) that moved most at the end.
+    """
+
+    voltages: np.ndarray
+    kcl_residual: np.ndarray
+    iterations: np.ndarray
+    success: np.ndarray
+    methods: list
+    worst: list
+    netlist: object
+    single: bool
+    _solver: object
+    _x: np.ndarray
+    _junction: np.ndarray
+    _sources: tuple
+    _into: np.ndarray | None
+    _values: np.ndarray
+
+    def __post_init__(self):
+        if self.single:
+            self.voltages, self.kcl_residual = self.voltages[0], float(self.kcl_residual[0])
+            self.iterations, self.success = int(self.iterations[0]), bool(self.success[0])
+
+    def _one(self, rows):
+        return rows[0] if self.single else rows
+
+    @property
+    def _rows(self):
+        return np.atleast_2d(self.voltages)
+
+    def raise_for_failure(self):
+        """CircuitError if any sample failed, naming the first one's worst node."""
+        if not np.all(self.success):
+            k = int(np.argmin(np.atleast_1d(self.success)))
+            raise CircuitError(f"sample {k}: no operating point found; {self.worst[k]} did not settle")
+        return self
+
+    def voltage(self, node, minus="0"):
+        """Voltage of a node against another (ground), volt."""
+        net = self.netlist
+        rows = self._rows
+        return self._one(rows[:, net.find_node(node)] - rows[:, net.find_node(minus)])
+
+    @property
+    def outputs(self):
+        """Voltages of the marked outputs (M, n_outputs), volt."""
+        rows = self._rows
+        pairs = np.array(self.netlist.outputs, dtype=np.int64).reshape(-1, 2)
+        return self._one(rows[:, pairs[:, 0]] - rows[:, pairs[:, 1]])
+
+    def branch_currents(self, kind=None):
+        """Currents from the first terminal through the element to the second, ampere.
+
+        Parameters
+        ----------
+        kind : int, optional
+            An element kind (elements.RESISTOR ...); None: dictionary of name -> current over all elements.
+        """
+        if kind is not None:
+            return self._one(self._currents(kind))
+        out = {}
+        for k, names in enumerate(self.netlist.names):
+            table = self._currents(k)
+            out.update({name: self._one(table[:, j]) for j, name in enumerate(names)})
+        return out
+
+    def _currents(self, kind, at_most=None):
+        """Currents of all elements of a kind (M, count), or of `at_most` of the resistors, evenly spread."""
+        net, rows, asm = self.netlist, self._rows, self._solver.assembly
+        pairs, count = asm.pairs[kind], len(net.names[kind])
+        if not count:
+            return np.zeros((len(rows), 0))
+        own = self._values[asm.offset_of[kind] :][:count] if kind in asm.offset_of else None
+        if kind == RESISTOR:
+            every = slice(None, None, 1 if at_most is None else max(1, count // at_most))
+            return own[every] * (rows[:, pairs[every, 0]] - rows[:, pairs[every, 1]])
+        if kind == DIODE:
+            return diode_currents(self._solver, self._x, self._junction)
+        if kind == ISOURCE:
+            return self._sources[1]
+        if kind == VCCS:
+            return own * (rows[:, pairs[:, 2]] - rows[:, pairs[:, 3]])
+        if kind == CCCS:
+            return own * self._branch(VSOURCE)[:, asm.control[CCCS]]
+        if kind == VSOURCE:
+            return self._vsource_currents
+        return self._branch(kind)
+
+    def _branch(self, kind):
+        asm = self._solver.assembly
+        out = np.zeros((len(self._x), len(self.netlist.names[kind])))
+        for (found, index), unknown in asm.branch_unknown.items():
+            if found == kind:
+                out[:, index] = self._x[:, unknown]
+        return out
+
+    @cached_property
+    def _vsource_currents(self):
+        """Kept branches are unknowns; those of the tree to ground follow from Kirchhoff's law at their
+        nodes.
+        """
+        asm, net = self._solver.assembly, self.netlist
+        out = self._branch(VSOURCE)
+        tree, nodes = np.flatnonzero(asm.in_tree), np.flatnonzero(asm.known)[1:]
+        if tree.size:
+            full = np.hstack([self._rows, self._x[:, asm.n_unknown_nodes :]])
+            leaving = full @ self._node_rows.T - (0.0 if self._into is None else self._into)
+            plain = ~asm.ideal
+            current = self._currents(DIODE)[:, plain]
+            for column, sign in ((0, 1.0), (1, -1.0)):
+                at = asm.diode_nodes[plain, column]
+                put = sparse.csr_matrix(
+                    (np.full(at.size, sign), (np.arange(at.size), at)), (at.size, net.n_nodes)
+                )
+                leaving += np.asarray(current @ put)
+            number = np.full(net.n_nodes, -1)
+            number[nodes] = np.arange(nodes.size)
+            a, b = number[asm.pairs[VSOURCE][tree].T]
+            j = np.arange(tree.size)
+            entries = [(a[a >= 0], j[a >= 0], 1.0), (b[b >= 0], j[b >= 0], -1.0)]
+            incidence = sparse.csc_matrix(
+                (
+                    np.concatenate([np.full(r.size, s) for r, _, s in entries]),
+                    (np.concatenate([r for r, _, _ in entries]), np.concatenate([c for _, c, _ in entries])),
+                ),
+                shape=(nodes.size, tree.size),
+            )
+            out[:, tree] = linalg.splu(incidence).solve(np.ascontiguousarray(-leaving[:, nodes].T)).T
+        return out
+
+    @cached_property
+    def _node_rows(self):
+        asm = self._solver.assembly
+        return asm.node_rows(self._values)
+
+    @cached_property
+    def largest_current(self):
+        """Largest magnitude of any branch current (M,), ampere."""
+        largest = np.zeros(len(self._x))
+        for kind in range(1, len(self.netlist.names)):
+            largest = np.maximum(largest, np.abs(self._currents(kind)).max(axis=1, initial=0.0))
+        values, rows, pairs = self._values[1:], self._rows, self._solver.assembly.pairs[RESISTOR]
+        for k in range(0, len(pairs), 4096):  # in pieces: a batch times a large crossbar would not fit
+            a, b = pairs[k : k + 4096].T
+            current = np.abs((rows[:, a] - rows[:, b]) * values[k : k + len(a)])
+            largest = np.maximum(largest, current.max(axis=1))
+        return self._one(largest)
+
+    @cached_property
+    def power(self):
+        """Power dissipated in resistors and diodes (M,), watt."""
+        return self._one(
+            (self._currents(RESISTOR) * self._drops(RESISTOR)).sum(axis=1)
+            + (self._currents(DIODE) * self._drops(DIODE)).sum(axis=1)
+        )
+
+    def _drops(self, kind):
+        pairs = self._solver.assembly.pairs[kind]
+        return (
+            self._rows[:, pairs[:, 0]] - self._rows[:, pairs[:, 1]]
+            if len(pairs)
+            else np.zeros((len(self._x), 0))
+        )
+
+    @cached_property
+    def co_content(self):
+        """Sum over resistors and diodes of the integral of i dv (M,), watt: the energy of EP for reciprocal
+        circuits.
+
+        g dv^2 / 2 for a resistor; for a diode the integral of its characteristic from 0 V, series resistance
+        included (papers: 2006.01981, section 7.1 of our dossier). Current sources are not counted.
+        """
+        total = 0.5 * (self._currents(RESISTOR) * self._drops(RESISTOR)).sum(axis=1)
+        asm = self._solver.assembly
+        plain = ~asm.ideal
+        if plain.any():
+            par, v = self._solver.parameters[plain], self._junction[:, plain]
+            current, _ = diode_current(par, v)
+            total += (_junction_co_content(par, v) + 0.5 * par[:, P_RS] * current**2).sum(axis=1)
+        return self._one(total)
+
+
+def _junction_co_content(par, v):
+    """Integral from 0 to v of the junction current."""
+    i_sat, vte, gmin, bv, vtb = par[:, 0], par[:, 1], par[:, 4], par[:, 5], par[:, 6]
+    edge = -3 * vte
+    forward = np.maximum(v, edge)
+    total = i_sat * (vte * np.expm1(forward / vte) - forward)
+    below = np.minimum(np.maximum(v, -bv), edge)
+    total += -i_sat * ((below - edge) - 0.5 * (3 * vte / np.e) ** 3 * (1 / below**2 - 1 / edge**2))
+    broken = np.minimum(v + np.where(np.isfinite(bv), bv, 0.0), 0.0)
+    total += np.where(v < -bv, i_sat * vtb * np.expm1(-broken / vtb), 0.0)
+    return total + 0.5 * gmin * v**2

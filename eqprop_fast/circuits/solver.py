@@ -1,0 +1,270 @@
+"""Drives the nodal kernels: picks dense or sparse, and helps samples that plain Newton does not solve.
+
+What it reuses: the topology's index arrays and pivots for the life of the netlist, the reduced linear part
+until a value changes. Only diodes differ between the samples of a batch.
+"""
+
+import importlib
+
+import numpy as np
+from scipy import sparse
+
+from ..kernels import get_backend
+from ..kernels.reference import nodal as reference
+from ..kernels.reference import nodal_head as reference_head
+from ..kernels.registry import BACKENDS
+from .assembly import Assembly, Drive
+from .errors import SingularCircuitError
+from .factor import Factor, SymmetricFactor, split
+
+IDEAL_LEAK = 1e-9  # siemens across open ideal diodes, for a first guess of their states only
+SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
+DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
+METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping")
+
+
+def nodal_kernels(backend):
+    """Module of the nodal kernels of a backend, chosen as `kernels.get_backend` chooses."""
+    return importlib.import_module(f"eqprop_fast.kernels.{BACKENDS[get_backend(backend).name]}.nodal")
+
+
+class Solver:
+    """Solves one netlist again and again; `refresh` after its values changed."""
+
+    def __init__(self, netlist):
+        self.net = netlist
+        self.assembly = Assembly(netlist)
+        self.lu = self.head = None
+        self.refresh()
+
+    def refresh(self):
+        """Take the netlist's present conductances and gains."""
+        asm = self.assembly
+        self.parameters, _ = self.net.diode_parameters()
+        self.values = asm.values()
+        self.a, k = asm.numeric(self.values)
+        self.drive = Drive(k)
+        self.node_rows = self.a[: asm.n_unknown_nodes].T.tocsr()
+        self.factor = self.system = None
+        if not len(asm.anode):
+            self.factor = None  # made when first needed, see `_linear`
+            return
+        touched = np.concatenate([asm.anode, asm.cathode, asm.diode_branch])
+        self.retained = np.unique(touched[touched >= 0])
+        self.inner = None
+        if self.retained.size <= DENSE_DIODE_LIMIT:
+            try:
+                schur, self.inner, self.inner_factor, self.a_ri, self.response = split(self.a, self.retained)
+            except SingularCircuitError:
+                self.inner = None  # a branch between retained nodes: keep every unknown
+        if self.inner is not None:
+            number = np.full(asm.n + 1, -1, dtype=np.int32)  # one more, so that -1 picks something
+            number[self.retained] = np.arange(self.retained.size)
+            pick = lambda u: np.where(u >= 0, number[u], -1).astype(np.int32)  # noqa: E731
+            anode, cathode, branch = pick(asm.anode), pick(asm.cathode), pick(asm.diode_branch)
+            self.system = reference.NodalSystem(
+                n=self.retained.size,
+                base=schur,
+                indptr=None,
+                indices=None,
+                anode=anode,
+                cathode=cathode,
+                branch=branch,
+                stamp=reference.stamps(self.retained.size, anode, cathode, branch),
+                parameters=self.parameters,
+            )
+            return
+        self.retained = np.arange(asm.n)
+        stamp = reference.stamps(
+            asm.n, asm.anode, asm.cathode, asm.diode_branch, self.a.indptr, self.a.indices
+        )
+        if self.lu is None:
+            self.lu = self._pivots(stamp)
+        self.system = reference.NodalSystem(
+            n=asm.n,
+            base=self.a.data.copy(),
+            indptr=self.a.indptr,
+            indices=self.a.indices,
+            anode=asm.anode,
+            cathode=asm.cathode,
+            branch=asm.diode_branch,
+            stamp=stamp,
+            parameters=self.parameters,
+            lu=self.lu,
+        )
+
+    def _linear(self, kernels, n_threads):
+        """Factors of a circuit without diodes: symmetric head and tail if large and reciprocal, else
+        SuperLU.
+        """
+        asm = self.assembly
+        if self.factor is None and asm.n >= SYMMETRIC_FROM and asm.n == asm.n_unknown_nodes:
+            if abs(self.a - self.a.T).max() == 0:
+                self.head = reference_head.plan_head(self.a) if self.head is None else self.head
+                try:
+                    self.factor = SymmetricFactor(self.head, self.a.data, kernels, n_threads)
+                except (
+                    SingularCircuitError
+                ):  # not positive definite (negative transconductances), or singular
+                    self.factor = None
+        if self.factor is None:
+            self.factor = Factor(self.a, self.unknown_name)
+        return self.factor
+
+    def _pivots(self, stamp):
+        """Pivots and fill for a plausible operating point: diodes half open."""
+        data = self.a.data.copy()
+        typical = np.median(np.abs(data[data != 0])) if data.any() else 1.0
+        for k, sign in enumerate((1, -1, -1, 1, 0, 0, 1, -1, 1)):
+            hit = stamp[:, k] >= 0
+            np.add.at(data, stamp[hit, k], sign * (typical if k < 4 else 1.0))
+        full = sparse.csr_matrix((data, self.a.indices, self.a.indptr), shape=self.a.shape)
+        ideal = self.assembly.diode_branch[self.assembly.ideal]
+        for last in (ideal, ()):  # the second serves circuits that only an ideal diode ties together
+            try:
+                return reference.lu_pattern(full, last)
+            except RuntimeError as error:
+                fault = error
+        raise SingularCircuitError(f"the circuit matrix is singular ({fault})")
+
+    def unknown_name(self, k):
+        """What unknown k is, for messages."""
+        asm, net = self.assembly, self.net
+        if k < asm.n_unknown_nodes:
+            return f"the voltage of node {net.node_names[asm.unknown_nodes[k]]!r}"
+        k -= asm.n_unknown_nodes
+        if k < len(asm.kept):
+            kind, index = asm.kept[k]
+            return f"the current of {net.names[kind][index]!r}"
+        from .elements import DIODE
+
+        return f"the current of {net.names[DIODE][np.flatnonzero(asm.ideal)[k - len(asm.kept)]]!r}"
+
+    def solve(self, rhs, offset, *, kernels, junction=None, max_iter=100, n_threads=1):
+        """Unknowns (M, n) and what became of every sample.
+
+        Returns
+        -------
+        x, junction, iterations, method, ok, worst : arrays over samples (`worst`: number of an unknown)
+        """
+        m, asm = len(rhs), self.assembly
+        if self.system is None:
+            factor = self._linear(kernels, n_threads)
+            x = factor.solve(rhs)
+            x = x + factor.solve(rhs - x @ self.a.T)
+            zero = np.zeros(m, dtype=np.int64)
+            ok = np.isfinite(x).all(axis=1)
+            return x, np.zeros((m, 0)), zero + 1, zero, ok, zero
+        reduced_rhs, inner_x = rhs, None
+        if self.inner is not None:
+            inner_rhs, reduced_rhs = rhs[:, self.inner], np.ascontiguousarray(rhs[:, self.retained])
+            if inner_rhs.any():
+                inner_x = self.inner_factor.solve(inner_rhs)
+                reduced_rhs -= inner_x @ self.a_ri.T
+        system = self.system
+        y = np.zeros((m, system.n))
+        warm = junction is not None
+        junction = np.array(junction) if warm else reference.start_junctions(system, m)
+        report = kernels.nodal_newton(
+            system, reduced_rhs, offset, y, junction, max_iter=max_iter, n_threads=n_threads
+        )
+        iterations, method = report.iterations.astype(np.int64), np.zeros(m, dtype=np.int64)
+        status, worst = report.status.copy(), report.worst.astype(np.int64)
+        for s in np.flatnonzero(status != reference.CONVERGED):
+            tried = self._rescue(system, reduced_rhs[s : s + 1], offset[s : s + 1], max_iter)
+            iterations[s] += tried[3]
+            if tried[0] is not None:
+                y[s], junction[s], method[s] = tried[0], tried[1], tried[2]
+                status[s] = reference.CONVERGED
+        ok = (status == reference.CONVERGED) & np.isfinite(y).all(axis=1)
+        worst = self.retained[worst] if self.retained.size else worst
+        if self.inner is None:
+            return y, junction, iterations, method, ok, worst
+        x = np.zeros((m, asm.n))
+        x[:, self.retained] = y
+        x[:, self.inner] = -(y @ self.response.T) if inner_x is None else inner_x - y @ self.response.T
+        return x, junction, iterations, method, ok, worst
+
+    def _rescue(self, system, rhs, offset, max_iter):
+        """One sample by full pivoting, then gmin stepping, then source stepping: (x, junction, method,
+        iterations).
+        """
+        spent = 0
+
+        def run(parameters, scale, x, junction):
+            nonlocal spent
+            changed = reference.NodalSystem(
+                system.n,
+                system.base,
+                system.indptr,
+                system.indices,
+                system.anode,
+                system.cathode,
+                system.branch,
+                system.stamp,
+                parameters,
+                system.lu,
+            )
+            x, junction = x.copy(), junction.copy()
+            report = reference.nodal_newton(
+                changed, rhs * scale, offset * scale, x, junction, max_iter=max_iter
+            )
+            spent += int(report.iterations[0])
+            good = report.status[0] == reference.CONVERGED and np.isfinite(x).all()
+            return (x, junction) if good else None
+
+        with np.errstate(all="ignore"):
+            zero, start = np.zeros((1, system.n)), reference.start_junctions(system, 1)
+            found = run(system.parameters, 1.0, zero, start)
+            if not found and self.assembly.ideal.any():
+                # Open ideal diodes may leave nodes floating: with a leak, guess who conducts; then exactly.
+                leaky = system.parameters.copy()
+                leaky[self.assembly.ideal, reference.P_GMIN] = IDEAL_LEAK
+                guess = run(leaky, 1.0, zero, start)
+                found = run(system.parameters, 1.0, *guess) if guess else None
+            if found:
+                return found[0][0], found[1][0], 1, spent
+            found, level, factor = self._gmin_steps(system, run, zero, start)
+            if found:
+                return found[0][0], found[1][0], 2, spent
+            found = self._source_steps(system, run, zero, np.zeros_like(start))
+            if found:
+                return found[0][0], found[1][0], 3, spent
+        return None, None, 0, spent
+
+    def _gmin_steps(self, system, run, zero, start):
+        """From diodes shunted by 10 mS down to the circuit's own gmin, in steps that shrink when one
+        fails.
+        """
+        target, level, factor = self.net.gmin, 1e-2, 10.0
+        floor = max(target, 1e-14)
+
+        def at(level):
+            parameters = system.parameters.copy()
+            parameters[:, reference.P_GMIN] = np.maximum(level, parameters[:, reference.P_GMIN])
+            return parameters
+
+        state = run(at(level), 1.0, zero, start)
+        while state and level > floor and factor > 1.0005:
+            lower = max(level / factor, floor)
+            tried = run(at(lower), 1.0, *state)
+            if tried:
+                state, level, factor = tried, lower, min(factor * factor, 10.0)
+            else:
+                factor = factor**0.25
+        if not state or level > floor:
+            return None, level, factor
+        return run(system.parameters, 1.0, *state), level, factor
+
+    @staticmethod
+    def _source_steps(system, run, zero, start):
+        """All sources raised together from nothing, in steps that shrink when one fails."""
+        state, done, step = run(system.parameters, 0.0, zero, start), 0.0, 0.05
+        while state and done < 1.0 and step > 1e-6:
+            goal = min(1.0, done + step)
+            tried = run(system.parameters, goal, *state)
+            if tried:
+                state, done, step = tried, goal, step * 1.5
+            else:
+                step *= 0.25
+        return state if state and done >= 1.0 else None

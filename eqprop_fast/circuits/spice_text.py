@@ -1,0 +1,231 @@
+"""The lexical side of SPICE: logical lines, numbers with suffixes, parameter expressions (no `eval`)."""
+
+import math
+import re
+
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([a-z]*)", re.ASCII)
+_SUFFIXES = (
+    ("meg", 1e6),
+    ("mil", 25.4e-6),
+    ("t", 1e12),
+    ("g", 1e9),
+    ("k", 1e3),
+    ("m", 1e-3),
+    ("u", 1e-6),
+    ("n", 1e-9),
+    ("p", 1e-12),
+    ("f", 1e-15),
+    ("a", 1e-18),
+)
+_TOKEN = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[a-z]*|[a-z_][\w.]*|\*\*|[-+*/^(),])", re.ASCII)
+_FUNCTIONS = {
+    "sqrt": (1, math.sqrt),
+    "exp": (1, math.exp),
+    "ln": (1, math.log),
+    "log": (1, math.log),
+    "log10": (1, math.log10),
+    "abs": (1, abs),
+    "min": (2, min),
+    "max": (2, max),
+    "pow": (2, pow),
+    "sin": (1, math.sin),
+    "cos": (1, math.cos),
+    "tanh": (1, math.tanh),
+    "int": (1, math.trunc),
+}
+MAX_NESTING = 40
+
+
+def number(text):
+    """A SPICE number such as 4.7k, 10meg, 1e-3, 22pF (letters after the suffix are units); ValueError if not
+    one.
+    """
+    match = _NUMBER.fullmatch(text)
+    if not match:
+        raise ValueError(f"expected a number, got {text[:40]!r}")
+    value, letters = float(match[1]), match[2]
+    for suffix, scale in _SUFFIXES:
+        if letters.startswith(suffix):
+            value *= scale
+            break
+    if not math.isfinite(value):
+        raise ValueError(f"number {text[:40]!r} is too large")
+    return value
+
+
+def evaluate(text, names):
+    """Value of an expression: numbers, names, + - * / ** ^, parentheses, functions; ValueError says what is
+    wrong.
+    """
+    tokens, at = [], 0
+    text = text.strip().lower()
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if not match:
+            raise ValueError(f"unexpected {text[at : at + 10]!r} in expression {text[:60]!r}")
+        tokens.append(match[1])
+        at = match.end()
+    parser = _Parser(tokens, names, text)
+    try:
+        value = float(parser.sum(0))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        if str(error).startswith(("expected", "unknown", "unexpected", "expression")):
+            raise
+        raise ValueError(f"expression {text[:60]!r} has no value ({error})") from None
+    if parser.at < len(tokens):
+        raise ValueError(f"unexpected {tokens[parser.at]!r} in expression {text[:60]!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"expression {text[:60]!r} is not finite")
+    return value
+
+
+class _Parser:
+    """Recursive descent over tokens: sum > product > unary > power > atom."""
+
+    def __init__(self, tokens, names, text):
+        self.tokens, self.names, self.text, self.at = tokens, names, text, 0
+
+    def peek(self):
+        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+
+    def take(self):
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def sum(self, depth):
+        if depth > MAX_NESTING:
+            raise ValueError(f"expression {self.text[:60]!r} is nested too deeply")
+        value = self.product(depth)
+        while self.peek() in ("+", "-"):
+            value = value + self.product(depth) if self.take() == "+" else value - self.product(depth)
+        return value
+
+    def product(self, depth):
+        value = self.unary(depth)
+        while self.peek() in ("*", "/"):
+            value = value * self.unary(depth) if self.take() == "*" else value / self.unary(depth)
+        return value
+
+    def unary(self, depth):
+        sign = 1.0
+        while self.peek() in ("+", "-"):
+            sign = -sign if self.take() == "-" else sign
+        return sign * self.power(depth)
+
+    def power(self, depth):
+        base = self.atom(depth)
+        if self.peek() in ("**", "^"):
+            self.take()
+            if depth > MAX_NESTING:
+                raise ValueError(f"expression {self.text[:60]!r} is nested too deeply")
+            return math.pow(base, self.unary(depth + 1))
+        return base
+
+    def atom(self, depth):
+        token = self.take()
+        if token == "(":
+            value = self.sum(depth + 1)
+            self.expect(")")
+            return value
+        if token in _FUNCTIONS and self.peek() == "(":
+            count, function = _FUNCTIONS[token]
+            self.take()
+            arguments = [self.sum(depth + 1)]
+            while self.peek() == ",":
+                self.take()
+                arguments.append(self.sum(depth + 1))
+            self.expect(")")
+            if len(arguments) != count:
+                raise ValueError(f"expected {count} arguments of {token}, got {len(arguments)}")
+            return float(function(*arguments))
+        if token and (token[0].isdigit() or token[0] == "."):
+            return number(token)
+        if token and (token[0].isalpha() or token[0] == "_"):
+            if token not in self.names:
+                raise ValueError(f"unknown parameter {token!r}")
+            return self.names[token]
+        raise ValueError(
+            f"expected a number or a name, got {token or 'the end'!r} in expression {self.text[:60]!r}"
+        )
+
+    def expect(self, token):
+        if self.take() != token:
+            raise ValueError(f"expected {token!r} in expression {self.text[:60]!r}")
+
+
+def value_of(text, names):
+    """Value of one field: a number, or an expression in braces or quotes, or a parameter's name."""
+    if len(text) >= 2 and (text[0] + text[-1]) in ("{}", "''"):
+        return evaluate(text[1:-1], names)
+    if text in names:
+        return names[text]
+    return number(text)
+
+
+def logical_lines(text):
+    """(line number, card, annotation) triples: comments gone, continuations joined, lower case.
+
+    The annotation is the text after `; @` on a card, or after `*@` on a comment line (card "").
+    """
+    out = []
+    for k, raw in enumerate(text.splitlines(), start=1):
+        line = raw.strip()
+        if k == 1 or not line:
+            continue
+        if line[0] == "*":
+            if line.startswith("*@"):
+                out.append([k, "", line[2:].strip()])
+            continue
+        annotation = ""
+        if ";" in line:
+            line, _, comment = line.partition(";")
+            comment = comment.strip()
+            annotation = comment[1:].strip() if comment.startswith("@") else ""
+        line = re.split(r"\s\$", line, maxsplit=1)[0].strip().lower()
+        if not line:
+            continue
+        if line[0] == "+":
+            last = next((card for card in reversed(out) if card[1]), None)
+            if last is None:
+                raise ValueError((k, "expected a card before this continuation line"))
+            last[1] += " " + line[1:]
+            last[2] = last[2] or annotation
+            continue
+        out.append([k, line, annotation])
+    return out
+
+
+_FIELD = re.compile(r"\{[^}]*\}|'[^']*'|=|[^\s=,(){}']+|[(),{}']")
+
+
+def fields(card):
+    """Fields of a card: words, expressions in braces or quotes kept whole, "=" alone; commas and brackets
+    dropped.
+    """
+    found = _FIELD.findall(card)
+    for field in found:
+        if field in ("{", "}", "'"):
+            raise ValueError(f"expected a matching {field!r}")
+    return [f for f in found if f not in ("(", ")", ",")]
+
+
+def assignments(words):
+    """Leading words and the dictionary of the name=value pairs that follow."""
+    plain, pairs, k = [], {}, 0
+    while k < len(words):
+        if k + 1 < len(words) and words[k + 1] == "=":
+            if k + 2 >= len(words) or words[k] == "=" or words[k + 2] == "=":
+                raise ValueError(f"expected a value after {words[k]!r} =")
+            if words[k] in pairs:
+                raise ValueError(f"{words[k]!r} is given twice")
+            pairs[words[k]] = words[k + 2]
+            k += 3
+        elif words[k] == "=":
+            raise ValueError("expected a name before '='")
+        else:
+            if pairs:
+                raise ValueError(f"expected name=value, got {words[k]!r}")
+            plain.append(words[k])
+            k += 1
+    return plain, pairs

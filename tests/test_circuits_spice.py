@@ -1,0 +1,274 @@
+"""SPICE text in and out: round trips, the subset, and text that is wrong."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eqprop_fast.circuits import (
+    CircuitError,
+    SpiceError,
+    UnknownModelError,
+    operating_point,
+    parse_spice,
+    read_spice,
+    to_spice,
+    write_spice,
+)
+from eqprop_fast.circuits.builders import layered_netlist
+from eqprop_fast.circuits.spice_text import evaluate, number
+
+from .random_circuits import random_circuit
+
+
+@pytest.mark.parametrize(
+    "text,value",
+    [
+        ("1", 1),
+        ("4.7k", 4.7e3),
+        ("10meg", 1e7),
+        ("1mil", 25.4e-6),
+        ("2m", 2e-3),
+        ("3u", 3e-6),
+        ("5n", 5e-9),
+        ("1.5p", 1.5e-12),
+        ("2f", 2e-15),
+        ("1t", 1e12),
+        ("1g", 1e9),
+        ("22pf", 22e-12),
+        ("10kohm", 1e4),
+        ("1e-3", 1e-3),
+        ("-.5", -0.5),
+        ("1e3k", 1e6),
+        ("3v", 3),
+    ],
+)
+def test_numbers(text, value):
+    assert number(text) == pytest.approx(value, rel=1e-15)
+
+
+@pytest.mark.parametrize("text", ["", "k", "1..2", "--1", "0x10", "nan", "inf", "1e999", "1 2"])
+def test_not_numbers(text):
+    with pytest.raises(ValueError):
+        number(text)
+
+
+@pytest.mark.parametrize(
+    "text,value",
+    [
+        ("1+2*3", 7),
+        ("(1+2)*3", 9),
+        ("2**3**2", 512),
+        ("-2^2", -4),
+        ("a*2k", 6000),
+        ("sqrt(16)+max(1,2)", 6),
+        ("1/4", 0.25),
+        ("2*-3", -6),
+    ],
+)
+def test_expressions(text, value):
+    assert evaluate(text, {"a": 3.0}) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1+",
+        "(1",
+        "b",
+        "1/0",
+        "sqrt(-1)",
+        "sqrt(1,2)",
+        "__import__('os')",
+        "a.b",
+        "9**9**9**9",
+        "(" * 500 + "1" + ")" * 500,
+        "1 2",
+        "exp(1e6)",
+        "a b",
+        "-" * 5 + "x",
+    ],
+)
+def test_bad_expressions(text):
+    with pytest.raises(ValueError):
+        evaluate(text, {"a": 3.0})
+
+
+DECK = """A deck with everything
+.param rload=2k half={rload/2}
+V1 in 0 DC 2 AC 1   ; a source
+R1 in mid {half}
++ $ continued by nothing
+R2 mid
++ 0 'rload'
+* a comment
+D1 mid 0 dx area=2
+.model dx D(IS=1e-14 N=1.1 RS=2 CJO=1p TT=5n)
+E1 e 0 mid 0 2
+Re e 0 1k
+Vs e s 0
+Rs s 0 1k
+F1 0 f Vs 2
+Rf f 0 1k
+H1 h 0 Vs 100
+Rh h 0 1k
+G1 0 g mid 0 1m
+Rg g gnd 1k
+I1 0 q 1mA
+Rq q 0 100
+.subckt half a b params: r=1k
+Rx a m {r}
+.subckt_like_name_is_not_used_here
+.ends half
+X1 in out half r=3k
+Rout out 0 1k
+.options reltol=1e-6 gmin=1e-13 temp=30
+.control
+op
+print all
+.endc
+.op
+.end
+this is never read
+"""
+
+
+def deck():
+    return DECK.replace(".subckt_like_name_is_not_used_here\n", "Ry m b {r*2}\n")
+
+
+def test_deck():
+    net = parse_spice(deck(), "deck.cir")
+    assert net.gmin == 1e-13 and net.temperature == 30
+    point = operating_point(net)
+    assert point.success
+    assert point.voltage("q") == pytest.approx(0.1)
+    assert point.voltage("out") == pytest.approx(2.0 / 10)
+    assert point.voltage("x1.m") == pytest.approx(2.0 - 0.2e-3 * 3e3)
+    assert net.find("r.x1.rx")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "line,card,expected",
+    [
+        (3, "R1 in 0 -5", "positive"),
+        (3, "R1 in 0 0", "positive"),
+        (3, "R1 in 0", "Rname node node ohms"),
+        (3, "R1 in 0 5x5 7", "Rname"),
+        (3, "R1 in 0 abc", "expected a number"),
+        (3, "C1 in 0 1u", "expected an element"),
+        (3, "Q1 a b c m", "expected an element"),
+        (3, "V1 in 0 5", "exists already"),
+        (3, "V2 in 0 PULSE(0 1 2)", "node node [dc] value"),
+        (3, "E1 a 0 poly(1) b 0 1 2", "control-node"),
+        (3, "F1 a 0", "voltage-source gain"),
+        (3, "X1 a b nothing", "unknown subcircuit"),
+        (3, ".model m NPN(BF=1)", "type"),
+        (3, ".model m D(IS=1e-14 QQ=1)", "outside the subset"),
+        (3, ".model m D(IS=-1)", "IS must be"),
+        (3, ".include other.cir", "outside the subset"),
+        (3, ".tran 1n 1u", "outside the subset"),
+        (3, ".param 3=4", "parameter name"),
+        (3, ".param a={b+1}", "unknown parameter"),
+        (3, ".options rshunt=1e9", "not supported"),
+        (3, ".ends", ".subckt before"),
+        (3, ".subckt s a", ".ends before the end"),
+        (3, ".control", ".endc before the end"),
+        (3, "R1 in 0 {1+", "matching"),
+        (3, "R1 in 0 1k ; @ nonsense", "g_min=value"),
+        (3, "*@ frobnicate", "*@ input"),
+    ],
+)
+def test_malformed_text_says_where_and_what(line, card, expected):
+    with pytest.raises(SpiceError) as caught:
+        parse_spice(f"title\nV1 in 0 1\n{card}\n", "bad.cir")
+    assert caught.value.line == line and str(caught.value).startswith(f"bad.cir:{line}: ")
+    assert expected in str(caught.value)
+
+
+def test_other_malformed_text():
+    with pytest.raises(UnknownModelError, match="bad.cir:3: .*nothere"):
+        parse_spice("t\nV1 a 0 1\nD1 a 0 nothere\n", "bad.cir")
+    with pytest.raises(SpiceError, match="empty"):
+        parse_spice("")
+    with pytest.raises(SpiceError, match="at least one element"):
+        parse_spice("only a title\n")
+    with pytest.raises(SpiceError, match="continuation"):
+        parse_spice("t\n+ R1 a 0 1\n")
+    loop = "t\n.subckt s a\nx1 a s\nr1 a 0 1\n.ends\nx0 b s\n"
+    with pytest.raises(SpiceError, match="nested deeper"):
+        parse_spice(loop)
+    with pytest.raises(SpiceError, match="change the circuit"):
+        parse_spice("t\nr1 a 0 1\n.control\nalter r1 5\n.endc\n")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_round_trip(seed, tmp_path):
+    net = random_circuit(seed, 40)
+    net.mark_inputs(["vs0", "vs1"] if len(net.names[2]) > 3 else ["vs0"])
+    net.mark_outputs(["n3", ("n4", "n5")])
+    path = tmp_path / "net.cir"
+    write_spice(net, path)
+    again = read_spice(path)
+    assert [len(n) for n in again.names] == [len(n) for n in net.names]
+    a, b = operating_point(net), operating_point(again)
+    for k, name in enumerate(net.node_names):
+        assert b.voltage(name) == pytest.approx(a.voltages[k], rel=1e-9, abs=1e-11)
+    np.testing.assert_allclose(b.outputs, a.outputs, rtol=1e-9, atol=1e-11)
+    text = to_spice(again)
+    assert to_spice(parse_spice(text)) == text
+
+
+def test_bounds_marks_and_strange_names_survive():
+    net = layered_netlist([2, 3, 1], bias=1.0, output_pairs=True, random_state=0, g_max=1.0)
+    net.resistor("Load-1", "Y Node".replace(" ", "-"), "y0p", 1e3)
+    net.resistor("Load-2", "Y-Node", "0", 1e3)
+    again = parse_spice(to_spice(net, np.arange(4) / 10))
+    assert "Y-Node" in again.node_names
+    np.testing.assert_allclose(again.conductances, net.conductances, rtol=1e-15)
+    np.testing.assert_array_equal(again.trainable_indices, net.trainable_indices)
+    np.testing.assert_array_equal(again.bounds[1], net.bounds[1])
+    assert again.inputs == net.inputs and len(again.outputs) == 1
+    want = operating_point(net, np.arange(4) / 10)
+    assert operating_point(again).outputs[0] == pytest.approx(want.outputs[0], rel=1e-9)
+    with pytest.raises(CircuitError):
+        to_spice(net, [1.0])
+
+
+_SEEDS = [
+    deck(),
+    to_spice(random_circuit(3, 12)),
+    to_spice(layered_netlist([1, 2, 1], diode="ideal", random_state=0)),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 2),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 2)), max_size=6),
+)
+def test_mutated_netlists_never_crash(which, edits):
+    """A byte changed, inserted or removed: a clear error, or an operating point that says whether it is
+    one.
+    """
+    data = bytearray(_SEEDS[which].encode())
+    for at, byte, action in edits:
+        at %= len(data)
+        if action == 0:
+            data[at] = byte
+        elif action == 1:
+            data.insert(at, byte)
+        else:
+            del data[at]
+    try:
+        net = parse_spice(data.decode("utf-8", errors="replace"), "mutated.cir")
+        point = operating_point(net, max_iter=30)
+    except CircuitError as error:
+        assert str(error)
+        return
+    if point.success:
+        assert np.isfinite(point.voltages).all()
+        assert point.kcl_residual <= 1e-10 * point.largest_current
+    else:
+        assert point.worst[0]

@@ -1,0 +1,253 @@
+"""The nodal kernels against their NumPy twin, at sizes either side of the vector widths."""
+
+import numpy as np
+import pytest
+from eqprop_fast.kernels.reference import nodal as reference
+from scipy import sparse
+
+BACKENDS = []
+try:
+    from eqprop_fast.kernels.native import nodal as native
+
+    BACKENDS.append(pytest.param(native.nodal_newton, id="c", marks=pytest.mark.needs_cc))
+except ImportError:
+    native = None
+try:
+    from eqprop_fast.kernels.jit import nodal as jit
+
+    BACKENDS.append(pytest.param(jit.nodal_newton, id="numba"))
+except ImportError:
+    jit = None
+
+SIZES = (1, 7, 8, 9, 15, 16, 17, 31, 33)
+ROW = {
+    "plain": (1e-14, 0.02585, 0.0, 0.73, 1e-12, np.inf, 0.02585),
+    "series": (4e-9, 0.0493, 0.6, 0.61, 1e-12, np.inf, 0.0493),
+    "zener": (1e-14, 0.02585, 5.0, 0.73, 1e-12, 2.5, 0.02585),
+}
+
+
+def make_system(n, seed=0, *, dense=True, ideal=False):
+    """A random conductance network with a diode at every node, half of them to known voltages."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random((n, n)) < (1.0 if dense else min(1.0, 3.0 / n))
+    g = np.where(mask | mask.T, rng.uniform(1e-4, 1e-2, (n, n)), 0.0)
+    g = (g + g.T) / 2
+    np.fill_diagonal(g, 0)
+    a = np.diag(g.sum(axis=1) + rng.uniform(1e-4, 1e-3, n)) - g
+    n_d = n
+    anode = np.arange(n, dtype=np.int32)
+    cathode = np.where(np.arange(n) % 2 == 0, -1, (np.arange(n) + 1) % n).astype(np.int32)
+    if n == 1:
+        cathode[:] = -1
+    is_ideal = np.arange(n) % 3 == 2 if ideal else np.zeros(n, bool)
+    total = n + int(is_ideal.sum())
+    branch = np.where(is_ideal, n + np.cumsum(is_ideal) - 1, -1).astype(np.int32)
+    big = np.zeros((total, total))
+    big[:n, :n] = a
+    for d in np.flatnonzero(is_ideal):
+        big[anode[d], branch[d]] += 1
+        if cathode[d] >= 0:
+            big[cathode[d], branch[d]] -= 1
+    kinds = list(ROW.values())
+    parameters = np.array([kinds[k % 3] for k in range(n_d)])
+    parameters[is_ideal] = 0.0  # an ideal diode does not leak
+    if dense:
+        stamp = reference.stamps(total, anode, cathode, branch)
+        return reference.NodalSystem(total, big, None, None, anode, cathode, branch, stamp, parameters)
+    room = np.eye(total, dtype=bool) | (big != 0)
+    for d in range(n_d):
+        ends = [k for k in (anode[d], cathode[d], branch[d]) if k >= 0]
+        room[np.ix_(ends, ends)] = True
+    csr = sparse.csr_matrix(room.astype(float))
+    csr.data = big[np.repeat(np.arange(total), np.diff(csr.indptr)), csr.indices]
+    stamp = reference.stamps(total, anode, cathode, branch, csr.indptr, csr.indices)
+    filled = csr.copy()
+    for k, sign in enumerate((1, -1, -1, 1, 0, 0, 1, -1, 1)):
+        hit = stamp[:, k] >= 0
+        np.add.at(filled.data, stamp[hit, k], sign * (1e-3 if k < 4 else 1.0))
+    return reference.NodalSystem(
+        total,
+        csr.data,
+        csr.indptr,
+        csr.indices,
+        anode,
+        cathode,
+        branch,
+        stamp,
+        parameters,
+        reference.lu_pattern(filled, branch[is_ideal]),
+    )
+
+
+def solve(kernel, system, m, seed=1, dtype=np.float64, **options):
+    rng = np.random.default_rng(seed)
+    rhs = np.zeros((m, system.n))
+    rhs[:, : len(system.anode)] = rng.normal(scale=5e-3, size=(m, len(system.anode)))
+    offset = rng.normal(scale=0.5, size=(m, len(system.anode)))
+    offset[:, system.cathode >= 0] = 0
+    x, junction = np.zeros((m, system.n), dtype), reference.start_junctions(system, m).astype(dtype)
+    report = kernel(system, rhs.astype(dtype), offset.astype(dtype), x, junction, **options)
+    return x, junction, report
+
+
+@pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
+@pytest.mark.parametrize("n", SIZES)
+def test_same_as_twin(kernel, dense, n):
+    system = make_system(n, dense=dense)
+    ours, theirs = solve(kernel, system, 3), solve(reference.nodal_newton, system, 3)
+    assert (theirs[2].status == reference.CONVERGED).all()
+    np.testing.assert_array_equal(ours[2].status, theirs[2].status)
+    np.testing.assert_array_equal(ours[2].iterations, theirs[2].iterations)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("m", SIZES)
+def test_any_number_of_samples(kernel, m):
+    system = make_system(5)
+    whole = solve(kernel, system, m)
+    twin = solve(reference.nodal_newton, system, m)
+    np.testing.assert_allclose(whole[0], twin[0], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
+@pytest.mark.parametrize("n", (1, 2, 5, 9, 17))
+def test_ideal_diodes(kernel, dense, n):
+    system = make_system(n, seed=3, dense=dense, ideal=True)
+    x, state, report = solve(kernel, system, 9)
+    assert (report.status == reference.CONVERGED).all()
+    twin = solve(reference.nodal_newton, system, 9)
+    np.testing.assert_allclose(x, twin[0], rtol=1e-8, atol=1e-11)
+    for d in np.flatnonzero(system.branch >= 0):
+        assert (x[:, system.branch[d]] >= -1e-15).all()
+        assert set(np.unique(state[:, d])) <= {0.0, 1.0}
+
+
+@pytest.mark.needs_cc
+@pytest.mark.skipif(native is None, reason="the C backend is not built")
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
+def test_threads_and_neighbours_do_not_matter(dense):
+    system = make_system(17, dense=dense)
+    one = solve(native.nodal_newton, system, 33)
+    for threads in (2, 3, 8):
+        many = solve(native.nodal_newton, system, 33, n_threads=threads)
+        np.testing.assert_array_equal(one[0], many[0])
+        np.testing.assert_array_equal(one[2].iterations, many[2].iterations)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.skipif(native is None, reason="the C backend is not built")
+def test_every_instruction_set():
+    from eqprop_fast._native import ffi, lib
+
+    system = make_system(19)
+    want = solve(reference.nodal_newton, system, 9)[0]
+    chosen = ffi.string(lib.eqp_isa())
+    try:
+        for i in range(lib.eqp_isa_count()):
+            if lib.eqp_isa_usable(i):
+                assert lib.eqp_select_isa(lib.eqp_isa_name(i)) == 0
+                np.testing.assert_allclose(
+                    solve(native.nodal_newton, system, 9)[0], want, rtol=1e-9, atol=1e-11
+                )
+                single = solve(native.nodal_newton, system, 9, dtype=np.float32, vtol=1e-4, rtol=1e-3)
+                assert np.isfinite(single[0]).all()
+    finally:
+        lib.eqp_select_isa(chosen)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.skipif(native is None, reason="the C backend is not built")
+def test_native_refuses_bad_arrays():
+    system = make_system(4)
+    good = np.zeros((2, 4))
+    with pytest.raises(ValueError, match="rhs must be"):
+        native.nodal_newton(system, np.zeros((2, 3)), good.copy(), good.copy(), good.copy())
+    with pytest.raises(ValueError, match="offset must be"):
+        native.nodal_newton(system, good, np.zeros((4, 2)).T, good.copy(), good.copy())
+    with pytest.raises(ValueError, match="float64 or float32"):
+        native.nodal_newton(system, good, good, good.astype(int), good)
+    assert len(native.nodal_newton(system, good[:0], good[:0], good[:0], good[:0]).status) == 0
+
+
+@pytest.mark.parametrize("kernel", [*BACKENDS, pytest.param(reference.nodal_newton, id="numpy")])
+def test_singular_and_unconverged_are_reported(kernel):
+    system = make_system(3)
+    empty = np.zeros(0, np.int32)
+    broken = reference.NodalSystem(
+        2, np.ones((2, 2)), None, None, empty, empty, empty, np.zeros((0, 9), np.int32), np.zeros((0, 7))
+    )
+    x, none = np.zeros((1, 2)), np.zeros((1, 0))
+    report = kernel(broken, np.array([[1.0, 0.0]]), none, x, none.copy())
+    assert report.status[0] != reference.CONVERGED
+    assert (solve(kernel, system, 2, max_iter=1)[2].status == reference.NOT_CONVERGED).all()
+
+
+def test_diode_current_and_slope():
+    v = np.linspace(-4, 0.8, 4001)
+    for row in ROW.values():
+        par = np.tile(row, (v.size, 1))
+        i, g = reference.diode_current(par, v)
+        assert (np.diff(i) > 0).all() and (g > 0).all()
+        inside = np.abs(v[1:-1] - -row[reference.P_BV]) > 0.01
+        inside &= np.abs(v[1:-1] + 3 * row[reference.P_VTE]) > 0.01
+        h = 1e-6
+        slope = (reference.diode_current(par, v + h)[0] - reference.diode_current(par, v - h)[0]) / (2 * h)
+        np.testing.assert_allclose(g[1:-1][inside], slope[1:-1][inside], rtol=1e-3, atol=1e-14)
+
+
+def test_lu_pattern_refactors_other_values():
+    rng = np.random.default_rng(0)
+    a = sparse.random(60, 60, 0.05, random_state=1, format="csr") + sparse.diags(rng.uniform(1, 2, 60))
+    a = sparse.csr_matrix(a)
+    lu = reference.lu_pattern(a)
+    new = a.copy()
+    new.data = rng.uniform(0.5, 1.0, a.nnz)
+    dense = new.toarray()[np.ix_(lu.row_of, lu.col_of)]
+    lower, upper = np.eye(60), dense.copy()
+    for k in range(60):
+        lower[k + 1 :, k] = upper[k + 1 :, k] / upper[k, k]
+        upper[k + 1 :] -= np.outer(lower[k + 1 :, k], upper[k])
+    for j in range(60):
+        fill = set(np.flatnonzero(np.abs(lower[j + 1 :, j]) > 1e-14) + j + 1)
+        assert fill <= set(lu.l_row[lu.l_ptr[j] : lu.l_ptr[j + 1]].tolist())
+        fill = set(np.flatnonzero(np.abs(np.triu(upper)[:j, j]) > 1e-14))
+        assert fill <= set(lu.u_row[lu.u_ptr[j] : lu.u_ptr[j + 1]].tolist())
+
+
+HEADS = [
+    pytest.param(m, id=i) for m, i in ((native, "c"), (jit, "numba"), (reference, "numpy")) if m is not None
+]
+
+
+def random_network(n, seed=0):
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, n, (2, 2 * n))
+    a, b = a[a != b], b[a != b]
+    g = rng.uniform(1e-4, 1e-2, a.size)
+    matrix = sparse.coo_matrix((np.r_[g, g, -g, -g], (np.r_[a, b, a, b], np.r_[a, b, b, a])), shape=(n, n))
+    matrix = sparse.csr_matrix(matrix + sparse.diags(rng.uniform(1e-5, 1e-3, n)))
+    matrix.sort_indices()
+    return matrix
+
+
+@pytest.mark.parametrize("kernels", HEADS)
+@pytest.mark.parametrize("n", (1, 2, 9, 60, 300))
+def test_symmetric_factor(kernels, n):
+    from eqprop_fast.kernels.reference.nodal_head import plan_head
+
+    from eqprop_fast.circuits.factor import SymmetricFactor
+
+    matrix = random_network(n)
+    plan = plan_head(matrix)
+    rng = np.random.default_rng(1)
+    for _ in range(2):  # the plan serves other values of the same pattern
+        factor = SymmetricFactor(plan, matrix.data, kernels)
+        b = rng.normal(size=(3, n))
+        np.testing.assert_allclose(factor.solve(b) @ matrix.toarray(), b, rtol=1e-10, atol=1e-10)
+        matrix = matrix.copy()
+        matrix.data = matrix.data * 3
