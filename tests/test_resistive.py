@@ -56,8 +56,8 @@ def test_learns(backend, iris):
     ],
 )
 def test_options_learn_and_obey_the_bounds(backend, options, iris):
-    model = ResistiveClassifier(**{"hidden_layer_sizes": (16,), **options}, max_iter=40, learning_rate_init=0.05, random_state=0,
-                                backend=backend).fit(*iris)  # fmt: skip
+    options = {"hidden_layer_sizes": (16,), "learning_rate_init": 0.05, **options}
+    model = ResistiveClassifier(**options, max_iter=40, random_state=0, backend=backend).fit(*iris)
     assert model.score(*iris) > 0.85
     for g in model.conductances_:
         assert (g >= model.g_min).all() and (model.g_max is None or (g <= model.g_max).all())
@@ -86,8 +86,9 @@ def test_threads_do_not_matter(iris):
 
 
 def test_equilibrium_obeys_kirchhoff(iris):
-    model = ResistiveClassifier((16, 8), max_iter=3, random_state=0, dtype="float64", tol_free=1e-14,
-                                n_free_steps=2000).fit(*iris)  # fmt: skip
+    model = ResistiveClassifier(
+        (16, 8), max_iter=3, random_state=0, dtype="float64", tol_free=1e-14, n_free_steps=2000
+    ).fit(*iris)
     rest = model.equilibrium(iris[0])
     assert [s.shape for s in rest.states] == [(150, 16), (150, 8), (150, 3)]
     assert (rest.states[0][:, :8] >= 0).all() and (rest.states[0][:, 8:] <= 0).all()
