@@ -18,15 +18,16 @@ EQP_INLINE int is_stepwise(int rule) { return rule == RULE_CONTINUAL || is_vecto
 
 typedef struct {
     int B, groups, dense, by_sample;
-    int64_t n_batches, xt_ld;
+    int64_t n_batches, xt_ld, xt_share;
     real *drive;                    /* B x np[1] */
     /* two sets, by parity of the batch: the next batch is prepared while this one is still used */
     real *y[2], *weight[2];         /* B x np[L]; B */
     int32_t *index[2];              /* B x (N[0] + LANES): nonzero inputs */
     real *value[2];
     int64_t *nnz[2];                /* B */
-    uint32_t *mask[2];              /* n_threads x groups x N[0]: which of 32 samples have input i */
-    real *xt[2];                    /* N[0] x xt_ld: inputs, transposed; only masked entries are valid */
+    uint32_t *mask[2];              /* n_threads x groups x N[0]: which of 32 of a thread's samples have input i */
+    real *xt[2];                    /* n_threads x xt_share, each N[0] x xt_ld: a thread's inputs, transposed; only masked
+                                       entries are valid. A share a thread: they would fight for cache lines */
     real *xd[2];                    /* B x np[0]: inputs when dense */
     real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
     real *qa[EQP_MAX_WEIGHTS + 1], *qb[EQP_MAX_WEIGHTS + 1];       /* what they show, at the two ends of the contrast */

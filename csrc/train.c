@@ -28,10 +28,12 @@ static int inputs_are_dense(const eqp_layered_job *j) {
 static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j, int thread, int n_threads, arena *a) {
     const int B = j->batch_size, L = j->n_weights;
     b->B = B;
-    b->groups = (B + 31) / 32;
+    const int mine = (B + n_threads - 1) / n_threads; /* most samples of a thread */
+    b->groups = (mine + 31) / 32;
     b->by_sample = n_threads == 1 || inner_bytes(j) <= SAMPLE_SPLIT_BYTES;
     b->n_batches = (j->n_rows + B - 1) / B;
-    b->xt_ld = B;
+    b->xt_ld = mine;
+    b->xt_share = pad_up(j->size[0] * (int64_t)mine);
     EQP_NAME(network_plan)(net, j, thread, n_threads, b->by_sample ? n_threads : 1,
                            b->by_sample ? (B + n_threads - 1) / n_threads : B, a);
     const int64_t n0 = net->n[0];
@@ -43,7 +45,7 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
         b->value[q] = TAKE_REALS(a, B * (n0 + LANES));
         b->nnz[q] = take(a, B, sizeof(int64_t));
         b->mask[q] = take(a, (int64_t)n_threads * b->groups * n0, sizeof(uint32_t));
-        b->xt[q] = TAKE_REALS(a, n0 * b->xt_ld);
+        b->xt[q] = TAKE_REALS(a, n_threads * b->xt_share);
         b->xd[q] = TAKE_REALS(a, B * net->np[0]);
         b->steps[q] = take(a, B, sizeof(int32_t));
     }
@@ -110,7 +112,9 @@ static void build_batch(const network *net, batch_buffers *b, int64_t number, in
     const int64_t n0 = net->n[0], cap = n0 + LANES;
     uint32_t *mask = b->mask[q] + (int64_t)thread * b->groups * n0;
     if (!b->dense) memset(mask, 0, (size_t)(b->groups * n0) * sizeof *mask);
-    for (int s = (int)share(rows, thread, n_threads); s < share(rows, thread + 1, n_threads); s++) {
+    const int lo = (int)share(rows, thread, n_threads), hi = (int)share(rows, thread + 1, n_threads);
+    real *xt = b->xt[q] + thread * b->xt_share;
+    for (int s = lo; s < hi; s++) {
         const int64_t row = j->order[number * b->B + s];
         EQP_NAME(copy_row)(b->y[q] + s * net->np[L], (const real *)j->y + row * net->n[L], net->n[L], net->np[L]);
         b->weight[q][s] = j->row_weight ? ((const real *)j->row_weight)[row] : 1;
@@ -129,11 +133,11 @@ static void build_batch(const network *net, batch_buffers *b, int64_t number, in
         }
         const int64_t nnz = EQP_NAME(input_row)(net, row, index, value);
         b->nnz[q][s] = nnz;
-        uint32_t *group = mask + (s / 32) * n0;
-        const uint32_t bit = 1u << (s % 32);
+        uint32_t *group = mask + ((s - lo) / 32) * n0;
+        const uint32_t bit = 1u << ((s - lo) % 32);
         for (int64_t e = 0; e < nnz; e++) {
             group[index[e]] |= bit;
-            b->xt[q][index[e] * b->xt_ld + s] = value[e];
+            xt[index[e] * b->xt_ld + s - lo] = value[e];
         }
     }
 }
@@ -218,7 +222,7 @@ static int contrast_rows(const network *net, batch_buffers *b, int q, real *cons
 #define UPDATE_VECS (N_VREGS >= 32 ? 16 : 8)
 
 /* Rows i of weight[0], NV vectors of columns: gradient of the batch's samples, then the optimiser's step. */
-EQP_INLINE void update_input_body(const int NV, const network *net, const batch_buffers *b, int q, const stepper *o,
+EQP_INLINE void update_input_body(const int NV, const network *net, const batch_buffers *b, int q, int rows, const stepper *o,
                                   const real *delta, const real *shared, int64_t base, int64_t width, real *colsum) {
     const int64_t n0 = net->n[0], np1 = net->np[1];
     const int nt = net->n_threads, every = o->kind != OPT_SGD || o->decay != 0 || net->input_offset != 0;
@@ -231,16 +235,19 @@ EQP_INLINE void update_input_body(const int NV, const network *net, const batch_
 #pragma GCC unroll 16
         for (int v = 0; v < NV; v++) acc[v] = vload(shared + v * VL);
         uint32_t any = 0;
-        for (int g = 0; g < b->groups; g++) {
-            uint32_t m = 0;
-            for (int t = 0; t < nt; t++) m |= mask[((int64_t)t * b->groups + g) * n0 + i];
-            any |= m;
-            for (; m; m &= m - 1) {
-                const int s = g * 32 + __builtin_ctz(m);
-                const vec x = vset(b->xt[q][i * b->xt_ld + s]);
-                const real *d = delta + s * np1;
+        for (int t = 0; t < nt; t++) { /* threads' samples in turn: the order of the samples */
+            const real *xt = b->xt[q] + t * b->xt_share + i * b->xt_ld;
+            const real *first = delta + share(rows, t, nt) * np1;
+            for (int g = 0; g < b->groups; g++) {
+                uint32_t m = mask[((int64_t)t * b->groups + g) * n0 + i];
+                any |= m;
+                for (; m; m &= m - 1) {
+                    const int s = g * 32 + __builtin_ctz(m);
+                    const vec x = vset(xt[s]);
+                    const real *d = first + s * np1;
 #pragma GCC unroll 16
-                for (int v = 0; v < NV; v++) acc[v] = vfma(x, vload(d + v * VL), acc[v]);
+                    for (int v = 0; v < NV; v++) acc[v] = vfma(x, vload(d + v * VL), acc[v]);
+                }
             }
         }
         if (!any && !every) continue;
@@ -308,7 +315,7 @@ static void update_input(const network *net, batch_buffers *b, int q, int rows, 
                                    (int)(width - col < PW ? width - col : PW), net->input_colsum + first + col);
 #define BLOCK(NV)                                                                                                    \
     for (; (NV) <= UPDATE_VECS && col + (NV) * VL <= width; col += (NV) * VL)                                        \
-        update_input_body((NV) <= UPDATE_VECS ? (NV) : 1, net, b, q, o, b->delta[1] + first + col, shared + col,     \
+        update_input_body((NV) <= UPDATE_VECS ? (NV) : 1, net, b, q, rows, o, b->delta[1] + first + col, shared + col,     \
                           base + col, width, net->input_colsum + first + col);
         BLOCK(16) BLOCK(8) BLOCK(4) BLOCK(2) BLOCK(1)
 #undef BLOCK
