@@ -38,7 +38,7 @@ except OSError:  # sources not readable as files (zipped): Numba finds no place 
     _STAMP = None
 
 
-def kernel(function=None, *, ordered=False, inline=False):
+def kernel(function=None, *, ordered=False, inline=False, strict=False):
     """Compile `function` on first call: no GIL, cached where a cache folder can be written.
 
     Parameters
@@ -47,13 +47,17 @@ def kernel(function=None, *, ordered=False, inline=False):
         Forbid reassociation.
     inline : bool
         Scalar helpers: never called from Python, so never cached by themselves.
+    strict : bool
+        Arithmetic exactly as written, and arrays may be allocated (they are counted).
     """
     if function is None:
-        return lambda f: kernel(f, ordered=ordered, inline=inline)
+        return lambda f: kernel(f, ordered=ordered, inline=inline, strict=strict)
     # No reference counting inside (nothing is allocated): its atomics cost more than the arithmetic of a
     # small layer.
     flags = ORDERED if ordered else FASTMATH
     options = {"_nrt": False, "nogil": True, "fastmath": flags, "error_model": "numpy"}
+    if strict:
+        options = {"nogil": True, "fastmath": False}
     if JIT_DISABLED:
         return function
     if inline:
@@ -66,6 +70,11 @@ def kernel(function=None, *, ordered=False, inline=False):
     if _STAMP is not None and hasattr(file, "_source_stamp"):
         file._source_stamp = (_STAMP, file._source_stamp)
     return compiled
+
+
+def typed_list(arrays):
+    """A list that compiled code can index."""
+    return list(arrays) if JIT_DISABLED else numba.typed.List(list(arrays))
 
 
 def isa():

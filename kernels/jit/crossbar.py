@@ -3,14 +3,14 @@
 Loops over one sample at a time; the total conductances are kept up to date by the learning sweep. One thread.
 """
 
-import numba as nb
 import numpy as np
 from scipy import sparse
 
 from ..reference.crossbar import NudgeError, nudge_pair, stages
 from ..spec import DivergenceError
+from .compile import kernel, typed_list
 
-_jit = nb.njit(cache=True, fastmath=False, nogil=True)
+_jit = kernel(strict=True)
 _SINGULAR = 2
 
 
@@ -288,10 +288,6 @@ def _phases(
     return 0
 
 
-def _typed(arrays):
-    return nb.typed.List(list(arrays))
-
-
 def _csr(x, dtype):
     x = sparse.csr_matrix(x)
     return x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data.astype(dtype)
@@ -335,12 +331,12 @@ def relax(
     order, together = _order(schedule, len(weights))
     _raise(
         _relax_all(
-            _typed(weights),
-            _typed(biases),
-            _typed(lower),
-            _typed(upper),
+            typed_list(weights),
+            typed_list(biases),
+            typed_list(lower),
+            typed_list(upper),
             *_csr(x, dtype),
-            _typed(states),
+            typed_list(states),
             dtype.type(input_gain),
             order,
             together,
@@ -397,7 +393,7 @@ def train(
     indptr, indices, data = _csr(x, dtype)
     sequence, together = _order(schedule, len(weights))
     beta_a, beta_b = nudge_pair(nudging, beta)
-    ws, bs, lo, hi = (_typed(v) for v in (weights, biases, lower, upper))
+    ws, bs, lo, hi = (typed_list(v) for v in (weights, biases, lower, upper))
     loss, n_correct, half = 0.0, 0, y.shape[1]
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
@@ -416,9 +412,9 @@ def train(
                 rows,
                 real(input_gain),
                 y,
-                _typed(free),
-                _typed(a),
-                _typed(b),
+                typed_list(free),
+                typed_list(a),
+                typed_list(b),
                 sequence,
                 together,
                 n_free_steps,
