@@ -52,7 +52,8 @@ def presets():
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="On MNIST; default: the preset's.")
 @click.option("--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="For MNIST.")
 @click.option(
-    "--nudging", type=click.Choice(["positive", "random_sign", "centered"]), default="random_sign", show_default=True,
+    "--nudging", type=click.Choice(["positive", "random_sign", "centered"]), default="random_sign",
+    show_default=True,
     help="On MNIST, instead of the preset's (positive, which ends a point worse: docs/results.md).",
 )
 @click.option("--mnist/--no-mnist", default=True, show_default=True)

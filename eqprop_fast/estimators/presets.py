@@ -102,8 +102,8 @@ _RAIN = "2402.11674, authors' papers/fast-drn/dhn.py"
 _PARTICLES = "the paper uses 50 000 training rows, in fixed order"
 _CARRY = "the authors' code starts a batch's free phase where the last batch ended; here it starts at zero"
 _ODD = (
-    "with an odd K and a positive beta, samples that still oscillate with period 2 after T steps bias every update; "
-    "nudging='random_sign', an even K or schedule='asynchronous' cures it (docs/results.md)"
+    "with an odd K and a positive beta, samples that still oscillate with period 2 after T steps bias every "
+    "update; nudging='random_sign', an even K or schedule='asynchronous' cures it (docs/results.md)"
 )
 _CONTINUAL = dict(learning_rule="continual")
 
