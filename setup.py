@@ -58,9 +58,6 @@ class BuildKernels(build_ext):
                 file=sys.stderr,
             )
 
-    def get_ext_filename(self, fullname):
-        return super().get_ext_filename(fullname)
-
     def copy_extensions_to_source(self):
         if any(Path(self.get_ext_fullpath(ext.name)).exists() or self._built(ext) for ext in self.extensions):
             super().copy_extensions_to_source()

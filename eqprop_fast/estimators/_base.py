@@ -13,7 +13,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -131,6 +131,24 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         return min(int(self.batch_size), n_samples)
 
     # ---- fitting ----
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def resume(self, X, y, sample_weight=None):
+        """Go on with an interrupted or reloaded fit, on the same data, until `max_iter` epochs in all.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As given to `fit`.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "_state"):
+            raise ValueError("resume needs a fitted or reloaded estimator; call fit")
+        remaining = self.max_iter - self._state.epoch
+        return self if remaining <= 0 else self._fit(X, y, sample_weight, n_epochs=remaining)
 
     def _fit(self, X, y, sample_weight=None, incremental=False, n_epochs=None):
         hidden = self._hidden_sizes()

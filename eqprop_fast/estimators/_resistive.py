@@ -200,21 +200,3 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             Voltages or conductances became non-finite; the estimator keeps the last finite ones.
         """
         return self._fit(X, y, sample_weight)
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def resume(self, X, y, sample_weight=None):
-        """Go on with an interrupted or reloaded fit, on the same data, until `max_iter` epochs in all.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As given to `fit`.
-
-        Returns
-        -------
-        self
-        """
-        if not hasattr(self, "_state"):
-            raise ValueError("resume needs a fitted or reloaded estimator; call fit")
-        remaining = self.max_iter - self._state.epoch
-        return self if remaining <= 0 else self._fit(X, y, sample_weight, n_epochs=remaining)
