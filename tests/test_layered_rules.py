@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from eqprop_fast.kernels import LayeredSpec, OptimizerState, TrainPlan, get_backend
 
-from .test_layered_kernels import close, make
-
-COMPILED = ["c"]  # the Numba backend refuses these rules by name
+from .test_layered_kernels import COMPILED, close, make
 
 DISCRETE = LayeredSpec((0,), activation="tanh", out_activation="tanh")
 HARD = LayeredSpec((0,), activation="hard_sigmoid", out_activation="hard_sigmoid")
