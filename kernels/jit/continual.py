@@ -12,6 +12,8 @@ move once, at the end, as in EP. In the continual vector field only the input la
 matrices are stepped in place, in their packed copies, and written back once the batch is known to be finite.
 """
 
+import numpy as np
+
 from .activations import IDENTITY, ONE, ZERO, rho_scalar
 from .compile import kernel, matrix_at, vector_at
 from .inplace import step_bias, step_panels, step_transpose, unpack_panels, unpack_transpose
@@ -96,7 +98,7 @@ def vector_field_phase(
         remember(state, shown, now, pre, moved, base)
         step_block(
             ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, ints[SCHEDULE],
-            ints[N_WEIGHTS], beta, failure_at(turn, step, 0), failure, change,
+            ints[N_WEIGHTS], beta, failure_at(turn, step), failure, change,
         )  # fmt: skip
         weigh_change(state, now, weight, ONE if turn == 1 else -ONE, moved, base)
         count = keep_moving(dt, tolerance, step, now, steps, residual, failure, change)
@@ -248,7 +250,7 @@ def continual_phase(
     for a in range(now.size):
         now[a] = low + a
         nudged_steps[low + a] = n_steps
-    walk_at = 0
+    none = walk_at = np.int64(0)
     for step in range(n_steps):
         if step > 0 and raw:
             if not barrier(control, n_threads):
@@ -267,9 +269,9 @@ def continual_phase(
         if step > 0 and not barrier(control, n_threads):
             return False
         if step == 1 and raw:  # not before a barrier: it reads every sample's weight
-            coefficients_of(ints, rates, scale, weight, grams, 1, now, n_samples, parts)
+            coefficients_of(ints, rates, scale, weight, grams, none + 1, now, n_samples, parts)
         if raw:
-            remember(state, shown, now, pre, moved, 0)
+            remember(state, shown, now, pre, moved, none)
         for b in range(low, high):
             change[b] = ZERO
         for turn in range(n_passes(visit, n_weights)):
@@ -287,13 +289,14 @@ def continual_phase(
                     continue
                 if not raw:
                     coefficients_of(ints, rates, scale, weight, grams, k, now, n_samples, parts)
-                    add_panels(field, o, n, now, parts[1], 0, n_samples, flat_start, o, units, columns)
-                add_panels(field, o, n, now, parts[0], 0, n_samples, flat_walk, walk_at + o, units, columns)
+                    add_panels(field, o, n, now, parts[1], none, n_samples, flat_start, o, units, columns)
+                at = walk_at + o
+                add_panels(field, o, n, now, parts[0], none, n_samples, flat_walk, at, units, columns)
             for k in range(first, n_weights + 1, stride):
                 move_layer(
                     ints, floats, layout, state, shown, field, y, rows, k, now, beta,
-                    failure_at(1, step, 0), failure, change,
+                    failure_at(1, step), failure, change,
                 )  # fmt: skip
         if raw:
-            weigh_change(state, now, weight, ONE, moved, 0)
+            weigh_change(state, now, weight, ONE, moved, none)
     return True

@@ -4,6 +4,8 @@ Each takes w[i, j] += rate sum_b pre[b, pre_at + i] moved[b, moved_at + j] on ro
 block; layout.py says how blocks lie.
 """
 
+import numpy as np
+
 from .activations import ZERO
 from .compile import kernel, widest_vectors
 from .products import add_panels, add_row
@@ -20,7 +22,7 @@ def step_panels(
     scratch.
     """
     columns = tile_columns(packed.itemsize)
-    flat, factor = moved.reshape(moved.size), packed.dtype.type(rate)
+    flat, factor, none = moved.reshape(moved.size), packed.dtype.type(rate), np.int64(0)
     for first in range(low, high, TILE_SAMPLES):
         count = min(TILE_SAMPLES, high - first)
         for i in range(count):
@@ -29,8 +31,8 @@ def step_panels(
                 row[j] = ZERO
         difference_coefficients(pre, pre_at + first, ones, factor, count, n_samples, coefficients)
         add_panels(
-            ascent, 0, n_out, places[:count], coefficients, 0, n_samples, flat, moved_at, moved.shape[1],
-            columns,
+            ascent, none, n_out, places[:count], coefficients, none, n_samples, flat, moved_at,
+            moved.shape[1], columns,
         )  # fmt: skip
         for i in range(count):
             at = start + (first + i) * row_stride

@@ -151,8 +151,8 @@ def relax_thread(
                 show_all(ints, layout, state[b], shown[b])
         relax_block(
             ints, floats, layout, packed, bias, drive, state, shown if continuous else state, field, y,
-            target, base, base + count, ints[SCHEDULE], False, floats[BETA], ints[N_FREE], floats[TOL_FREE],
-            phase, steps, residual, failure, active, change,
+            target, base, base + count, ints[SCHEDULE], n_weights, floats[BETA], ints[N_FREE],
+            floats[TOL_FREE], phase, steps, residual, failure, active, change,
         )  # fmt: skip
         for i in range(count):
             b = base + i
@@ -193,8 +193,8 @@ def free_phase(
             show_all(ints, layout, state[b], shown[b])
     relax_block(
         ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high,
-        UPWARDS if ints[RULE] == CLAMPED_SWEEP else ints[SCHEDULE], False, 0.0, ints[N_FREE],
-        floats[TOL_FREE], 0, steps, residual, failure, active, change,
+        UPWARDS if ints[RULE] == CLAMPED_SWEEP else ints[SCHEDULE], n_weights, 0.0, ints[N_FREE],
+        floats[TOL_FREE], np.int64(0), steps, residual, failure, active, change,
     )  # fmt: skip
     o, n = layout[n_weights, OFFSET], layout[n_weights, SIZE]
     finite = True
@@ -239,8 +239,9 @@ def second_phases(
         else:
             relax_block(
                 ints, floats, layout, packed, bias, drive, now, seen, field, y, rows, low, high,
-                DOWNWARDS if rule == CLAMPED_SWEEP else ints[SCHEDULE], held, 0.0 if held else force,
-                ints[N_NUDGED], floats[TOL_NUDGED], turn, steps, residual, failure, active, change,
+                DOWNWARDS if rule == CLAMPED_SWEEP else ints[SCHEDULE], n_weights - 1 if held else n_weights,
+                0.0 if held else force, ints[N_NUDGED], floats[TOL_NUDGED], turn, steps, residual, failure,
+                active, change,
             )  # fmt: skip
         for b in range(low, high):
             nudged_steps[b] += steps[b]
@@ -250,7 +251,7 @@ def second_phases(
             live[b - low] = b
             copy_row(pre[b], state[0, b])
             copy_row(moved[b], state[0, b])
-        weigh_change(state[1], live, weight, ONE, moved, 0)
+        weigh_change(state[1], live, weight, ONE, moved, np.int64(0))
 
 
 @kernel

@@ -41,8 +41,9 @@ SYNCHRONOUS, ODD_EVEN, UPWARDS, DOWNWARDS = range(4)  # orders of visiting; the 
 
 
 @kernel(inline=True)
-def failure_at(phase, step, k):
-    return ((phase + 1) << PHASE_SHIFT) | ((step + 1) << STEP_SHIFT) | k
+def failure_at(phase, step):
+    """Without the layer, which `move_layer` adds."""
+    return ((phase + 1) << PHASE_SHIFT) | ((step + 1) << STEP_SHIFT)
 
 
 @kernel
@@ -254,16 +255,15 @@ def keep_moving(dt, tolerance, step, now, steps, residual, failure, change):
 
 @kernel
 def relax_block(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, visit, held, beta,
+    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, visit, last, beta,
     n_steps, tol, phase, steps, residual, failure, active, change,
 ):  # fmt: skip
     """Relax the samples low..high of the buffers; y[rows[b]] is the target of sample b.
 
     A sample stops after the step in which its largest change / dt is <= tol, or in which it became non-finite
-    (failure[b] then says where; 0 otherwise). `visit` is the order of the layers; with `held` the output
-    stays where it is.
+    (failure[b] then says where; 0 otherwise). `visit` is the order of the layers; those above `last` stay
+    where they are.
     """
-    last = ints[N_WEIGHTS] - (1 if held else 0)
     tolerance, dt = drive.dtype.type(tol), drive.dtype.type(floats[DT])
     count = high - low
     live = active[low:high]
@@ -275,7 +275,7 @@ def relax_block(
         if count == 0:
             break
         now = live[:count]
-        where = failure_at(phase, step, 0)
+        where = failure_at(phase, step)
         step_block(
             ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, visit, last, beta,
             where, failure, change,

@@ -170,7 +170,7 @@ def update_hidden(
     The contrast is sum_b weight[b] pre[turn, b, pre_at + i] post[turn, b, post_at + j] of turns[0], less that
     of turns[1] if there is one. `coefficients` (TILE_SAMPLES, n_samples) is scratch.
     """
-    n_out, factor = w.shape[1], w.dtype.type(scale)
+    n_out, factor, none = w.shape[1], w.dtype.type(scale), np.int64(0)
     columns, row_stride = tile_columns(w.itemsize), post.shape[2]
     flat = post.reshape(post.size)
     for start in range(low, high, TILE_SAMPLES):
@@ -183,7 +183,7 @@ def update_hidden(
             turn = turns[part]
             sign = factor if part == 0 else -factor
             difference_coefficients(pre[turn], pre_at + start, weight, sign, count, n_samples, coefficients)
-            add_panels(ascent, 0, n_out, places[:count], coefficients, 0, n_samples, flat,
+            add_panels(ascent, none, n_out, places[:count], coefficients, none, n_samples, flat,
                        turn * post.shape[1] * row_stride + post_at, row_stride, columns)  # fmt: skip
         for i in range(start, start + count):
             step_row(ints, floats, w[i], ascent[i - start, :n_out], m[min(i, m.shape[0] - 1)],
