@@ -8,7 +8,7 @@ sample order, so that results are the same bits for any number of threads.
 import numpy as np
 
 from .activations import ONE, ZERO
-from .compile import kernel, matrix_at, vector_at
+from .compile import float_bits, kernel, matrix_at, vector_at
 from .continual import (
     continual_phase,
     input_products,
@@ -53,7 +53,7 @@ from .layout import (
     TOL_NUDGED,
     VECTOR_FIELD,
 )  # fmt: skip
-from .relax import DOWNWARDS, UPWARDS, copy_row, relax_block, show, show_all
+from .relax import DOWNWARDS, UPWARDS, copy_row, failure_at, relax_block, show, show_all
 from .threads import barrier
 from .update import (
     difference_slice,
@@ -167,9 +167,12 @@ def relax_thread(
 
 @kernel
 def place_output(s, y, pull, exact):
-    """The output put at the target, or towards it."""
+    """The output put at the target, or towards it; False if that is not finite."""
+    finite, bound = True, float_bits(s.dtype.type(np.inf))
     for i in range(s.size):
         s[i] = y[i] if exact else s[i] + pull * (y[i] - s[i])
+        finite = finite and float_bits(abs(s[i])) < bound  # isfinite is x - x == x - x, which reassoc drops
+    return finite
 
 
 @kernel
@@ -225,8 +228,8 @@ def second_phases(
         pull = state.dtype.type(force if rule == COUPLED else 1.0)
         for b in range(low, high):
             copy_row(now[b], state[0, b])
-            if held:
-                place_output(now[b, o : o + n], y[rows[b]], pull, rule == CLAMPED_SWEEP)
+            if held and not place_output(now[b, o : o + n], y[rows[b]], pull, rule == CLAMPED_SWEEP):
+                failure[b] = failure_at(turn, np.int64(0)) | n_weights
             if continuous:
                 copy_row(seen[b], shown[0, b])
             if continuous and held:
