@@ -29,8 +29,8 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
     }
     if (is_stepwise(j->rule)) {
         EQP_NAME(team_plan)(net, &b->shared, B, 1, a);
-        b->dense_row = TAKE_REALS(a, n_threads * net->np[0]);
         b->gram_x = TAKE_REALS(a, (int64_t)B * B);
+        if (EQP_NAME(continual_is_narrow)(net)) EQP_NAME(continual_narrow_plan)(net, b, thread, a);
         b->n_recorded = j->rule == RULE_VECTOR_FIELD ? j->n_nudged_steps * (j->centered ? 2 : 1) : 1;
         for (int k = 1; k <= L; k++) {
             real **arrays[] = {&b->old[k], &b->old_shown[k], &b->start_shown[k]};
