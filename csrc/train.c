@@ -50,7 +50,7 @@ int EQP_NAME(train_check)(const eqp_layered_job *j) {
     if (status) return status;
     if (!j->y || !j->rate || !j->bias_rate || !j->loss || !j->counts || !j->order) return EQP_E_NULL;
     if (j->batch_size < 1) return EQP_E_SIZE;
-    if (j->beta == 0 || j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
+    if (!(j->over_relaxation > 0) || j->beta == 0 || j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
     if (is_vector_field(j->rule) && !j->back) return EQP_E_NULL;
     if ((j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD) &&
         (j->optimizer != OPT_SGD || j->weight_decay != 0 || j->centered)) return EQP_E_OPTION;
@@ -295,7 +295,12 @@ static void relax_queued(network *net, batch_buffers *b, int q, int rows, double
 static void relax_shares(network *net, batch_buffers *b, const phase *first, int thread) {
     const eqp_layered_job *j = net->job;
     const int lo = first->lo, hi = first->hi;
-    relax_batch(net, b, first->q, first->rows, lo, hi, thread, j->state ? b->free : NULL, b->free, 0, j->n_free_steps, j->tol_free,
+    eqp_layered_job longer = *j;
+    network hasty = *net;
+    longer.dt *= j->over_relaxation;
+    hasty.job = &longer;
+    hasty.plain = net->plain && j->over_relaxation == 1;
+    relax_batch(&hasty, b, first->q, first->rows, lo, hi, thread, j->state ? b->free : NULL, b->free, 0, j->n_free_steps, j->tol_free,
                 j->rule == RULE_CLAMPED_SWEEP ? VISIT_UPWARDS : j->schedule, 0, b->steps[0]);
     for (int e = 0; e < (j->centered ? 2 : 1); e++) {
         phase p = *first;
