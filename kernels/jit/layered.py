@@ -259,8 +259,8 @@ def second_phases(
 
 @kernel
 def train_thread(
-    thread, n_threads, control, ints, floats, layout, table, rates, x, indptr, indices, data, y, order, sign,
-    row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index, value, starts,
+    thread, n_threads, control, ints, floats, free_floats, layout, table, rates, x, indptr, indices, data, y,
+    order, sign, row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index, value, starts,
     sample, coefficient, ascent, products, places, ones, turns, pre, moved, walk, grams, parts, dense, weight,
     loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change, totals,
 ):  # fmt: skip
@@ -315,8 +315,8 @@ def train_thread(
         for at in range(first, last, tile):
             end = min(at + tile, last)
             if free_phase(
-                ints, floats, layout, table, packed, bias, drive, state[0], acts[0], field, y, rows, at, end,
-                weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change,
+                ints, free_floats, layout, table, packed, bias, drive, state[0], acts[0], field, y, rows, at,
+                end, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change,
                 n_data,
             ) and (rule == EP or (total > 0.0 and not meeting)):  # fmt: skip
                 second_phases(
