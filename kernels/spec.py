@@ -5,7 +5,7 @@ The integer codes are those of csrc/jobs.h; this file is the only other place th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -96,8 +96,8 @@ class TrainPlan:
     ``n_nudged_steps`` counts the steps of the rule's second phase: nudged steps, clamped steps
     ("contrastive", "coupled"), backward sweeps ("clamped_sweep"), reverse steps ("bptt",
     "recurrent_backprop"); "implicit" has none. `sign` holds one +-1 per mini-batch of the call (random-sign
-    nudging) or is None. `over_relaxation` lengthens the steps of the free phase (see `free_spec`). `rate` and `bias_rate` have one entry per weight matrix, input first. Tolerances
-    below 0 mean fixed step counts.
+    nudging) or is None. `over_relaxation` lengthens the steps of the free phase (see `free_spec`). `rate` and
+    `bias_rate` have one entry per weight matrix, input first. Tolerances below 0 mean fixed step counts.
     """
 
     batch_size: int
@@ -124,9 +124,10 @@ class TrainPlan:
 def free_spec(spec, over_relaxation):
     """The dynamics of the free phase under over-relaxation: ``s <- s + over_relaxation (rho(field) - s)``.
 
-    Layers of equal parity do not meet, so an asynchronous sweep is a red-black Gauss-Seidel sweep, and Young's theory
-    of successive over-relaxation holds near a fixed point: the fixed points are the same, and with
-    ``over_relaxation = 2 / (1 + sqrt(1 - r))`` a convergence rate r per sweep becomes ``over_relaxation - 1``.
+    Layers of equal parity do not meet, so an asynchronous sweep is a red-black Gauss-Seidel sweep, and Young's
+    theory of successive over-relaxation holds near a fixed point: the fixed points are the same, and with
+    ``over_relaxation = 2 / (1 + sqrt(1 - r))`` a convergence rate r per sweep becomes
+    ``over_relaxation - 1``.
     """
     return spec if over_relaxation == 1 else replace(spec, dt=spec.dt * over_relaxation)
 

@@ -1,12 +1,12 @@
-"""Over-relaxed free phases: same fixed points, fewer sweeps, the same on every backend; and what half a sweep is."""
+"""Over-relaxed free phases: same fixed points, fewer sweeps, every backend alike; and what half a sweep is."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from eqprop_fast.kernels import LayeredSpec, TrainPlan, get_backend
 
 from eqprop_fast import EqPropClassifier
-from eqprop_fast.kernels import LayeredSpec, TrainPlan, get_backend
 
 from .backend_list import BACKENDS
 
@@ -63,7 +63,8 @@ def test_training_matches_the_reference(backend, dtype, tol):
     results = []
     for name, n_threads in (("numpy", 1), (backend, 1), (backend, 3)):
         weights, biases, x, y = network(dtype)
-        get_backend(name).layered_train(SPEC, weights, None, biases, x, y, np.arange(45), plan, n_threads=n_threads)
+        train = get_backend(name).layered_train
+        train(SPEC, weights, None, biases, x, y, np.arange(45), plan, n_threads=n_threads)
         results.append(weights + biases)
     for want, got, again in zip(*results):
         np.testing.assert_allclose(got, want, atol=1e-6 if dtype == "float32" else 1e-12)
@@ -71,10 +72,12 @@ def test_training_matches_the_reference(backend, dtype, tol):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"schedule": "synchronous"}, {"dynamics": "continuous"}, {"learning_rule": "contrastive"}, {"dt": 0.5}]
+    "wrong",
+    [{"schedule": "synchronous"}, {"dynamics": "continuous"}, {"learning_rule": "contrastive"}, {"dt": 0.5}],
 )
 def test_refused_where_it_means_nothing(wrong):
-    model = EqPropClassifier(**{"schedule": "asynchronous", "over_relaxation": 1.2, "backend": "numpy", **wrong})
+    good = {"schedule": "asynchronous", "over_relaxation": 1.2, "backend": "numpy"}
+    model = EqPropClassifier(**{**good, **wrong})
     with pytest.raises(ValueError, match="over_relaxation"):
         model.fit(np.eye(4), [0, 1, 0, 1])
     with pytest.raises(ValueError, match="over_relaxation"):

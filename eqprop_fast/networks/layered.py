@@ -104,7 +104,8 @@ class LayeredNetwork:
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         return self.kernels.layered_relax(
-            self.spec if beta else self.free_spec, self.weights, self.back, self.biases, x, states, y, beta, n_steps, tol, n_threads
+            self.spec if beta else self.free_spec, self.weights, self.back, self.biases, x, states, y, beta,
+            n_steps, tol, n_threads,
         )
 
     def _tiles(self, n_rows):

@@ -254,9 +254,8 @@ def layered_train(
         drive = layered_drive(spec, weights, biases, batch.x)
         args = (spec, weights, back_or_transpose(weights, back), biases, drive)
         free = batch.states
-        steps, _ = relax_from_drive(
-            free_spec(spec, plan.over_relaxation), *args[1:], free, None, 0.0, plan.n_free_steps, plan.tol_free
-        )
+        fast = free_spec(spec, plan.over_relaxation)
+        steps, _ = relax_from_drive(fast, *args[1:], free, None, 0.0, plan.n_free_steps, plan.tol_free)
         end_free_phase(spec, batch, free, steps, particles, stats)
 
         ends = []
