@@ -27,7 +27,7 @@ typedef struct {
     int32_t n_chunks[EQP_MAX_WEIGHTS], chunk[EQP_MAX_WEIGHTS]; /* chunks of matrix k, rows in each */
     int32_t row_matrix[EQP_MAX_WEIGHTS + 1];                   /* matrix whose rows are layer l, or 0 */
     /* byte offsets into the scratch */
-    int64_t g0, w[EQP_MAX_WEIGHTS], col_part[EQP_MAX_WEIGHTS], row_sum[EQP_MAX_WEIGHTS], sum0;
+    int64_t g0, v0, w[EQP_MAX_WEIGHTS], v[EQP_MAX_WEIGHTS], col_part[EQP_MAX_WEIGHTS], row_sum[EQP_MAX_WEIGHTS], sum0;
     int64_t acc[EQP_MAX_WEIGHTS], acc_chunk[EQP_MAX_WEIGHTS]; /* acc_chunk: bytes of one chunk's partial currents */
     int64_t state[EQP_MAX_WEIGHTS + 1], bias[EQP_MAX_WEIGHTS + 1], lower[EQP_MAX_WEIGHTS + 1],
         upper[EQP_MAX_WEIGHTS + 1];
@@ -75,6 +75,8 @@ static inline int eqp_xplan_make(eqp_xplan *p, const eqp_crossbar_job *j, int tr
         p->row_matrix[l] = 0;
     }
     p->g0 = eqp_xtake(&at, (int64_t)p->n_blocks * p->D * (train ? 2 : 1) * p->block * rb);
+    const int moving = train && j->optimizer != 0; /* velocities are packed as the conductances are */
+    p->v0 = eqp_xtake(&at, moving ? (int64_t)p->n_blocks * p->D * 2 * p->block * rb : 0);
     p->sum0 = eqp_xtake(&at, (int64_t)p->pad[1] * rb);
     for (int k = 1; k < L; k++) {
         const int last = k == L - 1;
@@ -90,6 +92,7 @@ static inline int eqp_xplan_make(eqp_xplan *p, const eqp_crossbar_job *j, int tr
         p->chunk[k] = chunk;
         p->n_chunks[k] = (p->n_rows[k] + chunk - 1) / chunk;
         p->w[k] = eqp_xtake(&at, (int64_t)eqp_xup(p->n_rows[k], 4) * p->ld[k] * rb);
+        p->v[k] = eqp_xtake(&at, moving ? (int64_t)eqp_xup(p->n_rows[k], 4) * p->ld[k] * rb : 0);
         inner += (int64_t)p->n_rows[k] * p->ld[k] * rb;
         p->col_part[k] = eqp_xtake(&at, (int64_t)p->n_chunks[k] * p->pad[p->col_layer[k]] * rb);
         p->row_sum[k] = eqp_xtake(&at, (int64_t)p->pad[p->row_layer[k]] * rb);

@@ -35,6 +35,8 @@ static int open_context(ctx *c, eqp_crossbar_job *job, int train, int thread, in
     if (!job->x && !(job->indptr && job->indices && job->data)) return EQP_E_NULL;
     if ((n_threads > 1 && !job->barrier) || ((train || job->beta != 0) && !job->y)) return EQP_E_NULL;
     if (train && (!job->rate || !job->bias_rate || !job->loss)) return EQP_E_NULL;
+    if (train && (job->optimizer < 0 || job->optimizer > 2)) return EQP_E_OPTION;
+    if (train && job->optimizer && !job->velocity) return EQP_E_NULL;
     if (!train && (!job->steps || !job->residual)) return EQP_E_NULL;
     if (job->scratch_size < c->p.bytes) return EQP_E_SCRATCH;
     if (thread < 0 || thread >= n_threads || job->n_free_steps < 0 || job->n_nudged_steps < 0) return EQP_E_SIZE;
@@ -82,15 +84,33 @@ static void pack_inner(ctx *c) {
     }
 }
 
-static void unpack_inner(ctx *c) {
+static void unpack_rows(ctx *c, void **plain, const int64_t *packed) {
     const eqp_xplan *p = &c->p;
     for (int k = 1; k < p->L; k++) {
-        real *g = c->job->weight[k];
+        real *g = plain[k];
         const int last = k == p->L - 1, R = p->n_rows[k], Q = p->n_cols[k];
         for (int ch = c->thread; ch < p->n_chunks[k]; ch += c->n_threads)
             for (int j = ch * p->chunk[k]; j < (ch + 1) * p->chunk[k] && j < R; j++) {
-                const real *from = at(c, p->w[k]) + (int64_t)j * p->ld[k];
+                const real *from = at(c, packed[k]) + (int64_t)j * p->ld[k];
                 for (int i = 0; i < Q; i++) g[last ? (int64_t)i * R + j : (int64_t)j * Q + i] = from[i];
+            }
+    }
+}
+
+static void unpack_inner(ctx *c) {
+    unpack_rows(c, c->job->weight, c->p.w);
+    if (c->job->optimizer) unpack_rows(c, c->job->velocity, c->p.v);
+}
+
+static void pack_velocities(ctx *c) {
+    const eqp_xplan *p = &c->p;
+    for (int k = 1; k < p->L; k++) {
+        const real *v = c->job->velocity[k];
+        const int last = k == p->L - 1, R = p->n_rows[k], Q = p->n_cols[k];
+        for (int ch = c->thread; ch < p->n_chunks[k]; ch += c->n_threads)
+            for (int j = ch * p->chunk[k]; j < (ch + 1) * p->chunk[k] && j < R; j++) {
+                real *to = at(c, p->v[k]) + (int64_t)j * p->ld[k];
+                for (int i = 0; i < p->ld[k]; i++) to[i] = i >= Q ? 0 : last ? v[(int64_t)i * R + j] : v[(int64_t)j * Q + i];
             }
     }
 }
