@@ -72,7 +72,7 @@ enum { CENTERED, POSITIVE, NEGATIVE };
 
 typedef struct {
     const char *name;
-    int schedule, nudging, pairs, csr, carry, row_weight;
+    int schedule, nudging, pairs, csr, carry, row_weight, optimizer;
     double fill, tol;
 } config;
 
@@ -161,6 +161,14 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
     for (int k = 0; k < 2 * L; k++) rate[k] = 0.02 / (k % L + 1);
     j->rate = rate, j->bias_rate = rate + L;
     j->loss = keep(2 * sizeof(double));
+    if (c->optimizer) {
+        j->optimizer = c->optimizer, j->momentum = 0.5;
+        j->velocity = keep(2 * (size_t)L * sizeof(void *));
+        for (int k = 0; k < L; k++) {
+            j->velocity[k] = output(&q, (int64_t)(k ? sizes[k] : 2 * sizes[0]) * sizes[k + 1], -0.01, 0.01, 0);
+            j->velocity[L + k] = output(&q, sizes[k + 1], -0.01, 0.01, 0);
+        }
+    }
     return q;
 }
 
@@ -295,6 +303,18 @@ static void twin_relax(problem *q) {
     }
 }
 
+/* Parameter i after a step along its gradient, before any clamp; moves its velocity. */
+static double stepped(problem *q, int slot, void *parameter, int64_t i, double rate, double gradient) {
+    const eqp_crossbar_job *j = q->job;
+    double along = gradient;
+    if (j->optimizer) {
+        const double v = j->momentum * get(q->p, j->velocity[slot], i) + gradient;
+        put(q->p, j->velocity[slot], i, v);
+        along = j->optimizer == 2 ? gradient + j->momentum * v : v;
+    }
+    return get(q->p, parameter, i) - rate * along;
+}
+
 /* One batch from the state's rows, in place on conductances, biases and state: the rule as the paper writes it. */
 static void twin_batch(problem *q, int64_t first, int n, int from_zero) {
     eqp_crossbar_job *j = q->job;
@@ -334,8 +354,9 @@ static void twin_batch(problem *q, int64_t first, int n, int from_zero) {
     for (int k = 0; k < L; k++) {
         const int64_t cells = (int64_t)(k ? q->size[k] : 2 * q->size[0]) * q->size[k + 1];
         for (int64_t i = 0; i < cells; i++)
-            put(q->p, j->weight[k], i, fmin(fmax(get(q->p, j->weight[k], i) - j->rate[k] * per * dg[k][i], j->g_min), j->g_max));
-        for (int i = 0; i < q->size[k + 1]; i++) put(q->p, j->bias[k], i, get(q->p, j->bias[k], i) + j->bias_rate[k] * per * db[k][i]);
+            put(q->p, j->weight[k], i, fmin(fmax(stepped(q, k, j->weight[k], i, j->rate[k], per * dg[k][i]), j->g_min), j->g_max));
+        for (int i = 0; i < q->size[k + 1]; i++)
+            put(q->p, j->bias[k], i, stepped(q, L + k, j->bias[k], i, j->bias_rate[k], -per * db[k][i]));
     }
 }
 
@@ -354,12 +375,12 @@ static void twin_train(problem *q) {
 /* ---------------------------------------------------------------- cases */
 
 static const config CONFIGS[] = {
-    {"asynchronous", ASYNCHRONOUS, CENTERED, 0, 0, 1, 0, 0.5, -1},
-    {"pairs", ASYNCHRONOUS, CENTERED, 1, 0, 1, 1, 0.5, -1},
-    {"synchronous", SYNCHRONOUS, POSITIVE, 0, 1, 1, 1, 0.3, -1},
-    {"forward", FORWARD, NEGATIVE, 1, 1, 0, 0, 0.3, -1},
-    {"backward", BACKWARD, CENTERED, 0, 0, 0, 0, 1, -1},
-    {"with a tolerance", ASYNCHRONOUS, CENTERED, 0, 0, 1, 0, 0.5, 1e-2},
+    {"asynchronous", ASYNCHRONOUS, CENTERED, 0, 0, 1, 0, 0, 0.5, -1},
+    {"pairs", ASYNCHRONOUS, CENTERED, 1, 0, 1, 1, 2, 0.5, -1},
+    {"synchronous", SYNCHRONOUS, POSITIVE, 0, 1, 1, 1, 1, 0.3, -1},
+    {"forward", FORWARD, NEGATIVE, 1, 1, 0, 0, 0, 0.3, -1},
+    {"backward", BACKWARD, CENTERED, 0, 0, 0, 0, 0, 1, -1},
+    {"with a tolerance", ASYNCHRONOUS, CENTERED, 0, 0, 1, 0, 0, 0.5, 1e-2},
 };
 enum { N_CONFIGS = sizeof CONFIGS / sizeof CONFIGS[0] };
 
@@ -446,6 +467,8 @@ static void wrong_jobs(const precision *p) {
     WRONG(1, j->n_nudged_steps = -1, EQP_E_SIZE);
     WRONG(1, j->nudging = 3, EQP_E_OPTION);
     WRONG(1, j->beta = 0, EQP_E_OPTION);
+    WRONG(1, j->optimizer = 3, EQP_E_OPTION);
+    WRONG(1, j->optimizer = 1, EQP_E_NULL);
     WRONG(1, j->beta = NAN, EQP_E_OPTION);
     WRONG(1, j->beta = 1e3, EQP_E_SINGULAR);
     WRONG(1, put(p, (void *)(uintptr_t)j->x, 3, NAN), EQP_E_DIVERGED);
