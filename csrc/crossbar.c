@@ -9,6 +9,8 @@
 #include "crossbar_pass.h"
 #include "crossbar_steps.h"
 
+#include "crossbar_live.h"
+
 /* --- crossbar_relax ------------------------------------------------------------------------------------------- */
 
 /* Packs (g+ - g-) of this thread's blocks, and the column sums of both. */
@@ -69,7 +71,7 @@ static int relax_tile(ctx *c, int64_t first, int n) {
     }
     c->parity = 0;
     start_currents(c, row0, n, !started);
-    run_phase(c, row0, n, job->n_free_steps, job->tol_free, 0, job->steps + first, (real *)job->residual + first);
+    run_phase(c, row0, n, job->n_free_steps, job->tol_free, 0, 0, job->steps + first, (real *)job->residual + first);
     int finite = 1;
     for (int l = 1; l <= p->L; l++)
         for (int m = 0; m < n; m++) {
@@ -303,20 +305,20 @@ static void learn(ctx *c, int64_t batch, int64_t first, int n, int n_next) {
         }
 }
 
-/* The two nudged copies of samples [b0, b1) start from their free state and its currents. */
-static void copy_free(ctx *c, int b0, int b1, int signs) {
+/* The rest of both phases of samples [b0, b1) with all nodes, after `done` steps of the free phase; of a team's samples
+ * this thread copies those in [s0, s1). */
+static void run_dense(ctx *c, int b0, int b1, int done, int signs, int s0, int s1) {
     const eqp_xplan *p = &c->p;
-    for (int b = b0; b < b1; b++)
-        for (int s = 0; s < signs; s++) {
-            const int to = p->B + signs * b + s;
-            for (int l = 1; l <= p->L; l++) memcpy(row(c, l, to), row(c, l, b), sizeof(real) * p->pad[l]);
-            for (int k = 1; k < p->L; k++)
-                for (int ch = 0; ch < p->n_chunks[k]; ch++) {
-                    real *acc = current(c, k, c->parity, ch, 0);
-                    const int64_t w = p->pad[p->col_layer[k]];
-                    memcpy(acc + to * w, acc + b * w, sizeof(real) * w);
-                }
-        }
+    const eqp_crossbar_job *job = c->job;
+    c->n_signs = 1, c->row0 = 0;
+    if (done < job->n_free_steps)
+        run_phase(c, b0, b1 - b0, job->n_free_steps - done, job->tol_free, done & 1, done > 0, NULL, NULL);
+    copy_free(c, b0 > s0 ? b0 : s0, b1 < s1 ? b1 : s1, signs);
+    team_wait(c);
+    c->n_signs = signs, c->row0 = p->B;
+    for (int i = signs * b0; i < signs * b1; i++) c->sign[p->B + i] = nudge_sign(job, i % signs);
+    run_phase(c, p->B + signs * b0, signs * (b1 - b0), job->n_nudged_steps, job->tol_nudged, job->n_free_steps & 1, 0, NULL,
+              NULL);
 }
 
 static int run_batch(ctx *c, int64_t first, int n, int from_zero) {
@@ -335,14 +337,22 @@ static int run_batch(ctx *c, int64_t first, int n, int from_zero) {
     c->n_signs = 1, c->row0 = 0;
     for (int b = b0; b < b1; b++) c->sign[b] = 0;
     start_currents(c, b0, b1 - b0, from_zero);
-    run_phase(c, b0, b1 - b0, job->n_free_steps, job->tol_free, 0, NULL, NULL);
+    if (!p->live) run_dense(c, b0, b1, 0, signs, s0, s1);
+    else {
+        int8_t *done = (int8_t *)at(c, p->done);
+        c->keep = 1;
+        run_phase(c, b0, b1 - b0, EQP_X_DENSE, job->tol_free, 0, 0, NULL, NULL);
+        c->keep = 0;
+        const int parity = c->parity;
+        for (int b = s0; b < s1; b++) done[b] = (int8_t)run_live(c, b, signs);
+        team_wait(c);
+        for (int b = b0, e; b < b1; b = e) { /* the others: runs of neighbours together */
+            for (e = b + 1; e < b1 && done[e] == done[b]; e++) {}
+            c->parity = parity;
+            if (!done[b]) run_dense(c, b, e, EQP_X_DENSE, signs, s0, s1);
+        }
+    }
     const int ok = score(c, first, s0, s1);
-    copy_free(c, s0, s1, signs);
-    team_wait(c);
-    c->n_signs = signs, c->row0 = p->B;
-    for (int i = signs * b0; i < signs * b1; i++) c->sign[p->B + i] = (job->nudging == 2) != (i % signs) ? -1 : 1;
-    run_phase(c, p->B + signs * b0, signs * (b1 - b0), job->n_nudged_steps, job->tol_nudged, job->n_free_steps & 1,
-              NULL, NULL);
     return ok ? EQP_OK : EQP_E_DIVERGED;
 }
 

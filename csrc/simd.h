@@ -39,6 +39,8 @@ EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
     return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, lo, _CMP_GE_OQ) & _mm512_cmp_pd_mask(x, hi, _CMP_LE_OQ), a);
 }
 EQP_INLINE vec vkeep(vec a, int n) { return _mm512_maskz_mov_pd((__mmask8)((1u << n) - 1u), a); }
+#define HAVE_SQUEEZE
+EQP_INLINE vec vsqueeze(vec a, unsigned mask) { return _mm512_maskz_compress_pd((__mmask8)mask, a); } /* lanes of the mask first */
 #else
 #define VL 16
 typedef __m512 vec;
@@ -68,6 +70,8 @@ EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, lo, _CMP_GE_OQ) & _mm512_cmp_ps_mask(x, hi, _CMP_LE_OQ), a);
 }
 EQP_INLINE vec vkeep(vec a, int n) { return _mm512_maskz_mov_ps((__mmask16)((1u << n) - 1u), a); }
+#define HAVE_SQUEEZE
+EQP_INLINE vec vsqueeze(vec a, unsigned mask) { return _mm512_maskz_compress_ps((__mmask16)mask, a); }
 #endif
 
 #elif defined(EQP_ISA_AVX2)
