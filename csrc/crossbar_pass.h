@@ -9,22 +9,22 @@
 /* Columns of a strip handled at a time: the vectors of 8 samples over them, and those of 16 rows, fit the first cache. */
 #define STRIP_COLUMNS (16 * 64 / (int)sizeof(real))
 
-/* part[m][r] (+)= lanes of g[r] . v[m] for 4 rows and mb samples over n columns. Every (row, sample) has one running
+/* part[m][r] (+)= lanes of g[r] . v[m] for nr rows and mb samples over n columns. Every (row, sample) has one running
  * vector, so that the result does not depend on how samples or columns are grouped. */
-EQP_INLINE void dots4(const real *g, int64_t ld, const real *v, int64_t ldv, int n, real *part, int64_t ldp, int first,
-                      int mb) {
-    vec a[4][4];
-    for (int r = 0; r < 4; r++)
+EQP_INLINE void dots_tile(const real *g, int64_t ld, const real *v, int64_t ldv, int n, real *part, int64_t ldp, int first,
+                          int mb, int nr) {
+    vec a[8][4];
+    for (int r = 0; r < nr; r++)
         for (int m = 0; m < mb; m++) a[r][m] = first ? vset(0) : vload(part + m * ldp + r * VL);
     for (int q = 0; q < n; q += VL) {
         vec x[4];
         for (int m = 0; m < mb; m++) x[m] = vload(v + m * ldv + q);
-        for (int r = 0; r < 4; r++) {
+        for (int r = 0; r < nr; r++) {
             const vec w = vload(g + r * ld + q);
             for (int m = 0; m < mb; m++) a[r][m] = vfma(w, x[m], a[r][m]);
         }
     }
-    for (int r = 0; r < 4; r++)
+    for (int r = 0; r < nr; r++)
         for (int m = 0; m < mb; m++) vstore(part + m * ldp + r * VL, a[r][m]);
 }
 
@@ -32,22 +32,25 @@ EQP_INLINE void dots4(const real *g, int64_t ld, const real *v, int64_t ldv, int
 static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *part, real *out,
                        int64_t ldo, int n_samples) {
     const int64_t ldp = (int64_t)nr * VL;
-    for (int q = 0; q < n; q += STRIP_COLUMNS) {
-        const int width = n - q < STRIP_COLUMNS ? n - q : STRIP_COLUMNS, first = q == 0;
-        for (int r = 0; r < nr; r += 4) {
+    const int block = n_samples > MB ? STRIP_COLUMNS : n; /* a strip that is read once need not stay in the cache */
+    for (int q = 0; q < n; q += block) {
+        const int width = n - q < block ? n - q : block, first = q == 0;
+        int r = 0;
+        if (n_samples == 1) /* one running vector a row: many rows, lest each addition wait for the last */
+            for (; r + 8 <= nr; r += 8) dots_tile(g + r * ld + q, ld, v + q, ldv, width, part + r * VL, ldp, first, 1, 8);
+        for (; r < nr; r += 4) {
             const real *row = g + r * ld + q;
             int m = 0;
             for (; m + MB <= n_samples; m += MB)
-                dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, MB);
+                dots_tile(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, MB, 4);
             if (MB > 2 && n_samples - m >= 2) {
-                dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 2);
+                dots_tile(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 2, 4);
                 m += 2;
             }
-            if (m < n_samples) dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 1);
+            if (m < n_samples) dots_tile(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 1, 4);
         }
     }
-    for (int m = 0; m < n_samples; m++)
-        for (int r = 0; r < nr; r++) out[m * ldo + r] = vhsum(vload(part + m * ldp + r * VL));
+    for (int m = 0; m < n_samples; m++) vhsums(part + m * ldp, nr, out + m * ldo);
 }
 
 /* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns and the nr rows listed. */
