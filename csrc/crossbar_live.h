@@ -139,10 +139,8 @@ static int run_live(ctx *c, int b, int signs) {
     start_currents(&s, 0, 1, 0);
     if (c->active[b] && !run_phase(&s, 0, 1, job->n_free_steps - done, job->tol_free, done & 1, 0, NULL, NULL)) return 0;
     copy_free(&s, 0, 1, signs);
-    for (int i = 0; i < signs; i++) {
-        s.sign[1 + i] = nudge_sign(job, i);
-        memcpy(lim.drift[signs - 1 - i], lim.drift[0], sizeof lim.drift[0]);
-    }
+    for (int i = 0; i < signs; i++) s.sign[1 + i] = nudge_sign(job, i);
+    memcpy(lim.drift[1], lim.drift[0], sizeof lim.drift[0]);
     s.n_signs = signs, s.row0 = 1;
     if (!run_phase(&s, 1, signs, job->n_nudged_steps, job->tol_nudged, job->n_free_steps & 1, 0, NULL, NULL)) return 0;
     for (int r = 0; r <= signs; r++)

@@ -107,6 +107,47 @@ def test_train_matches_reference(backend, dtype, nudging):
             )
 
 
+@pytest.mark.needs_cc
+@pytest.mark.skipif("c" not in BACKENDS, reason="the C backend is not under test")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    "sizes, options",
+    [
+        ((20, 300, 260, 4), {}),
+        ((20, 300, 260, 4), dict(schedule="synchronous", nudging="positive", tol_free=1e-5)),
+        ((20, 300, 260, 4), dict(schedule="forward", pairs=True, tol_free=1e-3, tol_nudged=1e-4)),
+        ((20, 300, 260, 4), dict(n_free_steps=2, nudging="negative", schedule="backward", beta=0.2)),
+        ((20, 250, 33, 270, 260, 7), {}),
+        ((20, 500, 480, 4), dict(carry=False)),
+        ((20, 500, 480, 4), dict(beta=0.2)),
+    ],
+)
+def test_large_networks_match_reference(sizes, options, n_threads, dtype):
+    """Large enough that C relaxes samples without the nodes held at 0 V, and that threads share rows."""
+    pairs = options.get("pairs", False)
+    *net, x, y, _ = make(sizes, dtype, outputs=sizes[-1] // 2 if pairs else None)
+    options = (
+        dict(
+            batch_size=3,
+            input_gain=30.0,
+            n_free_steps=5,
+            n_nudged_steps=4,
+            beta=0.02,
+            rates=[0.002] * len(net[0]),
+            bias_rates=[0.01] * len(net[0]),
+        )
+        | options
+    )
+    results = []
+    for module in (MODULES["c"], reference):
+        weights, biases = copies(net[0]), copies(net[1])
+        carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
+        module.train(weights, biases, *net[2:], x, y, carried, n_threads=n_threads, **options)
+        results.append(weights + biases + carried)
+    close(results[0], results[1], "trajectory", dtype)
+
+
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["momentum", "nesterov"])
