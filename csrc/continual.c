@@ -7,6 +7,8 @@
  * input layer's products x[m].x[s] are even the same at every step. The weights move once, at the end, as in EP.
  * In the continual vector field only the input layer telescopes; the inner matrices are stepped in place.
  */
+#include <stdlib.h>
+
 #include "rules.h"
 
 /* out[i] = a . (row i of q), i < n <= 4: four chains at a time, or the additions would wait for each other. */
@@ -29,30 +31,42 @@ static real dot(const real *a, const real *b, int64_t np) {
     return out[0];
 }
 
-/* Products of the inputs of the thread's samples with those of all: gram_x[m][s]. */
-static void input_products(const network *net, batch_buffers *b, const phase *p, int thread) {
+/* g[m][s] = w_s (c x[m].x[s] + c_bias) of the thread's samples m and all s: what the first layer's weights and bias gain
+ * from a change of sample s is felt by sample m through it. */
+static void input_products(const network *net, batch_buffers *b, const phase *p) {
+    const eqp_layered_job *j = net->job;
     const int64_t n0 = net->n[0], cap = n0 + LANES;
-    const real offset = net->input_offset;
-    real *row = b->dense_row + thread * net->np[0];
+    const real offset = net->input_offset, c = (real)(j->rate[0] * p->scale), cb = (real)(j->bias_rate[0] * p->scale);
     for (int m = p->lo; m < p->hi; m++) {
         const int32_t *index = b->index[p->q] + m * cap;
         const real *value = b->value[p->q] + m * cap;
-        memset(row, 0, (size_t)net->np[0] * sizeof(real));
-        for (int64_t e = 0; e < b->nnz[p->q][m]; e++) row[index[e]] = value[e];
-        real own = 0;
-        if (offset != 0)
-            for (int64_t i = 0; i < n0; i++) own += row[i];
-        for (int s = 0; s < p->rows; s++) {
-            real sum = 0, other = 0;
-            const int32_t *js = b->index[p->q] + s * cap;
-            const real *vs = b->value[p->q] + s * cap;
-            for (int64_t e = 0; e < b->nnz[p->q][s]; e++) {
-                sum += vs[e] * row[js[e]];
-                other += vs[e];
+        for (int v = 0; v < p->rows; v += 2 * VL) { /* two chains, over the inputs of sample m */
+            const int two = v + VL < b->xt_ld;
+            vec sum = vset(0), more = vset(0);
+            for (int64_t e = 0; e < b->nnz[p->q][m]; e++) {
+                const real *column = b->xt[p->q] + index[e] * b->xt_ld + v;
+                sum = vfma(vset(value[e]), vload(column), sum);
+                if (two) more = vfma(vset(value[e]), vload(column + VL), more);
             }
-            b->gram_x[m * b->B + s] = sum + offset * (own + other) + (real)n0 * offset * offset;
+            real lanes[2 * VL];
+            vstore(lanes, sum);
+            vstore(lanes + VL, more);
+            for (int s = v; s < v + 2 * VL && s < p->rows; s++) b->gram_x[m * b->B + s] = lanes[s - v];
         }
     }
+    for (int m = p->lo; m < p->hi; m++)
+        for (int s = 0; s < p->rows; s++) {
+            real product = b->gram_x[m * b->B + s];
+            if (offset != 0) {
+                real sum = 0;
+                const real *values[] = {b->value[p->q] + m * cap, b->value[p->q] + s * cap};
+                const int64_t counts[] = {b->nnz[p->q][m], b->nnz[p->q][s]};
+                for (int i = 0; i < 2; i++)
+                    for (int64_t e = 0; e < counts[i]; e++) sum += values[i][e];
+                product += offset * sum + (real)n0 * offset * offset;
+            }
+            b->gram_x[m * b->B + s] = b->weight[p->q][s] * (c * product + cb);
+        }
 }
 
 /* out[m][s] = w_s (c a[m].q[s] + c_bias), for the thread's m and all s; `sign` for the part that is taken away. */
@@ -77,12 +91,10 @@ static int continual_field(const network *net, batch_buffers *b, const phase *p,
     const int64_t np = net->np[k];
     int n = 0;
     if (k == 1) {
-        const real c = (real)(j->rate[0] * p->scale), cb = (real)(j->bias_rate[0] * p->scale);
         for (int m = p->lo; m < p->hi; m++)
             for (int s = 0; s < p->rows; s++) {
-                const real g = b->weight[p->q][s] * (c * b->gram_x[m * B + s] + cb);
-                b->gram[1][0][m * B + s] = g;
-                b->gram[1][1][m * B + s] = -g;
+                b->gram[1][0][m * B + s] = b->gram_x[m * B + s];
+                b->gram[1][1][m * B + s] = -b->gram_x[m * B + s];
             }
         n = 2;
     } else if (!vf) {
@@ -127,18 +139,19 @@ static void record(const network *net, batch_buffers *b, const phase *p, int slo
     }
 }
 
-/* Samples that came to rest (tol >= 0) stay: their old state is put back. Returns how many of the thread's moved. */
-static int64_t settle(const network *net, batch_buffers *b, const phase *p, int cur) {
+/* Counts the step for the thread's samples. Samples that came to rest (tol >= 0) stay: their old state is put back. While
+ * the phase runs, the step count of a sample at rest is kept negative. */
+static void settle(const network *net, batch_buffers *b, const phase *p, int cur) {
     const eqp_layered_job *j = net->job;
-    int64_t moved = 0;
-    if (j->tol_nudged < 0) return p->hi - p->lo;
+    int32_t *steps = b->steps[1 + p->e];
     for (int s = p->lo; s < p->hi; s++) {
         real worst = 0;
-        for (int k = 1; k <= net->L; k++) {
+        steps[s] += steps[s] >= 0;
+        for (int k = 1; k <= net->L && j->tol_nudged >= 0; k++) {
             const int64_t at = s * net->np[k];
             const size_t bytes = (size_t)net->np[k] * sizeof(real);
             real *now = b->shared.state[k][cur] + at;
-            if (!b->steps[1][s]) { /* it rested before this step */
+            if (steps[s] < 0) {
                 memcpy(now, b->old[k] + at, bytes);
                 if (net->euler) memcpy(b->shared.shown[k][cur] + at, b->old_shown[k] + at, bytes);
                 continue;
@@ -148,30 +161,32 @@ static int64_t settle(const network *net, batch_buffers *b, const phase *p, int 
                 if (!(d <= worst)) worst = d;
             }
         }
-        moved += b->steps[1][s];
-        if (worst <= (real)(j->tol_nudged * j->dt)) b->steps[1][s] = 0;
+        if (j->tol_nudged >= 0 && steps[s] > 0 && worst <= (real)(j->tol_nudged * j->dt)) steps[s] = -steps[s];
     }
-    return moved;
 }
 
-/* The nudged phase of the step-by-step rules, all threads together; leaves end[e]. Returns the thread's sample-steps. */
-int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread) {
+/* The nudged phase of the step-by-step rules, all threads together; leaves end[e]. */
+void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread) {
     const eqp_layered_job *j = net->job;
     const int L = net->L, order = j->schedule, sync = order == VISIT_SYNCHRONOUS;
-    const int continual = j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD;
+    const int continual = is_continual(j->rule);
     team *t = &b->shared;
     t->drive = b->drive;
     t->y = b->y[p->q];
     int cur = 0;
-    int64_t moved = 0;
     for (int k = 1; k <= L; k++) {
         const int64_t at = p->lo * net->np[k];
         copy_rows(net, k, t->state[k][0], b->free[k], p);
         EQP_NAME(show)(net, k, t->state[k][0] + at, t->shown[k][0] + at, p->hi - p->lo);
         copy_rows(net, k, b->start_shown[k], t->shown[k][0], p);
     }
-    for (int s = p->lo; s < p->hi; s++) b->steps[1][s] = 1;
-    if (continual) input_products(net, b, p, thread);
+    for (int s = p->lo; s < p->hi; s++) b->steps[1 + p->e][s] = 0;
+    if (continual) input_products(net, b, p);
+    if (EQP_NAME(continual_is_narrow)(net)) {
+        eqp_wait(j->barrier, net->n_threads); /* every sample's free state and products */
+        EQP_NAME(nudged_narrow)(net, b, p, thread);
+        return;
+    }
 
     for (int n = 0; n < j->n_nudged_steps; n++) {
         for (int k = 1; k <= L; k++) {
@@ -198,7 +213,7 @@ int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p
             }
         }
         cur = st.next;
-        moved += settle(net, b, p, cur);
+        settle(net, b, p, cur);
         if (is_vector_field(j->rule)) record(net, b, p, j->rule == RULE_VECTOR_FIELD ? p->e * j->n_nudged_steps + n : 0, cur);
         if (continual) eqp_wait(j->barrier, net->n_threads); /* old states, and the recorded step, are read by all */
         if (j->rule != RULE_CONTINUAL_VECTOR_FIELD) continue;
@@ -211,5 +226,5 @@ int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p
         eqp_wait(j->barrier, net->n_threads);
     }
     for (int k = 1; k <= L; k++) copy_rows(net, k, b->end[p->e][k], t->state[k][cur], p);
-    return moved;
+    for (int s = p->lo; s < p->hi; s++) b->steps[1 + p->e][s] = abs(b->steps[1 + p->e][s]);
 }

@@ -15,7 +15,7 @@
 #define TILE_ROWS 24 /* samples of one relaxation tile in layered_relax */
 #define LANES 16     /* most lanes of any vector */
 #define SAMPLE_SPLIT_BYTES (384 * 1024) /* inner weights up to this size: split relaxation by samples, not columns */
-#define NARROW_MAX 10                   /* outputs that narrow.h serves */
+#define NARROW_MAX 10                   /* outputs that narrow.c serves */
 
 /* Bytes of the weights between neurons, with their transposes. */
 EQP_INLINE int64_t inner_bytes(const eqp_layered_job *j) {
@@ -31,7 +31,7 @@ typedef struct {
     real *state[EQP_MAX_WEIGHTS + 1][2];         /* rows x np[k], two: a synchronous step needs old and new */
     real *shown[EQP_MAX_WEIGHTS + 1][2];         /* rho(state) in continuous dynamics, else the state itself */
     real *residual[2];                           /* n_threads x rows x LANES, by parity of the step */
-    real *narrow_weights, *narrow_field;         /* narrow.h: np[1] x NARROW_MAX, rows x PW */
+    real *feedback, *forward;                    /* narrow.h: np[1] x NARROW_MAX; the same array for tied weights */
     int32_t *origin;                             /* n_threads x rows: which sample an active row is */
 } team;
 
@@ -41,7 +41,7 @@ typedef struct {
     int n[EQP_MAX_WEIGHTS + 1];
     int64_t np[EQP_MAX_WEIGHTS + 1];
     int euler, plain; /* plain: the undamped discrete map */
-    int narrow;       /* one hidden layer under a few outputs: both layers step in one pass (narrow.h) */
+    int narrow;       /* one hidden layer under a few outputs: both layers step in one pass (narrow.c) */
     int64_t chunk;    /* columns of a chunk of weight[0] */
     int n_chunks;
     real input_offset; /* rho(0) of the input activation: added to every input, so that zeros stay cheap */
@@ -62,6 +62,16 @@ static inline void *take(arena *a, int64_t count, int64_t size) {
     a->used += (count * size + 63) / 64 * 64;
     return p;
 }
+/* Space of the pieces only one thread uses: laid out for all, kept for `thread`. */
+static inline void *take_own(arena *a, int64_t count, int64_t size, int thread, int n_threads) {
+    void *mine = NULL;
+    for (int t = 0; t < n_threads; t++) {
+        void *p = take(a, count, size);
+        if (t == thread) mine = p;
+    }
+    return mine;
+}
+
 #define TAKE_REALS(a, count) ((real *)take(a, count, sizeof(real)))
 
 /* One step of one layer. */
@@ -106,6 +116,13 @@ typedef struct {
     real *residual;  /* (rows) or NULL */
 } relaxation;
 
+/* Samples for threads to take, each from its own share first, then from the others': how many of a share are taken is
+ * counted at counters[thread * LANES] (LANES apart: a cache line each). */
+typedef struct {
+    int32_t *counters;
+    int rows, thread, n_threads;
+} sample_queue;
+
 int EQP_NAME(layered_check)(const eqp_layered_job *job);
 void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread, int n_threads, int n_teams,
                             int team_rows, arena *a);
@@ -113,6 +130,8 @@ void EQP_NAME(network_pack)(network *net, int thread);
 void EQP_NAME(network_unpack)(const network *net, int thread);
 void EQP_NAME(pack_back)(network *net, int k, int thread);
 void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r);
+void EQP_NAME(narrow_pack)(const network *net, const team *t, int nk);
+int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, int32_t *taken);
 void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded);
 void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads);
 void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows);
