@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+from eqprop_fast.kernels import get_backend
 from eqprop_fast.kernels.reference.nodal_head import plan_head
 from scipy import sparse
 from scipy.sparse.linalg import splu
@@ -23,7 +24,6 @@ from eqprop_fast.circuits.builders import complementary, layered_netlist
 from eqprop_fast.circuits.factor import SymmetricFactor
 from eqprop_fast.circuits.ngspice import ngspice_available, run_ngspice_text
 from eqprop_fast.circuits.operating_point import solver_of
-from eqprop_fast.circuits.solver import nodal_kernels
 
 INPUT_GAIN = 50.0  # volt per pixel: strong enough that many hidden diodes conduct
 ISSUE_NGSPICE_SECONDS = 2.05  # one operating point of a 1568-100-10 net, as the task's orientation gives it
@@ -110,7 +110,7 @@ def against_splu(rounds=3, n=NETWORK_NODES):
     a = solver.a.tocsr()
     a.sort_indices()
     b = np.random.default_rng(0).normal(size=(1, a.shape[0]))
-    csc, kernels, plan = a.tocsc(), nodal_kernels("auto"), plan_head(a)
+    csc, kernels, plan = a.tocsc(), get_backend(), plan_head(a)
     stored = a[plan.order][:, plan.order].tocsc()
     residual = np.abs(SymmetricFactor(plan, a.data, kernels).solve(b) @ a.T - b).max()
     symmetric = {"SymmetricMode": True}
@@ -178,7 +178,7 @@ def network():
 @pytest.mark.parametrize("who", ["splu-mmd", "ours"])
 def test_random_network(benchmark, network, who):
     a, plan = network
-    csc, b, kernels = a.tocsc(), np.ones((1, a.shape[0])), nodal_kernels("auto")
+    csc, b, kernels = a.tocsc(), np.ones((1, a.shape[0])), get_backend()
     if who == "ours":
         benchmark.pedantic(lambda: SymmetricFactor(plan, a.data, kernels).solve(b), rounds=3)
     else:

@@ -16,8 +16,9 @@ import numpy as np
 from .settings import BATCH_SIZE, initial_back, initial_parameters
 
 BACKENDS = ("c", "numba", "numpy")
-# Asynchronous sweeps, stopping at `tol`: same fixed point, another path to it. Of the map, half as many sweeps
-# as the paper has synchronous steps: a sweep is every other half of two (tests/test_over_relaxation.py).
+# Asynchronous sweeps, stopping at `tol`: same fixed point, another path to it. Of the map, half as many
+# sweeps as the paper has synchronous steps: a sweep is every other half of two, as
+# tests/test_over_relaxation.py shows.
 FAST_SUFFIX = "-async"
 BASELINES = ("torch-published", "torch-hoisted")
 

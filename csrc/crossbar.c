@@ -9,6 +9,8 @@
 #include "crossbar_pass.h"
 #include "crossbar_steps.h"
 
+#include "crossbar_live.h"
+
 /* --- crossbar_relax ------------------------------------------------------------------------------------------- */
 
 /* Packs (g+ - g-) of this thread's blocks, and the column sums of both. */
@@ -69,7 +71,7 @@ static int relax_tile(ctx *c, int64_t first, int n) {
     }
     c->parity = 0;
     start_currents(c, row0, n, !started);
-    run_phase(c, row0, n, job->n_free_steps, job->tol_free, 0, job->steps + first, (real *)job->residual + first);
+    run_phase(c, row0, n, job->n_free_steps, job->tol_free, 0, 0, job->steps + first, (real *)job->residual + first);
     int finite = 1;
     for (int l = 1; l <= p->L; l++)
         for (int m = 0; m < n; m++) {
@@ -102,12 +104,11 @@ int EQP_NAME(crossbar_relax)(eqp_crossbar_job *job, int thread, int n_threads) {
 
 /* --- crossbar_train ------------------------------------------------------------------------------------------- */
 
-static void pack_input(ctx *c, int unpack) {
+static void pack_input(ctx *c, real *g, int64_t g0, int unpack) {
     const eqp_xplan *p = &c->p;
-    real *g = c->job->weight[0];
     const int D = p->D, N = p->n[1], block = p->block;
     for (int b = c->thread; b < p->n_blocks; b += c->n_threads) {
-        real *packed = at(c, p->g0) + (int64_t)b * D * 2 * block;
+        real *packed = at(c, g0) + (int64_t)b * D * 2 * block;
         const int width = N - b * block < block ? N - b * block : block;
         for (int j = 0; j < D; j++)
             for (int s = 0; s < 2; s++, packed += block) {
@@ -124,7 +125,7 @@ static void pack_input(ctx *c, int unpack) {
 /* The fused sweep over this thread's blocks; `next` are the inputs of the coming batch. It is bound by memory traffic:
  * the order of the blocks alternates, so that those the last sweep left in the cache come first. */
 static void sweep_input(ctx *c, int learn, int reverse, const sparse_batch *now, const sparse_batch *next, int n_next,
-                        real kappa) {
+                        real kappa, const mover *mv) {
     const eqp_xplan *p = &c->p;
     const real lo = (real)c->job->g_min, hi = (real)c->job->g_max;
     const int wide = 4 * VL;
@@ -133,13 +134,19 @@ static void sweep_input(ctx *c, int learn, int reverse, const sparse_batch *now,
         const int b = c->thread + (reverse ? mine - 1 - a : a) * c->n_threads;
         for (int h = 0; h < p->block; h += wide) {
             const int64_t q = b * p->block + h;
-            real *g = at(c, p->g0) + (int64_t)b * p->D * 2 * p->block + h;
-            if (learn)
+            const int64_t first = (int64_t)b * p->D * 2 * p->block + h;
+            real *g = at(c, p->g0) + first;
+            if (learn && mv)
+                input_sweep(g, p->D, p->block, 1, now, own(c, p->square) + q, own(c, p->diff[1]) + q, 2 * kappa, lo, hi,
+                            next, at(c, p->sum0) + q, at(c, p->drive) + q, p->pad[1], n_next, 4, mv,
+                            at(c, p->v0) + first);
+            else if (learn)
                 input_sweep(g, p->D, p->block, 1, now, own(c, p->square) + q, own(c, p->diff[1]) + q,
-                            2 * kappa, lo, hi, next, at(c, p->sum0) + q, at(c, p->drive) + q, p->pad[1], n_next, 4);
+                            2 * kappa, lo, hi, next, at(c, p->sum0) + q, at(c, p->drive) + q, p->pad[1], n_next, 4,
+                            NULL, NULL);
             else
                 input_sweep(g, p->D, p->block, 0, now, NULL, NULL, 0, lo, hi, next, at(c, p->sum0) + q,
-                            at(c, p->drive) + q, p->pad[1], n_next, 4);
+                            at(c, p->drive) + q, p->pad[1], n_next, 4, NULL, NULL);
         }
     }
 }
@@ -200,9 +207,21 @@ static void squares(ctx *c, int l, int n, real scale, real *out) {
     }
 }
 
+/* The last group of nb samples of a row: `learn_row` for each size, so that its loops are unrolled. */
+EQP_INLINE real learn_last(real *g, const real *from, real pj, const real *d, const real *m, int64_t ldr, const real *dc,
+                           const real *mc, int64_t ldc, int n_cols, real kappa, real lo, real hi, real *col, int nb,
+                           const mover *mv, real *velocity) {
+    switch (nb) {
+    case 4: return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 4, mv, velocity);
+    case 3: return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 3, mv, velocity);
+    case 2: return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 2, mv, velocity);
+    default: return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 1, mv, velocity);
+    }
+}
+
 /* g <- clip(g - kappa sum_b weight [(drop_a)^2 - (drop_b)^2]) for this thread's chunks of inner matrix k, with the new
  * row and column sums. With d = v_a - v_b and m = v_a + v_b the bracket is (d_j - d_k)(m_j - m_k). */
-static void learn_inner(ctx *c, int k, int n, real kappa) {
+static void learn_inner(ctx *c, int k, int n, real kappa, const mover *mv) {
     const eqp_xplan *p = &c->p;
     const int lr = p->row_layer[k], lc = p->col_layer[k], N = p->n_cols[k], wide = p->pad[lc];
     const real lo = (real)c->job->g_min, hi = (real)c->job->g_max;
@@ -222,17 +241,29 @@ static void learn_inner(ctx *c, int k, int n, real kappa) {
             for (; n - b > 4; b += 4)
                 learn_row(NULL, part, b ? part : sq, pj, dr + (int64_t)b * p->pad[lr] + j,
                           mr + (int64_t)b * p->pad[lr] + j, p->pad[lr], dc + (int64_t)b * wide,
-                          mc + (int64_t)b * wide, wide, N, kappa, lo, hi, NULL, 4),
+                          mc + (int64_t)b * wide, wide, N, kappa, lo, hi, NULL, 4, NULL, NULL),
                     pj = 0;
             const real *d = dr + (int64_t)b * p->pad[lr] + j, *m = mr + (int64_t)b * p->pad[lr] + j;
             const real *from = b ? part : sq, *dcb = dc + (int64_t)b * wide, *mcb = mc + (int64_t)b * wide;
-            real sum;
-            if (n - b == 4) sum = learn_row(g, NULL, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, 4);
-            else if (n - b == 3) sum = learn_row(g, NULL, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, 3);
-            else if (n - b == 2) sum = learn_row(g, NULL, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, 2);
-            else sum = learn_row(g, NULL, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, 1);
-            at(c, p->row_sum[k])[j] = sum;
+            at(c, p->row_sum[k])[j] =
+                mv ? learn_last(g, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, n - b, mv,
+                                at(c, p->v[k]) + (int64_t)j * p->ld[k])
+                   : learn_last(g, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, n - b, NULL, NULL);
         }
+    }
+}
+
+/* With momentum; the caller's own velocity is not padded. */
+static void learn_bias(ctx *c, int l, int n, real per, real rate) {
+    const eqp_xplan *p = &c->p;
+    const real mu = (real)c->job->momentum;
+    real *bias = at(c, p->bias[l]), *v = c->job->velocity[p->L + l - 1];
+    for (int i = 0; i < p->n[l]; i++) {
+        real s = 0;
+        for (int b = 0; b < n; b++) s += own(c, p->diff[l])[(int64_t)b * p->pad[l] + i];
+        const real gradient = -per * s;
+        v[i] = mu * v[i] + gradient;
+        bias[i] -= rate * (c->job->optimizer == 2 ? gradient + mu * v[i] : v[i]);
     }
 }
 
@@ -246,13 +277,25 @@ static void learn(ctx *c, int64_t batch, int64_t first, int n, int n_next) {
     for (int b = 0; weight && b < n; b++) total += weight[row_of(job, first + b)];
     const double per = total > 0 ? 1.0 / (apart * total) : 0;
     contrast(c, first, n);
-    for (int k = 1; k < p->L; k++) learn_inner(c, k, n, (real)(0.5 * job->rate[k] * per));
-    const real kappa = (real)(0.5 * job->rate[0] * per);
+    /* a step of plain SGD is rate * gradient; with momentum the sweeps form the gradient and `mover` the step */
+    const int sgd = job->optimizer == 0;
+    mover mv = {.momentum = (real)job->momentum, .nesterov = job->optimizer == 2};
+    for (int k = 1; k < p->L; k++) {
+        mv.rate = (real)job->rate[k];
+        learn_inner(c, k, n, (real)(0.5 * (sgd ? job->rate[k] : 1) * per), sgd ? NULL : &mv);
+    }
+    const real kappa = (real)(0.5 * (sgd ? job->rate[0] : 1) * per);
+    mv.rate = (real)job->rate[0];
     squares(c, 1, n, kappa, own(c, p->square));
-    sweep_input(c, 1, (int)(batch + 1) & 1, &c->list[batch & 1], &c->list[(batch + 1) & 1], n_next, kappa);
+    sweep_input(c, 1, (int)(batch + 1) & 1, &c->list[batch & 1], &c->list[(batch + 1) & 1], n_next, kappa,
+                sgd ? NULL : &mv);
     if (c->thread == 0)
         for (int l = 1; l <= p->L; l++) {
             real *bias = at(c, p->bias[l]);
+            if (!sgd) {
+                learn_bias(c, l, n, (real)per, (real)job->bias_rate[l - 1]);
+                continue;
+            }
             const vec r = vset((real)(job->bias_rate[l - 1] * per));
             for (int i = 0; i < p->pad[l]; i += VL) {
                 vec s = vset(0);
@@ -262,20 +305,20 @@ static void learn(ctx *c, int64_t batch, int64_t first, int n, int n_next) {
         }
 }
 
-/* The two nudged copies of samples [b0, b1) start from their free state and its currents. */
-static void copy_free(ctx *c, int b0, int b1, int signs) {
+/* The rest of both phases of samples [b0, b1) with all nodes, after `done` steps of the free phase; of a team's samples
+ * this thread copies those in [s0, s1). */
+static void run_dense(ctx *c, int b0, int b1, int done, int signs, int s0, int s1) {
     const eqp_xplan *p = &c->p;
-    for (int b = b0; b < b1; b++)
-        for (int s = 0; s < signs; s++) {
-            const int to = p->B + signs * b + s;
-            for (int l = 1; l <= p->L; l++) memcpy(row(c, l, to), row(c, l, b), sizeof(real) * p->pad[l]);
-            for (int k = 1; k < p->L; k++)
-                for (int ch = 0; ch < p->n_chunks[k]; ch++) {
-                    real *acc = current(c, k, c->parity, ch, 0);
-                    const int64_t w = p->pad[p->col_layer[k]];
-                    memcpy(acc + to * w, acc + b * w, sizeof(real) * w);
-                }
-        }
+    const eqp_crossbar_job *job = c->job;
+    c->n_signs = 1, c->row0 = 0;
+    if (done < job->n_free_steps)
+        run_phase(c, b0, b1 - b0, job->n_free_steps - done, job->tol_free, done & 1, done > 0, NULL, NULL);
+    copy_free(c, b0 > s0 ? b0 : s0, b1 < s1 ? b1 : s1, signs);
+    team_wait(c);
+    c->n_signs = signs, c->row0 = p->B;
+    for (int i = signs * b0; i < signs * b1; i++) c->sign[p->B + i] = nudge_sign(job, i % signs);
+    run_phase(c, p->B + signs * b0, signs * (b1 - b0), job->n_nudged_steps, job->tol_nudged, job->n_free_steps & 1, 0, NULL,
+              NULL);
 }
 
 static int run_batch(ctx *c, int64_t first, int n, int from_zero) {
@@ -294,14 +337,22 @@ static int run_batch(ctx *c, int64_t first, int n, int from_zero) {
     c->n_signs = 1, c->row0 = 0;
     for (int b = b0; b < b1; b++) c->sign[b] = 0;
     start_currents(c, b0, b1 - b0, from_zero);
-    run_phase(c, b0, b1 - b0, job->n_free_steps, job->tol_free, 0, NULL, NULL);
+    if (!p->live) run_dense(c, b0, b1, 0, signs, s0, s1);
+    else {
+        int8_t *done = (int8_t *)at(c, p->done);
+        c->keep = 1;
+        run_phase(c, b0, b1 - b0, EQP_X_DENSE, job->tol_free, 0, 0, NULL, NULL);
+        c->keep = 0;
+        const int parity = c->parity;
+        for (int b = s0; b < s1; b++) done[b] = (int8_t)run_live(c, b, signs);
+        team_wait(c);
+        for (int b = b0, e; b < b1; b = e) { /* the others: runs of neighbours together */
+            for (e = b + 1; e < b1 && done[e] == done[b]; e++) {}
+            c->parity = parity;
+            if (!done[b]) run_dense(c, b, e, EQP_X_DENSE, signs, s0, s1);
+        }
+    }
     const int ok = score(c, first, s0, s1);
-    copy_free(c, s0, s1, signs);
-    team_wait(c);
-    c->n_signs = signs, c->row0 = p->B;
-    for (int i = signs * b0; i < signs * b1; i++) c->sign[p->B + i] = (job->nudging == 2) != (i % signs) ? -1 : 1;
-    run_phase(c, p->B + signs * b0, signs * (b1 - b0), job->n_nudged_steps, job->tol_nudged, job->n_free_steps & 1,
-              NULL, NULL);
     return ok ? EQP_OK : EQP_E_DIVERGED;
 }
 
@@ -317,11 +368,15 @@ int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
     double *loss = (double *)((char *)job->scratch + p->loss);
     if (n_batches == 0) return EQP_OK;
 
-    pack_input(&c, 0);
+    pack_input(&c, job->weight[0], p->g0, 0);
     pack_inner(&c);
+    if (job->optimizer) {
+        pack_input(&c, job->velocity[0], p->v0, 0);
+        pack_velocities(&c);
+    }
     int n = (int)(M < B ? M : B);
     gather_nodes(&c, 0, 0, n);
-    sweep_input(&c, 0, 0, &c.list[0], &c.list[0], n, 0);
+    sweep_input(&c, 0, 0, &c.list[0], &c.list[0], n, 0, NULL);
     if (thread == 0) {
         pack_vectors(&c);
         for (int l = 1; l <= p->L; l++) /* the carried state lies where the first nudged state of a batch will */
@@ -354,7 +409,8 @@ int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
         from_zero = n < B;
         eqp_wait(job->barrier, n_threads);
     }
-    pack_input(&c, 1);
+    pack_input(&c, job->weight[0], p->g0, 1);
+    if (job->optimizer) pack_input(&c, job->velocity[0], p->v0, 1);
     unpack_inner(&c);
     if (thread == 0)
         for (int l = 1; l <= p->L; l++) {

@@ -9,22 +9,22 @@
 /* Columns of a strip handled at a time: the vectors of 8 samples over them, and those of 16 rows, fit the first cache. */
 #define STRIP_COLUMNS (16 * 64 / (int)sizeof(real))
 
-/* part[m][r] (+)= lanes of g[r] . v[m] for 4 rows and mb samples over n columns. Every (row, sample) has one running
+/* part[m][r] (+)= lanes of g[r] . v[m] for nr rows and mb samples over n columns. Every (row, sample) has one running
  * vector, so that the result does not depend on how samples or columns are grouped. */
-EQP_INLINE void dots4(const real *g, int64_t ld, const real *v, int64_t ldv, int n, real *part, int64_t ldp, int first,
-                      int mb) {
-    vec a[4][4];
-    for (int r = 0; r < 4; r++)
+EQP_INLINE void dots_tile(const real *g, int64_t ld, const real *v, int64_t ldv, int n, real *part, int64_t ldp, int first,
+                          int mb, int nr) {
+    vec a[8][4];
+    for (int r = 0; r < nr; r++)
         for (int m = 0; m < mb; m++) a[r][m] = first ? vset(0) : vload(part + m * ldp + r * VL);
     for (int q = 0; q < n; q += VL) {
         vec x[4];
         for (int m = 0; m < mb; m++) x[m] = vload(v + m * ldv + q);
-        for (int r = 0; r < 4; r++) {
+        for (int r = 0; r < nr; r++) {
             const vec w = vload(g + r * ld + q);
             for (int m = 0; m < mb; m++) a[r][m] = vfma(w, x[m], a[r][m]);
         }
     }
-    for (int r = 0; r < 4; r++)
+    for (int r = 0; r < nr; r++)
         for (int m = 0; m < mb; m++) vstore(part + m * ldp + r * VL, a[r][m]);
 }
 
@@ -32,22 +32,25 @@ EQP_INLINE void dots4(const real *g, int64_t ld, const real *v, int64_t ldv, int
 static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n, real *part, real *out,
                        int64_t ldo, int n_samples) {
     const int64_t ldp = (int64_t)nr * VL;
-    for (int q = 0; q < n; q += STRIP_COLUMNS) {
-        const int width = n - q < STRIP_COLUMNS ? n - q : STRIP_COLUMNS, first = q == 0;
-        for (int r = 0; r < nr; r += 4) {
+    const int block = n_samples > MB ? STRIP_COLUMNS : n; /* a strip that is read once need not stay in the cache */
+    for (int q = 0; q < n; q += block) {
+        const int width = n - q < block ? n - q : block, first = q == 0;
+        int r = 0;
+        if (n_samples == 1) /* one running vector a row: many rows, lest each addition wait for the last */
+            for (; r + 8 <= nr; r += 8) dots_tile(g + r * ld + q, ld, v + q, ldv, width, part + r * VL, ldp, first, 1, 8);
+        for (; r < nr; r += 4) {
             const real *row = g + r * ld + q;
             int m = 0;
             for (; m + MB <= n_samples; m += MB)
-                dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, MB);
+                dots_tile(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, MB, 4);
             if (MB > 2 && n_samples - m >= 2) {
-                dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 2);
+                dots_tile(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 2, 4);
                 m += 2;
             }
-            if (m < n_samples) dots4(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 1);
+            if (m < n_samples) dots_tile(row, ld, v + m * ldv + q, ldv, width, part + m * ldp + r * VL, ldp, first, 1, 4);
         }
     }
-    for (int m = 0; m < n_samples; m++)
-        for (int r = 0; r < nr; r++) out[m * ldo + r] = vhsum(vload(part + m * ldp + r * VL));
+    for (int m = 0; m < n_samples; m++) vhsums(part + m * ldp, nr, out + m * ldo);
 }
 
 /* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns and the nr rows listed. */
@@ -100,11 +103,24 @@ static void strip_add_rows(const real *g, int64_t ld, int nr, const real *v, int
     }
 }
 
+/* Momentum: v <- momentum v + gradient, then a step along v (Nesterov: along gradient + momentum v). */
+typedef struct {
+    real rate, momentum;
+    int nesterov;
+} mover;
+
+EQP_INLINE vec vmove(const mover *mv, vec w, vec gradient, real *velocity) {
+    const vec mu = vset(mv->momentum), v = vfma(mu, vload(velocity), gradient);
+    vstore(velocity, v);
+    return vsub(w, vmul(vset(mv->rate), mv->nesterov ? vfma(mu, v, gradient) : v));
+}
+
 /* One row of an inner matrix. bracket = from + pj - sum_b (d_b mc_b + m_b dc_b) over nb samples; without g it is stored
- * in `to`, else g <- clip(g - kappa bracket, lo, hi), added to col, and the sum of the new row is returned. */
+ * in `to`, else g <- clip(g - kappa bracket, lo, hi), added to col, and the sum of the new row is returned. With a
+ * velocity, kappa bracket is the gradient that `mv` follows. */
 EQP_INLINE real learn_row(real *g, real *to, const real *from, real pj, const real *d, const real *m, int64_t ldr,
                           const real *dc, const real *mc, int64_t ldc, int n_cols, real kappa, real lo, real hi,
-                          real *col, int nb) {
+                          real *col, int nb, const mover *mv, real *velocity) {
     const vec vlo = vset(lo), vhi = vset(hi), vk = vset(-kappa), vp = vset(pj);
     vec db[4], mb[4], total = vset(0);
     for (int b = 0; b < nb; b++) db[b] = vset(-d[b * ldr]), mb[b] = vset(-m[b * ldr]);
@@ -119,7 +135,8 @@ EQP_INLINE real learn_row(real *g, real *to, const real *from, real pj, const re
             vstore(to + i, s);
             continue;
         }
-        vec w = vminr(vhi, vmaxr(vlo, vfma(vk, s, vload(g + i))));
+        vec w = velocity ? vmove(mv, vload(g + i), vmul(vset(kappa), s), velocity + i) : vfma(vk, s, vload(g + i));
+        w = vminr(vhi, vmaxr(vlo, w));
         if (i + VL > n_cols) w = vkeep(w, n_cols - i > 0 ? n_cols - i : 0);
         vstore(g + i, w);
         total = vadd(total, w);
@@ -139,10 +156,12 @@ typedef struct {
  *   sum:   sum <- column sums of the new g, both signs
  *   drive: drive[m] <- sum_j value_m (g+ - g-)                               (next: the batch to come)
  * The drop over an input conductance is v_j - v_k with v_j the same in both nudged states, so all that depends on j is
- * linear in v_j: nodes at 0 V in the whole batch get `shift` alone. */
+ * linear in v_j: nodes at 0 V in the whole batch get `shift` alone. With a velocity, laid out as g, what is taken off g
+ * above is the gradient that `mv` follows. */
 EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int learn, const sparse_batch *now,
                             const real *shift, const real *diff, real two_kappa, real lo, real hi,
-                            const sparse_batch *next, real *sum, real *drive, int64_t ld, int n_samples, int nv) {
+                            const sparse_batch *next, real *sum, real *drive, int64_t ld, int n_samples, int nv,
+                            const mover *mv, real *velocity) {
     const vec vlo = vset(lo), vhi = vset(hi), v2k = vset(two_kappa);
     vec s[4], c[4];
     for (int i = 0; i < nv; i++) s[i] = vset(0), c[i] = learn ? vload(shift + i * VL) : vset(0);
@@ -153,12 +172,14 @@ EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int learn, const sp
         vec p[4], n[4];
         for (int i = 0; i < nv; i++) p[i] = vload(gp + i * VL), n[i] = vload(gm + i * VL);
         if (learn) {
-            for (int i = 0; i < nv; i++) p[i] = vsub(p[i], c[i]), n[i] = vsub(n[i], c[i]);
+            vec w[4];
+            for (int i = 0; i < nv; i++) {
+                w[i] = vset(0);
+                if (!velocity) p[i] = vsub(p[i], c[i]), n[i] = vsub(n[i], c[i]);
+            }
             const int e1 = now->start[j + 1];
             int e = now->start[j];
             if (e < e1) {
-                vec w[4];
-                for (int i = 0; i < nv; i++) w[i] = vset(0);
                 for (; e < e1; e++) {
                     const vec x = vset(now->value[e]);
                     const real *d = diff + now->entry[e] * ld;
@@ -166,8 +187,12 @@ EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int learn, const sp
                 }
                 for (int i = 0; i < nv; i++) {
                     w[i] = vmul(w[i], v2k);
-                    p[i] = vadd(p[i], w[i]), n[i] = vsub(n[i], w[i]);
+                    if (!velocity) p[i] = vadd(p[i], w[i]), n[i] = vsub(n[i], w[i]);
                 }
+            }
+            for (int i = 0; velocity && i < nv; i++) {
+                real *vp = velocity + (gp - g) + i * VL;
+                p[i] = vmove(mv, p[i], vsub(c[i], w[i]), vp), n[i] = vmove(mv, n[i], vadd(c[i], w[i]), vp + block);
             }
             for (int i = 0; i < nv; i++) {
                 p[i] = vminr(vhi, vmaxr(vlo, p[i])), n[i] = vminr(vhi, vmaxr(vlo, n[i]));

@@ -2,6 +2,11 @@
 #ifndef EQP_CROSSBAR_STEPS_H
 #define EQP_CROSSBAR_STEPS_H
 
+/* How far a live network's dropped units are from leaving 0 V, and how far they may have come, for two state rows. */
+typedef struct {
+    double margin[EQP_MAX_WEIGHTS + 1], drift[2][EQP_MAX_WEIGHTS + 1];
+} limits;
+
 typedef struct {
     eqp_crossbar_job *job;
     eqp_xplan p;
@@ -10,6 +15,10 @@ typedef struct {
     int n_signs, row0;    /* state row r belongs to sample (r - row0) / n_signs */
     int8_t *sign, *active; /* of each state row: nudge +1, -1 or 0; still moving */
     double plus, minus;   /* nudge of rows with sign +1, and minus that of rows with sign -1 */
+    int keep, last;       /* keep: settle stores what nodes would rest at without diodes; slot of the last step's changes */
+    limits *limits;       /* of a live network, or NULL */
+    double lo_share[EQP_MAX_WEIGHTS + 1], hi_share[EQP_MAX_WEIGHTS + 1]; /* largest share of a unit's total conductance
+                                                                            that leads to the layer below, above */
     sparse_batch list[2]; /* this batch and the next, in turn */
 } ctx;
 
@@ -35,6 +44,8 @@ static int open_context(ctx *c, eqp_crossbar_job *job, int train, int thread, in
     if (!job->x && !(job->indptr && job->indices && job->data)) return EQP_E_NULL;
     if ((n_threads > 1 && !job->barrier) || ((train || job->beta != 0) && !job->y)) return EQP_E_NULL;
     if (train && (!job->rate || !job->bias_rate || !job->loss)) return EQP_E_NULL;
+    if (train && (job->optimizer < 0 || job->optimizer > 2)) return EQP_E_OPTION;
+    if (train && job->optimizer && !job->velocity) return EQP_E_NULL;
     if (!train && (!job->steps || !job->residual)) return EQP_E_NULL;
     if (job->scratch_size < c->p.bytes) return EQP_E_SCRATCH;
     if (thread < 0 || thread >= n_threads || job->n_free_steps < 0 || job->n_nudged_steps < 0) return EQP_E_SIZE;
@@ -44,6 +55,8 @@ static int open_context(ctx *c, eqp_crossbar_job *job, int train, int thread, in
     c->thread = thread;
     c->n_threads = n_threads;
     c->parity = 0;
+    c->keep = c->last = 0;
+    c->limits = NULL;
     c->sign = (int8_t *)own(c, c->p.flags);
     c->active = c->sign + c->p.rows_total;
     const int64_t cells = (int64_t)c->p.D * c->p.B, starts = (train ? c->p.D : c->p.B) + 1;
@@ -82,15 +95,33 @@ static void pack_inner(ctx *c) {
     }
 }
 
-static void unpack_inner(ctx *c) {
+static void unpack_rows(ctx *c, void **plain, const int64_t *packed) {
     const eqp_xplan *p = &c->p;
     for (int k = 1; k < p->L; k++) {
-        real *g = c->job->weight[k];
+        real *g = plain[k];
         const int last = k == p->L - 1, R = p->n_rows[k], Q = p->n_cols[k];
         for (int ch = c->thread; ch < p->n_chunks[k]; ch += c->n_threads)
             for (int j = ch * p->chunk[k]; j < (ch + 1) * p->chunk[k] && j < R; j++) {
-                const real *from = at(c, p->w[k]) + (int64_t)j * p->ld[k];
+                const real *from = at(c, packed[k]) + (int64_t)j * p->ld[k];
                 for (int i = 0; i < Q; i++) g[last ? (int64_t)i * R + j : (int64_t)j * Q + i] = from[i];
+            }
+    }
+}
+
+static void unpack_inner(ctx *c) {
+    unpack_rows(c, c->job->weight, c->p.w);
+    if (c->job->optimizer) unpack_rows(c, c->job->velocity, c->p.v);
+}
+
+static void pack_velocities(ctx *c) {
+    const eqp_xplan *p = &c->p;
+    for (int k = 1; k < p->L; k++) {
+        const real *v = c->job->velocity[k];
+        const int last = k == p->L - 1, R = p->n_rows[k], Q = p->n_cols[k];
+        for (int ch = c->thread; ch < p->n_chunks[k]; ch += c->n_threads)
+            for (int j = ch * p->chunk[k]; j < (ch + 1) * p->chunk[k] && j < R; j++) {
+                real *to = at(c, p->v[k]) + (int64_t)j * p->ld[k];
+                for (int i = 0; i < p->ld[k]; i++) to[i] = i >= Q ? 0 : last ? v[(int64_t)i * R + j] : v[(int64_t)j * Q + i];
             }
     }
 }
@@ -182,6 +213,27 @@ static void gather_rows(ctx *c, int64_t first, int n) {
 
 /* --- totals --------------------------------------------------------------------------------------------------- */
 
+/* Largest share that matrix k has in the total conductance of a unit of layer l; after the totals are inverted. */
+static double share(ctx *c, int k, int l) {
+    const eqp_xplan *p = &c->p;
+    const real *inv = own(c, p->inv[l]), *sum = at(c, p->row_sum[k]);
+    real most = 0;
+    if (p->col_layer[k] == l) {
+        real *all = own(c, p->part);
+        for (int i = 0; i < p->pad[l]; i++) all[i] = 0;
+        for (int ch = 0; ch < p->n_chunks[k]; ch++) {
+            const real *col = at(c, p->col_part[k]) + (int64_t)ch * p->pad[l];
+            for (int i = 0; i < p->pad[l]; i++) all[i] += col[i];
+        }
+        sum = all;
+    }
+    for (int i = 0; i < p->n[l]; i++) {
+        const real part = sum[i] * inv[i];
+        most = part > most ? part : most;
+    }
+    return most;
+}
+
 /* Reciprocals of the total conductance at each node, private to the thread; with a nudge for the outputs. */
 static int invert_totals(ctx *c, double plus, double minus) {
     const eqp_xplan *p = &c->p;
@@ -213,6 +265,7 @@ static int invert_totals(ctx *c, double plus, double minus) {
             for (int i = 0; i < p->outputs; i++)
                 if (!(1 - (real)minus * (inv[i] + inv[p->outputs + i]) > 0)) return EQP_E_SINGULAR;
     }
+    for (int l = 1; p->live && l < L; l++) c->lo_share[l] = l > 1 ? share(c, l - 1, l) : 0, c->hi_share[l] = share(c, l, l);
     return EQP_OK;
 }
 
@@ -242,7 +295,7 @@ static real settle(ctx *c, int l, int r, int u0, int nu, real *dots) {
     const real beta = (real)(sign > 0 ? c->plus : -c->minus);
     const int pairs = sign && c->job->pairs, plain = sign && !c->job->pairs;
     const real *inv = own(c, !plain ? p->inv[l] : sign > 0 ? p->inv_plus : p->inv_minus);
-    real *v = row(c, l, r);
+    real *v = row(c, l, r), *pre = c->keep && !output ? at(c, p->pre[l]) + (int64_t)sample * p->pad[l] : NULL;
     vec change = vset(0);
     for (int i = 0; i < nu; i += VL) {
         const int u = u0 + i;
@@ -259,6 +312,7 @@ static real settle(ctx *c, int l, int r, int u0, int nu, real *dots) {
             vstore(dots + i, num);
             continue;
         }
+        if (pre) vstore(pre + u, num);
         num = vminr(vload(hi + u), vmaxr(vload(lo + u), num));
         change = vmaxr(change, vabs(vsub(num, vload(v + u))));
         if (c->active[r]) vstore(v + u, num);
@@ -352,43 +406,87 @@ static void start_currents(ctx *c, int r0, int n, int zero) {
     team_wait(c);
 }
 
-/* Up to n_steps steps of state rows [r0, r0 + n). */
-static void run_phase(ctx *c, int r0, int n, int n_steps, double tol, int reverse, int32_t *steps, real *residual) {
+/* Whether the dropped units of a live network surely still rest at 0 V, after a step of state row m. */
+static int still_held(const ctx *c, int m, const double *moved) {
+    const int L = c->p.L;
+    for (int l = 1; l < L; l++) {
+        double *drift = &c->limits->drift[m][l];
+        *drift += (l > 1 ? c->lo_share[l] * moved[l - 1] : 0) + c->hi_share[l] * moved[l + 1];
+        if (!(*drift <= c->limits->margin[l])) return 0;
+    }
+    return 1;
+}
+
+/* Up to n_steps steps of state rows [r0, r0 + n); `go_on`: samples that have come to rest stay so. 0 if a live network
+ * broke its limits. */
+static int run_phase(ctx *c, int r0, int n, int n_steps, double tol, int reverse, int go_on, int32_t *steps,
+                     real *residual) {
     const eqp_xplan *p = &c->p;
     const int sync = c->job->schedule == 0;
     const int64_t rows = p->rows_total;
     real *changes = at(c, p->change);
     for (int m = 0; m < n; m++) {
-        c->active[r0 + m] = 1;
+        if (!go_on) c->active[r0 + m] = 1;
         if (steps) steps[m] = 0, residual[m] = 0;
     }
     for (int it = 0; it < n_steps; it++) {
-        real *slot = changes + (it & 1) * c->n_threads * rows, *change = slot + c->thread * rows;
-        for (int m = 0; m < n; m++) change[r0 + m] = 0;
+        real *slot = changes + (it & 1) * p->L * c->n_threads * rows; /* [layer][thread][row] */
+        c->last = it & 1;
+        for (int l = 1; l <= p->L; l++)
+            for (int m = 0; m < n; m++) slot[((l - 1) * c->n_threads + c->thread) * rows + r0 + m] = 0;
         for (int at_place = 0; at_place <= p->L; at_place++) {
             int any = 0;
             for (int l = 1; l <= p->L; l++) {
                 if (place(c, l) != at_place) continue;
                 any = 1;
                 const int k = p->row_matrix[l], into = sync ? !c->parity : c->parity;
+                real *change = slot + ((l - 1) * c->n_threads + c->thread) * rows;
                 if (k) row_pass(c, k, r0, n, 0, (it + reverse) & 1, into, change);
                 else settle_layer(c, l, r0, n, change);
             }
             if (any) team_wait(c);
         }
         if (sync) c->parity = !c->parity;
-        if (tol < 0 && !steps) continue;
+        if (tol < 0 && !steps && !c->limits) continue;
         int moving = 0;
         for (int m = 0; m < n; m++) {
             if (!c->active[r0 + m]) continue;
-            real most = change[r0 + m];
-            for (int t = 0; p->team && t < c->n_threads; t++)
-                if (!(slot[t * rows + r0 + m] <= most)) most = slot[t * rows + r0 + m];
+            real most = 0;
+            double moved[EQP_MAX_WEIGHTS + 1];
+            for (int l = 1; l <= p->L; l++) {
+                const real *of_layer = slot + (l - 1) * c->n_threads * rows + r0 + m;
+                real here = of_layer[c->thread * rows];
+                for (int t = 0; p->team && t < c->n_threads; t++)
+                    if (!(of_layer[t * rows] <= here)) here = of_layer[t * rows];
+                if (!(here <= most)) most = here;
+                moved[l] = (double)here;
+            }
+            if (c->limits && !still_held(c, m, moved)) return 0;
             if (steps) steps[m] = it + 1, residual[m] = most;
             if (tol >= 0 && most <= (real)tol) c->active[r0 + m] = 0;
             else moving = 1;
         }
         if (!moving) break;
     }
+    return 1;
+}
+
+/* Sign of the nudge of the i-th nudged state of a sample. */
+static int8_t nudge_sign(const eqp_crossbar_job *job, int i) { return (job->nudging == 2) != (i != 0) ? -1 : 1; }
+
+/* The nudged copies of samples [b0, b1) start from their free state and its currents. */
+static void copy_free(ctx *c, int b0, int b1, int signs) {
+    const eqp_xplan *p = &c->p;
+    for (int b = b0; b < b1; b++)
+        for (int s = 0; s < signs; s++) {
+            const int to = p->B + signs * b + s;
+            for (int l = 1; l <= p->L; l++) memcpy(row(c, l, to), row(c, l, b), sizeof(real) * p->pad[l]);
+            for (int k = 1; k < p->L; k++)
+                for (int ch = 0; ch < p->n_chunks[k]; ch++) {
+                    real *acc = current(c, k, c->parity, ch, 0);
+                    const int64_t w = p->pad[p->col_layer[k]];
+                    memcpy(acc + to * w, acc + b * w, sizeof(real) * w);
+                }
+        }
 }
 #endif

@@ -110,6 +110,9 @@ typedef struct {
     const double *rate;      /* (L) learning rate of weight[k] */
     const double *bias_rate; /* (L) */
     double g_min, g_max;
+    int32_t optimizer;       /* 0 SGD, 1 momentum, 2 Nesterov */
+    double momentum;
+    void **velocity;         /* optimizer != 0: 2 L arrays shaped as weight[0..L) and bias[0..L), in/out */
     double *loss;            /* (2): sum of cost, number of right argmax, of the free phase; added to */
 
     /* --- machinery --- */

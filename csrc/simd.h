@@ -43,6 +43,8 @@ EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
     return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, lo, _CMP_GE_OQ) & _mm512_cmp_pd_mask(x, hi, _CMP_LE_OQ), a);
 }
 EQP_INLINE vec vkeep(vec a, int n) { return _mm512_maskz_mov_pd((__mmask8)((1u << n) - 1u), a); }
+#define HAVE_SQUEEZE
+EQP_INLINE vec vsqueeze(vec a, unsigned mask) { return _mm512_maskz_compress_pd((__mmask8)mask, a); } /* lanes of the mask first */
 #else
 #define VL 16
 typedef __m512 vec;
@@ -73,6 +75,8 @@ EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, lo, _CMP_GE_OQ) & _mm512_cmp_ps_mask(x, hi, _CMP_LE_OQ), a);
 }
 EQP_INLINE vec vkeep(vec a, int n) { return _mm512_maskz_mov_ps((__mmask16)((1u << n) - 1u), a); }
+#define HAVE_SQUEEZE
+EQP_INLINE vec vsqueeze(vec a, unsigned mask) { return _mm512_maskz_compress_ps((__mmask16)mask, a); }
 #endif
 
 #elif defined(EQP_ISA_AVX2)
@@ -245,6 +249,21 @@ EQP_INLINE real vhsum(vec a) {
     for (int i = 0; i < VL; i++) total += lanes[i];
     return total;
 #endif
+}
+
+/* out[i] = sum of the lanes of vector i of `a`, n of them (a multiple of 4); each as vhsum or in another fixed order. */
+EQP_INLINE void vhsums(const real *a, int n, real *out) {
+#if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F32)
+    for (; n >= 4; n -= 4, a += 4 * VL, out += 4) { /* four at once: halves added until a vector holds quarters of all */
+        const __m512 x = vload(a), y = vload(a + VL), z = vload(a + 2 * VL), w = vload(a + 3 * VL);
+        const __m512 p = _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
+        const __m512 q = _mm512_add_ps(_mm512_unpacklo_ps(z, w), _mm512_unpackhi_ps(z, w));
+        const __m512 s = _mm512_add_ps(_mm512_shuffle_ps(p, q, 0x44), _mm512_shuffle_ps(p, q, 0xee));
+        const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1));
+        _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+    }
+#endif
+    for (int i = 0; i < n; i++) out[i] = vhsum(vload(a + i * VL));
 }
 
 /* 1 if all lanes are equal (a NaN equals nothing). */

@@ -19,8 +19,12 @@ class KernelSet:
     isa: str
     layered_relax: Callable
     layered_train: Callable
-    crossbar_relax: Callable | None = None
-    crossbar_train: Callable | None = None
+    crossbar_relax: Callable
+    crossbar_train: Callable
+    nodal_newton: Callable
+    nodal_head_factor: Callable
+    nodal_head_forward: Callable
+    nodal_head_backward: Callable
 
 
 class BackendUnavailableError(ImportError):

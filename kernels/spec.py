@@ -124,9 +124,9 @@ class TrainPlan:
 def free_spec(spec, over_relaxation):
     """The dynamics of the free phase under over-relaxation: ``s <- s + over_relaxation (rho(field) - s)``.
 
-    Layers of equal parity do not meet, so an asynchronous sweep is a red-black Gauss-Seidel sweep, and Young's
-    theory of successive over-relaxation holds near a fixed point: the fixed points are the same, and with
-    ``over_relaxation = 2 / (1 + sqrt(1 - r))`` a convergence rate r per sweep becomes
+    Layers of equal parity do not meet, so an asynchronous sweep is a red-black Gauss-Seidel sweep, and
+    Young's theory of successive over-relaxation holds near a fixed point: the fixed points are the same,
+    and with ``over_relaxation = 2 / (1 + sqrt(1 - r))`` a convergence rate r per sweep becomes
     ``over_relaxation - 1``.
     """
     return spec if over_relaxation == 1 else replace(spec, dt=spec.dt * over_relaxation)

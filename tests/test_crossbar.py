@@ -109,9 +109,107 @@ def test_train_matches_reference(backend, dtype, nudging):
 
 @pytest.mark.needs_cc
 @pytest.mark.skipif("c" not in BACKENDS, reason="the C backend is not under test")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    "sizes, options",
+    [
+        ((20, 300, 260, 4), {}),
+        ((20, 300, 260, 4), dict(schedule="synchronous", nudging="positive", tol_free=1e-5)),
+        ((20, 300, 260, 4), dict(schedule="forward", pairs=True, tol_free=1e-3, tol_nudged=1e-4)),
+        ((20, 300, 260, 4), dict(n_free_steps=2, nudging="negative", schedule="backward", beta=0.2)),
+        ((20, 250, 33, 270, 260, 7), {}),
+        ((20, 500, 480, 4), dict(carry=False)),
+        ((20, 500, 480, 4), dict(beta=0.2)),
+    ],
+)
+def test_large_networks_match_reference(sizes, options, n_threads, dtype):
+    """Large enough that C relaxes samples without the nodes held at 0 V, and that threads share rows."""
+    pairs = options.get("pairs", False)
+    *net, x, y, _ = make(sizes, dtype, outputs=sizes[-1] // 2 if pairs else None)
+    options = (
+        dict(
+            batch_size=3,
+            input_gain=30.0,
+            n_free_steps=5,
+            n_nudged_steps=4,
+            beta=0.02,
+            rates=[0.002] * len(net[0]),
+            bias_rates=[0.01] * len(net[0]),
+        )
+        | options
+    )
+    results = []
+    for module in (MODULES["c"], reference):
+        weights, biases = copies(net[0]), copies(net[1])
+        carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
+        module.train(weights, biases, *net[2:], x, y, carried, n_threads=n_threads, **options)
+        results.append(weights + biases + carried)
+    close(results[0], results[1], "trajectory", dtype)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov"])
+def test_momentum_matches_reference(backend, dtype, optimizer):
+    for sizes in SIZES[1:]:
+        *net, x, y, _ = make(sizes, dtype)
+        rng = np.random.default_rng(1)
+        options = dict(
+            batch_size=3, input_gain=2.0, n_nudged_steps=3, beta=0.02, g_min=1e-3, g_max=0.5,
+            rates=[0.02, 0.01, 0.03, 0.02, 0.01][: len(net[0])], bias_rates=[0.01] * len(net[0]),
+            optimizer=optimizer, momentum=0.8,
+        )  # fmt: skip
+        start = [rng.normal(0, 0.01, p.shape).astype(dtype) for p in net[0] + net[1]]
+        results = []
+        for module, threads in ((MODULES[backend], 1), (MODULES[backend], 3), (reference, 1)):
+            weights, biases, velocity = copies(net[0]), copies(net[1]), copies(start)
+            carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
+            for rows in (np.arange(6), np.arange(6, len(x))):  # momentum goes on from call to call
+                module.train(
+                    weights, biases, *net[2:], x, y, carried, order=rows, velocity=velocity,
+                    n_threads=threads, **options,
+                )  # fmt: skip
+            results.append(weights + biases + velocity + carried)
+        for a, b in zip(results[0], results[1], strict=True):
+            np.testing.assert_array_equal(a, b)
+        close(results[0], results[2], "trajectory", dtype)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_follows_the_gradients_of_plain_steps(backend, nesterov):
+    """Each step's gradient taken from a plain step of rate 1 without bounds, the recursion written out."""
+    *net, x, y, _ = make((5, 8, 6, 2), rows=4)
+    options = dict(batch_size=4, beta=0.05, carry=False)
+    ours, velocity = copies(net[0] + net[1]), [np.zeros_like(p) for p in net[0] + net[1]]
+    theirs, momenta = copies(ours), copies(velocity)
+    for _ in range(3):
+        carried = [np.zeros((4, n)) for n in (8, 6, 2)]
+        MODULES[backend].train(
+            ours[:3], ours[3:], *net[2:], x, y, carried, rates=[0.1] * 3, bias_rates=[0.05] * 3, g_min=0.01,
+            g_max=0.3, optimizer="nesterov" if nesterov else "momentum", momentum=0.7, velocity=velocity,
+            **options,
+        )  # fmt: skip
+        moved = copies(theirs)
+        MODULES[backend].train(
+            moved[:3], moved[3:], *net[2:], x, y, carried, rates=[1.0] * 3, bias_rates=[1.0] * 3,
+            g_min=-np.inf, **options,
+        )  # fmt: skip
+        for k, (p, m, v) in enumerate(zip(theirs, moved, momenta, strict=True)):
+            gradient = p - m
+            v[...] = 0.7 * v + gradient
+            p -= (0.1 if k < 3 else 0.05) * (gradient + 0.7 * v if nesterov else v)
+            if k < 3:
+                np.clip(p, 0.01, 0.3, out=p)
+    for a, b in zip(ours + velocity, theirs + momenta, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("sizes", [(7, 33, 10), TEAM])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_bit_equal_for_any_threads_and_chunks(sizes, schedule):
+def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
     """Neither the thread count, nor cutting the order into several calls, nor CSR input changes a bit."""
     *net, x, y, states = make(sizes, np.float32, rows=19)
     order = np.random.default_rng(0).permutation(19)
@@ -130,7 +228,7 @@ def test_bit_equal_for_any_threads_and_chunks(sizes, schedule):
         weights, biases = copies(net[0]), copies(net[1])
         carried = [np.zeros((4, n), np.float32) for n in sizes[1:]]
         for a, b in zip(cuts, cuts[1:]):
-            MODULES["c"].train(
+            MODULES[backend].train(
                 weights, biases, *net[2:], data, y, carried, order=order[a:b], n_threads=n_threads, **options
             )
         return weights + biases + carried
@@ -149,12 +247,12 @@ def test_bit_equal_for_any_threads_and_chunks(sizes, schedule):
     outs = []
     for threads in (1, 2, 3):
         final = copies(states)
-        MODULES["c"].relax(*net, x, final, schedule=schedule, n_steps=9, tol=1e-3, n_threads=threads)
+        MODULES[backend].relax(*net, x, final, schedule=schedule, n_steps=9, tol=1e-3, n_threads=threads)
         outs.append(final)
     alone = copies(states)
     for m in range(len(x)):  # nor does a sample's company
         one = [s[m : m + 1].copy() for s in states]
-        MODULES["c"].relax(*net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3)
+        MODULES[backend].relax(*net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3)
         for s, o in zip(alone, one):
             s[m] = o[0]
     for other in [*outs[1:], alone]:
@@ -365,5 +463,9 @@ def test_errors(backend):
     if backend == "c":
         with pytest.raises(ValueError, match=r"weights\[0\]"):
             kernels.relax(net[0][::-1], *net[1:], x, states)
+    if backend != "numpy":
         with pytest.raises(ValueError, match="order"):
             kernels.train(*net, x, y, carried, beta=0.1, order=np.array([99]), **options)
+    for wrong in ({"optimizer": "adam"}, {"optimizer": "momentum"}):
+        with pytest.raises(ValueError, match="optimizer"):
+            kernels.train(*net, x, y, carried, beta=0.1, **wrong, **options)

@@ -2,22 +2,13 @@
 
 import numpy as np
 import pytest
+from eqprop_fast.kernels import get_backend
 from eqprop_fast.kernels.reference import nodal as reference
 from scipy import sparse
 
-BACKENDS = []
-try:
-    from eqprop_fast.kernels.native import nodal as native
+from .backend_list import BACKENDS as NAMES
 
-    BACKENDS.append(pytest.param(native.nodal_newton, id="c", marks=pytest.mark.needs_cc))
-except ImportError:
-    native = None
-try:
-    from eqprop_fast.kernels.jit import nodal as jit
-
-    BACKENDS.append(pytest.param(jit.nodal_newton, id="numba"))
-except ImportError:
-    jit = None
+BACKENDS = [pytest.param(get_backend(name).nodal_newton, id=name) for name in NAMES if name != "numpy"]
 
 SIZES = (1, 7, 8, 9, 15, 16, 17, 31, 33)
 ROW = {
@@ -128,19 +119,19 @@ def test_ideal_diodes(kernel, dense, n):
 
 
 @pytest.mark.needs_cc
-@pytest.mark.skipif(native is None, reason="the C backend is not built")
+@pytest.mark.skipif("c" not in NAMES, reason="the C backend is not under test")
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
 def test_threads_and_neighbours_do_not_matter(dense):
     system = make_system(17, dense=dense)
-    one = solve(native.nodal_newton, system, 33)
+    one = solve(get_backend("c").nodal_newton, system, 33)
     for threads in (2, 3, 8):
-        many = solve(native.nodal_newton, system, 33, n_threads=threads)
+        many = solve(get_backend("c").nodal_newton, system, 33, n_threads=threads)
         np.testing.assert_array_equal(one[0], many[0])
         np.testing.assert_array_equal(one[2].iterations, many[2].iterations)
 
 
 @pytest.mark.needs_cc
-@pytest.mark.skipif(native is None, reason="the C backend is not built")
+@pytest.mark.skipif("c" not in NAMES, reason="the C backend is not under test")
 def test_every_instruction_set():
     from eqprop_fast._native import ffi, lib
 
@@ -152,26 +143,27 @@ def test_every_instruction_set():
             if lib.eqp_isa_usable(i):
                 assert lib.eqp_select_isa(lib.eqp_isa_name(i)) == 0
                 np.testing.assert_allclose(
-                    solve(native.nodal_newton, system, 9)[0], want, rtol=1e-9, atol=1e-11
+                    solve(get_backend("c").nodal_newton, system, 9)[0], want, rtol=1e-9, atol=1e-11
                 )
-                single = solve(native.nodal_newton, system, 9, dtype=np.float32, vtol=1e-4, rtol=1e-3)
+                loose = dict(dtype=np.float32, vtol=1e-4, rtol=1e-3)
+                single = solve(get_backend("c").nodal_newton, system, 9, **loose)
                 assert np.isfinite(single[0]).all()
     finally:
         lib.eqp_select_isa(chosen)
 
 
 @pytest.mark.needs_cc
-@pytest.mark.skipif(native is None, reason="the C backend is not built")
+@pytest.mark.skipif("c" not in NAMES, reason="the C backend is not under test")
 def test_native_refuses_bad_arrays():
     system = make_system(4)
     good = np.zeros((2, 4))
     with pytest.raises(ValueError, match="rhs must be"):
-        native.nodal_newton(system, np.zeros((2, 3)), good.copy(), good.copy(), good.copy())
+        get_backend("c").nodal_newton(system, np.zeros((2, 3)), good.copy(), good.copy(), good.copy())
     with pytest.raises(ValueError, match="offset must be"):
-        native.nodal_newton(system, good, np.zeros((4, 2)).T, good.copy(), good.copy())
+        get_backend("c").nodal_newton(system, good, np.zeros((4, 2)).T, good.copy(), good.copy())
     with pytest.raises(ValueError, match="float64 or float32"):
-        native.nodal_newton(system, good, good, good.astype(int), good)
-    assert len(native.nodal_newton(system, good[:0], good[:0], good[:0], good[:0]).status) == 0
+        get_backend("c").nodal_newton(system, good, good, good.astype(int), good)
+    assert len(get_backend("c").nodal_newton(system, good[:0], good[:0], good[:0], good[:0]).status) == 0
 
 
 @pytest.mark.parametrize("kernel", [*BACKENDS, pytest.param(reference.nodal_newton, id="numpy")])
@@ -219,9 +211,7 @@ def test_lu_pattern_refactors_other_values():
         assert fill <= set(lu.u_row[lu.u_ptr[j] : lu.u_ptr[j + 1]].tolist())
 
 
-HEADS = [
-    pytest.param(m, id=i) for m, i in ((native, "c"), (jit, "numba"), (reference, "numpy")) if m is not None
-]
+HEADS = [pytest.param(get_backend(name), id=name) for name in NAMES]
 
 
 def random_network(n, seed=0):

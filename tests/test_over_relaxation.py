@@ -1,4 +1,4 @@
-"""Over-relaxed free phases: same fixed points, fewer sweeps, every backend alike; and what half a sweep is."""
+"""Over-relaxed free phases: same fixed points, fewer sweeps, all backends alike; what half a sweep is."""
 
 from dataclasses import replace
 

@@ -53,6 +53,8 @@ def test_learns(backend, iris):
         dict(hidden_layer_sizes=(12, 9), schedule="forward", beta=0.05),
         dict(early_stopping=True, carry_over=True),
         dict(g_min=1e-4, g_max=0.5, dtype="float64"),
+        dict(solver="momentum", learning_rate_init=0.01, g_max=0.5),
+        dict(solver="nesterov", momentum=0.8, learning_rate_init=0.01, hidden_layer_sizes=(12, 9)),
     ],
 )
 def test_options_learn_and_obey_the_bounds(backend, options, iris):
@@ -63,11 +65,14 @@ def test_options_learn_and_obey_the_bounds(backend, options, iris):
         assert (g >= model.g_min).all() and (model.g_max is None or (g <= model.g_max).all())
 
 
-def test_same_on_every_backend_and_sparse_as_dense(iris):
+@pytest.mark.parametrize("solver", ["sgd", "momentum"])
+def test_same_on_every_backend_and_sparse_as_dense(iris, solver):
     X, y = iris
     X = np.where(np.abs(X) > 0.7, X, 0)
     fits = [
-        ResistiveClassifier((16,), max_iter=5, random_state=0, dtype="float64", backend=b).fit(data, y)
+        ResistiveClassifier(
+            (16,), max_iter=5, random_state=0, solver=solver, dtype="float64", backend=b
+        ).fit(data, y)
         for b in BACKENDS
         for data in (X, sp.csr_matrix(X))
     ]
@@ -76,9 +81,11 @@ def test_same_on_every_backend_and_sparse_as_dense(iris):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
 
 
-def test_threads_do_not_matter(iris):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threads_do_not_matter(iris, backend):
     one, three = (
-        ResistiveClassifier((16,), max_iter=5, random_state=0, n_threads=n).fit(*iris) for n in (1, 3)
+        ResistiveClassifier((16,), max_iter=5, random_state=0, n_threads=n, backend=backend).fit(*iris)
+        for n in (1, 3)
     )
     for a, b in zip(one.conductances_, three.conductances_, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -146,8 +153,10 @@ def test_presets_learn_digits(name):
     assert model.score(X[1200:] / 16, y[1200:]) > 0.85
 
 
-def test_continuing_is_as_if_never_stopped(iris, tmp_path):
-    whole = ResistiveClassifier((16,), max_iter=6, random_state=0, carry_over=True).fit(*iris)
+@pytest.mark.parametrize("solver", ["sgd", "momentum"])
+def test_continuing_is_as_if_never_stopped(iris, tmp_path, solver):
+    options = dict(carry_over=True, solver=solver, learning_rate_init=0.01)
+    whole = ResistiveClassifier((16,), max_iter=6, random_state=0, **options).fit(*iris)
     half = clone(whole).set_params(max_iter=3).fit(*iris)
     half.save_checkpoint(tmp_path / "half.npz")
     again = ResistiveClassifier.load_checkpoint(tmp_path / "half.npz").set_params(max_iter=6).resume(*iris)
@@ -271,6 +280,8 @@ def test_bad_input_names_the_parameter(iris):
         (dict(g_min=1.0, g_max=0.5), "g_max"),
         (dict(input_gain=-1.0), "input_gain"),
         (dict(nudging="random_sign"), "nudging"),
+        (dict(solver="adam"), "solver"),
+        (dict(momentum=1.0), "momentum"),
         (dict(learning_rate_init=(0.1,)), "learning_rate_init"),
         (dict(device=dict(n_levels=1)), "n_levels"),
         (dict(hidden_layer_sizes=(4,) * 20), "hidden_layer_sizes"),

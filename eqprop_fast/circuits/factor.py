@@ -66,7 +66,7 @@ class SymmetricFactor:
         self.value[plan.a_place] = data[plan.a_from]
         self.pivot = np.zeros(plan.n_head)
         self.pivot[plan.diagonal_at] = data[plan.diagonal_from]
-        if not kernels.head_factor(plan, self.value, self.pivot):
+        if not kernels.nodal_head_factor(plan, self.value, self.pivot):
             raise SingularCircuitError("the circuit matrix is not positive definite")
         tail = self.value[filled:].reshape(plan.n_tail, plan.n_tail)
         try:  # lower in C order is upper in Fortran order: no copy
@@ -79,11 +79,11 @@ class SymmetricFactor:
         """Solutions (M, n) for right-hand sides (M, n)."""
         plan = self.plan
         b = np.ascontiguousarray(rows[:, plan.order].T)
-        self.kernels.head_forward(plan, self.value, self.pivot, b)
+        self.kernels.nodal_head_forward(plan, self.value, self.pivot, b)
         if plan.n_tail:
             with _blas().limit(limits=self.n_threads):
                 b[plan.n_head :] = dense.cho_solve((self.tail, False), b[plan.n_head :], check_finite=False)
-        self.kernels.head_backward(plan, self.value, self.pivot, b)
+        self.kernels.nodal_head_backward(plan, self.value, self.pivot, b)
         out = np.empty_like(rows)
         out[:, plan.order] = b.T
         return out

@@ -7,10 +7,11 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
+from ..kernels import get_backend
 from ..kernels.reference.nodal import P_RS, diode_current
 from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
 from .errors import CircuitError, ElementError
-from .solver import METHODS, Solver, nodal_kernels
+from .solver import METHODS, Solver
 
 RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except
 ROUNDING = (
@@ -63,7 +64,7 @@ def operating_point(
     CircuitError
         Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular circuit.
     """
-    kernels = nodal_kernels(backend)
+    kernels = get_backend(backend)
     single = (inputs is None or np.ndim(inputs) == 1) and (nudge is None or np.ndim(nudge) == 1)
     inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
     counts = [len(x) for x in (inputs, nudge) if x is not None]

@@ -4,15 +4,11 @@ What it reuses: the topology's index arrays and pivots for the life of the netli
 until a value changes. Only diodes differ between the samples of a batch.
 """
 
-import importlib
-
 import numpy as np
 from scipy import sparse
 
-from ..kernels import get_backend
 from ..kernels.reference import nodal as reference
 from ..kernels.reference import nodal_head as reference_head
-from ..kernels.registry import BACKENDS
 from .assembly import Assembly, Drive
 from .errors import SingularCircuitError
 from .factor import Factor, SymmetricFactor, split
@@ -21,11 +17,6 @@ IDEAL_LEAK = 1e-9  # siemens across open ideal diodes, for a first guess of thei
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping")
-
-
-def nodal_kernels(backend):
-    """Module of the nodal kernels of a backend, chosen as `kernels.get_backend` chooses."""
-    return importlib.import_module(f"eqprop_fast.kernels.{BACKENDS[get_backend(backend).name]}.nodal")
 
 
 class Solver:

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..circuits.devices import DeviceModel
 from ..kernels import TrainPlan
-from ..kernels.reference.crossbar import NUDGINGS, SCHEDULES
+from ..kernels.reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 from ..kernels.spec import MAX_WEIGHTS
 from ..networks.resistive import DIODES, ResistiveNetwork, ResistiveSpec, init_conductances
 from ._base import BaseNetworkEstimator
@@ -18,7 +18,7 @@ from ._resistive_io import ResistiveInterop
 from .resistive_presets import resistive_preset
 
 AUTO_GAIN = 2.0  # input_gain="auto": AUTO_GAIN**n_hidden sqrt(2 n_features) keeps voltages of order 1 V
-_UNUSED = {"solver", "momentum", "weight_decay", "beta_1", "beta_2", "epsilon"}  # conductances: plain SGD
+_UNUSED = {"weight_decay", "beta_1", "beta_2", "epsilon"}  # conductances: SGD, with or without momentum
 
 
 class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
@@ -26,6 +26,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
 
     _parameter_constraints: dict = {
         **{k: v for k, v in BaseNetworkEstimator._parameter_constraints.items() if k not in _UNUSED},
+        "solver": [StrOptions(set(OPTIMIZERS))],
         "input_gain": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "amplifier_gain": [Interval(Real, 0, None, closed="neither")],
         "diodes": [StrOptions(set(DIODES))],
@@ -43,7 +44,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         "g_max": [None, Interval(Real, 0, None, closed="neither")],
         "device": [None, dict],
     }
-    solver, cost, persistent_particles = "sgd", "squared_error", False  # fixed; what the base asks for
+    cost, persistent_particles = "squared_error", False  # fixed; what the base asks for
 
     def _spec(self, sizes):
         if len(sizes) - 1 > MAX_WEIGHTS:
@@ -113,9 +114,11 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             if not (np.isfinite(w).all() and np.isfinite(b).all() and (w >= 0).all()):
                 raise ValueError("conductances must be finite and >= 0, bias currents finite")
             n_in = w.shape[1]
-        best = self._state.best_snapshot
-        if best and [a.shape for a in best] != [p.shape for p in (*self.coefs_, *self.intercepts_)]:
-            raise ValueError("the best conductances do not fit the current ones")
+        shapes = [p.shape for p in (*self.coefs_, *self.intercepts_)]
+        state = self._state
+        for group in (state.optimizer_state.velocity, state.best_snapshot):
+            if group and [a.shape for a in group] != shapes:
+                raise ValueError("momentum or best conductances do not fit the current ones")
         self.input_gain_ = self._fitted_network(None).spec.input_gain
 
     def _plan(self, batch_size, rate, bias_rate):
@@ -129,7 +132,8 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             tol_free=-1.0 if self.tol_free is None else float(self.tol_free),
             tol_nudged=-1.0 if self.tol_nudged is None else float(self.tol_nudged),
             centered=self.nudging == "centered",
-            optimizer="sgd",
+            optimizer=self.solver,
+            momentum=float(self.momentum),
         )
 
     def _prepare_particles(self, network, state, n_rows, keep):

@@ -50,9 +50,9 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         A sample stops after the step in which no unit changed by more than this (per unit time); None:
         always all steps.
     over_relaxation : float in [1, 2), default=1.0
-        Discrete networks with asynchronous sweeps: the free phase steps by ``over_relaxation * (rho(field) - s)``,
-        which reaches the same fixed points in fewer sweeps (successive over-relaxation); 1.2 suits deep
-        networks that converge slowly. 1: plain sweeps.
+        Discrete networks with asynchronous sweeps: the free phase steps by
+        ``over_relaxation * (rho(field) - s)``, which reaches the same fixed points in fewer sweeps
+        (successive over-relaxation); 1.2 suits deep networks that converge slowly. 1: plain sweeps.
     dt : float, default=1.0
         Euler step; for the discrete map a damping, 1 being the papers' map.
     clamp : bool, default=True
@@ -315,9 +315,9 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         A sample stops after the step in which no unit changed by more than this (per unit time); None:
         always all steps.
     over_relaxation : float in [1, 2), default=1.0
-        Discrete networks with asynchronous sweeps: the free phase steps by ``over_relaxation * (rho(field) - s)``,
-        which reaches the same fixed points in fewer sweeps (successive over-relaxation); 1.2 suits deep
-        networks that converge slowly. 1: plain sweeps.
+        Discrete networks with asynchronous sweeps: the free phase steps by
+        ``over_relaxation * (rho(field) - s)``, which reaches the same fixed points in fewer sweeps
+        (successive over-relaxation); 1.2 suits deep networks that converge slowly. 1: plain sweeps.
     dt : float, default=1.0
         Euler step; for the discrete map a damping, 1 being the papers' map.
     clamp : bool, default=True

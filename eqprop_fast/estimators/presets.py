@@ -160,6 +160,13 @@ _TABLE = [
 PRESETS = {p.name: p for p in _TABLE}
 
 
+def look_up(table, name):
+    """The entry of a table of presets; ValueError that lists the known names if there is none."""
+    if name not in table:
+        raise ValueError(f"unknown preset {name!r}; known: {', '.join(table)}")
+    return table[name]
+
+
 def list_presets():
     """Names that `EqPropClassifier.from_paper` knows."""
     return list(PRESETS)
@@ -173,9 +180,7 @@ def preset(name):
     ValueError
         Unknown name; the message lists the known ones.
     """
-    if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return look_up(PRESETS, name)
 
 
 def preset_parameters(name):

@@ -48,6 +48,11 @@ _PARAMETERS = """
         Rate of every layer of conductances, or one per layer from input to output.
     bias_learning_rate_init : None, float or sequence of float, default=None
         Rate of the bias currents; None: that of the conductances that feed the layer.
+    solver : {"sgd", "momentum", "nesterov"}, default="sgd"
+        How conductances and bias currents follow the gradient; conductances are clamped to their bounds after
+        every step, the momentum is not.
+    momentum : float, default=0.9
+        Of "momentum" and "nesterov", in [0, 1).
     learning_rate : {"constant", "invscaling", "adaptive", "exponential", "cosine"}, default="constant"
         Schedule over epochs; see `eqprop_fast.training.schedules`.
     power_t, lr_decay, lr_min_factor : float, default=0.5, 0.99, 0.0
@@ -137,6 +142,8 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         g_max=None,
         learning_rate_init=0.02,
         bias_learning_rate_init=None,
+        solver="sgd",
+        momentum=0.9,
         learning_rate="constant",
         power_t=0.5,
         lr_decay=0.99,
@@ -178,6 +185,8 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         self.g_max = g_max
         self.learning_rate_init = learning_rate_init
         self.bias_learning_rate_init = bias_learning_rate_init
+        self.solver = solver
+        self.momentum = momentum
         self.learning_rate = learning_rate
         self.power_t = power_t
         self.lr_decay = lr_decay
@@ -275,6 +284,8 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
         g_max=None,
         learning_rate_init=0.02,
         bias_learning_rate_init=None,
+        solver="sgd",
+        momentum=0.9,
         learning_rate="constant",
         power_t=0.5,
         lr_decay=0.99,
@@ -315,6 +326,8 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
         self.g_max = g_max
         self.learning_rate_init = learning_rate_init
         self.bias_learning_rate_init = bias_learning_rate_init
+        self.solver = solver
+        self.momentum = momentum
         self.learning_rate = learning_rate
         self.power_t = power_t
         self.lr_decay = lr_decay

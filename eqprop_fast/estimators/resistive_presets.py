@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .presets import _ALL_EPOCHS, Preset
+from .presets import _ALL_EPOCHS, Preset, look_up
 
 _DRN = dict(  # 2402.11674, authors' papers/fast-drn/drn.py
     diodes="signed",
@@ -98,6 +98,4 @@ def resistive_preset(name):
     ValueError
         Unknown name; the message lists the known ones.
     """
-    if name not in RESISTIVE_PRESETS:
-        raise ValueError(f"unknown preset {name!r}; known: {', '.join(RESISTIVE_PRESETS)}")
-    return RESISTIVE_PRESETS[name]
+    return look_up(RESISTIVE_PRESETS, name)

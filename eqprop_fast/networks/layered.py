@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels import OptimizerState, free_spec
+from ..kernels import free_spec
+from .base import BaseNetwork
 from .energy import layered_energy
 from .protocol import Equilibrium
 
 WEIGHT_INITS = ("glorot_uniform", "fan_in_uniform")
 
-# Rows relaxed at once outside training. BLAS rounds differently for different row counts, so the NumPy
-# backend always gets full tiles (padded with zero rows); the compiled kernels treat each row alike whatever
-# its company.
-NUMPY_TILE = 128
-COMPILED_TILE = 4096
 
 
 def init_parameters(sizes, init, gain, rng, dtype):
@@ -48,7 +44,7 @@ def init_parameters(sizes, init, gain, rng, dtype):
     return weights, biases
 
 
-class LayeredNetwork:
+class LayeredNetwork(BaseNetwork):
     """Layered network over one backend.
 
     Parameters
@@ -72,27 +68,6 @@ class LayeredNetwork:
     def parameters(self):
         return [*self.weights, *self.biases, *(self.back or [])]
 
-    @property
-    def dtype(self):
-        return self.weights[0].dtype
-
-    def snapshot(self):
-        return [p.copy() for p in self.parameters]
-
-    def restore(self, snapshot):
-        for p, saved in zip(self.parameters, snapshot):
-            p[...] = saved
-
-    def layer_of(self, index):
-        """Layer (1 = first hidden) that `parameters[index]` feeds."""
-        return index % self.spec.n_weights + 1
-
-    def new_optimizer_state(self, optimizer):
-        arrays = self.parameters
-        velocity = [] if optimizer == "sgd" else [np.zeros_like(a) for a in arrays]
-        second = [np.zeros_like(a) for a in arrays] if optimizer == "adam" else []
-        return OptimizerState(velocity, second)
-
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
 
@@ -107,14 +82,6 @@ class LayeredNetwork:
             self.spec if beta else self.free_spec, self.weights, self.back, self.biases, x, states, y, beta,
             n_steps, tol, n_threads,
         )
-
-    def _tiles(self, n_rows):
-        """(rows, padding) of each tile: see NUMPY_TILE."""
-        padded = self.kernels.name == "numpy"
-        size = NUMPY_TILE if padded else COMPILED_TILE
-        for start in range(0, n_rows, size):
-            rows = slice(start, min(start + size, n_rows))
-            yield rows, size - (rows.stop - rows.start) if padded else 0
 
     def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
         """Relax with the input clamped and, if `beta` is not 0, the output nudged towards `y`.
@@ -146,36 +113,9 @@ class LayeredNetwork:
             final = [np.array(s, self.dtype, order="C") for s in states]
         steps, residual = np.zeros(m, np.int32), np.zeros(m, self.dtype)
         energy = np.full(m, np.nan)  # independent feedback weights: there is no energy
-        for rows, pad in self._tiles(m):
-            n = rows.stop - rows.start
-            tile = [_pad(s[rows], pad) for s in final]
-            target = None if y is None else _pad(y[rows], pad)
-            used, left = self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, target, beta, n_threads)
-            for s, values in zip(final, tile):
-                s[rows] = values[:n]
-            steps[rows], residual[rows] = used[:n], left[:n]
-            rested = [s[rows] for s in final]
+        for rows, used, left in self._relax_tiles(x, final, n_steps, tol, y, beta, n_threads):
+            steps[rows], residual[rows] = used, left
             if self.back is None:
+                rested = [s[rows] for s in final]
                 energy[rows] = layered_energy(self.spec, self.weights, self.biases, x[rows], rested)
         return Equilibrium(final, steps, residual, energy)
-
-    def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
-        """Free-phase output states, (M, N[L]), each row independent of the others. Holds one tile."""
-        m = x.shape[0]
-        out = np.empty((m, self.spec.sizes[-1]), self.dtype)
-        for rows, pad in self._tiles(m):
-            tile = self.new_particles(rows.stop - rows.start + pad)
-            self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, n_threads=n_threads)
-            out[rows] = tile[-1][: rows.stop - rows.start]
-        return out
-
-
-def _pad(a, n_rows):
-    """`a` with `n_rows` zero rows appended; C-contiguous."""
-    if n_rows == 0:
-        return a if hasattr(a, "toarray") else np.ascontiguousarray(a)
-    if hasattr(a, "toarray"):
-        padded = a.copy()
-        padded.resize((a.shape[0] + n_rows, a.shape[1]))
-        return padded
-    return np.concatenate([a, np.zeros((n_rows, a.shape[1]), a.dtype)])

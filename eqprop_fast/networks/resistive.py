@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels import OptimizerState, TrainStats
+from ..kernels import TrainStats
 from ..kernels.reference.crossbar import co_content, kcl_residual, predictions
-from .layered import COMPILED_TILE, NUMPY_TILE, _pad
+from .base import BaseNetwork
 from .protocol import Equilibrium
 
 DIODES = ("signed", "clipped", "none")
@@ -98,7 +98,7 @@ def init_conductances(spec, gain, rng, dtype):
     return weights, [np.zeros(n, dtype) for n in spec.node_sizes]
 
 
-class ResistiveNetwork:
+class ResistiveNetwork(BaseNetwork):
     """See `eqprop_fast.networks.protocol.Network`.
 
     Parameters
@@ -114,30 +114,6 @@ class ResistiveNetwork:
         self.weights, self.biases = weights, biases
         self._lower, self._upper = spec.bounds(weights[0].dtype)
         self._epoch_rows, self._write, self._seen = 0, None, 0
-
-    @property
-    def parameters(self):
-        return [*self.weights, *self.biases]
-
-    @property
-    def dtype(self):
-        return self.weights[0].dtype
-
-    def snapshot(self):
-        return [p.copy() for p in self.parameters]
-
-    def restore(self, snapshot):
-        for p, saved in zip(self.parameters, snapshot):
-            p[...] = saved
-
-    def layer_of(self, index):
-        """Layer (1 = first hidden) that `parameters[index]` feeds."""
-        return index % self.spec.n_weights + 1
-
-    def new_optimizer_state(self, optimizer):
-        if optimizer != "sgd":
-            raise ValueError(f"conductances are trained by plain SGD, got solver={optimizer!r}")
-        return OptimizerState()
 
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.node_sizes]
@@ -180,6 +156,9 @@ class ResistiveNetwork:
             g_max=spec.g_max,
             pairs=spec.pairs,
             carry=spec.carry_over,
+            optimizer=plan.optimizer,
+            momentum=plan.momentum,
+            velocity=optimizer_state.velocity if plan.optimizer != "sgd" else None,
             n_threads=n_threads,
         )
         n = len(order)
@@ -188,15 +167,6 @@ class ResistiveNetwork:
             self._seen = 0
             self._write()
         return TrainStats(loss=loss, n_correct=n_correct, n_samples=n, n_batches=-(-n // plan.batch_size))
-
-    def _tiles(self, n_rows):
-        padded = (
-            self.kernels.name == "numpy"
-        )  # as LayeredNetwork: BLAS rounds differently for other row counts
-        size = NUMPY_TILE if padded else COMPILED_TILE
-        for start in range(0, n_rows, size):
-            rows = slice(start, min(start + size, n_rows))
-            yield rows, size - (rows.stop - rows.start) if padded else 0
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         spec = self.spec
@@ -230,14 +200,8 @@ class ResistiveNetwork:
             for f, s, factor in zip(final, states, factors, strict=True):
                 f[...] = s * factor
         steps, residual, energy = np.zeros(m, np.int32), np.zeros(m, self.dtype), np.zeros(m)
-        for rows, pad in self._tiles(m):
-            n = rows.stop - rows.start
-            tile = [_pad(s[rows], pad) for s in final]
-            target = None if y is None else _pad(y[rows], pad)
-            used, left = self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, target, beta, n_threads)
-            for s, values in zip(final, tile):
-                s[rows] = values[:n]
-            steps[rows], residual[rows] = used[:n], left[:n]
+        for rows, used, left in self._relax_tiles(x, final, n_steps, tol, y, beta, n_threads):
+            steps[rows], residual[rows] = used, left
             energy[rows] = co_content(
                 *self._double()[:2],
                 x[rows].astype(np.float64),
@@ -258,12 +222,5 @@ class ResistiveNetwork:
         referred = [s.astype(np.float64) * f for s, f in zip(states, factors)]
         return kcl_residual(*self._double(), x.astype(np.float64), referred, input_gain=self._gain)
 
-    def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
-        """Predictions of the free phase, (M, outputs); each row independent of its company."""
-        m = x.shape[0]
-        out = np.empty((m, self.spec.sizes[-1]), self.dtype)
-        for rows, pad in self._tiles(m):
-            tile = self.new_particles(rows.stop - rows.start + pad)
-            self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, n_threads=n_threads)
-            out[rows] = predictions(tile[-1], self.spec.pairs)[: rows.stop - rows.start]
-        return out
+    def _read_out(self, output):
+        return predictions(output, self.spec.pairs)

@@ -1,17 +1,19 @@
 """Layered-crossbar kernels in Numba; same signatures and meaning as `kernels.reference.crossbar`.
 
-Loops over one sample at a time; the total conductances are kept up to date by the learning sweep. One thread.
+Loops over one sample at a time. Threads share the samples of a batch, then the rows of the conductances, and
+meet at a barrier between the two: no sum is ever split, so results are bit-equal for any number of threads.
 """
 
 import numpy as np
 from scipy import sparse
 
-from ..reference.crossbar import NudgeError, nudge_pair, stages
+from ..reference.crossbar import NudgeError, check_optimizer, nudge_pair, stages
 from ..spec import DivergenceError
 from .compile import kernel, typed_list
+from .threads import barrier, run_threads
 
 _jit = kernel(strict=True)
-_SINGULAR = 2
+_DIVERGED, _SINGULAR = 1, 2
 
 
 @_jit
@@ -23,18 +25,6 @@ def _drive(weight, data, indices, gain, out):
         v, up, down = gain * data[e], weight[indices[e]], weight[indices[e] + n]
         for i in range(out.shape[0]):
             out[i] += v * (up[i] - down[i])
-
-
-@_jit
-def _totals(weights, k):
-    """Sum of the conductances at each node of layer k + 1."""
-    total = np.zeros_like(weights[k][0])
-    for row in weights[k]:
-        total += row
-    if k + 1 < len(weights):
-        for i in range(total.shape[0]):
-            total[i] += weights[k + 1][i].sum()
-    return total
 
 
 @_jit
@@ -111,11 +101,36 @@ def _relax_one(
 
 
 @_jit
+def _share(n, thread, n_threads):
+    """This thread's part of n items."""
+    return n * thread // n_threads, n * (thread + 1) // n_threads
+
+
+@_jit
+def _totals(weights, totals, thread, n_threads):
+    """Sums of the conductances at this thread's nodes of every layer; each is one sum in order."""
+    for k in range(len(weights)):
+        own = totals[k]
+        a, b = _share(own.shape[0], thread, n_threads)
+        own[a:b] = 0
+        for row in weights[k]:
+            for i in range(a, b):
+                own[i] += row[i]
+        if k + 1 < len(weights):
+            for i in range(a, b):
+                own[i] += weights[k + 1][i].sum()
+
+
+@_jit
 def _relax_all(
+    thread,
+    n_threads,
+    control,
     weights,
     biases,
     lower,
     upper,
+    totals,
     indptr,
     indices,
     data,
@@ -130,11 +145,15 @@ def _relax_all(
     pairs,
     steps,
     residual,
+    status,
 ):
-    totals = [_totals(weights, k) for k in range(len(weights))]
-    drive = np.empty_like(biases[0])
-    new = [np.empty_like(b) for b in biases]
-    for m in range(steps.shape[0]):
+    """Totals, then this thread's samples."""
+    _totals(weights, totals, thread, n_threads)
+    if not barrier(control, n_threads):
+        return
+    drive, new = np.empty_like(biases[0]), [np.empty_like(b) for b in biases]
+    m0, m1 = _share(steps.shape[0], thread, n_threads)
+    for m in range(m0, m1):
         own = slice(indptr[m], indptr[m + 1])
         _drive(weights[0], data[own], indices[own], gain, drive)
         one = [s[m] for s in states]
@@ -156,136 +175,248 @@ def _relax_all(
             new,
         )
         if not ok:
-            return _SINGULAR
-    return 0
+            status[thread] = _SINGULAR
+            return
 
 
 @_jit
-def _learn_input(weight, indptr, indices, data, rows, gain, diff, mean, kappa, g_min, g_max):
-    """g <- clip(g - kappa sum_m [(drop_a)^2 - (drop_b)^2]) for the input conductances of one batch."""
-    n, width = weight.shape[0] // 2, weight.shape[1]
-    step = np.zeros_like(weight)
-    shift = np.zeros_like(weight[0])
+def _moved(w, gradient, velocity, rate, momentum, nesterov):
+    """(new parameter before clipping, new velocity)."""
+    v = momentum * velocity + gradient
+    return w - rate * (gradient + momentum * v if nesterov else v), v
+
+
+@_jit
+def _clip(w, g_min, g_max):
+    return min(max(w, g_min), g_max)
+
+
+@_jit
+def _by_node(indptr, indices, data, rows, gain, start, sample, value):
+    """Non-zero inputs of a batch by input node, samples in order: places start[j] to start[j + 1]."""
+    start[:] = 0
     for m in range(rows.shape[0]):
-        shift += diff[m] * mean[m]
         for e in range(indptr[rows[m]], indptr[rows[m] + 1]):
-            j, v = indices[e], 2 * gain * data[e]
-            for i in range(width):
-                step[j, i] += v * diff[m, i]
-                step[j + n, i] -= v * diff[m, i]
-    for j in range(2 * n):
-        for i in range(width):
-            weight[j, i] = min(max(weight[j, i] - kappa * (shift[i] - step[j, i]), g_min), g_max)
+            start[indices[e] + 2] += 1
+    for j in range(start.shape[0] - 1):
+        start[j + 1] += start[j]
+    for m in range(rows.shape[0]):
+        for e in range(indptr[rows[m]], indptr[rows[m] + 1]):
+            at = start[indices[e] + 1]
+            sample[at], value[at] = m, 2 * gain * data[e]
+            start[indices[e] + 1] = at + 1
 
 
 @_jit
-def _learn_inner(weight, diff_j, mean_j, diff_k, mean_k, kappa, g_min, g_max):
+def _learn_input(weight, velocity, lists, diff, mean, numbers, nesterov, limits, j0, j1):
+    """g <- clip(g - rate per sum_m [(drop_a)^2 - (drop_b)^2]) for the conductances of inputs [j0, j1)."""
+    n, width = weight.shape[0] // 2, weight.shape[1]
+    start, sample, value = lists
+    kappa, per, rate, momentum = numbers[0], numbers[1], numbers[2], numbers[3]
+    shift, step = np.zeros_like(weight[0]), np.empty_like(weight[0])
+    for m in range(diff.shape[0]):
+        for i in range(width):
+            shift[i] += diff[m, i] * mean[m, i]
+    for j in range(j0, j1):
+        step[:] = 0
+        for e in range(start[j], start[j + 1]):
+            m, v = sample[e], value[e]
+            for i in range(width):
+                step[i] += v * diff[m, i]
+        up, down = weight[j], weight[j + n]
+        if velocity.shape[0] == 0:
+            for i in range(width):
+                up[i] = _clip(up[i] - kappa * (shift[i] - step[i]), *limits)
+                down[i] = _clip(down[i] - kappa * (shift[i] + step[i]), *limits)
+            continue
+        vu, vd = velocity[j], velocity[j + n]
+        for i in range(width):
+            w, vu[i] = _moved(up[i], per * (shift[i] - step[i]), vu[i], rate, momentum, nesterov)
+            up[i] = _clip(w, *limits)
+            w, vd[i] = _moved(down[i], per * (shift[i] + step[i]), vd[i], rate, momentum, nesterov)
+            down[i] = _clip(w, *limits)
+
+
+@_jit
+def _learn_inner(weight, velocity, below, diff_k, mean_k, numbers, nesterov, limits, j0, j1):
     """The same between two layers: the bracket is (d_j - d_k)(m_j - m_k), d = v_a - v_b, m = v_a + v_b."""
-    for j in range(weight.shape[0]):
+    kappa, per, rate, momentum = numbers[0], numbers[1], numbers[2], numbers[3]
+    diff_j, mean_j = below
+    for j in range(j0, j1):
         for i in range(weight.shape[1]):
             s = weight[j, i] * 0
             for m in range(diff_j.shape[0]):
                 s += (diff_j[m, j] - diff_k[m, i]) * (mean_j[m, j] - mean_k[m, i])
-            weight[j, i] = min(max(weight[j, i] - kappa * s, g_min), g_max)
+            if velocity.shape[0] == 0:
+                weight[j, i] = _clip(weight[j, i] - kappa * s, *limits)
+            else:
+                w, velocity[j, i] = _moved(weight[j, i], per * s, velocity[j, i], rate, momentum, nesterov)
+                weight[j, i] = _clip(w, *limits)
 
 
 @_jit
-def _phases(
+def _learn_bias(bias, velocity, diff, numbers, nesterov):
+    kappa, per, rate, momentum = numbers[0], numbers[1], numbers[2], numbers[3]
+    for i in range(bias.shape[0]):
+        s = bias[i] * 0
+        for m in range(diff.shape[0]):
+            s += diff[m, i]
+        if velocity.shape[0] == 0:
+            bias[i] += kappa * s
+        else:
+            bias[i], velocity[i] = _moved(bias[i], -per * s, velocity[i], rate, momentum, nesterov)
+
+
+@_jit
+def _score(v, y, pairs, weight):
+    """Weighted cost of one sample and whether its argmax is right; NaN stays NaN."""
+    half = y.shape[0]
+    cost, best, wanted, top = 0.0, 0, 0, v[0] * 0
+    for i in range(half):
+        u = v[i] - v[half + i] if pairs else v[i]
+        e = u - y[i]
+        cost += 0.5 * e * e
+        if i == 0 or u > top:
+            best, top = i, u
+        if y[i] > y[wanted]:
+            wanted = i
+    return weight * cost, best == wanted
+
+
+@_jit
+def _train_all(
+    thread,
+    n_threads,
+    control,
     weights,
     biases,
+    velocities,
+    bias_velocities,
     lower,
     upper,
+    totals,
     indptr,
     indices,
     data,
-    rows,
+    order,
+    row_weight,
     gain,
     y,
     free,
     a,
     b,
-    order,
+    diff,
+    mean,
+    cost,
+    correct,
+    sequence,
     together,
-    n_free,
-    n_nudged,
-    tol_free,
-    tol_nudged,
-    beta_a,
-    beta_b,
+    steps,
+    tols,
+    betas,
     pairs,
+    carry,
+    rates,
+    bias_rates,
+    momentum,
+    nesterov,
+    limits,
+    lists,
+    loss,
+    status,
 ):
-    """Free phase, then the nudged ones, of the samples of a batch."""
-    totals = [_totals(weights, k) for k in range(len(weights))]
+    """Batches of a.shape[0] samples: every thread relaxes its samples, then moves its rows of conductances.
+
+    A thread's sample m starts where its own a[m] ended, so nothing else need be handed over.
+    """
+    size, L = a[0].shape[0], len(weights)
     drive, new = np.empty_like(biases[0]), [np.empty_like(v) for v in biases]
-    for m in range(rows.shape[0]):
-        own = slice(indptr[rows[m]], indptr[rows[m] + 1])
-        _drive(weights[0], data[own], indices[own], gain, drive)
-        one, one_a, one_b = [s[m] for s in free], [s[m] for s in a], [s[m] for s in b]
-        target = y[rows[m]]
-        ok = _relax_one(
-            weights,
-            biases,
-            totals,
-            lower,
-            upper,
-            drive,
-            one,
-            order,
-            together,
-            n_free,
-            tol_free,
-            beta_a * 0,
-            target,
-            pairs,
-            new,
-        )[2]
-        for k in range(len(one)):
-            one_a[k][:] = one[k]
-            one_b[k][:] = one[k]
-        ok = (
-            ok
-            and _relax_one(
-                weights,
-                biases,
-                totals,
-                lower,
-                upper,
-                drive,
-                one_a,
-                order,
-                together,
-                n_nudged,
-                tol_nudged,
-                beta_a,
-                target,
-                pairs,
-                new,
-            )[2]
-        )
-        if beta_b != 0:
-            ok = (
-                ok
-                and _relax_one(
+    fresh = False  # whether the last batch was of another size
+    zero, numbers = gain * 0, np.empty(4, drive.dtype)
+    for first in range(0, order.shape[0], size):
+        rows = order[first : first + size]
+        n = rows.shape[0]
+        from_zero = fresh or n < size or not carry
+        fresh = n < size
+        _totals(weights, totals, thread, n_threads)
+        if thread == 0:
+            _by_node(indptr, indices, data, rows, gain, *lists)
+        if not barrier(control, n_threads):
+            return
+        m0, m1 = _share(n, thread, n_threads)
+        for m in range(m0, m1):
+            own = slice(indptr[rows[m]], indptr[rows[m] + 1])
+            _drive(weights[0], data[own], indices[own], gain, drive)
+            target, w = y[rows[m]], row_weight[rows[m]]
+            one, one_a, one_b = [s[m] for s in free], [s[m] for s in a], [s[m] for s in b]
+            for k in range(L):
+                if from_zero:
+                    one[k][:] = 0
+                else:
+                    one[k][:] = one_a[k]
+            for turn in range(3):
+                v = one if turn == 0 else one_a if turn == 1 else one_b
+                beta = zero if turn == 0 else betas[turn - 1]
+                if turn:
+                    for k in range(L):
+                        v[k][:] = one[k]
+                if turn == 2 and beta == 0:
+                    continue
+                which = min(turn, 1)
+                ok = _relax_one(
                     weights,
                     biases,
                     totals,
                     lower,
                     upper,
                     drive,
-                    one_b,
-                    order,
+                    v,
+                    sequence,
                     together,
-                    n_nudged,
-                    tol_nudged,
-                    beta_b,
+                    steps[which],
+                    tols[which],
+                    beta,
                     target,
                     pairs,
                     new,
                 )[2]
-            )
-        if not ok:
-            return _SINGULAR
-    return 0
+                if not ok:
+                    status[thread] = _SINGULAR
+                if turn == 0:
+                    cost[m], correct[m] = _score(one[L - 1], target, pairs, w)
+                    if not np.isfinite(cost[m]) and status[thread] == 0:
+                        status[thread] = _DIVERGED
+            for k in range(L):
+                for i in range(one_a[k].shape[0]):
+                    diff[k][m, i] = w * (one_a[k][i] - one_b[k][i])
+                    mean[k][m, i] = one_a[k][i] + one_b[k][i]
+        if not barrier(control, n_threads):
+            return
+        if status.max() != 0:
+            return
+        total = 0.0
+        for m in range(n):
+            total += row_weight[rows[m]]
+        per = 1.0 / ((betas[0] - betas[1]) * total) if total > 0 else 0.0
+        if thread == 0:
+            for m in range(n):
+                loss[0] += cost[m]
+                loss[1] += correct[m]
+            for k in range(L):
+                numbers[:] = bias_rates[k] * per, per, bias_rates[k], momentum
+                _learn_bias(biases[k], bias_velocities[k], diff[k][:n], numbers, nesterov)
+        for k in range(L):
+            n_rows = weights[k].shape[0] if k else weights[k].shape[0] // 2
+            j0, j1 = _share(n_rows, thread, n_threads)
+            numbers[:] = 0.5 * rates[k] * per, 0.5 * per, rates[k], momentum
+            w, v, d, m = weights[k], velocities[k], diff[k][:n], mean[k][:n]
+            if k:
+                below = diff[k - 1][:n], mean[k - 1][:n]
+                _learn_inner(w, v, below, d, m, numbers, nesterov, limits, j0, j1)
+            else:
+                _learn_input(w, v, lists, d, m, numbers, nesterov, limits, j0, j1)
+        if not barrier(control, n_threads):
+            return
 
 
 def _csr(x, dtype):
@@ -300,8 +431,10 @@ def _order(schedule, n):
 
 
 def _raise(status):
-    if status == _SINGULAR:
+    if (status == _SINGULAR).any():
         raise NudgeError
+    if (status == _DIVERGED).any():
+        raise DivergenceError("crossbar: the state became non-finite")
 
 
 def relax(
@@ -329,26 +462,31 @@ def relax(
     if y is None or beta == 0:
         y, beta = np.zeros((n, 1), dtype=dtype), 0.0
     order, together = _order(schedule, len(weights))
-    _raise(
-        _relax_all(
-            typed_list(weights),
-            typed_list(biases),
-            typed_list(lower),
-            typed_list(upper),
-            *_csr(x, dtype),
-            typed_list(states),
-            dtype.type(input_gain),
-            order,
-            together,
-            n_steps,
-            dtype.type(tol),
-            dtype.type(beta),
-            np.ascontiguousarray(y, dtype=dtype),
-            pairs,
-            steps,
-            residual,
-        )
+    n_threads = max(1, min(int(n_threads), n))
+    status = np.zeros(n_threads, dtype=np.int64)
+    run_threads(
+        _relax_all,
+        n_threads,
+        typed_list(weights),
+        typed_list(biases),
+        typed_list(lower),
+        typed_list(upper),
+        typed_list([np.empty_like(b) for b in biases]),
+        *_csr(x, dtype),
+        typed_list(states),
+        dtype.type(input_gain),
+        order,
+        together,
+        n_steps,
+        dtype.type(tol),
+        dtype.type(beta),
+        np.ascontiguousarray(y, dtype=dtype),
+        pairs,
+        steps,
+        residual,
+        status,
     )
+    _raise(status)
     if not all(np.isfinite(s).all() for s in states):
         raise DivergenceError("crossbar: the state became non-finite")
     return steps, residual
@@ -380,81 +518,69 @@ def train(
     g_max=np.inf,
     pairs=False,
     carry=True,
+    optimizer="sgd",
+    momentum=0.0,
+    velocity=None,
     n_threads=1,
 ):
     """See `kernels.reference.crossbar.train`."""
-    dtype = weights[0].dtype
+    check_optimizer(optimizer, velocity)
+    dtype, L = weights[0].dtype, len(weights)
     real = dtype.type
-    order = np.arange(x.shape[0]) if order is None else np.asarray(order)
+    order = np.arange(x.shape[0]) if order is None else np.ascontiguousarray(order, dtype=np.int64)
+    if len(order) == 0:
+        return 0.0, 0
+    if order.min() < 0 or order.max() >= x.shape[0]:
+        raise ValueError(f"order must name rows 0 to {x.shape[0] - 1}")
     y = np.ascontiguousarray(y, dtype=dtype)
-    weight = (
-        np.ones(x.shape[0], dtype=dtype) if sample_weight is None else np.asarray(sample_weight, dtype=dtype)
-    )
+    weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight)
     indptr, indices, data = _csr(x, dtype)
-    sequence, together = _order(schedule, len(weights))
-    beta_a, beta_b = nudge_pair(nudging, beta)
-    ws, bs, lo, hi = (typed_list(v) for v in (weights, biases, lower, upper))
-    loss, n_correct, half = 0.0, 0, y.shape[1]
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        n = len(rows)
-        free = [s[:n].copy() if carry and n == batch_size else np.zeros_like(s[:n]) for s in states]
-        a, b = [np.empty_like(s) for s in free], [np.empty_like(s) for s in free]
-        _raise(
-            _phases(
-                ws,
-                bs,
-                lo,
-                hi,
-                indptr,
-                indices,
-                data,
-                rows,
-                real(input_gain),
-                y,
-                typed_list(free),
-                typed_list(a),
-                typed_list(b),
-                sequence,
-                together,
-                n_free_steps,
-                n_nudged_steps,
-                real(tol_free),
-                real(tol_nudged),
-                real(beta_a),
-                real(beta_b),
-                pairs,
-            )
-        )
-        prediction = free[-1][:, :half] - free[-1][:, half:] if pairs else free[-1]
-        cost = 0.5 * ((prediction - y[rows]) ** 2).sum(axis=1)
-        if not np.isfinite(cost).all():
-            raise DivergenceError("crossbar: the state became non-finite")
-        loss += float((weight[rows] * cost).sum())
-        n_correct += int((prediction.argmax(axis=1) == y[rows].argmax(axis=1)).sum())
-        diff = [weight[rows, None] * (p - q) for p, q in zip(a, b)]
-        mean = [p + q for p, q in zip(a, b)]
-        total = float(weight[rows].sum(dtype=np.float64))
-        per = 1.0 / ((beta_a - beta_b) * total) if total > 0 else 0.0
-        limits = real(g_min), real(g_max)
-        for k in range(1, len(weights)):
-            _learn_inner(
-                weights[k], diff[k - 1], mean[k - 1], diff[k], mean[k], real(0.5 * rates[k] * per), *limits
-            )
-        _learn_input(
-            weights[0],
-            indptr,
-            indices,
-            data,
-            rows,
-            real(input_gain),
-            diff[0],
-            mean[0],
-            real(0.5 * rates[0] * per),
-            *limits,
-        )
-        for k in range(len(weights)):
-            biases[k] += real(bias_rates[k] * per) * diff[k].sum(axis=0)
-        for k, s in enumerate(states):
-            s[...] = a[k] if n == batch_size else 0
-    return loss, n_correct
+    most = int(np.diff(indptr).max(initial=0)) * batch_size
+    lists = np.zeros(x.shape[1] + 2, np.int64), np.zeros(most, np.int64), np.zeros(most, dtype)
+    sequence, together = _order(schedule, L)
+    a = [s.copy() for s in states]
+    free, b, diff, mean = ([np.empty_like(s) for s in states] for _ in range(4))
+    if optimizer == "sgd":
+        velocity = [np.empty((0, 0), dtype)] * L + [np.empty(0, dtype)] * L
+    n_threads = max(1, min(int(n_threads), batch_size))
+    status, loss = np.zeros(n_threads, dtype=np.int64), np.zeros(2)
+    run_threads(
+        _train_all,
+        n_threads,
+        typed_list(weights),
+        typed_list(biases),
+        typed_list(velocity[:L]),
+        typed_list(velocity[L:]),
+        typed_list(lower),
+        typed_list(upper),
+        typed_list([np.empty_like(v) for v in biases]),
+        indptr,
+        indices,
+        data,
+        order,
+        np.ascontiguousarray(weight, dtype=dtype),
+        real(input_gain),
+        y,
+        *(typed_list(v) for v in (free, a, b, diff, mean)),
+        np.zeros(batch_size),
+        np.zeros(batch_size),
+        sequence,
+        together,
+        np.array([n_free_steps, n_nudged_steps]),
+        np.array([tol_free, tol_nudged], dtype=dtype),
+        np.array(nudge_pair(nudging, beta), dtype=dtype),
+        pairs,
+        carry,
+        np.asarray(rates, dtype=np.float64),
+        np.asarray(bias_rates, dtype=np.float64),
+        float(momentum),
+        optimizer == "nesterov",
+        (real(g_min), real(g_max)),
+        lists,
+        loss,
+        status,
+    )
+    _raise(status)
+    for s, last in zip(states, a):
+        s[...] = 0 if len(order) % batch_size else last
+    return float(loss[0]), int(loss[1])

@@ -5,7 +5,7 @@ import os
 from eqprop_fast._native import ffi, lib
 
 from ..registry import KernelSet
-from . import crossbar
+from . import crossbar, nodal
 from .layered import layered_relax, layered_train
 
 
@@ -30,4 +30,8 @@ KERNELS = KernelSet(
     layered_train=layered_train,
     crossbar_relax=crossbar.relax,
     crossbar_train=crossbar.train,
+    nodal_newton=nodal.nodal_newton,
+    nodal_head_factor=nodal.head_factor,
+    nodal_head_forward=nodal.head_forward,
+    nodal_head_backward=nodal.head_backward,
 )

@@ -4,7 +4,7 @@ import numpy as np
 from eqprop_fast._native import ffi
 from scipy import sparse
 
-from ..reference.crossbar import NUDGINGS, SCHEDULES, NudgeError
+from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES, NudgeError, check_optimizer
 from ..spec import DivergenceError
 from .call import DIVERGED, Holder, run, status_text
 
@@ -71,9 +71,13 @@ def train(
     g_max=np.inf,
     pairs=False,
     carry=True,
+    optimizer="sgd",
+    momentum=0.0,
+    velocity=None,
     n_threads=1,
 ):
     """See `kernels.reference.crossbar.train`."""
+    check_optimizer(optimizer, velocity)
     n, n_rows = len(weights), x.shape[0]
     hold, loss = Holder(weights[0].dtype), np.zeros(2)
     if batch_size < 1:
@@ -98,6 +102,12 @@ def train(
     job.tol_free, job.tol_nudged, job.g_min, job.g_max = tol_free, tol_nudged, g_min, g_max
     job.rate = hold.cast("double *", rates, np.float64)
     job.bias_rate = hold.cast("double *", bias_rates, np.float64)
+    if optimizer != "sgd":
+        _shape("velocity", np.empty(len(velocity)), (2 * n,))
+        for k, (v, p) in enumerate(zip(velocity, [*weights, *biases], strict=True)):
+            _shape(f"velocity[{k}]", v, p.shape)
+        job.velocity, job.momentum = hold.table(velocity, True), momentum
+        job.optimizer = OPTIMIZERS.index(optimizer)
     job.loss = hold.cast("double *", loss, np.float64, True)
     _check(run("crossbar_train", job, hold, n_threads))
     return float(loss[0]), int(loss[1])

@@ -1,10 +1,12 @@
 """The NumPy backend: naive, readable, kept for ever as the reference."""
 
 from ..registry import KernelSet
-from . import crossbar
+from . import crossbar, nodal
 from .layered import layered_relax, layered_train
 
 KERNELS = KernelSet(
     name="numpy", isa="", layered_relax=layered_relax, layered_train=layered_train,
     crossbar_relax=crossbar.relax, crossbar_train=crossbar.train,
+    nodal_newton=nodal.nodal_newton, nodal_head_factor=nodal.head_factor,
+    nodal_head_forward=nodal.head_forward, nodal_head_backward=nodal.head_backward,
 )

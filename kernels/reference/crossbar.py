@@ -33,6 +33,7 @@ from ..spec import DivergenceError
 
 SCHEDULES = ("synchronous", "asynchronous", "forward", "backward")
 NUDGINGS = ("centered", "positive", "negative")
+OPTIMIZERS = ("sgd", "momentum", "nesterov")
 
 
 class NudgeError(ArithmeticError):
@@ -218,6 +219,14 @@ def nudge_pair(nudging, beta):
     return {"centered": (beta, -beta), "positive": (beta, 0.0), "negative": (-beta, 0.0)}[nudging]
 
 
+def check_optimizer(optimizer, velocity):
+    """ValueError for an unknown optimiser, or one without its state."""
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {optimizer!r}")
+    if optimizer != "sgd" and velocity is None:
+        raise ValueError(f"velocity is needed for optimizer={optimizer!r}")
+
+
 def train(
     weights,
     biases,
@@ -244,6 +253,9 @@ def train(
     g_max=np.inf,
     pairs=False,
     carry=True,
+    optimizer="sgd",
+    momentum=0.0,
+    velocity=None,
     n_threads=1,
 ):
     """Stochastic gradient descent by equilibrium propagation, in place on `weights` and `biases`.
@@ -263,6 +275,11 @@ def train(
     sample_weight : (R,) array or None
         The gradient of a batch is the weighted mean over its samples.
     rates, bias_rates : (L,) sequences
+    optimizer : {"sgd", "momentum", "nesterov"}
+        "momentum": v <- momentum v + dE, then a step along v; "nesterov": along dE + momentum v. The clamp
+        acts on the conductances, not on v.
+    velocity : list of arrays, in/out, or None
+        v of the weights, then of the biases; needed unless `optimizer` is "sgd".
 
     Returns
     -------
@@ -270,6 +287,7 @@ def train(
         Weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax
         were right.
     """
+    check_optimizer(optimizer, velocity)
     dtype = weights[0].dtype
     order = np.arange(x.shape[0]) if order is None else order
     y = np.asarray(y, dtype=dtype)
@@ -313,9 +331,16 @@ def train(
         b = phase([s.copy() for s in free], beta_b, n_nudged_steps, tol_nudged) if beta_b else free
         scale = weight * dtype.type(1.0 / ((beta_a - beta_b) * total) if total > 0 else 0)
         weight_gradients, bias_gradients = gradients(weights, xb, input_gain, a, b, scale)
+        gradient = weight_gradients + bias_gradients
+        if optimizer != "sgd":
+            mu = dtype.type(momentum)
+            for v, g in zip(velocity, gradient):
+                v[...] = mu * v + g
+            nesterov = optimizer == "nesterov"
+            gradient = [g + mu * v if nesterov else v for v, g in zip(velocity, gradient)]
         for k in range(len(weights)):
-            np.clip(weights[k] - dtype.type(rates[k]) * weight_gradients[k], g_min, g_max, out=weights[k])
-            biases[k] -= dtype.type(bias_rates[k]) * bias_gradients[k]
+            np.clip(weights[k] - dtype.type(rates[k]) * gradient[k], g_min, g_max, out=weights[k])
+            biases[k] -= dtype.type(bias_rates[k]) * gradient[len(weights) + k]
         totals = total_conductance(weights)
         for k, s in enumerate(states):
             s[...] = a[k] if n == batch_size else 0

@@ -1,0 +1,520 @@
+/* test_crossbar.c - the crossbar kernels without Python: sizes either side of the vector widths, every schedule, dense
+ * and CSR inputs, 1 and 3 threads, wrong jobs, against a naive twin. Build with sanitizers (Makefile). Arrays are exact
+ * allocations, so that one element too many is seen; scratch starts as NaN, so that a read of what was never written is.
+ */
+#include "eqprop.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int (*kernel)(eqp_crossbar_job *, int, int);
+typedef struct {
+    const char *name;
+    size_t bytes;
+    double near; /* to the twin, relative to the largest entry of an array */
+    kernel relax_scratch, relax, train_scratch, train;
+} precision;
+static const precision PRECISIONS[] = {
+    {"f32", sizeof(float), 1e-4, eqp_crossbar_relax_scratch_f32, eqp_crossbar_relax_f32, eqp_crossbar_train_scratch_f32,
+     eqp_crossbar_train_f32},
+    {"f64", sizeof(double), 1e-11, eqp_crossbar_relax_scratch_f64, eqp_crossbar_relax_f64, eqp_crossbar_train_scratch_f64,
+     eqp_crossbar_train_f64},
+};
+
+static long n_checks, n_failures;
+static char where[256];
+
+static int check(int ok, const char *what, double got, double wanted) {
+    n_checks++;
+    if (ok) return 1;
+    if (++n_failures <= 60) printf("FAIL %s: %s: got %.17g, wanted %.17g\n", where, what, got, wanted);
+    return 0;
+}
+
+static void *kept[4096];
+static int n_kept;
+
+static void *keep(size_t bytes) {
+    void *p = NULL;
+    if (n_kept == (int)(sizeof kept / sizeof kept[0]) || posix_memalign(&p, 64, bytes ? bytes : 1)) {
+        puts("test_crossbar: out of memory");
+        exit(2);
+    }
+    memset(p, 0, bytes);
+    return kept[n_kept++] = p;
+}
+
+static void release(void) {
+    while (n_kept) free(kept[--n_kept]);
+}
+
+static uint64_t seed;
+static double uniform(double lo, double hi) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return lo + (hi - lo) * (double)(seed >> 11) / 9007199254740992.0;
+}
+
+static void put(const precision *p, void *a, int64_t i, double v) {
+    if (p->bytes == sizeof(double)) ((double *)a)[i] = v;
+    else ((float *)a)[i] = (float)v;
+}
+static double get(const precision *p, const void *a, int64_t i) {
+    return p->bytes == sizeof(double) ? ((const double *)a)[i] : (double)((const float *)a)[i];
+}
+
+/* ---------------------------------------------------------------- one job */
+
+enum { SYNCHRONOUS, ASYNCHRONOUS, FORWARD, BACKWARD };
+enum { CENTERED, POSITIVE, NEGATIVE };
+
+typedef struct {
+    const char *name;
+    int schedule, nudging, pairs, csr, carry, row_weight, optimizer;
+    double fill, tol;
+} config;
+
+typedef struct {
+    const precision *p;
+    eqp_crossbar_job *job;
+    int32_t *size;
+    int64_t count[6 * EQP_MAX_WEIGHTS];
+    void *out[6 * EQP_MAX_WEIGHTS]; /* everything that the kernel writes and we compare */
+    int n_out;
+    const void *dense;
+} problem;
+
+static void *output(problem *q, int64_t n, double lo, double hi, double drop) {
+    void *a = keep((size_t)n * q->p->bytes);
+    for (int64_t i = 0; i < n; i++) {
+        const double v = uniform(lo, hi);
+        put(q->p, a, i, uniform(0, 1) < drop ? 0 : v);
+    }
+    q->count[q->n_out] = n;
+    return q->out[q->n_out++] = a;
+}
+
+/* The same numbers for the same arguments; half of the conductances before the outputs are zero, half of the nodes of a hidden layer are
+ * kept at or above 0 V, the others at or below. batch 0: relaxation. */
+static problem make(const config *c, const precision *p, int L, const int32_t *sizes, int rows, int batch) {
+    problem q = {.p = p};
+    eqp_crossbar_job *j = q.job = keep(sizeof *j);
+    seed = 4321;
+    q.size = keep((size_t)(L + 1) * sizeof *q.size);
+    memcpy(q.size, sizes, (size_t)(L + 1) * sizeof *sizes);
+    j->n_weights = L, j->size = q.size;
+    j->pairs = c->pairs, j->schedule = c->schedule, j->input_gain = 2;
+    j->weight = keep((size_t)L * sizeof(void *)), j->bias = keep((size_t)L * sizeof(void *));
+    j->lower = keep((size_t)L * sizeof(void *)), j->upper = keep((size_t)L * sizeof(void *));
+    j->state = keep((size_t)L * sizeof(void *));
+    for (int k = 0; k < L; k++) {
+        const int64_t n = sizes[k + 1], in = k ? sizes[k] : 2 * sizes[0];
+        const double top = 1 / sqrt((double)in); /* outputs: well above beta */
+        j->weight[k] = k + 1 < L ? output(&q, in * n, 0, top, 0.5) : output(&q, in * n, 0.3 * top, top, 0);
+        j->bias[k] = output(&q, n, -0.1, 0.1, 0);
+        j->lower[k] = keep((size_t)n * p->bytes), j->upper[k] = keep((size_t)n * p->bytes);
+        for (int i = 0; i < n; i++) {
+            put(p, j->lower[k], i, k + 1 < L && i < n / 2 ? 0 : -INFINITY);
+            put(p, j->upper[k], i, k + 1 < L && i >= n / 2 ? 0 : INFINITY);
+        }
+        j->state[k] = output(&q, (batch ? batch : rows) * n, -0.2, 0.2, 0.3);
+    }
+    void *x = keep((size_t)rows * (size_t)sizes[0] * p->bytes);
+    int64_t nnz = 0;
+    for (int64_t i = 0; i < (int64_t)rows * sizes[0]; i++) {
+        const double v = uniform(0.1, 1), u = uniform(0, 1);
+        if (u < c->fill) put(p, x, i, v), nnz++;
+    }
+    q.dense = j->x = x;
+    if (c->csr) {
+        int64_t *indptr = keep((size_t)(rows + 1) * sizeof *indptr), e = 0;
+        int32_t *indices = keep((size_t)nnz * sizeof *indices);
+        void *data = keep((size_t)nnz * p->bytes);
+        for (int m = 0; m < rows; m++) {
+            for (int i = 0; i < sizes[0]; i++) {
+                const double v = get(p, x, (int64_t)m * sizes[0] + i);
+                if (v != 0) indices[e] = i, put(p, data, e++, v);
+            }
+            indptr[m + 1] = e;
+        }
+        j->x = NULL, j->indptr = indptr, j->indices = indices, j->data = data;
+    }
+    const int outputs = c->pairs ? sizes[L] / 2 : sizes[L];
+    void *y = keep((size_t)rows * (size_t)outputs * p->bytes), *weight = keep((size_t)rows * p->bytes);
+    for (int64_t i = 0; i < (int64_t)rows * outputs; i++) put(p, y, i, uniform(0, 1));
+    for (int m = 0; m < rows; m++) put(p, weight, m, uniform(0.5, 1.5));
+    j->y = y;
+    if (c->row_weight) j->row_weight = weight;
+    int64_t *order = keep((size_t)rows * sizeof *order);
+    for (int m = 0; m < rows; m++) order[m] = rows - 1 - m;
+    j->order = order;
+    j->n_rows = rows;
+    j->n_free_steps = 4, j->n_nudged_steps = 3, j->tol_free = j->tol_nudged = c->tol, j->beta = 0.05;
+    j->barrier = keep(sizeof *j->barrier);
+    j->steps = keep((size_t)rows * sizeof *j->steps);
+    j->residual = keep((size_t)rows * p->bytes);
+    if (!batch) return q;
+    j->batch_size = batch, j->nudging = c->nudging, j->carry = c->carry, j->g_min = 1e-3, j->g_max = 0.6;
+    double *rate = keep(2 * (size_t)L * sizeof *rate);
+    for (int k = 0; k < 2 * L; k++) rate[k] = 0.02 / (k % L + 1);
+    j->rate = rate, j->bias_rate = rate + L;
+    j->loss = keep(2 * sizeof(double));
+    if (c->optimizer) {
+        j->optimizer = c->optimizer, j->momentum = 0.5;
+        j->velocity = keep(2 * (size_t)L * sizeof(void *));
+        for (int k = 0; k < L; k++) {
+            j->velocity[k] = output(&q, (int64_t)(k ? sizes[k] : 2 * sizes[0]) * sizes[k + 1], -0.01, 0.01, 0);
+            j->velocity[L + k] = output(&q, sizes[k + 1], -0.01, 0.01, 0);
+        }
+    }
+    return q;
+}
+
+/* ---------------------------------------------------------------- running it */
+
+typedef struct {
+    kernel f;
+    eqp_crossbar_job *job;
+    int thread, n_threads, status;
+} worker;
+
+static void *work(void *arg) {
+    worker *w = arg;
+    w->status = w->f(w->job, w->thread, w->n_threads);
+    return NULL;
+}
+
+/* Scratch of exactly the size asked for, full of NaN; the first status that is not success. */
+static int run(kernel scratch, kernel f, eqp_crossbar_job *j, int n_threads) {
+    int status = scratch(j, 0, n_threads);
+    if (status) return status;
+    j->scratch = keep((size_t)j->scratch_size);
+    memset(j->scratch, 0xff, (size_t)j->scratch_size);
+    if (j->barrier) memset(j->barrier, 0, sizeof *j->barrier);
+    worker w[8];
+    pthread_t id[8];
+    for (int t = 0; t < n_threads; t++) w[t] = (worker){f, j, t, n_threads, -1};
+    for (int t = 1; t < n_threads; t++)
+        if (pthread_create(&id[t], NULL, work, &w[t])) {
+            puts("test_crossbar: no threads");
+            exit(2);
+        }
+    work(&w[0]);
+    for (int t = 1; t < n_threads; t++) pthread_join(id[t], NULL);
+    for (int t = 0; t < n_threads && !status; t++) status = w[t].status;
+    return status;
+}
+
+static int train(problem *q, int n_threads) { return run(q->p->train_scratch, q->p->train, q->job, n_threads); }
+static int relax(problem *q, int n_threads) { return run(q->p->relax_scratch, q->p->relax, q->job, n_threads); }
+
+/* Outputs of b against those of a, within tol of the largest entry of each array; tol 0: the same bits. */
+static void check_same(const problem *a, const problem *b, double tol, const char *what) {
+    for (int o = 0; o < a->n_out; o++) {
+        double top = 0.1, u = 0, v = 0;
+        int good = 1;
+        for (int64_t i = 0; i < a->count[o]; i++) top = fmax(top, fabs(get(a->p, a->out[o], i)));
+        for (int64_t i = 0; good && i < a->count[o]; i++) {
+            u = get(a->p, a->out[o], i), v = get(b->p, b->out[o], i);
+            good = fabs(u - v) <= tol * top;
+        }
+        if (!check(good, what, v, u)) return;
+    }
+    for (int i = 0; tol == 0 && a->job->loss && i < 2; i++)
+        check(a->job->loss[i] == b->job->loss[i], what, b->job->loss[i], a->job->loss[i]);
+}
+
+/* ---------------------------------------------------------------- a naive twin, one node after another */
+
+static double input(const problem *q, int64_t r, int i) {
+    const int D = q->size[0];
+    const double v = q->job->input_gain * get(q->p, q->dense, r * D + i % D);
+    return i < D ? v : -v;
+}
+
+/* Where node i of layer k (1-based) would settle; *total: the conductance there. v[l] is layer l of one sample. */
+static double rest(const problem *q, int64_t r, double **v, int k, int i, double *total) {
+    const eqp_crossbar_job *j = q->job;
+    const int N = q->size[k], in = k == 1 ? 2 * q->size[0] : q->size[k - 1];
+    double num = get(q->p, j->bias[k - 1], i);
+    *total = 0;
+    for (int h = 0; h < in; h++) {
+        const double g = get(q->p, j->weight[k - 1], (int64_t)h * N + i);
+        num += g * (k == 1 ? input(q, r, h) : v[k - 1][h]), *total += g;
+    }
+    for (int h = 0; k < j->n_weights && h < q->size[k + 1]; h++) {
+        const double g = get(q->p, j->weight[k], (int64_t)i * q->size[k + 1] + h);
+        num += g * v[k + 1][h], *total += g;
+    }
+    return num;
+}
+
+static void settle(const problem *q, int64_t r, double **v, double *out, int k, double beta) {
+    const eqp_crossbar_job *j = q->job;
+    const int N = q->size[k], last = k == j->n_weights, half = N / 2;
+    double *total = keep((size_t)N * sizeof *total);
+    const int outputs = j->pairs ? half : N;
+    for (int i = 0; i < N; i++) {
+        const double num = rest(q, r, v, k, i, &total[i]), nudge = last && !j->pairs ? beta : 0;
+        const double den = total[i] + nudge;
+        out[i] = den > 0 ? (num + (nudge != 0 ? nudge * get(q->p, j->y, r * outputs + i) : 0)) / den : 0;
+    }
+    for (int i = 0; last && j->pairs && beta != 0 && i < half; i++) {
+        const double up = total[i] > 0 ? 1 / total[i] : 0, down = total[half + i] > 0 ? 1 / total[half + i] : 0;
+        const double amps = beta * (get(q->p, j->y, r * outputs + i) - (out[i] - out[half + i])) / (1 + beta * (up + down));
+        out[i] += amps * up, out[half + i] -= amps * down;
+    }
+    for (int i = 0; i < N; i++) out[i] = fmin(fmax(out[i], get(q->p, j->lower[k - 1], i)), get(q->p, j->upper[k - 1], i));
+}
+
+static void phase(const problem *q, int64_t r, double **v, int n_steps, double beta) {
+    const int L = q->job->n_weights;
+    for (int s = 0; s < n_steps; s++) {
+        const int before = n_kept;
+        double *next[EQP_MAX_WEIGHTS + 1];
+        for (int k = 1; k <= L; k++) next[k] = keep((size_t)q->size[k] * sizeof(double));
+        for (int turn = 0; turn < L; turn++)
+            for (int k = 1; k <= L; k++) {
+                int when = 0;
+                if (q->job->schedule == ASYNCHRONOUS) when = (k + 1) % 2;
+                if (q->job->schedule == FORWARD) when = k - 1;
+                if (q->job->schedule == BACKWARD) when = L - k;
+                if (when != turn) continue;
+                settle(q, r, v, next[k], k, beta);
+                if (q->job->schedule != SYNCHRONOUS) memcpy(v[k], next[k], (size_t)q->size[k] * sizeof(double));
+            }
+        for (int k = 1; q->job->schedule == SYNCHRONOUS && k <= L; k++) memcpy(v[k], next[k], (size_t)q->size[k] * sizeof(double));
+        while (n_kept > before) free(kept[--n_kept]);
+    }
+}
+
+static void twin_relax(problem *q) {
+    for (int m = 0; m < q->job->n_rows; m++) {
+        double *v[EQP_MAX_WEIGHTS + 1];
+        for (int k = 1; k <= q->job->n_weights; k++) {
+            v[k] = keep((size_t)q->size[k] * sizeof(double));
+            for (int i = 0; i < q->size[k]; i++) v[k][i] = get(q->p, q->job->state[k - 1], (int64_t)m * q->size[k] + i);
+        }
+        phase(q, q->job->order[m], v, q->job->n_free_steps, q->job->beta);
+        for (int k = 1; k <= q->job->n_weights; k++)
+            for (int i = 0; i < q->size[k]; i++) put(q->p, q->job->state[k - 1], (int64_t)m * q->size[k] + i, v[k][i]);
+    }
+}
+
+/* Parameter i after a step along its gradient, before any clamp; moves its velocity. */
+static double stepped(problem *q, int slot, void *parameter, int64_t i, double rate, double gradient) {
+    const eqp_crossbar_job *j = q->job;
+    double along = gradient;
+    if (j->optimizer) {
+        const double v = j->momentum * get(q->p, j->velocity[slot], i) + gradient;
+        put(q->p, j->velocity[slot], i, v);
+        along = j->optimizer == 2 ? gradient + j->momentum * v : v;
+    }
+    return get(q->p, parameter, i) - rate * along;
+}
+
+/* One batch from the state's rows, in place on conductances, biases and state: the rule as the paper writes it. */
+static void twin_batch(problem *q, int64_t first, int n, int from_zero) {
+    eqp_crossbar_job *j = q->job;
+    const int L = j->n_weights;
+    double *v[3][EQP_MAX_WEIGHTS + 1], *dg[EQP_MAX_WEIGHTS], *db[EQP_MAX_WEIGHTS], total = 0;
+    const double beta[2] = {j->nudging == NEGATIVE ? -j->beta : j->beta, j->nudging == CENTERED ? -j->beta : 0};
+    for (int k = 0; k < L; k++) {
+        dg[k] = keep((size_t)(k ? q->size[k] : 2 * q->size[0]) * (size_t)q->size[k + 1] * sizeof(double));
+        db[k] = keep((size_t)q->size[k + 1] * sizeof(double));
+    }
+    for (int b = 0; b < n; b++) {
+        const int64_t r = j->order[first + b];
+        const double weight = j->row_weight ? get(q->p, j->row_weight, r) : 1;
+        total += weight;
+        for (int s = 0; s < 3; s++)
+            for (int k = 1; k <= L; k++) v[s][k] = keep((size_t)q->size[k] * sizeof(double));
+        for (int k = 1; k <= L; k++)
+            for (int i = 0; i < q->size[k]; i++) v[0][k][i] = from_zero ? 0 : get(q->p, j->state[k - 1], (int64_t)b * q->size[k] + i);
+        phase(q, r, v[0], j->n_free_steps, 0);
+        for (int s = 0; s < 2; s++) {
+            for (int k = 1; k <= L; k++) memcpy(v[1 + s][k], v[0][k], (size_t)q->size[k] * sizeof(double));
+            if (beta[s] != 0) phase(q, r, v[1 + s], j->n_nudged_steps, beta[s]);
+        }
+        for (int k = 0; k < L; k++)
+            for (int i = 0; i < q->size[k + 1]; i++) {
+                db[k][i] += weight * (v[1][k + 1][i] - v[2][k + 1][i]);
+                for (int h = 0; h < (k ? q->size[k] : 2 * q->size[0]); h++) {
+                    const double a = (k ? v[1][k][h] : input(q, r, h)) - v[1][k + 1][i];
+                    const double z = (k ? v[2][k][h] : input(q, r, h)) - v[2][k + 1][i];
+                    dg[k][(int64_t)h * q->size[k + 1] + i] += weight * 0.5 * (a * a - z * z);
+                }
+            }
+        for (int k = 1; k <= L; k++)
+            for (int i = 0; i < q->size[k]; i++) put(q->p, j->state[k - 1], (int64_t)b * q->size[k] + i, v[1][k][i]);
+    }
+    const double per = 1 / ((beta[0] - beta[1]) * total);
+    for (int k = 0; k < L; k++) {
+        const int64_t cells = (int64_t)(k ? q->size[k] : 2 * q->size[0]) * q->size[k + 1];
+        for (int64_t i = 0; i < cells; i++)
+            put(q->p, j->weight[k], i, fmin(fmax(stepped(q, k, j->weight[k], i, j->rate[k], per * dg[k][i]), j->g_min), j->g_max));
+        for (int i = 0; i < q->size[k + 1]; i++)
+            put(q->p, j->bias[k], i, stepped(q, L + k, j->bias[k], i, j->bias_rate[k], -per * db[k][i]));
+    }
+}
+
+static void twin_train(problem *q) {
+    const int B = q->job->batch_size;
+    int from_zero = 0;
+    for (int64_t first = 0; first < q->job->n_rows; first += B) {
+        const int n = (int)(q->job->n_rows - first < B ? q->job->n_rows - first : B);
+        twin_batch(q, first, n, from_zero || n < B || !q->job->carry);
+        from_zero = n < B;
+    }
+    for (int k = 1; from_zero && k <= q->job->n_weights; k++)
+        memset(q->job->state[k - 1], 0, (size_t)B * (size_t)q->size[k] * q->p->bytes);
+}
+
+/* ---------------------------------------------------------------- cases */
+
+static const config CONFIGS[] = {
+    {"asynchronous", ASYNCHRONOUS, CENTERED, 0, 0, 1, 0, 0, 0.5, -1},
+    {"pairs", ASYNCHRONOUS, CENTERED, 1, 0, 1, 1, 2, 0.5, -1},
+    {"synchronous", SYNCHRONOUS, POSITIVE, 0, 1, 1, 1, 1, 0.3, -1},
+    {"forward", FORWARD, NEGATIVE, 1, 1, 0, 0, 0, 0.3, -1},
+    {"backward", BACKWARD, CENTERED, 0, 0, 0, 0, 0, 1, -1},
+    {"with a tolerance", ASYNCHRONOUS, CENTERED, 0, 0, 1, 0, 0, 0.5, 1e-2},
+};
+enum { N_CONFIGS = sizeof CONFIGS / sizeof CONFIGS[0] };
+
+static const struct { int L; int32_t size[5]; } NETS[] = {
+    {1, {3, 2}}, {2, {1, 1, 2}}, {2, {5, 7, 4}}, {2, {9, 33, 8}}, {3, {4, 15, 17, 2}}, {3, {2, 16, 8, 6}}, {4, {3, 9, 31, 7, 10}},
+};
+enum { N_NETS = sizeof NETS / sizeof NETS[0] };
+
+static void cases(const precision *p, int trains) {
+    for (int c = 0; c < N_CONFIGS; c++)
+        for (int s = 0; s < N_NETS; s++) {
+            const int batch = trains ? 1 + s % 5 : 0, rows = 11;
+            snprintf(where, sizeof where, "%s %s %s %s net %d", eqp_isa(), p->name, trains ? "train" : "relax", CONFIGS[c].name, s);
+            problem one = make(&CONFIGS[c], p, NETS[s].L, NETS[s].size, rows, batch);
+            problem three = make(&CONFIGS[c], p, NETS[s].L, NETS[s].size, rows, batch);
+            int got = (trains ? train : relax)(&one, 1);
+            check(got == EQP_OK, "status", got, EQP_OK);
+            got = (trains ? train : relax)(&three, 3);
+            check(got == EQP_OK, "status of 3 threads", got, EQP_OK);
+            check_same(&one, &three, 0, "3 threads");
+            config dense = CONFIGS[c];
+            dense.csr = !dense.csr;
+            problem other = make(&dense, p, NETS[s].L, NETS[s].size, rows, batch);
+            (trains ? train : relax)(&other, 1);
+            check_same(&one, &other, 0, "dense and CSR");
+            if (CONFIGS[c].tol < 0) {
+                problem twin = make(&CONFIGS[c], p, NETS[s].L, NETS[s].size, rows, batch);
+                (trains ? twin_train : twin_relax)(&twin);
+                check_same(&twin, &one, p->near, "twin");
+            }
+            release();
+        }
+}
+
+/* Inner matrices large enough that samples are relaxed without the nodes held at 0 V, and that threads share the rows of
+ * the others; strong inputs, or only some samples have enough of such nodes. */
+static void large(const precision *p) {
+    static const int32_t sizes[][5] = {{6, 300, 257, 4}, {6, 500, 480, 4}, {6, 260, 33, 270, 2}};
+    for (int s = 0; s < 3; s++)
+        for (int c = 0; c < N_CONFIGS; c += s == 1 ? 5 : 1)
+            for (int gain = 2; gain <= 50; gain += 48) {
+                snprintf(where, sizeof where, "%s %s large %s net %d gain %d", eqp_isa(), p->name, CONFIGS[c].name, s, gain);
+                problem one = make(&CONFIGS[c], p, 3 + s / 2, sizes[s], 5, 2);
+                problem three = make(&CONFIGS[c], p, 3 + s / 2, sizes[s], 5, 2);
+                one.job->input_gain = three.job->input_gain = gain;
+                int got = train(&one, 1);
+                check(got == EQP_OK, "status", got, EQP_OK);
+                got = train(&three, 3);
+                check(got == EQP_OK, "status", got, EQP_OK);
+                check_same(&one, &three, 0, "3 threads");
+                if (p->bytes == sizeof(double) && CONFIGS[c].tol < 0) { /* float: a twin in double strays */
+                    problem twin = make(&CONFIGS[c], p, 3 + s / 2, sizes[s], 5, 2);
+                    twin.job->input_gain = gain;
+                    twin_train(&twin);
+                    check_same(&twin, &one, 1e-9, "twin");
+                }
+                release();
+            }
+}
+
+#define WRONG(trains, change, wanted)                                                                       \
+    do {                                                                                                    \
+        problem q = make(&CONFIGS[0], p, 2, NETS[2].size, 6, trains ? 4 : 0);                     \
+        eqp_crossbar_job *j = q.job;                                                                        \
+        snprintf(where, sizeof where, "%s %s: " #change, eqp_isa(), p->name);                               \
+        (void)j;                                                                                            \
+        change;                                                                                             \
+        const int got_ = (trains ? train : relax)(&q, 1);                                                   \
+        check(got_ == wanted, "status", got_, wanted);                                                      \
+        release();                                                                                          \
+    } while (0)
+
+static void wrong_jobs(const precision *p) {
+    WRONG(0, j->size = NULL, EQP_E_NULL);
+    WRONG(0, j->weight = NULL, EQP_E_NULL);
+    WRONG(0, j->bias = NULL, EQP_E_NULL);
+    WRONG(0, j->lower = NULL, EQP_E_NULL);
+    WRONG(0, j->upper = NULL, EQP_E_NULL);
+    WRONG(0, j->state = NULL, EQP_E_NULL);
+    WRONG(0, j->x = NULL, EQP_E_NULL);
+    WRONG(0, j->y = NULL, EQP_E_NULL);
+    WRONG(0, j->steps = NULL, EQP_E_NULL);
+    WRONG(0, j->residual = NULL, EQP_E_NULL);
+    WRONG(0, j->n_weights = 0, EQP_E_SIZE);
+    WRONG(0, j->n_weights = EQP_MAX_WEIGHTS + 1, EQP_E_SIZE);
+    WRONG(0, q.size[1] = 0, EQP_E_SIZE);
+    WRONG(0, (q.size[2] = 3, j->pairs = 1), EQP_E_SIZE);
+    WRONG(0, j->n_rows = -1, EQP_E_SIZE);
+    WRONG(0, j->n_free_steps = -1, EQP_E_SIZE);
+    WRONG(0, j->schedule = 4, EQP_E_OPTION);
+    WRONG(0, j->beta = -1e3, EQP_E_SINGULAR);
+    WRONG(1, j->y = NULL, EQP_E_NULL);
+    WRONG(1, j->rate = NULL, EQP_E_NULL);
+    WRONG(1, j->bias_rate = NULL, EQP_E_NULL);
+    WRONG(1, j->loss = NULL, EQP_E_NULL);
+    WRONG(1, j->batch_size = 0, EQP_E_SIZE);
+    WRONG(1, j->n_nudged_steps = -1, EQP_E_SIZE);
+    WRONG(1, j->nudging = 3, EQP_E_OPTION);
+    WRONG(1, j->beta = 0, EQP_E_OPTION);
+    WRONG(1, j->optimizer = 3, EQP_E_OPTION);
+    WRONG(1, j->optimizer = 1, EQP_E_NULL);
+    WRONG(1, j->beta = NAN, EQP_E_OPTION);
+    WRONG(1, j->beta = 1e3, EQP_E_SINGULAR);
+    WRONG(1, put(p, (void *)(uintptr_t)j->x, 3, NAN), EQP_E_DIVERGED);
+    for (int t = 0; t < 2; t++)
+        for (int none = 0; none < 2; none++) {
+            problem q = make(&CONFIGS[0], p, 2, NETS[2].size, 6, t ? 4 : 0);
+            check((t ? p->train_scratch : p->relax_scratch)(q.job, 0, 2) == EQP_OK, "scratch size", 1, 0);
+            q.job->scratch = none ? NULL : keep((size_t)--q.job->scratch_size);
+            const int got = (t ? p->train : p->relax)(q.job, 0, 2), wanted = none ? EQP_E_NULL : EQP_E_SCRATCH;
+            check(got == wanted, none ? "no scratch" : "scratch too small", got, wanted);
+            release();
+        }
+}
+
+int main(void) {
+    int tested = 0;
+    for (int i = 0; i < eqp_isa_count(); i++) {
+        if (!eqp_isa_usable(i)) {
+            printf("%s: built, not run: this processor lacks it\n", eqp_isa_name(i));
+            continue;
+        }
+        check(eqp_select_isa(eqp_isa_name(i)) == EQP_OK, "select", i, 0);
+        for (int r = 0; r < 2; r++) {
+            const long before = n_checks;
+            cases(&PRECISIONS[r], 0);
+            cases(&PRECISIONS[r], 1);
+            large(&PRECISIONS[r]);
+            wrong_jobs(&PRECISIONS[r]);
+            printf("%-7s %s: %ld checks\n", eqp_isa(), PRECISIONS[r].name, n_checks - before);
+            fflush(stdout);
+        }
+        tested++;
+    }
+    printf("crossbar: %ld checks on %d instruction sets, %ld failures\n", n_checks, tested, n_failures);
+    return n_failures || !tested ? 1 : 0;
+}

@@ -1,0 +1,90 @@
+"""What the networks share: parameters as one list, and relaxation in tiles of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import OptimizerState
+
+# Rows relaxed at once outside training. BLAS rounds differently for different row counts, so the NumPy
+# backend always gets full tiles (padded with zero rows); the compiled kernels treat each row alike whatever
+# its company.
+NUMPY_TILE = 128
+COMPILED_TILE = 4096
+
+
+class BaseNetwork:
+    """Base of `LayeredNetwork` and `ResistiveNetwork`; see `eqprop_fast.networks.protocol.Network`.
+
+    A subclass has `spec`, `kernels`, `weights`, `biases`, `new_particles`, and `_relax_rows`, which relaxes
+    one tile in place and returns steps and residuals.
+    """
+
+    @property
+    def parameters(self):
+        return [*self.weights, *self.biases]
+
+    @property
+    def dtype(self):
+        return self.weights[0].dtype
+
+    def snapshot(self):
+        return [p.copy() for p in self.parameters]
+
+    def restore(self, snapshot):
+        for p, saved in zip(self.parameters, snapshot):
+            p[...] = saved
+
+    def layer_of(self, index):
+        """Layer (1 = first hidden) that `parameters[index]` feeds."""
+        return index % self.spec.n_weights + 1
+
+    def new_optimizer_state(self, optimizer):
+        arrays = self.parameters
+        velocity = [] if optimizer == "sgd" else [np.zeros_like(a) for a in arrays]
+        second = [np.zeros_like(a) for a in arrays] if optimizer == "adam" else []
+        return OptimizerState(velocity, second)
+
+    def _tiles(self, n_rows):
+        """(rows, padding) of each tile: see NUMPY_TILE."""
+        padded = self.kernels.name == "numpy"
+        size = NUMPY_TILE if padded else COMPILED_TILE
+        for start in range(0, n_rows, size):
+            rows = slice(start, min(start + size, n_rows))
+            yield rows, size - (rows.stop - rows.start) if padded else 0
+
+    def _relax_tiles(self, x, final, n_steps, tol, y, beta, n_threads):
+        """Relax `final` (list of (M, N) arrays) in place; (rows, steps, residual) of each tile in turn."""
+        for rows, pad in self._tiles(x.shape[0]):
+            n = rows.stop - rows.start
+            tile = [_pad(s[rows], pad) for s in final]
+            target = None if y is None else _pad(y[rows], pad)
+            used, left = self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, target, beta, n_threads)
+            for s, values in zip(final, tile):
+                s[rows] = values[:n]
+            yield rows, used[:n], left[:n]
+
+    def _read_out(self, output):
+        """Predictions, from the states of the last layer."""
+        return output
+
+    def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
+        """Predictions of the free phase, (M, outputs), each row independent of the others. Holds one tile."""
+        m = x.shape[0]
+        out = np.empty((m, self.spec.sizes[-1]), self.dtype)
+        for rows, pad in self._tiles(m):
+            tile = self.new_particles(rows.stop - rows.start + pad)
+            self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, n_threads=n_threads)
+            out[rows] = self._read_out(tile[-1])[: rows.stop - rows.start]
+        return out
+
+
+def _pad(a, n_rows):
+    """`a` with `n_rows` zero rows appended; C-contiguous."""
+    if n_rows == 0:
+        return a if hasattr(a, "toarray") else np.ascontiguousarray(a)
+    if hasattr(a, "toarray"):
+        padded = a.copy()
+        padded.resize((a.shape[0] + n_rows, a.shape[1]))
+        return padded
+    return np.concatenate([a, np.zeros((n_rows, a.shape[1]), a.dtype)])
