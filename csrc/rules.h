@@ -8,13 +8,30 @@
 /* The codes of eqp_layered_job.rule; kernels/spec.py has the same. */
 enum {
     RULE_EP, RULE_CONTINUAL, RULE_VECTOR_FIELD, RULE_CONTINUAL_VECTOR_FIELD, RULE_CLAMPED_SWEEP, RULE_CONTRASTIVE,
-    RULE_COUPLED, N_RULES
+    RULE_COUPLED, RULE_BPTT, RULE_RECURRENT_BACKPROP, RULE_IMPLICIT, N_RULES
 };
 
 /* Rules that learn from raw state changes, with independent feedback. */
 EQP_INLINE int is_vector_field(int rule) { return rule == RULE_VECTOR_FIELD || rule == RULE_CONTINUAL_VECTOR_FIELD; }
 /* Rules whose nudged phase couples the samples of a batch, or must be watched step by step. */
 EQP_INLINE int is_stepwise(int rule) { return rule == RULE_CONTINUAL || is_vector_field(rule); }
+/* Exact gradients of the free phase: no second phase but a reverse pass (gradients.c). */
+EQP_INLINE int is_gradient(int rule) { return rule >= RULE_BPTT && rule <= RULE_IMPLICIT; }
+
+/* The recorded free steps and the reverse pass through them. Moments are the states before, between and after the
+ * recorded steps; each array holds moments x rows x np[k], rows being those of the batch at hand. */
+typedef struct {
+    int n_steps;                                                     /* recorded */
+    real *state[EQP_MAX_WEIGHTS + 1], *shown[EQP_MAX_WEIGHTS + 1];   /* n_steps + 1; discrete: the same arrays */
+    real *gain[EQP_MAX_WEIGHTS + 1], *keep[EQP_MAX_WEIGHTS + 1];     /* n_steps: d new/d field, d new/d old; discrete: no keep */
+    real *lean[EQP_MAX_WEIGHTS + 1];                                 /* n_steps + 1: d shown/d state; discrete: none */
+    real *flow[EQP_MAX_WEIGHTS + 1];                                 /* n_steps: minus the cost's derivative by the field */
+    real *bar[EQP_MAX_WEIGHTS + 1], *sum[EQP_MAX_WEIGHTS + 1];       /* B x np[k]: the same by the state; its sum */
+    real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1];       /* panels of back[k]' and weight[k]', which reverse the steps */
+    double *peak;                                                    /* 2 x n_threads */
+    real *system, *scaled, *solution;                                /* one per thread: implicit differentiation */
+    int64_t system_ld, system_size;
+} gradient_buffers;
 
 typedef struct {
     int B, groups, dense, by_sample;
@@ -40,6 +57,7 @@ typedef struct {
     real *dense_row;                                               /* n_threads x np[0] */
     int n_recorded;                                                /* steps kept by the vector field rules */
     real *pre[EQP_MAX_WEIGHTS + 1], *change[EQP_MAX_WEIGHTS + 1];  /* n_recorded x B x np[k] */
+    gradient_buffers gradient;      /* exact gradients (gradients.c) */
     double *cost;                   /* B */
     int32_t *right, *steps[2];      /* B */
     int32_t *diverged;              /* n_threads */
@@ -52,6 +70,12 @@ typedef struct {
 } phase;
 
 int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread);
+void EQP_NAME(gradient_plan)(const network *net, batch_buffers *b, int n_threads, arena *a);
+void EQP_NAME(gradient_pack)(const network *net, batch_buffers *b, int thread);
+void EQP_NAME(record_steps)(const network *net, batch_buffers *b, int rows, int lo, int hi);
+int64_t EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *p, int thread);
+int EQP_NAME(gradient_products)(const network *net, const batch_buffers *b, int k, int rows, int64_t i0, int64_t c0,
+                                int transposed, operand *op);
 void EQP_NAME(acting_row)(const network *net, int k, const real *s, real *out);
 void EQP_NAME(update_inner)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, const stepper *ob, int thread);
 void EQP_NAME(update_back)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, int thread);

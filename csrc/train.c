@@ -66,6 +66,7 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
             b->change[k] = TAKE_REALS(a, (int64_t)b->n_recorded * B * net->np[k]);
         }
     }
+    if (is_gradient(j->rule)) EQP_NAME(gradient_plan)(net, b, n_threads, a);
     b->cost = take(a, B, sizeof(double));
     b->right = take(a, B, sizeof(int32_t));
     b->diverged = take(a, n_threads, sizeof(int32_t));
@@ -76,10 +77,13 @@ int EQP_NAME(train_check)(const eqp_layered_job *j) {
     if (status) return status;
     if (!j->y || !j->rate || !j->bias_rate || !j->loss || !j->counts || !j->order) return EQP_E_NULL;
     if (j->batch_size < 1) return EQP_E_SIZE;
-    if (j->beta == 0 || j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
+    if (j->rule < 0 || j->rule >= N_RULES || (j->beta == 0 && !is_gradient(j->rule)) || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
     if (is_vector_field(j->rule) && !j->back) return EQP_E_NULL;
     if ((j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD) &&
         (j->optimizer != OPT_SGD || j->weight_decay != 0 || j->centered)) return EQP_E_OPTION;
+    if (is_gradient(j->rule) && (j->centered || (j->state && j->rule == RULE_BPTT))) return EQP_E_OPTION;
+    if ((j->rule == RULE_BPTT || j->rule == RULE_RECURRENT_BACKPROP) && j->n_nudged_steps < 1) return EQP_E_SIZE;
+    if (j->rule == RULE_BPTT && j->n_nudged_steps > j->n_free_steps) return EQP_E_SIZE;
     if (j->optimizer != OPT_SGD && !j->velocity) return EQP_E_NULL;
     if (j->optimizer == OPT_ADAM && !j->second) return EQP_E_NULL;
     return EQP_OK;
@@ -327,6 +331,7 @@ static void update_input(const network *net, batch_buffers *b, int q, int rows, 
 static int inner_products(const network *net, const batch_buffers *b, int k, int rows, int64_t i0, int64_t c0, int transposed, operand *op) {
     const int rule = net->job->rule;
     const int64_t below = net->np[k], above = net->np[k + 1];
+    if (is_gradient(rule)) return EQP_NAME(gradient_products)(net, b, k, rows, i0, c0, transposed, op);
     if (is_vector_field(rule)) { /* presynaptic activity x change of the postsynaptic state, over the recorded steps */
         const int n = b->n_recorded * rows;
         op[0] = transposed ? (operand){b->pre[k + 1] + i0, b->change[k] + c0, 1, above, below, n}
@@ -378,7 +383,7 @@ void EQP_NAME(update_inner)(const network *net, batch_buffers *b, int k, int row
     }
 }
 
-/* back[k] of the vector field rules: thread's panels. */
+/* back[k] where it learns: thread's panels. */
 void EQP_NAME(update_back)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, int thread) {
     const int slot = 2 * net->L + k;
     update_panels(net, b, k, rows, 1, net->back[k], net->velocity[slot], net->second[slot], o, thread);
@@ -485,33 +490,38 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         const int lo = (int)share(rows, thread, n_threads), hi = (int)share(rows, thread + 1, n_threads);
         const double beta = j->beta * (j->sign ? j->sign[number] : 1);
         if (j->state) particles(&net, &b, number, lo, hi, 0);
+        if (is_gradient(j->rule) && j->back) EQP_NAME(gradient_pack)(&net, &b, thread);
         drive_batch(&net, &b, q, rows, thread, n_threads);
         eqp_wait(j->barrier, n_threads);
 
         const int sweep = j->rule == RULE_CLAMPED_SWEEP;
-        relax_batch(&net, &b, q, rows, lo, hi, thread, j->state ? b.free : NULL, b.free, 0, j->n_free_steps, j->tol_free,
-                    sweep ? VISIT_UPWARDS : j->schedule, 0, b.steps[0]);
+        const int recorded = j->rule == RULE_BPTT ? j->n_nudged_steps : 0; /* the last steps of the free phase */
+        relax_batch(&net, &b, q, rows, lo, hi, thread, j->state ? b.free : NULL, b.free, 0, j->n_free_steps - recorded,
+                    j->tol_free, sweep ? VISIT_UPWARDS : j->schedule, 0, b.steps[0]);
+        if (recorded) EQP_NAME(record_steps)(&net, &b, rows, lo, hi);
         for (int s = lo; s < hi; s++) score_row(&net, &b, q, s);
         if (j->state) particles(&net, &b, number, lo, hi, 1);
         double total = 0;
         for (int s = 0; s < rows; s++) total += (double)b.weight[q][s];
-        const double span = sweep || j->rule == RULE_CONTRASTIVE ? 1 : (j->centered ? 2 : 1) * beta;
+        const double span = sweep || j->rule == RULE_CONTRASTIVE || is_gradient(j->rule) ? 1 : (j->centered ? 2 : 1) * beta;
         const double scale = total > 0 ? 1 / (span * total) : 0;
-        int64_t freed = 0, nudged = 0;
+        int64_t freed = (int64_t)(hi - lo) * recorded, nudged = 0;
         for (int s = lo; s < hi; s++) freed += b.steps[0][s];
         for (int e = 0; e < (j->centered ? 2 : 1); e++) {
             const phase p = {q, e, rows, lo, hi, e ? -beta : beta, total, scale};
-            if (is_stepwise(j->rule)) nudged += EQP_NAME(nudged_stepwise)(&net, &b, &p, thread);
+            if (is_gradient(j->rule)) nudged += EQP_NAME(reverse_phase)(&net, &b, &p, thread);
+            else if (is_stepwise(j->rule)) nudged += EQP_NAME(nudged_stepwise)(&net, &b, &p, thread);
             else nudged += second_phase(&net, &b, &p, thread);
         }
-        b.diverged[thread] |= contrast_rows(&net, &b, q, j->centered ? b.end[1] : b.free, b.end[0], lo, hi);
+        if (!is_gradient(j->rule))
+            b.diverged[thread] |= contrast_rows(&net, &b, q, j->centered ? b.end[1] : b.free, b.end[0], lo, hi);
         if (number + 1 < b.n_batches) build_batch(&net, &b, number + 1, thread, n_threads);
         __atomic_fetch_add(&j->counts[0], freed, __ATOMIC_RELAXED);
         __atomic_fetch_add(&j->counts[1], nudged, __ATOMIC_RELAXED);
         eqp_wait(j->barrier, n_threads);
 
         for (int t = 0; t < n_threads; t++)
-            if (b.diverged[t]) result = EQP_E_DIVERGED;
+            if (b.diverged[t]) result = result == EQP_E_DIVERGED || b.diverged[t] & 1 ? EQP_E_DIVERGED : EQP_E_SINGULAR;
         if (result) break;
         if (thread == 0)
             for (int s = 0; s < rows; s++) {
@@ -525,7 +535,8 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
                 const stepper ob = EQP_NAME(make_stepper)(j, j->bias_rate[k], 0, scale, number);
                 if (k == 0) update_input(&net, &b, q, rows, &o, &ob, thread);
                 else if (j->rule != RULE_CONTINUAL_VECTOR_FIELD) EQP_NAME(update_inner)(&net, &b, k, rows, &o, &ob, thread);
-                if (k > 0 && j->rule == RULE_VECTOR_FIELD) EQP_NAME(update_back)(&net, &b, k, rows, &o, thread);
+                if (k > 0 && (j->rule == RULE_VECTOR_FIELD || (is_gradient(j->rule) && j->back)))
+                    EQP_NAME(update_back)(&net, &b, k, rows, &o, thread);
             }
         }
         if (L > 1) {
