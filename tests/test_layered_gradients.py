@@ -18,7 +18,7 @@ from eqprop_fast.kernels.tolerances import tolerance
 
 from .test_layered_kernels import SPECS, WIDTHS, make
 
-COMPILED = ["c"]
+COMPILED = [name for name in available_backends() if name != "numpy"]
 DTYPES = ["float32", "float64"]
 
 

@@ -6,9 +6,10 @@ import ctypes
 
 import numpy as np
 
-from ..spec import OPTIMIZERS, DivergenceError, TrainStats
+from ..spec import GRADIENT_RULES, OPTIMIZERS, DivergenceError, TrainStats
 from . import layered
 from .compile import array_table
+from .gradient_training import gradient_train
 from .inputs import list_size
 from .layout import (
     ADAM_STEP,
@@ -187,6 +188,10 @@ def layered_train(
     n_threads=1,
 ):  # fmt: skip
     """Twin of `kernels.reference.layered.layered_train`."""
+    if plan.rule in GRADIENT_RULES:
+        return gradient_train(
+            spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads
+        )
     n_data, n = x.shape[0], spec.n_weights
     pairs, tops, dtype = _check_network(spec, weights, back, biases)
     if particles is not None:
