@@ -26,15 +26,15 @@ def train(
     backend, rule, spec, dtype, rows=13, batch=13, n_threads=1, back=False, density=0.3, csr=False,
     optimizer="sgd", particles=False, weighted=True, free=12, reverse=6, seed=0, **more,
 ):  # fmt: skip
-    """Parameters, moments and particles after a call at rate 1 (the change is the gradient), and its stats."""
+    """Parameters, moments, particles after a call at rate 1 (the change is the gradient), and its stats."""
     weights, biases, x, y, backs = make(spec.sizes, dtype, rows, seed=seed, back=back, density=density)
     n = spec.n_weights
     if back:
         backs[0] = np.zeros(weights[0].shape[::-1], dtype)
     rate = 1.0 if optimizer == "sgd" else 0.02
     plan = TrainPlan(
-        batch, 0.0, free, reverse, tuple(rate - 0.05 * rate * k for k in range(n)), (0.7 * rate,) * n, rule=rule,
-        optimizer=optimizer, **more,
+        batch, 0.0, free, reverse, tuple(rate - 0.05 * rate * k for k in range(n)), (0.7 * rate,) * n,
+        rule=rule, optimizer=optimizer, **more,
     )
     learned = [*weights, *biases, *(backs or [])]
     state = OptimizerState(*([np.full_like(p, 0.01) for p in learned] for _ in range(2)))
@@ -108,7 +108,7 @@ def test_activations(backend, dynamics, activation, dtype):
 @pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam"])
 @pytest.mark.parametrize("rule", GRADIENT_RULES)
 def test_optimizers_particles_batches(backend, rule, optimizer, dtype):
-    """Several batches, the last one short, with weight decay, weights of samples, moments of every parameter."""
+    """Several batches, the last one short; weight decay, weighted samples, moments of every parameter."""
     for name in ("discrete_async", "consistent"):
         spec = dataclasses.replace(SPECS[name], sizes=(20, 17, 9, 3))
         for back in (False, True):
@@ -121,12 +121,13 @@ def test_early_stops(backend):
     """A relative tolerance ends the adjoint process of the whole batch; the free phase stops by samples."""
     for schedule in ("synchronous", "asynchronous"):
         spec = dataclasses.replace(SPECS["continuous"], sizes=(11, 17, 9, 3), schedule=schedule)
-        options = dict(rows=29, batch=12, free=60, reverse=200, tol_nudged=1e-3)
+        some = dict(rows=29, batch=12, free=200)
+        options = dict(some, free=60, reverse=200, tol_nudged=1e-3)
         check(backend, "recurrent_backprop", spec, "float64", "trajectory", **options)
         _, stats = train(backend, "recurrent_backprop", spec, "float64", **options)
         assert 29 * 3 < stats.nudged_steps < 29 * 199
-        check(backend, "bptt", spec, "float64", "trajectory", rows=29, batch=12, free=200, reverse=7, tol_free=1e-4)
-        check(backend, "implicit", spec, "float64", "trajectory", rows=29, batch=12, free=200, tol_free=1e-8)
+        check(backend, "bptt", spec, "float64", "trajectory", reverse=7, tol_free=1e-4, **some)
+        check(backend, "implicit", spec, "float64", "trajectory", tol_free=1e-8, **some)
 
 
 @pytest.mark.parametrize("backend", COMPILED)

@@ -86,7 +86,8 @@ def start_states(ints, layout, table, state, shown, rows, first, last, n_data):
 
 @kernel
 def record(
-    ints, floats, layout, packed, bias, drive, state, shown, gain, keep, lean, field, spare, y, rows, now, count,
+    ints, floats, layout, packed, bias, drive, state, shown, gain, keep, lean, field, spare, y, rows, now,
+    count,
     n_steps, together, steps_before, failure,
 ):  # fmt: skip
     """The recorded steps of the samples `now` from moment 0 on."""
@@ -110,7 +111,8 @@ def record(
 
 @kernel
 def reverse(
-    thread, n_threads, control, kind, ints, floats, layout, table, packed, adjoint, zero_bias, zero_drive, gain,
+    thread, n_threads, control, kind, ints, floats, layout, table, packed, adjoint, zero_bias, zero_drive,
+    gain,
     keep, lean, bar, flow, total, field, peaks, now, count, n_steps, together, nudged_steps, singular,
     system_places, system, z, system_rows, products, places,
 ):  # fmt: skip
@@ -130,13 +132,14 @@ def reverse(
             )  # fmt: skip
     elif kind == RECURRENT:
         steps = iterate(
-            thread, n_threads, control, ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean,
+            thread, n_threads, control, ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep,
+            lean,
             lean[count:] if continuous else lean, bar, total, flow, field, peaks, together, now,
         )  # fmt: skip
         if steps == 0:
             return False
     else:
-        one = system_places[0][:1]  # the input layer has no place in the system: room for a sample's number
+        one = system_places[0][:1]  # the input layer has no place in the system: room for a number
         for a in range(now.size):
             if not implicit_sample(
                 ints, floats, layout, table, packed, adjoint, zero_bias, zero_drive, now[a], gain, keep, lean,
@@ -153,9 +156,7 @@ def reverse(
 
 
 @kernel
-def score(
-    ints, floats, layout, free, y, rows, first, last, weight, loss, correct
-):  # fmt: skip
+def score(ints, floats, layout, free, y, rows, first, last, weight, loss, correct):
     o, n = layout[ints[N_WEIGHTS], OFFSET], layout[ints[N_WEIGHTS], SIZE]
     for b in range(first, last):
         s, target = free[b, o : o + n], y[rows[b]]
@@ -166,7 +167,8 @@ def score(
 @kernel
 def learn(
     thread, n_threads, ints, floats, layout, table, rates, packed, bias, shown, flow, total, nothing, counts,
-    index, value, count, n_steps, together, scale, t, low, high, starts, sample, coefficient, ascent, products,
+    index, value, count, n_steps, together, scale, t, low, high, starts, sample, coefficient, ascent,
+    products,
     ones, places,
 ):  # fmt: skip
     """The optimiser's step on own columns of W_0 and own rows of the other weights."""
@@ -182,7 +184,8 @@ def learn(
         coefficient, ascent, ones,
     )  # fmt: skip
     learn_inner(
-        thread, n_threads, ints, floats, layout, table, rates, packed, bias, shown, flow, total, nothing, count,
+        thread, n_threads, ints, floats, layout, table, rates, packed, bias, shown, flow, total, nothing,
+        count,
         n_steps, together, scale, t, ascent, products, ones, places,
     )  # fmt: skip
 
@@ -190,8 +193,10 @@ def learn(
 @kernel
 def train_thread(
     thread, n_threads, control, kind, ints, floats, layout, table, rates, x, indptr, indices, data, y, order,
-    row_weight, packed, adjoint, bias, drive, state, shown, gain, keep, lean, flow, bar, total, nothing, field,
-    spare, base_sum, counts, index, value, starts, sample, coefficient, ascent, products, places, ones, weight,
+    row_weight, packed, adjoint, bias, drive, state, shown, gain, keep, lean, flow, bar, total, nothing,
+    field,
+    spare, base_sum, counts, index, value, starts, sample, coefficient, ascent, products, places, ones,
+    weight,
     loss, correct, free_steps, nudged_steps, singular, peaks, system_places, system, z, system_rows,
     system_products, steps, residual, failure, active, change, totals,
 ):  # fmt: skip
@@ -243,7 +248,8 @@ def train_thread(
             free_steps[b] = steps[b] + (n_steps if kind == BPTT else 0)
         if kind == BPTT or summed > 0.0:
             record(
-                ints, floats, layout, packed, bias, drive, state, acts, gain, keep, lean, field, spare[thread],
+                ints, floats, layout, packed, bias, drive, state, acts, gain, keep, lean, field,
+                spare[thread],
                 y, rows, now, count, n_steps, together, n_before, failure,
             )  # fmt: skip
         at = n_steps * count if kind == BPTT else 0
@@ -392,7 +398,8 @@ def gradient_train(
         aligned((n_threads, TILE_SAMPLES, n_rows), dtype), np.arange(max(TILE_SAMPLES, SYSTEM_ROWS, solved)),
         np.ones(n_rows, dtype), np.zeros(size, dtype), np.zeros(size), *np.zeros((4, size), np.int64),
         np.zeros((2, n_threads), dtype), np.zeros((n_threads, n + 1, 2), np.int64),
-        aligned((n_threads, max(solved, 1), solved + 2 * LANES), dtype), aligned((n_threads, solved + 1), dtype),
+        aligned((n_threads, max(solved, 1), solved + 2 * LANES), dtype), aligned((n_threads, solved + 1),
+        dtype),
         aligned((n_threads, SYSTEM_ROWS, units), dtype), aligned((n_threads, SYSTEM_ROWS, units), dtype),
         np.zeros(size, np.int64), np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64),
         np.zeros(size, dtype), totals,
@@ -405,7 +412,8 @@ def gradient_train(
         raise np.linalg.LinAlgError(f"Singular matrix: the equilibrium is degenerate in batch {number}")
     if totals[BAD_GRADIENT]:
         raise DivergenceError(
-            f"the gradient became non-finite in the reverse pass of learning_rule={plan.rule!r}, batch {number}",
+            f"the gradient became non-finite in the reverse pass of batch {number}, "
+            f"learning_rule={plan.rule!r}",
             phase="nudged",
         )
     stats.loss = float(totals[LOSS])

@@ -206,7 +206,8 @@ def send_back(ints, layout, adjoint, zero_bias, zero_drive, flow, field, lean, b
 
 @kernel
 def reverse_step(
-    ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0, lean1, bar, flow, field, together,
+    ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0, lean1, bar, flow, field,
+    together,
     final, now,
 ):  # fmt: skip
     """bar goes from after a recorded step to before it, flow is left for the update; if `final`, only flow.
@@ -280,7 +281,8 @@ def batch_largest(thread, n_threads, control, peaks, turn, bar, now):
 
 @kernel
 def iterate(
-    thread, n_threads, control, ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0, lean1,
+    thread, n_threads, control, ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0,
+    lean1,
     bar, total, flow, field, peaks, together, now,
 ):  # fmt: skip
     """Almeida-Pineda: bar <- J' bar, summed in `total`, at most N_NUDGED times; then the flows of the sum.
@@ -345,7 +347,9 @@ def learn_rows(
         for i in range(count):
             fill(ascent[i, :n_out], ZERO)
         difference_coefficients(pre, pre_at + start, ones, factor, count, n_rows, coefficients)
-        add_panels(ascent, 0, n_out, places[:count], coefficients, 0, n_rows, flat, post_at, row_stride, columns)
+        add_panels(
+            ascent, 0, n_out, places[:count], coefficients, 0, n_rows, flat, post_at, row_stride, columns
+        )
         if tied:
             difference_coefficients(pre2, pre_at + start, ones, factor, count, n_rows, coefficients)
             add_panels(

@@ -81,7 +81,8 @@ def system_rows(
                     pivot = own_pivot(ints, floats, keep, at + u)
                     right += value * (gain[at + u] / pivot * bar[at + u])
                 else:
-                    system[system_places[a, PLACE] + i, system_places[e, PLACE] + u] = -own * value * gain[at + u]
+                    row = system[system_places[a, PLACE] + i]
+                    row[system_places[e, PLACE] + u] = -own * value * gain[at + u]
             system[system_places[a, PLACE] + i, n] += own * right
     now = places[: high - low]
     for c in range(max(1, a - 2), min(n_weights, a + 2) + 1):
@@ -132,7 +133,9 @@ def solve(system, n, z, active):
         for i in range(j0 + 1, end):
             for q in range(j0, i):
                 add_row(system[i, end : n + 1], system[i, q], system[q, end : n + 1])
-        add_panels(system, end, right, active[end:n], system, j0, end - j0, flat, j0 * width + end, width, columns)
+        add_panels(
+            system, end, right, active[end:n], system, j0, end - j0, flat, j0 * width + end, width, columns
+        )
     for i in range(n - 1, -1, -1):
         row, total = system[i], system[i, n]
         for c in range(i + 1, n):

@@ -1,4 +1,6 @@
-"""C callers of csrc/layered.c, csrc/train.c and what it calls (csrc/continual.c, csrc/gradients.c); signatures as in kernels/reference/layered.py."""
+"""C callers of csrc/layered.c and of csrc/train.c with its rules (csrc/continual.c, csrc/gradients.c);
+signatures as in kernels/reference/layered.py.
+"""
 
 import numpy as np
 import scipy.sparse as sp
@@ -149,7 +151,8 @@ def layered_train(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, stats.n_batches
         )
     if status == SINGULAR:  # as the twin's solver says it
-        raise np.linalg.LinAlgError(f"Singular matrix: the equilibrium is degenerate in batch {stats.n_batches}")
+        number = stats.n_batches
+        raise np.linalg.LinAlgError(f"Singular matrix: the equilibrium is degenerate in batch {number}")
     if status:
         raise ValueError(f"layered_train: {status_text(status)}")
     return stats
