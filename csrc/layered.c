@@ -360,7 +360,7 @@ void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_l
             const real *start = k == 1 ? t->drive + m0 * net->np[1] + c0 : net->bias[k - 1] + c0;
             gemm_tile(mr, width, start, k == 1 ? net->np[1] : 0, field, PW, op, n_op);
             for (int m = 0; st->field && m < mr; m++)
-                memcpy(st->field + (m0 + m) * net->np[k] + c0, field + m * PW, (size_t)width * sizeof(real));
+                for (int v = 0; v < width; v += VL) vstore(st->field + (m0 + m) * net->np[k] + c0 + v, vload(field + m * PW + v));
 #define BODY(ACT)                                                                    \
     if (plain) finish_tile(ACT, 1, net, t, st, m0, mr, c0, width, field);            \
     else finish_tile(ACT, 0, net, t, st, m0, mr, c0, width, field)
