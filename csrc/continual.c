@@ -7,6 +7,8 @@
  * input layer's products x[m].x[s] are even the same at every step. The weights move once, at the end, as in EP.
  * In the continual vector field only the input layer telescopes; the inner matrices are stepped in place.
  */
+#include <stdlib.h>
+
 #include "rules.h"
 
 /* out[i] = a . (row i of q), i < n <= 4: four chains at a time, or the additions would wait for each other. */
@@ -127,18 +129,19 @@ static void record(const network *net, batch_buffers *b, const phase *p, int slo
     }
 }
 
-/* Samples that came to rest (tol >= 0) stay: their old state is put back. Returns how many of the thread's moved. */
-static int64_t settle(const network *net, batch_buffers *b, const phase *p, int cur) {
+/* Counts the step for the thread's samples. Samples that came to rest (tol >= 0) stay: their old state is put back. While
+ * the phase runs, the step count of a sample at rest is kept negative. */
+static void settle(const network *net, batch_buffers *b, const phase *p, int cur) {
     const eqp_layered_job *j = net->job;
-    int64_t moved = 0;
-    if (j->tol_nudged < 0) return p->hi - p->lo;
+    int32_t *steps = b->steps[1 + p->e];
     for (int s = p->lo; s < p->hi; s++) {
         real worst = 0;
-        for (int k = 1; k <= net->L; k++) {
+        steps[s] += steps[s] >= 0;
+        for (int k = 1; k <= net->L && j->tol_nudged >= 0; k++) {
             const int64_t at = s * net->np[k];
             const size_t bytes = (size_t)net->np[k] * sizeof(real);
             real *now = b->shared.state[k][cur] + at;
-            if (!b->steps[1][s]) { /* it rested before this step */
+            if (steps[s] < 0) {
                 memcpy(now, b->old[k] + at, bytes);
                 if (net->euler) memcpy(b->shared.shown[k][cur] + at, b->old_shown[k] + at, bytes);
                 continue;
@@ -148,14 +151,12 @@ static int64_t settle(const network *net, batch_buffers *b, const phase *p, int 
                 if (!(d <= worst)) worst = d;
             }
         }
-        moved += b->steps[1][s];
-        if (worst <= (real)(j->tol_nudged * j->dt)) b->steps[1][s] = 0;
+        if (j->tol_nudged >= 0 && steps[s] > 0 && worst <= (real)(j->tol_nudged * j->dt)) steps[s] = -steps[s];
     }
-    return moved;
 }
 
-/* The nudged phase of the step-by-step rules, all threads together; leaves end[e]. Returns the thread's sample-steps. */
-int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread) {
+/* The nudged phase of the step-by-step rules, all threads together; leaves end[e]. */
+void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread) {
     const eqp_layered_job *j = net->job;
     const int L = net->L, order = j->schedule, sync = order == VISIT_SYNCHRONOUS;
     const int continual = j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD;
@@ -163,14 +164,13 @@ int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p
     t->drive = b->drive;
     t->y = b->y[p->q];
     int cur = 0;
-    int64_t moved = 0;
     for (int k = 1; k <= L; k++) {
         const int64_t at = p->lo * net->np[k];
         copy_rows(net, k, t->state[k][0], b->free[k], p);
         EQP_NAME(show)(net, k, t->state[k][0] + at, t->shown[k][0] + at, p->hi - p->lo);
         copy_rows(net, k, b->start_shown[k], t->shown[k][0], p);
     }
-    for (int s = p->lo; s < p->hi; s++) b->steps[1][s] = 1;
+    for (int s = p->lo; s < p->hi; s++) b->steps[1 + p->e][s] = 0;
     if (continual) input_products(net, b, p, thread);
 
     for (int n = 0; n < j->n_nudged_steps; n++) {
@@ -198,7 +198,7 @@ int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p
             }
         }
         cur = st.next;
-        moved += settle(net, b, p, cur);
+        settle(net, b, p, cur);
         if (is_vector_field(j->rule)) record(net, b, p, j->rule == RULE_VECTOR_FIELD ? p->e * j->n_nudged_steps + n : 0, cur);
         if (continual) eqp_wait(j->barrier, net->n_threads); /* old states, and the recorded step, are read by all */
         if (j->rule != RULE_CONTINUAL_VECTOR_FIELD) continue;
@@ -211,5 +211,5 @@ int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p
         eqp_wait(j->barrier, net->n_threads);
     }
     for (int k = 1; k <= L; k++) copy_rows(net, k, b->end[p->e][k], t->state[k][cur], p);
-    return moved;
+    for (int s = p->lo; s < p->hi; s++) b->steps[1 + p->e][s] = abs(b->steps[1 + p->e][s]);
 }

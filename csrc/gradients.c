@@ -140,9 +140,10 @@ static void record(const network *net, batch_buffers *b, int order, int rows, in
 }
 
 /* The last steps of bptt's free phase: b->free goes from before them to after them. */
-void EQP_NAME(record_steps)(const network *net, batch_buffers *b, int rows, int lo, int hi) {
+static void record_free(const network *net, batch_buffers *b, int rows, int lo, int hi) {
     const gradient_buffers *g = &b->gradient;
     record(net, b, order_of(net->job), rows, lo, hi);
+    for (int s = lo; s < hi; s++) b->steps[0][s] += g->n_steps;
     for (int k = 1; k <= net->L; k++) {
         const int64_t np = net->np[k];
         memcpy(b->free[k] + lo * np, moment(net, g->state, k, rows, g->n_steps) + lo * np, (size_t)((hi - lo) * np) * sizeof(real));
@@ -456,13 +457,14 @@ static int implicit_sample(const network *net, batch_buffers *b, int s, int thre
 
 /* ---------------------------------------------------------------- the second phase of these rules */
 
-/* From the free states of the thread's samples to their flows, and delta, the flows summed over the steps. Returns the
- * sample-steps; b->diverged[thread] becomes 1 for something non-finite, 2 for a singular system. */
-int64_t EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *p, int thread) {
+/* From the free states of the thread's samples (bptt: from before its recorded steps) to their flows, and delta, the flows
+ * summed over the steps. b->diverged[thread] becomes 1 for something non-finite, 2 for a singular system. */
+void EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *p, int thread) {
     const eqp_layered_job *j = net->job;
     const gradient_buffers *g = &b->gradient;
     const int L = net->L, n = g->n_steps, order = order_of(j);
     int64_t steps = 0;
+    if (j->rule == RULE_BPTT) record_free(net, b, p->rows, p->lo, p->hi);
     vec check = vset(0); /* 0 * inf and 0 * nan are nan */
     for (int k = 1; k <= L; k++)
         for (int64_t at = p->lo * net->np[k]; at < p->hi * net->np[k]; at += VL) check = vfma(vset(0), vload(b->free[k] + at), check);
@@ -490,7 +492,7 @@ int64_t EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phas
     vstore(lanes, check);
     for (int i = 0; i < VL; i++)
         if (!(lanes[i] == 0)) b->diverged[thread] |= 1;
-    return steps * (p->hi - p->lo);
+    for (int s = p->lo; s < p->hi; s++) b->steps[1][s] = (int32_t)steps;
 }
 
 /* Minus the gradient of weight[k], k > 0 (transposed: of back[k]), as products of what a layer showed and the flow of the one it

@@ -1,5 +1,5 @@
 /* layered.c - layered networks: packing, input drive, relaxation (1602.05179, 1905.13633; papers.md 1, 5). */
-#include "layered.h"
+#include "finish.h"
 
 /* ---------------------------------------------------------------- checks and scratch */
 
@@ -33,7 +33,6 @@ void EQP_NAME(team_plan)(const network *net, team *t, int rows, int n_threads, a
         }
     for (int i = 0; i < 2; i++) t->residual[i] = TAKE_REALS(a, (int64_t)n_threads * rows * LANES);
     t->narrow_weights = net->narrow ? TAKE_REALS(a, net->np[1] * NARROW_MAX) : NULL;
-    t->narrow_field = net->narrow ? TAKE_REALS(a, (int64_t)rows * 2 * PAD) : NULL;
     t->origin = take(a, (int64_t)n_threads * rows, sizeof(int32_t));
 }
 
@@ -237,12 +236,12 @@ int64_t EQP_NAME(input_row)(const network *net, int64_t row, int32_t *index, rea
 
 #define DRIVE_VECS (N_VREGS >= 32 ? 16 : 8)
 
-/* out (NV vectors) = start + sum of value * row; rows of w are `width` reals apart. */
+/* out (NV vectors) = sum of value * row + start, in this order; rows of w are `width` reals apart. */
 EQP_INLINE void drive_body(const int NV, const real *w, int64_t width, const int32_t *index, const real *value,
                            int64_t nnz, const real *start, real *out) {
     vec acc[DRIVE_VECS];
 #pragma GCC unroll 16
-    for (int v = 0; v < NV; v++) acc[v] = vload(start + v * VL);
+    for (int v = 0; v < NV; v++) acc[v] = vset(0);
     for (int64_t e = 0; e < nnz; e++) {
         const real *row = w + index[e] * width;
         const vec x = vset(value[e]);
@@ -250,7 +249,7 @@ EQP_INLINE void drive_body(const int NV, const real *w, int64_t width, const int
         for (int v = 0; v < NV; v++) acc[v] = vfma(x, vload(row + v * VL), acc[v]);
     }
 #pragma GCC unroll 16
-    for (int v = 0; v < NV; v++) vstore(out + v * VL, acc[v]);
+    for (int v = 0; v < NV; v++) vstore(out + v * VL, vadd(acc[v], vload(start + v * VL)));
 }
 
 /* Columns of chunk `chunk` of one sample's drive (drive: np[1]). */
@@ -272,34 +271,6 @@ void EQP_NAME(drive_sparse)(const network *net, int chunk, const int32_t *index,
 }
 
 /* ---------------------------------------------------------------- one step of one layer */
-
-/* What finish_vec needs to know of a layer; the same for all its units. */
-typedef struct {
-    int euler, damped, inside, nudged, prime, clamp, linear;
-    vec dt;
-} finish;
-
-static finish finish_of(const network *net, int k, real force) {
-    const eqp_layered_job *j = net->job;
-    const int is_out = k == net->L;
-    return (finish){net->euler, !net->plain, j->nudge_inside, force != 0, is_out ? j->prime_output : j->prime_hidden, j->clamp,
-                    is_out && j->linear_output, vset((real)j->dt)};
-}
-
-/* New state from the total field a, the old state, what it showed, and the push of the target. */
-EQP_INLINE vec finish_vec(const int act, const int plain, const finish *f, vec a, vec old, vec shown, vec push) {
-    if (plain) return act_rho(act, a);
-    vec x;
-    if (!f->euler) {
-        if (f->inside) x = act_rho(act, vadd(a, push));
-        else x = f->nudged ? vadd(act_rho(act, a), push) : act_rho(act, a);
-        return f->damped ? vfma(f->dt, vsub(x, old), old) : x;
-    }
-    if (f->prime) a = act_prime_times(act, old, f->linear ? act_rho(act, old) : shown, a);
-    if (f->nudged) a = vadd(a, push);
-    x = vfma(f->dt, vsub(a, old), old);
-    return f->clamp ? vclip(x, 0, 1) : x;
-}
 
 /* New states of a tile: rows m0.., columns c0.. of layer k, from its total field (rows x PW). */
 EQP_INLINE void finish_tile(const int act, const int plain, const network *net, team *t, const step *st, int m0, int mr,
@@ -329,8 +300,6 @@ EQP_INLINE void finish_tile(const int act, const int plain, const network *net, 
         if (st->track) vstore(st->residual + m * LANES, worst);
     }
 }
-
-#include "narrow.h"
 
 /* Rows row_lo.. of layer k, the panels of `thread`. */
 void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads) {
@@ -427,6 +396,11 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
     const real tol = r->tol < 0 ? 0 : (real)(r->tol * j->dt);
     const int fixed = r->tol < 0;
     int32_t *origin = t->origin + thread * t->rows;
+    if (net->narrow && sync && !r->hold_output) {
+        int32_t queue = 0;
+        EQP_NAME(relax_narrow)(net, t, r, 1, &queue, origin);
+        return;
+    }
     int rows = r->rows, cur = 0;
     eqp_barrier *barrier = j->barrier;
     if (thread == 0) {
@@ -440,8 +414,6 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
         }
     }
     for (int m = 0; m < rows; m++) origin[m] = m;
-    const int narrow = net->narrow && sync && !r->hold_output;
-    if (narrow) narrow_pack(net, t);
     eqp_wait(barrier, n_threads);
 
     for (int s = 0; s < r->n_steps && rows > 0; s++) {
@@ -452,16 +424,7 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
         st.residual = residual + (int64_t)thread * t->rows * LANES;
         if (st.track) memset(st.residual, 0, (size_t)(rows * LANES) * sizeof(real));
         st.y = t->y;
-        if (narrow) {
-            st.force = r->beta != 0 ? (real)(j->cost_factor * r->beta) : 0;
-            st.prediction = t->state[L][cur];
-            if (st.force != 0 && j->cost == 1) {
-                EQP_NAME(softmax_rows)(net, t->state[L][cur], t->prediction, rows);
-                st.prediction = t->prediction;
-            }
-            step_narrow(net, t, &st, rows);
-        }
-        for (int p = 0; !narrow && p < n_passes(r->order, L); p++) {
+        for (int p = 0; p < n_passes(r->order, L); p++) {
             const visit v = layers_of(r->order, L, p);
             for (int k = v.first; k <= v.last; k += v.stride) {
                 st.k = k;

@@ -15,7 +15,7 @@
 #define TILE_ROWS 24 /* samples of one relaxation tile in layered_relax */
 #define LANES 16     /* most lanes of any vector */
 #define SAMPLE_SPLIT_BYTES (384 * 1024) /* inner weights up to this size: split relaxation by samples, not columns */
-#define NARROW_MAX 10                   /* outputs that narrow.h serves */
+#define NARROW_MAX 10                   /* outputs that narrow.c serves */
 
 /* Bytes of the weights between neurons, with their transposes. */
 EQP_INLINE int64_t inner_bytes(const eqp_layered_job *j) {
@@ -31,7 +31,7 @@ typedef struct {
     real *state[EQP_MAX_WEIGHTS + 1][2];         /* rows x np[k], two: a synchronous step needs old and new */
     real *shown[EQP_MAX_WEIGHTS + 1][2];         /* rho(state) in continuous dynamics, else the state itself */
     real *residual[2];                           /* n_threads x rows x LANES, by parity of the step */
-    real *narrow_weights, *narrow_field;         /* narrow.h: np[1] x NARROW_MAX, rows x PW */
+    real *narrow_weights;                        /* narrow.c: np[1] x NARROW_MAX */
     int32_t *origin;                             /* n_threads x rows: which sample an active row is */
 } team;
 
@@ -41,7 +41,7 @@ typedef struct {
     int n[EQP_MAX_WEIGHTS + 1];
     int64_t np[EQP_MAX_WEIGHTS + 1];
     int euler, plain; /* plain: the undamped discrete map */
-    int narrow;       /* one hidden layer under a few outputs: both layers step in one pass (narrow.h) */
+    int narrow;       /* one hidden layer under a few outputs: both layers step in one pass (narrow.c) */
     int64_t chunk;    /* columns of a chunk of weight[0] */
     int n_chunks;
     real input_offset; /* rho(0) of the input activation: added to every input, so that zeros stay cheap */
@@ -115,6 +115,7 @@ void EQP_NAME(network_unpack)(const network *net, int thread);
 void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread, int n_threads);
 void EQP_NAME(pack_back)(network *net, int k, int thread);
 void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r);
+int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, int32_t *queue, int32_t *taken);
 void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded);
 void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads);
 void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows);

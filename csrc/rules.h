@@ -1,4 +1,4 @@
-/* rules.h - learning rules, and the buffers of a mini-batch that train.c and continual.c share. */
+/* rules.h - learning rules, and the buffers of a mini-batch that train.c and the files of its rules share. */
 #ifndef EQP_RULES_H
 #define EQP_RULES_H
 
@@ -30,7 +30,7 @@ typedef struct {
     real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1];       /* panels of back[k]' and weight[k]', which reverse the steps */
     double *peak;                                                    /* 2 x n_threads */
     real *system, *scaled, *solution;                                /* one per thread: implicit differentiation */
-    int64_t system_ld, system_size;
+    int64_t system_size;
 } gradient_buffers;
 
 typedef struct {
@@ -46,7 +46,9 @@ typedef struct {
     real *xt[2];                    /* n_threads x xt_share, each N[0] x xt_ld: a thread's inputs, transposed; only masked
                                        entries are valid. A share a thread: they would fight for cache lines */
     real *xd[2];                    /* B x np[0]: inputs when dense */
+    real *chunk_delta, *chunk_drive; /* B, FUSED_ROWS x chunk: one chunk's columns of delta, of the next drive; this thread's */
     real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
+    real *acting[2][EQP_MAX_WEIGHTS + 1];                          /* rho of them, in continuous dynamics */
     real *qa[EQP_MAX_WEIGHTS + 1], *qb[EQP_MAX_WEIGHTS + 1];       /* what they show, at the two ends of the contrast */
     real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1];     /* weight * qb, -weight * qa */
     real *delta[EQP_MAX_WEIGHTS + 1];                              /* up + down */
@@ -59,7 +61,9 @@ typedef struct {
     real *pre[EQP_MAX_WEIGHTS + 1], *change[EQP_MAX_WEIGHTS + 1];  /* n_recorded x B x np[k] */
     gradient_buffers gradient;      /* exact gradients (gradients.c) */
     double *cost;                   /* B */
-    int32_t *right, *steps[2];      /* B */
+    int32_t *right, *steps[3];      /* B; steps of the free phase and of the second ones */
+    int32_t *queue[2];              /* by parity of the batch: the next sample nobody has taken (relax_queued) */
+    int32_t *mine, n_mine;          /* B: the samples this thread has relaxed */
     int32_t *diverged;              /* n_threads */
 } batch_buffers;
 
@@ -69,14 +73,28 @@ typedef struct {
     double beta, total, scale; /* with its sign; sum of the sample weights; 1 / (span total) */
 } phase;
 
-int64_t EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread);
+EQP_INLINE int batch_rows(const batch_buffers *b, const eqp_layered_job *j, int64_t number) {
+    const int64_t left = j->n_rows - number * b->B;
+    return (int)(left < b->B ? left : b->B);
+}
+
+/* Columns first.. of bias[k], from the sums of their contrasts. */
+EQP_INLINE void update_bias(const network *net, int k, int64_t first, int n, const real *sum, const stepper *o) {
+    for (int v = 0; v < n; v += VL) {
+        real *bias = net->bias[k] + first + v;
+        vstore(bias, vsteps(o, vload(bias), vload(sum + v), net->velocity[net->L + k] + first + v, net->second[net->L + k] + first + v));
+    }
+}
+
+void EQP_NAME(input_plan)(const network *net, batch_buffers *b, int thread, arena *a);
+void EQP_NAME(build_batch)(const network *net, batch_buffers *b, int64_t number, int thread);
+void EQP_NAME(input_pass)(const network *net, batch_buffers *b, int64_t number, int64_t next, const stepper *o, const stepper *ob, int thread);
+void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread);
 void EQP_NAME(gradient_plan)(const network *net, batch_buffers *b, int n_threads, arena *a);
 void EQP_NAME(gradient_pack)(const network *net, batch_buffers *b, int thread);
-void EQP_NAME(record_steps)(const network *net, batch_buffers *b, int rows, int lo, int hi);
-int64_t EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *p, int thread);
+void EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *p, int thread);
 int EQP_NAME(gradient_products)(const network *net, const batch_buffers *b, int k, int rows, int64_t i0, int64_t c0,
                                 int transposed, operand *op);
-void EQP_NAME(acting_row)(const network *net, int k, const real *s, real *out);
 void EQP_NAME(update_inner)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, const stepper *ob, int thread);
 void EQP_NAME(update_back)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, int thread);
 stepper EQP_NAME(make_stepper)(const eqp_layered_job *j, double rate, double decay, double scale, int64_t batches_done);

@@ -223,6 +223,22 @@ EQP_INLINE real vhsum(vec a) {
 #endif
 }
 
+/* 1 if all lanes are equal (a NaN equals nothing). */
+EQP_INLINE int vequal(vec a, vec b) {
+#if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F64)
+    return _mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ) == 0;
+#elif defined(EQP_ISA_AVX512)
+    return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ) == 0;
+#else
+    real p[VL], q[VL];
+    int same = 1;
+    vstore(p, a);
+    vstore(q, b);
+    for (int i = 0; i < VL; i++) same &= p[i] == q[i];
+    return same;
+#endif
+}
+
 #ifndef HAVE_RECIPROCAL
 EQP_INLINE vec vreciprocal(vec b) { return vdiv(vset(1), b); }
 #endif
