@@ -23,7 +23,7 @@ FAMILIES = ["layered.c", "narrow.c", "input.c", "train.c", "continual.c", "gradi
 FAMILIES = [name for name in FAMILIES if (ROOT / "csrc" / name).exists()]
 
 # Never -ffast-math (it would let the compiler drop the non-finite checks), nor -march=native: wheels travel.
-CFLAGS = ["-O3", "-g0", "-std=gnu99", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC"]
+CFLAGS = ["-O3", "-g0", "-std=gnu99", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fPIC"]
 
 
 def instruction_sets(machine):

@@ -69,10 +69,10 @@ EQP_INLINE vec act_rho(const int act, vec x) {
 /* rho'(s) * a, given r = rho(s); 1 on the closed interval of the hard ones, so that a unit can leave an edge. */
 EQP_INLINE vec act_prime_times(const int act, vec s, vec r, vec a) {
     switch (act) {
-    case ACT_SHIFTED_SIGMOID: return vmul(vmul(vset(4), a), vmul(r, vsub(vset(1), r)));
+    case ACT_SHIFTED_SIGMOID: return vmul(vmul(vset(4), a), vfnma(r, r, r));
     case ACT_HARD_SIGMOID: return vwithin(s, vset(0), vset(1), a);
-    case ACT_TANH: return vmul(a, vsub(vset(1), vmul(r, r)));
-    case ACT_SIGMOID: return vmul(a, vmul(r, vsub(vset(1), r)));
+    case ACT_TANH: return vmul(a, vfnma(r, r, vset(1)));
+    case ACT_SIGMOID: return vmul(a, vfnma(r, r, r));
     case ACT_RELU: return vwithin(s, vset(0), vset((real)INFINITY), a);
     case ACT_HALF_HARD_SIGMOID: return vmul(vset((real)0.5), vwithin(s, vset(0), vset(2), a));
     case ACT_CENTERED_HARD_SIGMOID: return vwithin(s, vset((real)-0.5), vset((real)0.5), a);

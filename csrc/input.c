@@ -26,70 +26,77 @@ static int inputs_are_dense(const eqp_layered_job *j) {
     return (double)nonzero > DENSE_SHARE * (double)(rows * n0);
 }
 
+/* Space of the pieces only one thread uses: laid out for all, kept for `thread`. */
+static void *take_own(arena *a, int64_t count, int64_t size, int thread, int n_threads) {
+    void *mine = NULL;
+    for (int t = 0; t < n_threads; t++) {
+        void *p = take(a, count, size);
+        if (t == thread) mine = p;
+    }
+    return mine;
+}
+
 void EQP_NAME(input_plan)(const network *net, batch_buffers *b, int thread, arena *a) {
-    const int64_t B = b->B, n0 = net->n[0], np0 = net->np[0], np1 = net->np[1];
-    const int n_threads = net->n_threads, mine = (b->B + n_threads - 1) / n_threads; /* most samples of a thread */
-    b->groups = (mine + 31) / 32;
-    b->xt_ld = mine;
-    b->xt_share = pad_up(n0 * (int64_t)mine);
+    const int64_t B = b->B, n0 = net->n[0], np0 = net->np[0], np1 = net->np[1], real_size = sizeof(real);
+    const int nt = net->n_threads;
+    b->groups = (b->B + 31) / 32;
     b->drive = TAKE_REALS(a, B * np1);
     for (int q = 0; q < 2; q++) {
-        b->y[q] = TAKE_REALS(a, B * net->np[net->L]);
-        b->weight[q] = TAKE_REALS(a, B);
-        b->index[q] = take(a, B * (n0 + LANES), sizeof(int32_t));
-        b->value[q] = TAKE_REALS(a, B * (n0 + LANES));
-        b->nnz[q] = take(a, B, sizeof(int64_t));
-        b->mask[q] = take(a, (int64_t)n_threads * b->groups * n0, sizeof(uint32_t));
-        b->xt[q] = TAKE_REALS(a, n_threads * b->xt_share);
         b->xd[q] = TAKE_REALS(a, B * np0);
+        b->y[q] = take_own(a, B * net->np[net->L], real_size, thread, nt);
+        b->weight[q] = take_own(a, B, real_size, thread, nt);
+        b->index[q] = take_own(a, B * (n0 + LANES), sizeof(int32_t), thread, nt);
+        b->value[q] = take_own(a, B * (n0 + LANES), real_size, thread, nt);
+        b->nnz[q] = take_own(a, B, sizeof(int64_t), thread, nt);
+        b->mask[q] = take_own(a, b->groups * n0, sizeof(uint32_t), thread, nt);
+        b->xt[q] = take_own(a, n0 * B, real_size, thread, nt);
     }
-    for (int t = 0; t < n_threads; t++) {
-        real *mine_delta = TAKE_REALS(a, B * net->chunk), *mine_drive = TAKE_REALS(a, FUSED_ROWS * net->chunk);
-        if (t == thread) b->chunk_delta = mine_delta, b->chunk_drive = mine_drive;
-    }
+    b->chunk_delta = take_own(a, B * net->chunk, real_size, thread, nt);
+    b->chunk_drive = take_own(a, FUSED_ROWS * net->chunk, real_size, thread, nt);
     b->dense = a->base ? inputs_are_dense(net->job) : 0;
 }
 
 /* ---------------------------------------------------------------- a batch's data */
 
-/* Inputs, targets and weights of the thread's samples of batch `number`. */
+/* A dense row of inputs as it acts, less rho(0). */
+static void dense_row(const network *net, const real *from, real *x) {
+    EQP_NAME(copy_row)(x, from, net->n[0], net->np[0]);
+    if (net->job->input_activation == ACT_IDENTITY) return;
+    const vec offset = vset(net->input_offset);
+#define BODY(ACT) for (int64_t i = 0; i < net->np[0]; i += VL) vstore(x + i, vsub(act_rho(ACT, vload(x + i)), offset))
+    EQP_SWITCH_ACT(net->job->input_activation, BODY)
+#undef BODY
+}
+
+/* Inputs, targets and weights of batch `number`. Each thread makes its own copy: to make it costs less than to fetch what
+ * another core has just written. Dense inputs, which nobody transposes, are shared, and each thread makes its part. */
 void EQP_NAME(build_batch)(const network *net, batch_buffers *b, int64_t number, int thread) {
     const eqp_layered_job *j = net->job;
     const int q = (int)(number & 1), L = net->L, rows = batch_rows(b, j, number);
-    const int64_t n0 = net->n[0], cap = n0 + LANES;
-    uint32_t *mask = b->mask[q] + (int64_t)thread * b->groups * n0;
-    if (!b->dense) memset(mask, 0, (size_t)(b->groups * n0) * sizeof *mask);
+    const int64_t n0 = net->n[0], cap = n0 + LANES, *order = j->order + number * b->B;
     const int lo = (int)share(rows, thread, net->n_threads), hi = (int)share(rows, thread + 1, net->n_threads);
-    real *xt = b->xt[q] + thread * b->xt_share;
-    for (int s = lo; s < hi; s++) {
-        const int64_t row = j->order[number * b->B + s];
-        EQP_NAME(copy_row)(b->y[q] + s * net->np[L], (const real *)j->y + row * net->n[L], net->n[L], net->np[L]);
-        b->weight[q][s] = j->row_weight ? ((const real *)j->row_weight)[row] : 1;
-        int32_t *index = b->index[q] + s * cap;
-        real *value = b->value[q] + s * cap;
+    if (!b->dense) memset(b->mask[q], 0, (size_t)(b->groups * n0) * sizeof *b->mask[q]);
+    for (int s = 0; s < rows; s++) {
+        EQP_NAME(copy_row)(b->y[q] + s * net->np[L], (const real *)j->y + order[s] * net->n[L], net->n[L], net->np[L]);
+        b->weight[q][s] = j->row_weight ? ((const real *)j->row_weight)[order[s]] : 1;
         if (b->dense) {
-            real *x = b->xd[q] + s * net->np[0];
-            EQP_NAME(copy_row)(x, (const real *)j->x + row * n0, n0, net->np[0]);
-            if (j->input_activation != ACT_IDENTITY) {
-                const vec offset = vset(net->input_offset);
-#define BODY(ACT) for (int64_t i = 0; i < net->np[0]; i += VL) vstore(x + i, vsub(act_rho(ACT, vload(x + i)), offset))
-                EQP_SWITCH_ACT(j->input_activation, BODY)
-#undef BODY
-            }
+            if (s >= lo && s < hi) dense_row(net, (const real *)j->x + order[s] * n0, b->xd[q] + s * net->np[0]);
             continue;
         }
-        if (s + 1 < hi && !j->indptr) { /* rows come in random order: no hardware foresees the next */
-            const char *ahead = (const char *)((const real *)j->x + j->order[number * b->B + s + 1] * n0);
+        if (s + 1 < rows && !j->indptr) { /* rows come in random order: no hardware foresees the next */
+            const char *ahead = (const char *)((const real *)j->x + order[s + 1] * n0);
             for (int64_t i = 0; i < n0 * (int64_t)sizeof(real); i += 64) __builtin_prefetch(ahead + i);
         }
-        const int64_t nnz = EQP_NAME(input_row)(net, row, index, value);
+        int32_t *index = b->index[q] + s * cap;
+        real *value = b->value[q] + s * cap;
+        const int64_t nnz = EQP_NAME(input_row)(net, order[s], index, value);
         b->nnz[q][s] = nnz;
-        index[nnz] = INT32_MAX;
-        uint32_t *group = mask + ((s - lo) / 32) * n0;
-        const uint32_t bit = 1u << ((s - lo) % 32);
+        index[nnz] = INT32_MAX; /* drive_rows stops there */
+        uint32_t *mask = b->mask[q] + s / 32 * n0;
+        const uint32_t bit = 1u << s % 32;
         for (int64_t e = 0; e < nnz; e++) {
-            group[index[e]] |= bit;
-            xt[index[e] * b->xt_ld + s - lo] = value[e];
+            mask[index[e]] |= bit;
+            b->xt[q][index[e] * b->B + s] = value[e];
         }
     }
 }
@@ -113,30 +120,26 @@ EQP_INLINE void update_rows(const int NV, const pass *p, int64_t col, int64_t lo
     const batch_buffers *b = p->b;
     const stepper *o = p->o;
     const int64_t n0 = net->n[0], width = p->width;
-    const int nt = net->n_threads, offset = net->input_offset != 0;
+    const int offset = net->input_offset != 0;
     const uint32_t every = o->kind != OPT_SGD || o->decay != 0 || offset;
     const real *delta = p->delta + col;
     for (int64_t i = lo; i < hi; i++) {
         uint32_t any = every;
-        for (int g = 0; g < nt * b->groups; g++) any |= b->mask[p->q][g * n0 + i];
+        for (int g = 0; g < b->groups; g++) any |= b->mask[p->q][g * n0 + i];
         if (!any) continue;
         const int64_t at = p->base + i * width + col;
         real *w = net->w[0] + at;
         vec acc[PASS_VECS];
 #pragma GCC unroll 16
         for (int v = 0; v < NV; v++) acc[v] = vload(p->shared + col + v * VL);
-        for (int t = 0; t < nt; t++) { /* threads' samples in turn: the order of the samples */
-            const real *xt = b->xt[p->q] + t * b->xt_share + i * b->xt_ld;
-            const real *mine = delta + share(p->rows, t, nt) * width;
-            for (int g = 0; g < b->groups; g++)
-                for (uint32_t m = b->mask[p->q][((int64_t)t * b->groups + g) * n0 + i]; m; m &= m - 1) {
-                    const int s = g * 32 + __builtin_ctz(m);
-                    const real *d = mine + s * width;
-                    const vec x = vset(xt[s]);
+        for (int g = 0; g < b->groups; g++)
+            for (uint32_t m = b->mask[p->q][g * n0 + i]; m; m &= m - 1) {
+                const int s = g * 32 + __builtin_ctz(m);
+                const real *d = delta + s * width;
+                const vec x = vset(b->xt[p->q][i * b->B + s]);
 #pragma GCC unroll 16
-                    for (int v = 0; v < NV; v++) acc[v] = vfma(x, vload(d + v * VL), acc[v]);
-                }
-        }
+                for (int v = 0; v < NV; v++) acc[v] = vfma(x, vload(d + v * VL), acc[v]);
+            }
 #pragma GCC unroll 16
         for (int v = 0; v < NV; v++) {
             acc[v] = vsteps(o, vload(w + v * VL), acc[v], net->velocity[0] + at + v * VL, net->second[0] + at + v * VL);

@@ -395,13 +395,14 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
     const int L = net->L, sync = r->order == VISIT_SYNCHRONOUS;
     const real tol = r->tol < 0 ? 0 : (real)(r->tol * j->dt);
     const int fixed = r->tol < 0;
+    int rows = r->rows, cur = 0;
     int32_t *origin = t->origin + thread * t->rows;
     if (net->narrow && sync && !r->hold_output) {
-        int32_t queue = 0;
+        int32_t count = 0;
+        const sample_queue queue = {&count, rows, 0, 1};
         EQP_NAME(relax_narrow)(net, t, r, 1, &queue, origin);
         return;
     }
-    int rows = r->rows, cur = 0;
     eqp_barrier *barrier = j->barrier;
     if (thread == 0) {
         memcpy(t->drive, r->drive, (size_t)(rows * net->np[1]) * sizeof(real));

@@ -107,6 +107,13 @@ typedef struct {
     real *residual;  /* (rows) or NULL */
 } relaxation;
 
+/* Samples for threads to take, each from its own share first, then from the others': how many of a share are taken is
+ * counted at counters[thread * LANES] (LANES apart: a cache line each). */
+typedef struct {
+    int32_t *counters;
+    int rows, thread, n_threads;
+} sample_queue;
+
 int EQP_NAME(layered_check)(const eqp_layered_job *job);
 void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread, int n_threads, int n_teams,
                             int team_rows, arena *a);
@@ -115,7 +122,7 @@ void EQP_NAME(network_unpack)(const network *net, int thread);
 void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread, int n_threads);
 void EQP_NAME(pack_back)(network *net, int k, int thread);
 void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r);
-int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, int32_t *queue, int32_t *taken);
+int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, int32_t *taken);
 void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded);
 void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads);
 void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows);

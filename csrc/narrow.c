@@ -46,11 +46,17 @@ EQP_INLINE void lane_sums(const int NK, const vec *acc, real *out) {
 #endif
 }
 
+/* What is known of the dynamics when the loop is compiled: nothing, the plain map, or Euler steps with rho' and clamp. */
+enum { ANY, PLAIN, CLAMPED_EULER };
+
 /* All hidden units of NS samples, in place; field: what reaches the outputs from the hidden states before the step.
  * NK >= outputs, the weights' missing rows being zero. */
-EQP_INLINE void hidden_body(const int act, const int plain, const int track, const int NS, const int NK, const network *net,
-                            const finish *f, slot *const *p, const real *weights, real (*field)[PAD]) {
+EQP_INLINE void hidden_body(const int act, const int kind, const int track, const int NS, const int NK, const network *net,
+                            const finish *of_layer, slot *const *p, const real *weights, real (*field)[PAD]) {
+    const int plain = kind == PLAIN;
     const int64_t np = net->np[1];
+    finish f = *of_layer;
+    if (kind == CLAMPED_EULER) f = (finish){.euler = 1, .damped = 1, .prime = 1, .clamp = 1, .dt = f.dt};
     vec acc[ROWS][NARROW_MAX], worst[ROWS];
     const real *drive[ROWS], *out[ROWS];
     real *hidden[ROWS], *hidden_shown[ROWS];
@@ -81,10 +87,10 @@ EQP_INLINE void hidden_body(const int act, const int plain, const int track, con
 #pragma GCC unroll 2
         for (int s = 0; s < NS; s++) {
             const vec old = plain ? shown[s] : vload(hidden[s] + c);
-            vec x = finish_vec(act, plain, f, a[s], old, shown[s], vset(0));
+            vec x = finish_vec(act, plain, &f, a[s], old, shown[s], vset(0));
             if (valid < VL) x = vkeep(x, valid > 0 ? valid : 0); /* padding stays zero */
             vstore(hidden[s] + c, x);
-            if (!plain && f->euler) {
+            if (!plain && f.euler) {
                 vec r = act_rho(act, x);
                 if (valid < VL) r = vkeep(r, valid > 0 ? valid : 0);
                 vstore(hidden_shown[s] + c, r);
@@ -99,9 +105,12 @@ EQP_INLINE void hidden_body(const int act, const int plain, const int track, con
     }
 }
 
-#define HIDDEN(ACT, PLAIN, TRACK, NK)                                                                   \
-    if (n == ROWS) hidden_body(ACT, PLAIN, TRACK, ROWS, NK, net, f, p, weights, field);                 \
-    else hidden_body(ACT, PLAIN, TRACK, 1, NK, net, f, p, weights, field)
+#define HIDDEN(ACT, KIND, TRACK, NK)                                                                   \
+    if (n == ROWS) hidden_body(ACT, KIND, TRACK, ROWS, NK, net, f, p, weights, field);                 \
+    else hidden_body(ACT, KIND, TRACK, 1, NK, net, f, p, weights, field)
+#define HIDDEN_TRACKED(ACT, KIND)                                                                      \
+    if (track) { HIDDEN(ACT, KIND, 1, NARROW_MAX); }                                                   \
+    else { HIDDEN(ACT, KIND, 0, NARROW_MAX); }
 
 EQP_INLINE int outputs_of_pass(const network *net) {
     return !net->plain ? NARROW_MAX : net->n[2] <= 2 ? 2 : net->n[2] <= 4 ? 4 : NARROW_MAX;
@@ -111,13 +120,12 @@ EQP_INLINE int outputs_of_pass(const network *net) {
 static void step_hidden(const network *net, const finish *f, slot *const *p, int n, int track, const real *weights,
                         real (*field)[PAD]) {
     const int act = net->job->activation, nk = outputs_of_pass(net);
-#define BODY(ACT)                                                       \
-    if (net->plain && nk == 2) { HIDDEN(ACT, 1, 1, 2); }                \
-    else if (net->plain && nk == 4) { HIDDEN(ACT, 1, 1, 4); }           \
-    else if (net->plain && track) { HIDDEN(ACT, 1, 1, NARROW_MAX); }    \
-    else if (net->plain) { HIDDEN(ACT, 1, 0, NARROW_MAX); }             \
-    else if (track) { HIDDEN(ACT, 0, 1, NARROW_MAX); }                  \
-    else { HIDDEN(ACT, 0, 0, NARROW_MAX); }
+#define BODY(ACT)                                                                 \
+    if (net->plain && nk == 2) { HIDDEN(ACT, PLAIN, 1, 2); }                      \
+    else if (net->plain && nk == 4) { HIDDEN(ACT, PLAIN, 1, 4); }                 \
+    else if (net->plain) { HIDDEN_TRACKED(ACT, PLAIN); }                          \
+    else if (f->euler && f->prime && f->clamp) { HIDDEN_TRACKED(ACT, CLAMPED_EULER); } \
+    else { HIDDEN_TRACKED(ACT, ANY); }
     EQP_SWITCH_ACT(act, BODY)
 #undef BODY
 }
@@ -212,7 +220,7 @@ static int arrived(const network *net, const relaxation *r, slot *p, int tracked
 static int tracks(const network *net, const relaxation *r, const slot *p) {
     if (r->tol >= 0) return 1;
     if (r->residual && p->done + 1 == r->n_steps) return 1;
-    return !net->plain && r->n_steps > 16 && p->done >= 6;
+    return !net->plain && r->n_steps > 16 && p->done % 4 == 3; /* a look at every fourth step is enough */
 }
 
 /* Notes the end of the slot's phase; starts the next one that has steps to make, else the slot is idle. */
@@ -229,10 +237,23 @@ static void leave(const network *net, const team *t, const relaxation *phases, i
     p->sample = -1;
 }
 
+/* The next sample of the queue, or -1. */
+static int take_sample(const sample_queue *q) {
+    for (int i = 0; i < q->n_threads; i++) {
+        const int t = (q->thread + i) % q->n_threads, first = (int)share(q->rows, t, q->n_threads);
+        const int left = (int)share(q->rows, t + 1, q->n_threads) - first;
+        int32_t *count = q->counters + t * LANES;
+        if (__atomic_load_n(count, __ATOMIC_RELAXED) >= left) continue;
+        const int m = __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+        if (m < left) return first + m;
+    }
+    return -1;
+}
+
 /* Relaxes samples synchronously, each through all phases in turn (phase k > 0 must start where phase k - 1 ended). The
- * threads that share the counter *queue share the r->rows samples: each takes the next one when it has a free slot.
- * taken: the samples this thread had. Returns their number. */
-int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, int32_t *queue, int32_t *taken) {
+ * threads that share the queue share the samples: each takes the next one when it has a free slot. taken: the samples
+ * this thread had. Returns their number. */
+int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, int32_t *taken) {
     const eqp_layered_job *j = net->job;
     const finish hidden = finish_of(net, 1, 0);
     slot slots[SLOTS];
@@ -245,8 +266,8 @@ int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases
         int n_live = 0;
         for (int i = 0; i < SLOTS; i++) {
             while (slots[i].sample < 0 && more) {
-                const int m = __atomic_fetch_add(queue, 1, __ATOMIC_RELAXED);
-                more = m < phases->rows;
+                const int m = take_sample(queue);
+                more = m >= 0;
                 if (!more) break;
                 taken[n_taken++] = m;
                 slots[i].phase = 0;

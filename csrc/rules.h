@@ -35,16 +35,16 @@ typedef struct {
 
 typedef struct {
     int B, groups, dense, by_sample;
-    int64_t n_batches, xt_ld, xt_share;
+    int64_t n_batches;
     real *drive;                    /* B x np[1] */
-    /* two sets, by parity of the batch: the next batch is prepared while this one is still used */
+    /* Two sets, by parity of the batch: the next batch is prepared while this one is still used. All but xd are the
+     * thread's own. */
     real *y[2], *weight[2];         /* B x np[L]; B */
-    int32_t *index[2];              /* B x (N[0] + LANES): nonzero inputs */
+    int32_t *index[2];              /* B x (N[0] + LANES): nonzero inputs, then INT32_MAX */
     real *value[2];
     int64_t *nnz[2];                /* B */
-    uint32_t *mask[2];              /* n_threads x groups x N[0]: which of 32 of a thread's samples have input i */
-    real *xt[2];                    /* n_threads x xt_share, each N[0] x xt_ld: a thread's inputs, transposed; only masked
-                                       entries are valid. A share a thread: they would fight for cache lines */
+    uint32_t *mask[2];              /* groups x N[0]: which of 32 samples have input i */
+    real *xt[2];                    /* N[0] x B: inputs, transposed; only masked entries are valid */
     real *xd[2];                    /* B x np[0]: inputs when dense */
     real *chunk_delta, *chunk_drive; /* B, FUSED_ROWS x chunk: one chunk's columns of delta, of the next drive; this thread's */
     real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
@@ -62,7 +62,7 @@ typedef struct {
     gradient_buffers gradient;      /* exact gradients (gradients.c) */
     double *cost;                   /* B */
     int32_t *right, *steps[3];      /* B; steps of the free phase and of the second ones */
-    int32_t *queue[2];              /* by parity of the batch: the next sample nobody has taken (relax_queued) */
+    int32_t *queue[2];              /* n_threads x LANES, by parity of the batch: see sample_queue in layered.h */
     int32_t *mine, n_mine;          /* B: the samples this thread has relaxed */
     int32_t *diverged;              /* n_threads */
 } batch_buffers;

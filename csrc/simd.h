@@ -1,5 +1,8 @@
 /* simd.h - one small vector vocabulary over `real`: type vec, VL lanes, and the operations kernels use.
  *
+ * Products and sums are fused where vfma and vfnma say so and nowhere else (-ffp-contract=off): were it the compiler's
+ * choice, two copies of one loop could round differently.
+ *
  * Comparisons are ordered (false on NaN). vmaxr/vminr return the SECOND operand if either is NaN, as x86 does;
  * kernels that must see a NaN use vfinite. VMAX_ACC is the number of accumulators that fit the registers.
  */
@@ -28,6 +31,7 @@ EQP_INLINE vec vsub(vec a, vec b) { return _mm512_sub_pd(a, b); }
 EQP_INLINE vec vmul(vec a, vec b) { return _mm512_mul_pd(a, b); }
 EQP_INLINE vec vdiv(vec a, vec b) { return _mm512_div_pd(a, b); }
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); } /* c - a b */
 EQP_INLINE vec vmaxr(vec a, vec b) { return _mm512_max_pd(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm512_min_pd(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm512_abs_pd(a); }
@@ -58,6 +62,7 @@ EQP_INLINE vec vreciprocal(vec b) {
 #define HAVE_FRACTION
 EQP_INLINE vec vfraction(vec a) { return _mm512_reduce_ps(a, 1); } /* a - floor(a) */
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return _mm512_max_ps(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm512_min_ps(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm512_abs_ps(a); }
@@ -84,6 +89,7 @@ EQP_INLINE vec vsub(vec a, vec b) { return _mm256_sub_pd(a, b); }
 EQP_INLINE vec vmul(vec a, vec b) { return _mm256_mul_pd(a, b); }
 EQP_INLINE vec vdiv(vec a, vec b) { return _mm256_div_pd(a, b); }
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm256_fnmadd_pd(a, b, c); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return _mm256_max_pd(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm256_min_pd(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
@@ -118,6 +124,7 @@ EQP_INLINE vec vsub(vec a, vec b) { return _mm256_sub_ps(a, b); }
 EQP_INLINE vec vmul(vec a, vec b) { return _mm256_mul_ps(a, b); }
 EQP_INLINE vec vdiv(vec a, vec b) { return _mm256_div_ps(a, b); }
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return _mm256_max_ps(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm256_min_ps(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
@@ -143,7 +150,10 @@ EQP_INLINE vec vkeep(vec a, int n) {
 #endif
 
 #elif defined(__GNUC__) && (defined(EQP_ISA_SSE2) || defined(EQP_ISA_NEON))
-/* 128-bit baseline through the compiler's own vector types: SSE2 and NEON from one text. */
+/* 128-bit baseline through the compiler's own vector types: SSE2 and NEON from one text, but for the fused products. */
+#ifdef EQP_ISA_NEON
+#include <arm_neon.h>
+#endif
 #define N_VREGS 16
 #if defined(EQP_REAL_F64)
 #define VL 2
@@ -166,7 +176,16 @@ EQP_INLINE vec vadd(vec a, vec b) { return a + b; }
 EQP_INLINE vec vsub(vec a, vec b) { return a - b; }
 EQP_INLINE vec vmul(vec a, vec b) { return a * b; }
 EQP_INLINE vec vdiv(vec a, vec b) { return a / b; }
+#if defined(EQP_ISA_NEON) && defined(EQP_REAL_F64)
+EQP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return (vec)vfmsq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#elif defined(EQP_ISA_NEON)
+EQP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return (vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return c - a * b; }
+#endif
 EQP_INLINE vec vpick(veci m, vec a, vec b) { return (vec)((m & (veci)a) | (~m & (veci)b)); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return vpick((veci)(a > b), a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return vpick((veci)(a < b), a, b); }
@@ -199,6 +218,7 @@ EQP_INLINE vec vsub(vec a, vec b) { return a - b; }
 EQP_INLINE vec vmul(vec a, vec b) { return a * b; }
 EQP_INLINE vec vdiv(vec a, vec b) { return a / b; }
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return c - a * b; }
 EQP_INLINE vec vmaxr(vec a, vec b) { return a > b ? a : b; }
 EQP_INLINE vec vminr(vec a, vec b) { return a < b ? a : b; }
 EQP_INLINE vec vabs(vec a) { return (real)fabs((double)a); }

@@ -18,7 +18,7 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
                            b->by_sample ? (B + n_threads - 1) / n_threads : B, a);
     EQP_NAME(input_plan)(net, b, thread, a);
     for (int e = 0; e < 3; e++) b->steps[e] = take(a, B, sizeof(int32_t));
-    for (int q = 0; q < 2; q++) b->queue[q] = take(a, 1, sizeof(int32_t));
+    for (int q = 0; q < 2; q++) b->queue[q] = take(a, n_threads * LANES, sizeof(int32_t));
     for (int t = 0; t < n_threads; t++) {
         int32_t *mine = take(a, B, sizeof(int32_t));
         if (t == thread) b->mine = mine;
@@ -285,14 +285,15 @@ static void second_phase(network *net, batch_buffers *b, const phase *p, int thr
 }
 
 /* Both phases of a narrow net (narrow.c), each sample through all of them, whichever thread is free for it. */
-static void relax_queued(network *net, batch_buffers *b, int q, int rows, double beta) {
+static void relax_queued(network *net, batch_buffers *b, int q, int rows, double beta, int thread) {
     const eqp_layered_job *j = net->job;
     const real *y = b->y[q];
     const relaxation phases[] = {
         {rows, b->drive, NULL, NULL, b->free, 0, j->tol_free, j->n_free_steps, VISIT_SYNCHRONOUS, 0, b->steps[0], NULL},
         {rows, b->drive, y, b->free, b->end[0], beta, j->tol_nudged, j->n_nudged_steps, VISIT_SYNCHRONOUS, 0, b->steps[1], NULL},
         {rows, b->drive, y, b->free, b->end[1], -beta, j->tol_nudged, j->n_nudged_steps, VISIT_SYNCHRONOUS, 0, b->steps[2], NULL}};
-    b->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, j->centered ? 3 : 2, b->queue[q], b->mine);
+    const sample_queue queue = {b->queue[q], rows, thread, net->n_threads};
+    b->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, j->centered ? 3 : 2, &queue, b->mine);
 }
 
 /* Free and second phases of any other net or rule, with the thread's share of the samples. */
@@ -330,7 +331,7 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
 
     EQP_NAME(network_pack)(&net, thread);
     b.diverged[thread] = 0;
-    if (thread == 0) *b.queue[0] = 0;
+    b.queue[0][thread * LANES] = 0;
     EQP_NAME(build_batch)(&net, &b, 0, thread);
     eqp_wait(j->barrier, n_threads);
     EQP_NAME(input_pass)(&net, &b, -1, 0, NULL, NULL, thread);
@@ -348,7 +349,7 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         const int whole = j->rule == RULE_CLAMPED_SWEEP || j->rule == RULE_CONTRASTIVE || is_gradient(j->rule);
         const double span = whole ? 1 : (j->centered ? 2 : 1) * beta, scale = total > 0 ? 1 / (span * total) : 0;
         if (net.narrow && j->rule == RULE_EP && j->schedule == VISIT_SYNCHRONOUS && !j->state) {
-            relax_queued(&net, &b, q, rows, beta);
+            relax_queued(&net, &b, q, rows, beta, thread);
         } else {
             const phase p = {q, 0, rows, lo, hi, beta, total, scale};
             if (j->state) particles(&net, &b, number, lo, hi, 0);
@@ -365,7 +366,7 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         if (!is_gradient(j->rule))
             b.diverged[thread] |= contrast_rows(&net, &b, q, j->centered ? b.end[1] : b.free, b.end[0]);
         if (number + 1 < b.n_batches) EQP_NAME(build_batch)(&net, &b, number + 1, thread);
-        if (thread == 0) *b.queue[!q] = 0; /* nobody takes from it before the next barrier */
+        b.queue[!q][thread * LANES] = 0; /* nobody takes from it before the next barrier */
         for (int e = 0; e < 2; e++) __atomic_fetch_add(&j->counts[e], steps[e], __ATOMIC_RELAXED);
         eqp_wait(j->barrier, n_threads);
 

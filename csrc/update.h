@@ -23,7 +23,7 @@ EQP_INLINE vec vsteps(const stepper *o, vec w, vec contrast, real *velocity, rea
     if (o->kind != OPT_ADAM) {
         const vec momentum = vset(o->momentum), v = vfma(momentum, vload(velocity), gradient);
         vstore(velocity, v);
-        return vsub(w, vmul(rate, o->kind == OPT_NESTEROV ? vfma(momentum, v, gradient) : v));
+        return vfnma(rate, o->kind == OPT_NESTEROV ? vfma(momentum, v, gradient) : v, w);
     }
     const vec b1 = vset(o->beta1), b2 = vset(o->beta2);
     const vec m = vfma(b1, vload(velocity), vmul(vset(1 - o->beta1), gradient));
@@ -33,7 +33,7 @@ EQP_INLINE vec vsteps(const stepper *o, vec w, vec contrast, real *velocity, rea
     real root[VL];
     vstore(root, v);
     for (int i = 0; i < VL; i++) root[i] = (real)sqrt((double)root[i]);
-    return vsub(w, vmul(rate, vdiv(m, vadd(vload(root), vset(o->epsilon)))));
+    return vfnma(rate, vdiv(m, vadd(vload(root), vset(o->epsilon))), w);
 }
 
 #endif
