@@ -1,6 +1,7 @@
 """The one place where Numba compiles: flags, caching, and the few instructions Python cannot spell.
 
-Every jitted function of this package is made by `kernel`; a test reads the sources and checks it.
+Every jitted function of this package is made by `kernel`; a test reads the sources and checks it. An integer
+literal as an argument makes Numba compile a version for it: np.int64(0) does not.
 """
 
 import hashlib

@@ -6,7 +6,15 @@ import ctypes
 
 import numpy as np
 
-from ..spec import GRADIENT_RULES, OPTIMIZERS, DivergenceError, TrainStats
+from ..spec import (
+    GRADIENT_RULES,
+    OPTIMIZERS,
+    RULES,
+    VECTOR_FIELD_RULES,
+    DivergenceError,
+    TrainStats,
+    check_rule,
+)
 from . import layered
 from .compile import array_table
 from .gradient_training import gradient_train
@@ -18,6 +26,9 @@ from .layout import (
     BETA1,
     BETA2,
     CENTERED,
+    CLAMPED_SWEEP,
+    CONTINUAL,
+    CONTINUAL_VECTOR_FIELD,
     DECAY,
     EPSILON,
     HAS_BACK,
@@ -29,10 +40,12 @@ from .layout import (
     N_NUDGED,
     NARROW,
     OPTIMIZER,
+    RULE,
     SPARSE,
     TILE,
     TOL_FREE,
     TOL_NUDGED,
+    VECTOR_FIELD,
     aligned,
     make_layout,
     pad,
@@ -152,7 +165,7 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     in_place = _InPlace(dtype)
     w, b = [np.require(a, dtype, "CA") for a in weights], [np.require(a, dtype, "CA") for a in biases]
     s, backs = in_place(states), _backs(spec, back, dtype)
-    table = array_table([w, b, backs, w, b, w, b, s])
+    table = array_table([w, b, backs, w, b, backs, w, b, backs, s])
     ints[TILE] = min(ints[TILE], -(-m // n_threads))
     rows, cap = n_threads * int(ints[TILE]), list_size(x, spec.sizes[0])
     worst = np.zeros(n_threads, np.int64)
@@ -173,14 +186,28 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
 
 
 def _plan_options(plan, ints, floats):
-    if plan.rule != "ep":
-        raise ValueError(f"learning_rule={plan.rule!r} is no rule of the Numba backend: take 'c' or 'numpy'")
+    if plan.beta == 0:
+        raise ValueError("beta must not be 0: updates are divided by it")
+    ints[RULE] = RULES[plan.rule]
     ints[BATCH], ints[N_FREE], ints[N_NUDGED] = plan.batch_size, plan.n_free_steps, plan.n_nudged_steps
     ints[CENTERED], ints[OPTIMIZER] = plan.centered, OPTIMIZERS[plan.optimizer]
     ints[ADAM_STEP] = plan.adam_step
     floats[BETA], floats[TOL_FREE], floats[TOL_NUDGED] = plan.beta, plan.tol_free, plan.tol_nudged
     floats[MOMENTUM], floats[DECAY] = plan.momentum, plan.weight_decay
     floats[BETA1], floats[BETA2], floats[EPSILON] = plan.beta1, plan.beta2, plan.epsilon
+
+
+def _moments(name, state, pairs, tops, learns_back, in_place):
+    """The arrays optimizer_state.`name` for weights, biases and backward weights (from slot 2L + 1 on)."""
+    n, arrays = len(pairs), getattr(state, name, None) or []
+    shapes = pairs + tops
+    if learns_back:
+        shapes += [None] + [(k, j) for j, k in pairs[1:]]
+    _check_shapes(f"optimizer_state.{name}", arrays[: len(shapes)], shapes)
+    backs = in_place(arrays[2 * n + 1 : 3 * n]) if learns_back else []
+    nothing = np.zeros((1, 1), arrays[0].dtype)
+    backs = [nothing, *backs] + [nothing] * (n - 1 - len(backs))
+    return in_place(arrays[:n]), in_place(arrays[n : 2 * n]), backs
 
 
 def layered_train(
@@ -192,6 +219,8 @@ def layered_train(
         return gradient_train(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads
         )
+    if plan.rule != "ep":
+        check_rule(spec, plan, back is not None, particles is not None)
     n_data, n = x.shape[0], spec.n_weights
     pairs, tops, dtype = _check_network(spec, weights, back, biases)
     if particles is not None:
@@ -222,21 +251,24 @@ def layered_train(
     dense, indptr, indices, data = _inputs(spec, x, dtype, ints)
     in_place, nothing = _InPlace(dtype), [np.zeros((1, 1), dtype)] * n
     w, b = in_place(weights), in_place(biases)
-    moments = [nothing, nothing, nothing, nothing]
-    if plan.optimizer != "sgd":
-        _check_shapes("optimizer_state.velocity", optimizer_state.velocity, pairs + tops)
-        velocity = in_place(optimizer_state.velocity)
-        moments[:2] = velocity[:n], velocity[n:]
-    if plan.optimizer == "adam":
-        _check_shapes("optimizer_state.second", optimizer_state.second, pairs + tops)
-        second = in_place(optimizer_state.second)
-        moments[2:] = second[:n], second[n:]
+    learns_back = plan.rule in VECTOR_FIELD_RULES
+    backs = [nothing[0], *in_place(back[1:])] if learns_back else _backs(spec, back, dtype)
+    moments = [nothing] * 6
+    slots = {"momentum": ("velocity",), "nesterov": ("velocity",), "adam": ("velocity", "second")}
+    for i, name in enumerate(slots.get(plan.optimizer, ())):
+        moments[3 * i : 3 * i + 3] = _moments(name, optimizer_state, pairs, tops, learns_back, in_place)
     s = nothing if particles is None else in_place(particles)
-    backs = _backs(spec, back, dtype)
     table = array_table([w, b, backs, *moments, s])
     n_1, cap = pad(spec.sizes[1]), list_size(x, spec.sizes[0])
-    widest, many = max(n_1, units), max(size * cap, size, units)
-    turns = 3 if plan.centered else 2
+    continuous, rule = spec.dynamics == "continuous", ints[RULE]
+    # rows of recorded (activity, change); places of the states of all samples; products of all with all
+    records = {VECTOR_FIELD: plan.n_nudged_steps * (2 if plan.centered else 1), CLAMPED_SWEEP: 1,
+               CONTINUAL_VECTOR_FIELD: 1}.get(rule, 0) * size  # fmt: skip
+    walks = {CONTINUAL: 2, CONTINUAL_VECTOR_FIELD: 1}.get(rule, 0)
+    width = pad(size) if walks else 1
+    widest, many = max(n_1, units), max(size * cap, size, units, records)
+    ends = 3 if plan.centered else 2
+    turns = [0] if records else [1, 2] if plan.centered else [1, 0]
     totals = np.zeros(7)
     run_threads(
         layered.train_thread, n_threads, ints, floats, layout, table,
@@ -244,13 +276,20 @@ def layered_train(
         np.zeros(1, np.int8) if plan.sign is None else _read(plan.sign, np.int8),
         np.ones(1, dtype) if row_weight is None else _read(row_weight, dtype),
         aligned(n_packed, dtype), aligned(units, dtype), aligned((size, n_1), dtype),
-        aligned((turns, size, units), dtype),
-        aligned((turns, size, units) if spec.dynamics == "continuous" else (1, 1, 1), dtype),
+        aligned((ends, size, units), dtype),
+        aligned((ends, size, units) if continuous else (1, 1, 1), dtype),
         aligned((size, units), dtype), aligned((size, n_1), dtype), aligned((1, n_1), dtype),
         np.zeros((2, size), np.int64), np.zeros((2, size, cap), np.int32), aligned((2, size, cap), dtype),
         np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
         aligned((n_threads, many), dtype), aligned((n_threads, NARROW, widest), dtype),
-        aligned((n_threads, TILE_SAMPLES, size), dtype), np.arange(TILE_SAMPLES), np.ones(size, dtype),
+        aligned((n_threads, TILE_SAMPLES, max(size, records)), dtype), np.arange(TILE_SAMPLES),
+        np.ones(max(size, records), dtype), np.array(turns),
+        aligned((1, records, units) if records else (1, 1, 1), dtype),
+        aligned((1, records, units) if records else (1, 1, 1), dtype),
+        aligned((walks, size, units) if walks else (1, 1, 1), dtype),
+        aligned((n + 1, 2, size, width) if walks else (1, 1, 1, 1), dtype),
+        aligned((2, size, width) if walks else (1, 1, 1), dtype),
+        aligned((n_threads, spec.sizes[0] if walks else 1), dtype),
         np.zeros(size, dtype), np.zeros(size), *np.zeros((3, size), np.int64), np.zeros(size, np.int64),
         np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, dtype),
         totals,

@@ -239,8 +239,8 @@ def train_thread(
         for at in range(first, last, tile):
             relax_block(
                 ints, floats, layout, packed, bias, drive, state[:count], acts[:count], field, y, rows, at,
-                min(at + tile, last), 0.0, n_before, floats[TOL_FREE], 0, steps, residual, failure, active,
-                change,
+                min(at + tile, last), ints[SCHEDULE], False, 0.0, n_before, floats[TOL_FREE], 0, steps,
+                residual, failure, active, change,
             )  # fmt: skip
         now = active[first:last]
         for b in range(first, last):
@@ -312,25 +312,6 @@ def all_finite(row):
     return True
 
 
-def _moments(optimizer_state, plan, shapes, learns_back, in_place, check_shapes):
-    """Six lists of arrays: first and second moments of weights, biases and backward weights."""
-    n = len(shapes) // 3
-    nothing = [np.zeros((1, 1), shapes[0].dtype)] * n
-    result = []
-    for name, used in (("velocity", plan.optimizer != "sgd"), ("second", plan.optimizer == "adam")):
-        if not used:
-            result += [nothing] * 3
-            continue
-        arrays = getattr(optimizer_state, name)
-        count = 3 * n if learns_back else 2 * n
-        check_shapes(f"optimizer_state.{name}", arrays[:count], [
-            None if i == 2 * n else a.shape for i, a in enumerate(shapes[:count])
-        ])  # fmt: skip
-        backs = [nothing[0], *in_place(arrays[2 * n + 1 : 3 * n])] if learns_back else nothing
-        result += [in_place(arrays[:n]), in_place(arrays[n : 2 * n]), backs]
-    return result
-
-
 def gradient_train(
     spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None,
     n_threads=1,
@@ -340,7 +321,7 @@ def gradient_train(
 
     check_rule(spec, plan, back is not None, particles is not None)
     n_data, n = x.shape[0], spec.n_weights
-    _, _, dtype = driver._check_network(spec, weights, back, biases)
+    pairs, tops, dtype = driver._check_network(spec, weights, back, biases)
     if particles is not None:
         driver._check_shapes("particles", particles, [(n_data, k) for k in spec.sizes[1:]])
     if row_weight is not None:
@@ -371,7 +352,12 @@ def gradient_train(
     in_place, nothing = driver._InPlace(dtype), [np.zeros((1, 1), dtype)] * n
     w, b = in_place(weights), in_place(biases)
     backs = nothing if back is None else [nothing[0], *in_place(back[1:])]
-    moments = _moments(optimizer_state, plan, w + b + backs, back is not None, in_place, driver._check_shapes)
+    moments = [nothing] * 6
+    slots = {"momentum": ("velocity",), "nesterov": ("velocity",), "adam": ("velocity", "second")}
+    for i, name in enumerate(slots.get(plan.optimizer, ())):
+        moments[3 * i : 3 * i + 3] = driver._moments(
+            name, optimizer_state, pairs, tops, back is not None, in_place
+        )
     table = array_table([w, b, backs, *moments, nothing if particles is None else in_place(particles)])
     n_1, cap = pad(spec.sizes[1]), list_size(x, spec.sizes[0])
     n_steps = plan.n_nudged_steps if kind == BPTT else 1

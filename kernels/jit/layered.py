@@ -7,21 +7,35 @@ sample order, so that results are the same bits for any number of threads.
 
 import numpy as np
 
-from .activations import ZERO
-from .compile import kernel, matrix_at, vector_at
+from .activations import ONE, ZERO
+from .compile import float_bits, kernel, matrix_at, vector_at
+from .continual import (
+    continual_phase,
+    input_products,
+    step_inner,
+    unpack_inner,
+    vector_field_phase,
+    weigh_change,
+)
 from .inputs import column_slice, column_sums, drive_slice, list_inputs
 from .layout import (
     ADAM_STEP,
     BATCH,
     BETA,
     CENTERED,
+    CLAMPED_SWEEP,
+    CONTINUAL,
+    CONTINUAL_VECTOR_FIELD,
+    CONTRASTIVE,
     COPY,
     COST,
     COST_FACTOR,
+    COUPLED,
     DOWN,
     DOWN_PANEL,
     DOWN_ROW,
     DYNAMICS,
+    EP,
     HAS_BACK,
     HAS_PARTICLES,
     HAS_SIGN,
@@ -31,12 +45,15 @@ from .layout import (
     N_WEIGHTS,
     OFFSET,
     OPTIMIZER,
+    RULE,
+    SCHEDULE,
     SIZE,
     TILE,
     TOL_FREE,
     TOL_NUDGED,
+    VECTOR_FIELD,
 )  # fmt: skip
-from .relax import copy_row, relax_block, show_all
+from .relax import DOWNWARDS, UPWARDS, copy_row, failure_at, relax_block, show, show_all
 from .threads import barrier
 from .update import (
     difference_slice,
@@ -49,7 +66,8 @@ from .update import (
 )  # fmt: skip
 
 # kinds of array in the table
-WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, SECOND, BIAS_SECOND, STATES = range(8)
+(WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, BACK_VELOCITY, SECOND, BIAS_SECOND, BACK_SECOND,
+ STATES) = range(10)  # fmt: skip
 LOSS, CORRECT, FREE_STEPS, NUDGED_STEPS, SAMPLES, BATCHES, FAILURE = range(7)
 
 
@@ -133,8 +151,8 @@ def relax_thread(
                 show_all(ints, layout, state[b], shown[b])
         relax_block(
             ints, floats, layout, packed, bias, drive, state, shown if continuous else state, field, y,
-            target, base, base + count, floats[BETA], ints[N_FREE], floats[TOL_FREE], phase, steps, residual,
-            failure, active, change,
+            target, base, base + count, ints[SCHEDULE], n_weights, floats[BETA], ints[N_FREE],
+            floats[TOL_FREE], phase, steps, residual, failure, active, change,
         )  # fmt: skip
         for i in range(count):
             b = base + i
@@ -148,61 +166,103 @@ def relax_thread(
 
 
 @kernel
-def relax_phases(
-    ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, beta, low, high, weight,
-    loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change, n_data,
+def place_output(s, y, pull, exact):
+    """The output put at the target, or towards it; False if that is not finite."""
+    finite, bound = True, float_bits(s.dtype.type(np.inf))
+    for i in range(s.size):
+        s[i] = y[i] if exact else s[i] + pull * (y[i] - s[i])
+        finite = finite and float_bits(abs(s[i])) < bound  # isfinite is x - x == x - x, which reassoc drops
+    return finite
+
+
+@kernel
+def free_phase(
+    ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, low, high, weight, loss,
+    correct, free_steps, nudged_steps, steps, residual, failure, active, change, n_data,
 ):  # fmt: skip
-    """Free phase, cost, then the nudged phases of samples low..high. state[0] free, [1] at beta, [2] at
-    -beta.
-    """
+    """Free phase and cost of the samples low..high; True if all of them stayed finite."""
     n_weights, continuous = ints[N_WEIGHTS], ints[DYNAMICS] == 1
     for b in range(low, high):
         failure[b] = 0
         for k in range(1, n_weights + 1):
             o, n = layout[k, OFFSET], layout[k, SIZE]
-            s = state[0, b, o : o + n]
+            s = state[b, o : o + n]
             if ints[HAS_PARTICLES]:
                 copy_row(s, matrix_at(table, STATES, k - 1, n_data, n, packed)[rows[b]])
             else:
                 for i in range(n):
                     s[i] = ZERO
         if continuous:
-            show_all(ints, layout, state[0, b], shown[0, b])
+            show_all(ints, layout, state[b], shown[b])
     relax_block(
-        ints, floats, layout, packed, bias, drive, state[0], shown[0] if continuous else state[0], field, y,
-        rows, low, high, 0.0, ints[N_FREE], floats[TOL_FREE], 0, steps, residual, failure, active, change,
+        ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high,
+        UPWARDS if ints[RULE] == CLAMPED_SWEEP else ints[SCHEDULE], n_weights, 0.0, ints[N_FREE],
+        floats[TOL_FREE], np.int64(0), steps, residual, failure, active, change,
     )  # fmt: skip
     o, n = layout[n_weights, OFFSET], layout[n_weights, SIZE]
-    failed = False
+    finite = True
     for b in range(low, high):
-        s, target = state[0, b, o : o + n], y[rows[b]]
+        s, target = state[b, o : o + n], y[rows[b]]
         loss[b] = weight[b] * row_cost(ints, floats, s, target)
         correct[b] = 1 if first_largest(s) == first_largest(target) else 0
         free_steps[b] = steps[b]
         nudged_steps[b] = 0
-        failed = failed or failure[b] != 0
-    if failed:
-        return
+        finite = finite and failure[b] == 0
+    return finite
+
+
+@kernel
+def second_phases(
+    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, n_samples, beta,
+    weight, pre, moved, nudged_steps, steps, residual, failure, active, change,
+):  # fmt: skip
+    """The phases of the samples low..high from the free states, for rules whose samples do not meet: nudged
+    to `beta` and, if centered, -beta, states 1 and 2; or with the output held at, or towards, the target.
+    """
+    n_weights, continuous, rule = ints[N_WEIGHTS], ints[DYNAMICS] == 1, ints[RULE]
+    held = rule == CLAMPED_SWEEP or rule == CONTRASTIVE or rule == COUPLED
+    o, n = layout[n_weights, OFFSET], layout[n_weights, SIZE]
     for turn in range(1, 3 if ints[CENTERED] else 2):
+        now, seen = state[turn], shown[turn] if continuous else state[turn]
+        force = beta if turn == 1 else -beta
+        pull = state.dtype.type(force if rule == COUPLED else 1.0)
         for b in range(low, high):
-            copy_row(state[turn, b], state[0, b])
+            copy_row(now[b], state[0, b])
+            if held and not place_output(now[b, o : o + n], y[rows[b]], pull, rule == CLAMPED_SWEEP):
+                failure[b] = failure_at(turn, np.int64(0)) | n_weights
             if continuous:
-                copy_row(shown[turn, b], shown[0, b])
-        relax_block(
-            ints, floats, layout, packed, bias, drive, state[turn], shown[turn] if continuous else
-            state[turn], field, y, rows, low, high, beta if turn == 1 else -beta, ints[N_NUDGED],
-            floats[TOL_NUDGED], turn, steps, residual, failure, active, change,
-        )  # fmt: skip
+                copy_row(seen[b], shown[0, b])
+            if continuous and held:
+                show(ints, n_weights, now[b, o : o + n], seen[b, o : o + n])
+        if rule == VECTOR_FIELD:
+            vector_field_phase(
+                ints, floats, layout, packed, bias, drive, now, seen, field, y, rows, low, high, n_samples,
+                force, turn, weight, pre, moved, steps, residual, failure, active, change,
+            )  # fmt: skip
+        else:
+            relax_block(
+                ints, floats, layout, packed, bias, drive, now, seen, field, y, rows, low, high,
+                DOWNWARDS if rule == CLAMPED_SWEEP else ints[SCHEDULE], n_weights - 1 if held else n_weights,
+                0.0 if held else force, ints[N_NUDGED], floats[TOL_NUDGED], turn, steps, residual, failure,
+                active, change,
+            )  # fmt: skip
         for b in range(low, high):
             nudged_steps[b] += steps[b]
+    if rule == CLAMPED_SWEEP:  # learns from the free state and the change
+        live = active[low:high]
+        for b in range(low, high):
+            live[b - low] = b
+            copy_row(pre[b], state[0, b])
+            copy_row(moved[b], state[0, b])
+        weigh_change(state[1], live, weight, ONE, moved, np.int64(0))
 
 
 @kernel
 def train_thread(
     thread, n_threads, control, ints, floats, layout, table, rates, x, indptr, indices, data, y, order, sign,
     row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index, value, starts,
-    sample, coefficient, ascent, products, places, ones, weight, loss, correct, free_steps, nudged_steps,
-    steps, residual, failure, active, change, totals,
+    sample, coefficient, ascent, products, places, ones, turns, pre, moved, walk, grams, parts, dense, weight,
+    loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change, totals,
 ):  # fmt: skip
     """Own share of the training on rows `order`, batch after batch; `totals` holds sums and the first
     failure.
@@ -216,6 +276,11 @@ def train_thread(
     b0 = vector_at(table, BIASES, 0, n_1, like)
     acts = shown if ints[DYNAMICS] == 1 else state
     start_of, end_of = (2, 1) if ints[CENTERED] else (0, 1)
+    rule = ints[RULE]
+    raw = rule == VECTOR_FIELD or rule == CONTINUAL_VECTOR_FIELD  # learns from changes of states
+    recorded = rule == VECTOR_FIELD or rule == CLAMPED_SWEEP
+    n_recorded = ints[N_NUDGED] * (2 if ints[CENTERED] else 1) if rule == VECTOR_FIELD else 1
+    meeting = rule == CONTINUAL or rule == CONTINUAL_VECTOR_FIELD
 
     pack_network(ints, layout, table, packed, bias, thread, n_threads)
     n_batches = (m + size - 1) // size
@@ -240,15 +305,37 @@ def train_thread(
         if number == n_batches:
             break
         # --- (B) own samples
-        beta = floats[BETA] * (sign[number] if ints[HAS_SIGN] else 1)
+        beta, total = floats[BETA] * (sign[number] if ints[HAS_SIGN] else 1), 0.0
+        for b in range(count):
+            total += row_weight[rows[b]] if ints[HAS_WEIGHT] else 1.0
+        span = 1.0 if rule == CLAMPED_SWEEP or rule == CONTRASTIVE else beta
+        scale = 1.0 / ((2.0 * span if ints[CENTERED] else span) * total) if total > 0.0 else 0.0
         for b in range(first, last):
             weight[b] = row_weight[rows[b]] if ints[HAS_WEIGHT] else weight.dtype.type(1)
         for at in range(first, last, tile):
-            relax_phases(
-                ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, beta, at,
-                min(at + tile, last), weight, loss, correct, free_steps, nudged_steps, steps, residual,
-                failure, active, change, n_data,
-            )  # fmt: skip
+            end = min(at + tile, last)
+            if free_phase(
+                ints, floats, layout, table, packed, bias, drive, state[0], acts[0], field, y, rows, at, end,
+                weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change,
+                n_data,
+            ) and (rule == EP or (total > 0.0 and not meeting)):  # fmt: skip
+                second_phases(
+                    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, at, end, count,
+                    beta, weight, pre[0], moved[0], nudged_steps, steps, residual, failure, active, change,
+                )  # fmt: skip
+        if meeting and total > 0.0:
+            for b in range(first, last):
+                copy_row(state[1, b], state[0, b])
+                copy_row(acts[1, b], acts[0, b])
+            input_products(ints, counts[now], index[now], value[now], first, last, count, dense[thread],
+                           grams[0, 0])  # fmt: skip
+            if not continual_phase(
+                thread, n_threads, control, ints, floats, layout, rates, scale, packed, bias, drive, state[1],
+                acts[1], state[0], acts[0], field, y, rows, first, last, count, beta, weight, grams, parts,
+                walk, pre[0], moved[0], ascent[thread], coefficient[thread], products[thread], ones, places,
+                nudged_steps, failure, active, change,
+            ):  # fmt: skip
+                return
         ahead = order[begin + count : min(begin + count + size, m)]
         for b in range(ahead.size * thread // n_threads, ahead.size * (thread + 1) // n_threads):
             nxt = 1 - now
@@ -256,11 +343,10 @@ def train_thread(
         if not barrier(control, n_threads):
             return
         # --- every thread comes to the same conclusions
-        worst, total = failure[0], 0.0
+        worst = failure[0]
         for b in range(count):
             if failure[b] != 0 and (worst == 0 or failure[b] < worst):
                 worst = failure[b]
-            total += weight[b]
         if thread == 0:
             free_phase_failed = worst != 0 and (worst >> 40) == 1
             if ints[HAS_PARTICLES] and not free_phase_failed:
@@ -279,12 +365,12 @@ def train_thread(
             totals[FAILURE] = worst
         if worst != 0:
             return
-        if total <= 0.0:
+        if total <= 0.0 or (raw and ints[N_NUDGED] == 0):
             continue
         # --- update: own columns of W_0, own rows of the others
-        scale = 1.0 / ((2.0 * beta if ints[CENTERED] else beta) * total)
         t = float(ints[ADAM_STEP] + number + 1)
-        a, e = acts[start_of], acts[end_of]
+        ends = state if raw else acts
+        a, e = ends[start_of], ends[end_of]
         difference_slice(weight, a, e, count, low, high, delta)
         update_input(
             ints, floats, w, b0,
@@ -295,28 +381,49 @@ def train_thread(
             counts[now], index[now], value[now], delta, count, scale, rates[0, 0], rates[1, 0], t, low, high,
             starts[thread], sample[thread], coefficient[thread], ascent[thread], ones,
         )  # fmt: skip
+        if rule == CONTINUAL_VECTOR_FIELD:
+            step_inner(
+                thread, n_threads, ints, layout, rates, scale, packed, bias, pre[0], moved[0], count,
+                ascent[thread], coefficient[thread], products[thread], ones, places,
+            )  # fmt: skip
+            unpack_inner(thread, n_threads, ints, layout, table, WEIGHTS, BIASES, BACK, packed, bias)
+            continue
+        n_rows = count * n_recorded if recorded else count
+        before, after, row_weights = (pre, moved, ones) if recorded else (acts, acts, weight)
         for k in range(1, n_weights):
             below, here = layout[k, SIZE], layout[k + 1, SIZE]
+            at_below, at_here = layout[k, OFFSET], layout[k + 1, OFFSET]
             row_low, row_high = below * thread // n_threads, below * (thread + 1) // n_threads
             wk = matrix_at(table, WEIGHTS, k, below, here, like)
             mk = matrix_at(table, VELOCITY, k, below if moments else 1, here if moments else 1, like)
             vk = matrix_at(table, SECOND, k, below if second else 1, here if second else 1, like)
             if layout[k + 1, COPY] < 0:
                 update_narrow(
-                    ints, floats, layout, k, wk, mk, vk, weight, acts, start_of, end_of, count, scale,
+                    ints, floats, layout, k, wk, mk, vk, row_weights, before, after, turns, n_rows, scale,
                     rates[0, k], t, row_low, row_high, ascent[thread], coefficient[thread], packed,
                 )  # fmt: skip
             else:
                 update_hidden(
-                    ints, floats, layout, k, wk, mk, vk, weight, acts, start_of, end_of, count, scale,
-                    rates[0, k], t, row_low, row_high, ascent[thread], products[thread], places,
+                    ints, floats, wk, mk, vk, row_weights, before, at_below, after, at_here, turns, n_rows,
+                    scale, rates[0, k], t, row_low, row_high, ascent[thread], products[thread], places,
                 )  # fmt: skip
                 pack_rows(layout, k, wk, row_low, row_high, packed)
+            if rule == VECTOR_FIELD:
+                row_low, row_high = here * thread // n_threads, here * (thread + 1) // n_threads
+                back = matrix_at(table, BACK, k, here, below, like)
+                mk = matrix_at(table, BACK_VELOCITY, k, here if moments else 1, below if moments else 1, like)
+                vk = matrix_at(table, BACK_SECOND, k, here if second else 1, below if second else 1, like)
+                update_hidden(
+                    ints, floats, back, mk, vk, row_weights, before, at_here, after, at_below, turns, n_rows,
+                    scale, rates[0, k], t, row_low, row_high, ascent[thread], products[thread], places,
+                )  # fmt: skip
+                for j in range(row_low, row_high):
+                    pack_row(packed, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], j, back[j])
             if thread == 0:
                 bk = vector_at(table, BIASES, k, here, like)
                 update_bias(
                     ints, floats, bk, vector_at(table, BIAS_VELOCITY, k, here if moments else 1, like),
                     vector_at(table, BIAS_SECOND, k, here if second else 1, like), weight, a, e, count,
-                    layout[k + 1, OFFSET], scale, rates[1, k], t, ascent[thread],
+                    at_here, scale, rates[1, k], t, ascent[thread],
                 )  # fmt: skip
-                copy_row(bias[layout[k + 1, OFFSET] : layout[k + 1, OFFSET] + here], bk)
+                copy_row(bias[at_here : at_here + here], bk)

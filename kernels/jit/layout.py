@@ -13,11 +13,17 @@ from .tiles import tile_columns
 (N_WEIGHTS, DYNAMICS, SCHEDULE, ACTIVATION, OUT_ACTIVATION, INPUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT,
 LINEAR_OUTPUT,
  CLAMP, NUDGE_INSIDE, COST, SINGLE, BATCH, N_FREE, N_NUDGED, CENTERED, OPTIMIZER, ADAM_STEP, SPARSE, HAS_SIGN,
- HAS_WEIGHT, HAS_PARTICLES, TILE, HAS_BACK) = range(25)  # fmt: skip
-N_INTS = 25
+ HAS_WEIGHT, HAS_PARTICLES, TILE, HAS_BACK, RULE) = range(26)  # fmt: skip
+N_INTS = 26
 # float options
 (COST_FACTOR, DT, BETA, TOL_FREE, TOL_NUDGED, MOMENTUM, DECAY, BETA1, BETA2, EPSILON) = range(10)
 N_FLOATS = 10
+# codes of the learning rules
+(EP, CONTINUAL, VECTOR_FIELD, CONTINUAL_VECTOR_FIELD, CLAMPED_SWEEP, CONTRASTIVE, COUPLED) = (
+    names.RULES[rule]
+    for rule in ("ep", "continual", "vector_field", "continual_vector_field", "clamped_sweep", "contrastive",
+                 "coupled")
+)  # fmt: skip
 # places of layer k, row k of the layout: units, first column in state rows; then for the weights that enter
 # it from below (k >= 2): start of their copy (rows = units below) or -1, and of their transpose (rows = units
 # of k) or -1; then start of the feedback rows that enter it from above; each with the strides of rows and

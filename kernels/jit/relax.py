@@ -29,7 +29,6 @@ from .layout import (
     OUT_ACTIVATION,
     PRIME_HIDDEN,
     PRIME_OUTPUT,
-    SCHEDULE,
     SINGLE,
     SIZE,
     TRANSPOSE,
@@ -38,6 +37,13 @@ from .layout import (
 from .products import add_dots, add_panels
 
 STEP_SHIFT, PHASE_SHIFT = 8, 40  # a failure is one integer, phase | step | layer: the smallest came first
+SYNCHRONOUS, ODD_EVEN, UPWARDS, DOWNWARDS = range(4)  # orders of visiting; the first two are spec.SCHEDULES
+
+
+@kernel(inline=True)
+def failure_at(phase, step):
+    """Without the layer, which `move_layer` adds."""
+    return ((phase + 1) << PHASE_SHIFT) | ((step + 1) << STEP_SHIFT)
 
 
 @kernel
@@ -178,17 +184,86 @@ def new_state(ints, floats, k, s, r, f, y, beta):
 
 
 @kernel
+def n_passes(visit, n_layers):
+    """Passes of one step: layers of a pass move together."""
+    return 1 if visit == SYNCHRONOUS else 2 if visit == ODD_EVEN else n_layers
+
+
+@kernel
+def pass_layers(visit, n_layers, turn):
+    """First layer and stride of pass `turn`; a stride of n_layers leaves one layer."""
+    if visit == SYNCHRONOUS:
+        return 1, 1
+    if visit == ODD_EVEN:
+        return 1 + turn, 2
+    return (turn + 1 if visit == UPWARDS else n_layers - turn), n_layers
+
+
+@kernel
+def move_layer(
+    ints, floats, layout, state, shown, field, y, rows, k, now, beta, where, failure, change
+):  # fmt: skip
+    """New states of layer k of the samples `now` from their fields; `change` keeps the largest of a step.
+
+    A sample that becomes non-finite gets failure[b] = where | k, unless an earlier place is known.
+    """
+    finite_bits = float_bits(state.dtype.type(np.inf))
+    o = layout[k, OFFSET]
+    end = o + layout[k, SIZE]
+    for a in range(now.size):
+        b = now[a]
+        top = new_state(ints, floats, k, state[b, o:end], shown[b, o:end], field[b, o:end], y[rows[b]], beta)
+        if top >= finite_bits:
+            if failure[b] == 0 or (where | k) < failure[b]:
+                failure[b] = where | k
+        else:
+            size = bits_float(top)
+            change[b] = size if size > change[b] else change[b]
+
+
+@kernel
+def step_block(
+    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, visit, last, beta, where,
+    failure, change,
+):  # fmt: skip
+    """One step of the layers 1..last of the samples `now`."""
+    for a in range(now.size):
+        change[now[a]] = ZERO
+    for turn in range(n_passes(visit, ints[N_WEIGHTS])):
+        first, stride = pass_layers(visit, ints[N_WEIGHTS], turn)
+        for k in range(first, last + 1, stride):
+            fields(ints, layout, packed, bias, drive, shown, field, k, now)
+        for k in range(first, last + 1, stride):
+            move_layer(
+                ints, floats, layout, state, shown, field, y, rows, k, now, beta, where, failure, change
+            )
+
+
+@kernel
+def keep_moving(dt, tolerance, step, now, steps, residual, failure, change):
+    """Moves the samples that are to go on to the front of `now`; returns their number."""
+    left = 0
+    for a in range(now.size):
+        b = now[a]
+        steps[b] = step + 1
+        residual[b] = change[b] / dt
+        if failure[b] == 0 and residual[b] > tolerance:
+            now[left] = b
+            left += 1
+    return left
+
+
+@kernel
 def relax_block(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, beta, n_steps, tol,
-    phase, steps, residual, failure, active, change,
+    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, visit, last, beta,
+    n_steps, tol, phase, steps, residual, failure, active, change,
 ):  # fmt: skip
     """Relax the samples low..high of the buffers; y[rows[b]] is the target of sample b.
 
     A sample stops after the step in which its largest change / dt is <= tol, or in which it became non-finite
-    (failure[b] then says where; 0 otherwise).
+    (failure[b] then says where; 0 otherwise). `visit` is the order of the layers; those above `last` stay
+    where they are.
     """
-    last = ints[N_WEIGHTS]
-    finite_bits = float_bits(drive.dtype.type(np.inf))
     tolerance, dt = drive.dtype.type(tol), drive.dtype.type(floats[DT])
     count = high - low
     live = active[low:high]
@@ -196,38 +271,13 @@ def relax_block(
         live[a] = low + a
         steps[low + a] = 0
         residual[low + a] = ZERO
-    one_pass = ints[SCHEDULE] == 0
     for step in range(n_steps):
         if count == 0:
             break
         now = live[:count]
-        for a in range(count):
-            change[now[a]] = ZERO
-        for turn in range(1 if one_pass else 2):
-            first, stride = (1, 1) if one_pass else (1 + turn, 2)
-            for k in range(first, last + 1, stride):
-                fields(ints, layout, packed, bias, drive, shown, field, k, now)
-            for k in range(first, last + 1, stride):
-                o = layout[k, OFFSET]
-                end = o + layout[k, SIZE]
-                for a in range(count):
-                    b = now[a]
-                    top = new_state(
-                        ints, floats, k, state[b, o:end], shown[b, o:end], field[b, o:end], y[rows[b]], beta
-                    )
-                    if top >= finite_bits:
-                        where = ((phase + 1) << PHASE_SHIFT) | ((step + 1) << STEP_SHIFT) | k
-                        if failure[b] == 0 or where < failure[b]:
-                            failure[b] = where
-                    else:
-                        size = bits_float(top)
-                        change[b] = size if size > change[b] else change[b]
-        left = 0
-        for a in range(count):
-            b = now[a]
-            steps[b] = step + 1
-            residual[b] = change[b] / dt
-            if failure[b] == 0 and residual[b] > tolerance:
-                live[left] = b
-                left += 1
-        count = left
+        where = failure_at(phase, step)
+        step_block(
+            ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, visit, last, beta,
+            where, failure, change,
+        )  # fmt: skip
+        count = keep_moving(dt, tolerance, step, now, steps, residual, failure, change)

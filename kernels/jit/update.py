@@ -162,27 +162,29 @@ def difference_coefficients(states, column, weight, factor, count, n_samples, co
 
 @kernel
 def update_hidden(
-    ints, floats, layout, k, w, m, v, weight, acts, first, second, n_samples, scale, rate, t, low, high,
+    ints, floats, w, m, v, weight, pre, pre_at, post, post_at, turns, n_samples, scale, rate, t, low, high,
     ascent, coefficients, places,
 ):  # fmt: skip
-    """Rows low..high of the weights between layers k and k+1, k >= 1, a few at a time.
+    """Rows low..high of the weights from one layer to another, a few at a time.
 
-    acts[second] - acts[first] are the states of the contrast; `coefficients` (TILE_SAMPLES, B) is scratch.
+    The contrast is sum_b weight[b] pre[turn, b, pre_at + i] post[turn, b, post_at + j] of turns[0], less that
+    of turns[1] if there is one. `coefficients` (TILE_SAMPLES, n_samples) is scratch.
     """
-    below, here = layout[k, OFFSET], layout[k + 1, OFFSET]
-    n_out, factor = layout[k + 1, SIZE], w.dtype.type(scale)
-    columns, row_stride = tile_columns(w.itemsize), acts.shape[2]
-    flat = acts.reshape(acts.size)
+    n_out, factor, none = w.shape[1], w.dtype.type(scale), np.int64(0)
+    columns, row_stride = tile_columns(w.itemsize), post.shape[2]
+    flat = post.reshape(post.size)
     for start in range(low, high, TILE_SAMPLES):
         count = min(TILE_SAMPLES, high - start)
         for i in range(count):
             row = ascent[i, :n_out]
             for j in range(n_out):
                 row[j] = ZERO
-        for turn, sign in ((second, factor), (first, -factor)):
-            difference_coefficients(acts[turn], below + start, weight, sign, count, n_samples, coefficients)
-            add_panels(ascent, 0, n_out, places[:count], coefficients, 0, n_samples, flat,
-                       turn * acts.shape[1] * row_stride + here, row_stride, columns)  # fmt: skip
+        for part in range(turns.size):
+            turn = turns[part]
+            sign = factor if part == 0 else -factor
+            difference_coefficients(pre[turn], pre_at + start, weight, sign, count, n_samples, coefficients)
+            add_panels(ascent, none, n_out, places[:count], coefficients, none, n_samples, flat,
+                       turn * post.shape[1] * row_stride + post_at, row_stride, columns)  # fmt: skip
         for i in range(start, start + count):
             step_row(ints, floats, w[i], ascent[i - start, :n_out], m[min(i, m.shape[0] - 1)],
                      v[min(i, v.shape[0] - 1)], rate, floats[DECAY], t)  # fmt: skip
@@ -190,11 +192,11 @@ def update_hidden(
 
 @kernel
 def update_narrow(
-    ints, floats, layout, k, w, m, v, weight, acts, first, second, n_samples, scale, rate, t, low, high,
+    ints, floats, layout, k, w, m, v, weight, pre, post, turns, n_samples, scale, rate, t, low, high,
     ascent, coefficient, packed,
 ):  # fmt: skip
-    """The same when layer k+1 is narrow: by columns of w, which are the long side; also refreshes its
-    transpose.
+    """The same between layers k and k+1 when the latter is narrow: by columns of w, which are the long side;
+    also refreshes its transpose.
     """
     below, here = layout[k, OFFSET] + low, layout[k + 1, OFFSET]
     n, n_out = high - low, layout[k + 1, SIZE]
@@ -205,12 +207,12 @@ def update_narrow(
         row = ascent[j, :n]
         for i in range(n):
             row[i] = ZERO
-        for b in range(n_samples):
-            coefficient[b] = acts[second, b, here + j] * weight[b] * factor
-        add_samples(row, coefficient[:n_samples], acts[second], below)
-        for b in range(n_samples):
-            coefficient[b] = -(acts[first, b, here + j] * weight[b] * factor)
-        add_samples(row, coefficient[:n_samples], acts[first], below)
+        for part in range(turns.size):
+            turn = turns[part]
+            sign = factor if part == 0 else -factor
+            for b in range(n_samples):
+                coefficient[b] = post[turn, b, here + j] * weight[b] * sign
+            add_samples(row, coefficient[:n_samples], pre[turn], below)
     if ints[OPTIMIZER] == SGD:  # on the transpose, which holds the same numbers
         for j in range(n_out):
             at = layout[k + 1, TRANSPOSE] + j * layout[k + 1, TRANSPOSE_ROW] + low
