@@ -87,8 +87,7 @@ def start_states(ints, layout, table, state, shown, rows, first, last, n_data):
 @kernel
 def record(
     ints, floats, layout, packed, bias, drive, state, shown, gain, keep, lean, field, spare, y, rows, now,
-    count,
-    n_steps, together, steps_before, failure,
+    count, n_steps, together, steps_before, failure,
 ):  # fmt: skip
     """The recorded steps of the samples `now` from moment 0 on."""
     continuous = ints[DYNAMICS] == 1
@@ -112,8 +111,7 @@ def record(
 @kernel
 def reverse(
     thread, n_threads, control, kind, ints, floats, layout, table, packed, adjoint, zero_bias, zero_drive,
-    gain,
-    keep, lean, bar, flow, total, field, peaks, now, count, n_steps, together, nudged_steps, singular,
+    gain, keep, lean, bar, flow, total, field, peaks, now, count, n_steps, together, nudged_steps, singular,
     system_places, system, z, system_rows, products, places,
 ):  # fmt: skip
     """From bar after the recorded steps to the flows of all of them and, in `total`, their sum.
@@ -168,8 +166,7 @@ def score(ints, floats, layout, free, y, rows, first, last, weight, loss, correc
 def learn(
     thread, n_threads, ints, floats, layout, table, rates, packed, bias, shown, flow, total, nothing, counts,
     index, value, count, n_steps, together, scale, t, low, high, starts, sample, coefficient, ascent,
-    products,
-    ones, places,
+    products, ones, places,
 ):  # fmt: skip
     """The optimiser's step on own columns of W_0 and own rows of the other weights."""
     n_in, n_1, like = layout[0, SIZE], layout[1, SIZE], packed
@@ -185,8 +182,7 @@ def learn(
     )  # fmt: skip
     learn_inner(
         thread, n_threads, ints, floats, layout, table, rates, packed, bias, shown, flow, total, nothing,
-        count,
-        n_steps, together, scale, t, ascent, products, ones, places,
+        count, n_steps, together, scale, t, ascent, products, ones, places,
     )  # fmt: skip
 
 
@@ -194,10 +190,8 @@ def learn(
 def train_thread(
     thread, n_threads, control, kind, ints, floats, layout, table, rates, x, indptr, indices, data, y, order,
     row_weight, packed, adjoint, bias, drive, state, shown, gain, keep, lean, flow, bar, total, nothing,
-    field,
-    spare, base_sum, counts, index, value, starts, sample, coefficient, ascent, products, places, ones,
-    weight,
-    loss, correct, free_steps, nudged_steps, singular, peaks, system_places, system, z, system_rows,
+    field, spare, base_sum, counts, index, value, starts, sample, coefficient, ascent, products, places, ones,
+    weight, loss, correct, free_steps, nudged_steps, singular, peaks, system_places, system, z, system_rows,
     system_products, steps, residual, failure, active, change, totals,
 ):  # fmt: skip
     """Own share of the training on rows `order`, batch after batch; `totals` holds sums and failures."""
@@ -239,8 +233,8 @@ def train_thread(
         for at in range(first, last, tile):
             relax_block(
                 ints, floats, layout, packed, bias, drive, state[:count], acts[:count], field, y, rows, at,
-                min(at + tile, last), ints[SCHEDULE], False, 0.0, n_before, floats[TOL_FREE], 0, steps,
-                residual, failure, active, change,
+                min(at + tile, last), ints[SCHEDULE], ints[N_WEIGHTS], 0.0, n_before, floats[TOL_FREE], 0,
+                steps, residual, failure, active, change,
             )  # fmt: skip
         now = active[first:last]
         for b in range(first, last):
@@ -249,8 +243,7 @@ def train_thread(
         if kind == BPTT or summed > 0.0:
             record(
                 ints, floats, layout, packed, bias, drive, state, acts, gain, keep, lean, field,
-                spare[thread],
-                y, rows, now, count, n_steps, together, n_before, failure,
+                spare[thread], y, rows, now, count, n_steps, together, n_before, failure,
             )  # fmt: skip
         at = n_steps * count if kind == BPTT else 0
         free = state[at : at + count]

@@ -207,8 +207,7 @@ def send_back(ints, layout, adjoint, zero_bias, zero_drive, flow, field, lean, b
 @kernel
 def reverse_step(
     ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0, lean1, bar, flow, field,
-    together,
-    final, now,
+    together, final, now,
 ):  # fmt: skip
     """bar goes from after a recorded step to before it, flow is left for the update; if `final`, only flow.
 
@@ -282,8 +281,7 @@ def batch_largest(thread, n_threads, control, peaks, turn, bar, now):
 @kernel
 def iterate(
     thread, n_threads, control, ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0,
-    lean1,
-    bar, total, flow, field, peaks, together, now,
+    lean1, bar, total, flow, field, peaks, together, now,
 ):  # fmt: skip
     """Almeida-Pineda: bar <- J' bar, summed in `total`, at most N_NUDGED times; then the flows of the sum.
 
