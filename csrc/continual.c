@@ -31,30 +31,42 @@ static real dot(const real *a, const real *b, int64_t np) {
     return out[0];
 }
 
-/* Products of the inputs of the thread's samples with those of all: gram_x[m][s]. */
-static void input_products(const network *net, batch_buffers *b, const phase *p, int thread) {
+/* g[m][s] = w_s (c x[m].x[s] + c_bias) of the thread's samples m and all s: what the first layer's weights and bias gain
+ * from a change of sample s is felt by sample m through it. */
+static void input_products(const network *net, batch_buffers *b, const phase *p) {
+    const eqp_layered_job *j = net->job;
     const int64_t n0 = net->n[0], cap = n0 + LANES;
-    const real offset = net->input_offset;
-    real *row = b->dense_row + thread * net->np[0];
+    const real offset = net->input_offset, c = (real)(j->rate[0] * p->scale), cb = (real)(j->bias_rate[0] * p->scale);
     for (int m = p->lo; m < p->hi; m++) {
         const int32_t *index = b->index[p->q] + m * cap;
         const real *value = b->value[p->q] + m * cap;
-        memset(row, 0, (size_t)net->np[0] * sizeof(real));
-        for (int64_t e = 0; e < b->nnz[p->q][m]; e++) row[index[e]] = value[e];
-        real own = 0;
-        if (offset != 0)
-            for (int64_t i = 0; i < n0; i++) own += row[i];
-        for (int s = 0; s < p->rows; s++) {
-            real sum = 0, other = 0;
-            const int32_t *js = b->index[p->q] + s * cap;
-            const real *vs = b->value[p->q] + s * cap;
-            for (int64_t e = 0; e < b->nnz[p->q][s]; e++) {
-                sum += vs[e] * row[js[e]];
-                other += vs[e];
+        for (int v = 0; v < p->rows; v += 2 * VL) { /* two chains, over the inputs of sample m */
+            const int two = v + VL < b->xt_ld;
+            vec sum = vset(0), more = vset(0);
+            for (int64_t e = 0; e < b->nnz[p->q][m]; e++) {
+                const real *column = b->xt[p->q] + index[e] * b->xt_ld + v;
+                sum = vfma(vset(value[e]), vload(column), sum);
+                if (two) more = vfma(vset(value[e]), vload(column + VL), more);
             }
-            b->gram_x[m * b->B + s] = sum + offset * (own + other) + (real)n0 * offset * offset;
+            real lanes[2 * VL];
+            vstore(lanes, sum);
+            vstore(lanes + VL, more);
+            for (int s = v; s < v + 2 * VL && s < p->rows; s++) b->gram_x[m * b->B + s] = lanes[s - v];
         }
     }
+    for (int m = p->lo; m < p->hi; m++)
+        for (int s = 0; s < p->rows; s++) {
+            real product = b->gram_x[m * b->B + s];
+            if (offset != 0) {
+                real sum = 0;
+                const real *values[] = {b->value[p->q] + m * cap, b->value[p->q] + s * cap};
+                const int64_t counts[] = {b->nnz[p->q][m], b->nnz[p->q][s]};
+                for (int i = 0; i < 2; i++)
+                    for (int64_t e = 0; e < counts[i]; e++) sum += values[i][e];
+                product += offset * sum + (real)n0 * offset * offset;
+            }
+            b->gram_x[m * b->B + s] = b->weight[p->q][s] * (c * product + cb);
+        }
 }
 
 /* out[m][s] = w_s (c a[m].q[s] + c_bias), for the thread's m and all s; `sign` for the part that is taken away. */
@@ -79,12 +91,10 @@ static int continual_field(const network *net, batch_buffers *b, const phase *p,
     const int64_t np = net->np[k];
     int n = 0;
     if (k == 1) {
-        const real c = (real)(j->rate[0] * p->scale), cb = (real)(j->bias_rate[0] * p->scale);
         for (int m = p->lo; m < p->hi; m++)
             for (int s = 0; s < p->rows; s++) {
-                const real g = b->weight[p->q][s] * (c * b->gram_x[m * B + s] + cb);
-                b->gram[1][0][m * B + s] = g;
-                b->gram[1][1][m * B + s] = -g;
+                b->gram[1][0][m * B + s] = b->gram_x[m * B + s];
+                b->gram[1][1][m * B + s] = -b->gram_x[m * B + s];
             }
         n = 2;
     } else if (!vf) {
@@ -159,7 +169,7 @@ static void settle(const network *net, batch_buffers *b, const phase *p, int cur
 void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread) {
     const eqp_layered_job *j = net->job;
     const int L = net->L, order = j->schedule, sync = order == VISIT_SYNCHRONOUS;
-    const int continual = j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD;
+    const int continual = is_continual(j->rule);
     team *t = &b->shared;
     t->drive = b->drive;
     t->y = b->y[p->q];
@@ -171,7 +181,12 @@ void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, i
         copy_rows(net, k, b->start_shown[k], t->shown[k][0], p);
     }
     for (int s = p->lo; s < p->hi; s++) b->steps[1 + p->e][s] = 0;
-    if (continual) input_products(net, b, p, thread);
+    if (continual) input_products(net, b, p);
+    if (EQP_NAME(continual_is_narrow)(net)) {
+        eqp_wait(j->barrier, net->n_threads); /* every sample's free state and products */
+        EQP_NAME(nudged_narrow)(net, b, p, thread);
+        return;
+    }
 
     for (int n = 0; n < j->n_nudged_steps; n++) {
         for (int k = 1; k <= L; k++) {

@@ -16,7 +16,7 @@
  * input products of continual.c, which are therefore always made the sparse way: a job may be any part of an epoch.
  */
 static int inputs_are_dense(const eqp_layered_job *j) {
-    if (j->indptr || !j->x || j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD) return 0;
+    if (j->indptr || !j->x || is_continual(j->rule)) return 0;
     const int64_t rows = j->n_rows < 64 ? j->n_rows : 64, n0 = j->size[0];
     int64_t nonzero = 0;
     for (int64_t m = 0; m < rows; m++) {
@@ -26,21 +26,12 @@ static int inputs_are_dense(const eqp_layered_job *j) {
     return (double)nonzero > DENSE_SHARE * (double)(rows * n0);
 }
 
-/* Space of the pieces only one thread uses: laid out for all, kept for `thread`. */
-static void *take_own(arena *a, int64_t count, int64_t size, int thread, int n_threads) {
-    void *mine = NULL;
-    for (int t = 0; t < n_threads; t++) {
-        void *p = take(a, count, size);
-        if (t == thread) mine = p;
-    }
-    return mine;
-}
-
 void EQP_NAME(input_plan)(const network *net, batch_buffers *b, int thread, arena *a) {
     const int64_t B = b->B, n0 = net->n[0], np0 = net->np[0], np1 = net->np[1], real_size = sizeof(real);
     const int nt = net->n_threads;
     b->groups = (b->B + 31) / 32;
     b->drive = TAKE_REALS(a, B * np1);
+    b->xt_ld = is_continual(net->job->rule) ? (int)pad_up(B) : b->B;
     for (int q = 0; q < 2; q++) {
         b->xd[q] = TAKE_REALS(a, B * np0);
         b->y[q] = take_own(a, B * net->np[net->L], real_size, thread, nt);
@@ -49,7 +40,7 @@ void EQP_NAME(input_plan)(const network *net, batch_buffers *b, int thread, aren
         b->value[q] = take_own(a, B * (n0 + LANES), real_size, thread, nt);
         b->nnz[q] = take_own(a, B, sizeof(int64_t), thread, nt);
         b->mask[q] = take_own(a, b->groups * n0, sizeof(uint32_t), thread, nt);
-        b->xt[q] = take_own(a, n0 * B, real_size, thread, nt);
+        b->xt[q] = take_own(a, n0 * b->xt_ld, real_size, thread, nt);
     }
     b->chunk_delta = take_own(a, B * net->chunk, real_size, thread, nt);
     b->chunk_drive = take_own(a, FUSED_ROWS * net->chunk, real_size, thread, nt);
@@ -76,6 +67,7 @@ void EQP_NAME(build_batch)(const network *net, batch_buffers *b, int64_t number,
     const int64_t n0 = net->n[0], cap = n0 + LANES, *order = j->order + number * b->B;
     const int lo = (int)share(rows, thread, net->n_threads), hi = (int)share(rows, thread + 1, net->n_threads);
     if (!b->dense) memset(b->mask[q], 0, (size_t)(b->groups * n0) * sizeof *b->mask[q]);
+    if (is_continual(j->rule)) memset(b->xt[q], 0, (size_t)(n0 * b->xt_ld) * sizeof(real));
     for (int s = 0; s < rows; s++) {
         EQP_NAME(copy_row)(b->y[q] + s * net->np[L], (const real *)j->y + order[s] * net->n[L], net->n[L], net->np[L]);
         b->weight[q][s] = j->row_weight ? ((const real *)j->row_weight)[order[s]] : 1;
@@ -96,7 +88,7 @@ void EQP_NAME(build_batch)(const network *net, batch_buffers *b, int64_t number,
         const uint32_t bit = 1u << s % 32;
         for (int64_t e = 0; e < nnz; e++) {
             mask[index[e]] |= bit;
-            b->xt[q][index[e] * b->B + s] = value[e];
+            b->xt[q][index[e] * b->xt_ld + s] = value[e];
         }
     }
 }
@@ -136,7 +128,7 @@ EQP_INLINE void update_rows(const int NV, const pass *p, int64_t col, int64_t lo
             for (uint32_t m = b->mask[p->q][g * n0 + i]; m; m &= m - 1) {
                 const int s = g * 32 + __builtin_ctz(m);
                 const real *d = delta + s * width;
-                const vec x = vset(b->xt[p->q][i * b->B + s]);
+                const vec x = vset(b->xt[p->q][i * b->xt_ld + s]);
 #pragma GCC unroll 16
                 for (int v = 0; v < NV; v++) acc[v] = vfma(x, vload(d + v * VL), acc[v]);
             }

@@ -42,6 +42,7 @@ typedef struct {
     /* --- relaxation --- */
     double beta;
     int32_t n_free_steps, n_nudged_steps; /* relax uses n_free_steps for its one phase */
+    double over_relaxation;  /* train: the free phase's steps are this much longer (asynchronous discrete nets), 1: not */
     double tol_free, tol_nudged; /* a sample stops when its largest change in a step is <= tol; < 0: never */
     void **state;            /* relax: L x (M, N[k]) states of layers 1..L, in/out.
                                 train: L x (R, N[k]) persistent particles, or NULL: start from zero */

@@ -32,7 +32,8 @@ void EQP_NAME(team_plan)(const network *net, team *t, int rows, int n_threads, a
             t->shown[k][i] = net->euler ? TAKE_REALS(a, rows * net->np[k]) : t->state[k][i];
         }
     for (int i = 0; i < 2; i++) t->residual[i] = TAKE_REALS(a, (int64_t)n_threads * rows * LANES);
-    t->narrow_weights = net->narrow ? TAKE_REALS(a, net->np[1] * NARROW_MAX) : NULL;
+    t->feedback = net->narrow ? TAKE_REALS(a, net->np[1] * NARROW_MAX) : NULL;
+    t->forward = net->narrow && net->job->back ? TAKE_REALS(a, net->np[1] * NARROW_MAX) : t->feedback;
     t->origin = take(a, (int64_t)n_threads * rows, sizeof(int32_t));
 }
 
@@ -54,7 +55,7 @@ void EQP_NAME(network_plan)(network *net, const eqp_layered_job *j, int thread, 
     net->euler = j->dynamics == 1;
     net->plain = !net->euler && j->dt == 1.0;
     /* the same path for any number of threads: narrow nets are always split by samples */
-    net->narrow = j->n_weights == 2 && !j->back && j->size[2] <= NARROW_MAX && inner_bytes(j) <= SAMPLE_SPLIT_BYTES;
+    net->narrow = j->n_weights == 2 && j->size[2] <= NARROW_MAX && inner_bytes(j) <= SAMPLE_SPLIT_BYTES;
     for (int k = 0; k <= net->L; k++) {
         net->n[k] = j->size[k];
         net->np[k] = pad_up(j->size[k]);

@@ -31,7 +31,7 @@ typedef struct {
     real *state[EQP_MAX_WEIGHTS + 1][2];         /* rows x np[k], two: a synchronous step needs old and new */
     real *shown[EQP_MAX_WEIGHTS + 1][2];         /* rho(state) in continuous dynamics, else the state itself */
     real *residual[2];                           /* n_threads x rows x LANES, by parity of the step */
-    real *narrow_weights;                        /* narrow.c: np[1] x NARROW_MAX */
+    real *feedback, *forward;                    /* narrow.h: np[1] x NARROW_MAX; the same array for tied weights */
     int32_t *origin;                             /* n_threads x rows: which sample an active row is */
 } team;
 
@@ -62,6 +62,16 @@ static inline void *take(arena *a, int64_t count, int64_t size) {
     a->used += (count * size + 63) / 64 * 64;
     return p;
 }
+/* Space of the pieces only one thread uses: laid out for all, kept for `thread`. */
+static inline void *take_own(arena *a, int64_t count, int64_t size, int thread, int n_threads) {
+    void *mine = NULL;
+    for (int t = 0; t < n_threads; t++) {
+        void *p = take(a, count, size);
+        if (t == thread) mine = p;
+    }
+    return mine;
+}
+
 #define TAKE_REALS(a, count) ((real *)take(a, count, sizeof(real)))
 
 /* One step of one layer. */
@@ -122,6 +132,7 @@ void EQP_NAME(network_unpack)(const network *net, int thread);
 void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread, int n_threads);
 void EQP_NAME(pack_back)(network *net, int k, int thread);
 void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r);
+void EQP_NAME(narrow_pack)(const network *net, const team *t, int nk);
 int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, int32_t *taken);
 void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded);
 void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads);

@@ -13,8 +13,10 @@ enum {
 
 /* Rules that learn from raw state changes, with independent feedback. */
 EQP_INLINE int is_vector_field(int rule) { return rule == RULE_VECTOR_FIELD || rule == RULE_CONTINUAL_VECTOR_FIELD; }
+/* Rules whose weights move at every nudged step. */
+EQP_INLINE int is_continual(int rule) { return rule == RULE_CONTINUAL || rule == RULE_CONTINUAL_VECTOR_FIELD; }
 /* Rules whose nudged phase couples the samples of a batch, or must be watched step by step. */
-EQP_INLINE int is_stepwise(int rule) { return rule == RULE_CONTINUAL || is_vector_field(rule); }
+EQP_INLINE int is_stepwise(int rule) { return is_continual(rule) || is_vector_field(rule); }
 /* Exact gradients of the free phase: no second phase but a reverse pass (gradients.c). */
 EQP_INLINE int is_gradient(int rule) { return rule >= RULE_BPTT && rule <= RULE_IMPLICIT; }
 
@@ -34,7 +36,7 @@ typedef struct {
 } gradient_buffers;
 
 typedef struct {
-    int B, groups, dense, by_sample;
+    int B, groups, dense, by_sample, xt_ld;
     int64_t n_batches;
     real *drive;                    /* B x np[1] */
     /* Two sets, by parity of the batch: the next batch is prepared while this one is still used. All but xd are the
@@ -44,7 +46,8 @@ typedef struct {
     real *value[2];
     int64_t *nnz[2];                /* B */
     uint32_t *mask[2];              /* groups x N[0]: which of 32 samples have input i */
-    real *xt[2];                    /* N[0] x B: inputs, transposed; only masked entries are valid */
+    real *xt[2];                    /* N[0] x xt_ld: inputs, transposed; only masked entries are valid, but for continual
+                                       rules, which have zeros elsewhere and rows of whole vectors */
     real *xd[2];                    /* B x np[0]: inputs when dense */
     real *chunk_delta, *chunk_drive; /* B, FUSED_ROWS x chunk: one chunk's columns of delta, of the next drive; this thread's */
     real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
@@ -56,9 +59,12 @@ typedef struct {
     team shared;                                                   /* all samples of the batch */
     real *old[EQP_MAX_WEIGHTS + 1], *old_shown[EQP_MAX_WEIGHTS + 1], *start_shown[EQP_MAX_WEIGHTS + 1]; /* B x np[k] */
     real *gram_x, *gram[EQP_MAX_WEIGHTS + 1][4];                    /* B x B */
-    real *dense_row;                                               /* n_threads x np[0] */
     int n_recorded;                                                /* steps kept by the vector field rules */
     real *pre[EQP_MAX_WEIGHTS + 1], *change[EQP_MAX_WEIGHTS + 1];  /* n_recorded x B x np[k] */
+    /* narrow nets under the continual rules (continual_narrow.c); outputs (slots) and factors are the thread's own */
+    real *fields, *moved, *before, *drive_now, *end_now, *base;    /* 2 x 2 x B x PAD; B x np[1]; np[1] x NARROW_MAX */
+    void *outputs;
+    real *factors;                                                 /* 2 x B x PAD */
     gradient_buffers gradient;      /* exact gradients (gradients.c) */
     double *cost;                   /* B */
     int32_t *right, *steps[3];      /* B; steps of the free phase and of the second ones */
@@ -89,6 +95,9 @@ EQP_INLINE void update_bias(const network *net, int k, int64_t first, int n, con
 void EQP_NAME(input_plan)(const network *net, batch_buffers *b, int thread, arena *a);
 void EQP_NAME(build_batch)(const network *net, batch_buffers *b, int64_t number, int thread);
 void EQP_NAME(input_pass)(const network *net, batch_buffers *b, int64_t number, int64_t next, const stepper *o, const stepper *ob, int thread);
+int EQP_NAME(continual_is_narrow)(const network *net);
+void EQP_NAME(continual_narrow_plan)(const network *net, batch_buffers *b, int thread, arena *a);
+void EQP_NAME(nudged_narrow)(network *net, batch_buffers *b, const phase *p, int thread);
 void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread);
 void EQP_NAME(gradient_plan)(const network *net, batch_buffers *b, int n_threads, arena *a);
 void EQP_NAME(gradient_pack)(const network *net, batch_buffers *b, int thread);

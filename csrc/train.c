@@ -29,8 +29,8 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
     }
     if (is_stepwise(j->rule)) {
         EQP_NAME(team_plan)(net, &b->shared, B, 1, a);
-        b->dense_row = TAKE_REALS(a, n_threads * net->np[0]);
         b->gram_x = TAKE_REALS(a, (int64_t)B * B);
+        if (EQP_NAME(continual_is_narrow)(net)) EQP_NAME(continual_narrow_plan)(net, b, thread, a);
         b->n_recorded = j->rule == RULE_VECTOR_FIELD ? j->n_nudged_steps * (j->centered ? 2 : 1) : 1;
         for (int k = 1; k <= L; k++) {
             real **arrays[] = {&b->old[k], &b->old_shown[k], &b->start_shown[k]};
@@ -51,7 +51,8 @@ int EQP_NAME(train_check)(const eqp_layered_job *j) {
     if (status) return status;
     if (!j->y || !j->rate || !j->bias_rate || !j->loss || !j->counts || !j->order) return EQP_E_NULL;
     if (j->batch_size < 1) return EQP_E_SIZE;
-    if (j->rule < 0 || j->rule >= N_RULES || (j->beta == 0 && !is_gradient(j->rule)) || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
+    if (!(j->over_relaxation > 0) || (j->beta == 0 && !is_gradient(j->rule))) return EQP_E_OPTION;
+    if (j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
     if (is_vector_field(j->rule) && !j->back) return EQP_E_NULL;
     if ((j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD) &&
         (j->optimizer != OPT_SGD || j->weight_decay != 0 || j->centered)) return EQP_E_OPTION;
@@ -301,8 +302,13 @@ static void relax_shares(network *net, batch_buffers *b, const phase *first, int
     const eqp_layered_job *j = net->job;
     const int lo = first->lo, hi = first->hi;
     const int recorded = j->rule == RULE_BPTT ? j->n_nudged_steps : 0; /* the last free steps are left to reverse_phase */
-    relax_batch(net, b, first->q, first->rows, lo, hi, thread, j->state ? b->free : NULL, b->free, 0, j->n_free_steps - recorded,
-                j->tol_free, j->rule == RULE_CLAMPED_SWEEP ? VISIT_UPWARDS : j->schedule, 0, b->steps[0]);
+    eqp_layered_job longer = *j;
+    network hasty = *net;
+    longer.dt *= j->over_relaxation;
+    hasty.job = &longer;
+    hasty.plain = net->plain && j->over_relaxation == 1;
+    relax_batch(&hasty, b, first->q, first->rows, lo, hi, thread, j->state ? b->free : NULL, b->free, 0,
+                j->n_free_steps - recorded, j->tol_free, j->rule == RULE_CLAMPED_SWEEP ? VISIT_UPWARDS : j->schedule, 0, b->steps[0]);
     if (is_gradient(j->rule)) EQP_NAME(reverse_phase)(net, b, first, thread);
     for (int e = 0; !is_gradient(j->rule) && e < (j->centered ? 2 : 1); e++) {
         phase p = *first;

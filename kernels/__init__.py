@@ -1,7 +1,7 @@
 """Compiled and reference kernels: arrays and integers in, caller-owned buffers out; no estimator is known."""
 
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
-from .spec import ACTIVATIONS, DivergenceError, LayeredSpec, OptimizerState, TrainPlan, TrainStats
+from .spec import ACTIVATIONS, DivergenceError, LayeredSpec, OptimizerState, TrainPlan, TrainStats, free_spec
 
 __all__ = [
     "ACTIVATIONS",
@@ -13,5 +13,6 @@ __all__ = [
     "TrainPlan",
     "TrainStats",
     "available_backends",
+    "free_spec",
     "get_backend",
 ]

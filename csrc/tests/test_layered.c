@@ -161,6 +161,7 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
     j->y = reals(p, (int64_t)rows * size[L], 0, 1);
     if (c->row_weight) j->row_weight = reals(p, rows, 0.5, 1.5);
     j->n_rows = rows;
+    j->over_relaxation = 1;
     j->n_free_steps = 9, j->n_nudged_steps = 5, j->tol_free = j->tol_nudged = c->tol;
 
     /* relaxation starts from these; training keeps them as particles when asked to */

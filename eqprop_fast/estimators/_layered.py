@@ -35,6 +35,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         "nudge_inside": ["boolean"],
         "n_free_steps": [Interval(Integral, 1, None, closed="left")],
         "n_nudged_steps": [Interval(Integral, 1, None, closed="left")],
+        "over_relaxation": [Interval(Real, 1, 2, closed="left")],
         "tol_free": [None, Interval(Real, 0, None, closed="left")],
         "tol_nudged": [None, Interval(Real, 0, None, closed="left")],
         "dt": [Interval(Real, 0, None, closed="neither")],
@@ -72,7 +73,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         back = None
         if self.learning_rule in VECTOR_FIELD_RULES:
             back = backward_weights(weights, self.feedback_angle, rng)
-        return LayeredNetwork(spec, kernels, weights, biases, back)
+        return LayeredNetwork(spec, kernels, weights, biases, back, float(self.over_relaxation))
 
     def _check_rule(self, spec):
         """Refuse what the learning rule cannot serve, in the estimator's own parameter names."""
@@ -92,7 +93,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             group and [a if a.flags.writeable else np.array(a) for a in group]
             for group in (self.coefs_, self.intercepts_, getattr(self, "feedback_coefs_", None))
         )
-        return LayeredNetwork(self._spec(sizes), kernels, weights, biases, back)
+        return LayeredNetwork(self._spec(sizes), kernels, weights, biases, back, float(self.over_relaxation))
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases
@@ -128,6 +129,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         return TrainPlan(
             batch_size=batch_size, beta=float(self.beta), n_free_steps=self.n_free_steps,
             n_nudged_steps=self.n_nudged_steps, rate=rate, bias_rate=bias_rate, rule=self.learning_rule,
+            over_relaxation=float(self.over_relaxation),
             tol_free=-1.0 if self.tol_free is None else float(self.tol_free),
             tol_nudged=-1.0 if self.tol_nudged is None else float(self.tol_nudged),
             centered=self.nudging == "centered", optimizer=self.solver, momentum=float(self.momentum),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels import OptimizerState
+from ..kernels import OptimizerState, free_spec
 from .energy import layered_energy
 from .protocol import Equilibrium
 
@@ -59,10 +59,13 @@ class LayeredNetwork:
         ``weights[k]`` (N[k], N[k+1]) and ``biases[k]`` (N[k+1],); trained in place.
     back : list of ndarray or None
         Independent feedback weights ``back[k]`` (N[k+1], N[k]); None means the transpose of ``weights[k]``.
+    over_relaxation : float
+        Of the free phase outside training (`free_spec`); in training the plan has it.
     """
 
-    def __init__(self, spec, kernels, weights, biases, back=None):
+    def __init__(self, spec, kernels, weights, biases, back=None, over_relaxation=1.0):
         self.spec, self.kernels = spec, kernels
+        self.free_spec = free_spec(spec, over_relaxation)
         self.weights, self.biases, self.back = weights, biases, back
 
     @property
@@ -101,7 +104,7 @@ class LayeredNetwork:
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         return self.kernels.layered_relax(
-            self.spec, self.weights, self.back, self.biases, x, states, y, beta, n_steps, tol, n_threads
+            self.spec if beta else self.free_spec, self.weights, self.back, self.biases, x, states, y, beta, n_steps, tol, n_threads
         )
 
     def _tiles(self, n_rows):

@@ -101,8 +101,7 @@ def layered_train(
     spec, weights, back, biases, x, y, order, plan,
     row_weight=None, particles=None, optimizer_state=None, n_threads=1,
 ):
-    if plan.rule != "ep":
-        check_rule(spec, plan, back is not None, particles is not None)
+    check_rule(spec, plan, back is not None, particles is not None)
     _check_shapes(spec, weights, back, biases, x)
     holder = Holder(weights[0].dtype)
     if y.shape != (x.shape[0], spec.sizes[-1]):
@@ -116,6 +115,7 @@ def layered_train(
     job.state = holder.table(particles, writable=True)
     job.beta, job.n_free_steps, job.n_nudged_steps = plan.beta, plan.n_free_steps, plan.n_nudged_steps
     job.tol_free, job.tol_nudged = plan.tol_free, plan.tol_nudged
+    job.over_relaxation = plan.over_relaxation
     job.rule, job.centered, job.batch_size = RULES[plan.rule], bool(plan.centered), plan.batch_size
     if plan.sign is not None:
         if len(plan.sign) * plan.batch_size < len(order):

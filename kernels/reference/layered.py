@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import DivergenceError, TrainStats
+from ..spec import DivergenceError, TrainStats, free_spec
 from .activations import rho, rho_prime, softmax
 from .update import apply_update
 
@@ -254,7 +254,9 @@ def layered_train(
         drive = layered_drive(spec, weights, biases, batch.x)
         args = (spec, weights, back_or_transpose(weights, back), biases, drive)
         free = batch.states
-        steps, _ = relax_from_drive(*args, free, None, 0.0, plan.n_free_steps, plan.tol_free)
+        steps, _ = relax_from_drive(
+            free_spec(spec, plan.over_relaxation), *args[1:], free, None, 0.0, plan.n_free_steps, plan.tol_free
+        )
         end_free_phase(spec, batch, free, steps, particles, stats)
 
         ends = []
