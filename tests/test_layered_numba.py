@@ -373,8 +373,25 @@ assert np.abs(out[0] - out[1]).max() < 1e-5
 """
 
 
+RULES_RUN = """
+for rule in ("continual", "vector_field", "continual_vector_field", "clamped_sweep", "coupled"):
+    out = []
+    for name in ("numba", "numpy"):
+        rng = np.random.default_rng(0)
+        spec = LayeredSpec(sizes=(5, 7, 30, 3), activation="hard_sigmoid")
+        w = [rng.normal(size=(a, b)) for a, b in zip(spec.sizes, spec.sizes[1:])]
+        back = [a.T.copy() for a in w] if "vector_field" in rule else None
+        b = [np.zeros(n) for n in spec.sizes[1:]]
+        x, y = rng.random((7, 5)), np.eye(3)[[0, 1, 2, 0, 1, 2, 2]]
+        plan = TrainPlan(4, 0.5, 4, 3, (0.1,) * 3, (0.1,) * 3, rule=rule)
+        get_backend(name).layered_train(spec, w, back, b, x, y, np.arange(7), plan)
+        out.append(np.concatenate([a.ravel() for a in w + b + (back or [])]))
+    assert np.abs(out[0] - out[1]).max() < 1e-10, rule
+"""
+
+
 def test_runs_uncompiled():
-    done = run_python(SMALL_RUN, NUMBA_DISABLE_JIT="1")
+    done = run_python(SMALL_RUN + RULES_RUN, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stderr
 
 
