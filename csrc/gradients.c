@@ -477,8 +477,11 @@ void EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *
         } else if (j->rule == RULE_RECURRENT_BACKPROP) {
             steps = iterate(net, b, p, order, thread);
         } else {
-            for (int s = p->lo; s < p->hi; s++)
-                if (!implicit_sample(net, b, s, thread)) b->diverged[thread] |= 2;
+            for (int s = p->lo; s < p->hi; s++) {
+                if (implicit_sample(net, b, s, thread)) continue;
+                b->diverged[thread] |= 2;
+                for (int k = 1; k <= L; k++) memset(g->flow[k] + s * net->np[k], 0, (size_t)net->np[k] * sizeof(real));
+            }
         }
         for (int k = 1; k <= L; k++)
             for (int64_t at = p->lo * net->np[k]; at < p->hi * net->np[k]; at += VL) {

@@ -358,7 +358,10 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
             relax_queued(&net, &b, q, rows, beta, thread);
         } else {
             const phase p = {q, 0, rows, lo, hi, beta, total, scale};
-            if (j->state) particles(&net, &b, number, lo, hi, 0);
+            if (j->state) {
+                particles(&net, &b, number, lo, hi, 0);
+                if (!b.by_sample) eqp_wait(j->barrier, n_threads); /* relaxation by columns starts from all of them */
+            }
             relax_shares(&net, &b, &p, thread);
             if (j->state) particles(&net, &b, number, lo, hi, 1);
         }

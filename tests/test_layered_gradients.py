@@ -131,6 +131,15 @@ def test_early_stops(backend):
 
 
 @pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("name", ["discrete", "continuous", "entropy_async"])
+def test_whole_free_phase_is_reversed(backend, name):
+    for sizes in [(11, 17, 3), (11, 17, 9, 3), (5, 3)]:
+        for steps in (1, 2, 9):
+            spec = dataclasses.replace(SPECS[name], sizes=sizes)
+            check(backend, "bptt", spec, "float64", free=steps, reverse=steps)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("name", ["discrete", "continuous", "continuous_async", "entropy_async"])
 @pytest.mark.parametrize("rule", GRADIENT_RULES)
 def test_bit_equal_for_any_thread_count(backend, rule, name):
