@@ -39,6 +39,7 @@ class LayeredSetting:
     persistent: bool = False
     random_sign: bool = False
     init: str = "fan_in"
+    over_relaxation: float = 1.0  # of the -async contenders' free phase
     rule: str = "ep"
     authors_rate: float | None = (
         None  # samples/s of the authors' public code with 2 threads, on this kind of machine
@@ -82,6 +83,7 @@ LAYERED = {
             0.5,
             (0.2, 0.05, 0.005),
             epochs=50,
+            over_relaxation=1.2,
             authors_rate=360.0,
         ),
         LayeredSetting(
@@ -95,6 +97,7 @@ LAYERED = {
             0.5,
             (0.2, 0.05, 0.01, 0.002),
             epochs=100,
+            over_relaxation=1.2,
             authors_rate=160.0,
         ),
         LayeredSetting(

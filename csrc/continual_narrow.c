@@ -95,8 +95,8 @@ static void step_half(const network *net, const batch_buffers *b, const finish *
         real(*field)[PAD] = (real(*)[PAD])(fields + s * PAD);
 #define RUN(ACT, KIND, NS) hidden_body(ACT, KIND, 0, NS, NARROW_MAX, units, hi - lo, f, p, feedback, forward, field)
 #define BODY(ACT)                                                                       \
-    if (tied) { if (n == ROWS) RUN(ACT, PLAIN, ROWS); else RUN(ACT, PLAIN, 1); }        \
-    else { if (n == ROWS) RUN(ACT, PLAIN_UNTIED, ROWS); else RUN(ACT, PLAIN_UNTIED, 1); }
+    if (tied) { if (ROWS > 1 && n == ROWS) RUN(ACT, PLAIN, ROWS); else RUN(ACT, PLAIN, 1); }        \
+    else { if (ROWS > 1 && n == ROWS) RUN(ACT, PLAIN_UNTIED, ROWS); else RUN(ACT, PLAIN_UNTIED, 1); }
         EQP_SWITCH_ACT(act, BODY)
 #undef BODY
 #undef RUN

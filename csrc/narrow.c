@@ -9,7 +9,7 @@
 #define SLOTS (2 * ROWS)             /* two passes in turn: the outputs of one finish while the other runs */
 
 #define HIDDEN(ACT, KIND, TRACK, NK)                                                                                     \
-    if (n == ROWS) hidden_body(ACT, KIND, TRACK, ROWS, NK, net->n[1], net->np[1], f, p, t->feedback, t->forward, field); \
+    if (ROWS > 1 && n == ROWS) hidden_body(ACT, KIND, TRACK, ROWS, NK, net->n[1], net->np[1], f, p, t->feedback, t->forward, field); \
     else hidden_body(ACT, KIND, TRACK, 1, NK, net->n[1], net->np[1], f, p, t->feedback, t->forward, field)
 #define HIDDEN_TRACKED(ACT, KIND)                          \
     if (track) { HIDDEN(ACT, KIND, 1, NARROW_MAX); }       \

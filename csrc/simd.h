@@ -171,7 +171,7 @@ typedef int32_t veci __attribute__((vector_size(16)));
 typedef real vec __attribute__((vector_size(16)));
 EQP_INLINE vec vload(const real *p) { vec a; memcpy(&a, p, sizeof a); return a; }
 EQP_INLINE void vstore(real *p, vec a) { memcpy(p, &a, sizeof a); }
-EQP_INLINE vec vset(real a) { vec v; for (int i = 0; i < VL; i++) v[i] = a; return v; }
+EQP_INLINE vec vset(real a) { return a - (vec){0}; } /* a, -0 and NaN too, in every lane */
 EQP_INLINE vec vadd(vec a, vec b) { return a + b; }
 EQP_INLINE vec vsub(vec a, vec b) { return a - b; }
 EQP_INLINE vec vmul(vec a, vec b) { return a * b; }
@@ -202,8 +202,12 @@ EQP_INLINE real vhmax(vec a) {
 }
 EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) { return (vec)((veci)(x >= lo) & (veci)(x <= hi) & (veci)a); }
 EQP_INLINE vec vkeep(vec a, int n) {
-    for (int i = 0; i < VL; i++) a[i] = i < n ? a[i] : (real)0;
-    return a;
+#if VL == 2
+    const veci lane = {0, 1};
+#else
+    const veci lane = {0, 1, 2, 3};
+#endif
+    return (vec)((veci)a & (lane < (veci){0} + n));
 }
 
 #else /* plain C99, one lane */
