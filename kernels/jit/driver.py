@@ -14,6 +14,7 @@ from ..spec import (
     DivergenceError,
     TrainStats,
     check_rule,
+    free_spec,
 )
 from . import layered
 from .compile import array_table
@@ -30,6 +31,7 @@ from .layout import (
     CONTINUAL,
     CONTINUAL_VECTOR_FIELD,
     DECAY,
+    DT,
     EPSILON,
     HAS_BACK,
     HAS_PARTICLES,
@@ -219,8 +221,7 @@ def layered_train(
         return gradient_train(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads
         )
-    if plan.rule != "ep":
-        check_rule(spec, plan, back is not None, particles is not None)
+    check_rule(spec, plan, back is not None, particles is not None)
     n_data, n = x.shape[0], spec.n_weights
     pairs, tops, dtype = _check_network(spec, weights, back, biases)
     if particles is not None:
@@ -236,6 +237,8 @@ def layered_train(
         raise ValueError(f"order must hold row numbers of x, 0 to {n_data - 1}")
     ints, floats = spec_options(spec, dtype)
     _plan_options(plan, ints, floats)
+    free_floats = floats.copy()
+    free_floats[DT] = free_spec(spec, plan.over_relaxation).dt
     if len(plan.rate) != n or len(plan.bias_rate) != n:
         raise ValueError(f"rate and bias_rate need {n} entries, got {len(plan.rate)}, {len(plan.bias_rate)}")
     if plan.batch_size < 1:
@@ -271,7 +274,7 @@ def layered_train(
     turns = [0] if records else [1, 2] if plan.centered else [1, 0]
     totals = np.zeros(7)
     run_threads(
-        layered.train_thread, n_threads, ints, floats, layout, table,
+        layered.train_thread, n_threads, ints, floats, free_floats, layout, table,
         np.array([plan.rate, plan.bias_rate], float), dense, indptr, indices, data, y, order,
         np.zeros(1, np.int8) if plan.sign is None else _read(plan.sign, np.int8),
         np.ones(1, dtype) if row_weight is None else _read(row_weight, dtype),

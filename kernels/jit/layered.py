@@ -259,10 +259,10 @@ def second_phases(
 
 @kernel
 def train_thread(
-    thread, n_threads, control, ints, floats, layout, table, rates, x, indptr, indices, data, y, order, sign,
-    row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index, value, starts,
-    sample, coefficient, ascent, products, places, ones, turns, pre, moved, walk, grams, parts, dense, weight,
-    loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change, totals,
+    thread, n_threads, control, ints, floats, free_floats, layout, table, rates, x, indptr, indices, data, y,
+    order, sign, row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index,
+    value, starts, sample, coefficient, ascent, products, places, ones, turns, pre, moved, walk, grams, parts,
+    dense, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change, totals,
 ):  # fmt: skip
     """Own share of the training on rows `order`, batch after batch; `totals` holds sums and the first
     failure.
@@ -315,9 +315,9 @@ def train_thread(
         for at in range(first, last, tile):
             end = min(at + tile, last)
             if free_phase(
-                ints, floats, layout, table, packed, bias, drive, state[0], acts[0], field, y, rows, at, end,
-                weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change,
-                n_data,
+                ints, free_floats, layout, table, packed, bias, drive, state[0], acts[0], field, y, rows, at,
+                end, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active,
+                change, n_data,
             ) and (rule == EP or (total > 0.0 and not meeting)):  # fmt: skip
                 second_phases(
                     ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, at, end, count,
