@@ -286,15 +286,18 @@ static void second_phase(network *net, batch_buffers *b, const phase *p, int thr
 }
 
 /* Both phases of a narrow net (narrow.c), each sample through all of them, whichever thread is free for it. */
-static void relax_queued(network *net, batch_buffers *b, int q, int rows, double beta, int thread) {
+static void relax_queued(network *net, batch_buffers *b, int64_t number, double beta, int thread) {
     const eqp_layered_job *j = net->job;
+    const int q = (int)(number & 1), rows = batch_rows(b, j, number);
     const real *y = b->y[q];
     const relaxation phases[] = {
         {rows, b->drive, NULL, NULL, b->free, 0, j->tol_free, j->n_free_steps, VISIT_SYNCHRONOUS, 0, b->steps[0], NULL},
         {rows, b->drive, y, b->free, b->end[0], beta, j->tol_nudged, j->n_nudged_steps, VISIT_SYNCHRONOUS, 0, b->steps[1], NULL},
         {rows, b->drive, y, b->free, b->end[1], -beta, j->tol_nudged, j->n_nudged_steps, VISIT_SYNCHRONOUS, 0, b->steps[2], NULL}};
     const sample_queue queue = {b->queue[q], rows, thread, net->n_threads};
-    b->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, j->centered ? 3 : 2, &queue, b->mine);
+    const int next_rows = number + 1 < b->n_batches ? batch_rows(b, j, number + 1) : 0;
+    lookahead ahead = {j->x, next_rows ? j->order + (number + 1) * b->B : NULL, next_rows, net->n[0] * (int64_t)sizeof(real), 0};
+    b->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, j->centered ? 3 : 2, &queue, j->indptr ? NULL : &ahead, b->mine);
 }
 
 /* Free and second phases of any other net or rule, with the thread's share of the samples. */
@@ -355,13 +358,11 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         const int whole = j->rule == RULE_CLAMPED_SWEEP || j->rule == RULE_CONTRASTIVE || is_gradient(j->rule);
         const double span = whole ? 1 : (j->centered ? 2 : 1) * beta, scale = total > 0 ? 1 / (span * total) : 0;
         if (net.narrow && j->rule == RULE_EP && j->schedule == VISIT_SYNCHRONOUS && !j->state) {
-            relax_queued(&net, &b, q, rows, beta, thread);
+            relax_queued(&net, &b, number, beta, thread);
         } else {
             const phase p = {q, 0, rows, lo, hi, beta, total, scale};
-            if (j->state) {
-                particles(&net, &b, number, lo, hi, 0);
-                if (!b.by_sample) eqp_wait(j->barrier, n_threads); /* relaxation by columns starts from all of them */
-            }
+            if (j->state) particles(&net, &b, number, lo, hi, 0);
+            if (j->state && !b.by_sample) eqp_wait(j->barrier, n_threads); /* columns are relaxed for all samples */
             relax_shares(&net, &b, &p, thread);
             if (j->state) particles(&net, &b, number, lo, hi, 1);
         }
