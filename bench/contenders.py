@@ -60,6 +60,7 @@ class TorchContender:
             import torch
         except ImportError as error:
             raise Unavailable(f"{name}: PyTorch is not installed (make bench installs it)") from error
+        from .baselines.bptt_torch import TorchBPTT
         from .baselines.continual_torch import TorchContinual
         from .baselines.layered_torch import TorchLayered, persistent_states
 
@@ -68,6 +69,8 @@ class TorchContender:
         if setting.kind == "continual":
             back = initial_back(setting, self.weights)
             self._net = TorchContinual(setting, self.weights, self.biases, back, name)
+        elif setting.rule == "bptt":
+            self._net = TorchBPTT(setting, self.weights, self.biases, name)
         else:
             self._net = TorchLayered(setting, self.weights, self.biases, name)
         self._ready = []
@@ -181,6 +184,7 @@ def kernel_records(setting):
         n_nudged_steps=setting.n_nudged_steps,
         rate=setting.learning_rates,
         bias_rate=setting.learning_rates,
+        rule=setting.rule,
     )
     return spec, plan
 

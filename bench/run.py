@@ -19,10 +19,10 @@ from . import machine, report
 from .contenders import BACKENDS, BASELINES, FAST_SUFFIX
 from .data import DatasetUnavailableError, training_batches
 from .interleave import compare
-from .settings import BATCH_SIZE, CONTINUAL, LAYERED
+from .settings import BATCH_SIZE, CONTINUAL, GRADIENT, LAYERED
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = {**LAYERED, **CONTINUAL}
+SETTINGS = {**LAYERED, **CONTINUAL, **GRADIENT}
 ASYNC_SETTINGS = ("P-1h", "P-2h", "P-3h", "EB-1h", "EB-2h")
 
 

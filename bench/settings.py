@@ -6,7 +6,7 @@ preset must show up as a disagreement here, not be copied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,8 @@ class LayeredSetting:
 
     `kind` is "prototypical" (discrete map, s <- rho(field), nudge added outside rho) or "energy" (Euler steps
     of size `dt` on the Hopfield energy, states clamped to [0, 1]). `cost_scale` is the c of the cost c *
-    |s_out - y|^2: the force on the output is 2 * c * beta * (y - s_out).
+    |s_out - y|^2: the force on the output is 2 * c * beta * (y - s_out). `rule` "bptt" has no nudged phase:
+    `n_nudged_steps` are the last steps of the free phase, which are reversed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class LayeredSetting:
     random_sign: bool = False
     init: str = "fan_in"
     over_relaxation: float = 1.0  # of the -async contenders' free phase
+    rule: str = "ep"
     authors_rate: float | None = (
         None  # samples/s of the authors' public code with 2 threads, on this kind of machine
     )
@@ -147,6 +149,12 @@ LAYERED = {
     )
 }
 
+# the authors' own comparison: back-propagation through the last K steps of the free phase
+GRADIENT = {
+    f"BPTT-{name}": replace(LAYERED[name], name=f"BPTT-{name}", rule="bptt", authors_rate=None)
+    for name in ("P-1h", "P-2h")
+}
+
 
 @dataclass(frozen=True)
 class ContinualSetting:
@@ -234,6 +242,9 @@ def training_flop(setting) -> int:
     """
     pairs = [n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)]
     drive, hidden = pairs[0], sum(pairs[1:])
+    if getattr(setting, "rule", "ep") == "bptt":  # a reverse step is as much as a step; K steps learn
+        k = setting.n_nudged_steps
+        return 2 * drive + (setting.n_free_steps + k) * 4 * hidden + 2 * drive + 4 * k * hidden
     update = 2 * drive + 4 * hidden
     if isinstance(setting, ContinualSetting):
         update = setting.n_nudged_steps * (update + 2 * BATCH_SIZE * setting.layers[1])
@@ -243,4 +254,7 @@ def training_flop(setting) -> int:
 def published_flop(setting) -> int:
     """The same count where the input drive is recomputed at every step, as in the authors' code."""
     pairs = [n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)]
-    return training_flop(setting) + 2 * pairs[0] * (setting.n_steps - 1)
+    extra = setting.n_steps - 1
+    if getattr(setting, "rule", "ep") == "bptt":  # at every free step, and again in the reverse of K of them
+        extra -= 1
+    return training_flop(setting) + 2 * pairs[0] * extra

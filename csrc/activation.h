@@ -80,6 +80,17 @@ EQP_INLINE vec act_prime_times(const int act, vec s, vec r, vec a) {
     }
 }
 
+/* rho''(s), given r = rho(s); 0 where rho is piecewise linear. */
+EQP_INLINE vec act_second(const int act, vec r) {
+    const vec one = vset(1), bend = vmul(r, vsub(one, r));
+    switch (act) {
+    case ACT_SHIFTED_SIGMOID: return vmul(vmul(vset(16), bend), vsub(one, vadd(r, r)));
+    case ACT_TANH: return vmul(vmul(vset(-2), r), vsub(one, vmul(r, r)));
+    case ACT_SIGMOID: return vmul(bend, vsub(one, vadd(r, r)));
+    default: return vset(0);
+    }
+}
+
 /* Expands BODY(act) once per activation, with act a constant. */
 #define EQP_SWITCH_ACT(value, BODY)                                                  \
     switch (value) {                                                                 \

@@ -145,18 +145,16 @@ static void move_back(const network *net, int k, int thread, int to_packed) {
     }
 }
 
-/* Feedback panels of weight[k], thread's share: the transpose of the forward panels (nothing to do for the caller's own). */
-void EQP_NAME(pack_back)(network *net, int k, int thread) {
-    if (net->job->back) return;
-    const int64_t rows = net->n[k + 1], cols = net->n[k];
+/* Panels of a (cols x rows) matrix to those of its transpose (rows x cols), the thread's share. */
+void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread, int n_threads) {
     const int panels = n_panels(cols);
-    for (int q = (int)share(panels, thread, net->n_threads); q < share(panels, thread + 1, net->n_threads); q++) {
+    for (int q = (int)share(panels, thread, n_threads); q < share(panels, thread + 1, n_threads); q++) {
         const int64_t width = panel_width(cols, q);
-        real *dst = panel_at(net->back[k], rows, q);
+        real *dst = panel_at(to, rows, q);
         const int64_t lo = (int64_t)q * PW, valid = cols - lo < width ? cols - lo : width;
         for (int p = 0; p < n_panels(rows); p++) {
             const int64_t w = panel_width(rows, p), j0 = (int64_t)p * PW, jn = rows - j0 < w ? rows - j0 : w;
-            const real *src = panel_at(net->w[k], cols, p) + lo * w;
+            const real *src = panel_at(from, cols, p) + lo * w;
             for (int64_t j = 0; j < jn; j++) {
                 real *row = dst + (j0 + j) * width;
                 for (int64_t i = 0; i < valid; i++) row[i] = src[i * w + j];
@@ -164,6 +162,12 @@ void EQP_NAME(pack_back)(network *net, int k, int thread) {
             }
         }
     }
+}
+
+/* Feedback panels of weight[k], thread's share: the transpose of the forward panels (nothing to do for the caller's own). */
+void EQP_NAME(pack_back)(network *net, int k, int thread) {
+    if (net->job->back) return;
+    EQP_NAME(transpose_panels)(net->w[k], net->back[k], net->n[k + 1], net->n[k], thread, net->n_threads);
 }
 
 /* All threads call these; the caller puts a barrier after. */
@@ -325,6 +329,8 @@ void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_l
             }
             const real *start = k == 1 ? t->drive + m0 * net->np[1] + c0 : net->bias[k - 1] + c0;
             gemm_tile(mr, width, start, k == 1 ? net->np[1] : 0, field, PW, op, n_op);
+            for (int m = 0; st->field && m < mr; m++)
+                for (int v = 0; v < width; v += VL) vstore(st->field + (m0 + m) * net->np[k] + c0 + v, vload(field + m * PW + v));
 #define BODY(ACT)                                                                    \
     if (plain) finish_tile(ACT, 1, net, t, st, m0, mr, c0, width, field);            \
     else finish_tile(ACT, 0, net, t, st, m0, mr, c0, width, field)

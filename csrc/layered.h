@@ -80,6 +80,7 @@ typedef struct {
     real force;                 /* cost_factor * beta, 0: no nudge on this layer */
     const real *y, *prediction; /* rows x np[L] */
     real *residual;             /* rows x LANES */
+    real *field;                /* rows x np[k]: where to keep the total field, or NULL */
     const operand *extra;       /* more products for the field (continual rules), from row and column 0 */
     int n_extra;
 } step;
@@ -142,6 +143,7 @@ void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread
                             int team_rows, arena *a);
 void EQP_NAME(network_pack)(network *net, int thread);
 void EQP_NAME(network_unpack)(const network *net, int thread);
+void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread, int n_threads);
 void EQP_NAME(pack_back)(network *net, int k, int thread);
 void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r);
 void EQP_NAME(narrow_pack)(const network *net, const team *t, int nk);

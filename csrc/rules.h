@@ -1,4 +1,4 @@
-/* rules.h - learning rules, and the buffers of a mini-batch that train.c and continual.c share. */
+/* rules.h - learning rules, and the buffers of a mini-batch that train.c and the files of its rules share. */
 #ifndef EQP_RULES_H
 #define EQP_RULES_H
 
@@ -8,7 +8,7 @@
 /* The codes of eqp_layered_job.rule; kernels/spec.py has the same. */
 enum {
     RULE_EP, RULE_CONTINUAL, RULE_VECTOR_FIELD, RULE_CONTINUAL_VECTOR_FIELD, RULE_CLAMPED_SWEEP, RULE_CONTRASTIVE,
-    RULE_COUPLED, N_RULES
+    RULE_COUPLED, RULE_BPTT, RULE_RECURRENT_BACKPROP, RULE_IMPLICIT, N_RULES
 };
 
 /* Rules that learn from raw state changes, with independent feedback. */
@@ -17,6 +17,23 @@ EQP_INLINE int is_vector_field(int rule) { return rule == RULE_VECTOR_FIELD || r
 EQP_INLINE int is_continual(int rule) { return rule == RULE_CONTINUAL || rule == RULE_CONTINUAL_VECTOR_FIELD; }
 /* Rules whose nudged phase couples the samples of a batch, or must be watched step by step. */
 EQP_INLINE int is_stepwise(int rule) { return is_continual(rule) || is_vector_field(rule); }
+/* Exact gradients of the free phase: no second phase but a reverse pass (gradients.c). */
+EQP_INLINE int is_gradient(int rule) { return rule >= RULE_BPTT && rule <= RULE_IMPLICIT; }
+
+/* The recorded free steps and the reverse pass through them. Moments are the states before, between and after the
+ * recorded steps; each array holds moments x rows x np[k], rows being those of the batch at hand. */
+typedef struct {
+    int n_steps;                                                     /* recorded */
+    real *state[EQP_MAX_WEIGHTS + 1], *shown[EQP_MAX_WEIGHTS + 1];   /* n_steps + 1; discrete: the same arrays */
+    real *gain[EQP_MAX_WEIGHTS + 1], *keep[EQP_MAX_WEIGHTS + 1];     /* n_steps: d new/d field, d new/d old; discrete: no keep */
+    real *lean[EQP_MAX_WEIGHTS + 1];                                 /* n_steps + 1: d shown/d state; discrete: none */
+    real *flow[EQP_MAX_WEIGHTS + 1];                                 /* n_steps: minus the cost's derivative by the field */
+    real *bar[EQP_MAX_WEIGHTS + 1], *sum[EQP_MAX_WEIGHTS + 1];       /* B x np[k]: the same by the state; its sum */
+    real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1];       /* panels of back[k]' and weight[k]', which reverse the steps */
+    double *peak;                                                    /* 2 x n_threads */
+    real *system, *scaled, *solution;                                /* one per thread: implicit differentiation */
+    int64_t system_size;
+} gradient_buffers;
 
 typedef struct {
     int B, groups, dense, by_sample, xt_ld;
@@ -48,6 +65,7 @@ typedef struct {
     real *fields, *moved, *before, *drive_now, *end_now, *base;    /* 2 x 2 x B x PAD; B x np[1]; np[1] x NARROW_MAX */
     void *outputs;
     real *factors;                                                 /* 2 x B x PAD */
+    gradient_buffers gradient;      /* exact gradients (gradients.c) */
     double *cost;                   /* B */
     int32_t *right, *steps[3];      /* B; steps of the free phase and of the second ones */
     int32_t *queue[2];              /* n_threads x LANES, by parity of the batch: see sample_queue in layered.h */
@@ -81,6 +99,11 @@ int EQP_NAME(continual_is_narrow)(const network *net);
 void EQP_NAME(continual_narrow_plan)(const network *net, batch_buffers *b, int thread, arena *a);
 void EQP_NAME(nudged_narrow)(network *net, batch_buffers *b, const phase *p, int thread);
 void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread);
+void EQP_NAME(gradient_plan)(const network *net, batch_buffers *b, int n_threads, arena *a);
+void EQP_NAME(gradient_pack)(const network *net, batch_buffers *b, int thread);
+void EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *p, int thread);
+int EQP_NAME(gradient_products)(const network *net, const batch_buffers *b, int k, int rows, int64_t i0, int64_t c0,
+                                int transposed, operand *op);
 void EQP_NAME(update_inner)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, const stepper *ob, int thread);
 void EQP_NAME(update_back)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, int thread);
 stepper EQP_NAME(make_stepper)(const eqp_layered_job *j, double rate, double decay, double scale, int64_t batches_done);

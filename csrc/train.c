@@ -40,6 +40,7 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
             b->change[k] = TAKE_REALS(a, (int64_t)b->n_recorded * B * net->np[k]);
         }
     }
+    if (is_gradient(j->rule)) EQP_NAME(gradient_plan)(net, b, n_threads, a);
     b->cost = take(a, B, sizeof(double));
     b->right = take(a, B, sizeof(int32_t));
     b->diverged = take(a, n_threads, sizeof(int32_t));
@@ -50,10 +51,14 @@ int EQP_NAME(train_check)(const eqp_layered_job *j) {
     if (status) return status;
     if (!j->y || !j->rate || !j->bias_rate || !j->loss || !j->counts || !j->order) return EQP_E_NULL;
     if (j->batch_size < 1) return EQP_E_SIZE;
-    if (!(j->over_relaxation > 0) || j->beta == 0 || j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
+    if (!(j->over_relaxation > 0) || (j->beta == 0 && !is_gradient(j->rule))) return EQP_E_OPTION;
+    if (j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
     if (is_vector_field(j->rule) && !j->back) return EQP_E_NULL;
     if ((j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD) &&
         (j->optimizer != OPT_SGD || j->weight_decay != 0 || j->centered)) return EQP_E_OPTION;
+    if (is_gradient(j->rule) && (j->centered || (j->state && j->rule == RULE_BPTT))) return EQP_E_OPTION;
+    if ((j->rule == RULE_BPTT || j->rule == RULE_RECURRENT_BACKPROP) && j->n_nudged_steps < 1) return EQP_E_SIZE;
+    if (j->rule == RULE_BPTT && j->n_nudged_steps > j->n_free_steps) return EQP_E_SIZE;
     if (j->optimizer != OPT_SGD && !j->velocity) return EQP_E_NULL;
     if (j->optimizer == OPT_ADAM && !j->second) return EQP_E_NULL;
     return EQP_OK;
@@ -138,6 +143,7 @@ static void sum_rows(const real *delta, int64_t ld, int rows, int n, real *out) 
 static int inner_products(const network *net, const batch_buffers *b, int k, int rows, int64_t i0, int64_t c0, int transposed, operand *op) {
     const int rule = net->job->rule;
     const int64_t below = net->np[k], above = net->np[k + 1];
+    if (is_gradient(rule)) return EQP_NAME(gradient_products)(net, b, k, rows, i0, c0, transposed, op);
     if (is_vector_field(rule)) { /* presynaptic activity x change of the postsynaptic state, over the recorded steps */
         const int n = b->n_recorded * rows;
         op[0] = transposed ? (operand){b->pre[k + 1] + i0, b->change[k] + c0, 1, above, below, n}
@@ -199,7 +205,7 @@ void EQP_NAME(update_inner)(const network *net, batch_buffers *b, int k, int row
     }
 }
 
-/* back[k] of the vector field rules: thread's panels. */
+/* back[k] where it learns: thread's panels. */
 void EQP_NAME(update_back)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, int thread) {
     const int slot = 2 * net->L + k;
     update_panels(net, b, k, rows, 1, net->back[k], net->velocity[slot], net->second[slot], o, thread);
@@ -298,14 +304,16 @@ static void relax_queued(network *net, batch_buffers *b, int64_t number, double 
 static void relax_shares(network *net, batch_buffers *b, const phase *first, int thread) {
     const eqp_layered_job *j = net->job;
     const int lo = first->lo, hi = first->hi;
+    const int recorded = j->rule == RULE_BPTT ? j->n_nudged_steps : 0; /* the last free steps are left to reverse_phase */
     eqp_layered_job longer = *j;
     network hasty = *net;
     longer.dt *= j->over_relaxation;
     hasty.job = &longer;
     hasty.plain = net->plain && j->over_relaxation == 1;
-    relax_batch(&hasty, b, first->q, first->rows, lo, hi, thread, j->state ? b->free : NULL, b->free, 0, j->n_free_steps, j->tol_free,
-                j->rule == RULE_CLAMPED_SWEEP ? VISIT_UPWARDS : j->schedule, 0, b->steps[0]);
-    for (int e = 0; e < (j->centered ? 2 : 1); e++) {
+    relax_batch(&hasty, b, first->q, first->rows, lo, hi, thread, j->state ? b->free : NULL, b->free, 0,
+                j->n_free_steps - recorded, j->tol_free, j->rule == RULE_CLAMPED_SWEEP ? VISIT_UPWARDS : j->schedule, 0, b->steps[0]);
+    if (is_gradient(j->rule)) EQP_NAME(reverse_phase)(net, b, first, thread);
+    for (int e = 0; !is_gradient(j->rule) && e < (j->centered ? 2 : 1); e++) {
         phase p = *first;
         p.e = e;
         if (e) p.beta = -p.beta;
@@ -341,9 +349,13 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         const int q = (int)(number & 1), rows = batch_rows(&b, j, number);
         const int lo = (int)share(rows, thread, n_threads), hi = (int)share(rows, thread + 1, n_threads);
         const double beta = j->beta * (j->sign ? j->sign[number] : 1);
+        if (is_gradient(j->rule) && j->back) {
+            EQP_NAME(gradient_pack)(&net, &b, thread);
+            eqp_wait(j->barrier, n_threads);
+        }
         double total = 0;
         for (int s = 0; s < rows; s++) total += (double)b.weight[q][s];
-        const int whole = j->rule == RULE_CLAMPED_SWEEP || j->rule == RULE_CONTRASTIVE;
+        const int whole = j->rule == RULE_CLAMPED_SWEEP || j->rule == RULE_CONTRASTIVE || is_gradient(j->rule);
         const double span = whole ? 1 : (j->centered ? 2 : 1) * beta, scale = total > 0 ? 1 / (span * total) : 0;
         if (net.narrow && j->rule == RULE_EP && j->schedule == VISIT_SYNCHRONOUS && !j->state) {
             relax_queued(&net, &b, number, beta, thread);
@@ -361,14 +373,15 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
             steps[0] += b.steps[0][s];
             steps[1] += b.steps[1][s] + (j->centered ? b.steps[2][s] : 0);
         }
-        b.diverged[thread] |= contrast_rows(&net, &b, q, j->centered ? b.end[1] : b.free, b.end[0]);
+        if (!is_gradient(j->rule))
+            b.diverged[thread] |= contrast_rows(&net, &b, q, j->centered ? b.end[1] : b.free, b.end[0]);
         if (number + 1 < b.n_batches) EQP_NAME(build_batch)(&net, &b, number + 1, thread);
         b.queue[!q][thread * LANES] = 0; /* nobody takes from it before the next barrier */
         for (int e = 0; e < 2; e++) __atomic_fetch_add(&j->counts[e], steps[e], __ATOMIC_RELAXED);
         eqp_wait(j->barrier, n_threads);
 
         for (int t = 0; t < n_threads; t++)
-            if (b.diverged[t]) result = EQP_E_DIVERGED;
+            if (b.diverged[t]) result = result == EQP_E_DIVERGED || b.diverged[t] & 1 ? EQP_E_DIVERGED : EQP_E_SINGULAR;
         if (result) break;
         if (thread == 0)
             for (int s = 0; s < rows; s++) {
@@ -383,7 +396,8 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
             if (k == 0) EQP_NAME(input_pass)(&net, &b, number, next, total > 0 ? &o : NULL, &ob, thread);
             else if (total > 0) {
                 if (j->rule != RULE_CONTINUAL_VECTOR_FIELD) EQP_NAME(update_inner)(&net, &b, k, rows, &o, &ob, thread);
-                if (j->rule == RULE_VECTOR_FIELD) EQP_NAME(update_back)(&net, &b, k, rows, &o, thread);
+                if (j->rule == RULE_VECTOR_FIELD || (is_gradient(j->rule) && j->back))
+                    EQP_NAME(update_back)(&net, &b, k, rows, &o, thread);
             }
         }
         eqp_wait(j->barrier, n_threads);

@@ -81,8 +81,7 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_every_learning_rule_trains(digits, rule, tmp_path):
     x_train, x_test, y_train, y_test = digits
-    backend = "numpy" if rule in ("bptt", "recurrent_backprop", "implicit") else BACKENDS[0]
-    params = {**SMALL, "hidden_layer_sizes": (24,), "max_iter": 15, **RULES[rule], "backend": backend}
+    params = {**SMALL, "hidden_layer_sizes": (24,), "max_iter": 15, **RULES[rule], "backend": BACKENDS[0]}
     est = EqPropClassifier(**params, learning_rule=rule).fit(x_train, y_train)
     assert est.score(x_test, y_test) > 0.8
     independent = rule in ("vector_field", "continual_vector_field")

@@ -302,7 +302,7 @@ def test_impossible_input_is_named(change):
     elif change == "sign":
         plan = plan_for(spec, sign=np.ones(2, np.int8))
     elif change == "rule":
-        plan = plan_for(spec, rule="bptt")
+        plan = plan_for(spec, rule="nonsense")
     row_weight = np.ones(4) if change == "row_weight" else None
     with pytest.raises(ValueError, match=change):
         NUMBA.layered_train(spec, weights, None, biases, x, y, order, plan, row_weight)

@@ -78,7 +78,7 @@ static void *reals(const precision *p, int64_t n, double lo, double hi) {
 /* ---------------------------------------------------------------- one job */
 
 /* Codes as in jobs.h and rules.h. */
-enum { EP, CONTINUAL, VECTOR_FIELD, CONTINUAL_VF, CLAMPED_SWEEP, CONTRASTIVE, COUPLED };
+enum { EP, CONTINUAL, VECTOR_FIELD, CONTINUAL_VF, CLAMPED_SWEEP, CONTRASTIVE, COUPLED, BPTT, RECURRENT_BACKPROP, IMPLICIT };
 enum { IDENTITY, SHIFTED_SIGMOID, HARD_SIGMOID, TANH, SIGMOID, RELU, HALF_HARD, CENTERED_HARD, N_ACT };
 enum { SGD, MOMENTUM, NESTEROV, ADAM };
 
@@ -432,8 +432,17 @@ static const config RULES[] = {
     {.name = "clamped sweep", .rule = CLAMPED_SWEEP, DISCRETE, .schedule = 1, .tol = -1},
     {.name = "contrastive", .rule = CONTRASTIVE, DISCRETE, .tol = -1},
     {.name = "coupled", .rule = COUPLED, EULER, .prime = 1, .tol = -1},
+    {.name = "bptt", .rule = BPTT, DISCRETE, .tol = -1},
+    {.name = "bptt, euler, adam, weights", .rule = BPTT, EULER, .prime = 1, .schedule = 1, .optimizer = ADAM, .row_weight = 1, .tol = -1},
+    {.name = "bptt, own feedback, momentum", .rule = BPTT, .act = SIGMOID, .out_act = TANH, .dt = 0.5, .back = 1, .schedule = 1,
+     .optimizer = MOMENTUM, .cost = 1, .tol = -1},
+    {.name = "recurrent backprop, particles", .rule = RECURRENT_BACKPROP, DISCRETE, .schedule = 1, .particles = 1, .tol = -1},
+    {.name = "recurrent backprop, euler, own feedback, tol", .rule = RECURRENT_BACKPROP, EULER, .prime = 1, .back = 1, .tol = 1e-2},
+    {.name = "implicit", .rule = IMPLICIT, DISCRETE, .particles = 1, .tol = -1},
+    {.name = "implicit, euler, own feedback, adam", .rule = IMPLICIT, EULER, .prime = 1, .back = 1, .optimizer = ADAM, .row_weight = 1, .tol = -1},
 };
 #define N_RULES ((int)(sizeof RULES / sizeof RULES[0]))
+#define BPTT_CASE 13 /* where the exact gradients begin */
 
 /* The same job trained by the scalar kernels. */
 static problem baseline(const config *c, const precision *p, int L, const int32_t *size, int rows, int batch, double fill) {
@@ -477,7 +486,7 @@ static void train_cases(const precision *p) {
         snprintf(where, sizeof where, "%s %s train %s, batch 33", eqp_isa(), p->name, RULES[r].name);
         train_case(&RULES[r], p, 2, (int32_t[]){9, 7, 3}, 40, 33);
         snprintf(where, sizeof where, "%s %s train %s, wide", eqp_isa(), p->name, RULES[r].name);
-        if (r < 6) train_case(&RULES[r], p, 3, (int32_t[]){17, 257, 200, 3}, 5, 3);
+        if (r < 6 || RULES[r].rule >= BPTT) train_case(&RULES[r], p, 3, (int32_t[]){17, 257, 200, 3}, 5, 3);
     }
 }
 
@@ -556,7 +565,7 @@ static void wrong_jobs(const precision *p) {
     WRONG(1, 0, j->batch_size = 0, EQP_E_SIZE);
     WRONG(1, 0, j->batch_size = -4, EQP_E_SIZE);
     WRONG(1, 0, j->beta = 0, EQP_E_OPTION);
-    WRONG(1, 0, j->rule = 7, EQP_E_OPTION); /* back-propagation through time has no C kernel */
+    WRONG(1, 0, j->rule = 10, EQP_E_OPTION);
     WRONG(1, 0, j->rule = -1, EQP_E_OPTION);
     WRONG(1, 0, j->optimizer = 4, EQP_E_OPTION);
     WRONG(1, 0, j->optimizer = -1, EQP_E_OPTION);
@@ -566,6 +575,22 @@ static void wrong_jobs(const precision *p) {
     WRONG(1, 5, j->weight_decay = 0.1, EQP_E_OPTION);
     WRONG(1, 7, j->back = NULL, EQP_E_NULL);
     WRONG(1, 7, j->back[1] = NULL, EQP_E_NULL);
+    WRONG(1, BPTT_CASE, j->beta = 0, EQP_OK); /* nothing is nudged */
+    WRONG(1, BPTT_CASE, j->centered = 1, EQP_E_OPTION);
+    WRONG(1, BPTT_CASE, j->state = j->weight, EQP_E_OPTION);
+    WRONG(1, BPTT_CASE, j->n_nudged_steps = 0, EQP_E_SIZE);
+    WRONG(1, BPTT_CASE, j->n_nudged_steps = j->n_free_steps, EQP_OK);
+    WRONG(1, BPTT_CASE, j->n_nudged_steps = j->n_free_steps + 1, EQP_E_SIZE);
+    WRONG(1, BPTT_CASE + 3, j->n_nudged_steps = 0, EQP_E_SIZE);
+    WRONG(1, BPTT_CASE + 5, j->n_nudged_steps = 0, EQP_OK);
+    for (int threads = 1; threads <= 3; threads += 2) { /* identity units with unit weights: I - J is singular, exactly */
+        problem q = make(&RULES[BPTT_CASE + 5], p, 2, (int32_t[]){2, 1, 1}, 6, 4, 0.5, 0);
+        q.job->activation = q.job->out_activation = IDENTITY;
+        put(p, q.job->weight[1], 0, 1);
+        const int got = train(&q, threads);
+        check(got == EQP_E_SINGULAR && get(p, q.job->weight[1], 0) == 1, "singular", got, EQP_E_SINGULAR);
+        release();
+    }
 
     /* scratch one byte too small, or none; inputs that are not numbers */
     for (int t = 0; t < 2; t++)

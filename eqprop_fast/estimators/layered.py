@@ -34,7 +34,8 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     learning_rule : str, default="ep"
         "ep"; "continual" (2005.04168); "vector_field" (1808.04873) and "continual_vector_field" (C-VF), with
         independent feedback weights; "contrastive", "coupled" (2312.15103); "clamped_sweep" (1602.05179 v1);
-        baselines on the NumPy backend: "bptt", "recurrent_backprop", "implicit".
+        as baselines the exact gradients "bptt" (through the last `n_nudged_steps` of the free steps),
+        "recurrent_backprop" (1711.08416) and "implicit".
     feedback_angle : float, default=0.0
         Vector-field rules: initial angle in degrees between feedback and forward weights (2005.04168).
     beta : float, default=0.5
@@ -299,7 +300,8 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     learning_rule : str, default="ep"
         "ep"; "continual" (2005.04168); "vector_field" (1808.04873) and "continual_vector_field" (C-VF), with
         independent feedback weights; "contrastive", "coupled" (2312.15103); "clamped_sweep" (1602.05179 v1);
-        baselines on the NumPy backend: "bptt", "recurrent_backprop", "implicit".
+        as baselines the exact gradients "bptt" (through the last `n_nudged_steps` of the free steps),
+        "recurrent_backprop" (1711.08416) and "implicit".
     feedback_angle : float, default=0.0
         Vector-field rules: initial angle in degrees between feedback and forward weights (2005.04168).
     beta : float, default=0.5

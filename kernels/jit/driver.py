@@ -18,6 +18,7 @@ from ..spec import (
 )
 from . import layered
 from .compile import array_table
+from .gradient_training import gradient_train
 from .inputs import list_size
 from .layout import (
     ADAM_STEP,
@@ -217,7 +218,9 @@ def layered_train(
 ):  # fmt: skip
     """Twin of `kernels.reference.layered.layered_train`."""
     if plan.rule in GRADIENT_RULES:
-        raise ValueError(f"learning_rule={plan.rule!r} is a reference rule: it runs on backend='numpy' only")
+        return gradient_train(
+            spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads
+        )
     check_rule(spec, plan, back is not None, particles is not None)
     n_data, n = x.shape[0], spec.n_weights
     pairs, tops, dtype = _check_network(spec, weights, back, biases)

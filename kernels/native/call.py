@@ -7,6 +7,7 @@ from eqprop_fast._native import ffi, lib
 
 SUFFIX = {np.dtype("float32"): "f32", np.dtype("float64"): "f64"}
 DIVERGED = 5  # EQP_E_DIVERGED
+SINGULAR = 6  # EQP_E_SINGULAR
 
 
 class Holder:

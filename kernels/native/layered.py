@@ -1,4 +1,6 @@
-"""C callers of csrc/layered.c and csrc/train.c; signatures as in kernels/reference/layered.py."""
+"""C callers of csrc/layered.c and of csrc/train.c with its rules (csrc/continual.c, csrc/gradients.c);
+signatures as in kernels/reference/layered.py.
+"""
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,7 +11,6 @@ from ..spec import (
     ACTIVATIONS,
     COSTS,
     DYNAMICS,
-    GRADIENT_RULES,
     OPTIMIZERS,
     RULES,
     SCHEDULES,
@@ -17,7 +18,7 @@ from ..spec import (
     TrainStats,
     check_rule,
 )
-from .call import DIVERGED, Holder, run, status_text
+from .call import DIVERGED, SINGULAR, Holder, run, status_text
 
 
 def _job(spec, weights, back, biases, x, holder, learns):
@@ -100,8 +101,6 @@ def layered_train(
     spec, weights, back, biases, x, y, order, plan,
     row_weight=None, particles=None, optimizer_state=None, n_threads=1,
 ):
-    if plan.rule in GRADIENT_RULES:
-        raise ValueError(f"learning_rule={plan.rule!r} is a reference rule: it runs on backend='numpy' only")
     check_rule(spec, plan, back is not None, particles is not None)
     _check_shapes(spec, weights, back, biases, x)
     holder = Holder(weights[0].dtype)
@@ -151,6 +150,9 @@ def layered_train(
         _name_divergence(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, stats.n_batches
         )
+    if status == SINGULAR:  # as the twin's solver says it
+        number = stats.n_batches
+        raise np.linalg.LinAlgError(f"Singular matrix: the equilibrium is degenerate in batch {number}")
     if status:
         raise ValueError(f"layered_train: {status_text(status)}")
     return stats

@@ -227,6 +227,21 @@ def coupled(net, batch, drive, free, plan, stats):
     return ascent.scaled(1 / (span * batch.total))
 
 
+def _ascent_of(gradient, rule):
+    """Minus an exact gradient.
+
+    Raises DivergenceError if it is not finite (a reverse pass grows where the free steps did not contract).
+    """
+    for group in gradient:
+        for k, g in enumerate(group or [], start=1):
+            if not np.isfinite(g).all():
+                raise DivergenceError(
+                    f"the gradient by the parameters into layer {k} became non-finite in the reverse pass of "
+                    f"learning_rule={rule!r}", k, None, "nudged",
+                )
+    return Ascent(*gradient).scaled(-1)
+
+
 def recurrent_backprop(net, batch, drive, free, plan, stats):
     """Almeida-Pineda: K steps of the adjoint at the free state."""
     bar = gradients.cost_gradient(net.spec, free[-1], batch.y, batch.row_weight, batch.total)
@@ -235,7 +250,7 @@ def recurrent_backprop(net, batch, drive, free, plan, stats):
         plan.n_nudged_steps, plan.tol_nudged,
     )
     stats.nudged_steps += steps * len(batch.rows)
-    return Ascent(*gradient).scaled(-1)
+    return _ascent_of(gradient, plan.rule)
 
 
 def implicit(net, batch, drive, free, plan, stats):
@@ -244,7 +259,7 @@ def implicit(net, batch, drive, free, plan, stats):
     gradient = gradients.implicit_gradient(
         net.spec, net.weights, net.back, net.biases, drive, shown_input(net.spec, batch.x), free, bar
     )
-    return Ascent(*gradient).scaled(-1)
+    return _ascent_of(gradient, plan.rule)
 
 
 def bptt(net, batch, drive, trajectory, plan, stats):
@@ -254,7 +269,7 @@ def bptt(net, batch, drive, trajectory, plan, stats):
         net.spec, net.weights, net.back, net.biases, drive, shown_input(net.spec, batch.x), trajectory, bar
     )
     stats.nudged_steps += (len(trajectory) - 1) * len(batch.rows)
-    return Ascent(*gradient).scaled(-1)
+    return _ascent_of(gradient, plan.rule)
 
 
 def equilibrium_propagation(net, batch, drive, free, plan, stats):

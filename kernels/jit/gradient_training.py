@@ -1,0 +1,402 @@
+"""Training with exact gradients: what one thread does, and the function that the driver calls; twin of
+`train_with_rule` in reference/rules.py for "bptt", "recurrent_backprop" and "implicit".
+
+A batch goes as in layered.py: (A) drive on own columns of W_0; (B) own samples, down to their flows; then the
+update of own columns and rows. Sums over samples run in sample order, so that results are the same bits for
+any number of threads.
+"""
+
+import numpy as np
+
+from ..spec import GRADIENT_RULES, OPTIMIZERS, DivergenceError, TrainStats, check_rule
+from .activations import ZERO
+from .compile import array_table, kernel, matrix_at, vector_at
+from .gradients import (
+    BIAS_SECOND,
+    BIAS_VELOCITY,
+    BIASES,
+    SECOND,
+    STATES,
+    VELOCITY,
+    WEIGHTS,
+    add_to,
+    fill,
+    iterate,
+    leans,
+    learn_inner,
+    pack_adjoint,
+    record_step,
+    reverse_step,
+    start_bar,
+)  # fmt: skip
+from .implicit import implicit_sample
+from .inputs import column_slice, column_sums, drive_slice, list_inputs, list_size
+from .layered import first_largest, pack_network, row_cost
+from .layout import (
+    ADAM_STEP,
+    BATCH,
+    BETA1,
+    BETA2,
+    DECAY,
+    DYNAMICS,
+    EPSILON,
+    HAS_BACK,
+    HAS_PARTICLES,
+    HAS_WEIGHT,
+    LANES,
+    MOMENTUM,
+    N_FREE,
+    N_NUDGED,
+    N_WEIGHTS,
+    OFFSET,
+    OPTIMIZER,
+    SCHEDULE,
+    SIZE,
+    TILE,
+    TOL_FREE,
+    TOL_NUDGED,
+    aligned,
+    make_layout,
+    pad,
+    spec_options,
+)  # fmt: skip
+from .relax import copy_row, relax_block, show_all
+from .threads import barrier, run_threads
+from .tiles import TILE_SAMPLES
+from .update import update_input
+
+BPTT, RECURRENT, IMPLICIT = range(3)  # as in GRADIENT_RULES
+LOSS, CORRECT, FREE_STEPS, NUDGED_STEPS, SAMPLES, BATCHES, FAILURE, BAD_GRADIENT, SINGULAR = range(9)
+SYSTEM_ROWS = 20  # rows of a linear system that are made at once
+
+
+@kernel
+def start_states(ints, layout, table, state, shown, rows, first, last, n_data):
+    """Zero, or the persistent states of the samples first..last."""
+    for b in range(first, last):
+        for k in range(1, ints[N_WEIGHTS] + 1):
+            o, n = layout[k, OFFSET], layout[k, SIZE]
+            if ints[HAS_PARTICLES]:
+                copy_row(state[b, o : o + n], matrix_at(table, STATES, k - 1, n_data, n, state)[rows[b]])
+            else:
+                fill(state[b, o : o + n], ZERO)
+        if ints[DYNAMICS] == 1:
+            show_all(ints, layout, state[b], shown[b])
+
+
+@kernel
+def record(
+    ints, floats, layout, packed, bias, drive, state, shown, gain, keep, lean, field, spare, y, rows, now,
+    count, n_steps, together, steps_before, failure,
+):  # fmt: skip
+    """The recorded steps of the samples `now` from moment 0 on."""
+    continuous = ints[DYNAMICS] == 1
+    for t in range(n_steps):
+        at, to, after = t * count, (t + 1) * count, (t + 2) * count
+        record_step(
+            ints, floats, layout, packed, bias, drive, state[at:to], shown[at:to], state[to:after],
+            shown[to:after], gain[at:to], keep[at:to] if continuous else keep, field, spare, y, rows,
+            together, now, steps_before + t + 1, failure,
+        )  # fmt: skip
+    if continuous:
+        for t in range(n_steps + 1):
+            for a in range(now.size):
+                b = t * count + now[a]
+                for k in range(1, ints[N_WEIGHTS] + 1):
+                    o = layout[k, OFFSET]
+                    end = o + layout[k, SIZE]
+                    leans(ints, k, state[b, o:end], shown[b, o:end], lean[b, o:end])
+
+
+@kernel
+def reverse(
+    thread, n_threads, control, kind, ints, floats, layout, table, packed, adjoint, zero_bias, zero_drive,
+    gain, keep, lean, bar, flow, total, field, peaks, now, count, n_steps, together, nudged_steps, singular,
+    system_places, system, z, system_rows, products, places,
+):  # fmt: skip
+    """From bar after the recorded steps to the flows of all of them and, in `total`, their sum.
+
+    Returns False if a thread has failed.
+    """
+    continuous = ints[DYNAMICS] == 1
+    steps = n_steps if kind == BPTT else 0
+    if kind == BPTT:
+        for t in range(n_steps - 1, -1, -1):
+            at, to, after = t * count, (t + 1) * count, (t + 2) * count
+            reverse_step(
+                ints, floats, layout, adjoint, zero_bias, zero_drive, gain[at:to],
+                keep[at:to] if continuous else keep, lean[at:to] if continuous else lean,
+                lean[to:after] if continuous else lean, bar, flow[at:to], field, together, t == 0, now,
+            )  # fmt: skip
+    elif kind == RECURRENT:
+        steps = iterate(
+            thread, n_threads, control, ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep,
+            lean,
+            lean[count:] if continuous else lean, bar, total, flow, field, peaks, together, now,
+        )  # fmt: skip
+        if steps == 0:
+            return False
+    else:
+        one = system_places[0][:1]  # the input layer has no place in the system: room for a number
+        for a in range(now.size):
+            if not implicit_sample(
+                ints, floats, layout, table, packed, adjoint, zero_bias, zero_drive, now[a], gain, keep, lean,
+                bar, flow, total, field, system_places, system, z, system_rows, products, places, one,
+            ):  # fmt: skip
+                singular[now[a]] = 1
+    for a in range(now.size):
+        b = now[a]
+        nudged_steps[b] = steps
+        copy_row(total[b], flow[(n_steps - 1) * count + b])
+        for t in range(n_steps - 2, -1, -1):
+            add_to(total[b], flow[t * count + b])
+    return True
+
+
+@kernel
+def score(ints, floats, layout, free, y, rows, first, last, weight, loss, correct):
+    o, n = layout[ints[N_WEIGHTS], OFFSET], layout[ints[N_WEIGHTS], SIZE]
+    for b in range(first, last):
+        s, target = free[b, o : o + n], y[rows[b]]
+        loss[b] = weight[b] * row_cost(ints, floats, s, target)
+        correct[b] = 1 if first_largest(s) == first_largest(target) else 0
+
+
+@kernel
+def learn(
+    thread, n_threads, ints, floats, layout, table, rates, packed, bias, shown, flow, total, nothing, counts,
+    index, value, count, n_steps, together, scale, t, low, high, starts, sample, coefficient, ascent,
+    products, ones, places,
+):  # fmt: skip
+    """The optimiser's step on own columns of W_0 and own rows of the other weights."""
+    n_in, n_1, like = layout[0, SIZE], layout[1, SIZE], packed
+    moments, second = ints[OPTIMIZER] != 0, ints[OPTIMIZER] == 3
+    update_input(
+        ints, floats, matrix_at(table, WEIGHTS, 0, n_in, n_1, like), vector_at(table, BIASES, 0, n_1, like),
+        matrix_at(table, VELOCITY, 0, n_in if moments else 1, n_1 if moments else 1, like),
+        matrix_at(table, SECOND, 0, n_in if second else 1, n_1 if second else 1, like),
+        vector_at(table, BIAS_VELOCITY, 0, n_1 if moments else 1, like),
+        vector_at(table, BIAS_SECOND, 0, n_1 if second else 1, like),
+        counts, index, value, total, count, scale, rates[0, 0], rates[1, 0], t, low, high, starts, sample,
+        coefficient, ascent, ones,
+    )  # fmt: skip
+    learn_inner(
+        thread, n_threads, ints, floats, layout, table, rates, packed, bias, shown, flow, total, nothing,
+        count, n_steps, together, scale, t, ascent, products, ones, places,
+    )  # fmt: skip
+
+
+@kernel
+def train_thread(
+    thread, n_threads, control, kind, ints, floats, layout, table, rates, x, indptr, indices, data, y, order,
+    row_weight, packed, adjoint, bias, drive, state, shown, gain, keep, lean, flow, bar, total, nothing,
+    field, spare, base_sum, counts, index, value, starts, sample, coefficient, ascent, products, places, ones,
+    weight, loss, correct, free_steps, nudged_steps, singular, peaks, system_places, system, z, system_rows,
+    system_products, steps, residual, failure, active, change, totals,
+):  # fmt: skip
+    """Own share of the training on rows `order`, batch after batch; `totals` holds sums and failures."""
+    size, tile, n_data, m = ints[BATCH], ints[TILE], y.shape[0], order.size
+    n_steps = ints[N_NUDGED] if kind == BPTT else 1
+    n_before = ints[N_FREE] - (n_steps if kind == BPTT else 0)
+    together, continuous = kind == IMPLICIT or ints[SCHEDULE] == 0, ints[DYNAMICS] == 1
+    low, high = column_slice(layout[1, SIZE], thread, n_threads)
+    w = matrix_at(table, WEIGHTS, 0, layout[0, SIZE], layout[1, SIZE], packed)
+    b0 = vector_at(table, BIASES, 0, layout[1, SIZE], packed)
+    acts = shown if continuous else state
+    zero_bias, zero_drive = nothing[0], nothing
+    pack_network(ints, layout, table, packed, bias, thread, n_threads)
+    for number in range((m + size - 1) // size):
+        begin = number * size
+        count = min(size, m - begin)
+        rows = order[begin : begin + count]
+        first, last = count * thread // n_threads, count * (thread + 1) // n_threads
+        for b in range(first, last):
+            list_inputs(ints, x, indptr, indices, data, rows[b], b, counts, index, value)
+        if not barrier(control, n_threads):
+            return
+        # --- (A) own columns of the drive
+        column_sums(ints, w, low, high, base_sum[0])
+        for b in range(count):
+            drive_slice(w, b0, base_sum[0], counts, index, value, drive, b, low, high)
+        if ints[HAS_BACK]:
+            pack_adjoint(ints, layout, table, adjoint, thread, n_threads)
+        if not barrier(control, n_threads):
+            return
+        # --- (B) own samples
+        summed = 0.0
+        for b in range(count):
+            summed += row_weight[rows[b]] if ints[HAS_WEIGHT] else 1.0
+        for b in range(first, last):
+            weight[b] = row_weight[rows[b]] if ints[HAS_WEIGHT] else weight.dtype.type(1)
+            failure[b] = singular[b] = nudged_steps[b] = 0
+        start_states(ints, layout, table, state, shown, rows, first, last, n_data)
+        for at in range(first, last, tile):
+            relax_block(
+                ints, floats, layout, packed, bias, drive, state[:count], acts[:count], field, y, rows, at,
+                min(at + tile, last), ints[SCHEDULE], ints[N_WEIGHTS], 0.0, n_before, floats[TOL_FREE], 0,
+                steps, residual, failure, active, change,
+            )  # fmt: skip
+        now = active[first:last]
+        for b in range(first, last):
+            now[b - first] = b
+            free_steps[b] = steps[b] + (n_steps if kind == BPTT else 0)
+        if kind == BPTT or summed > 0.0:
+            record(
+                ints, floats, layout, packed, bias, drive, state, acts, gain, keep, lean, field,
+                spare[thread], y, rows, now, count, n_steps, together, n_before, failure,
+            )  # fmt: skip
+        at = n_steps * count if kind == BPTT else 0
+        free = state[at : at + count]
+        score(ints, floats, layout, free, y, rows, first, last, weight, loss, correct)
+        if summed > 0.0:
+            for b in range(first, last):
+                start_bar(ints, floats, layout, free[b], y[rows[b]], weight[b], bar[b])
+            if not reverse(
+                thread, n_threads, control, kind, ints, floats, layout, table, packed, adjoint, zero_bias,
+                zero_drive, gain, keep, lean, bar, flow, total, field, peaks, now, count, n_steps, together,
+                nudged_steps, singular, system_places[thread], system[thread], z[thread], system_rows[thread],
+                system_products[thread], places,
+            ):  # fmt: skip
+                return
+        if not barrier(control, n_threads):
+            return
+        # --- every thread comes to the same conclusions
+        worst, degenerate, finite = failure[0], False, True
+        for b in range(count):
+            if failure[b] != 0 and (worst == 0 or failure[b] < worst):
+                worst = failure[b]
+            degenerate = degenerate or singular[b] != 0
+            if summed > 0.0:
+                finite = finite and all_finite(total[b])
+        if thread == 0:
+            if ints[HAS_PARTICLES] and worst == 0:
+                for k in range(1, ints[N_WEIGHTS] + 1):
+                    o, n = layout[k, OFFSET], layout[k, SIZE]
+                    particles = matrix_at(table, STATES, k - 1, n_data, n, packed)
+                    for b in range(count):
+                        copy_row(particles[rows[b]], free[b, o : o + n])
+            for b in range(count):
+                totals[LOSS] += loss[b]
+                totals[CORRECT] += correct[b]
+                totals[FREE_STEPS] += free_steps[b]
+                totals[NUDGED_STEPS] += nudged_steps[b]
+            totals[SAMPLES] += count
+            totals[BATCHES] += 1
+            totals[FAILURE], totals[BAD_GRADIENT], totals[SINGULAR] = worst, not finite, degenerate
+        if worst != 0 or degenerate or not finite:
+            return
+        if summed <= 0.0:
+            continue
+        learn(
+            thread, n_threads, ints, floats, layout, table, rates, packed, bias, acts, flow, total, nothing,
+            counts, index, value, count, n_steps, together, 1.0 / summed, float(ints[ADAM_STEP] + number + 1),
+            low, high, starts[thread], sample[thread], coefficient[thread], ascent[thread], products[thread],
+            ones, places,
+        )  # fmt: skip
+        if not barrier(control, n_threads):  # the lists of inputs are about to be made anew
+            return
+
+
+@kernel
+def all_finite(row):
+    for i in range(row.size):
+        if not np.isfinite(row[i]):
+            return False
+    return True
+
+
+def gradient_train(
+    spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None,
+    n_threads=1,
+):  # fmt: skip
+    """`layered_train` of the rules "bptt", "recurrent_backprop" and "implicit"."""
+    from . import driver
+
+    check_rule(spec, plan, back is not None, particles is not None)
+    n_data, n = x.shape[0], spec.n_weights
+    pairs, tops, dtype = driver._check_network(spec, weights, back, biases)
+    if particles is not None:
+        driver._check_shapes("particles", particles, [(n_data, k) for k in spec.sizes[1:]])
+    if row_weight is not None:
+        driver._check_shapes("row_weight", [row_weight], [(n_data,)])
+    y, order = driver._targets(spec, x, y, dtype), driver._read(order, np.int64)
+    stats = TrainStats()
+    if order.size == 0:
+        return stats
+    if order.min() < 0 or order.max() >= n_data:
+        raise ValueError(f"order must hold row numbers of x, 0 to {n_data - 1}")
+    if len(plan.rate) != n or len(plan.bias_rate) != n:
+        raise ValueError(f"rate and bias_rate need {n} entries, got {len(plan.rate)}, {len(plan.bias_rate)}")
+    if plan.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {plan.batch_size}")
+    size = int(min(plan.batch_size, order.size))
+    n_threads = max(1, min(int(n_threads), size))
+    kind, continuous = GRADIENT_RULES.index(plan.rule), spec.dynamics == "continuous"
+    ints, floats = spec_options(spec, dtype)
+    ints[BATCH], ints[N_FREE], ints[N_NUDGED] = size, plan.n_free_steps, plan.n_nudged_steps
+    ints[OPTIMIZER], ints[ADAM_STEP] = OPTIMIZERS[plan.optimizer], plan.adam_step
+    ints[HAS_BACK], ints[HAS_WEIGHT] = back is not None, row_weight is not None
+    ints[HAS_PARTICLES], ints[TILE] = particles is not None, min(ints[TILE], size)
+    floats[TOL_FREE], floats[TOL_NUDGED] = plan.tol_free, plan.tol_nudged
+    floats[MOMENTUM], floats[DECAY] = plan.momentum, plan.weight_decay
+    floats[BETA1], floats[BETA2], floats[EPSILON] = plan.beta1, plan.beta2, plan.epsilon
+    layout, units, n_packed = make_layout(spec.sizes, back is not None, dtype.itemsize)
+    dense, indptr, indices, data = driver._inputs(spec, x, dtype, ints)
+    in_place, nothing = driver._InPlace(dtype), [np.zeros((1, 1), dtype)] * n
+    w, b = in_place(weights), in_place(biases)
+    backs = nothing if back is None else [nothing[0], *in_place(back[1:])]
+    moments = [nothing] * 6
+    slots = {"momentum": ("velocity",), "nesterov": ("velocity",), "adam": ("velocity", "second")}
+    for i, name in enumerate(slots.get(plan.optimizer, ())):
+        moments[3 * i : 3 * i + 3] = driver._moments(
+            name, optimizer_state, pairs, tops, back is not None, in_place
+        )
+    table = array_table([w, b, backs, *moments, nothing if particles is None else in_place(particles)])
+    n_1, cap = pad(spec.sizes[1]), list_size(x, spec.sizes[0])
+    n_steps = plan.n_nudged_steps if kind == BPTT else 1
+    n_rows, all_rows = n_steps * size, (n_steps + 1) * size
+    many, solved = max(size * cap, size, units), units if kind == IMPLICIT else 0
+    packed, totals = aligned(n_packed, dtype), np.zeros(9)
+
+    def if_continuous(rows):
+        return aligned((rows, units) if continuous else (1, 1), dtype)
+
+    run_threads(
+        train_thread, n_threads, kind, ints, floats, layout, table,
+        np.array([plan.rate, plan.bias_rate], float), dense, indptr, indices, data, y, order,
+        np.ones(1, dtype) if row_weight is None else driver._read(row_weight, dtype),
+        packed, packed if back is None else aligned(n_packed, dtype), aligned(units, dtype),
+        aligned((size, n_1), dtype), aligned((all_rows, units), dtype), if_continuous(all_rows),
+        aligned((n_rows, units), dtype), if_continuous(n_rows), if_continuous(all_rows),
+        aligned((n_rows, units), dtype), aligned((size, units), dtype), aligned((size, units), dtype),
+        aligned((max(size, SYSTEM_ROWS), units), dtype), aligned((size, units), dtype),
+        aligned((n_threads, units), dtype), aligned((1, n_1), dtype),
+        np.zeros(size, np.int64), np.zeros((size, cap), np.int32), aligned((size, cap), dtype),
+        np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
+        aligned((n_threads, many), dtype), aligned((n_threads, TILE_SAMPLES, max(n_1, units)), dtype),
+        aligned((n_threads, TILE_SAMPLES, n_rows), dtype), np.arange(max(TILE_SAMPLES, SYSTEM_ROWS, solved)),
+        np.ones(n_rows, dtype), np.zeros(size, dtype), np.zeros(size), *np.zeros((4, size), np.int64),
+        np.zeros((2, n_threads), dtype), np.zeros((n_threads, n + 1, 2), np.int64),
+        aligned((n_threads, max(solved, 1), solved + 2 * LANES), dtype), aligned((n_threads, solved + 1),
+        dtype),
+        aligned((n_threads, SYSTEM_ROWS, units), dtype), aligned((n_threads, SYSTEM_ROWS, units), dtype),
+        np.zeros(size, np.int64), np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64),
+        np.zeros(size, dtype), totals,
+    )  # fmt: skip
+    in_place.done()
+    if totals[FAILURE]:
+        driver._raise_divergence(int(totals[FAILURE]))
+    number = int(totals[BATCHES]) - 1
+    if totals[SINGULAR]:
+        raise np.linalg.LinAlgError(f"Singular matrix: the equilibrium is degenerate in batch {number}")
+    if totals[BAD_GRADIENT]:
+        raise DivergenceError(
+            f"the gradient became non-finite in the reverse pass of batch {number}, "
+            f"learning_rule={plan.rule!r}",
+            phase="nudged",
+        )
+    stats.loss = float(totals[LOSS])
+    stats.n_correct, stats.free_steps, stats.nudged_steps, stats.n_samples, stats.n_batches = (
+        int(v) for v in totals[CORRECT:FAILURE]
+    )
+    return stats
