@@ -16,7 +16,7 @@ from .settings import BATCH_SIZE, published_flop, training_flop
 
 SAME_TRAJECTORY = 1e-5
 CHECKED_BATCHES = 3  # every exact contender's parameters after these are compared with the reference's
-PAUSE = 0.02  # seconds between turns: OpenMP workers of the last contender stop spinning
+PAUSE = 0.2  # seconds between turns: OpenMP workers of the last contender stop spinning
 
 
 def compare(setting, names, thread_counts, batches, rounds=7, seconds=0.3, tol=1e-3, say=print):

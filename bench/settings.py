@@ -97,7 +97,7 @@ LAYERED = {
             0.5,
             (0.2, 0.05, 0.01, 0.002),
             epochs=100,
-            over_relaxation=1.2,
+            over_relaxation=1.3,
             authors_rate=160.0,
         ),
         LayeredSetting(

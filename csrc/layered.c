@@ -401,7 +401,7 @@ void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, con
     if (net->narrow && sync && !r->hold_output) {
         int32_t count = 0;
         const sample_queue queue = {&count, rows, 0, 1};
-        EQP_NAME(relax_narrow)(net, t, r, 1, &queue, NULL, origin);
+        EQP_NAME(relax_narrow)(net, t, r, 1, &queue, origin);
         return;
     }
     eqp_barrier *barrier = j->barrier;

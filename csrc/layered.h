@@ -124,20 +124,6 @@ typedef struct {
     int rows, thread, n_threads;
 } sample_queue;
 
-/* Rows that will be read later, to be brought into the cache a few lines at a time while the processor computes: they are
- * too far apart for the hardware to foresee. */
-typedef struct {
-    const char *base;
-    const int64_t *order; /* n_rows */
-    int64_t n_rows, row_bytes, line; /* line: the next one, of all rows' */
-} lookahead;
-
-EQP_INLINE void look_ahead(lookahead *l, int n_lines) {
-    const int64_t lines = (l->row_bytes + 63) / 64;
-    for (; n_lines > 0 && l->line < l->n_rows * lines; n_lines--, l->line++)
-        __builtin_prefetch(l->base + l->order[l->line / lines] * l->row_bytes + l->line % lines * 64, 0, 2);
-}
-
 int EQP_NAME(layered_check)(const eqp_layered_job *job);
 void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread, int n_threads, int n_teams,
                             int team_rows, arena *a);
@@ -147,7 +133,7 @@ void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols
 void EQP_NAME(pack_back)(network *net, int k, int thread);
 void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r);
 void EQP_NAME(narrow_pack)(const network *net, const team *t, int nk);
-int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, lookahead *ahead, int32_t *taken);
+int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, int32_t *taken);
 void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded);
 void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads);
 void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows);

@@ -6,7 +6,6 @@
  */
 #include "narrow.h"
 
-#define LINES_A_STEP 8               /* so that the next batch's rows have come well before the phase ends */
 #define SLOTS (2 * ROWS)             /* two passes in turn: the outputs of one finish while the other runs */
 
 #define HIDDEN(ACT, KIND, TRACK, NK)                                                                                     \
@@ -122,8 +121,8 @@ static int take_sample(const sample_queue *q) {
 
 /* Relaxes samples synchronously, each through all phases in turn (phase k > 0 must start where phase k - 1 ended). The
  * threads that share the queue share the samples: each takes the next one when it has a free slot. taken: the samples
- * this thread had. ahead: rows to fetch meanwhile, or NULL. Returns the number of samples. */
-int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, lookahead *ahead, int32_t *taken) {
+ * this thread had. Returns their number. */
+int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, int32_t *taken) {
     const eqp_layered_job *j = net->job;
     const finish hidden = finish_of(net, 1, 0);
     slot slots[SLOTS];
@@ -155,7 +154,6 @@ int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases
                 track |= tracks(net, phases + p[i]->phase, p[i]);
                 p[i]->change = 0;
             }
-            if (ahead) look_ahead(ahead, LINES_A_STEP);
             step_hidden(net, t, &hidden, p, n, track, field);
             for (int i = 0; i < n; i++) {
                 const relaxation *r = phases + p[i]->phase;

@@ -295,9 +295,7 @@ static void relax_queued(network *net, batch_buffers *b, int64_t number, double 
         {rows, b->drive, y, b->free, b->end[0], beta, j->tol_nudged, j->n_nudged_steps, VISIT_SYNCHRONOUS, 0, b->steps[1], NULL},
         {rows, b->drive, y, b->free, b->end[1], -beta, j->tol_nudged, j->n_nudged_steps, VISIT_SYNCHRONOUS, 0, b->steps[2], NULL}};
     const sample_queue queue = {b->queue[q], rows, thread, net->n_threads};
-    const int next_rows = number + 1 < b->n_batches ? batch_rows(b, j, number + 1) : 0;
-    lookahead ahead = {j->x, next_rows ? j->order + (number + 1) * b->B : NULL, next_rows, net->n[0] * (int64_t)sizeof(real), 0};
-    b->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, j->centered ? 3 : 2, &queue, j->indptr ? NULL : &ahead, b->mine);
+    b->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, j->centered ? 3 : 2, &queue, b->mine);
 }
 
 /* Free and second phases of any other net or rule, with the thread's share of the samples. */
