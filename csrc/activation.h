@@ -10,8 +10,8 @@ enum {
     ACT_HALF_HARD_SIGMOID, ACT_CENTERED_HARD_SIGMOID, N_ACTIVATIONS
 };
 
-/* 2^t. Clamped so that neither 2^t nor 1 + 2^t overflows; a NaN stays NaN. */
-EQP_INLINE vec vexp2(vec t) {
+/* 2^t. Clamped so that neither 2^t nor 1 + 2^t overflows, unless t is known to be `small`; a NaN stays NaN. */
+EQP_INLINE vec vexp2(const int small, vec t) {
 #if defined(EQP_REAL_F64)
     const real limit = 1000, c[] = {1.0, 6.9314718055994530942e-1, 2.4022650695910071233e-1, 5.5504108664821579953e-2,
         9.6181291076284771619e-3, 1.3333558146428443423e-3, 1.5403530393381609954e-4, 1.5252733804059840280e-5,
@@ -31,10 +31,10 @@ EQP_INLINE vec vexp2(vec t) {
 #endif
 #ifdef HAVE_FRACTION
     /* scalef takes the floor of its exponent, and underflows and saturates by itself */
-    t = vminr(vset(limit), t);
+    if (!small) t = vminr(vset(limit), t);
     const vec f = vfraction(t), n = t;
 #else
-    t = vmaxr(vset(-limit), vminr(vset(limit), t));
+    if (!small) t = vmaxr(vset(-limit), vminr(vset(limit), t));
     const vec n = vround(t), f = vsub(t, n);
 #endif
     vec p = vset(c[DEGREE]);
@@ -45,20 +45,20 @@ EQP_INLINE vec vexp2(vec t) {
 
 #define EQP_LOG2E 1.4426950408889634074
 
-/* 1 / (1 + exp(-(slope x + offset))) */
-EQP_INLINE vec vlogistic(vec x, double slope, double offset) {
+/* 1 / (1 + exp(-(slope x + offset))); `small`: x is within [0, 1] */
+EQP_INLINE vec vlogistic(const int small, vec x, double slope, double offset) {
     const vec t = vfma(x, vset((real)(-slope * EQP_LOG2E)), vset((real)(-offset * EQP_LOG2E)));
-    return vreciprocal(vadd(vset(1), vexp2(t)));
+    return vreciprocal(vadd(vset(1), vexp2(small, t)));
 }
 
 EQP_INLINE vec vclip(vec x, real low, real high) { return vmaxr(vset(low), vminr(vset(high), x)); }
 
-EQP_INLINE vec act_rho(const int act, vec x) {
+EQP_INLINE vec act_rho_of(const int act, const int small, vec x) {
     switch (act) {
-    case ACT_SHIFTED_SIGMOID: return vlogistic(x, 4, -2);
+    case ACT_SHIFTED_SIGMOID: return vlogistic(small, x, 4, -2);
     case ACT_HARD_SIGMOID: return vclip(x, 0, 1);
-    case ACT_TANH: return vfma(vset(2), vlogistic(x, 2, 0), vset(-1));
-    case ACT_SIGMOID: return vlogistic(x, 1, 0);
+    case ACT_TANH: return vfma(vset(2), vlogistic(small, x, 2, 0), vset(-1));
+    case ACT_SIGMOID: return vlogistic(small, x, 1, 0);
     case ACT_RELU: return vmaxr(vset(0), x);
     case ACT_HALF_HARD_SIGMOID: return vclip(vmul(vset((real)0.5), x), 0, 1);
     case ACT_CENTERED_HARD_SIGMOID: return vclip(x, (real)-0.5, (real)0.5);
@@ -66,18 +66,29 @@ EQP_INLINE vec act_rho(const int act, vec x) {
     }
 }
 
-/* rho'(s) * a, given r = rho(s); 1 on the closed interval of the hard ones, so that a unit can leave an edge. */
-EQP_INLINE vec act_prime_times(const int act, vec s, vec r, vec a) {
+EQP_INLINE vec act_rho(const int act, vec x) { return act_rho_of(act, 0, x); }
+EQP_INLINE vec act_rho_unit(const int act, vec x) { return act_rho_of(act, 1, x); } /* x within [0, 1] */
+
+/* rho'(s) * a, given r = rho(s), but for the factor act_prime_scale; rho' of the hard ones is not zero on the closed interval,
+ * so that a unit can leave an edge. */
+EQP_INLINE vec act_prime_shape(const int act, vec s, vec r, vec a) {
     switch (act) {
-    case ACT_SHIFTED_SIGMOID: return vmul(vmul(vset(4), a), vfnma(r, r, r));
+    case ACT_SHIFTED_SIGMOID: return vmul(a, vfnma(r, r, r));
     case ACT_HARD_SIGMOID: return vwithin(s, vset(0), vset(1), a);
     case ACT_TANH: return vmul(a, vfnma(r, r, vset(1)));
     case ACT_SIGMOID: return vmul(a, vfnma(r, r, r));
     case ACT_RELU: return vwithin(s, vset(0), vset((real)INFINITY), a);
-    case ACT_HALF_HARD_SIGMOID: return vmul(vset((real)0.5), vwithin(s, vset(0), vset(2), a));
+    case ACT_HALF_HARD_SIGMOID: return vwithin(s, vset(0), vset(2), a);
     case ACT_CENTERED_HARD_SIGMOID: return vwithin(s, vset((real)-0.5), vset((real)0.5), a);
     default: return a;
     }
+}
+
+EQP_INLINE double act_prime_scale(const int act) { return act == ACT_SHIFTED_SIGMOID ? 4 : act == ACT_HALF_HARD_SIGMOID ? 0.5 : 1; }
+
+EQP_INLINE vec act_prime_times(const int act, vec s, vec r, vec a) {
+    const vec shape = act_prime_shape(act, s, r, a);
+    return act_prime_scale(act) == 1 ? shape : vmul(vset((real)act_prime_scale(act)), shape);
 }
 
 /* rho''(s), given r = rho(s); 0 where rho is piecewise linear. */

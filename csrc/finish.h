@@ -26,9 +26,15 @@ EQP_INLINE vec finish_vec(const int act, const int plain, const finish *f, vec a
         else x = f->nudged ? vadd(act_rho(act, a), push) : act_rho(act, a);
         return f->damped ? vfma(f->dt, vsub(x, old), old) : x;
     }
-    if (f->prime) a = act_prime_times(act, old, f->linear ? act_rho(act, old) : shown, a);
-    if (f->nudged) a = vadd(a, push);
-    x = vfma(f->dt, vsub(a, old), old);
+    const vec r = f->prime && f->linear ? act_rho(act, old) : shown;
+    if (f->prime && !f->nudged) { /* the same step with its constants put together */
+        const vec dt = vmul(f->dt, vset((real)act_prime_scale(act)));
+        x = vfma(dt, act_prime_shape(act, old, r, a), vmul(vsub(vset(1), f->dt), old));
+    } else {
+        if (f->prime) a = act_prime_times(act, old, r, a);
+        if (f->nudged) a = vadd(a, push);
+        x = vfma(f->dt, vsub(a, old), old);
+    }
     return f->clamp ? vclip(x, 0, 1) : x;
 }
 

@@ -26,12 +26,15 @@ static int inputs_are_dense(const eqp_layered_job *j) {
     return (double)nonzero > DENSE_SHARE * (double)(rows * n0);
 }
 
+/* Whether the update can read the data's rows where they are. */
+static int rows_as_given(const eqp_layered_job *j) { return !j->indptr && j->input_activation == ACT_IDENTITY; }
+
 void EQP_NAME(input_plan)(const network *net, batch_buffers *b, int thread, arena *a) {
     const int64_t B = b->B, n0 = net->n[0], np0 = net->np[0], np1 = net->np[1], real_size = sizeof(real);
     const int nt = net->n_threads;
     b->groups = (b->B + 31) / 32;
     b->drive = TAKE_REALS(a, B * np1);
-    b->xt_ld = is_continual(net->job->rule) ? (int)pad_up(B) : b->B;
+    b->xt_ld = (int)pad_up(B);
     for (int q = 0; q < 2; q++) {
         b->xd[q] = TAKE_REALS(a, B * np0);
         b->y[q] = take_own(a, B * net->np[net->L], real_size, thread, nt);
@@ -40,7 +43,9 @@ void EQP_NAME(input_plan)(const network *net, batch_buffers *b, int thread, aren
         b->value[q] = take_own(a, B * (n0 + LANES), real_size, thread, nt);
         b->nnz[q] = take_own(a, B, sizeof(int64_t), thread, nt);
         b->mask[q] = take_own(a, b->groups * n0, sizeof(uint32_t), thread, nt);
-        b->xt[q] = take_own(a, n0 * b->xt_ld, real_size, thread, nt);
+        b->row[q] = take_own(a, B, sizeof(real *), thread, nt);
+        b->copies[q] = rows_as_given(net->job) ? NULL : take_own(a, B * np0, real_size, thread, nt);
+        if (is_continual(net->job->rule)) b->xt[q] = take_own(a, n0 * b->xt_ld, real_size, thread, nt);
     }
     b->chunk_delta = take_own(a, B * net->chunk, real_size, thread, nt);
     b->chunk_drive = take_own(a, FUSED_ROWS * net->chunk, real_size, thread, nt);
@@ -86,10 +91,16 @@ void EQP_NAME(build_batch)(const network *net, batch_buffers *b, int64_t number,
         index[nnz] = INT32_MAX; /* drive_rows stops there */
         uint32_t *mask = b->mask[q] + s / 32 * n0;
         const uint32_t bit = 1u << s % 32;
-        for (int64_t e = 0; e < nnz; e++) {
-            mask[index[e]] |= bit;
-            b->xt[q][index[e] * b->xt_ld + s] = value[e];
+        for (int64_t e = 0; e < nnz; e++) mask[index[e]] |= bit;
+        if (is_continual(j->rule))
+            for (int64_t e = 0; e < nnz; e++) b->xt[q][index[e] * b->xt_ld + s] = value[e];
+        if (rows_as_given(j)) {
+            b->row[q][s] = (const real *)j->x + order[s] * n0;
+            continue;
         }
+        real *copy = b->copies[q] + s * net->np[0];
+        for (int64_t e = 0; e < nnz; e++) copy[index[e]] = value[e];
+        b->row[q][s] = copy;
     }
 }
 
@@ -128,7 +139,7 @@ EQP_INLINE void update_rows(const int NV, const pass *p, int64_t col, int64_t lo
             for (uint32_t m = b->mask[p->q][g * n0 + i]; m; m &= m - 1) {
                 const int s = g * 32 + __builtin_ctz(m);
                 const real *d = delta + s * width;
-                const vec x = vset(b->xt[p->q][i * b->xt_ld + s]);
+                const vec x = vset(b->row[p->q][s][i]);
 #pragma GCC unroll 16
                 for (int v = 0; v < NV; v++) acc[v] = vfma(x, vload(d + v * VL), acc[v]);
             }

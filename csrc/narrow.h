@@ -92,7 +92,7 @@ EQP_INLINE void hidden_body(const int act, const int kind, const int track, cons
             if (valid < VL) x = vkeep(x, valid > 0 ? valid : 0); /* padding stays zero */
             vstore(hidden[s] + c, x);
             if (!plain && f.euler) {
-                vec r = act_rho(act, x);
+                vec r = kind == CLAMPED_EULER ? act_rho_unit(act, x) : act_rho(act, x);
                 if (valid < VL) r = vkeep(r, valid > 0 ? valid : 0);
                 vstore(hidden_shown[s] + c, r);
             }

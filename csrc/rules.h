@@ -46,8 +46,9 @@ typedef struct {
     real *value[2];
     int64_t *nnz[2];                /* B */
     uint32_t *mask[2];              /* groups x N[0]: which of 32 samples have input i */
-    real *xt[2];                    /* N[0] x xt_ld: inputs, transposed; only masked entries are valid, but for continual
-                                       rules, which have zeros elsewhere and rows of whole vectors */
+    const real **row[2];            /* B: each sample's inputs, N[0], valid where the mask says so: the data's rows or copies */
+    real *copies[2];                /* B x np[0] */
+    real *xt[2];                    /* continual rules: N[0] x xt_ld, inputs transposed, zeros where there is none */
     real *xd[2];                    /* B x np[0]: inputs when dense */
     real *chunk_delta, *chunk_drive; /* B, FUSED_ROWS x chunk: one chunk's columns of delta, of the next drive; this thread's */
     real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
