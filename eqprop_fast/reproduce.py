@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -223,7 +224,8 @@ def plot_curves(record, path):
                       label=None if i else "training")
     if record["published_test_error"] is not None:
         axis.axhline(record["published_test_error"], color="gray", ls=":", label="published test error")
-    axis.set(xlabel="epoch", ylabel="error, %", title=record["experiment"])
+    axis.set(xlabel="epoch", ylabel="error, %")
+    axis.set_title(textwrap.fill(record["experiment"], 60), fontsize="medium")
     axis.legend()
     figure.savefig(path, dpi=90)
 
