@@ -225,7 +225,7 @@ def plot_curves(record, path):
     if record["published_test_error"] is not None:
         axis.axhline(record["published_test_error"], color="gray", ls=":", label="published test error")
     axis.set(xlabel="epoch", ylabel="error, %")
-    axis.set_title(textwrap.fill(record["experiment"], 60), fontsize="medium")
+    axis.set_title(textwrap.fill(record["experiment"], 50), fontsize="small")
     axis.legend()
     figure.savefig(path, dpi=90)
 
