@@ -1,69 +1,15 @@
 /* test_crossbar.c - the crossbar kernels without Python: sizes either side of the vector widths, every schedule, dense
- * and CSR inputs, 1 and 3 threads, wrong jobs, against a naive twin. Build with sanitizers (Makefile). Arrays are exact
- * allocations, so that one element too many is seen; scratch starts as NaN, so that a read of what was never written is.
+ * and CSR inputs, 1 and 3 threads, wrong jobs, against a naive twin. Build with sanitizers (Makefile).
  */
-#include "eqprop.h"
+#define JOB eqp_crossbar_job
+#include "harness.h"
 
-#include <math.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-typedef int (*kernel)(eqp_crossbar_job *, int, int);
-typedef struct {
-    const char *name;
-    size_t bytes;
-    double near; /* to the twin, relative to the largest entry of an array */
-    kernel relax_scratch, relax, train_scratch, train;
-} precision;
 static const precision PRECISIONS[] = {
     {"f32", sizeof(float), 1e-4, eqp_crossbar_relax_scratch_f32, eqp_crossbar_relax_f32, eqp_crossbar_train_scratch_f32,
-     eqp_crossbar_train_f32},
+     eqp_crossbar_train_f32, 0},
     {"f64", sizeof(double), 1e-11, eqp_crossbar_relax_scratch_f64, eqp_crossbar_relax_f64, eqp_crossbar_train_scratch_f64,
-     eqp_crossbar_train_f64},
+     eqp_crossbar_train_f64, 0},
 };
-
-static long n_checks, n_failures;
-static char where[256];
-
-static int check(int ok, const char *what, double got, double wanted) {
-    n_checks++;
-    if (ok) return 1;
-    if (++n_failures <= 60) printf("FAIL %s: %s: got %.17g, wanted %.17g\n", where, what, got, wanted);
-    return 0;
-}
-
-static void *kept[4096];
-static int n_kept;
-
-static void *keep(size_t bytes) {
-    void *p = NULL;
-    if (n_kept == (int)(sizeof kept / sizeof kept[0]) || posix_memalign(&p, 64, bytes ? bytes : 1)) {
-        puts("test_crossbar: out of memory");
-        exit(2);
-    }
-    memset(p, 0, bytes);
-    return kept[n_kept++] = p;
-}
-
-static void release(void) {
-    while (n_kept) free(kept[--n_kept]);
-}
-
-static uint64_t seed;
-static double uniform(double lo, double hi) {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return lo + (hi - lo) * (double)(seed >> 11) / 9007199254740992.0;
-}
-
-static void put(const precision *p, void *a, int64_t i, double v) {
-    if (p->bytes == sizeof(double)) ((double *)a)[i] = v;
-    else ((float *)a)[i] = (float)v;
-}
-static double get(const precision *p, const void *a, int64_t i) {
-    return p->bytes == sizeof(double) ? ((const double *)a)[i] : (double)((const float *)a)[i];
-}
 
 /* ---------------------------------------------------------------- one job */
 
@@ -121,31 +67,10 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
         }
         j->state[k] = output(&q, (batch ? batch : rows) * n, -0.2, 0.2, 0.3);
     }
-    void *x = keep((size_t)rows * (size_t)sizes[0] * p->bytes);
-    int64_t nnz = 0;
-    for (int64_t i = 0; i < (int64_t)rows * sizes[0]; i++) {
-        const double v = uniform(0.1, 1), u = uniform(0, 1);
-        if (u < c->fill) put(p, x, i, v), nnz++;
-    }
-    q.dense = j->x = x;
-    if (c->csr) {
-        int64_t *indptr = keep((size_t)(rows + 1) * sizeof *indptr), e = 0;
-        int32_t *indices = keep((size_t)nnz * sizeof *indices);
-        void *data = keep((size_t)nnz * p->bytes);
-        for (int m = 0; m < rows; m++) {
-            for (int i = 0; i < sizes[0]; i++) {
-                const double v = get(p, x, (int64_t)m * sizes[0] + i);
-                if (v != 0) indices[e] = i, put(p, data, e++, v);
-            }
-            indptr[m + 1] = e;
-        }
-        j->x = NULL, j->indptr = indptr, j->indices = indices, j->data = data;
-    }
+    q.dense = inputs(p, j, rows, sizes[0], c->fill, c->csr);
     const int outputs = c->pairs ? sizes[L] / 2 : sizes[L];
-    void *y = keep((size_t)rows * (size_t)outputs * p->bytes), *weight = keep((size_t)rows * p->bytes);
-    for (int64_t i = 0; i < (int64_t)rows * outputs; i++) put(p, y, i, uniform(0, 1));
-    for (int m = 0; m < rows; m++) put(p, weight, m, uniform(0.5, 1.5));
-    j->y = y;
+    j->y = reals(p, (int64_t)rows * outputs, 0, 1);
+    void *weight = reals(p, rows, 0.5, 1.5);
     if (c->row_weight) j->row_weight = weight;
     int64_t *order = keep((size_t)rows * sizeof *order);
     for (int m = 0; m < rows; m++) order[m] = rows - 1 - m;
@@ -174,36 +99,10 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
 
 /* ---------------------------------------------------------------- running it */
 
-typedef struct {
-    kernel f;
-    eqp_crossbar_job *job;
-    int thread, n_threads, status;
-} worker;
-
-static void *work(void *arg) {
-    worker *w = arg;
-    w->status = w->f(w->job, w->thread, w->n_threads);
-    return NULL;
-}
-
-/* Scratch of exactly the size asked for, full of NaN; the first status that is not success. */
+/* The first status that is not success. */
 static int run(kernel scratch, kernel f, eqp_crossbar_job *j, int n_threads) {
-    int status = scratch(j, 0, n_threads);
-    if (status) return status;
-    j->scratch = keep((size_t)j->scratch_size);
-    memset(j->scratch, 0xff, (size_t)j->scratch_size);
-    if (j->barrier) memset(j->barrier, 0, sizeof *j->barrier);
-    worker w[8];
-    pthread_t id[8];
-    for (int t = 0; t < n_threads; t++) w[t] = (worker){f, j, t, n_threads, -1};
-    for (int t = 1; t < n_threads; t++)
-        if (pthread_create(&id[t], NULL, work, &w[t])) {
-            puts("test_crossbar: no threads");
-            exit(2);
-        }
-    work(&w[0]);
-    for (int t = 1; t < n_threads; t++) pthread_join(id[t], NULL);
-    for (int t = 0; t < n_threads && !status; t++) status = w[t].status;
+    int each[MOST_THREADS], status = run_threads(scratch, f, j, n_threads, each);
+    for (int t = 0; t < n_threads && !status; t++) status = each[t];
     return status;
 }
 
