@@ -37,6 +37,11 @@ static void input_products(const network *net, batch_buffers *b, const phase *p)
     const eqp_layered_job *j = net->job;
     const int64_t n0 = net->n[0], cap = n0 + LANES;
     const real offset = net->input_offset, c = (real)(j->rate[0] * p->scale), cb = (real)(j->bias_rate[0] * p->scale);
+    for (int s = 0; offset != 0 && s < p->rows; s++) {
+        const real *value = b->value[p->q] + s * cap;
+        b->input_sum[s] = 0;
+        for (int64_t e = 0; e < b->nnz[p->q][s]; e++) b->input_sum[s] += value[e];
+    }
     for (int m = p->lo; m < p->hi; m++) {
         const int32_t *index = b->index[p->q] + m * cap;
         const real *value = b->value[p->q] + m * cap;
@@ -51,22 +56,13 @@ static void input_products(const network *net, batch_buffers *b, const phase *p)
             real lanes[2 * VL];
             vstore(lanes, sum);
             vstore(lanes + VL, more);
-            for (int s = v; s < v + 2 * VL && s < p->rows; s++) b->gram_x[m * b->B + s] = lanes[s - v];
+            for (int s = v; s < v + 2 * VL && s < p->rows; s++) {
+                real product = lanes[s - v];
+                if (offset != 0) product += offset * (b->input_sum[m] + b->input_sum[s]) + (real)n0 * offset * offset;
+                b->gram_x[m * b->B + s] = b->weight[p->q][s] * (c * product + cb);
+            }
         }
     }
-    for (int m = p->lo; m < p->hi; m++)
-        for (int s = 0; s < p->rows; s++) {
-            real product = b->gram_x[m * b->B + s];
-            if (offset != 0) {
-                real sum = 0;
-                const real *values[] = {b->value[p->q] + m * cap, b->value[p->q] + s * cap};
-                const int64_t counts[] = {b->nnz[p->q][m], b->nnz[p->q][s]};
-                for (int i = 0; i < 2; i++)
-                    for (int64_t e = 0; e < counts[i]; e++) sum += values[i][e];
-                product += offset * sum + (real)n0 * offset * offset;
-            }
-            b->gram_x[m * b->B + s] = b->weight[p->q][s] * (c * product + cb);
-        }
 }
 
 /* out[m][s] = w_s (c a[m].q[s] + c_bias), for the thread's m and all s; `sign` for the part that is taken away. */
@@ -170,6 +166,12 @@ void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, i
     const eqp_layered_job *j = net->job;
     const int L = net->L, order = j->schedule, sync = order == VISIT_SYNCHRONOUS;
     const int continual = is_continual(j->rule);
+    if (continual) input_products(net, b, p);
+    if (EQP_NAME(continual_is_narrow)(net)) {
+        eqp_wait(j->barrier, net->n_threads); /* every sample's free state and products */
+        EQP_NAME(nudged_narrow)(net, b, p, thread);
+        return;
+    }
     team *t = &b->shared;
     t->drive = b->drive;
     t->y = b->y[p->q];
@@ -181,12 +183,6 @@ void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, i
         copy_rows(net, k, b->start_shown[k], t->shown[k][0], p);
     }
     for (int s = p->lo; s < p->hi; s++) b->steps[1 + p->e][s] = 0;
-    if (continual) input_products(net, b, p);
-    if (EQP_NAME(continual_is_narrow)(net)) {
-        eqp_wait(j->barrier, net->n_threads); /* every sample's free state and products */
-        EQP_NAME(nudged_narrow)(net, b, p, thread);
-        return;
-    }
 
     for (int n = 0; n < j->n_nudged_steps; n++) {
         for (int k = 1; k <= L; k++) {

@@ -15,8 +15,7 @@
 /* Whether this code serves the job. */
 int EQP_NAME(continual_is_narrow)(const network *net) {
     const eqp_layered_job *j = net->job;
-    const int continual = j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD;
-    return continual && net->narrow && net->plain && j->schedule == VISIT_SYNCHRONOUS && j->tol_nudged < 0;
+    return is_continual(j->rule) && net->narrow && net->plain && j->schedule == VISIT_SYNCHRONOUS && j->tol_nudged < 0;
 }
 
 void EQP_NAME(continual_narrow_plan)(const network *net, batch_buffers *b, int thread, arena *a) {

@@ -491,10 +491,7 @@ void EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *
                 check = vfma(vset(0), sum, check);
             }
     }
-    real lanes[VL];
-    vstore(lanes, check);
-    for (int i = 0; i < VL; i++)
-        if (!(lanes[i] == 0)) b->diverged[thread] |= 1;
+    if (!vequal(check, vset(0))) b->diverged[thread] |= 1;
     for (int s = p->lo; s < p->hi; s++) b->steps[1][s] = (int32_t)steps;
 }
 

@@ -24,17 +24,14 @@ typedef struct {
 
 /* Lane k of the result is the sum of the lanes of acc[k]. */
 EQP_INLINE void lane_sums(const int NK, const vec *acc, real *out) {
-#if defined(EQP_ISA_AVX512) && !defined(EQP_REAL_F64)
+#if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F32)
     vec quad[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         vec a[4];
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++) a[k] = 4 * i + k < NK ? acc[4 * i + k] : vset(0);
-        const vec ab = vadd(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
-        const vec cd = vadd(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
-        const __m512d p = _mm512_castps_pd(ab), r = _mm512_castps_pd(cd);
-        quad[i] = vadd(_mm512_castpd_ps(_mm512_unpacklo_pd(p, r)), _mm512_castpd_ps(_mm512_unpackhi_pd(p, r)));
+        quad[i] = vquarters(a[0], a[1], a[2], a[3]);
     }
     const vec x = vadd(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88), _mm512_shuffle_f32x4(quad[0], quad[1], 0xDD));
     const vec y = vadd(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88), _mm512_shuffle_f32x4(quad[2], quad[3], 0xDD));

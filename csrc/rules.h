@@ -59,6 +59,7 @@ typedef struct {
     /* rules whose samples meet during the nudged phase (continual.c) */
     team shared;                                                   /* all samples of the batch */
     real *old[EQP_MAX_WEIGHTS + 1], *old_shown[EQP_MAX_WEIGHTS + 1], *start_shown[EQP_MAX_WEIGHTS + 1]; /* B x np[k] */
+    real *input_sum;                                               /* B; the thread's own */
     real *gram_x, *gram[EQP_MAX_WEIGHTS + 1][4];                    /* B x B */
     int n_recorded;                                                /* steps kept by the vector field rules */
     real *pre[EQP_MAX_WEIGHTS + 1], *change[EQP_MAX_WEIGHTS + 1];  /* n_recorded x B x np[k] */

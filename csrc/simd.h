@@ -4,7 +4,7 @@
  * choice, two copies of one loop could round differently.
  *
  * Comparisons are ordered (false on NaN). vmaxr/vminr return the SECOND operand if either is NaN, as x86 does;
- * kernels that must see a NaN use vfinite. VMAX_ACC is the number of accumulators that fit the registers.
+ * kernels that must see a NaN add 0 * x to a vector of zeros and ask vequal whether it still is one.
  */
 #ifndef EQP_SIMD_H
 #define EQP_SIMD_H
@@ -251,14 +251,21 @@ EQP_INLINE real vhsum(vec a) {
 #endif
 }
 
+#if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F32)
+/* In each 128-bit quarter: the sums of that quarter's lanes of x, y, z and w. */
+EQP_INLINE vec vquarters(vec x, vec y, vec z, vec w) {
+    const vec p = _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
+    const vec q = _mm512_add_ps(_mm512_unpacklo_ps(z, w), _mm512_unpackhi_ps(z, w));
+    const __m512d r = _mm512_castps_pd(p), t = _mm512_castps_pd(q);
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(r, t)), _mm512_castpd_ps(_mm512_unpackhi_pd(r, t)));
+}
+#endif
+
 /* out[i] = sum of the lanes of vector i of `a`, n of them (a multiple of 4); each as vhsum or in another fixed order. */
 EQP_INLINE void vhsums(const real *a, int n, real *out) {
 #if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F32)
-    for (; n >= 4; n -= 4, a += 4 * VL, out += 4) { /* four at once: halves added until a vector holds quarters of all */
-        const __m512 x = vload(a), y = vload(a + VL), z = vload(a + 2 * VL), w = vload(a + 3 * VL);
-        const __m512 p = _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
-        const __m512 q = _mm512_add_ps(_mm512_unpacklo_ps(z, w), _mm512_unpackhi_ps(z, w));
-        const __m512 s = _mm512_add_ps(_mm512_shuffle_ps(p, q, 0x44), _mm512_shuffle_ps(p, q, 0xee));
+    for (; n >= 4; n -= 4, a += 4 * VL, out += 4) {
+        const vec s = vquarters(vload(a), vload(a + VL), vload(a + 2 * VL), vload(a + 3 * VL));
         const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1));
         _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
     }

@@ -4,7 +4,7 @@
  *   columns of weight[0]     drive and update: a thread's share of the largest matrix never leaves its cache
  *   samples, or columns      relaxation: by samples when the inner weights are small enough to sit in every core's
  *                            cache, else by columns with a barrier a step
- *   panels of weight[k > 0]  update
+ *   tiles of weight[k > 0]   update
  * Sums run in sample order whatever the split: results are bit-equal for any number of threads.
  */
 #include "rules.h"
@@ -19,10 +19,7 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
     EQP_NAME(input_plan)(net, b, thread, a);
     for (int e = 0; e < 3; e++) b->steps[e] = take(a, B, sizeof(int32_t));
     for (int q = 0; q < 2; q++) b->queue[q] = take(a, n_threads * LANES, sizeof(int32_t));
-    for (int t = 0; t < n_threads; t++) {
-        int32_t *mine = take(a, B, sizeof(int32_t));
-        if (t == thread) b->mine = mine;
-    }
+    b->mine = take_own(a, B, sizeof(int32_t), thread, n_threads);
     for (int k = 1; k <= L; k++) {
         real **arrays[] = {&b->free[k], &b->end[0][k], &b->end[1][k], &b->acting[0][k], &b->acting[1][k], &b->up[k], &b->down[k], &b->delta[k]};
         for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) *arrays[i] = TAKE_REALS(a, B * net->np[k]);
@@ -30,6 +27,7 @@ static void train_plan(network *net, batch_buffers *b, const eqp_layered_job *j,
     if (is_stepwise(j->rule)) {
         EQP_NAME(team_plan)(net, &b->shared, B, 1, a);
         b->gram_x = TAKE_REALS(a, (int64_t)B * B);
+        b->input_sum = take_own(a, B, sizeof(real), thread, n_threads);
         if (EQP_NAME(continual_is_narrow)(net)) EQP_NAME(continual_narrow_plan)(net, b, thread, a);
         b->n_recorded = j->rule == RULE_VECTOR_FIELD ? j->n_nudged_steps * (j->centered ? 2 : 1) : 1;
         for (int k = 1; k <= L; k++) {
@@ -54,8 +52,7 @@ int EQP_NAME(train_check)(const eqp_layered_job *j) {
     if (!(j->over_relaxation > 0) || (j->beta == 0 && !is_gradient(j->rule))) return EQP_E_OPTION;
     if (j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
     if (is_vector_field(j->rule) && !j->back) return EQP_E_NULL;
-    if ((j->rule == RULE_CONTINUAL || j->rule == RULE_CONTINUAL_VECTOR_FIELD) &&
-        (j->optimizer != OPT_SGD || j->weight_decay != 0 || j->centered)) return EQP_E_OPTION;
+    if (is_continual(j->rule) && (j->optimizer != OPT_SGD || j->weight_decay != 0 || j->centered)) return EQP_E_OPTION;
     if (is_gradient(j->rule) && (j->centered || (j->state && j->rule == RULE_BPTT))) return EQP_E_OPTION;
     if ((j->rule == RULE_BPTT || j->rule == RULE_RECURRENT_BACKPROP) && j->n_nudged_steps < 1) return EQP_E_SIZE;
     if (j->rule == RULE_BPTT && j->n_nudged_steps > j->n_free_steps) return EQP_E_SIZE;
@@ -121,11 +118,7 @@ static int contrast_rows(const network *net, batch_buffers *b, int q, real *cons
             }
         }
     }
-    real lanes[VL];
-    vstore(lanes, check);
-    for (int i = 0; i < VL; i++)
-        if (!(lanes[i] == 0)) return 1;
-    return 0;
+    return !vequal(check, vset(0));
 }
 
 /* ---------------------------------------------------------------- update */
@@ -400,7 +393,6 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         }
         eqp_wait(j->barrier, n_threads);
     }
-    eqp_wait(j->barrier, n_threads);
     EQP_NAME(network_unpack)(&net, thread);
     if (thread == 0) {
         j->counts[2] += j->n_rows < done * b.B ? j->n_rows : done * b.B;
