@@ -12,14 +12,6 @@ from ..spec import GRADIENT_RULES, OPTIMIZERS, DivergenceError, TrainStats, chec
 from .activations import ZERO
 from .compile import array_table, kernel, matrix_at, vector_at
 from .gradients import (
-    BIAS_SECOND,
-    BIAS_VELOCITY,
-    BIASES,
-    SECOND,
-    STATES,
-    VELOCITY,
-    WEIGHTS,
-    add_to,
     fill,
     iterate,
     leans,
@@ -31,12 +23,26 @@ from .gradients import (
 )  # fmt: skip
 from .implicit import implicit_sample
 from .inputs import column_slice, column_sums, drive_slice, list_inputs, list_size
-from .layered import first_largest, pack_network, row_cost
+from .layered import (
+    BATCHES,
+    CORRECT,
+    FAILURE,
+    LOSS,
+    first_failure,
+    first_largest,
+    keep_particles,
+    pack_network,
+    row_cost,
+    tally,
+)  # fmt: skip
 from .layout import (
     ADAM_STEP,
     BATCH,
     BETA1,
     BETA2,
+    BIAS_SECOND,
+    BIAS_VELOCITY,
+    BIASES,
     DECAY,
     DYNAMICS,
     EPSILON,
@@ -51,22 +57,27 @@ from .layout import (
     OFFSET,
     OPTIMIZER,
     SCHEDULE,
+    SECOND,
     SIZE,
+    STATES,
     TILE,
     TOL_FREE,
     TOL_NUDGED,
+    VELOCITY,
+    WEIGHTS,
     aligned,
     make_layout,
     pad,
     spec_options,
 )  # fmt: skip
-from .relax import copy_row, relax_block, show_all
+from .products import add_to
+from .relax import all_finite, copy_row, relax_block, show_all
 from .threads import barrier, run_threads
 from .tiles import TILE_SAMPLES
 from .update import update_input
 
 BPTT, RECURRENT, IMPLICIT = range(3)  # as in GRADIENT_RULES
-LOSS, CORRECT, FREE_STEPS, NUDGED_STEPS, SAMPLES, BATCHES, FAILURE, BAD_GRADIENT, SINGULAR = range(9)
+BAD_GRADIENT, SINGULAR = range(FAILURE + 1, FAILURE + 3)  # places in the totals, after those of layered.py
 SYSTEM_ROWS = 20  # rows of a linear system that are made at once
 
 
@@ -261,27 +272,15 @@ def train_thread(
         if not barrier(control, n_threads):
             return
         # --- every thread comes to the same conclusions
-        worst, degenerate, finite = failure[0], False, True
+        worst, degenerate, finite = first_failure(failure, count), False, True
         for b in range(count):
-            if failure[b] != 0 and (worst == 0 or failure[b] < worst):
-                worst = failure[b]
             degenerate = degenerate or singular[b] != 0
             if summed > 0.0:
                 finite = finite and all_finite(total[b])
         if thread == 0:
             if ints[HAS_PARTICLES] and worst == 0:
-                for k in range(1, ints[N_WEIGHTS] + 1):
-                    o, n = layout[k, OFFSET], layout[k, SIZE]
-                    particles = matrix_at(table, STATES, k - 1, n_data, n, packed)
-                    for b in range(count):
-                        copy_row(particles[rows[b]], free[b, o : o + n])
-            for b in range(count):
-                totals[LOSS] += loss[b]
-                totals[CORRECT] += correct[b]
-                totals[FREE_STEPS] += free_steps[b]
-                totals[NUDGED_STEPS] += nudged_steps[b]
-            totals[SAMPLES] += count
-            totals[BATCHES] += 1
+                keep_particles(ints, layout, table, free, rows, count, n_data)
+            tally(totals, count, loss, correct, free_steps, nudged_steps)
             totals[FAILURE], totals[BAD_GRADIENT], totals[SINGULAR] = worst, not finite, degenerate
         if worst != 0 or degenerate or not finite:
             return
@@ -295,14 +294,6 @@ def train_thread(
         )  # fmt: skip
         if not barrier(control, n_threads):  # the lists of inputs are about to be made anew
             return
-
-
-@kernel
-def all_finite(row):
-    for i in range(row.size):
-        if not np.isfinite(row[i]):
-            return False
-    return True
 
 
 def gradient_train(

@@ -17,6 +17,12 @@ from .activations import FOUR, ONE, SHIFTED_SIGMOID, SIGMOID, TANH, TWO, ZERO, a
 from .compile import float_bits, kernel, matrix_at, vector_at, widest_vectors
 from .layout import (
     ACTIVATION,
+    BACK,
+    BACK_SECOND,
+    BACK_VELOCITY,
+    BIAS_SECOND,
+    BIAS_VELOCITY,
+    BIASES,
     CLAMP,
     COST,
     COST_FACTOR,
@@ -35,20 +41,18 @@ from .layout import (
     OUT_ACTIVATION,
     PRIME_HIDDEN,
     PRIME_OUTPUT,
+    SECOND,
     SINGLE,
     SIZE,
     TOL_NUDGED,
+    VELOCITY,
+    WEIGHTS,
 )  # fmt: skip
-from .products import add_panels
+from .products import add_panels, add_to
 from .relax import PHASE_SHIFT, STEP_SHIFT, copy_row, fields, new_state
 from .threads import barrier
 from .tiles import TILE_SAMPLES, tile_columns
 from .update import difference_coefficients, pack_row, pack_rows, step_row, update_bias
-
-# kinds of array in the table
-(WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, BACK_VELOCITY, SECOND, BIAS_SECOND, BACK_SECOND,
- STATES) = range(10)  # fmt: skip
-
 
 # --- recording
 
@@ -181,13 +185,6 @@ def add_times(out, a, b):
     widest_vectors()
     for i in range(out.size):
         out[i] += a[i] * b[i]
-
-
-@kernel
-def add_to(out, a):
-    widest_vectors()
-    for i in range(out.size):
-        out[i] += a[i]
 
 
 @kernel

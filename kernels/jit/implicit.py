@@ -7,8 +7,8 @@ pivot of it is small, and a dense system of the other layers is left (csrc/gradi
 
 from .activations import ONE, ZERO
 from .compile import kernel, matrix_at
-from .gradients import BACK, WEIGHTS, fill, send_back
-from .layout import DT, DYNAMICS, HAS_BACK, LANES, N_WEIGHTS, OFFSET, SIZE
+from .gradients import fill, send_back
+from .layout import BACK, DT, DYNAMICS, HAS_BACK, LANES, N_WEIGHTS, OFFSET, SIZE, WEIGHTS
 from .products import add_panels, add_row
 from .relax import fields
 from .tiles import tile_columns

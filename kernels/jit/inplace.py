@@ -7,8 +7,8 @@ block; layout.py says how blocks lie.
 import numpy as np
 
 from .activations import ZERO
-from .compile import kernel, widest_vectors
-from .products import add_panels, add_row
+from .compile import kernel
+from .products import add_panels, add_row, add_to
 from .tiles import TILE_SAMPLES, tile_columns
 from .update import add_samples, difference_coefficients
 
@@ -38,7 +38,7 @@ def step_panels(
             at = start + (first + i) * row_stride
             for j in range(0, n_out, columns):
                 source = ascent[i, j : min(j + columns, n_out)]
-                add(packed[at : at + source.size], source)
+                add_to(packed[at : at + source.size], source)
                 at += panel_stride
 
 
@@ -57,7 +57,7 @@ def step_transpose(
             coefficient[b] = factor * moved[b, moved_at + j]
         add_samples(row, coefficient[:n_samples], pre, pre_at + low)
         at = start + j * row_stride + low
-        add(packed[at : at + n], row)
+        add_to(packed[at : at + n], row)
 
 
 @kernel
@@ -67,15 +67,8 @@ def step_bias(bias, moved, at, n_samples, rate, ascent):
     for i in range(n):
         total[i] = ZERO
     for b in range(n_samples):
-        add(total, moved[b, at : at + n])
+        add_to(total, moved[b, at : at + n])
     add_row(bias, bias.dtype.type(rate), total)
-
-
-@kernel
-def add(out, values):
-    widest_vectors()
-    for i in range(out.size):
-        out[i] += values[i]
 
 
 @kernel

@@ -8,7 +8,7 @@ sample order, so that results are the same bits for any number of threads.
 import numpy as np
 
 from .activations import ONE, ZERO
-from .compile import float_bits, kernel, matrix_at, vector_at
+from .compile import kernel, matrix_at, vector_at
 from .continual import (
     continual_phase,
     input_products,
@@ -20,8 +20,14 @@ from .continual import (
 from .inputs import column_slice, column_sums, drive_slice, list_inputs
 from .layout import (
     ADAM_STEP,
+    BACK,
+    BACK_SECOND,
+    BACK_VELOCITY,
     BATCH,
     BETA,
+    BIAS_SECOND,
+    BIAS_VELOCITY,
+    BIASES,
     CENTERED,
     CLAMPED_SWEEP,
     CONTINUAL,
@@ -47,13 +53,17 @@ from .layout import (
     OPTIMIZER,
     RULE,
     SCHEDULE,
+    SECOND,
     SIZE,
+    STATES,
     TILE,
     TOL_FREE,
     TOL_NUDGED,
     VECTOR_FIELD,
+    VELOCITY,
+    WEIGHTS,
 )  # fmt: skip
-from .relax import DOWNWARDS, UPWARDS, copy_row, failure_at, relax_block, show, show_all
+from .relax import DOWNWARDS, UPWARDS, all_finite, copy_row, failure_at, relax_block, show, show_all
 from .threads import barrier
 from .update import (
     difference_slice,
@@ -65,9 +75,6 @@ from .update import (
     update_narrow,
 )  # fmt: skip
 
-# kinds of array in the table
-(WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, BACK_VELOCITY, SECOND, BIAS_SECOND, BACK_SECOND,
- STATES) = range(10)  # fmt: skip
 LOSS, CORRECT, FREE_STEPS, NUDGED_STEPS, SAMPLES, BATCHES, FAILURE = range(7)
 
 
@@ -99,6 +106,37 @@ def first_largest(s):
         if s[i] > s[best]:
             best = i
     return best
+
+
+@kernel
+def first_failure(failure, count):
+    """Where the first of the batch's failures was, 0 if there is none."""
+    worst = failure[0]
+    for b in range(count):
+        if failure[b] != 0 and (worst == 0 or failure[b] < worst):
+            worst = failure[b]
+    return worst
+
+
+@kernel
+def keep_particles(ints, layout, table, free, rows, count, n_data):
+    """The free states become the persistent ones of the batch's samples."""
+    for k in range(1, ints[N_WEIGHTS] + 1):
+        o, n = layout[k, OFFSET], layout[k, SIZE]
+        particles = matrix_at(table, STATES, k - 1, n_data, n, free)
+        for b in range(count):
+            copy_row(particles[rows[b]], free[b, o : o + n])
+
+
+@kernel
+def tally(totals, count, loss, correct, free_steps, nudged_steps):
+    for b in range(count):
+        totals[LOSS] += loss[b]
+        totals[CORRECT] += correct[b]
+        totals[FREE_STEPS] += free_steps[b]
+        totals[NUDGED_STEPS] += nudged_steps[b]
+    totals[SAMPLES] += count
+    totals[BATCHES] += 1
 
 
 @kernel
@@ -168,11 +206,9 @@ def relax_thread(
 @kernel
 def place_output(s, y, pull, exact):
     """The output put at the target, or towards it; False if that is not finite."""
-    finite, bound = True, float_bits(s.dtype.type(np.inf))
     for i in range(s.size):
         s[i] = y[i] if exact else s[i] + pull * (y[i] - s[i])
-        finite = finite and float_bits(abs(s[i])) < bound  # isfinite is x - x == x - x, which reassoc drops
-    return finite
+    return all_finite(s)
 
 
 @kernel
@@ -343,25 +379,12 @@ def train_thread(
         if not barrier(control, n_threads):
             return
         # --- every thread comes to the same conclusions
-        worst = failure[0]
-        for b in range(count):
-            if failure[b] != 0 and (worst == 0 or failure[b] < worst):
-                worst = failure[b]
+        worst = first_failure(failure, count)
         if thread == 0:
             free_phase_failed = worst != 0 and (worst >> 40) == 1
             if ints[HAS_PARTICLES] and not free_phase_failed:
-                for k in range(1, n_weights + 1):
-                    o, n = layout[k, OFFSET], layout[k, SIZE]
-                    particles = matrix_at(table, STATES, k - 1, n_data, n, like)
-                    for b in range(count):
-                        copy_row(particles[rows[b]], state[0, b, o : o + n])
-            for b in range(count):
-                totals[LOSS] += loss[b]
-                totals[CORRECT] += correct[b]
-                totals[FREE_STEPS] += free_steps[b]
-                totals[NUDGED_STEPS] += nudged_steps[b]
-            totals[SAMPLES] += count
-            totals[BATCHES] += 1
+                keep_particles(ints, layout, table, state[0], rows, count, n_data)
+            tally(totals, count, loss, correct, free_steps, nudged_steps)
             totals[FAILURE] = worst
         if worst != 0:
             return

@@ -18,6 +18,9 @@ N_INTS = 26
 # float options
 (COST_FACTOR, DT, BETA, TOL_FREE, TOL_NUDGED, MOMENTUM, DECAY, BETA1, BETA2, EPSILON) = range(10)
 N_FLOATS = 10
+# kinds of array in the table of addresses (compile.array_table)
+(WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, BACK_VELOCITY, SECOND, BIAS_SECOND, BACK_SECOND,
+ STATES) = range(10)  # fmt: skip
 # codes of the learning rules
 (EP, CONTINUAL, VECTOR_FIELD, CONTINUAL_VECTOR_FIELD, CLAMPED_SWEEP, CONTRASTIVE, COUPLED) = (
     names.RULES[rule]

@@ -8,6 +8,13 @@ from .compile import kernel, widest_vectors
 from .tiles import TILE_SAMPLES, TILE_VECTORS, thin_tile, tile_columns, wide_tile
 
 
+@kernel
+def add_to(out, values):
+    widest_vectors()
+    for i in range(out.size):
+        out[i] += values[i]
+
+
 @kernel(ordered=True)
 def add_row(out, a, w):
     widest_vectors()

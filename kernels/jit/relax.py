@@ -73,6 +73,15 @@ def add_force(ints, floats, out, s, y, beta):
 
 
 @kernel
+def all_finite(row):
+    bound = float_bits(row.dtype.type(np.inf))
+    for i in range(row.size):
+        if not float_bits(abs(row[i])) < bound:  # isfinite is x - x == x - x, which reassoc may drop
+            return False
+    return True
+
+
+@kernel
 def settle(s, new, dt):
     """s = new, damped by dt; returns the bits of the largest |change|."""
     widest_vectors()
