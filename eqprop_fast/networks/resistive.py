@@ -200,10 +200,12 @@ class ResistiveNetwork(BaseNetwork):
             for f, s, factor in zip(final, states, factors, strict=True):
                 f[...] = s * factor
         steps, residual, energy = np.zeros(m, np.int32), np.zeros(m, self.dtype), np.zeros(m)
+        conductances, currents = self._double()[:2]
         for rows, used, left in self._relax_tiles(x, final, n_steps, tol, y, beta, n_threads):
             steps[rows], residual[rows] = used, left
             energy[rows] = co_content(
-                *self._double()[:2],
+                conductances,
+                currents,
                 x[rows].astype(np.float64),
                 [s[rows] for s in final],
                 input_gain=self._gain,
