@@ -121,6 +121,12 @@ class TrainPlan:
     adam_step: int = 0
 
 
+def check_order(order, n_rows):
+    """Refuse row numbers outside the data: compiled kernels follow them."""
+    if len(order) and (order.min() < 0 or order.max() >= n_rows):
+        raise ValueError(f"order must hold row numbers of x, 0 to {n_rows - 1}")
+
+
 def free_spec(spec, over_relaxation):
     """The dynamics of the free phase under over-relaxation: ``s <- s + over_relaxation (rho(field) - s)``.
 

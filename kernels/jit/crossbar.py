@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from ..reference.crossbar import NudgeError, check_optimizer, nudge_pair, stages
-from ..spec import DivergenceError
+from ..spec import DivergenceError, check_order
 from .compile import kernel, typed_list
 from .threads import barrier, run_threads
 
@@ -530,8 +530,7 @@ def train(
     order = np.arange(x.shape[0]) if order is None else np.ascontiguousarray(order, dtype=np.int64)
     if len(order) == 0:
         return 0.0, 0
-    if order.min() < 0 or order.max() >= x.shape[0]:
-        raise ValueError(f"order must name rows 0 to {x.shape[0] - 1}")
+    check_order(order, x.shape[0])
     y = np.ascontiguousarray(y, dtype=dtype)
     weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight)
     indptr, indices, data = _csr(x, dtype)

@@ -8,9 +8,9 @@ any number of threads.
 
 import numpy as np
 
-from ..spec import GRADIENT_RULES, OPTIMIZERS, DivergenceError, TrainStats, check_rule
+from ..spec import GRADIENT_RULES, DivergenceError, TrainStats, check_rule
 from .activations import ZERO
-from .compile import array_table, kernel, matrix_at, vector_at
+from .compile import kernel, matrix_at, vector_at
 from .gradients import (
     fill,
     iterate,
@@ -38,19 +38,14 @@ from .layered import (
 from .layout import (
     ADAM_STEP,
     BATCH,
-    BETA1,
-    BETA2,
     BIAS_SECOND,
     BIAS_VELOCITY,
     BIASES,
-    DECAY,
     DYNAMICS,
-    EPSILON,
     HAS_BACK,
     HAS_PARTICLES,
     HAS_WEIGHT,
     LANES,
-    MOMENTUM,
     N_FREE,
     N_NUDGED,
     N_WEIGHTS,
@@ -62,14 +57,12 @@ from .layout import (
     STATES,
     TILE,
     TOL_FREE,
-    TOL_NUDGED,
     VELOCITY,
     WEIGHTS,
     aligned,
-    make_layout,
     pad,
-    spec_options,
 )  # fmt: skip
+from .preparation import Training, raise_divergence
 from .products import add_to
 from .relax import all_finite, copy_row, relax_block, show_all
 from .threads import barrier, run_threads
@@ -301,62 +294,29 @@ def gradient_train(
     n_threads=1,
 ):  # fmt: skip
     """`layered_train` of the rules "bptt", "recurrent_backprop" and "implicit"."""
-    from . import driver
-
     check_rule(spec, plan, back is not None, particles is not None)
-    n_data, n = x.shape[0], spec.n_weights
-    pairs, tops, dtype = driver._check_network(spec, weights, back, biases)
-    if particles is not None:
-        driver._check_shapes("particles", particles, [(n_data, k) for k in spec.sizes[1:]])
-    if row_weight is not None:
-        driver._check_shapes("row_weight", [row_weight], [(n_data,)])
-    y, order = driver._targets(spec, x, y, dtype), driver._read(order, np.int64)
-    stats = TrainStats()
-    if order.size == 0:
+    n, stats = spec.n_weights, TrainStats()
+    job = Training(
+        spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads,
+        learns_back=back is not None,
+    )  # fmt: skip
+    if job.order.size == 0:
         return stats
-    if order.min() < 0 or order.max() >= n_data:
-        raise ValueError(f"order must hold row numbers of x, 0 to {n_data - 1}")
-    if len(plan.rate) != n or len(plan.bias_rate) != n:
-        raise ValueError(f"rate and bias_rate need {n} entries, got {len(plan.rate)}, {len(plan.bias_rate)}")
-    if plan.batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {plan.batch_size}")
-    size = int(min(plan.batch_size, order.size))
-    n_threads = max(1, min(int(n_threads), size))
+    size, n_threads, dtype, units = job.size, job.n_threads, job.dtype, job.units
     kind, continuous = GRADIENT_RULES.index(plan.rule), spec.dynamics == "continuous"
-    ints, floats = spec_options(spec, dtype)
-    ints[BATCH], ints[N_FREE], ints[N_NUDGED] = size, plan.n_free_steps, plan.n_nudged_steps
-    ints[OPTIMIZER], ints[ADAM_STEP] = OPTIMIZERS[plan.optimizer], plan.adam_step
-    ints[HAS_BACK], ints[HAS_WEIGHT] = back is not None, row_weight is not None
-    ints[HAS_PARTICLES], ints[TILE] = particles is not None, min(ints[TILE], size)
-    floats[TOL_FREE], floats[TOL_NUDGED] = plan.tol_free, plan.tol_nudged
-    floats[MOMENTUM], floats[DECAY] = plan.momentum, plan.weight_decay
-    floats[BETA1], floats[BETA2], floats[EPSILON] = plan.beta1, plan.beta2, plan.epsilon
-    layout, units, n_packed = make_layout(spec.sizes, back is not None, dtype.itemsize)
-    dense, indptr, indices, data = driver._inputs(spec, x, dtype, ints)
-    in_place, nothing = driver._InPlace(dtype), [np.zeros((1, 1), dtype)] * n
-    w, b = in_place(weights), in_place(biases)
-    backs = nothing if back is None else [nothing[0], *in_place(back[1:])]
-    moments = [nothing] * 6
-    slots = {"momentum": ("velocity",), "nesterov": ("velocity",), "adam": ("velocity", "second")}
-    for i, name in enumerate(slots.get(plan.optimizer, ())):
-        moments[3 * i : 3 * i + 3] = driver._moments(
-            name, optimizer_state, pairs, tops, back is not None, in_place
-        )
-    table = array_table([w, b, backs, *moments, nothing if particles is None else in_place(particles)])
     n_1, cap = pad(spec.sizes[1]), list_size(x, spec.sizes[0])
     n_steps = plan.n_nudged_steps if kind == BPTT else 1
     n_rows, all_rows = n_steps * size, (n_steps + 1) * size
     many, solved = max(size * cap, size, units), units if kind == IMPLICIT else 0
-    packed, totals = aligned(n_packed, dtype), np.zeros(9)
+    packed, totals = aligned(job.n_packed, dtype), np.zeros(9)
 
     def if_continuous(rows):
         return aligned((rows, units) if continuous else (1, 1), dtype)
 
     run_threads(
-        train_thread, n_threads, kind, ints, floats, layout, table,
-        np.array([plan.rate, plan.bias_rate], float), dense, indptr, indices, data, y, order,
-        np.ones(1, dtype) if row_weight is None else driver._read(row_weight, dtype),
-        packed, packed if back is None else aligned(n_packed, dtype), aligned(units, dtype),
+        train_thread, n_threads, kind, job.ints, job.floats, job.layout, job.table, job.rates, *job.data,
+        job.y, job.order, job.row_weight,
+        packed, packed if back is None else aligned(job.n_packed, dtype), aligned(units, dtype),
         aligned((size, n_1), dtype), aligned((all_rows, units), dtype), if_continuous(all_rows),
         aligned((n_rows, units), dtype), if_continuous(n_rows), if_continuous(all_rows),
         aligned((n_rows, units), dtype), aligned((size, units), dtype), aligned((size, units), dtype),
@@ -374,9 +334,9 @@ def gradient_train(
         np.zeros(size, np.int64), np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64),
         np.zeros(size, dtype), totals,
     )  # fmt: skip
-    in_place.done()
+    job.in_place.done()
     if totals[FAILURE]:
-        driver._raise_divergence(int(totals[FAILURE]))
+        raise_divergence(int(totals[FAILURE]))
     number = int(totals[BATCHES]) - 1
     if totals[SINGULAR]:
         raise np.linalg.LinAlgError(f"Singular matrix: the equilibrium is degenerate in batch {number}")

@@ -5,10 +5,8 @@ from eqprop_fast._native import ffi
 from scipy import sparse
 
 from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES, NudgeError, check_optimizer
-from ..spec import DivergenceError
-from .call import DIVERGED, Holder, run, status_text
-
-SINGULAR = 6  # EQP_E_SINGULAR
+from ..spec import DivergenceError, check_order
+from .call import DIVERGED, SINGULAR, Holder, run, status_text
 
 
 def relax(
@@ -88,8 +86,7 @@ def train(
     job.n_rows = n_rows if order is None else len(order)
     if order is not None:
         order = np.ascontiguousarray(order, dtype=np.int64)
-        if len(order) and (order.min() < 0 or order.max() >= n_rows):
-            raise ValueError(f"order must name rows 0 to {n_rows - 1}")
+        check_order(order, n_rows)
         job.order = hold.cast("int64_t *", order, np.int64)
     if sample_weight is not None:
         _shape("sample_weight", sample_weight, (n_rows,))

@@ -16,6 +16,7 @@ from ..spec import (
     SCHEDULES,
     DivergenceError,
     TrainStats,
+    check_order,
     check_rule,
 )
 from .call import DIVERGED, SINGULAR, Holder, run, status_text
@@ -108,8 +109,7 @@ def layered_train(
         raise ValueError(f"y must have shape {(x.shape[0], spec.sizes[-1])}, got {y.shape}")
     job = _job(spec, weights, back, biases, x, holder, learns=True)
     order = np.ascontiguousarray(order, np.int64)
-    if order.size and (order.min() < 0 or order.max() >= x.shape[0]):
-        raise ValueError("order has row numbers outside x")
+    check_order(order, x.shape[0])
     job.order, job.n_rows = holder.cast("int64_t *", order, np.int64), len(order)
     job.y, job.row_weight = holder.array(y), holder.array(row_weight)
     job.state = holder.table(particles, writable=True)
