@@ -223,6 +223,81 @@ def test_bits_do_not_depend_on_threads(sizes, dtype):
                 assert got.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("optimizer", ("sgd", "momentum", "adam"))
+@pytest.mark.parametrize("rule", ("ep", "continual", "bptt"))
+@pytest.mark.parametrize("sizes", ((20, 33, 7), (20, 100, 3), (20, 64, 70, 5), (1, 1, 1)))
+def test_first_weights_in_shares(sizes, rule, optimizer):
+    """Calls of many batches copy the first weights, and their moments, into a part for each thread."""
+    if rule == "continual" and optimizer != "sgd":
+        pytest.skip("the continual rule is plain SGD")
+    spec = LayeredSpec(sizes=sizes)
+    plan = plan_for(spec, batch_size=3, optimizer=optimizer, rule=rule)
+    results = []
+    for n_threads, calls in ((1, 1), (1, 20), (2, 1), (3, 1), (3, 20)):
+        weights, _, biases, x, y = problem(sizes, "float32", m=60)
+        zeros = [[np.zeros_like(a) for a in weights + biases] for _ in range(2)]
+        state = None if optimizer == "sgd" else OptimizerState(*zeros)
+        for i, order in enumerate(np.split(np.arange(60), calls)):
+            now = replace(plan, adam_step=i)
+            NUMBA.layered_train(spec, weights, None, biases, x, y, order, now, None, None, state, n_threads)
+        results.append(weights + biases + zeros[0] + zeros[1])
+    for arrays in results[1:]:
+        for got, expected in zip(arrays, results[0], strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n_out", (1, 4, 5, 6, 9, 10))
+def test_narrow_fields(n_out, dtype):
+    """Both layers in one pass, against the products of the general way."""
+    from eqprop_fast.kernels.jit.compile import array_table
+    from eqprop_fast.kernels.jit.layered import pack_network
+    from eqprop_fast.kernels.jit.layout import HAS_BACK, aligned, make_layout, pad, spec_options
+    from eqprop_fast.kernels.jit.narrow import is_narrow, narrow_fields
+    from eqprop_fast.kernels.jit.preparation import backs
+
+    rng = np.random.default_rng(0)
+    for n_hidden, back in [(n, b) for n in (11, 15, 16, 17, 70) for b in (False, True)]:
+        spec = LayeredSpec(sizes=(5, n_hidden, n_out))
+        weights, feedback, biases, _, _ = problem(spec.sizes, dtype, back=back)
+        layout, units, n_packed = make_layout(spec.sizes, back, np.dtype(dtype).itemsize)
+        ints, _ = spec_options(spec, np.dtype(dtype))
+        ints[HAS_BACK] = back
+        assert is_narrow(ints, layout)
+        kept = backs(spec, feedback, np.dtype(dtype))
+        packed, bias = aligned(n_packed, dtype), aligned(units, dtype)
+        pack_network(ints, layout, array_table([weights, biases, kept]), packed, bias, 0, 1)
+        drive, shown, field = (aligned((7, n), dtype) for n in (pad(n_hidden), units, units + 48))
+        field[:] = np.nan
+        at = pad(n_hidden)
+        drive[:, :n_hidden] = rng.normal(size=(7, n_hidden))
+        shown[:, :n_hidden], shown[:, at : at + n_out] = rng.random((7, n_hidden)), rng.random((7, n_out))
+        active = np.array([6, 1, 4, 0, 3])
+        narrow_fields(ints, layout, packed, bias, drive, shown, field, active)
+        up, down = weights[1], feedback[1] if back else weights[1].T
+        hidden = drive[:, :n_hidden] + shown[:, at : at + n_out] @ down
+        outputs = biases[1] + shown[:, :n_hidden] @ up
+        bound = dict(rtol=0, atol=10 * np.finfo(dtype).eps * n_hidden)
+        np.testing.assert_allclose(field[active, :n_hidden], hidden[active], **bound)
+        np.testing.assert_allclose(field[active, at : at + n_out], outputs[active], **bound)
+        assert np.isnan(field[[2, 5]]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_listed_sums(dtype):
+    from eqprop_fast.kernels.jit.lists import add_listed
+
+    rng = np.random.default_rng(0)
+    for n in (1, 15, 16, 17, 63, 64, 65, 128, 150, 255, 256, 257, 600):
+        for count in (0, 1, 2, 9):
+            matrix = rng.normal(size=(12, n + 5)).astype(dtype)
+            out, coefficients = rng.normal(size=n).astype(dtype), rng.normal(size=count).astype(dtype)
+            places = rng.integers(0, 12, count).astype(np.int32)
+            expected = out + coefficients @ matrix[places, 3 : 3 + n]
+            add_listed(out, 3, coefficients, places, matrix)
+            np.testing.assert_allclose(out, expected, rtol=0, atol=50 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("n_threads", (1, 2))
 def test_divergence_is_reported_as_by_the_twin(n_threads):
     spec = LayeredSpec(sizes=(6, 9, 5, 3), activation="relu", out_activation="identity")

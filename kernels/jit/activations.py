@@ -43,6 +43,11 @@ def _half_sum_ratio(x):
 
 
 @kernel(inline=True)
+def shifted_sigmoid32(x):
+    return _half_sum_ratio(TWO * x - ONE)
+
+
+@kernel(inline=True)
 def _tanh32(x):
     x = CLAMP if x > CLAMP else x
     x = MINUS_CLAMP if x < MINUS_CLAMP else x
@@ -89,7 +94,7 @@ def activate(code, single, row):
         return
     if code == SHIFTED_SIGMOID and single:
         for i in range(n):
-            row[i] = _half_sum_ratio(TWO * row[i] - ONE)
+            row[i] = shifted_sigmoid32(row[i])
     elif code == SHIFTED_SIGMOID:
         for i in range(n):
             row[i] = ONE / (ONE + np.exp(TWO - FOUR * row[i]))

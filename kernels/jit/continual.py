@@ -101,7 +101,7 @@ def vector_field_phase(
             ints[N_WEIGHTS], beta, failure_at(turn, step), failure, change,
         )  # fmt: skip
         weigh_change(state, now, weight, ONE if turn == 1 else -ONE, moved, base)
-        count = keep_moving(dt, tolerance, step, now, steps, residual, failure, change)
+        count = keep_moving(dt, tolerance, step, ints[N_NUDGED], now, steps, residual, failure, change)
 
 
 # --- the continual rules, whose samples meet

@@ -13,6 +13,7 @@ from .layout import (
     CONTINUAL,
     CONTINUAL_VECTOR_FIELD,
     DT,
+    FIELD_ROOM,
     HAS_BACK,
     N_FREE,
     NARROW,
@@ -23,6 +24,7 @@ from .layout import (
     aligned,
     make_layout,
     pad,
+    progress,
     spec_options,
 )  # fmt: skip
 from .preparation import (
@@ -69,10 +71,9 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
         y, steps, residual,
         aligned(n_packed, dtype), aligned(units, dtype), aligned((rows, pad(spec.sizes[1])), dtype),
         aligned((rows, units), dtype), aligned((rows if spec.dynamics == "continuous" else 1, units), dtype),
-        aligned((rows, units), dtype), aligned((n_threads, pad(spec.sizes[1])), dtype),
+        aligned((rows, units + FIELD_ROOM), dtype), aligned((n_threads, pad(spec.sizes[1])), dtype),
         np.zeros(rows, np.int64), np.zeros((rows, cap), np.int32), aligned((rows, cap), dtype),
-        np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.zeros(rows, dtype), np.zeros(rows, np.int64),
-        np.zeros(rows, np.int64), np.zeros(rows, dtype), worst,
+        np.zeros(rows, np.int64), *progress(n_threads, rows, dtype), worst,
     )  # fmt: skip
     in_place.done()
     if worst.any():
@@ -120,7 +121,7 @@ def layered_train(
         aligned(job.n_packed, dtype), aligned(units, dtype), aligned((size, n_1), dtype),
         aligned((ends, size, units), dtype),
         aligned((ends, size, units) if continuous else (1, 1, 1), dtype),
-        aligned((size, units), dtype), aligned((size, n_1), dtype), aligned((1, n_1), dtype),
+        aligned((size, units + FIELD_ROOM), dtype), aligned((size, n_1), dtype), aligned((1, n_1), dtype),
         np.zeros((2, size), np.int64), np.zeros((2, size, cap), np.int32), aligned((2, size, cap), dtype),
         np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
         aligned((n_threads, many), dtype), aligned((n_threads, NARROW, widest), dtype),
@@ -132,9 +133,8 @@ def layered_train(
         aligned((n + 1, 2, size, width) if walks else (1, 1, 1, 1), dtype),
         aligned((2, size, width) if walks else (1, 1, 1), dtype),
         aligned((n_threads, spec.sizes[0] if walks else 1), dtype),
-        np.zeros(size, dtype), np.zeros(size), *np.zeros((3, size), np.int64), np.zeros(size, np.int64),
-        np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, dtype),
-        totals,
+        np.zeros(size, dtype), np.zeros(size), *np.zeros((3, size), np.int64),
+        *progress(n_threads, size, dtype), totals,
     )  # fmt: skip
     job.in_place.done()
     if totals[layered.FAILURE]:

@@ -22,7 +22,7 @@ from .gradients import (
     start_bar,
 )  # fmt: skip
 from .implicit import implicit_sample
-from .inputs import column_slice, column_sums, drive_slice, list_inputs, list_size
+from .inputs import column_slice, column_sums, drive_slice, list_inputs, list_size, own_columns
 from .layered import (
     BATCHES,
     CORRECT,
@@ -42,6 +42,7 @@ from .layout import (
     BIAS_VELOCITY,
     BIASES,
     DYNAMICS,
+    FIELD_ROOM,
     HAS_BACK,
     HAS_PARTICLES,
     HAS_WEIGHT,
@@ -61,6 +62,7 @@ from .layout import (
     WEIGHTS,
     aligned,
     pad,
+    progress,
 )  # fmt: skip
 from .preparation import Training, raise_divergence
 from .products import add_to
@@ -175,10 +177,12 @@ def learn(
     """The optimiser's step on own columns of W_0 and own rows of the other weights."""
     n_in, n_1, like = layout[0, SIZE], layout[1, SIZE], packed
     moments, second = ints[OPTIMIZER] != 0, ints[OPTIMIZER] == 3
+    w, moved_by = own_columns(ints, table, WEIGHTS, n_in, low, thread, like)
+    none = matrix_at(table, VELOCITY, 0, 1, 1, like)
     update_input(
-        ints, floats, matrix_at(table, WEIGHTS, 0, n_in, n_1, like), vector_at(table, BIASES, 0, n_1, like),
-        matrix_at(table, VELOCITY, 0, n_in if moments else 1, n_1 if moments else 1, like),
-        matrix_at(table, SECOND, 0, n_in if second else 1, n_1 if second else 1, like),
+        ints, floats, w, moved_by, vector_at(table, BIASES, 0, n_1, like),
+        own_columns(ints, table, VELOCITY, n_in, low, thread, like)[0] if moments else none,
+        own_columns(ints, table, SECOND, n_in, low, thread, like)[0] if second else none,
         vector_at(table, BIAS_VELOCITY, 0, n_1 if moments else 1, like),
         vector_at(table, BIAS_SECOND, 0, n_1 if second else 1, like),
         counts, index, value, total, count, scale, rates[0, 0], rates[1, 0], t, low, high, starts, sample,
@@ -196,15 +200,17 @@ def train_thread(
     row_weight, packed, adjoint, bias, drive, state, shown, gain, keep, lean, flow, bar, total, nothing,
     field, spare, base_sum, counts, index, value, starts, sample, coefficient, ascent, products, places, ones,
     weight, loss, correct, free_steps, nudged_steps, singular, peaks, system_places, system, z, system_rows,
-    system_products, steps, residual, failure, active, change, totals,
+    system_products, every_steps, every_residual, failure, every_active, every_change, totals,
 ):  # fmt: skip
     """Own share of the training on rows `order`, batch after batch; `totals` holds sums and failures."""
+    steps, residual = every_steps[thread], every_residual[thread]
+    active, change = every_active[thread], every_change[thread]
     size, tile, n_data, m = ints[BATCH], ints[TILE], y.shape[0], order.size
     n_steps = ints[N_NUDGED] if kind == BPTT else 1
     n_before = ints[N_FREE] - (n_steps if kind == BPTT else 0)
     together, continuous = kind == IMPLICIT or ints[SCHEDULE] == 0, ints[DYNAMICS] == 1
     low, high = column_slice(layout[1, SIZE], thread, n_threads)
-    w = matrix_at(table, WEIGHTS, 0, layout[0, SIZE], layout[1, SIZE], packed)
+    w, moved_by = own_columns(ints, table, WEIGHTS, layout[0, SIZE], low, thread, packed)
     b0 = vector_at(table, BIASES, 0, layout[1, SIZE], packed)
     acts = shown if continuous else state
     zero_bias, zero_drive = nothing[0], nothing
@@ -219,9 +225,9 @@ def train_thread(
         if not barrier(control, n_threads):
             return
         # --- (A) own columns of the drive
-        column_sums(ints, w, low, high, base_sum[0])
+        column_sums(ints, w, moved_by, low, high, base_sum[0])
         for b in range(count):
-            drive_slice(w, b0, base_sum[0], counts, index, value, drive, b, low, high)
+            drive_slice(w, moved_by, b0, base_sum[0], counts, index, value, drive, b, low, high)
         if ints[HAS_BACK]:
             pack_adjoint(ints, layout, table, adjoint, thread, n_threads)
         if not barrier(control, n_threads):
@@ -320,7 +326,7 @@ def gradient_train(
         aligned((size, n_1), dtype), aligned((all_rows, units), dtype), if_continuous(all_rows),
         aligned((n_rows, units), dtype), if_continuous(n_rows), if_continuous(all_rows),
         aligned((n_rows, units), dtype), aligned((size, units), dtype), aligned((size, units), dtype),
-        aligned((max(size, SYSTEM_ROWS), units), dtype), aligned((size, units), dtype),
+        aligned((max(size, SYSTEM_ROWS), units), dtype), aligned((size, units + FIELD_ROOM), dtype),
         aligned((n_threads, units), dtype), aligned((1, n_1), dtype),
         np.zeros(size, np.int64), np.zeros((size, cap), np.int32), aligned((size, cap), dtype),
         np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
@@ -331,8 +337,7 @@ def gradient_train(
         aligned((n_threads, max(solved, 1), solved + 2 * LANES), dtype), aligned((n_threads, solved + 1),
         dtype),
         aligned((n_threads, SYSTEM_ROWS, units), dtype), aligned((n_threads, SYSTEM_ROWS, units), dtype),
-        np.zeros(size, np.int64), np.zeros(size, dtype), np.zeros(size, np.int64), np.zeros(size, np.int64),
-        np.zeros(size, dtype), totals,
+        *progress(n_threads, size, dtype), totals,
     )  # fmt: skip
     job.in_place.done()
     if totals[FAILURE]:

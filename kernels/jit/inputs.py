@@ -8,9 +8,10 @@ cache of its core.
 import numpy as np
 
 from .activations import IDENTITY, ZERO, rho_scalar
-from .compile import kernel
-from .layout import INPUT_ACTIVATION, LANES, SPARSE
-from .products import add_listed, add_row
+from .compile import kernel, matrix_at
+from .layout import INPUT_ACTIVATION, LANES, ROW, SHARES, SPARSE
+from .lists import add_listed
+from .products import add_row
 
 
 @kernel
@@ -18,6 +19,16 @@ def column_slice(n, thread, n_threads):
     """Columns of thread `thread`: whole cache lines, the last one possibly short."""
     lines = (n + LANES - 1) // LANES
     return min(n, LANES * (lines * thread // n_threads)), min(n, LANES * (lines * (thread + 1) // n_threads))
+
+
+@kernel
+def own_columns(ints, table, kind, n_in, low, thread, like):
+    """The first weights, or their moments, as thread `thread` has them, and what its columns are moved by."""
+    n_shares = ints[SHARES]
+    whole = matrix_at(table, kind, 0, n_shares * n_in, ints[ROW], like)
+    if n_shares == 1:
+        return whole, np.int64(0)
+    return whole[thread * n_in : (thread + 1) * n_in], low
 
 
 @kernel
@@ -45,8 +56,8 @@ def list_inputs(ints, x, indptr, indices, data, row, b, counts, index, value):
 
 
 @kernel
-def column_sums(ints, w, low, high, base_sum):
-    """base_sum[low:high] = rho(0) * column sums of w, or zero."""
+def column_sums(ints, w, moved, low, high, base_sum):
+    """base_sum[low:high] = rho(0) * column sums of w, or zero; column i of the layer is i - moved of w."""
     out = base_sum[low:high]
     for i in range(out.size):
         out[i] = ZERO
@@ -55,17 +66,17 @@ def column_sums(ints, w, low, high, base_sum):
     base = rho_scalar(ints[INPUT_ACTIVATION], w.dtype.type(0))
     if base != ZERO:
         for j in range(w.shape[0]):
-            add_row(out, base, w[j][low:high])
+            add_row(out, base, w[j][low - moved : high - moved])
 
 
 @kernel
-def drive_slice(w, b0, base_sum, counts, index, value, drive, b, low, high):
+def drive_slice(w, moved, b0, base_sum, counts, index, value, drive, b, low, high):
     """drive[b, low:high] = input_activation(x) W_0 + b_0 of sample b."""
     out = drive[b, low:high]
     for i in range(out.size):
         out[i] = b0[low + i] + base_sum[low + i]
     count = counts[b]
-    add_listed(out, low, value[b, :count], index[b, :count], w)
+    add_listed(out, low - moved, value[b, :count], index[b, :count], w)
 
 
 @kernel

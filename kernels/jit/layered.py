@@ -17,7 +17,7 @@ from .continual import (
     vector_field_phase,
     weigh_change,
 )
-from .inputs import column_slice, column_sums, drive_slice, list_inputs
+from .inputs import column_slice, column_sums, drive_slice, list_inputs, own_columns
 from .layout import (
     ADAM_STEP,
     BACK,
@@ -159,17 +159,19 @@ def pack_network(ints, layout, table, packed, bias, thread, n_threads):
 @kernel
 def relax_thread(
     thread, n_threads, control, ints, floats, layout, table, x, indptr, indices, data, y, all_steps,
-    all_residual, packed, bias, drive, state, shown, field, base_sum, counts, index, value, target, steps,
-    residual, failure, active, change, worst,
+    all_residual, packed, bias, drive, state, shown, field, base_sum, counts, index, value, target,
+    every_steps, every_residual, failure, every_active, every_change, worst,
 ):  # fmt: skip
     """Relax own rows of the states in the table, tile by tile; the buffers hold one tile per thread."""
+    steps, residual = every_steps[thread], every_residual[thread]
+    active, change = every_active[thread], every_change[thread]
     m, n_in, n_1 = all_steps.size, layout[0, SIZE], layout[1, SIZE]
     n_weights, tile, continuous = ints[N_WEIGHTS], ints[TILE], ints[DYNAMICS] == 1
     phase = 1 if floats[BETA] != 0.0 else 0
     w = matrix_at(table, WEIGHTS, 0, n_in, n_1, packed)
     b0 = vector_at(table, BIASES, 0, n_1, packed)
     pack_network(ints, layout, table, packed, bias, thread, n_threads)
-    column_sums(ints, w, 0, n_1, base_sum[thread])
+    column_sums(ints, w, 0, 0, n_1, base_sum[thread])
     if not barrier(control, n_threads):
         return
     first, last = m * thread // n_threads, m * (thread + 1) // n_threads
@@ -179,7 +181,7 @@ def relax_thread(
         for i in range(count):
             b = base + i
             list_inputs(ints, x, indptr, indices, data, start + i, b, counts, index, value)
-            drive_slice(w, b0, base_sum[thread], counts, index, value, drive, b, 0, n_1)
+            drive_slice(w, 0, b0, base_sum[thread], counts, index, value, drive, b, 0, n_1)
             target[b] = min(start + i, y.shape[0] - 1)  # y has one idle row in a free phase
             failure[b] = 0
             for k in range(1, n_weights + 1):
@@ -298,19 +300,24 @@ def train_thread(
     thread, n_threads, control, ints, floats, free_floats, layout, table, rates, x, indptr, indices, data, y,
     order, sign, row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index,
     value, starts, sample, coefficient, ascent, products, places, ones, turns, pre, moved, walk, grams, parts,
-    dense, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active, change, totals,
+    dense, weight, loss, correct, free_steps, nudged_steps, every_steps, every_residual, failure,
+    every_active, every_change, totals,
 ):  # fmt: skip
     """Own share of the training on rows `order`, batch after batch; `totals` holds sums and the first
     failure.
+
+    What every step writes has a row per thread (`every_...`): threads on one cache line slow each other down.
     """
+    steps, residual = every_steps[thread], every_residual[thread]
+    active, change = every_active[thread], every_change[thread]
     n_weights, size, tile = ints[N_WEIGHTS], ints[BATCH], ints[TILE]
     n_in, n_1 = layout[0, SIZE], layout[1, SIZE]
     n_data, m, like = y.shape[0], order.size, packed
     low, high = column_slice(n_1, thread, n_threads)
     moments, second = ints[OPTIMIZER] != 0, ints[OPTIMIZER] == 3
-    w = matrix_at(table, WEIGHTS, 0, n_in, n_1, like)
+    w, moved_by = own_columns(ints, table, WEIGHTS, n_in, low, thread, like)
     b0 = vector_at(table, BIASES, 0, n_1, like)
-    acts = shown if ints[DYNAMICS] == 1 else state
+    acts, nothing = shown if ints[DYNAMICS] == 1 else state, matrix_at(table, VELOCITY, 0, 1, 1, like)
     start_of, end_of = (2, 1) if ints[CENTERED] else (0, 1)
     rule = ints[RULE]
     raw = rule == VECTOR_FIELD or rule == CONTINUAL_VECTOR_FIELD  # learns from changes of states
@@ -333,9 +340,11 @@ def train_thread(
                 return
         # --- (A) own columns of the drive
         if number < n_batches:
-            column_sums(ints, w, low, high, base_sum[0])
+            column_sums(ints, w, moved_by, low, high, base_sum[0])
             for b in range(count):
-                drive_slice(w, b0, base_sum[0], counts[now], index[now], value[now], drive, b, low, high)
+                drive_slice(
+                    w, moved_by, b0, base_sum[0], counts[now], index[now], value[now], drive, b, low, high
+                )
         if not barrier(control, n_threads):
             return
         if number == n_batches:
@@ -396,9 +405,9 @@ def train_thread(
         a, e = ends[start_of], ends[end_of]
         difference_slice(weight, a, e, count, low, high, delta)
         update_input(
-            ints, floats, w, b0,
-            matrix_at(table, VELOCITY, 0, n_in if moments else 1, n_1 if moments else 1, like),
-            matrix_at(table, SECOND, 0, n_in if second else 1, n_1 if second else 1, like),
+            ints, floats, w, moved_by, b0,
+            own_columns(ints, table, VELOCITY, n_in, low, thread, like)[0] if moments else nothing,
+            own_columns(ints, table, SECOND, n_in, low, thread, like)[0] if second else nothing,
             vector_at(table, BIAS_VELOCITY, 0, n_1 if moments else 1, like),
             vector_at(table, BIAS_SECOND, 0, n_1 if second else 1, like),
             counts[now], index[now], value[now], delta, count, scale, rates[0, 0], rates[1, 0], t, low, high,

@@ -13,8 +13,9 @@ from .tiles import tile_columns
 (N_WEIGHTS, DYNAMICS, SCHEDULE, ACTIVATION, OUT_ACTIVATION, INPUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT,
 LINEAR_OUTPUT,
  CLAMP, NUDGE_INSIDE, COST, SINGLE, BATCH, N_FREE, N_NUDGED, CENTERED, OPTIMIZER, ADAM_STEP, SPARSE, HAS_SIGN,
- HAS_WEIGHT, HAS_PARTICLES, TILE, HAS_BACK, RULE) = range(26)  # fmt: skip
-N_INTS = 26
+ HAS_WEIGHT, HAS_PARTICLES, TILE, HAS_BACK, RULE, ROW,
+ SHARES) = range(28)  # fmt: skip
+N_INTS = 28
 # float options
 (COST_FACTOR, DT, BETA, TOL_FREE, TOL_NUDGED, MOMENTUM, DECAY, BETA1, BETA2, EPSILON) = range(10)
 N_FLOATS = 10
@@ -36,8 +37,12 @@ N_FLOATS = 10
  DOWN_PANEL) = range(11)  # fmt: skip
 N_PLACES = 11
 
+LINE = 128
 LANES = 16  # rows are padded to this many entries: one cache line of float32
 NARROW = 24  # a layer with fewer units takes dot products with the layer below instead of added rows
+
+NARROW_GROUP, NARROW_MAX = 5, 10  # outputs of the passes of narrow.py, which read so many rows of weights
+FIELD_ROOM = 3 * LANES  # entries behind the layers in rows of fields, for narrow.py
 
 
 def pad(n):
@@ -59,6 +64,8 @@ def make_layout(sizes, has_back, itemsize):
         nonlocal used
         start, width = used, pad(width)
         panels = -(-width // columns)
+        if plain and rows <= NARROW_MAX:
+            rows = NARROW_GROUP if rows <= NARROW_GROUP and not has_back else NARROW_MAX
         used += rows * (width if plain else panels * columns)
         return (start, width, columns) if plain else (start, columns, rows * columns)
 
@@ -69,7 +76,7 @@ def make_layout(sizes, has_back, itemsize):
             table[k, COPY : COPY_PANEL + 1] = place(below, here)
         if narrow or not has_back:
             table[k, TRANSPOSE : TRANSPOSE_PANEL + 1] = place(here, below, plain=narrow)
-        down = place(here, below) if has_back else table[k, TRANSPOSE : TRANSPOSE_PANEL + 1]
+        down = place(here, below, plain=narrow) if has_back else table[k, TRANSPOSE : TRANSPOSE_PANEL + 1]
         table[k - 1, DOWN : DOWN_PANEL + 1] = down
     return table, units, max(used, 1)
 
@@ -87,17 +94,29 @@ def spec_options(spec, dtype):
     ints[LINEAR_OUTPUT], ints[CLAMP], ints[NUDGE_INSIDE] = spec.linear_output, spec.clamp, spec.nudge_inside
     ints[COST] = names.COSTS[spec.cost]
     ints[SINGLE] = dtype == np.float32
+    ints[ROW], ints[SHARES] = spec.sizes[1], 1  # first weights: entries of a row, parts that lie one by one
     floats[COST_FACTOR], floats[DT] = spec.cost_factor, spec.dt
     # samples relaxed together: few while their states fit the first cache, many to reuse large hidden weights
     wide = [a * b for a, b in zip(spec.sizes[1:], spec.sizes[2:], strict=False) if min(a, b) >= NARROW]
-    ints[TILE] = 64 if wide and max(wide) > 8192 else 4
+    ints[TILE] = 64 if wide and max(wide) > 8192 else 8
     return ints, floats
 
 
 def aligned(shape, dtype):
-    """Zeroed array on a cache line."""
+    """Zeroed array that begins with a pair of cache lines: processors fetch them together."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.zeros(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
+    raw = np.zeros(size + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
     return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def progress(n_threads, size, dtype):
+    """Steps, residuals, first failures, moving samples and changes of `size` samples: all but the failures,
+    which all threads read, in a row per thread on cache lines of its own.
+    """
+    shape = (n_threads, pad(size))
+    return (
+        aligned(shape, np.int64), aligned(shape, dtype), aligned(size, np.int64), aligned(shape, np.int64),
+        aligned(shape, dtype),
+    )  # fmt: skip

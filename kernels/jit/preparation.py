@@ -6,6 +6,7 @@ import numpy as np
 
 from ..spec import GRADIENT_RULES, OPTIMIZERS, RULES, DivergenceError, check_order
 from .compile import array_table
+from .inputs import column_slice
 from .layout import (
     ADAM_STEP,
     BATCH,
@@ -23,12 +24,16 @@ from .layout import (
     N_FREE,
     N_NUDGED,
     OPTIMIZER,
+    ROW,
     RULE,
+    SHARES,
     SPARSE,
     TILE,
     TOL_FREE,
     TOL_NUDGED,
+    aligned,
     make_layout,
+    pad,
     spec_options,
 )  # fmt: skip
 from .relax import PHASE_SHIFT, STEP_SHIFT
@@ -47,6 +52,17 @@ class InPlace:
         pairs = zip(arrays, good, strict=True)
         self.copies += [(a, g) for a, g in pairs if g is not a and not np.shares_memory(a, g)]
         return good
+
+    def in_shares(self, matrix, n_threads):
+        """A copy that holds the columns of each thread one thread after another, in whole cache lines."""
+        slices = [column_slice(matrix.shape[1], t, n_threads) for t in range(n_threads)]
+        n, width = matrix.shape[0], pad(max(high - low for low, high in slices))
+        shares = aligned((n_threads * n, width), self.dtype)
+        for t, (low, high) in enumerate(slices):
+            copy = shares[t * n : (t + 1) * n, : high - low]
+            copy[...] = matrix[:, low:high]
+            self.copies.append((matrix[:, low:high], copy))
+        return shares
 
     def done(self):
         for array, good in self.copies:
@@ -148,6 +164,9 @@ def moments(name, state, pairs, tops, learns_back, in_place):
     return in_place(arrays[:n]), in_place(arrays[n : 2 * n]), backs
 
 
+# From so many batches on, the first weights are copied for a call: where the columns of two threads lie in
+# one row, a core's prefetcher reads ahead what the other is writing.
+COPY_BATCHES = 8
 SLOTS = {"momentum": ("velocity",), "nesterov": ("velocity",), "adam": ("velocity", "second")}
 
 
@@ -195,6 +214,11 @@ class Training:
                 name, optimizer_state, pairs, tops, learns_back, self.in_place
             )
         states = nothing if particles is None else self.in_place(particles)
+        if self.n_threads > 1 and self.order.size > COPY_BATCHES * self.size:
+            for first in (w, slots[0], slots[3]):
+                if first[0].shape == pairs[0]:
+                    first[0] = self.in_place.in_shares(first[0], self.n_threads)
+            ints[ROW], ints[SHARES] = w[0].shape[1], self.n_threads
         self.table = array_table([w, b, feedback, *slots, states])
         self.kept = w, b, feedback, slots, states  # the table has only their addresses
         self.rates = np.array([plan.rate, plan.bias_rate], float)

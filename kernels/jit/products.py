@@ -64,29 +64,6 @@ def add_panels(field, offset, n, active, shown, below, m, matrix, start, row_str
         base += panel_stride
 
 
-@kernel(ordered=True)
-def add_listed(out, low, coefficients, index, matrix):
-    """out += sum_j coefficients[j] * matrix[index[j], low : low + len(out)]."""
-    n, m = out.size, coefficients.size
-    high = low + n
-    j = 0
-    while j + 4 <= m:
-        add_rows4(
-            out, coefficients[j], coefficients[j + 1], coefficients[j + 2], coefficients[j + 3],
-            matrix[index[j]][low:high], matrix[index[j + 1]][low:high],
-            matrix[index[j + 2]][low:high], matrix[index[j + 3]][low:high],
-        )  # fmt: skip
-        j += 4
-    if j + 2 <= m:
-        add_rows2(
-            out, coefficients[j], coefficients[j + 1], matrix[index[j]][low:high],
-            matrix[index[j + 1]][low:high],
-        )  # fmt: skip
-        j += 2
-    if j < m:
-        add_row(out, coefficients[j], matrix[index[j]][low:high])
-
-
 @kernel
 def _dots5(out, j, x, w0, w1, w2, w3, w4):
     widest_vectors()

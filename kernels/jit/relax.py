@@ -7,7 +7,7 @@ the state itself in the discrete map, rho(state) in continuous dynamics.
 
 import numpy as np
 
-from .activations import ONE, ZERO, activate, times_prime
+from .activations import ONE, SHIFTED_SIGMOID, ZERO, activate, shifted_sigmoid32, times_prime
 from .compile import bits_float, float_bits, kernel, widest_vectors
 from .layout import (
     ACTIVATION,
@@ -22,6 +22,7 @@ from .layout import (
     DOWN_ROW,
     DT,
     DYNAMICS,
+    LANES,
     LINEAR_OUTPUT,
     N_WEIGHTS,
     NUDGE_INSIDE,
@@ -34,6 +35,7 @@ from .layout import (
     TRANSPOSE,
     TRANSPOSE_ROW,
 )  # fmt: skip
+from .narrow import is_narrow, keep_outputs, leave_alternating, narrow_fields
 from .products import add_dots, add_panels
 
 STEP_SHIFT, PHASE_SHIFT = 8, 40  # a failure is one integer, phase | step | layer: the smallest came first
@@ -97,6 +99,19 @@ def settle(s, new, dt):
             bits = float_bits(abs(value - s[i]))
             s[i] = value
             top = bits if bits > top else top
+    return top
+
+
+@kernel
+def settle_sigmoid32(s, new):
+    """s = rho(new) for float32 shifted sigmoids, the most common step; returns as `settle`."""
+    widest_vectors()
+    top = float_bits(ZERO)
+    for i in range(s.size):
+        value = shifted_sigmoid32(new[i])
+        bits = float_bits(abs(value - s[i]))
+        s[i] = value
+        top = bits if bits > top else top
     return top
 
 
@@ -167,12 +182,14 @@ def fields(ints, layout, packed, bias, drive, shown, field, k, active):
 
 @kernel
 def new_state(ints, floats, k, s, r, f, y, beta):
-    """One step of layer k of one sample from its field f; returns the bits of the largest |change|."""
+    """One step of layer k of one sample from its padded field f; returns the bits of the largest |change|."""
     output = k == ints[N_WEIGHTS]
     code = ints[OUT_ACTIVATION] if output else ints[ACTIVATION]
     dt = s.dtype.type(floats[DT])
     forced = output and beta != 0.0
     if ints[DYNAMICS] == 0:
+        if not forced and dt == ONE and code == SHIFTED_SIGMOID and ints[SINGLE]:
+            return settle_sigmoid32(s, f)
         if forced and ints[NUDGE_INSIDE]:
             add_force(ints, floats, f, s, y, beta)
         activate(code, ints[SINGLE], f)
@@ -219,9 +236,12 @@ def move_layer(
     finite_bits = float_bits(state.dtype.type(np.inf))
     o = layout[k, OFFSET]
     end = o + layout[k, SIZE]
+    padded = end + (o - end) % LANES
     for a in range(now.size):
         b = now[a]
-        top = new_state(ints, floats, k, state[b, o:end], shown[b, o:end], field[b, o:end], y[rows[b]], beta)
+        top = new_state(
+            ints, floats, k, state[b, o:end], shown[b, o:end], field[b, o:padded], y[rows[b]], beta
+        )
         if top >= finite_bits:
             if failure[b] == 0 or (where | k) < failure[b]:
                 failure[b] = where | k
@@ -238,10 +258,14 @@ def step_block(
     """One step of the layers 1..last of the samples `now`."""
     for a in range(now.size):
         change[now[a]] = ZERO
+    together = visit == SYNCHRONOUS and last == 2 and is_narrow(ints, layout)
     for turn in range(n_passes(visit, ints[N_WEIGHTS])):
         first, stride = pass_layers(visit, ints[N_WEIGHTS], turn)
-        for k in range(first, last + 1, stride):
-            fields(ints, layout, packed, bias, drive, shown, field, k, now)
+        if together:
+            narrow_fields(ints, layout, packed, bias, drive, shown, field, now)
+        else:
+            for k in range(first, last + 1, stride):
+                fields(ints, layout, packed, bias, drive, shown, field, k, now)
         for k in range(first, last + 1, stride):
             move_layer(
                 ints, floats, layout, state, shown, field, y, rows, k, now, beta, where, failure, change
@@ -249,16 +273,22 @@ def step_block(
 
 
 @kernel
-def keep_moving(dt, tolerance, step, now, steps, residual, failure, change):
-    """Moves the samples that are to go on to the front of `now`; returns their number."""
+def keep_moving(dt, tolerance, step, n_steps, now, steps, residual, failure, change):
+    """Moves the samples that are to go on to the front of `now`; returns their number.
+
+    Without a tolerance all steps count as made, but a step that changes nothing stands for the rest, and a
+    negative change says that the rest is known.
+    """
     left = 0
     for a in range(now.size):
         b = now[a]
         steps[b] = step + 1
-        residual[b] = change[b] / dt
-        if failure[b] == 0 and residual[b] > tolerance:
+        residual[b] = abs(change[b] / dt)
+        if failure[b] == 0 and change[b] > ZERO and residual[b] > tolerance:
             now[left] = b
             left += 1
+        elif failure[b] == 0 and tolerance < ZERO:
+            steps[b] = n_steps
     return left
 
 
@@ -280,13 +310,22 @@ def relax_block(
         live[a] = low + a
         steps[low + a] = 0
         residual[low + a] = ZERO
+    # steps alternate, once they do, only in the plain synchronous map
+    watched = (
+        tolerance < ZERO and visit == SYNCHRONOUS and last == 2 and ints[DYNAMICS] == 0 and dt == ONE
+        and is_narrow(ints, layout)
+    )  # fmt: skip
     for step in range(n_steps):
         if count == 0:
             break
         now = live[:count]
         where = failure_at(phase, step)
+        if watched:
+            keep_outputs(layout, state, field, now, step)
         step_block(
             ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, visit, last, beta,
             where, failure, change,
         )  # fmt: skip
-        count = keep_moving(dt, tolerance, step, now, steps, residual, failure, change)
+        if watched:
+            leave_alternating(layout, state, field, now, step, n_steps, change)
+        count = keep_moving(dt, tolerance, step, n_steps, now, steps, residual, failure, change)

@@ -11,6 +11,7 @@ from .compile import JIT_DISABLED, array_data, intrinsic, ir, isa, kernel, types
 # value must fit the registers (32 of AVX-512 and NEON, 16 of the others)
 REGISTERS = {"avx512": (64, 4), "avx2": (32, 2), "neon": (16, 4), "sse2": (16, 2)}
 VECTOR_BYTES, TILE_VECTORS = REGISTERS.get(isa(), (64, 4))
+N_REGISTERS = 32 if isa() in {"avx512", "neon"} else 16
 TILE_SAMPLES = 5
 
 

@@ -27,7 +27,8 @@ from .layout import (
     TRANSPOSE_PANEL,
     TRANSPOSE_ROW,
 )  # fmt: skip
-from .products import add_listed, add_panels, add_row, add_rows2, add_rows4
+from .lists import add_listed
+from .products import add_panels, add_row, add_rows2, add_rows4
 from .tiles import TILE_SAMPLES, tile_columns
 
 SGD, MOMENTUM_SGD, NESTEROV, ADAM = range(4)
@@ -97,14 +98,14 @@ def difference_slice(weight, first, second, n_samples, low, high, delta):
 
 @kernel
 def update_input(
-    ints, floats, w, b0, m_w, v_w, m_b, v_b, counts, index, value, delta, n_samples, scale, rate, bias_rate,
-    t, low, high, starts, sample, coefficient, ascent, ones,
+    ints, floats, w, moved, b0, m_w, v_w, m_b, v_b, counts, index, value, delta, n_samples, scale, rate,
+    bias_rate, t, low, high, starts, sample, coefficient, ascent, ones,
 ):  # fmt: skip
-    """Columns low..high of W_0 and b_0."""
+    """Columns low..high of W_0 and b_0; column i of the layer is i - moved of the matrices."""
     if low >= high:
         return
     group_by_input(counts, index, value, n_samples, starts, sample, coefficient)
-    n = high - low
+    n, left, right = high - low, low - moved, high - moved
     total = ascent[1, :n]  # sum of the deltas: ascent of the bias, and of an input at rest if rho(0) != 0
     for i in range(n):
         total[i] = ZERO
@@ -122,14 +123,14 @@ def update_input(
         begin, end = starts[j], starts[j + 1]
         if plain:
             if begin < end:
-                add_listed(w[j][low:high], low, coefficient[begin:end], sample[begin:end], delta)
+                add_listed(w[j][left:right], low, coefficient[begin:end], sample[begin:end], delta)
             continue
         for i in range(n):
             row[i] = base * factor * total[i]
         add_listed(row, low, coefficient[begin:end], sample[begin:end], delta)
         step_row(
-            ints, floats, w[j][low:high], row, m_w[min(j, m_w.shape[0] - 1)][low:high],
-            v_w[min(j, v_w.shape[0] - 1)][low:high], rate, floats[DECAY], t,
+            ints, floats, w[j][left:right], row, m_w[min(j, m_w.shape[0] - 1)][left:right],
+            v_w[min(j, v_w.shape[0] - 1)][left:right], rate, floats[DECAY], t,
         )  # fmt: skip
     for i in range(n):
         total[i] *= real(scale)
