@@ -58,8 +58,8 @@ def presets():
 )
 @click.option(
     "--nudged-steps", type=click.IntRange(min=1), default=None,
-    help="On MNIST; default: the preset's, or one more if that is odd. After an odd number, samples that still "
-    "oscillate end the two phases on opposite sides (docs/results.md).",
+    help="On MNIST; default: the preset's, or one more if that is odd. After an odd number, samples that "
+    "still oscillate end the two phases on opposite sides (docs/results.md).",
 )
 @click.option("--mnist/--no-mnist", default=True, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
