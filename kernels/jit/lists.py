@@ -1,54 +1,28 @@
 """Sums over listed rows, with the columns they are added to in registers: the products of sparse inputs.
 
-Written in the compiler's vectors, like tiles.py. Each entry's sum runs over the list in order, one fused
-multiply-add each, so that lists may be cut anywhere.
+Each entry's sum runs over the list in order, one fused multiply-add each, so that lists may be cut anywhere.
 """
 
-from .compile import JIT_DISABLED, array_data, intrinsic, ir, kernel, types
+from .compile import JIT_DISABLED, array_data, intrinsic, kernel, types
 from .products import add_row
-from .tiles import N_REGISTERS, VECTOR_BYTES
+from .vectors import N_REGISTERS, VECTOR_BYTES, Vectors, sum_loop
 
 WIDEST = N_REGISTERS // 2  # vectors of columns
 
 
 def _build_sum(builder, real, vectors, out, coefficients, places, count, matrix, row_stride):
     """IR of out[:] += sum over e < count of coefficients[e] * matrix[places[e] * row_stride :]."""
-    size = 4 if isinstance(real, ir.FloatType) else 8
-    lanes = VECTOR_BYTES // size
-    vector, integer = ir.VectorType(real, lanes), count.type
-    name = f"llvm.fmuladd.v{lanes}f{8 * size}"
-    fma = builder.module.globals.get(name) or ir.Function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), name
-    )
+    vec = Vectors(builder, real)
 
-    def place(pointer, v):
-        pointer = builder.gep(pointer, [ir.Constant(integer, v * lanes)])
-        return builder.bitcast(pointer, vector.as_pointer())
+    def add_entry(e, sums):
+        j = builder.sext(builder.load(builder.gep(places, [e])), count.type)
+        row = builder.gep(matrix, [builder.mul(j, row_stride)])
+        x = vec.splat(builder.gep(coefficients, [e]))
+        return [vec.fma(x, vec.load(row, v), sums[v]) for v in range(vectors)]
 
-    start = [builder.load(place(out, v), align=size) for v in range(vectors)]
-    before = builder.block
-    loop, after = builder.append_basic_block("listed"), builder.append_basic_block("added")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    e = builder.phi(integer)
-    e.add_incoming(ir.Constant(integer, 0), before)
-    sums = [builder.phi(vector) for _ in start]
-    j = builder.sext(builder.load(builder.gep(places, [e])), integer)
-    row = builder.gep(matrix, [builder.mul(j, row_stride)])
-    x = builder.load(builder.gep(coefficients, [e]))
-    nothing = ir.Constant(vector, ir.Undefined)
-    x = builder.insert_element(nothing, x, ir.Constant(ir.IntType(32), 0))
-    x = builder.shuffle_vector(x, nothing, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
-    new = [builder.call(fma, [x, builder.load(place(row, v), align=size), sums[v]]) for v in range(vectors)]
-    e_next = builder.add(e, ir.Constant(integer, 1))
-    e.add_incoming(e_next, loop)
-    for phi, first, value in zip(sums, start, new, strict=True):
-        phi.add_incoming(first, before)
-        phi.add_incoming(value, loop)
-    builder.cbranch(builder.icmp_signed("<", e_next, count), loop, after)
-    builder.position_at_end(after)
-    for v, value in enumerate(new):
-        builder.store(value, place(out, v), align=size)
+    start = [vec.load(out, v) for v in range(vectors)]
+    for v, value in enumerate(sum_loop(builder, count, 1, start, add_entry)):
+        vec.store(value, out, v)
 
 
 def _make_sum(vectors):

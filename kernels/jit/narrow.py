@@ -7,7 +7,7 @@ of the hidden units, times what these show it adds to the field of the output. A
 """
 
 from .activations import ONE, ZERO
-from .compile import JIT_DISABLED, array_data, intrinsic, ir, kernel, types
+from .compile import JIT_DISABLED, array_data, intrinsic, kernel, types
 from .layout import (
     COPY,
     DOWN,
@@ -22,93 +22,61 @@ from .layout import (
     TRANSPOSE,
     TRANSPOSE_ROW,
 )  # fmt: skip
-from .tiles import N_REGISTERS, VECTOR_BYTES
+from .vectors import N_REGISTERS, Vectors, sum_loop
 
 PASS_SAMPLES = 2 if N_REGISTERS >= 32 else 1  # as many as have their sums in registers
 
 
-def _lane_sums(builder, vectors, lanes):
-    """One vector whose lane k is the sum of the lanes of vectors[k]; len(vectors) <= lanes."""
-    kind, mask_kind = vectors[0].type, ir.VectorType(ir.IntType(32), lanes)
+def _lane_sums(vec, vectors):
+    """One vector whose lane k is the sum of the lanes of vectors[k]; no more vectors than lanes."""
     width = 1
-    while width < lanes:
-        masks = [
-            [
-                i - i % (2 * width) + half * width + i % width + (lanes if i % (2 * width) >= width else 0)
-                for i in range(lanes)
-            ]
+    while width < vec.lanes:  # lanes hold sums of `width`, of one vector after the other
+        halves = [
+            [i - i // width % 2 * width + half * width + i // width % 2 * vec.lanes for i in range(vec.lanes)]
             for half in range(2)
         ]
         paired = []
         for k in range(0, len(vectors), 2):
-            a = vectors[k]
-            b = vectors[k + 1] if k + 1 < len(vectors) else ir.Constant(kind, [0.0] * lanes)
-            halves = [builder.shuffle_vector(a, b, ir.Constant(mask_kind, mask)) for mask in masks]
-            paired.append(builder.fadd(*halves))
+            a, b = vectors[k], vectors[k + 1] if k + 1 < len(vectors) else vec.zero
+            paired.append(vec.builder.fadd(*(vec.shuffle(a, b, half) for half in halves)))
         vectors, width = paired, 2 * width
     return vectors[0]
 
 
-def _build_pass(builder, real, tied, n_out, drives, fields, showns, outs, targets, bias, down, down_row, up,
-                up_row, n):  # fmt: skip
-    """IR of the pass; lists of pointers, one per sample, `targets` to the outputs' fields."""
-    size = 4 if isinstance(real, ir.FloatType) else 8
-    lanes = VECTOR_BYTES // size
-    vector, integer = ir.VectorType(real, lanes), n.type
-    name = f"llvm.fmuladd.v{lanes}f{8 * size}"
-    fma = builder.module.globals.get(name) or ir.Function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), name
+def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, up_row, n):
+    """IR of the pass. Each of `samples` points to its drive, hidden field, hidden states, output states and
+    output field.
+    """
+    vec = Vectors(builder, real)
+
+    def place(pointer, i):
+        return builder.gep(pointer, [i if hasattr(i, "type") else n.type(i)])
+
+    down_rows, up_rows = (
+        [place(block, builder.mul(stride, n.type(k))) for k in range(n_out)]
+        for block, stride in ((down, down_row), (up, up_row))
     )
 
-    def load(pointer):
-        return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=size)
-
-    def store(value, pointer):
-        builder.store(value, builder.bitcast(pointer, vector.as_pointer()), align=size)
-
-    def at(pointer, i):
-        return builder.gep(pointer, [i])
-
-    lane_zero = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    nothing, zero = ir.Constant(vector, ir.Undefined), ir.Constant(vector, [0.0] * lanes)
-
-    def splat(pointer):
-        x = builder.insert_element(nothing, builder.load(pointer), ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(x, nothing, lane_zero)
-
-    rows = [[at(block, builder.mul(stride, ir.Constant(integer, k))) for k in range(n_out)]
-            for block, stride in ((down, down_row), (up, up_row))]  # fmt: skip
-    before = builder.block
-    loop, after = builder.append_basic_block("units"), builder.append_basic_block("summed")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    c = builder.phi(integer)
-    c.add_incoming(ir.Constant(integer, 0), before)
-    sums = [[builder.phi(vector) for _ in range(n_out)] for _ in drives]
-    field = [load(at(d, c)) for d in drives]
-    shown = [load(at(s, c)) for s in showns]
-    new = [[None] * n_out for _ in drives]
-    for k in range(n_out):
-        w = load(at(rows[0][k], c))
-        v = w if tied else load(at(rows[1][k], c))
-        for s, out in enumerate(outs):
-            field[s] = builder.call(fma, [splat(at(out, ir.Constant(integer, k))), w, field[s]])
-            new[s][k] = builder.call(fma, [v, shown[s], sums[s][k]])
-    for s, f in enumerate(fields):
-        store(field[s], at(f, c))
-    c_next = builder.add(c, ir.Constant(integer, lanes))
-    c.add_incoming(c_next, loop)
-    for s in range(len(drives)):
+    def add_units(c, sums):
+        field = [vec.load(place(drive, c)) for drive, _, _, _, _ in samples]
+        shown = [vec.load(place(hidden, c)) for _, _, hidden, _, _ in samples]
+        new = list(sums)
         for k in range(n_out):
-            sums[s][k].add_incoming(zero, before)
-            sums[s][k].add_incoming(new[s][k], loop)
-    builder.cbranch(builder.icmp_signed("<", c_next, n), loop, after)
-    builder.position_at_end(after)
-    for s, target in enumerate(targets):
-        for k in range(0, n_out, lanes):
-            place = ir.Constant(integer, k)
-            total = _lane_sums(builder, new[s][k : k + lanes], lanes)
-            store(builder.fadd(total, load(at(bias, place))), at(target, place))
+            w = vec.load(place(down_rows[k], c))
+            v = w if tied else vec.load(place(up_rows[k], c))
+            for s, (_, _, _, out, _) in enumerate(samples):
+                field[s] = vec.fma(vec.splat(place(out, k)), w, field[s])
+                new[s * n_out + k] = vec.fma(v, shown[s], sums[s * n_out + k])
+        for value, (_, to, _, _, _) in zip(field, samples, strict=True):
+            vec.store(value, place(to, c))
+        return new
+
+    sums = sum_loop(builder, n, vec.lanes, [vec.zero] * (n_out * len(samples)), add_units)
+    for s, (_, _, _, _, to) in enumerate(samples):
+        own = sums[s * n_out : (s + 1) * n_out]
+        for k in range(0, n_out, vec.lanes):
+            total = _lane_sums(vec, own[k : k + vec.lanes])
+            vec.store(builder.fadd(total, vec.load(place(bias, k))), place(to, k))
 
 
 def _make_pass(samples, n_out, tied):
@@ -136,22 +104,16 @@ def _make_pass(samples, n_out, tied):
             kinds = signature.args
             a, offset, down, down_row, up, up_row, n = (args[i] for i in (4, 5, 8, 9, 10, 11, 12))
             none = a.type(0)
-            drives, fields, showns, outs, targets = [], [], [], [], []
+            places = []
             for g in range(samples):
                 b = builder.load(array_data(context, builder, kinds[3], args[3], builder.add(a, a.type(g))))
-                drives.append(array_data(context, builder, kinds[0], args[0], b, none))
-                fields.append(array_data(context, builder, kinds[1], args[1], b, none))
-                showns.append(array_data(context, builder, kinds[2], args[2], b, none))
-                outs.append(array_data(context, builder, kinds[2], args[2], b, offset))
-                targets.append(array_data(context, builder, kinds[1], args[1], b, offset))
+                rows = ((0, none), (1, none), (2, none), (2, offset), (1, offset))
+                places.append([array_data(context, builder, kinds[i], args[i], b, c) for i, c in rows])
             bias = array_data(context, builder, kinds[6], args[6], offset)
             down = array_data(context, builder, kinds[7], args[7], down)
             up = array_data(context, builder, kinds[7], args[7], up)
             real = context.get_data_type(kinds[7].dtype)
-            _build_pass(
-                builder, real, tied, n_out, drives, fields, showns, outs, targets, bias, down, down_row, up,
-                up_row, n,
-            )  # fmt: skip
+            _build_pass(builder, real, tied, n_out, places, bias, down, down_row, up, up_row, n)
             return context.get_dummy_value()
 
         return signature, codegen

@@ -5,7 +5,8 @@ do not depend on how a caller cuts the rows or the columns into blocks.
 """
 
 from .compile import kernel, widest_vectors
-from .tiles import TILE_SAMPLES, TILE_VECTORS, thin_tile, tile_columns, wide_tile
+from .tiles import TILE_SAMPLES, thin_tile, tile_columns, wide_tile
+from .vectors import TILE_VECTORS
 
 
 @kernel

@@ -1,65 +1,30 @@
 """The register tile of dense products: a few samples times a few vectors of columns, summed over all rows.
 
-Written in the compiler's own vectors, because a loop in Python offers no way to keep accumulators in
-registers over
-the rows. Each entry's sum runs over the rows in order, so that it does not depend on the tile it falls in.
+Each entry's sum runs over the rows in order, so that it does not depend on the tile it falls in.
 """
 
-from .compile import JIT_DISABLED, array_data, intrinsic, ir, isa, kernel, types
+from .compile import JIT_DISABLED, array_data, intrinsic, kernel, types
+from .vectors import TILE_VECTORS, VECTOR_BYTES, Vectors, sum_loop
 
-# bytes of a vector, vectors and samples of a tile: accumulators, the vectors of one row and one broadcast
-# value must fit the registers (32 of AVX-512 and NEON, 16 of the others)
-REGISTERS = {"avx512": (64, 4), "avx2": (32, 2), "neon": (16, 4), "sse2": (16, 2)}
-VECTOR_BYTES, TILE_VECTORS = REGISTERS.get(isa(), (64, 4))
-N_REGISTERS = 32 if isa() in {"avx512", "neon"} else 16
 TILE_SAMPLES = 5
 
 
 def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride):
     """IR of fields[g] += sum over j < m of inputs[g][j] * matrix[j * row_stride :], for all samples g."""
-    size = 4 if isinstance(real, ir.FloatType) else 8
-    lanes = VECTOR_BYTES // size
-    vector, integer = ir.VectorType(real, lanes), m.type
-    name = f"llvm.fmuladd.v{lanes}f{8 * size}"
-    fma = builder.module.globals.get(name) or ir.Function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), name
-    )
+    vec = Vectors(builder, real)
 
-    def place(pointer, v):
-        pointer = builder.gep(pointer, [ir.Constant(integer, v * lanes)])
-        return builder.bitcast(pointer, vector.as_pointer())
+    def add_row(j, sums):
+        row = builder.gep(matrix, [builder.mul(j, row_stride)])
+        rows = [vec.load(row, v) for v in range(vectors)]
+        new = []
+        for g in range(samples):
+            x = vec.splat(builder.gep(inputs[g], [j]))
+            new += [vec.fma(x, rows[v], sums[g * vectors + v]) for v in range(vectors)]
+        return new
 
-    def load(pointer, v):
-        return builder.load(place(pointer, v), align=size)
-
-    start = [load(f, v) for f in fields for v in range(vectors)]
-    before = builder.block
-    loop, after = builder.append_basic_block("rows"), builder.append_basic_block("stored")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    j = builder.phi(integer)
-    j.add_incoming(ir.Constant(integer, 0), before)
-    sums = [builder.phi(vector) for _ in start]
-    for phi, value in zip(sums, start, strict=False):
-        phi.add_incoming(value, before)
-    row = builder.gep(matrix, [builder.mul(j, row_stride)])
-    rows = [load(row, v) for v in range(vectors)]
-    lane_zero = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    nothing = ir.Constant(vector, ir.Undefined)
-    new = []
-    for g in range(samples):
-        x = builder.load(builder.gep(inputs[g], [j]))
-        x = builder.insert_element(nothing, x, ir.Constant(ir.IntType(32), 0))
-        x = builder.shuffle_vector(x, nothing, lane_zero)
-        new += [builder.call(fma, [x, rows[v], sums[g * vectors + v]]) for v in range(vectors)]
-    j_next = builder.add(j, ir.Constant(integer, 1))
-    j.add_incoming(j_next, loop)
-    for phi, value in zip(sums, new, strict=False):
-        phi.add_incoming(value, loop)
-    builder.cbranch(builder.icmp_signed("<", j_next, m), loop, after)
-    builder.position_at_end(after)
-    for i, value in enumerate(new):
-        builder.store(value, place(fields[i // vectors], i % vectors), align=size)
+    start = [vec.load(f, v) for f in fields for v in range(vectors)]
+    for i, value in enumerate(sum_loop(builder, m, 1, start, add_row)):
+        vec.store(value, fields[i // vectors], i % vectors)
 
 
 def _make_tile(samples, vectors):
