@@ -1,22 +1,17 @@
 """Layered-crossbar kernels: parity with the NumPy twin, physics, another solver's optimum, gradients."""
 
-import importlib
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from eqprop_fast.kernels import DivergenceError
+from eqprop_fast.kernels import DivergenceError, get_backend
 from eqprop_fast.kernels.reference import crossbar as reference
 from eqprop_fast.kernels.reference.crossbar import NUDGINGS, SCHEDULES, NudgeError
-from eqprop_fast.kernels.registry import BACKENDS as FOLDERS
 from eqprop_fast.kernels.tolerances import tolerance
 from scipy.optimize import lsq_linear
 
 from .backend_list import BACKENDS
 
-MODULES = {
-    name: importlib.import_module(f"eqprop_fast.kernels.{FOLDERS[name]}.crossbar") for name in BACKENDS
-}
+KERNELS = {name: get_backend(name) for name in BACKENDS}
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 SIZES = [(1, 1), (7, 9, 4), (16, 33, 8), (31, 17, 15, 2), (5, 16, 31, 9, 6), (3, 8, 140, 7, 33, 10)]
 TEAM = (6, 500, 480, 4)  # inner matrices large enough that threads share rows instead of samples
@@ -62,7 +57,7 @@ def test_relax_matches_reference(backend, dtype, schedule):
                     input_gain=3.0, schedule=schedule, n_steps=n_steps, beta=beta, y=y, pairs=pairs
                 )
                 ours, theirs = copies(states), copies(states)
-                steps, residual = MODULES[backend].relax(*net, x, ours, **options)
+                steps, residual = KERNELS[backend].crossbar_relax(*net, x, ours, **options)
                 expected = reference.relax(*net, x, theirs, **options)
                 close(ours, theirs, "state", dtype)
                 np.testing.assert_array_equal(steps, expected[0])
@@ -96,10 +91,10 @@ def test_train_matches_reference(backend, dtype, nudging):
                 pairs=pairs,
             )
             results = []
-            for module in (MODULES[backend], reference):
+            for train in (KERNELS[backend].crossbar_train, reference.train):
                 weights, biases = copies(net[0]), copies(net[1])
                 carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
-                loss = module.train(weights, biases, *net[2:], x, y, carried, **options)
+                loss = train(weights, biases, *net[2:], x, y, carried, **options)
                 results.append((weights + biases + carried, loss))
             close(results[0][0], results[1][0], "trajectory", dtype)
             np.testing.assert_allclose(
@@ -140,10 +135,10 @@ def test_large_networks_match_reference(sizes, options, n_threads, dtype):
         | options
     )
     results = []
-    for module in (MODULES["c"], reference):
+    for train in (KERNELS["c"].crossbar_train, reference.train):
         weights, biases = copies(net[0]), copies(net[1])
         carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
-        module.train(weights, biases, *net[2:], x, y, carried, n_threads=n_threads, **options)
+        train(weights, biases, *net[2:], x, y, carried, n_threads=n_threads, **options)
         results.append(weights + biases + carried)
     close(results[0], results[1], "trajectory", dtype)
 
@@ -162,11 +157,12 @@ def test_momentum_matches_reference(backend, dtype, optimizer):
         )  # fmt: skip
         start = [rng.normal(0, 0.01, p.shape).astype(dtype) for p in net[0] + net[1]]
         results = []
-        for module, threads in ((MODULES[backend], 1), (MODULES[backend], 3), (reference, 1)):
+        ours = KERNELS[backend].crossbar_train
+        for train, threads in ((ours, 1), (ours, 3), (reference.train, 1)):
             weights, biases, velocity = copies(net[0]), copies(net[1]), copies(start)
             carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
             for rows in (np.arange(6), np.arange(6, len(x))):  # momentum goes on from call to call
-                module.train(
+                train(
                     weights, biases, *net[2:], x, y, carried, order=rows, velocity=velocity,
                     n_threads=threads, **options,
                 )  # fmt: skip
@@ -186,13 +182,13 @@ def test_momentum_follows_the_gradients_of_plain_steps(backend, nesterov):
     theirs, momenta = copies(ours), copies(velocity)
     for _ in range(3):
         carried = [np.zeros((4, n)) for n in (8, 6, 2)]
-        MODULES[backend].train(
+        KERNELS[backend].crossbar_train(
             ours[:3], ours[3:], *net[2:], x, y, carried, rates=[0.1] * 3, bias_rates=[0.05] * 3, g_min=0.01,
             g_max=0.3, optimizer="nesterov" if nesterov else "momentum", momentum=0.7, velocity=velocity,
             **options,
         )  # fmt: skip
         moved = copies(theirs)
-        MODULES[backend].train(
+        KERNELS[backend].crossbar_train(
             moved[:3], moved[3:], *net[2:], x, y, carried, rates=[1.0] * 3, bias_rates=[1.0] * 3,
             g_min=-np.inf, **options,
         )  # fmt: skip
@@ -228,7 +224,7 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
         weights, biases = copies(net[0]), copies(net[1])
         carried = [np.zeros((4, n), np.float32) for n in sizes[1:]]
         for a, b in zip(cuts, cuts[1:]):
-            MODULES[backend].train(
+            KERNELS[backend].crossbar_train(
                 weights, biases, *net[2:], data, y, carried, order=order[a:b], n_threads=n_threads, **options
             )
         return weights + biases + carried
@@ -247,12 +243,14 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
     outs = []
     for threads in (1, 2, 3):
         final = copies(states)
-        MODULES[backend].relax(*net, x, final, schedule=schedule, n_steps=9, tol=1e-3, n_threads=threads)
+        KERNELS[backend].crossbar_relax(
+            *net, x, final, schedule=schedule, n_steps=9, tol=1e-3, n_threads=threads
+        )
         outs.append(final)
     alone = copies(states)
     for m in range(len(x)):  # nor does a sample's company
         one = [s[m : m + 1].copy() for s in states]
-        MODULES[backend].relax(*net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3)
+        KERNELS[backend].crossbar_relax(*net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3)
         for s, o in zip(alone, one):
             s[m] = o[0]
     for other in [*outs[1:], alone]:
@@ -265,9 +263,9 @@ def test_carry_over_after_a_batch_of_another_size(backend):
     *net, x, y, _ = make((5, 8, 2), rows=6)
     carried = [np.ones((4, n)) for n in (8, 2)]
     options = dict(batch_size=4, beta=0.05, rates=[0.0, 0.0], bias_rates=[0.0, 0.0])
-    MODULES[backend].train(*net, x, y, carried, **options)
+    KERNELS[backend].crossbar_train(*net, x, y, carried, **options)
     assert all((s == 0).all() for s in carried)
-    MODULES[backend].train(*net, x, y, carried, order=np.arange(4), **options)
+    KERNELS[backend].crossbar_train(*net, x, y, carried, order=np.arange(4), **options)
     assert all((s != 0).any() for s in carried)
 
 
@@ -282,7 +280,7 @@ def test_without_carry_every_batch_starts_from_zero(backend):
         weights, biases = copies(net[0]), copies(net[1])
         for a, b in zip(cuts, cuts[1:]):
             start = [np.full((4, n), 7.0 * (a == 0)) for n in (8, 2)]
-            MODULES[backend].train(
+            KERNELS[backend].crossbar_train(
                 weights, biases, *net[2:], x, y, start, order=np.arange(a, b), carry=False, **options
             )
         results.append(weights + biases)
@@ -299,7 +297,7 @@ def test_co_content_never_rises(backend, schedule, pairs):
         v = copies(states)
         energy = reference.co_content(*net[:2], x, v, **options)
         for _ in range(30):
-            MODULES[backend].relax(*net, x, v, schedule=schedule, n_steps=1, **options)
+            KERNELS[backend].crossbar_relax(*net, x, v, schedule=schedule, n_steps=1, **options)
             new = reference.co_content(*net[:2], x, v, **options)
             assert (new <= energy + 1e-12 * np.abs(energy).max()).all()
             energy = new
@@ -352,7 +350,7 @@ def test_solution_is_that_of_a_generic_solver(backend, pairs):
         for beta in (0.0, 0.7):
             v = [np.zeros_like(s) for s in states]
             options = dict(input_gain=4.0, beta=beta, y=y, pairs=pairs)
-            MODULES[backend].relax(*net, x, v, n_steps=5000, tol=1e-15, **options)
+            KERNELS[backend].crossbar_relax(*net, x, v, n_steps=5000, tol=1e-15, **options)
             for m in range(3):
                 expected = quadratic_program(net, x[m], 4.0, beta, y[m], pairs)
                 for a, d in zip(v, expected, strict=True):
@@ -376,7 +374,7 @@ def test_ep_gradient_is_that_of_the_cost(backend, pairs):
         return 0.5 * ((reference.predictions(v[-1], pairs) - y) ** 2).sum() / n
 
     w, b = copies(weights), copies(biases)
-    MODULES[backend].train(
+    KERNELS[backend].crossbar_train(
         w,
         b,
         *net[2:],
@@ -439,33 +437,33 @@ def test_amplifiers_amount_to_input_gain():
 def test_isolated_node_stays_at_zero(backend):
     *net, x, _, states = make((3, 4, 2))
     net[0][0][:, 1], net[0][1][1] = 0, 0
-    MODULES[backend].relax(*net, x, states, n_steps=3)
+    KERNELS[backend].crossbar_relax(*net, x, states, n_steps=3)
     assert (states[0][:, 1] == 0).all() and all(np.isfinite(s).all() for s in states)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_errors(backend):
     *net, x, y, states = make((3, 4, 2))
-    kernels = MODULES[backend]
+    kernels = KERNELS[backend]
     with pytest.raises(NudgeError, match="smaller beta"):
-        kernels.relax(*net, x, copies(states), beta=-1e3, y=y)
+        kernels.crossbar_relax(*net, x, copies(states), beta=-1e3, y=y)
     options = dict(batch_size=4, rates=[0.1, 0.1], bias_rates=[0.1, 0.1])
     carried = [np.zeros((4, n)) for n in (4, 2)]
     before = copies(net[0])
     with pytest.raises(NudgeError):
-        kernels.train(*net, x, y, carried, beta=1e3, **options)
+        kernels.crossbar_train(*net, x, y, carried, beta=1e3, **options)
     for a, b in zip(net[0], before):
         np.testing.assert_array_equal(a, b)
     bad = x.copy()
     bad[5] = 1e308
     with np.errstate(all="ignore"), pytest.raises(DivergenceError):
-        kernels.relax(*net, bad, copies(states), input_gain=1e10)
+        kernels.crossbar_relax(*net, bad, copies(states), input_gain=1e10)
     if backend == "c":
         with pytest.raises(ValueError, match=r"weights\[0\]"):
-            kernels.relax(net[0][::-1], *net[1:], x, states)
+            kernels.crossbar_relax(net[0][::-1], *net[1:], x, states)
     if backend != "numpy":
         with pytest.raises(ValueError, match="order"):
-            kernels.train(*net, x, y, carried, beta=0.1, order=np.array([99]), **options)
+            kernels.crossbar_train(*net, x, y, carried, beta=0.1, order=np.array([99]), **options)
     for wrong in ({"optimizer": "adam"}, {"optimizer": "momentum"}):
         with pytest.raises(ValueError, match="optimizer"):
-            kernels.train(*net, x, y, carried, beta=0.1, **wrong, **options)
+            kernels.crossbar_train(*net, x, y, carried, beta=0.1, **wrong, **options)

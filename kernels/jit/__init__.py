@@ -1,13 +1,13 @@
 """The Numba backend: the same kernels, compiled on first use and cached."""
 
 from ..registry import KernelSet
-from . import crossbar, nodal
+from . import crossbar_driver, nodal
 from .compile import isa
 from .driver import layered_relax, layered_train
 
 KERNELS = KernelSet(
     name="numba", isa=isa(), layered_relax=layered_relax, layered_train=layered_train,
-    crossbar_relax=crossbar.relax, crossbar_train=crossbar.train,
+    crossbar_relax=crossbar_driver.relax, crossbar_train=crossbar_driver.train,
     nodal_newton=nodal.nodal_newton, nodal_head_factor=nodal.head_factor,
     nodal_head_forward=nodal.head_forward, nodal_head_backward=nodal.head_backward,
 )
