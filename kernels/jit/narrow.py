@@ -6,6 +6,8 @@ of the hidden units, times what these show it adds to the field of the output. A
 `add_dots`.
 """
 
+from typing import Any, NamedTuple
+
 from .activations import ONE, ZERO
 from .compile import JIT_DISABLED, array_data, intrinsic, kernel, types
 from .layout import (
@@ -43,10 +45,18 @@ def _lane_sums(vec, vectors):
     return vectors[0]
 
 
+class Sample(NamedTuple):
+    """Pointers to what the pass reads and writes of a sample."""
+
+    drive: Any
+    hidden_field: Any
+    hidden: Any
+    out: Any
+    out_field: Any
+
+
 def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, up_row, n):
-    """IR of the pass. Each of `samples` points to its drive, hidden field, hidden states, output states and
-    output field.
-    """
+    """IR of the pass over the n hidden units, padded, of `samples`."""
     vec = Vectors(builder, real)
 
     def place(pointer, i):
@@ -58,25 +68,25 @@ def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, u
     )
 
     def add_units(c, sums):
-        field = [vec.load(place(drive, c)) for drive, _, _, _, _ in samples]
-        shown = [vec.load(place(hidden, c)) for _, _, hidden, _, _ in samples]
+        field = [vec.load(place(sample.drive, c)) for sample in samples]
+        shown = [vec.load(place(sample.hidden, c)) for sample in samples]
         new = list(sums)
         for k in range(n_out):
             w = vec.load(place(down_rows[k], c))
             v = w if tied else vec.load(place(up_rows[k], c))
-            for s, (_, _, _, out, _) in enumerate(samples):
-                field[s] = vec.fma(vec.splat(place(out, k)), w, field[s])
+            for s, sample in enumerate(samples):
+                field[s] = vec.fma(vec.splat(place(sample.out, k)), w, field[s])
                 new[s * n_out + k] = vec.fma(v, shown[s], sums[s * n_out + k])
-        for value, (_, to, _, _, _) in zip(field, samples, strict=True):
-            vec.store(value, place(to, c))
+        for value, sample in zip(field, samples, strict=True):
+            vec.store(value, place(sample.hidden_field, c))
         return new
 
     sums = sum_loop(builder, n, vec.lanes, [vec.zero] * (n_out * len(samples)), add_units)
-    for s, (_, _, _, _, to) in enumerate(samples):
+    for s, sample in enumerate(samples):
         own = sums[s * n_out : (s + 1) * n_out]
         for k in range(0, n_out, vec.lanes):
             total = _lane_sums(vec, own[k : k + vec.lanes])
-            vec.store(builder.fadd(total, vec.load(place(bias, k))), place(to, k))
+            vec.store(builder.fadd(total, vec.load(place(bias, k))), place(sample.out_field, k))
 
 
 def _make_pass(samples, n_out, tied):
@@ -104,16 +114,18 @@ def _make_pass(samples, n_out, tied):
             kinds = signature.args
             a, offset, down, down_row, up, up_row, n = (args[i] for i in (4, 5, 8, 9, 10, 11, 12))
             none = a.type(0)
-            places = []
+            found = []
             for g in range(samples):
                 b = builder.load(array_data(context, builder, kinds[3], args[3], builder.add(a, a.type(g))))
-                rows = ((0, none), (1, none), (2, none), (2, offset), (1, offset))
-                places.append([array_data(context, builder, kinds[i], args[i], b, c) for i, c in rows])
+                places = ((0, none), (1, none), (2, none), (2, offset), (1, offset))
+                found.append(
+                    Sample(*(array_data(context, builder, kinds[i], args[i], b, c) for i, c in places))
+                )
             bias = array_data(context, builder, kinds[6], args[6], offset)
             down = array_data(context, builder, kinds[7], args[7], down)
             up = array_data(context, builder, kinds[7], args[7], up)
             real = context.get_data_type(kinds[7].dtype)
-            _build_pass(builder, real, tied, n_out, places, bias, down, down_row, up, up_row, n)
+            _build_pass(builder, real, tied, n_out, found, bias, down, down_row, up, up_row, n)
             return context.get_dummy_value()
 
         return signature, codegen
