@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "csrc"))
 
 # Kernel families: every file is compiled for each instruction set and each precision.
-FAMILIES = ["layered.c", "packing.c", "narrow.c", "input.c", "train.c", "continual.c", "continual_narrow.c", "gradients.c",
-            "crossbar.c", "nodal.c", "table.c"]
+FAMILIES = ["layered.c", "packing.c", "narrow.c", "input.c", "train.c", "continual.c", "continual_narrow.c",
+            "gradients.c", "crossbar.c", "nodal.c", "table.c"]
 FAMILIES = [name for name in FAMILIES if (ROOT / "csrc" / name).exists()]
 
 # Never -ffast-math (it would let the compiler drop the non-finite checks), nor -march=native: wheels travel.
