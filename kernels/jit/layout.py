@@ -37,12 +37,12 @@ N_FLOATS = 10
  DOWN_PANEL) = range(11)  # fmt: skip
 N_PLACES = 11
 
-LINE = 128
+LINE = 128  # bytes that a processor fetches together: a pair of cache lines
 LANES = 16  # rows are padded to this many entries: one cache line of float32
 NARROW = 24  # a layer with fewer units takes dot products with the layer below instead of added rows
 
 NARROW_GROUP, NARROW_MAX = 5, 10  # outputs of the passes of narrow.py, which read so many rows of weights
-FIELD_ROOM = 3 * LANES  # entries behind the layers in rows of fields, for narrow.py
+FIELD_ROOM = 3 * LANES  # entries behind the layers in rows of fields: the outputs narrow.py remembers
 
 
 def pad(n):
@@ -103,7 +103,7 @@ def spec_options(spec, dtype):
 
 
 def aligned(shape, dtype):
-    """Zeroed array that begins with a pair of cache lines: processors fetch them together."""
+    """Zeroed array that begins a LINE."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     raw = np.zeros(size + LINE, np.uint8)

@@ -8,7 +8,6 @@ of the hidden units, times what these show it adds to the field of the output. A
 
 from typing import Any, NamedTuple
 
-from .activations import ONE, ZERO
 from .compile import JIT_DISABLED, array_data, intrinsic, kernel, types
 from .layout import (
     COPY,
@@ -60,7 +59,7 @@ def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, u
     vec = Vectors(builder, real)
 
     def place(pointer, i):
-        return builder.gep(pointer, [i if hasattr(i, "type") else n.type(i)])
+        return builder.gep(pointer, [i])
 
     down_rows, up_rows = (
         [place(block, builder.mul(stride, n.type(k))) for k in range(n_out)]
@@ -75,7 +74,7 @@ def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, u
             w = vec.load(place(down_rows[k], c))
             v = w if tied else vec.load(place(up_rows[k], c))
             for s, sample in enumerate(samples):
-                field[s] = vec.fma(vec.splat(place(sample.out, k)), w, field[s])
+                field[s] = vec.fma(vec.splat(place(sample.out, n.type(k))), w, field[s])
                 new[s * n_out + k] = vec.fma(v, shown[s], sums[s * n_out + k])
         for value, sample in zip(field, samples, strict=True):
             vec.store(value, place(sample.hidden_field, c))
@@ -85,43 +84,43 @@ def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, u
     for s, sample in enumerate(samples):
         own = sums[s * n_out : (s + 1) * n_out]
         for k in range(0, n_out, vec.lanes):
-            total = _lane_sums(vec, own[k : k + vec.lanes])
-            vec.store(builder.fadd(total, vec.load(place(bias, k))), place(sample.out_field, k))
+            total, at = _lane_sums(vec, own[k : k + vec.lanes]), n.type(k)
+            vec.store(builder.fadd(total, vec.load(place(bias, at))), place(sample.out_field, at))
 
 
 def _make_pass(samples, n_out, tied):
     if JIT_DISABLED:
 
-        def both(drive, field, shown, active, a, offset, bias, packed, down, down_row, up, up_row, n):
+        def both(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row):
             for b in active[a : a + samples]:
                 field[b, :n] = drive[b, :n]
                 for k in range(n_out):
-                    field[b, :n] += shown[b, offset + k] * packed[down + k * down_row :][:n]
+                    field[b, :n] += shown[b, n + k] * packed[down + k * down_row :][:n]
                     w = packed[up + k * up_row :][:n]
-                    field[b, offset + k] = bias[offset + k] + w @ shown[b, :n]
+                    field[b, n + k] = bias[n + k] + w @ shown[b, :n]
 
         return both
 
     @intrinsic
-    def both(typingctx, drive, field, shown, active, a, offset, bias, packed, down, down_row, up, up_row, n):
-        """Fields of the samples active[a], ...: hidden units in columns 0..n, outputs from `offset` on."""
+    def both(typingctx, drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row):
+        """Fields of the samples active[a], ...: hidden units in columns 0..n, padded, outputs from n on."""
         index = types.intp
         signature = types.none(
-            drive, field, shown, active, index, index, bias, packed, index, index, index, index, index
+            drive, field, shown, active, index, index, bias, packed, index, index, index, index
         )
 
         def codegen(context, builder, signature, args):
             kinds = signature.args
-            a, offset, down, down_row, up, up_row, n = (args[i] for i in (4, 5, 8, 9, 10, 11, 12))
+            a, n, down, down_row, up, up_row = (args[i] for i in (4, 5, 8, 9, 10, 11))
             none = a.type(0)
             found = []
             for g in range(samples):
                 b = builder.load(array_data(context, builder, kinds[3], args[3], builder.add(a, a.type(g))))
-                places = ((0, none), (1, none), (2, none), (2, offset), (1, offset))
+                places = ((0, none), (1, none), (2, none), (2, n), (1, n))
                 found.append(
                     Sample(*(array_data(context, builder, kinds[i], args[i], b, c) for i, c in places))
                 )
-            bias = array_data(context, builder, kinds[6], args[6], offset)
+            bias = array_data(context, builder, kinds[6], args[6], n)
             down = array_data(context, builder, kinds[7], args[7], down)
             up = array_data(context, builder, kinds[7], args[7], up)
             real = context.get_data_type(kinds[7].dtype)
@@ -147,7 +146,7 @@ def is_narrow(ints, layout):
 @kernel
 def narrow_fields(ints, layout, packed, bias, drive, shown, field, active):
     """`fields` of both layers at once, for the samples `active` of a network that `is_narrow`."""
-    offset, n = layout[2, OFFSET], layout[2, OFFSET]  # the hidden units come first, padded
+    n = layout[2, OFFSET]  # the hidden units come first, padded
     up, up_row = layout[2, TRANSPOSE], layout[2, TRANSPOSE_ROW]
     down, down_row = layout[1, DOWN], layout[1, DOWN_ROW]
     few = layout[2, SIZE] <= NARROW_GROUP
@@ -156,26 +155,26 @@ def narrow_fields(ints, layout, packed, bias, drive, shown, field, active):
         pair = active.size - a >= PASS_SAMPLES
         if ints[HAS_BACK]:
             if pair:
-                _free_2(drive, field, shown, active, a, offset, bias, packed, down, down_row, up, up_row, n)
+                _free_2(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
             else:
-                _free_1(drive, field, shown, active, a, offset, bias, packed, down, down_row, up, up_row, n)
+                _free_1(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
         elif few:
             if pair:
-                _few_2(drive, field, shown, active, a, offset, bias, packed, down, down_row, up, up_row, n)
+                _few_2(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
             else:
-                _few_1(drive, field, shown, active, a, offset, bias, packed, down, down_row, up, up_row, n)
+                _few_1(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
         elif pair:
-            _tied_2(drive, field, shown, active, a, offset, bias, packed, down, down_row, up, up_row, n)
+            _tied_2(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
         else:
-            _tied_1(drive, field, shown, active, a, offset, bias, packed, down, down_row, up, up_row, n)
+            _tied_1(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
         a += PASS_SAMPLES if pair else 1
 
 
 @kernel
 def keep_outputs(layout, state, field, active, step):
-    """Notes the outputs before step `step` behind the fields, in two places in turn."""
+    """Notes the outputs before step `step` behind the fields, in three places in turn."""
     o, n = layout[2, OFFSET], layout[2, SIZE]
-    at = o + LANES * (1 + step % 2)
+    at = o + LANES * (1 + step % 3)
     for a in range(active.size):
         b = active[a]
         for i in range(n):
@@ -183,19 +182,29 @@ def keep_outputs(layout, state, field, active, step):
 
 
 @kernel
-def leave_alternating(layout, state, field, active, step, n_steps, change):
-    """After step `step` of a plain synchronous map: negates the change of samples whose end is known.
+def leave_alternating(layout, state, field, active, step, n_steps, steps):
+    """After step `step` of a plain synchronous map: moves the samples whose end is not known yet to the front
+    of `active`; returns their number.
 
     If the outputs of two steps in a row repeat those of two steps before, bit for bit, then the hidden states
     repeat as well, and all from here on alternate: an even number of steps may be left out.
     """
+    if step < 2 or (n_steps - step - 1) % 2 != 0:
+        return active.size
     o, n = layout[2, OFFSET], layout[2, SIZE]
-    before, count = o + LANES * (1 + (step + 1) % 2), o + 3 * LANES
+    before, two_before, three_before = (
+        o + LANES * (1 + step % 3), o + LANES * (1 + (step - 1) % 3), o + LANES * (1 + (step - 2) % 3)
+    )  # fmt: skip
+    left = 0
     for a in range(active.size):
         b = active[a]
-        differ = step == 0
+        differ = False
         for i in range(n):
-            differ |= state[b, o + i] != field[b, before + i]
-        field[b, count] = ZERO if differ else field[b, count] + ONE
-        if field[b, count] > ONE and (n_steps - step - 1) % 2 == 0:
-            change[b] = -change[b]
+            differ |= state[b, o + i] != field[b, two_before + i]
+            differ |= field[b, before + i] != field[b, three_before + i]
+        if differ:
+            active[left] = b
+            left += 1
+        else:
+            steps[b] = n_steps
+    return left

@@ -276,15 +276,14 @@ def step_block(
 def keep_moving(dt, tolerance, step, n_steps, now, steps, residual, failure, change):
     """Moves the samples that are to go on to the front of `now`; returns their number.
 
-    Without a tolerance all steps count as made, but a step that changes nothing stands for the rest, and a
-    negative change says that the rest is known.
+    Without a tolerance all steps count as made, but a step that changes nothing stands for the rest.
     """
     left = 0
     for a in range(now.size):
         b = now[a]
         steps[b] = step + 1
-        residual[b] = abs(change[b] / dt)
-        if failure[b] == 0 and change[b] > ZERO and residual[b] > tolerance:
+        residual[b] = change[b] / dt
+        if failure[b] == 0 and residual[b] > max(tolerance, ZERO):
             now[left] = b
             left += 1
         elif failure[b] == 0 and tolerance < ZERO:
@@ -326,6 +325,6 @@ def relax_block(
             ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, visit, last, beta,
             where, failure, change,
         )  # fmt: skip
-        if watched:
-            leave_alternating(layout, state, field, now, step, n_steps, change)
         count = keep_moving(dt, tolerance, step, n_steps, now, steps, residual, failure, change)
+        if watched:
+            count = leave_alternating(layout, state, field, now[:count], step, n_steps, steps)
