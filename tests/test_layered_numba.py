@@ -247,6 +247,30 @@ def test_first_weights_in_shares(sizes, rule, optimizer):
             np.testing.assert_array_equal(got, expected)
 
 
+def test_copies_are_written_back_after_an_interrupt(monkeypatch):
+    """Else some weights would be stepped and others not."""
+    from eqprop_fast.kernels.jit import driver
+
+    spec = LayeredSpec(sizes=(20, 33, 7))
+    plan, expected = plan_for(spec, batch_size=3), None
+    run = driver.run_threads
+
+    def interrupted(*args):
+        run(*args)
+        raise KeyboardInterrupt
+
+    for run_threads in (run, interrupted):
+        monkeypatch.setattr(driver, "run_threads", run_threads)
+        weights, _, biases, x, y = problem(spec.sizes, "float32", m=60)
+        try:
+            NUMBA.layered_train(spec, weights, None, biases, x, y, np.arange(60), plan, n_threads=2)
+        except KeyboardInterrupt:
+            assert run_threads is interrupted
+        expected = expected or weights + biases
+    for got, wanted in zip(weights + biases, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n_out", (1, 4, 5, 6, 9, 10))
 def test_narrow_fields(n_out, dtype):
@@ -442,6 +466,8 @@ for name in ("numba", "numpy"):
     x, y = rng.random((6, 5), "f4"), np.eye(3, dtype="f4")[[0, 1, 2, 0, 1, 2]]
     plan = TrainPlan(3, 0.5, 4, 3, (0.1,) * 3, (0.1,) * 3, tol_free=1e-3)
     get_backend(name).layered_train(spec, w, None, b, x, y, np.arange(6), plan, n_threads=2)
+    get_backend(name).layered_train(
+        spec, w, None, b, x, y, np.resize(np.arange(6), 30), plan, n_threads=2)  # many batches
     s = [np.zeros((6, n), "f4") for n in spec.sizes[1:]]
     get_backend(name).layered_relax(spec, w, None, b, x, s, n_steps=5, n_threads=2)
     out.append(np.concatenate([a.ravel() for a in w + b + s]))

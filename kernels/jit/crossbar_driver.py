@@ -9,7 +9,7 @@ from ..reference.crossbar import NudgeError, check_optimizer, nudge_pair, stages
 from ..spec import DivergenceError, check_order
 from .compile import typed_list
 from .crossbar import DIVERGED, SINGULAR, relax_all, train_all
-from .threads import run_threads
+from .threads import run_threads, usable
 
 
 def _csr(x, dtype):
@@ -55,7 +55,7 @@ def relax(
     if y is None or beta == 0:
         y, beta = np.zeros((n, 1), dtype=dtype), 0.0
     order, together = _order(schedule, len(weights))
-    n_threads = max(1, min(int(n_threads), n))
+    n_threads = usable(n_threads, n)
     status = np.zeros(n_threads, dtype=np.int64)
     run_threads(
         relax_all,
@@ -134,7 +134,7 @@ def train(
     free, b, diff, mean = ([np.empty_like(s) for s in states] for _ in range(4))
     if optimizer == "sgd":
         velocity = [np.empty((0, 0), dtype)] * L + [np.empty(0, dtype)] * L
-    n_threads = max(1, min(int(n_threads), batch_size))
+    n_threads = usable(n_threads, batch_size)
     status, loss = np.zeros(n_threads, dtype=np.int64), np.zeros(2)
     run_threads(
         train_all,

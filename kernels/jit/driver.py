@@ -38,7 +38,7 @@ from .preparation import (
     read,
     targets,
 )  # fmt: skip
-from .threads import run_threads
+from .threads import run_threads, usable
 from .tiles import TILE_SAMPLES
 
 
@@ -53,7 +53,7 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     steps, residual = np.zeros(m, np.int32), np.zeros(m, dtype)
     if m == 0:
         return steps, residual
-    n_threads = max(1, min(int(n_threads), m))
+    n_threads = usable(n_threads, m)
     ints, floats = spec_options(spec, dtype)
     ints[N_FREE], ints[HAS_BACK] = n_steps, back is not None
     floats[BETA], floats[TOL_FREE] = beta, tol
@@ -66,16 +66,17 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     ints[TILE] = min(ints[TILE], -(-m // n_threads))
     rows, cap = n_threads * int(ints[TILE]), list_size(x, spec.sizes[0])
     worst = np.zeros(n_threads, np.int64)
-    run_threads(
-        layered.relax_thread, n_threads, ints, floats, layout, table, dense, indptr, indices, data,
-        y, steps, residual,
-        aligned(n_packed, dtype), aligned(units, dtype), aligned((rows, pad(spec.sizes[1])), dtype),
-        aligned((rows, units), dtype), aligned((rows if spec.dynamics == "continuous" else 1, units), dtype),
-        aligned((rows, units + FIELD_ROOM), dtype), aligned((n_threads, pad(spec.sizes[1])), dtype),
-        np.zeros(rows, np.int64), np.zeros((rows, cap), np.int32), aligned((rows, cap), dtype),
-        np.zeros(rows, np.int64), *progress(n_threads, rows, dtype), worst,
-    )  # fmt: skip
-    in_place.done()
+    with in_place:
+        run_threads(
+            layered.relax_thread, n_threads, ints, floats, layout, table, dense, indptr, indices, data,
+            y, steps, residual,
+            aligned(n_packed, dtype), aligned(units, dtype), aligned((rows, pad(spec.sizes[1])), dtype),
+            aligned((rows, units), dtype),
+            aligned((rows if spec.dynamics == "continuous" else 1, units), dtype),
+            aligned((rows, units + FIELD_ROOM), dtype), aligned((n_threads, pad(spec.sizes[1])), dtype),
+            np.zeros(rows, np.int64), np.zeros((rows, cap), np.int32), aligned((rows, cap), dtype),
+            np.zeros(rows, np.int64), *progress(n_threads, rows, dtype), worst,
+        )  # fmt: skip
     if worst.any():
         raise_divergence(int(worst[worst > 0].min()))
     return steps, residual
@@ -114,29 +115,29 @@ def layered_train(
     ends = 3 if plan.centered else 2
     turns = [0] if records else [1, 2] if plan.centered else [1, 0]
     totals = np.zeros(7)
-    run_threads(
-        layered.train_thread, n_threads, job.ints, job.floats, free_floats, job.layout, job.table, job.rates,
-        *job.data, job.y, job.order,
-        np.zeros(1, np.int8) if plan.sign is None else read(plan.sign, np.int8), job.row_weight,
-        aligned(job.n_packed, dtype), aligned(units, dtype), aligned((size, n_1), dtype),
-        aligned((ends, size, units), dtype),
-        aligned((ends, size, units) if continuous else (1, 1, 1), dtype),
-        aligned((size, units + FIELD_ROOM), dtype), aligned((size, n_1), dtype), aligned((1, n_1), dtype),
-        np.zeros((2, size), np.int64), np.zeros((2, size, cap), np.int32), aligned((2, size, cap), dtype),
-        np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
-        aligned((n_threads, many), dtype), aligned((n_threads, NARROW, widest), dtype),
-        aligned((n_threads, TILE_SAMPLES, max(size, records)), dtype), np.arange(TILE_SAMPLES),
-        np.ones(max(size, records), dtype), np.array(turns),
-        aligned((1, records, units) if records else (1, 1, 1), dtype),
-        aligned((1, records, units) if records else (1, 1, 1), dtype),
-        aligned((walks, size, units) if walks else (1, 1, 1), dtype),
-        aligned((n + 1, 2, size, width) if walks else (1, 1, 1, 1), dtype),
-        aligned((2, size, width) if walks else (1, 1, 1), dtype),
-        aligned((n_threads, spec.sizes[0] if walks else 1), dtype),
-        np.zeros(size, dtype), np.zeros(size), *np.zeros((3, size), np.int64),
-        *progress(n_threads, size, dtype), totals,
-    )  # fmt: skip
-    job.in_place.done()
+    with job.in_place:
+        run_threads(
+            layered.train_thread, n_threads, job.ints, job.floats, free_floats, job.layout, job.table,
+            job.rates, *job.data, job.y, job.order,
+            np.zeros(1, np.int8) if plan.sign is None else read(plan.sign, np.int8), job.row_weight,
+            aligned(job.n_packed, dtype), aligned(units, dtype), aligned((size, n_1), dtype),
+            aligned((ends, size, units), dtype),
+            aligned((ends, size, units) if continuous else (1, 1, 1), dtype),
+            aligned((size, units + FIELD_ROOM), dtype), aligned((size, n_1), dtype), aligned((1, n_1), dtype),
+            np.zeros((2, size), np.int64), np.zeros((2, size, cap), np.int32), aligned((2, size, cap), dtype),
+            np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
+            aligned((n_threads, many), dtype), aligned((n_threads, NARROW, widest), dtype),
+            aligned((n_threads, TILE_SAMPLES, max(size, records)), dtype), np.arange(TILE_SAMPLES),
+            np.ones(max(size, records), dtype), np.array(turns),
+            aligned((1, records, units) if records else (1, 1, 1), dtype),
+            aligned((1, records, units) if records else (1, 1, 1), dtype),
+            aligned((walks, size, units) if walks else (1, 1, 1), dtype),
+            aligned((n + 1, 2, size, width) if walks else (1, 1, 1, 1), dtype),
+            aligned((2, size, width) if walks else (1, 1, 1), dtype),
+            aligned((n_threads, spec.sizes[0] if walks else 1), dtype),
+            np.zeros(size, dtype), np.zeros(size), *np.zeros((3, size), np.int64),
+            *progress(n_threads, size, dtype), totals,
+        )  # fmt: skip
     if totals[layered.FAILURE]:
         raise_divergence(int(totals[layered.FAILURE]))
     stats.loss, (stats.n_correct, stats.free_steps, stats.nudged_steps, stats.n_samples, stats.n_batches) = (

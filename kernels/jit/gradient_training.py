@@ -319,27 +319,28 @@ def gradient_train(
     def if_continuous(rows):
         return aligned((rows, units) if continuous else (1, 1), dtype)
 
-    run_threads(
-        train_thread, n_threads, kind, job.ints, job.floats, job.layout, job.table, job.rates, *job.data,
-        job.y, job.order, job.row_weight,
-        packed, packed if back is None else aligned(job.n_packed, dtype), aligned(units, dtype),
-        aligned((size, n_1), dtype), aligned((all_rows, units), dtype), if_continuous(all_rows),
-        aligned((n_rows, units), dtype), if_continuous(n_rows), if_continuous(all_rows),
-        aligned((n_rows, units), dtype), aligned((size, units), dtype), aligned((size, units), dtype),
-        aligned((max(size, SYSTEM_ROWS), units), dtype), aligned((size, units + FIELD_ROOM), dtype),
-        aligned((n_threads, units), dtype), aligned((1, n_1), dtype),
-        np.zeros(size, np.int64), np.zeros((size, cap), np.int32), aligned((size, cap), dtype),
-        np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
-        aligned((n_threads, many), dtype), aligned((n_threads, TILE_SAMPLES, max(n_1, units)), dtype),
-        aligned((n_threads, TILE_SAMPLES, n_rows), dtype), np.arange(max(TILE_SAMPLES, SYSTEM_ROWS, solved)),
-        np.ones(n_rows, dtype), np.zeros(size, dtype), np.zeros(size), *np.zeros((4, size), np.int64),
-        np.zeros((2, n_threads), dtype), np.zeros((n_threads, n + 1, 2), np.int64),
-        aligned((n_threads, max(solved, 1), solved + 2 * LANES), dtype), aligned((n_threads, solved + 1),
-        dtype),
-        aligned((n_threads, SYSTEM_ROWS, units), dtype), aligned((n_threads, SYSTEM_ROWS, units), dtype),
-        *progress(n_threads, size, dtype), totals,
-    )  # fmt: skip
-    job.in_place.done()
+    with job.in_place:
+        run_threads(
+            train_thread, n_threads, kind, job.ints, job.floats, job.layout, job.table, job.rates, *job.data,
+            job.y, job.order, job.row_weight,
+            packed, packed if back is None else aligned(job.n_packed, dtype), aligned(units, dtype),
+            aligned((size, n_1), dtype), aligned((all_rows, units), dtype), if_continuous(all_rows),
+            aligned((n_rows, units), dtype), if_continuous(n_rows), if_continuous(all_rows),
+            aligned((n_rows, units), dtype), aligned((size, units), dtype), aligned((size, units), dtype),
+            aligned((max(size, SYSTEM_ROWS), units), dtype), aligned((size, units + FIELD_ROOM), dtype),
+            aligned((n_threads, units), dtype), aligned((1, n_1), dtype),
+            np.zeros(size, np.int64), np.zeros((size, cap), np.int32), aligned((size, cap), dtype),
+            np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
+            aligned((n_threads, many), dtype), aligned((n_threads, TILE_SAMPLES, max(n_1, units)), dtype),
+            aligned((n_threads, TILE_SAMPLES, n_rows), dtype),
+            np.arange(max(TILE_SAMPLES, SYSTEM_ROWS, solved)),
+            np.ones(n_rows, dtype), np.zeros(size, dtype), np.zeros(size), *np.zeros((4, size), np.int64),
+            np.zeros((2, n_threads), dtype), np.zeros((n_threads, n + 1, 2), np.int64),
+            aligned((n_threads, max(solved, 1), solved + 2 * LANES), dtype), aligned((n_threads, solved + 1),
+            dtype),
+            aligned((n_threads, SYSTEM_ROWS, units), dtype), aligned((n_threads, SYSTEM_ROWS, units), dtype),
+            *progress(n_threads, size, dtype), totals,
+        )  # fmt: skip
     if totals[FAILURE]:
         raise_divergence(int(totals[FAILURE]))
     number = int(totals[BATCHES]) - 1

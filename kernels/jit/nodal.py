@@ -19,7 +19,7 @@ from ..reference.nodal import (
 from .compile import kernel
 from .nodal_head import head_backward, head_factor, head_forward
 from .nodal_lu import dense_lu_solve, sparse_lu_solve
-from .threads import run_threads
+from .threads import run_threads, usable
 
 __all__ = [
     "CONVERGED",
@@ -292,7 +292,7 @@ def nodal_newton(
     )
     if m == 0:
         return report
-    n_threads = max(1, min(int(n_threads), m))
+    n_threads = usable(n_threads, m)
     none = np.zeros(0, np.int32)
     lu = system.lu
     pattern = (

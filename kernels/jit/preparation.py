@@ -37,11 +37,12 @@ from .layout import (
     spec_options,
 )  # fmt: skip
 from .relax import PHASE_SHIFT, STEP_SHIFT
+from .threads import usable
 
 
 class InPlace:
-    """C-contiguous writable arrays of one dtype for a kernel; copies that had to be made are written back on
-    `done`.
+    """C-contiguous writable arrays of one dtype for a kernel, which runs in a `with` block of this: copies
+    that had to be made are written back at its end, be it an exception.
     """
 
     def __init__(self, dtype):
@@ -64,7 +65,10 @@ class InPlace:
             self.copies.append((matrix[:, low:high], copy))
         return shares
 
-    def done(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         for array, good in self.copies:
             array[...] = good
 
@@ -199,7 +203,7 @@ class Training:
             )
         if plan.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {plan.batch_size}")
-        self.n_threads = max(1, min(int(n_threads), self.size))
+        self.n_threads = usable(n_threads, self.size)
         ints[BATCH], ints[HAS_BACK], ints[HAS_SIGN] = self.size, back is not None, plan.sign is not None
         ints[HAS_WEIGHT], ints[HAS_PARTICLES] = row_weight is not None, particles is not None
         ints[TILE] = min(ints[TILE], self.size)
@@ -208,16 +212,15 @@ class Training:
         self.in_place, nothing = InPlace(dtype), [np.zeros((1, 1), dtype)] * n
         w, b = self.in_place(weights), self.in_place(biases)
         feedback = [nothing[0], *self.in_place(back[1:])] if learns_back else backs(spec, back, dtype)
-        slots = [nothing] * 6
-        for i, name in enumerate(SLOTS.get(plan.optimizer, ())):
+        slots, moved = [nothing] * 6, SLOTS.get(plan.optimizer, ())
+        for i, name in enumerate(moved):
             slots[3 * i : 3 * i + 3] = moments(
                 name, optimizer_state, pairs, tops, learns_back, self.in_place
             )
         states = nothing if particles is None else self.in_place(particles)
         if self.n_threads > 1 and self.order.size > COPY_BATCHES * self.size:
-            for first in (w, slots[0], slots[3]):
-                if first[0].shape == pairs[0]:
-                    first[0] = self.in_place.in_shares(first[0], self.n_threads)
+            for arrays in [w, *slots[: 3 * len(moved) : 3]]:
+                arrays[0] = self.in_place.in_shares(arrays[0], self.n_threads)
             ints[ROW], ints[SHARES] = w[0].shape[1], self.n_threads
         self.table = array_table([w, b, feedback, *slots, states])
         self.kept = w, b, feedback, slots, states  # the table has only their addresses

@@ -33,9 +33,13 @@ def barrier(control, n_threads):
     return True
 
 
+def usable(n_threads, n_parts):
+    """How many of `n_threads` threads work of `n_parts` parts can use here."""
+    return 1 if JIT_DISABLED else max(1, min(int(n_threads), n_parts))
+
+
 def run_threads(function, n_threads, *args):
     """Call function(thread, n_threads, control, *args) on `n_threads` threads, the caller being thread 0."""
-    n_threads = 1 if JIT_DISABLED else n_threads
     control = np.zeros(CONTROL_SIZE, np.int64)
     errors = []
 
