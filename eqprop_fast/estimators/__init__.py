@@ -1,6 +1,7 @@
 """scikit-learn estimators: validation and fitted state, nothing else."""
 
-from .layered import EqPropClassifier, EqPropRegressor
+from .layered_classifier import EqPropClassifier
+from .layered_regressor import EqPropRegressor
 from .presets import list_presets, preset
 from .resistive import ResistiveClassifier, ResistiveRegressor
 from .resistive_presets import list_resistive_presets, resistive_preset
