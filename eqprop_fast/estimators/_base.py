@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -29,6 +30,8 @@ from ..training.checkpoint import CheckpointMixin
 from ..training.progress import make_progress
 
 AUTO_BATCH_SIZE = 32
+MAX_THREADS = 1024
+MAX_INT = 2**31 - 1  # of the counters and sizes that kernels take
 
 
 class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
@@ -62,7 +65,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         "checkpoint": [None, str, HasMethods("__fspath__")],
         "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
         "backend": [StrOptions({"auto", *BACKENDS})],
-        "n_threads": [None, Interval(Integral, 1, None, closed="left")],
+        "n_threads": [None, Interval(Integral, 1, MAX_THREADS, closed="both")],
         "dtype": [StrOptions({"float32", "float64"})],
     }
 
@@ -100,9 +103,11 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     def _hidden_sizes(self):
         sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if not all(isinstance(n, Integral) and n > 0 for n in sizes):
-            raise ValueError(f"hidden_layer_sizes must be integers > 0, got {self.hidden_layer_sizes!r}")
+        sizes = sizes if hasattr(sizes, "__iter__") else [sizes]
+        if isinstance(sizes, (dict, set)) or not all(_is_size(n) for n in sizes):
+            raise ValueError(
+                f"hidden_layer_sizes must be integers from 1 to {MAX_INT}, got {self.hidden_layer_sizes!r}"
+            )
         return tuple(int(n) for n in sizes)
 
     def _row_weights(self, X, y, sample_weight, incremental):
@@ -150,8 +155,32 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         remaining = self.max_iter - self._state.epoch
         return self if remaining <= 0 else self._fit(X, y, sample_weight, n_epochs=remaining)
 
-    def _fit(self, X, y, sample_weight=None, incremental=False, n_epochs=None):
+    @contextmanager
+    def _unchanged_on_error(self):
+        """Undo what the block has set on the estimator if it fails: a refused call loses nothing."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _fit(self, X, y, sample_weight=None, incremental=False, n_epochs=None, classes=None):
+        with self._unchanged_on_error():
+            if incremental:
+                self._first_partial_fit(y, classes)
+            job = self._prepare_fit(X, y, sample_weight, incremental, n_epochs)
+        self._run(*job, incremental)
+        return self
+
+    def _first_partial_fit(self, y, classes):
+        """What the first partial_fit fixes for good."""
+
+    def _prepare_fit(self, X, y, sample_weight, incremental, n_epochs):
+        """Everything that can refuse the data or a parameter; nothing is trained yet."""
         hidden = self._hidden_sizes()
+        self._check_files_and_callbacks()
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "_state") or (not self.warm_start and not incremental and n_epochs is None)
@@ -178,13 +207,30 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             raise ValueError("sample_weight of the training rows left by early_stopping is zero everywhere")
         settings = self._settings(len(rows), network, 1 if incremental else n_epochs, target.shape[1])
         self._prepare_particles(network, state, X.shape[0], keep=not first and not incremental)
-        self._run(network, data, state, settings, validate, incremental)
-        return self
+        self._adopt_solver(network, state)
+        return network, data, state, settings, validate
+
+    def _check_files_and_callbacks(self):
+        callbacks = self.callbacks
+        if callbacks is not None and not callable(callbacks):
+            wrong = [c for c in callbacks if not callable(c)]
+            if wrong:
+                raise ValueError(f"callbacks must be callables, got {wrong[0]!r}")
+        if self.checkpoint is not None:
+            folder = os.path.dirname(os.path.abspath(os.fspath(self.checkpoint)))
+            if not os.path.isdir(folder):
+                raise ValueError(f"checkpoint={self.checkpoint!r}: there is no folder {folder!r}")
 
     def _initialise(self, kernels, sizes):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         state = TrainingState(RandomStreams(seed), split_seed=seed)
-        network = self._new_network(kernels, sizes, state.streams.init)
+        try:
+            network = self._new_network(kernels, sizes, state.streams.init)
+        except MemoryError as error:
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r}: not enough memory for the weights of "
+                f"layers {tuple(sizes)}"
+            ) from error
         state.optimizer_state = network.new_optimizer_state(self.solver)
         # set at once, so that even an interrupted or diverged first fit leaves a usable estimator
         self._state = state
@@ -199,13 +245,24 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
                 f"hidden_layer_sizes (layers {tuple(sizes)}) differ from the fitted ones "
                 f"{tuple(network.spec.sizes)}; refit with warm_start=False"
             )
-        expected = network.new_optimizer_state(self.solver)
-        kept = self._state.optimizer_state
-        if (len(expected.velocity), len(expected.second)) != (len(kept.velocity), len(kept.second)):
-            self._state.optimizer_state = expected  # the solver was changed
+        fitted = network.parameters[0].dtype
+        if fitted != np.dtype(self.dtype):
+            raise ValueError(
+                f"dtype={self.dtype!r} differs from the fitted {fitted.name}; refit with warm_start=False"
+            )
+        self._check_continued(network)
         self._state.make_writable()
         self._keep_network(network)
         return network
+
+    def _check_continued(self, network):
+        """Refuse parameters with which the fitted network cannot go on."""
+
+    def _adopt_solver(self, network, state):
+        """An empty memory for the optimiser if the solver was changed since the last call."""
+        expected, kept = network.new_optimizer_state(self.solver), state.optimizer_state
+        if (len(expected.velocity), len(expected.second)) != (len(kept.velocity), len(kept.second)):
+            state.optimizer_state = expected
 
     def _split(self, rows, y, state):
         # not stratified for multilabel and regression, as in scikit-learn's MLP
@@ -296,6 +353,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     def _outputs(self, X):
         """Free-phase outputs for user input, in float64 (n_samples, n_outputs)."""
         check_is_fitted(self)
+        self._validate_params()  # they may have been set since the fit
         X = self._validate_x(X, reset=False)
         return self._network_outputs(self._fitted_network(get_backend(self.backend)), X).astype(np.float64)
 
@@ -312,6 +370,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             ``states`` (list, first hidden layer to output), ``steps``, ``residual``, ``energy``.
         """
         check_is_fitted(self)
+        self._validate_params()
         X = self._validate_x(X, reset=False)
         network = self._fitted_network(get_backend(self.backend))
         tol = -1.0 if self.tol_free is None else self.tol_free
@@ -332,8 +391,15 @@ def _check_csr(X):
         raise ValueError(f"X is a damaged CSR matrix: a column index is outside 0..{X.shape[1] - 1}")
 
 
+def _is_size(n):
+    return isinstance(n, Integral) and not isinstance(n, bool) and 0 < n <= MAX_INT
+
+
 def _per_layer(name, value, n_weights, allow_zero):
-    values = np.asarray(value, dtype=np.float64)
+    try:
+        values = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be one number or a list of numbers, got {value!r}") from None
     if values.ndim == 0:
         values = np.full(n_weights, float(values))
     if values.shape != (n_weights,):

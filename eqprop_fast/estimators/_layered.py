@@ -12,7 +12,7 @@ from ..kernels import ACTIVATIONS, LayeredSpec, TrainPlan
 from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES, VECTOR_FIELD_RULES, check_rule
 from ..networks.asymmetry import backward_weights
 from ..networks.layered import WEIGHT_INITS, LayeredNetwork, init_parameters
-from ._base import BaseNetworkEstimator
+from ._base import MAX_INT, BaseNetworkEstimator
 from .presets import preset_parameters
 
 NUDGINGS = ("positive", "random_sign", "centered")
@@ -21,20 +21,22 @@ NUDGINGS = ("positive", "random_sign", "centered")
 class BaseLayeredEstimator(BaseNetworkEstimator):
     """What the classifier and the regressor share; not for direct use."""
 
+    _not_of_papers = ()  # parameters of a preset that the estimator keeps at its own default
+
     _parameter_constraints: dict = {
         **BaseNetworkEstimator._parameter_constraints,
         "dynamics": [StrOptions(set(DYNAMICS))],
         "schedule": [StrOptions(set(SCHEDULES))],
         "activation": [StrOptions(set(ACTIVATIONS))],
-        "out_activation": [StrOptions(set(ACTIVATIONS))],
+        "out_activation": [StrOptions({"auto", *ACTIVATIONS})],
         "input_activation": [StrOptions(set(ACTIVATIONS))],
         "learning_rule": [StrOptions(set(RULES))],
         "feedback_angle": [Interval(Real, 0, 180, closed="both")],
         "beta": [Interval(Real, 0, None, closed="neither"), Interval(Real, None, 0, closed="neither")],
         "nudging": [StrOptions(set(NUDGINGS))],
         "nudge_inside": ["boolean"],
-        "n_free_steps": [Interval(Integral, 1, None, closed="left")],
-        "n_nudged_steps": [Interval(Integral, 1, None, closed="left")],
+        "n_free_steps": [Interval(Integral, 1, MAX_INT, closed="both")],
+        "n_nudged_steps": [Interval(Integral, 1, MAX_INT, closed="both")],
         "over_relaxation": [Interval(Real, 1, 2, closed="left")],
         "tol_free": [None, Interval(Real, 0, None, closed="left")],
         "tol_nudged": [None, Interval(Real, 0, None, closed="left")],
@@ -57,12 +59,18 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             )
         return LayeredSpec(
             sizes=tuple(int(n) for n in sizes), dynamics=self.dynamics, schedule=self.schedule,
-            activation=self.activation, out_activation=self.out_activation,
+            activation=self.activation, out_activation=self._output_function(),
             input_activation=self.input_activation, prime_hidden=self.prime_hidden,
             prime_output=self.prime_output, linear_output=self.linear_output,
             clamp=self.clamp and self.dynamics == "continuous", nudge_inside=self.nudge_inside,
             cost=self.cost, cost_factor=float(self.cost_factor), dt=float(self.dt),
         )
+
+    def _output_function(self):
+        """`out_activation`, "auto" resolved: the softmax of cross-entropy wants outputs without bounds."""
+        if self.out_activation != "auto":
+            return self.out_activation
+        return "identity" if self.cost == "cross_entropy" else "shifted_sigmoid"
 
     def _new_network(self, kernels, sizes, rng):
         spec = self._spec(sizes)
@@ -86,6 +94,15 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             message = str(error).replace("optimizer=", "solver=").replace("tol:", "tol_nudged:")
             raise ValueError(message.replace("persistent particles:", "persistent_particles:")) from None
 
+    def _check_continued(self, network):
+        if (self.learning_rule in VECTOR_FIELD_RULES) != (network.back is not None):
+            has = "independent" if network.back is not None else "no independent"
+            raise ValueError(
+                f"learning_rule={self.learning_rule!r}: the fitted network has {has} feedback weights; refit "
+                "with warm_start=False"
+            )
+        self._check_rule(network.spec)
+
     def _fitted_network(self, kernels):
         sizes = (self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_))
         # arrays memory-mapped read-only by joblib.load are copied: kernels take the parameters as in/out
@@ -101,7 +118,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             self.feedback_coefs_ = network.back
         elif hasattr(self, "feedback_coefs_"):
             del self.feedback_coefs_
-        self.out_activation_ = "softmax" if self.cost == "cross_entropy" else self.out_activation
+        self.out_activation_ = "softmax" if self.cost == "cross_entropy" else self._output_function()
 
     def _check_loaded(self):
         """Refuse fitted arrays that do not fit together (they came from a file)."""
@@ -153,7 +170,8 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         ValueError
             Unknown preset.
         """
-        return cls(**{**preset_parameters(name), **overrides})
+        parameters = {k: v for k, v in preset_parameters(name).items() if k not in cls._not_of_papers}
+        return cls(**{**parameters, **overrides})
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):

@@ -7,9 +7,9 @@ from scipy.special import softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 # activations whose values can be read as probabilities
 UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}
@@ -57,9 +57,18 @@ class ClassifierTargets(ClassifierMixin):
                 "class_weight='balanced' is not supported by partial_fit; pass the weights as a dict, see "
                 "sklearn.utils.class_weight.compute_class_weight"
             )
-        by_class = compute_sample_weight(self.class_weight, y)
-        by_class = _check_sample_weight(by_class, X, dtype=np.dtype(self.dtype), ensure_non_negative=True)
+        by_class = self._weight_of_class(y)
+        if not (np.isfinite(by_class).all() and (by_class >= 0).all()):
+            raise ValueError(f"class_weight must hold finite weights >= 0, got {self.class_weight!r}")
+        by_class = by_class.astype(np.dtype(self.dtype))
         return by_class if weight is None else weight * by_class
+
+    def _weight_of_class(self, y):
+        """Class weight of each row, by the classes of the model: a batch need not hold them all."""
+        if y.ndim == 2 or not isinstance(self.class_weight, dict):
+            return compute_sample_weight(self.class_weight, y)
+        weight = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+        return weight[np.searchsorted(self.classes_, y)]
 
     def _binary(self):
         return len(self.classes_) == 2 and not self._label_binarizer.y_type_.startswith("multilabel")
@@ -173,8 +182,14 @@ class RegressorTargets(RegressorMixin):
     def _encode_targets(self, y, row_weight, first):
         y = y.reshape(len(y), -1)
         if first:
-            self._y_mean = np.average(y, axis=0, weights=row_weight)
-            scale = np.sqrt(np.average((y - self._y_mean) ** 2, axis=0, weights=row_weight))
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._y_mean = np.average(y, axis=0, weights=row_weight)
+                # in parts of the largest: squares of very large or small numbers leave float64
+                largest = np.abs(y - self._y_mean).max(axis=0)
+                part = (y - self._y_mean) / np.where(largest > 0, largest, 1.0)
+                scale = largest * np.sqrt(np.average(part**2, axis=0, weights=row_weight))
+            if not np.isfinite(scale).all():
+                raise ValueError("y is too large: its mean or standard deviation is not finite")
             self._y_scale = np.where(scale > 10 * np.finfo(np.float64).eps * np.abs(self._y_mean), scale, 1.0)
         if y.shape[1] != len(self._y_mean):
             raise ValueError(f"y has {y.shape[1]} outputs, the fitted network {len(self._y_mean)}")

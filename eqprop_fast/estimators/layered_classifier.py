@@ -25,10 +25,11 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     schedule : {"synchronous", "asynchronous"}, default="asynchronous"
         All layers at once (the papers' map), or odd layers then even ones: same fixed point, about half the
         work.
-    activation, out_activation : str, default="shifted_sigmoid", "shifted_sigmoid"
+    activation, out_activation : str, default="shifted_sigmoid", "auto"
         A key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(-4(x-1/2))), "hard_sigmoid"
         clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1), "centered_hard_sigmoid"
-        clip(x,-1/2,1/2), "identity".
+        clip(x,-1/2,1/2), "identity". Output: "auto" is "identity" under cross-entropy, whose softmax wants
+        values without bounds, else "shifted_sigmoid".
     input_activation : str, default="identity"
         The input acts on the first layer as this function of X (1905.13633 EB: the hidden activation).
     learning_rule : str, default="ep"
@@ -147,7 +148,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         dynamics="discrete",
         schedule="asynchronous",
         activation="shifted_sigmoid",
-        out_activation="shifted_sigmoid",
+        out_activation="auto",
         input_activation="identity",
         learning_rule="ep",
         feedback_angle=0.0,
@@ -271,5 +272,4 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         -------
         self
         """
-        self._first_partial_fit(y, classes)
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)

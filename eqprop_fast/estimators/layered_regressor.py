@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sklearn.base import _fit_context
+from sklearn.utils._param_validation import StrOptions
 
 from ._layered import BaseLayeredEstimator
 from ._targets import RegressorTargets
@@ -61,8 +62,8 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         Continuous: multiply the field by ``rho'(s)``.
     linear_output : bool, default=False
         Continuous: the output acts and learns as ``s`` instead of ``rho(s)``.
-    cost : {"squared_error", "cross_entropy"}, default="squared_error"
-        ``cost_factor/2 |s - y|^2`` or softmax cross-entropy of the output states.
+    cost : {"squared_error"}, default="squared_error"
+        ``cost_factor/2 |s - y|^2``.
     cost_factor : float, default=1.0
         2 for the ``|s - y|^2`` of 1602.05179.
     learning_rate_init : float or sequence of float, default=0.002
@@ -116,6 +117,12 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     coefs_, intercepts_, loss_, loss_curve_, n_iter_, ...
         As in `EqPropClassifier`, without ``classes_``.
     """
+
+    _parameter_constraints: dict = {
+        **BaseLayeredEstimator._parameter_constraints,
+        "cost": [StrOptions({"squared_error"})],  # a softmax is for classes
+    }
+    _not_of_papers = ("out_activation",)  # theirs is for 0/1 targets, ours are standardised
 
     def __init__(
         self,

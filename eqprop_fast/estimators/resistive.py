@@ -226,8 +226,7 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         -------
         self
         """
-        self._first_partial_fit(y, classes)
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict_proba(self, X):
         """Class probabilities: the output voltages, which estimate them, clipped at 0 and normalised.

@@ -33,6 +33,19 @@ INVERSE_INTEGRAL = {
 }
 
 
+def _acting_input(activation, x):
+    """(a, rest) with rho(x) = a + rest; a is as sparse as x."""
+    if not hasattr(x, "tocsr"):
+        return rho(activation, x), 0.0
+    if activation == "identity":
+        return x, 0.0
+    rest = float(rho(activation, np.zeros(1, x.dtype))[0])
+    acting_x = x.tocsr(copy=True)
+    acting_x.sum_duplicates()
+    acting_x.data = rho(activation, acting_x.data) - x.dtype.type(rest)
+    return acting_x, rest
+
+
 def layered_energy(spec, weights, biases, x, states):
     """Energy of each sample.
 
@@ -49,10 +62,7 @@ def layered_energy(spec, weights, biases, x, states):
     ndarray of float64, shape (M,)
     """
     n = spec.n_weights
-    if spec.input_activation == "identity":
-        below = x
-    else:
-        below = rho(spec.input_activation, x.toarray() if hasattr(x, "toarray") else x)
+    below, rest = _acting_input(spec.input_activation, x)
     energy = np.zeros(states[0].shape[0])
     for k in range(1, n + 1):
         s = states[k - 1].astype(np.float64)
@@ -62,6 +72,8 @@ def layered_energy(spec, weights, biases, x, states):
             self_energy = s * s / 2
         shown = acting(spec, k, states[k - 1])
         field = np.asarray(below @ weights[k - 1]) + biases[k - 1]
+        if k == 1 and rest:
+            field += rest * weights[0].sum(axis=0, dtype=np.float64)
         energy += self_energy.sum(axis=1) - np.einsum("ij,ij->i", shown, field, dtype=np.float64)
         below = shown
     return energy

@@ -187,7 +187,7 @@ def fit_epochs(
     Raises
     ------
     DivergenceError
-        Parameters are left at the last finite ones.
+        Parameters are left at the last finite ones; with `validate` at the best ones.
     """
     if validate is not None and state.last_snapshot is not None:
         network.restore(state.last_snapshot)  # the optimiser's memory belongs to these, not to the best ones
@@ -222,6 +222,10 @@ def fit_epochs(
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
         reason = "interrupted"
+    except DivergenceError:
+        if validate is not None and state.best_snapshot is not None:
+            network.restore(state.best_snapshot)
+        raise
     if validate is not None and state.best_snapshot is not None:
         state.last_snapshot = network.snapshot()
         network.restore(state.best_snapshot)

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupt_afterwards():
-    """Hold a KeyboardInterrupt back until the block has ended, then raise it; a second Ctrl-C raises at once.
+    """Hold a KeyboardInterrupt back until the block has ended, then raise it.
 
+    A second Ctrl-C raises as soon as Python runs: while it waits for kernel threads, or after the call of a
+    single-threaded kernel. A call trains at least one mini-batch; a huge one delays Ctrl-C.
     Does nothing outside the main thread, or where the program has a SIGINT handler of its own.
     """
     in_main = threading.current_thread() is threading.main_thread()
