@@ -53,10 +53,9 @@ class BuildKernels(build_ext):
         except Exception as error:  # any compiler trouble: the package must still install
             if os.environ.get("EQPROP_REQUIRE_C"):
                 raise
+            why = " ".join(f"{type(error).__name__}: {error}".split())  # may hold a whole command line
             print(
-                f"eqprop_fast: C kernels not built ({type(error).__name__}: {error}); "
-                "Numba or NumPy will serve.",
-                file=sys.stderr,
+                f"eqprop_fast: C kernels not built ({why[:100]}); Numba or NumPy will serve.", file=sys.stderr
             )
 
     def copy_extensions_to_source(self):

@@ -31,6 +31,7 @@ PAPERS = {
     "2005.04168/C-EP-2h": ((784, 512, 512, 10), 100, 20, 0.5, 1.0, 150, [0.00018, 0.0018, 0.01], True),
     "2005.04168/C-VF-1h": ((784, 512, 10), 40, 15, 0.2, 1.0, 100, [0.0038, 0.0076], True),
     "2005.04168/C-VF-2h": ((784, 512, 512, 10), 100, 20, 0.35, 1.0, 150, [0.00016, 0.0016, 0.009], True),
+    "2006.03824/MLP": ((784, 512, 10), 30, 10, 0.1, 1.0, 2, [5e-4, 5e-4], False),
     "2402.11674/DHN-1H": ((784, 1024, 10), 15, 15, 0.2, 1.0, 100, [0.05, 0.05], False),
     "2402.11674/DHN-2H": ((784, 1024, 1024, 10), 50, 20, 0.2, 1.0, 100, [0.2, 0.05, 0.01], False),
     "2402.11674/DHN-3H": (
@@ -50,7 +51,8 @@ def test_numbers(name):
     assert row.layers == layers and (784, *est.hidden_layer_sizes, 10) == layers
     assert (est.n_free_steps, est.n_nudged_steps, est.beta, est.dt, est.max_iter) == (T, K, beta, dt, epochs)
     assert list(est.learning_rate_init) == (rates[::-1] if output_first else rates)
-    assert est.tol_free is None and est.tol_nudged is None and est.solver == "sgd"
+    assert est.tol_free is None and est.tol_nudged is None
+    assert est.solver == ("adam" if name.startswith("2006.03824") else "sgd")
     assert est.n_iter_no_change == math.inf and est.weight_decay == 0
 
 

@@ -98,6 +98,7 @@ _TBP = "1602.05179, authors' code train_model.py"
 _SPEED = "1602.05179 v1, authors' code train_model2.py"
 _UPD = "1905.13633 Table 1, authors' README"
 _CEP = "2005.04168, authors' README"
+_LAB = "2006.03824, authors' check of a small MNIST network"
 _RAIN = "2402.11674, authors' papers/fast-drn/dhn.py"
 _PARTICLES = "the paper uses 50 000 training rows, in fixed order"
 _CARRY = "the authors' code starts a batch's free phase where the last batch ended; here it starts at zero"
@@ -120,6 +121,9 @@ def _cvf_row(name, hidden, T, K, beta, epochs, rates):
     return _row(name, _CEP, _PROTOTYPICAL, hidden, 784, T, K, beta, epochs, rates, _cvf(rates))
 
 
+_NUDGED_INSIDE = dict(  # 2006.03824: states follow the gradient of Phi - beta C, so the nudge is inside rho
+    _PROTOTYPICAL, nudge_inside=True, nudging="centered", solver="adam", batch_size=50,
+)
 
 _TABLE = [
     # name, source, base, hidden layers, inputs, T, K, beta, epochs, rates (input -> output)
@@ -150,6 +154,8 @@ _TABLE = [
          (0.01, 0.0018, 0.00018), _CONTINUAL),
     _cvf_row("2005.04168/C-VF-1h", (512,), 40, 15, 0.20, 100, (0.0076, 0.0038)),
     _cvf_row("2005.04168/C-VF-2h", (512,) * 2, 100, 20, 0.35, 150, (0.009, 0.0016, 0.00016)),
+    _row("2006.03824/MLP", _LAB, _NUDGED_INSIDE, (512,), 784, 30, 10, 0.1, 2, (5e-4, 5e-4),
+         notes="the stored command does not say which kind of nudging; we take the paper's, centered"),
     _row("2402.11674/DHN-1H", _RAIN, _HOPFIELD, (1024,), 784, 15, 15, 0.2, 100, (0.05, 0.05),
          test_error=1.79, notes=_CARRY),
     _row("2402.11674/DHN-2H", _RAIN, _HOPFIELD, (1024,) * 2, 784, 50, 20, 0.2, 100, (0.2, 0.05, 0.01),
