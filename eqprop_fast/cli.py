@@ -33,10 +33,11 @@ def backends():
 @main.command()
 def presets():
     """List the papers' experiments that from_paper knows."""
-    from eqprop_fast.estimators import list_presets, preset
+    from eqprop_fast.estimators import list_presets, list_resistive_presets
+    from eqprop_fast.reproduce import experiment
 
-    for name in list_presets():
-        row = preset(name)
+    for name in (*list_presets(), *list_resistive_presets()):
+        row = experiment(name)
         p = row.parameters
         layers = "-".join(map(str, row.layers))
         rates = ", ".join(map(str, p["learning_rate_init"]))

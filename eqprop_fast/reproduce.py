@@ -46,6 +46,27 @@ def _write(path, text):
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def experiment(name):
+    """The `Preset` of a layered or a resistive experiment.
+
+    Raises
+    ------
+    ValueError
+        Unknown name.
+    """
+    from .estimators.presets import PRESETS, look_up
+    from .estimators.resistive_presets import RESISTIVE_PRESETS
+
+    return look_up({**PRESETS, **RESISTIVE_PRESETS}, name)
+
+
+def estimator_of(row):
+    """The class of estimator that a `Preset` is for."""
+    from .estimators import EqPropClassifier, ResistiveClassifier
+
+    return ResistiveClassifier if "conductance_gain" in row.parameters else EqPropClassifier
+
+
 def changed(row, changes):
     """The `Preset` with NAME=VALUE changes applied, and named after them.
 
@@ -57,13 +78,14 @@ def changed(row, changes):
     if not changes:
         return row
     parameters = dict(row.parameters)
-    from .estimators import EqPropClassifier
-
-    known = EqPropClassifier().get_params()
+    estimator = estimator_of(row)
+    known = estimator().get_params()
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or name not in known:
-            raise ValueError(f"--set takes NAME=VALUE with a parameter of EqPropClassifier, got {change!r}")
+            raise ValueError(
+                f"--set takes NAME=VALUE with a parameter of {estimator.__name__}, got {change!r}"
+            )
         try:
             parameters[name] = json.loads(text)  # numbers, true, null; anything else is a word
         except ValueError:
@@ -100,8 +122,7 @@ def run_seed(
     ValueError
         A checkpoint of other settings is in the way, or the estimator refuses the experiment.
     """
-    from .estimators import EqPropClassifier
-
+    estimator = estimator_of(row)
     x_train, x_test, y_train, y_test = data
     x_train, y_train = x_train[: row.n_train], y_train[: row.n_train]
     parameters = dict(row.parameters, random_state=seed)
@@ -110,7 +131,7 @@ def run_seed(
     checkpoint, log = folder / f"seed{seed}.npz", folder / f"seed{seed}.json"
     history = []
     if checkpoint.exists() and not fresh:
-        classifier = EqPropClassifier.load_checkpoint(checkpoint)
+        classifier = estimator.load_checkpoint(checkpoint)
         _check_same(classifier.get_params(), parameters, checkpoint)
         classifier.set_params(max_iter=parameters["max_iter"])
         # the log is written before the checkpoint: a kill between them leaves one entry too many
@@ -118,7 +139,7 @@ def run_seed(
         if len(history) < classifier.n_iter_:
             raise ValueError(f"{log} is shorter than {checkpoint}; start again with --fresh")
     else:
-        classifier = EqPropClassifier(**parameters)
+        classifier = estimator(**parameters)
     classifier.set_params(backend=backend, n_threads=n_threads)
 
     def note(record):
@@ -263,10 +284,9 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, changes, fresh,
     from . import get_backend
     from ._backends import effective_n_threads
     from .datasets import DatasetUnavailableError, load_mnist
-    from .estimators import preset
 
     try:
-        row = changed(preset(name), changes)
+        row = changed(experiment(name), changes)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     try:

@@ -55,7 +55,7 @@ def test_other_settings_are_not_resumed(tmp_path, digits, row):
 
 def test_command_writes_json_plot_and_row(tmp_path, digits, row, monkeypatch):
     monkeypatch.setattr("eqprop_fast.datasets.load_mnist", lambda download=False: digits)
-    monkeypatch.setattr("eqprop_fast.estimators.preset", lambda name: row)
+    monkeypatch.setattr("eqprop_fast.reproduce.experiment", lambda name: row)
     args = ["reproduce", "1905.13633/P-1h", "--seeds", "2", "--epochs", "1", "--backend", "numpy",
             "--docs", str(tmp_path / "docs"), "--work", str(tmp_path / "runs")]
     for _ in range(2):  # the second time finds everything done and replaces its row

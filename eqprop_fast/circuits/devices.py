@@ -94,7 +94,8 @@ class DeviceArray:
             Of the write noise.
         verify : bool
             The writer reads back and so knows each device's factor and the wires: both only limit the range.
-            False: it writes blindly, and they scale what was meant.
+            With n wire segments no device can look larger than ``1 / (wire_resistance * n)``. False: it
+            writes blindly, and they scale what was meant.
 
         Returns
         -------
@@ -106,15 +107,20 @@ class DeviceArray:
             raise ValueError(f"conductances must have shape {self.factor.shape}, got {wanted.shape}")
         g_on = float(wanted.max(initial=0)) if m.g_on is None else m.g_on
         g_off = g_on / m.on_off_ratio
-        held = _nearest_level(wanted / self.factor if verify else wanted, g_off, g_on, m)
+        rows, columns = np.indices(wanted.shape)
+        wires = m.wire_resistance * (columns + 1 + wanted.shape[0] - rows)  # ohm in series with each device
+        aim = wanted
+        if verify:  # beyond the reach of any device: as much as it can hold
+            aim = np.divide(
+                wanted, 1 - wires * wanted, out=np.full(wanted.shape, np.inf), where=wires * wanted < 1
+            ) / self.factor
+        held = _nearest_level(aim, g_off, g_on, m)
         if m.write_noise:
             held = np.clip(
                 held + m.write_noise * (g_on - g_off) * rng.standard_normal(held.shape), g_off, g_on
             )
         held = np.where(self.stuck_off, g_off, np.where(self.stuck_on, g_on, held)) * self.factor
-        if m.wire_resistance and not verify:
-            rows, columns = np.indices(held.shape)
-            held = held / (1 + m.wire_resistance * held * (columns + 1 + held.shape[0] - rows))
+        held = held / (1 + wires * held)
         return held.astype(np.asarray(conductances).dtype)
 
 

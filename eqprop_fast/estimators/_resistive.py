@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..circuits.devices import DeviceModel
+from ..circuits.errors import FloatingNodeError
 from ..kernels import TrainPlan
 from ..kernels.reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 from ..kernels.spec import MAX_WEIGHTS
@@ -17,6 +19,8 @@ from ._base import BaseNetworkEstimator
 from ._resistive_io import ResistiveInterop
 from .resistive_presets import resistive_preset
 
+AUTO_BETA = 0.1  # beta="auto": at most this, and half the conductance at any output node
+DEVICE_RANGE = 4.0  # device without g_on or g_max: largest over largest initial conductance
 AUTO_GAIN = 2.0  # input_gain="auto": AUTO_GAIN**n_hidden sqrt(2 n_features) keeps voltages of order 1 V
 _UNUSED = {"weight_decay", "beta_1", "beta_2", "epsilon"}  # conductances: SGD, with or without momentum
 
@@ -32,7 +36,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         "diodes": [StrOptions(set(DIODES))],
         "output_pairs": ["boolean"],
         "schedule": [StrOptions(set(SCHEDULES))],
-        "beta": [Interval(Real, 0, None, closed="neither")],
+        "beta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "nudging": [StrOptions(set(NUDGINGS))],
         "n_free_steps": [Interval(Integral, 1, None, closed="left")],
         "n_nudged_steps": [Interval(Integral, 1, None, closed="left")],
@@ -67,17 +71,34 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             pairs=self.output_pairs,
             schedule=self.schedule,
             carry_over=self.carry_over,
-            g_min=float(self.g_min),
-            g_max=g_max,
+            g_min=_within(self.g_min, self.dtype, np.inf),
+            g_max=_within(g_max, self.dtype, 0.0),
         )
 
     def _new_network(self, kernels, sizes, rng):
         spec = self._spec(sizes)
         if self.device is not None:
-            DeviceModel(**self.device)  # refuse bad devices before anything is fitted
+            self._device_model(spec, 1)  # refuse bad devices before anything is fitted
+        if self.n_free_steps < spec.steps_to_output:
+            raise ValueError(
+                f"n_free_steps={self.n_free_steps}: with schedule={self.schedule!r} the input needs "
+                f"{spec.steps_to_output} steps to the output of {spec.n_weights - 1} hidden layers"
+            )
         self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
         weights, biases = init_conductances(spec, self.conductance_gain, rng, np.dtype(self.dtype))
+        self.beta_ = min(AUTO_BETA, 0.5 * float(weights[-1].sum(axis=0, dtype=np.float64).min()))
         return ResistiveNetwork(spec, kernels, weights, biases)
+
+    def _device_model(self, spec, rows):
+        """The devices of a crossbar with `rows` rows; what they can hold is fixed once and for all."""
+        try:
+            model = DeviceModel(**self.device)
+        except TypeError as error:
+            raise ValueError(f"device: {error}") from None
+        if model.g_on is not None:
+            return model
+        g_on = spec.g_max if np.isfinite(spec.g_max) else DEVICE_RANGE * self.conductance_gain / np.sqrt(rows)
+        return replace(model, g_on=float(g_on))
 
     def _fitted_network(self, kernels):
         nodes = [w.shape[1] for w in self.coefs_]
@@ -122,9 +143,10 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         self.input_gain_ = self._fitted_network(None).spec.input_gain
 
     def _plan(self, batch_size, rate, bias_rate):
+        beta = float(self.beta_ if self.beta == "auto" else self.beta)
         return TrainPlan(
             batch_size=batch_size,
-            beta=float(self.beta) * (-1 if self.nudging == "negative" else 1),
+            beta=-beta if self.nudging == "negative" else beta,
             n_free_steps=self.n_free_steps,
             n_nudged_steps=self.n_nudged_steps,
             rate=rate,
@@ -149,7 +171,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         if self.device is not None:
             seed = state.split_seed
             arrays = [
-                DeviceModel(**self.device).array(g.shape, np.random.default_rng((seed, k)))
+                self._device_model(network.spec, len(g)).array(g.shape, np.random.default_rng((seed, k)))
                 for k, g in enumerate(network.weights)
             ]
 
@@ -204,3 +226,19 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             Voltages or conductances became non-finite; the estimator keeps the last finite ones.
         """
         return self._fit(X, y, sample_weight)
+
+    def _network_outputs(self, network, X):
+        floating = np.flatnonzero(~(network.weights[-1] > 0).any(axis=0))
+        if len(floating):
+            raise FloatingNodeError(
+                f"output node {floating[0]} floats: all conductances that lead to it are 0 (layer "
+                f"{network.spec.n_weights})"
+            )
+        return super()._network_outputs(network, X)
+
+
+def _within(bound, dtype, towards):
+    """The number of `dtype` next to `bound` that does not pass it on the way out of the range."""
+    number = np.dtype(dtype).type(bound)
+    passed = float(number) > bound if towards == 0 else float(number) < bound
+    return float(np.nextafter(number, np.dtype(dtype).type(towards)) if passed else number)

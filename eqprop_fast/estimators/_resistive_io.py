@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import os
 
 import numpy as np
@@ -53,10 +54,9 @@ class ResistiveInterop:
         for k, (g, b) in enumerate(zip(self.coefs_, self.intercepts_), start=1):
             nodes = [f"o{i}" if k == L else f"h{k}_{i}" for i in range(g.shape[1])]
             for i, j in zip(*np.nonzero(g)):
-                low = min(self.g_min, float(g[i, j]))
-                net.conductance(
-                    f"g{k}_{i}_{j}", rows[i], nodes[j], float(g[i, j]), g_min=low, g_max=spec.g_max
-                )
+                value = float(g[i, j])  # programmed devices may lie outside the range of training
+                low, high = min(spec.g_min, value), max(spec.g_max, value)
+                net.conductance(f"g{k}_{i}_{j}", rows[i], nodes[j], value, g_min=low, g_max=high)
             for i, node in enumerate(nodes):
                 if b[i]:
                     net.current_source(f"ib{k}_{i}", "0", node, float(b[i]) / spec.referred(k))
@@ -129,13 +129,19 @@ class ResistiveInterop:
         Raises
         ------
         ValueError
-            With the line: unknown or repeated position, missing ones, a number that is not finite or
-            negative.
+            With the line: unknown or repeated position, missing ones, a number that is not finite in the
+            model's `dtype`, a conductance outside [g_min, g_max]. The model is left as it was.
         """
         check_is_fitted(self)
+        spec = self._fitted_network(None).spec
         new_g = [np.full(g.shape, np.nan, g.dtype) for g in self.coefs_]
         new_b = [np.full(b.shape, np.nan, b.dtype) for b in self.intercepts_]
-        with open(path, newline="", encoding="utf-8") as file:
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                text = file.read()
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is no CSV text") from None
+        with io.StringIO(text, newline="") as file:
             reader = csv.reader(file)
             if tuple(next(reader, ())) != _HEADER:
                 raise ValueError(f"{path}, line 1: expected the header {','.join(_HEADER)}")
@@ -150,9 +156,15 @@ class ResistiveInterop:
                     raise ValueError(
                         f"{at}: expected a new position and a number, got {','.join(fields)!r}"
                     ) from None
-                if not np.isfinite(value) or (group is new_g and value < 0):
+                with np.errstate(over="ignore"):
+                    value = group[0].dtype.type(value)
+                if not np.isfinite(value):
+                    what = "conductance" if group is new_g else "current"
+                    raise ValueError(f"{at}: {fields[3]} is no finite {what} in {value.dtype}")
+                if group is new_g and not spec.g_min <= value <= spec.g_max:
                     raise ValueError(
-                        f"{at}: {value} is no finite {'conductance' if group is new_g else 'current'}"
+                        f"{at}: a conductance of {fields[3]} S is outside [g_min, g_max] = "
+                        f"[{spec.g_min:g}, {spec.g_max:g}]"
                     )
                 group[k - 1][index] = value
         missing = sum(int(np.isnan(a).sum()) for a in (*new_g, *new_b))
@@ -179,7 +191,10 @@ class ResistiveInterop:
         from ..circuits.devices import DeviceModel
 
         check_is_fitted(self)
-        device = device if isinstance(device, DeviceModel) else DeviceModel(**device)
+        try:
+            device = device if isinstance(device, DeviceModel) else DeviceModel(**device)
+        except TypeError as error:
+            raise ValueError(f"device: {error}") from None
         rng = np.random.default_rng(random_state)
         twin = copy.deepcopy(self)
         twin.coefs_ = [device.program(g, rng) for g in self.coefs_]

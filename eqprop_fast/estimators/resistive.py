@@ -29,9 +29,10 @@ _PARAMETERS = """
         Each output is the voltage difference of two nodes (2006.01981) instead of one node's voltage.
     schedule : {"synchronous", "asynchronous", "forward", "backward"}, default="asynchronous"
         Order in which layers are solved in a step; each is solved exactly given its neighbours.
-    beta : float, default=0.1
+    beta : float or "auto", default="auto"
         Nudging conductance to the target, in siemens. Centered and negative nudging subtract it from the
-        conductance at the output nodes and need it smaller than that.
+        conductance at the output nodes and need it smaller than that. "auto": 0.1, or half of the smallest
+        conductance at an output node of the network before training, if that is less.
     nudging : {"centered", "positive", "negative"}, default="centered"
     n_free_steps, n_nudged_steps : int, default=20, 20
         Steps at most. Prediction uses `n_free_steps`.
@@ -70,7 +71,8 @@ _PARAMETERS = """
     validation_fraction : float, default=0.1
     device : dict or None, default=None
         Parameters of a `eqprop_fast.circuits.DeviceModel`: after every epoch the conductances are written to
-        such devices and training goes on from what the devices hold. None: ideal conductances.
+        such devices and training goes on from what the devices hold. Their `g_on` is by default g_max, or
+        without that 4 conductance_gain / sqrt(rows). None: ideal conductances.
 @@    warm_start : bool, default=False
         `fit` continues from the fitted conductances and random streams.
     random_state : int, RandomState instance or None
@@ -92,7 +94,8 @@ _PARAMETERS = """
         (nodes of layer k, nodes of layer k+1). In siemens; `coefs_` is the same list.
     bias_currents_ : list of ndarray
         Current into each node, in ampere (referred to the output); `intercepts_` is the same list.
-    input_gain_ : float
+    input_gain_, beta_ : float
+        What "auto" means for this network.
     loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_
         As of scikit-learn's MLP.
     n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
@@ -130,7 +133,7 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         diodes="signed",
         output_pairs=False,
         schedule="asynchronous",
-        beta=0.1,
+        beta="auto",
         nudging="centered",
         n_free_steps=20,
         n_nudged_steps=20,
@@ -271,7 +274,7 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
         diodes="signed",
         output_pairs=False,
         schedule="asynchronous",
-        beta=0.1,
+        beta="auto",
         nudging="centered",
         n_free_steps=20,
         n_nudged_steps=20,

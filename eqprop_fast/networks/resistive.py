@@ -73,6 +73,12 @@ class ResistiveSpec:
         """
         return self.amplifier_gain ** (len(self.sizes) - 1 - k)
 
+    @property
+    def steps_to_output(self):
+        """Steps that the input needs to reach the output from a network at 0 V."""
+        n = self.n_weights
+        return {"synchronous": n, "asynchronous": (n + 1) // 2, "forward": 1, "backward": n}[self.schedule]
+
     def bounds(self, dtype):
         """Lowest and highest voltage of the nodes of each layer, referred to the output."""
         lower = [np.full(n, -np.inf, dtype) for n in self.node_sizes]
@@ -89,12 +95,16 @@ def init_conductances(spec, gain, rng, dtype):
     """max(U(-c, c), g_min) with c = gain / sqrt(rows), at most g_max: half of them start at the lower bound
     (2402.11674).
 
-    Biases start at zero.
+    A node that would float, because none of its draws is positive and g_min is 0, takes their absolute
+    values; with the papers' hundreds of rows that does not happen. Biases start at zero.
     """
     weights = []
     for shape in spec.crossbar_shapes:
         c = gain / np.sqrt(shape[0])
-        weights.append(np.clip(rng.uniform(-c, c, shape), spec.g_min, spec.g_max).astype(dtype))
+        draws = rng.uniform(-c, c, shape)
+        floating = (draws <= 0).all(axis=0)
+        draws[:, floating] *= -1
+        weights.append(np.clip(draws, spec.g_min, spec.g_max).astype(dtype))
     return weights, [np.zeros(n, dtype) for n in spec.node_sizes]
 
 

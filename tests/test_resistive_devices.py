@@ -1,0 +1,118 @@
+"""Training on real devices, bounds that survive float32, and networks too small, too deep or torn."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from eqprop_fast import ResistiveClassifier
+from eqprop_fast.circuits import FloatingNodeError, operating_point
+from eqprop_fast.circuits.devices import DeviceModel
+from eqprop_fast.datasets import load_digits
+
+from .backend_list import BACKENDS
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+BASE = dict(hidden_layer_sizes=(16,), max_iter=3, random_state=0, backend=BACKENDS[0])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, _, y, _ = load_digits()
+    return X[:400], y[:400]
+
+
+def test_what_devices_can_hold_is_fixed_while_training(digits):
+    device = dict(stuck_on=0.05, variability=0.5, write_noise=0.02)
+    limit = 4 / np.sqrt(2 * digits[0].shape[1])  # of the first crossbar: 4 conductance_gain / sqrt(rows)
+    factor = np.exp(0.5 * 5)  # of the largest of a few thousand devices
+    peaks = []
+    for epochs in (1, 10):
+        est = ResistiveClassifier(**{**BASE, "max_iter": epochs}, device=device, n_iter_no_change=1000)
+        peaks.append(est.fit(*digits).conductances_[0].max())
+    assert peaks[1] <= limit * factor and peaks[1] <= 1.5 * peaks[0]
+
+
+def test_resumed_training_meets_the_same_devices(digits, tmp_path):
+    device = dict(stuck_on=0.05, variability=0.5, n_levels=16)
+    whole = ResistiveClassifier(**BASE, device=device).fit(*digits)
+    part = ResistiveClassifier(**{**BASE, "max_iter": 1}, device=device).fit(*digits)
+    part.save_checkpoint(tmp_path / "part.npz")
+    again = ResistiveClassifier.load_checkpoint(tmp_path / "part.npz").set_params(max_iter=3).resume(*digits)
+    for a, b in zip(whole.conductances_, again.conductances_):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_wires_limit_the_range_of_training(digits):
+    ideal, slight, strong = (
+        ResistiveClassifier(**BASE, device=dict(wire_resistance=r)).fit(*digits).conductances_[0]
+        for r in (0.0, 1e-9, 1.0)
+    )
+    np.testing.assert_allclose(slight, ideal, rtol=1e-5)
+    rows, columns = np.indices(strong.shape)
+    assert (strong <= 1 / (columns + 1 + len(strong) - rows) + 1e-7).all()
+    assert ideal.max() > strong.max() > 0.05  # near the corner, where wires are short
+
+
+def test_a_verified_write_makes_up_for_wires():
+    g = np.random.default_rng(0).uniform(0.1, 1, (6, 5))
+    model = DeviceModel(g_on=4.0, wire_resistance=0.01, variability=0.2)
+    array = model.array(g.shape, 0)
+    np.testing.assert_allclose(array.write(g, verify=True), g, rtol=1e-12)
+    assert np.abs(array.write(g) / g - 1).max() > 0.05
+
+
+def test_conductances_at_the_bound_leave_as_a_netlist(digits, tmp_path):
+    est = ResistiveClassifier(
+        **{**BASE, "max_iter": 10}, g_max=0.1, beta=0.01, learning_rate_init=0.05
+    ).fit(*digits)
+    top = max(float(g.max()) for g in est.conductances_)
+    assert float(np.float32(0.1)) > 0.1 and 0.0999999 < top <= 0.1
+    est.to_spice(tmp_path / "net.cir", digits[0][0])
+    outputs = operating_point(est.to_netlist(digits[0][0])).outputs
+    tight = est.set_params(n_free_steps=200, tol_free=1e-7)
+    np.testing.assert_allclose(outputs.ravel(), tight.decision_function(digits[0][:1]).ravel(), atol=1e-4)
+    est.program(dict(variability=0.8, g_on=0.1), 0).to_netlist(digits[0][0])  # devices beyond g_max
+
+
+@pytest.mark.parametrize("value", ["0.2", "0.001", "1e39", "nan", "-1"])
+def test_import_refuses_what_the_model_cannot_hold(digits, tmp_path, value):
+    est = ResistiveClassifier(**BASE, g_min=0.01, g_max=0.1, beta=0.01).fit(*digits)
+    before = [g.copy() for g in est.conductances_]
+    path = tmp_path / "g.csv"
+    est.export_conductances(path)
+    rows = list(csv.reader(path.open()))
+    rows[7][3] = value
+    path.write_text("\n".join(",".join(r) for r in rows) + "\n")
+    with pytest.raises(ValueError, match="line 8"):
+        est.import_conductances(path)
+    path.write_bytes(b"\xff\xfe\x00garbage")
+    with pytest.raises(ValueError, match="no CSV"):
+        est.import_conductances(path)
+    for a, b in zip(before, est.conductances_):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_torn_output_is_an_error(digits):
+    est = ResistiveClassifier(**BASE).fit(*digits)
+    with pytest.raises(FloatingNodeError, match="output node 0"):
+        est.program(dict(stuck_off=1.0), 0).predict(digits[0])
+
+
+@pytest.mark.parametrize(
+    "schedule, steps", [("asynchronous", 2), ("synchronous", 4), ("backward", 4), ("forward", 1)]
+)
+def test_too_few_steps_for_the_depth(digits, schedule, steps):
+    options = {**BASE, "hidden_layer_sizes": (4, 4, 4), "schedule": schedule, "max_iter": 1}
+    est = ResistiveClassifier(**options, n_free_steps=steps).fit(*digits)
+    assert np.ptp(est.decision_function(digits[0]), axis=0).max() > 0
+    if steps > 1:
+        with pytest.raises(ValueError, match="n_free_steps"):
+            ResistiveClassifier(**options, n_free_steps=steps - 1).fit(*digits)
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 4, 8])
+def test_small_networks_train_with_the_defaults(digits, hidden):
+    for seed in range(4):
+        est = ResistiveClassifier((hidden,), max_iter=5, random_state=seed, backend=BACKENDS[0]).fit(*digits)
+        assert 0 < est.beta_ <= 0.1 and np.isfinite(est.loss_)
