@@ -31,7 +31,6 @@ SWEEPS = {
 }
 FIXED = {"nonlinearity": {"n_levels": 16}}  # nonlinearity only moves the levels
 REVERSED = {"n_levels", "on_off_ratio"}  # worse to the left
-ONCE_ONLY = {"wire_resistance"}  # read-back sees the wires: they only matter when written blindly
 UNITS = {"wire_resistance": "wire_resistance (ohm a segment)"}
 
 
@@ -56,12 +55,10 @@ def study(model, split, repeats, say=print):
         for value in values:
             device = {**FIXED.get(name, {}), name: value}
             once.append([ideal.program(device, seed).score(X_test, y_test) for seed in range(repeats)])
-            if name not in ONCE_ONLY:
-                trained.append(trained_on(model(device=device), split))
-            tail = f", trained on {100 * trained[-1]:6.2f}" if trained else ""
+            trained.append(trained_on(model(device=device), split))
             say(
                 f"{name:16s} {value:8g}: written once {100 * np.mean(once[-1]):6.2f} "
-                f"+- {100 * np.std(once[-1]):.2f}{tail}"
+                f"+- {100 * np.std(once[-1]):.2f}, trained on {100 * trained[-1]:6.2f}"
             )
         results[name] = values, np.array(once), np.array(trained)
     return results, base
@@ -80,8 +77,7 @@ def plot(results, base, title, path):
         axis.errorbar(
             values, mean, spread, marker="o", ms=4, capsize=2, color="#c1440e", label="written once"
         )
-        if len(trained):
-            axis.plot(values, 100 * trained, marker="s", ms=4, color="#1f5f8b", label="trained on")
+        axis.plot(values, 100 * trained, marker="s", ms=4, color="#1f5f8b", label="trained on")
         if name != "nonlinearity":
             axis.set_xscale("log")
         if name == "n_levels":
