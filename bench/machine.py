@@ -123,5 +123,15 @@ def describe():
     }
 
 
+def in_words(about):
+    """One line of what `describe` returned."""
+    cpu = about["processor"]
+    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items() if v)
+    return (
+        f"{cpu['name']}, {cpu['cores']} cores ({', '.join(cpu['features'])}), {about['system']}, "
+        f"Python {about['python']}; {versions}"
+    )
+
+
 if __name__ == "__main__":
     print(json.dumps(sgemm_rate(sys.argv[1])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .contenders import BASELINES, FAST_SUFFIX
+from .machine import in_words
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 COLORS = {
@@ -114,13 +115,9 @@ def markdown(record, plot="docs/img/bench.png"):
 
 
 def _machine(record):
-    machine = record["machine"]
-    cpu = machine["processor"]
-    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
     rates = ", ".join(f"{r['best']:.0f} GFLOP/s with {n} thread(s)" for n, r in record["sgemm"].items())
     return (
-        f"Machine: {cpu['name']}, {cpu['cores']} cores ({', '.join(cpu['features'])}), {machine['system']}, "
-        f"Python {machine['python']}; {versions}. Its float32 matrix-multiply rate, the best of NumPy and "
+        f"Machine: {in_words(record['machine'])}. Its float32 matrix-multiply rate, the best of NumPy and "
         f"PyTorch: {rates}."
     )
 
