@@ -151,6 +151,7 @@ def run_seed(
                 train_error=100 * (1 - record.accuracy),
                 test_error=test_error,
                 seconds=record.seconds,
+                **({"feedback_angles": record.feedback_angles} if record.feedback_angles else {}),
             )
         )
         _write(log, json.dumps(history))
@@ -215,6 +216,11 @@ def result_row(record):
         f"{'not known to us' if published is None else published} | {record['seconds_per_run']:.0f} | "
         f"{record['how']} |"
     )
+
+
+def _epochs_in(path):
+    """Epochs of all seeds in the record at `path`; 0 without one."""
+    return sum(json.loads(path.read_text())["epochs"]) if path.exists() else 0
 
 
 def add_row(path, record):
@@ -327,10 +333,18 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, changes, fresh,
             )
         except (ValueError, ArithmeticError) as error:
             raise click.ClickException(str(error)) from error
+        if len(histories[seed]) < (epochs or row.parameters["max_iter"]):
+            click.echo(f"seed {seed}: stopped; the same command goes on from here. {docs} is unchanged.")
+            raise click.exceptions.Exit(130)
         click.echo(f"seed {seed}: {time.perf_counter() - start:.0f} s with tests")
     record = summary(row, histories, how)
-    if max(record["epochs"]) == 0:
-        raise click.ClickException("no epoch was finished")
+    before = _epochs_in(docs / "results" / f"{slug}.json")
+    if before > sum(record["epochs"]):
+        click.echo(result_row(record))
+        raise click.ClickException(
+            f"{docs / 'results' / slug}.json holds {before} epochs, this run {sum(record['epochs'])}: it is "
+            "kept; choose another --docs, or move it away"
+        )
     _write(docs / "results" / f"{slug}.json", json.dumps(record, indent=1))
     plot_curves(record, docs / "img" / f"results_{slug}.png")
     add_row(docs / "results.md", record)

@@ -213,8 +213,8 @@ def test_gradient_order_of_the_discrete_map_needs_the_nudge_inside():
 def test_continual_deviation():
     r = theory.continual_deviation()
     assert r.holds
-    values = [r.debug_identity[t] for t in (1e-5, 1e-8, 1e-12)]
-    assert values[0] < 1e-5 and values[1] < 1e-3 * values[0] * 1.1 and values[2] < 1e-12
+    values = [r.debug_identity[t] for t in (1e-5, 1e-7, 1e-9)]
+    assert values[0] < 1e-6 and values[1] < 1e-2 * values[0] * 1.1 and values[2] < 1e-10
     assert r.angle[-1] < r.angle[0] and r.angle[-1] > r.angle_at_rate_0
 
 
@@ -265,7 +265,6 @@ def test_too_large_a_step_climbs():
     (lambda: theory.rbp_match(n_nudged_steps=0), "n_nudged_steps"),
     (lambda: theory.continual_deviation(rule="ep"), "rule"),
     (lambda: theory.continual_deviation(rate=0), "rate"),
-    (lambda: theory.continual_deviation(rule="continual_vector_field"), "backward weights"),
     (lambda: theory.asymmetry_bound(angles=(190,)), "angles"),
     (lambda: theory.asymmetry_bound(eps=0), "eps"),
     (lambda: theory.energy_descent(dt=(0.0,)), "dt"),

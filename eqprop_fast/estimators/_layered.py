@@ -16,6 +16,7 @@ from ._base import MAX_INT, BaseNetworkEstimator
 from .presets import preset_parameters
 
 NUDGINGS = ("positive", "random_sign", "centered")
+NOT_NUDGED = ("contrastive", "clamped_sweep", "bptt", "recurrent_backprop", "implicit")
 
 
 class BaseLayeredEstimator(BaseNetworkEstimator):
@@ -86,6 +87,13 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
     def _check_rule(self, spec):
         """Refuse what the learning rule cannot serve, in the estimator's own parameter names."""
         plan = self._plan(1, *self._rates(spec.n_weights))
+        if self.nudging == "random_sign" and plan.rule in NOT_NUDGED:
+            raise ValueError(f"nudging: learning_rule={plan.rule!r} has no nudging whose sign could change")
+        if self.feedback_angle != 0 and plan.rule not in VECTOR_FIELD_RULES:
+            raise ValueError(
+                f"feedback_angle={self.feedback_angle!r}: learning_rule={plan.rule!r} has no feedback "
+                f"weights of its own; only {VECTOR_FIELD_RULES} have"
+            )
         if plan.rule == "clamped_sweep" and spec.schedule != "asynchronous":
             raise ValueError("schedule: learning_rule='clamped_sweep' sweeps layer by layer: 'asynchronous'")
         try:
@@ -119,6 +127,13 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         elif hasattr(self, "feedback_coefs_"):
             del self.feedback_coefs_
         self.out_activation_ = "softmax" if self.cost == "cross_entropy" else self._output_function()
+
+    def _publish(self, state):
+        super()._publish(state)
+        if hasattr(self, "feedback_coefs_"):
+            self.feedback_angle_curve_ = [list(angles) for angles in state.angle_curve]
+        elif hasattr(self, "feedback_angle_curve_"):
+            del self.feedback_angle_curve_
 
     def _check_loaded(self):
         """Refuse fitted arrays that do not fit together (they came from a file)."""

@@ -120,6 +120,9 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         ``coefs_[k]`` (units of layer k, units of layer k+1); input first.
     feedback_coefs_ : list of ndarray
         Vector-field rules: ``feedback_coefs_[k]`` (units of layer k+1, units of layer k); [0] is unused.
+    feedback_angle_curve_ : list of list of float
+        Vector-field rules: angle in degrees between forward and feedback weights of each layer pair, lowest
+        first, after each epoch (2005.04168).
     loss_, best_loss_ : float
         Training cost of the last epoch; the best one (None under early stopping).
     loss_curve_ : list of float

@@ -39,6 +39,9 @@ class BaseNetwork:
         """Layer (1 = first hidden) that `parameters[index]` feeds."""
         return index % self.spec.n_weights + 1
 
+    def feedback_angles(self):
+        """Angle between forward and feedback weights of each layer pair, degrees; None: they are the same."""
+
     def new_optimizer_state(self, optimizer):
         arrays = self.parameters
         velocity = [] if optimizer == "sgd" else [np.zeros_like(a) for a in arrays]

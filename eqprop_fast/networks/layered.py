@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import free_spec
+from .asymmetry import measured_angles
 from .base import BaseNetwork
 from .energy import layered_energy
 from .protocol import Equilibrium
@@ -67,6 +68,9 @@ class LayeredNetwork(BaseNetwork):
     @property
     def parameters(self):
         return [*self.weights, *self.biases, *(self.back or [])]
+
+    def feedback_angles(self):
+        return None if self.back is None else measured_angles(self.weights, self.back)
 
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]

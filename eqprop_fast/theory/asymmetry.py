@@ -12,7 +12,7 @@ from ..kernels.reference import gradients as kernel
 from ..kernels.reference.layered import acting
 from ..kernels.spec import LayeredSpec
 from ..networks.asymmetry import backward_weights, check_angle
-from .checks import settle
+from .checks import by_dtype, check_dtype, check_sizes, settle
 from .match import angle_between
 from .models import LayeredModel, random_parameters
 from .presets import uniform_batch
@@ -21,7 +21,10 @@ from .results import TheoryResult, log_slope, new_figure
 
 @dataclass(frozen=True, eq=False)
 class AsymmetryBound(TheoryResult):
-    """Result of `asymmetry_bound`; the verdict is the largest error / bound, which must not exceed 1.
+    """Result of `asymmetry_bound`; the verdict must not exceed 1.
+
+    It is the largest of three numbers, each over what it may be: error / bound of any net, the distance of
+    `slope` from 1 over 0.1, and `limit_gap` over 1e-3 (1e-2 in float32).
 
     Attributes
     ----------
@@ -127,7 +130,7 @@ def _terms(model, x, y):
 
 def asymmetry_bound(
     *, sizes=(6, 8, 5, 3), angles=(0, 22.5, 45, 67.5, 90, 112.5, 135, 157.5, 180), n_networks=100, gain=1.0,
-    eps=0.1, n_halvings=5, beta=1e-3, dt=0.5, random_state=0,
+    eps=0.1, n_halvings=5, beta=None, dt=0.5, random_state=0, dtype=np.float64,
 ):
     """Check the bound on the error of the vector-field estimate, on random asymmetric networks.
 
@@ -142,15 +145,16 @@ def asymmetry_bound(
         Weights are U(+-gain/sqrt(fan_in)).
     eps : float
         Largest noise on the transposed weights for the slope; halved `n_halvings` times.
-    beta : float
-        Nudging at which the learning rule itself (centered) is compared with its limit.
+    beta : float, optional
+        Nudging at which the learning rule itself (centered) is compared with its limit; 1e-3, or 1e-2 in
+        float32.
     dt : float
         Euler step.
 
     Returns
     -------
     AsymmetryBound
-        Verdict: largest error / bound, target 1.
+        Verdict: see its class; target 1.
 
     Raises
     ------
@@ -158,12 +162,21 @@ def asymmetry_bound(
         Names the parameter.
     """
     angles = np.array([check_angle(a, "angles") for a in angles])
+    if not len(angles):
+        raise ValueError("angles must hold at least one angle")
+    sizes = check_sizes(sizes)
+    for name, value in (("gain", gain), ("dt", dt)):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be > 0 and finite, got {value!r}")
     check_count(n_networks, "n_networks")
     check_count(n_halvings, "n_halvings")
     if not eps > 0:
         raise ValueError(f"eps must be > 0, got {eps!r}")
-    if not beta > 0:
+    if beta is not None and not beta > 0:
         raise ValueError(f"beta must be > 0, got {beta!r}")
+    dtype = check_dtype(dtype)
+    beta, gap = by_dtype(beta, dtype, 1e-3, 1e-2), by_dtype(None, dtype, 1e-3, 1e-2)
+    tol = 50 * np.finfo(dtype).eps
     spec, linear = _leaky_spec(sizes, dt), _leaky_spec(sizes, dt, "identity")
     shape = len(angles), n_networks
     error, bound, tight, asymmetry, turned, reached = (np.zeros(shape) for _ in range(6))
@@ -172,8 +185,8 @@ def asymmetry_bound(
     limit_gap = 0.0
     for r in range(n_networks):
         rng = np.random.default_rng([random_state, r])
-        weights, biases = random_parameters(sizes, rng, gain=gain)
-        x, y = uniform_batch(1, sizes[0], sizes[-1], rng)
+        weights, biases = random_parameters(sizes, rng, dtype, gain=gain)
+        x, y = uniform_batch(1, sizes[0], sizes[-1], rng, dtype)
         for a, angle in enumerate(angles):
             model = LayeredModel(spec, weights, biases, backward_weights(weights, angle, rng))
             exact, limit, asymmetry[a, r], bound[a, r], tight[a, r] = _terms(model, x, y)
@@ -196,27 +209,29 @@ def asymmetry_bound(
                     beta=beta,
                     n_free_steps=20_000,
                     n_nudged_steps=20_000,
-                    tol_free=1e-14,
-                    tol_nudged=1e-14,
+                    tol_free=tol,
+                    tol_nudged=tol,
                 ).flat()
                 limit_gap = max(limit_gap, np.linalg.norm(given - limit) / np.linalg.norm(limit))
         # J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: linear units for
         # the slope
-        weights = [min(gain, 0.5) / gain * w for w in weights]
-        noise = [rng.normal(size=w.T.shape) / np.sqrt(w.size) for w in weights]
+        weights = [(min(gain, 0.5) / gain * w).astype(dtype) for w in weights]
+        noise = [(rng.normal(size=w.T.shape) / np.sqrt(w.size)).astype(dtype) for w in weights]
         for e, value in enumerate(epsilons):
-            back = [np.zeros_like(weights[0].T)] + [w.T + value * z for w, z in zip(weights[1:], noise[1:])]
+            back = [np.zeros_like(weights[0].T)]
+            back += [w.T + dtype.type(value) * z for w, z in zip(weights[1:], noise[1:])]
             exact, limit, small_asymmetry[e, r], *_ = _terms(
                 LayeredModel(linear, weights, biases, back), x, y
             )
             small_error[e, r] = np.linalg.norm(exact - limit)
-    slopes = [log_slope(small_asymmetry[:, r], small_error[:, r]) for r in range(n_networks)]
+    slope = float(np.median([log_slope(a, e) for a, e in zip(small_asymmetry.T, small_error.T)]))
     some = bound > 1e-12
     return AsymmetryBound(
-        verdict=float((error[some] / bound[some]).max()),
+        verdict=float(np.max([*(error[some] / bound[some]), abs(slope - 1) / 0.1, limit_gap / gap])),
         target=1.0,
         settings=dict(
             sizes=tuple(sizes),
+            angles=tuple(float(a) for a in angles),
             n_networks=n_networks,
             gain=gain,
             eps=eps,
@@ -224,6 +239,7 @@ def asymmetry_bound(
             beta=beta,
             dt=dt,
             random_state=random_state,
+            dtype=dtype.name,
         ),
         angles=angles,
         measured_angles=reached,
@@ -234,6 +250,6 @@ def asymmetry_bound(
         asymmetry=asymmetry,
         small_asymmetry=small_asymmetry,
         small_error=small_error,
-        slope=float(np.median(slopes)),
+        slope=slope,
         limit_gap=float(limit_gap),
     )

@@ -23,6 +23,36 @@ def halvings(largest, n_halvings, name):
     return largest / 2.0 ** np.arange(check_count(n_halvings, "n_halvings") + 1)
 
 
+def check_dtype(dtype):
+    """`dtype` as float32 or float64.
+
+    Raises
+    ------
+    ValueError
+    """
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {np.dtype(dtype).name}")
+    return np.dtype(dtype)
+
+
+def by_dtype(value, dtype, double, single):
+    """`value`, or if it is None the default for the dtype: float32 needs more to rise above rounding."""
+    return value if value is not None else double if check_dtype(dtype) == np.float64 else single
+
+
+def check_sizes(sizes):
+    """At least an input and an output layer.
+
+    Raises
+    ------
+    ValueError
+    """
+    sizes = tuple(check_count(n, "sizes") for n in sizes)
+    if len(sizes) < 2:
+        raise ValueError(f"sizes must hold at least an input and an output layer, got {sizes}")
+    return sizes
+
+
 def smooth_spec(sizes, dt=0.2):
     """Continuous dynamics with one energy, tanh, linear output, no clamp: everything the theorems ask for."""
     return LayeredSpec(
@@ -40,8 +70,10 @@ def smooth_spec(sizes, dt=0.2):
 
 def model_and_data(model, x, y, sizes, n_samples, random_state, dtype, spec=None):
     """The caller's model and data, or a random smooth network of `sizes` on uniform inputs."""
+    check_dtype(dtype)
     rng = np.random.default_rng(random_state)
     if model is None:
+        sizes, n_samples = check_sizes(sizes), check_count(n_samples, "n_samples")
         model = LayeredModel.random(spec or smooth_spec(sizes), rng, dtype=dtype)
     elif x is None or y is None:
         raise ValueError("x and y must be given with model")

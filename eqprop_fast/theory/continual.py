@@ -7,10 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import halvings, model_and_data, settle
+from ..kernels.spec import LayeredSpec
+from .checks import by_dtype, check_dtype, check_sizes, halvings, model_and_data, settle
 from .match import angle_between
+from .models import LayeredModel
 from .phases import VECTOR_FIELD, bptt_moments, nudged_moments
+from .presets import uniform_batch
 from .results import TheoryResult, draw_power, log_slope, new_figure, quiet_minor_ticks
+
+DEBUG_FACTORS = (1e-5, 1e-7, 1e-9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,10 @@ class ContinualDeviation(TheoryResult):
     angle_at_rate_0 : float
     debug_identity : dict of float to float
         By the factor on the rate: largest relative difference between EP's weight change and that of the
-        debug procedure (papers.md 6.4). It falls with the factor, down to rounding.
+        debug procedure (papers.md 6.4). It falls in proportion to the factor as long as the tiny changes of
+        the weights are above their rounding.
+    residual : float
+        Largest speed of any unit at the end of the free phase.
     """
 
     rates: np.ndarray
@@ -47,6 +55,7 @@ class ContinualDeviation(TheoryResult):
     angle: np.ndarray
     angle_at_rate_0: float
     debug_identity: dict
+    residual: float
 
     def plot(self):
         figure, (left, middle, right) = new_figure(1, 3)
@@ -67,18 +76,21 @@ class ContinualDeviation(TheoryResult):
 
 
 def continual_deviation(
-    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, rule="continual", rate=4e-5, beta=0.01,
-    n_halvings=4, n_nudged_steps=40, random_state=0, dtype=np.float64,
+    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, rule="continual", rate=None, beta=None,
+    n_halvings=None, n_nudged_steps=40, random_state=0, dtype=np.float64,
 ):
     """How far C-EP (or C-VF) strays from BPTT, as its learning rate and beta halve.
 
     Parameters
     ----------
     model, x, y : optional
-        A `LayeredModel` (or `ToyNetwork`) and its data; a random smooth network of `sizes` without.
+        A `LayeredModel` (or `ToyNetwork`) and its data; without, a random network of `sizes`: smooth with
+        symmetric weights, or for C-VF leaky with linear units and backward weights that start as the
+        transposed forward ones, the only leaky ones whose Jacobian is symmetric.
     rule : {"continual", "continual_vector_field"}
-    rate, beta : float
-        Largest of each sweep; the rate is swept at this beta, beta at rate 0.
+    rate, beta, n_halvings : float, float and int, optional
+        Largest of each sweep, and how often they are halved; the rate is swept at this beta, beta at rate 0.
+        4e-5, 0.01 and 4, or 2e-3, 0.15 and 3 in float32.
     n_nudged_steps : int
         K.
 
@@ -99,13 +111,21 @@ def continual_deviation(
     The weights move by rate/beta times a change of order beta, so the states feel the rate as rate/beta:
     the limits are taken rate first.
     """
+    dtype = model.dtype if model is not None else dtype
+    rate, beta = by_dtype(rate, dtype, 4e-5, 2e-3), by_dtype(beta, dtype, 0.01, 0.15)
+    n_halvings = by_dtype(n_halvings, dtype, 4, 3)
     rates, betas = halvings(rate, n_halvings, "rate"), halvings(beta, n_halvings, "beta")
     k = check_count(n_nudged_steps, "n_nudged_steps")
     if rule not in ("continual", "continual_vector_field"):
         raise ValueError(f"rule must be 'continual' or 'continual_vector_field', got {rule!r}")
+    given = model is not None
+    if rule in VECTOR_FIELD and not given:
+        check_dtype(dtype)
+        model, x, y = _vector_field_model(check_sizes(sizes), n_samples, random_state, dtype)
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
-    if rule in VECTOR_FIELD and getattr(model, "back", None) is None:
-        raise ValueError(f"rule: {rule!r} needs a model with backward weights")
+    if (rule in VECTOR_FIELD) != (getattr(model, "back", None) is not None):
+        has = "no " if rule in VECTOR_FIELD else ""
+        raise ValueError(f"rule: {rule!r} cannot run on a model with {has}backward weights")
     drive, free, residual = settle(model, x)
     exact = _stack(bptt_moments(model, drive, [free] * (k + 1), y))
 
@@ -126,19 +146,19 @@ def continual_deviation(
     rate_slope = {kind: log_slope(rates, v) for kind, v in named["by_rate"].items()}
     beta_slope = {kind: log_slope(betas, v) for kind, v in named["by_beta"].items()}
     return ContinualDeviation(
-        verdict=max(abs(s - 1) for s in [*rate_slope.values(), *beta_slope.values()]),
+        verdict=float(np.max([abs(s - 1) for s in [*rate_slope.values(), *beta_slope.values()]])),
         target=0.1,
         settings=dict(
+            **({} if given else dict(sizes=tuple(sizes), n_samples=n_samples)),
             rule=rule,
             rate=rate,
             beta=beta,
             n_halvings=n_halvings,
             n_nudged_steps=k,
-            n_samples=len(y),
             random_state=random_state,
             dtype=np.dtype(model.dtype).name,
-            residual=residual,
         ),
+        residual=residual,
         rates=rates,
         betas=betas,
         **named,
@@ -147,16 +167,27 @@ def continual_deviation(
         angle=np.array([angle_between(u[2], exact[2]) for u in moving]),
         angle_at_rate_0=angle_between(still[2], exact[2]),
         debug_identity={
-            tiny: debug_identity(model, x, y, free, beta, k, rule, rate, tiny) for tiny in (1e-5, 1e-8, 1e-12)
+            tiny: debug_identity(model, x, y, free, beta, k, rule, rate, tiny) for tiny in DEBUG_FACTORS
         },
     )
+
+
+def _vector_field_model(sizes, n_samples, random_state, dtype):
+    rng = np.random.default_rng(random_state)
+    spec = LayeredSpec(
+        sizes=sizes, dynamics="continuous", activation="identity", out_activation="identity",
+        input_activation="identity", prime_hidden=False, prime_output=False, dt=0.2,
+    )
+    model = LayeredModel.random(spec, rng, angle=0.0, gain=0.5, dtype=dtype)
+    return model, *uniform_batch(check_count(n_samples, "n_samples"), sizes[0], sizes[-1], rng, dtype)
 
 
 def debug_identity(model, x, y, free, beta, n_nudged_steps, rule="continual", rate=1e-3, tiny=1e-5):
     """The papers' debug procedure (2005.04168, App. F.2): C-EP with a tiny rate is EP.
 
-    Run the nudged phase continually with the rate times `tiny`, undo that change, apply the accumulated
-    update at the full rate; compare with the EP (or VF) update of the same phase.
+    Run the nudged phase continually, on a copy, with the rate times `tiny`; apply the update that it
+    accumulated, at the full rate, to the weights from before the phase (the paper undoes the tiny change
+    instead); compare with the EP (or VF) update of the same phase.
 
     Returns
     -------

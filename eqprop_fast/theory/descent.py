@@ -97,10 +97,11 @@ def energy_descent(
         energies[name] = track = np.array(track)
         rises[name] = _largest_rise(track)
     return EnergyDescent(
-        verdict=max(rises.values()),
+        verdict=float(np.max(list(rises.values()))),
         target=1e-12 if model.dtype == np.float64 else 1e-5,
         settings=dict(
-            n_steps=n_steps, dt=tuple(dt), random_state=random_state, dtype=np.dtype(model.dtype).name
+            **({} if given else dict(sizes=tuple(sizes), n_samples=n_samples)),
+            n_steps=n_steps, dt=tuple(dt), random_state=random_state, dtype=np.dtype(model.dtype).name,
         ),
         energy=energies,
         rise=rises,
@@ -111,4 +112,5 @@ def _largest_rise(track):
     """Largest rise in one step over the whole descent, worst sample; infinite for one that only climbs."""
     rise, descent = np.diff(track, axis=0).max(axis=0), track[0] - track.min(axis=0)
     never = np.where(rise > 0, np.inf, 0.0)
+    never[~np.isfinite(track).all(axis=0)] = np.nan
     return float(np.divide(rise, descent, out=never.astype(track.dtype), where=descent > 0).max())

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from ..networks.asymmetry import measured_angles
+from ..networks.asymmetry import check_angle, measured_angles
+from .checks import check_dtype
 from .conv import ConvNetwork
 from .models import LayeredModel
 from .phases import RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
-from .presets import PRESETS, layered_spec, mnist_batch, uniform_batch
+from .presets import CONVENTIONS, PRESETS, layered_spec, mnist_batch, uniform_batch
 from .results import TheoryResult, new_figure
 from .toy import ToyNetwork
 
@@ -89,10 +90,10 @@ class GradientMatch(TheoryResult):
         for axis in axes[len(curves) + 1 :]:
             axis.axis("off")
         s = self.settings
-        figure.suptitle(
-            f"{s.get('preset') or 'gradient match'}, {s['rule']}: solid -gradient (BPTT), dashed update",
-            fontsize=10,
-        )
+        what = f"{s.get('preset') or 'gradient match'}, {s['rule']}, beta {s['beta']:g}"
+        if s["convention"] != "consistent":
+            what += f", {s['convention']}"
+        figure.suptitle(f"{what}: solid -gradient (BPTT), dashed update", fontsize=10)
         return figure
 
 
@@ -107,7 +108,8 @@ class _Rmse:
 
     def entries(self):
         larger = np.maximum(self.n2, self.d2)
-        return np.sqrt(np.divide(self.e2, larger, out=np.zeros_like(larger), where=larger > 0))
+        # where nothing moved the two agree; nan stays nan
+        return np.sqrt(np.divide(self.e2, larger, out=np.zeros_like(larger), where=larger != 0))
 
 
 def preset_model(
@@ -126,7 +128,16 @@ def preset_model(
         raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
     entry = dict(PRESETS[preset])
     kind, sizes, batch = entry.pop("kind"), entry.pop("sizes"), entry.pop("batch")
-    angle = entry.pop("angle", None) if angle is None else angle
+    angle = entry.pop("angle", None) if angle is None else check_angle(angle)
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
+    if angle is not None and kind in ("toy", "conv"):
+        raise ValueError(f"angle: {preset!r} has no backward weights of its own")
+    if dt is not None and kind == "conv":
+        raise ValueError(f"dt: {preset!r} replaces its states at every step")
+    if dt is not None and not (np.isfinite(dt) and dt > 0):
+        raise ValueError(f"dt must be > 0 and finite, got {dt!r}")
+    check_dtype(dtype)
     rng = np.random.default_rng(random_state)
     if kind == "toy":
         model = ToyNetwork(sizes, 0.08 if dt is None else dt, rng, dtype=dtype)
@@ -139,7 +150,18 @@ def preset_model(
         spec = layered_spec(kind, sizes, convention, dt=dt)
         model = LayeredModel.random(spec, rng, angle=angle, dtype=dtype)
         x, y = mnist_batch(batch, rng, dtype)
+    if angle is not None:
+        entry["angle"] = angle
     return model, x, y, entry
+
+
+def _target(preset, beta):
+    """What 1905.13633's theorem should reach: its EP of an energy; deviations are of order beta."""
+    if preset is None:
+        return None
+    if preset.endswith("toy"):
+        return abs(beta)
+    return 1e-2 if preset.startswith("1905.13633/") and preset.endswith("EB-1h") else None
 
 
 def gradient_match(
@@ -185,7 +207,7 @@ def gradient_match(
     angle : float, optional
         Degrees between forward and backward weights of the preset's network.
     target : float, optional
-        What the verdict should stay below.
+        What the verdict should stay below; by default beta for the toy presets, 1e-2 for EB-1h, none else.
     random_state : int
         Seed of parameters, data and the curves shown.
     dtype : float32 or float64
@@ -230,6 +252,10 @@ def gradient_match(
         raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
     if rule in VECTOR_FIELD and getattr(model, "back", None) is None:
         raise ValueError(f"rule: {rule!r} needs a model with backward weights (angle=...)")
+    if rule not in VECTOR_FIELD and getattr(model, "back", None) is not None:
+        raise ValueError(f"rule: {rule!r} is for symmetric weights; this network has backward ones (angle)")
+    if not (np.isfinite(rate) and rate >= 0):
+        raise ValueError(f"rate must be >= 0 and finite, got {rate!r}")
     k = check_count(settings["n_nudged_steps"], "n_nudged_steps")
     if check_count(settings["n_free_steps"], "n_free_steps") < k:
         raise ValueError(f"n_free_steps={settings['n_free_steps']} must be >= n_nudged_steps={k}")
@@ -272,14 +298,15 @@ def gradient_match(
         for curves in (curves_s, curves_w)
     ]
     return GradientMatch(
-        verdict=max([*means_s.values(), *means_w.values()]),
-        target=target,
+        verdict=float(np.max([*means_s.values(), *means_w.values()])),
+        target=_target(preset, beta) if target is None else target,
         settings=dict(
             settings,
             preset=preset,
             convention=convention,
             random_state=random_state,
-            dt=model.dt,
+            dt=dt if preset else model.dt,
+            steady_tol=steady_tol,
             dtype=np.dtype(model.dtype).name,
         ),
         neuron_rmse=means_s,

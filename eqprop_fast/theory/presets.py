@@ -9,6 +9,7 @@ import numpy as np
 
 from ..kernels.spec import LayeredSpec
 
+CONVENTIONS = ("consistent", "as_coded")
 _ONE, _TWO, _THREE = (784, 512, 10), (784, 512, 512, 10), (784, 512, 512, 512, 10)
 
 
@@ -65,8 +66,8 @@ def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=Non
     dt : float, optional
         Euler step (0.08 by default), or damping of the discrete map (1 by default: the plain map).
     """
-    if convention not in ("consistent", "as_coded"):
-        raise ValueError(f"convention must be 'consistent' or 'as_coded', got {convention!r}")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
     shared = dict(sizes=tuple(sizes), activation=activation, out_activation=activation)
     if kind == "prototypical":
         return LayeredSpec(dynamics="discrete", dt=1.0 if dt is None else dt, **shared)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import halvings, model_and_data, settle
+from .checks import by_dtype, halvings, model_and_data, settle
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
 
 @dataclass(frozen=True, eq=False)
 class RbpMatch(TheoryResult):
-    """Result of `rbp_match`; the verdict is the distance of `slope` from 1.
+    """Result of `rbp_match`; the verdict is the larger distance of `slope` and `synapse_slope` from 1.
 
     Attributes
     ----------
@@ -27,6 +27,8 @@ class RbpMatch(TheoryResult):
         Of log deviation against log beta.
     curves : tuple of ndarray (K, 6)
         EP and RBP side by side for a few units, at the largest beta.
+    residual : float
+        Largest speed of any unit at the end of the free phase.
     """
 
     betas: np.ndarray
@@ -36,6 +38,7 @@ class RbpMatch(TheoryResult):
     slope: float
     synapse_slope: float
     curves: tuple
+    residual: float
 
     def plot(self):
         figure, (left, middle, right) = new_figure(1, 3)
@@ -65,8 +68,8 @@ def rbp_match(
     y=None,
     sizes=(8, 16, 12, 5),
     n_samples=4,
-    beta=0.02,
-    n_halvings=4,
+    beta=None,
+    n_halvings=None,
     n_nudged_steps=80,
     random_state=0,
     dtype=np.float64,
@@ -80,15 +83,15 @@ def rbp_match(
     ----------
     model, x, y : optional
         A `LayeredModel` or `ToyNetwork` and its data; a random smooth network of `sizes` without.
-    beta : float
-        Largest nudging strength; halved `n_halvings` times.
+    beta, n_halvings : float and int, optional
+        Largest nudging strength, and how often it is halved; 0.02 and 4, or 0.15 and 3 in float32.
     n_nudged_steps : int
         K.
 
     Returns
     -------
     RbpMatch
-        Verdict: |slope - 1|, target 0.1.
+        Verdict: the larger of |slope - 1| and |synapse_slope - 1|, target 0.1.
 
     Raises
     ------
@@ -97,7 +100,10 @@ def rbp_match(
     ArithmeticError
         The free phase did not settle.
     """
+    dtype = model.dtype if model is not None else dtype
+    beta, n_halvings = by_dtype(beta, dtype, 0.02, 0.15), by_dtype(n_halvings, dtype, 4, 3)
     betas = halvings(beta, n_halvings, "beta")
+    given = model is not None
     k = check_count(n_nudged_steps, "n_nudged_steps")
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
     drive, free, residual = settle(model, x)
@@ -128,11 +134,15 @@ def rbp_match(
             curves = np.array(shown), exact
     rows = np.array(rows)
     deviation = rows.max(axis=1)
-    slope = log_slope(betas, deviation)
+    slope, synapse_slope = log_slope(betas, deviation), log_slope(betas, synapse_rows)
     return RbpMatch(
-        verdict=abs(slope - 1), target=0.1,
-        settings=dict(beta=beta, n_halvings=n_halvings, n_nudged_steps=k, n_samples=m, dt=model.dt,
-                      random_state=random_state, dtype=np.dtype(model.dtype).name, residual=residual),
+        verdict=float(np.max(np.abs([slope - 1, synapse_slope - 1]))), target=0.1,
+        settings=dict(
+            **({} if given else dict(sizes=tuple(sizes), n_samples=n_samples)),
+            beta=beta, n_halvings=n_halvings, n_nudged_steps=k, random_state=random_state,
+            dtype=np.dtype(model.dtype).name,
+        ),
+        residual=residual,
         betas=betas, deviation=deviation, deviation_in_time=rows, synapse_deviation=np.array(synapse_rows),
-        slope=slope, synapse_slope=log_slope(betas, synapse_rows), curves=curves,
+        slope=slope, synapse_slope=synapse_slope, curves=curves,
     )

@@ -27,7 +27,7 @@ _ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale")
 _PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_", "beta_")
 _COUNTERS = (
     "split_seed", "epoch", "samples_seen", "n_updates", "rate_factor", "no_improvement", "loss_curve",
-    "best_loss", "validation_scores", "best_validation_score",
+    "angle_curve", "best_loss", "validation_scores", "best_validation_score",
 )
 
 

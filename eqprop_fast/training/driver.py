@@ -77,6 +77,7 @@ class EpochRecord:
     rates: tuple
     stats: TrainStats
     seconds: float
+    feedback_angles: list | None = None  # degrees, of each layer pair with independent feedback weights
 
 
 class _Chunks:
@@ -205,9 +206,13 @@ def fit_epochs(
             state.samples_seen += len(data.rows)
             state.loss_curve.append(stats.loss / total_weight)
             score = _note_improvement(network, state, settings, validate)
+            angles = network.feedback_angles()
+            if angles is not None:
+                state.angle_curve.append(angles)
             accuracy = stats.n_correct / stats.n_samples if settings.classes else None
             record = EpochRecord(
-                state.epoch, state.loss_curve[-1], accuracy, score, rates, stats, time.perf_counter() - start
+                state.epoch, state.loss_curve[-1], accuracy, score, rates, stats,
+                time.perf_counter() - start, angles,
             )
             if progress is not None:
                 progress.epoch(record)

@@ -33,6 +33,8 @@ def describe(record):
         text += f"  train acc {record.accuracy:.4f}"
     if record.validation_score is not None:
         text += f"  validation {record.validation_score:.4f}"
+    if record.feedback_angles:
+        text += "  feedback " + ", ".join(f"{a:.1f}" for a in record.feedback_angles) + " deg"
     return f"{text}  {record.stats.n_samples / max(record.seconds, 1e-9):,.0f} samples/s"
 
 

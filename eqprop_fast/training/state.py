@@ -49,6 +49,7 @@ class TrainingState:
     rate_factor: float = 1.0  # reached by "adaptive"
     no_improvement: int = 0
     loss_curve: list = field(default_factory=list)
+    angle_curve: list = field(default_factory=list)  # feedback angles after each epoch
     best_loss: float = np.inf
     validation_scores: list = field(default_factory=list)
     best_validation_score: float = -np.inf

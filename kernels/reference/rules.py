@@ -141,9 +141,8 @@ def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
 def vector_field_increment(spec, x, old, new, row_weight=None):
     """Change of each post-synaptic state times pre-synaptic activity, summed over the samples.
 
-    Pre-synaptic activity is taken after the step in the discrete dynamics and before it in the continuous
-    one, as in the papers' code (papers.md 4 and 6.1). Returns an `Ascent` not yet divided by beta and the
-    batch size.
+    Pre-synaptic activity is taken before the step, as in the papers' code (papers.md 4 and 6.1). Returns
+    an `Ascent` not yet divided by beta and the batch size.
     """
     n = spec.n_weights
     pre = [shown_input(spec, x)] + [acting(spec, k, old[k - 1]) for k in range(1, n + 1)]

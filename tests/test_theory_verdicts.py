@@ -1,0 +1,131 @@
+"""Verdicts that can fail: broken rules, diverged runs, impossible settings; and checks that run again."""
+
+import numpy as np
+import pytest
+
+from eqprop_fast import theory
+from eqprop_fast.theory import asymmetry
+from eqprop_fast.theory.models import LayeredModel
+from eqprop_fast.theory.presets import layered_spec
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+TOY = "1905.13633/fig2-toy"
+QUICK = dict(n_free_steps=300, n_nudged_steps=10)
+
+
+def test_a_diverged_run_matches_nothing():
+    r = theory.gradient_match(TOY, dt=2.2)
+    assert np.isnan(r.verdict) and r.holds is False
+    assert theory.gradient_match(TOY, **QUICK, rule="continual", rate=1e6).holds is False
+
+
+def test_energy_that_is_not_a_number_does_not_descend():
+    model = LayeredModel.random(layered_spec("energy", (4, 5, 3)), 0)
+    r = theory.energy_descent(model=model, x=np.full((2, 4), np.nan), n_steps=5)
+    assert np.isnan(r.verdict) and not r.holds
+
+
+def test_asymmetry_verdict_sees_the_learning_rule(monkeypatch):
+    right = asymmetry.estimated_gradient
+
+    class Negated:
+        def __init__(self, *args, **options):
+            self.given = right(*args, **options)
+
+        def flat(self):
+            return -self.given.flat()
+
+    monkeypatch.setattr(asymmetry, "estimated_gradient", Negated)
+    r = theory.asymmetry_bound(n_networks=1, angles=(45.0,))
+    assert r.limit_gap == pytest.approx(2.0, abs=0.01) and not r.holds
+
+
+def test_asymmetry_verdict_sees_the_slope(monkeypatch):
+    right = asymmetry._terms
+
+    def no_error(*args):
+        exact, _, *rest = right(*args)
+        return exact, exact * (1 + 1e-9), *rest
+
+    monkeypatch.setattr(asymmetry, "_terms", no_error)
+    assert not theory.asymmetry_bound(n_networks=1, angles=(45.0,)).holds
+
+
+def test_rbp_verdict_sees_the_synapses(monkeypatch):
+    right = LayeredModel.increment
+
+    def negated(self, *args, **options):
+        synapses, biases = right(self, *args, **options)
+        return [-s for s in synapses], biases
+
+    monkeypatch.setattr(LayeredModel, "increment", negated)
+    r = theory.rbp_match(n_halvings=2, n_nudged_steps=20)
+    assert abs(r.slope - 1) < 0.1 and not r.holds
+
+
+CHECKS = [
+    (theory.rbp_match, dict(n_halvings=2, n_nudged_steps=10, sizes=(5, 6, 3))),
+    (theory.continual_deviation, dict(n_halvings=2, n_nudged_steps=10, sizes=(5, 6, 3), n_samples=2)),
+    (theory.gradient_order, dict(n_halvings=2, sizes=(5, 6, 3), n_samples=2, n_steps=5000)),
+    (theory.energy_descent, dict(n_steps=10, sizes=(5, 6, 3), n_samples=2)),
+    (theory.asymmetry_bound, dict(n_networks=2, angles=(30.0,), n_halvings=2)),
+]
+
+
+@pytest.mark.parametrize("check, given", CHECKS, ids=lambda v: getattr(v, "__name__", ""))
+def test_settings_run_the_check_again(check, given):
+    first = check(**given)
+    assert check(**{**first.settings, "dtype": np.dtype(first.settings["dtype"])}).verdict == first.verdict
+
+
+def test_settings_of_a_match_run_it_again():
+    first = theory.gradient_match(TOY, **QUICK)
+    given = {k: v for k, v in first.settings.items() if v is not None}
+    again = theory.gradient_match(**{**given, "dtype": np.float64})
+    assert again.verdict == first.verdict and first.target == first.settings["beta"]
+
+
+@pytest.mark.parametrize("check, given", CHECKS, ids=lambda v: getattr(v, "__name__", ""))
+def test_every_check_in_float32(check, given):
+    r = check(dtype=np.float32)
+    assert r.holds and r.settings["dtype"] == "float32"
+
+
+def test_c_vf_from_one_line():
+    assert theory.continual_deviation(rule="continual_vector_field").holds
+
+
+def test_debug_procedure_falls_with_its_factor():
+    r = theory.continual_deviation(n_halvings=2)
+    factors = sorted(r.debug_identity)
+    for small, large in zip(factors, factors[1:]):
+        ratio = r.debug_identity[large] / r.debug_identity[small]
+        assert ratio == pytest.approx(large / small, rel=0.1)
+
+
+BACK = LayeredModel.random(layered_spec("leaky", (4, 5, 3)), 0, angle=60.0)
+DATA = dict(x=np.zeros((2, 4)), y=np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "call, match",
+    [
+        (lambda: theory.gradient_order(model=BACK, **DATA), "backward"),
+        (lambda: theory.continual_deviation(model=BACK, **DATA), "backward"),
+        (lambda: theory.gradient_match(model=BACK, **DATA, beta=0.1, **QUICK), "rule"),
+        (lambda: theory.gradient_match(TOY, rate=-1.0, rule="continual"), "rate"),
+        (lambda: theory.gradient_match(TOY, rate=np.nan, rule="continual"), "rate"),
+        (lambda: theory.gradient_match(TOY, dt=-1.0), "dt"),
+        (lambda: theory.gradient_match(TOY, convention="bogus"), "convention"),
+        (lambda: theory.gradient_match(TOY, angle=45), "angle"),
+        (lambda: theory.gradient_match(TOY, dtype=np.float16), "dtype"),
+        (lambda: theory.rbp_match(sizes=(5,)), "sizes"),
+        (lambda: theory.rbp_match(n_samples=0), "n_samples"),
+        (lambda: theory.asymmetry_bound(angles=()), "angles"),
+        (lambda: theory.asymmetry_bound(gain=-1), "gain"),
+        (lambda: theory.asymmetry_bound(dtype=np.int32), "dtype"),
+    ],
+)
+def test_refusals_name_the_parameter(call, match):
+    with pytest.raises(ValueError, match=match):
+        call()
