@@ -8,9 +8,11 @@ comparing.
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +26,8 @@ from eqprop_fast.circuits.builders import complementary, layered_netlist
 from eqprop_fast.circuits.factor import SymmetricFactor
 from eqprop_fast.circuits.ngspice import ngspice_available, run_ngspice_text
 from eqprop_fast.circuits.operating_point import solver_of
+
+from . import machine
 
 INPUT_GAIN = 50.0  # volt per pixel: strong enough that many hidden diodes conduct
 ISSUE_NGSPICE_SECONDS = 2.05  # one operating point of a 1568-100-10 net, as the task's orientation gives it
@@ -126,17 +130,38 @@ def against_splu(rounds=3, n=NETWORK_NODES):
     return turns(contenders, rounds), residual
 
 
-def main(rounds=3):
-    """Print both tables."""
+def tables(rounds=3):
+    """Both tables as Markdown lines."""
+    lines = []
     for title, found, mine in (
-        ("1568-100-10, exponential diodes", against_ngspice(rounds), "ours, one"),
-        (f"{NETWORK_NODES}-node random linear network, refactor + solve", against_splu(rounds)[0], "ours"),
+        ("1568-100-10 net, exponential diodes and amplifiers", against_ngspice(rounds), "ours, one"),
+        (f"{NETWORK_NODES}-node random linear network: refactor, solve", against_splu(rounds)[0], "ours"),
     ):
-        print(title)
+        lines += [f"| {title} | wall, s | processor, s | / {mine} |", "|---|---|---|---|"]
         for name, (wall, cpu) in found.items():
-            ratio = cpu / max(found[mine][1], 1e-9)
-            print(f"  {name:36s} wall {wall:12.6f} s   processor {cpu:12.6f} s   {ratio:10.1f} x {mine!r}")
-    print(f"orientation: ngspice {ISSUE_NGSPICE_SECONDS} s an operating point in the task's own measurement")
+            lines.append(f"| {name} | {wall:.6f} | {cpu:.6f} | {cpu / max(found[mine][1], 1e-9):.2f}x |")
+        lines.append("")
+    return lines
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m bench.bench_nodal", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--name", help="also write bench/results/NAME.md (the record: nodal)")
+    options = parser.parse_args(arguments)
+    lines = [
+        *tables(options.rounds),
+        f"Ratios are of processor seconds. Orientation of the task: ngspice takes {ISSUE_NGSPICE_SECONDS} s "
+        "for one operating point of a 1568-100-10 net.",
+    ]
+    print("\n".join(lines))
+    if options.name:
+        head = [
+            "Nodal analysis against ngspice and SciPy's splu, in turns; `python -m bench.bench_nodal`.",
+            f"Machine: {machine.in_words(machine.describe())}.",
+        ]
+        path = Path(__file__).parent / "results" / f"{options.name}.md"
+        path.write_text("\n\n".join(head) + "\n\n" + "\n".join(lines) + "\n")
 
 
 # --- pytest-benchmark ---
