@@ -41,6 +41,10 @@ from .random_circuits import random_circuit
         ("-.5", -0.5),
         ("1e3k", 1e6),
         ("3v", 3),
+        ("1a", 1),
+        ("5amps", 5),
+        ("2ma", 2e-3),
+        ("1e-3as", 1e-3),
     ],
 )
 def test_numbers(text, value):

@@ -15,7 +15,6 @@ _SUFFIXES = (
     ("n", 1e-9),
     ("p", 1e-12),
     ("f", 1e-15),
-    ("a", 1e-18),
 )
 _TOKEN = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[a-z]*|[a-z_][\w.]*|\*\*|[-+*/^(),])", re.ASCII)
 _FUNCTIONS = {
@@ -37,8 +36,9 @@ MAX_NESTING = 40
 
 
 def number(text):
-    """A SPICE number such as 4.7k, 10meg, 1e-3, 22pF (letters after the suffix are units); ValueError if not
-    one.
+    """A SPICE number such as 4.7k, 10meg, 1e-3, 22pF, 5Amps; ValueError if not one.
+
+    Letters after the suffix, and letters that are no suffix, are units. There is no atto, as in ngspice.
     """
     match = _NUMBER.fullmatch(text)
     if not match:
