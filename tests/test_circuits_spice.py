@@ -207,6 +207,66 @@ def test_other_malformed_text():
         parse_spice("t\nr1 a 0 1\n.control\nalter r1 5\n.endc\n")
 
 
+@pytest.mark.parametrize(
+    "call,top,ohms",
+    [
+        ("", "", 2e3),
+        ("r=5k", "", 10e3),  # a default follows the caller's value
+        ("q=3", "", 3),
+        ("r={r*3}", ".param r=7", 42),  # its own name: the one outside
+        ("q={r} r=5", ".param r=7", 5),  # another name: the one inside
+        ("q={g}", ".param g={h+1}\n.param h=4", 5),
+    ],
+)
+def test_subcircuit_parameters_follow_the_call(call, top, ohms):
+    """The values are those of ngspice 39."""
+    net = parse_spice(
+        f"t\n{top}\n.subckt div i o params: q={{r*2}} r=1k\nr1 i o {{q}}\n.ends\nx1 a 0 div {call}"
+    )
+    assert 1 / net.conductances[0] == pytest.approx(ohms, rel=1e-14)
+
+
+def test_parameters_inside_a_subcircuit():
+    text = "t\n.subckt s i o params: r=1k\n.param s={t*2}\n.param t={r} r=9\nr1 i o {s}\n.ends\n"
+    assert 1 / parse_spice(text + "x1 a 0 s").conductances[0] == pytest.approx(18)
+    assert 1 / parse_spice(text + "x1 a 0 s r=5k").conductances[0] == pytest.approx(10e3)
+    with pytest.raises(SpiceError, match="bad.cir:3: .*need one another: s -> t -> s"):
+        parse_spice(
+            "t\n.subckt s i o params: r=1k\n.param s={t}\n.param t={s}\nr1 i o {s}\n.ends\nx1 a 0 s",
+            "bad.cir",
+        )
+
+
+@pytest.mark.parametrize(
+    "cards,ohms",
+    [
+        (".param y={x*2}\n.param x=1k", 2e3),
+        (".param y={x*2} x=1k", 2e3),
+        (".param x=1k\n.param y={x*2}\n.param x=5k", 10e3),
+        (".param y={x*z}\n.param z={x}\n.param x=3", 9),
+    ],
+)
+def test_the_order_of_parameters_does_not_matter(cards, ohms):
+    """The values are those of ngspice 39."""
+    net = parse_spice(f"t\n.model d d(is={{x*1e-15}})\n.options gmin={{x*1e-13}}\n{cards}\nr1 a 0 {{y}}")
+    assert 1 / net.conductances[0] == pytest.approx(ohms, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    "cards,line,expected",
+    [
+        (".param x={y}\n.param z=1 y={x}", 2, "need one another: x -> y -> x"),
+        (".param x={x*2}", 2, "unknown parameter 'x'"),
+        (".param x=1k\n.param x={x*2}", 3, "unknown parameter 'x'"),
+        (".param y={x}\n.param x={q}", 3, "unknown parameter 'q'"),
+    ],
+)
+def test_parameters_without_a_value(cards, line, expected):
+    with pytest.raises(SpiceError, match=expected) as caught:
+        parse_spice(f"t\n{cards}\nr1 a 0 1\n", "bad.cir")
+    assert caught.value.line == line
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_round_trip(seed, tmp_path):
     net = random_circuit(seed, 40)

@@ -3,6 +3,8 @@
 import math
 import re
 
+from .errors import CircuitError
+
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([a-z]*)", re.ASCII)
 _SUFFIXES = (
     ("meg", 1e6),
@@ -68,6 +70,8 @@ def evaluate(text, names):
     parser = _Parser(tokens, names, text)
     try:
         value = float(parser.sum(0))
+    except CircuitError:  # of another parameter's definition
+        raise
     except (ArithmeticError, TypeError, ValueError) as error:
         if str(error).startswith(("expected", "unknown", "unexpected", "expression")):
             raise
@@ -161,6 +165,56 @@ def value_of(text, names):
     if text in names:
         return names[text]
     return number(text)
+
+
+class Scope:
+    """Parameters by name, each evaluated when first asked for: the order of their definitions does not matter.
+
+    A name that its own definition uses is that of the scope outside, as in ngspice.
+
+    Parameters
+    ----------
+    definitions : dict of name -> (text, line)
+    outside : mapping of name -> value
+    fail : callable (line, message)
+        Raises the error of a definition without a value.
+    """
+
+    def __init__(self, definitions, outside, fail):
+        self._texts, self._outside, self._fail = definitions, outside, fail
+        self._values, self._open = {}, []
+        for name, (_, line) in definitions.items():
+            if not (name[0].isalpha() or name[0] == "_"):
+                fail(line, f"expected a parameter name, got {name!r}")
+        for name in definitions:
+            self[name]
+
+    def __contains__(self, name):
+        return name in self._texts and name not in self._open[-1:] or name in self._outside
+
+    def __getitem__(self, name):
+        if name in self._values:
+            return self._values[name]
+        if name not in self._texts or name in self._open[-1:]:
+            return self._outside[name]
+        text, line = self._texts[name]
+        if name in self._open:
+            circle = " -> ".join([*self._open[self._open.index(name) :], name])
+            self._fail(line, f"parameters that need one another: {circle}")
+        if len(self._open) >= MAX_NESTING:
+            self._fail(line, f"parameters that need one another more than {MAX_NESTING} deep")
+        self._open.append(name)
+        try:
+            self._values[name] = value_of(text, self)
+        except CircuitError:
+            raise
+        except ValueError as error:
+            self._fail(line, str(error))
+        except RecursionError:
+            self._fail(line, f"parameter {name!r} is nested too deeply")
+        finally:
+            self._open.pop()
+        return self._values[name]
 
 
 def logical_lines(text):
