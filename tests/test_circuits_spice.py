@@ -16,6 +16,7 @@ from eqprop_fast.circuits import (
     write_spice,
 )
 from eqprop_fast.circuits.builders import layered_netlist
+from eqprop_fast.circuits.ngspice import ngspice_available, run_ngspice_text
 from eqprop_fast.circuits.spice_text import evaluate, number
 
 from .random_circuits import random_circuit
@@ -62,8 +63,22 @@ def test_not_numbers(text):
     [
         ("1+2*3", 7),
         ("(1+2)*3", 9),
-        ("2**3**2", 512),
+        ("2**3**2", 64),  # these as ngspice 39: from the left, of the base's magnitude
+        ("2^3^2", 64),
+        ("2^(3^2)", 512),
+        ("(-2)**3", 8),
+        ("(0-8)^(1/3)", 2),
+        ("pow(-2,3)", -8),
         ("-2^2", -4),
+        ("-(-2)**3", -8),
+        ("1+-2^2", 5),  # the minus is the number's
+        ("10*-2^2", 40),
+        ("2**2**-1", 0.25),
+        ("1--2", 3),
+        ("--3", 3),
+        ("+-3", -3),
+        ("abs(-2^2)", 4),
+        ("2^a^2", 64),
         ("a*2k", 6000),
         ("sqrt(16)+max(1,2)", 6),
         ("1/4", 0.25),
@@ -92,6 +107,11 @@ def test_expressions(text, value):
         "exp(1e6)",
         "a b",
         "-" * 5 + "x",
+        "2*-a",  # what ngspice misplaces or refuses
+        "2*-(3)",
+        "1---2",
+        "-+3",
+        "2**+2",
     ],
 )
 def test_bad_expressions(text):
@@ -205,6 +225,29 @@ def test_other_malformed_text():
         parse_spice(loop)
     with pytest.raises(SpiceError, match="change the circuit"):
         parse_spice("t\nr1 a 0 1\n.control\nalter r1 5\n.endc\n")
+
+
+@pytest.mark.needs_ngspice
+@pytest.mark.skipif(not ngspice_available(), reason="the program ngspice is not installed")
+def test_expressions_against_ngspice():
+    """One deck of current sources, so that a value is a voltage."""
+    texts = "2**3**2 2^3^2 (-2)**3 (0-8)^(1/3) pow(-2,3) -2^2 -(-2)**3 1+-2^2 10*-2^2 2**2**-1 1--2 --3"
+    texts = [
+        *texts.split(),
+        "2^a^2",
+        "10-2-3",
+        "8/4/2",
+        "-a^2",
+        "log(a)",
+        "int(-2.7)",
+        "abs(-2^2)",
+        "max(-2^2,-10)",
+        "2*3**2",
+    ]
+    cards = [f"i{k} 0 n{k} {{{text}}}\nr{k} n{k} 0 1" for k, text in enumerate(texts)]
+    found = run_ngspice_text("t\n.param a=3\n" + "\n".join(cards) + "\n")
+    for k, text in enumerate(texts):
+        assert evaluate(text, {"a": 3.0}) == pytest.approx(found[f"n{k}"], rel=1e-12), text
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,12 @@ def evaluate(text, names):
 
 
 class _Parser:
-    """Recursive descent over tokens: sum > product > unary > power > atom."""
+    """Recursive descent over tokens: sum > product > power > operand, as ngspice 39 computes.
+
+    Powers associate to the left and are those of |base|. A sign at the beginning (of an expression, of what
+    stands in parentheses, of an argument) is that of the first product; "-" after an operator belongs to the
+    number that follows, and before anything else ngspice errs or misplaces it, so it is refused.
+    """
 
     def __init__(self, tokens, names, text):
         self.tokens, self.names, self.text, self.at = tokens, names, text, 0
@@ -100,31 +105,34 @@ class _Parser:
     def sum(self, depth):
         if depth > MAX_NESTING:
             raise ValueError(f"expression {self.text[:60]!r} is nested too deeply")
-        value = self.product(depth)
+        value = 0.0 if self.peek() in ("+", "-") else self.product(depth)
         while self.peek() in ("+", "-"):
             value = value + self.product(depth) if self.take() == "+" else value - self.product(depth)
         return value
 
     def product(self, depth):
-        value = self.unary(depth)
+        value = self.power(depth)
         while self.peek() in ("*", "/"):
-            value = value * self.unary(depth) if self.take() == "*" else value / self.unary(depth)
+            value = value * self.power(depth) if self.take() == "*" else value / self.power(depth)
         return value
 
-    def unary(self, depth):
-        sign = 1.0
-        while self.peek() in ("+", "-"):
-            sign = -sign if self.take() == "-" else sign
-        return sign * self.power(depth)
-
     def power(self, depth):
-        base = self.atom(depth)
-        if self.peek() in ("**", "^"):
+        value = self.operand(depth)
+        while self.peek() in ("**", "^"):
             self.take()
-            if depth > MAX_NESTING:
-                raise ValueError(f"expression {self.text[:60]!r} is nested too deeply")
-            return math.pow(base, self.unary(depth + 1))
-        return base
+            value = math.pow(abs(value), self.operand(depth))
+        return value
+
+    def operand(self, depth):
+        if self.peek() not in ("+", "-"):
+            return self.atom(depth)
+        sign = self.take()
+        if sign == "+" or not self.peek()[:1].isdigit() and self.peek()[:1] != ".":
+            raise ValueError(
+                f"unexpected sign {sign!r} after an operator in expression {self.text[:60]!r} "
+                "(ngspice takes there only '-' before a number): put parentheses around the signed part"
+            )
+        return -number(self.take())
 
     def atom(self, depth):
         token = self.take()
@@ -168,7 +176,7 @@ def value_of(text, names):
 
 
 class Scope:
-    """Parameters by name, each evaluated when first asked for: the order of their definitions does not matter.
+    """Parameters by name, each evaluated when first asked for: the order of definitions does not matter.
 
     A name that its own definition uses is that of the scope outside, as in ngspice.
 
@@ -190,7 +198,7 @@ class Scope:
             self[name]
 
     def __contains__(self, name):
-        return name in self._texts and name not in self._open[-1:] or name in self._outside
+        return (name in self._texts and name not in self._open[-1:]) or name in self._outside
 
     def __getitem__(self, name):
         if name in self._values:
@@ -202,7 +210,7 @@ class Scope:
             circle = " -> ".join([*self._open[self._open.index(name) :], name])
             self._fail(line, f"parameters that need one another: {circle}")
         if len(self._open) >= MAX_NESTING:
-            self._fail(line, f"parameters that need one another more than {MAX_NESTING} deep")
+            self._fail(line, f"parameters need one another more than {MAX_NESTING} deep")
         self._open.append(name)
         try:
             self._values[name] = value_of(text, self)
