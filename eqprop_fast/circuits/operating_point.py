@@ -8,9 +8,9 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from ..kernels import get_backend
-from ..kernels.reference.nodal import P_RS, diode_current
+from ..kernels.reference.nodal import EXP_MAX, P_RS, diode_current
 from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
-from .errors import CircuitError, ElementError
+from .errors import CircuitError, ElementError, UnknownNodeError
 from .solver import METHODS, Solver
 
 RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except
@@ -92,7 +92,7 @@ def operating_point(
     )
     voltages = known
     voltages[:, asm.unknown_nodes] = x[:, : asm.n_unknown_nodes]
-    currents = diode_currents(solver, x, junction)
+    currents = diode_currents(asm, solver.parameters, x, junction)
     residual = _residual(solver, x, currents, rhs)
     worst_residual = residual.max(axis=1, initial=0.0)
     found = OperatingPoint(
@@ -110,6 +110,8 @@ def operating_point(
         _sources=(v, i),
         _into=into,
         _values=solver.values,
+        _parameters=solver.parameters,
+        _marked=netlist.outputs,
     )
     # Against a few currents first; only samples that fail pay for the largest of all.
     some = np.abs(np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, 500)])).max(
@@ -161,12 +163,11 @@ def _residual(solver, x, current, rhs):
     return np.abs(residual)
 
 
-def diode_currents(solver, x, junction):
+def diode_currents(asm, parameters, x, junction):
     """Currents of all diodes from anode to cathode (M, n_d)."""
-    asm = solver.assembly
     if not len(asm.anode):
         return np.zeros((len(x), 0))
-    safe = np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), solver.parameters)
+    safe = np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), parameters)
     current, _ = diode_current(safe, np.where(asm.ideal, 0.0, junction))
     if not asm.ideal.any():
         return current
@@ -176,6 +177,8 @@ def diode_currents(solver, x, junction):
 @dataclass
 class OperatingPoint:
     """What `operating_point` returns; every array has one row per sample, none if `inputs` was one vector.
+
+    It stays what it was found to be: later changes of the netlist do not reach it.
 
     Attributes
     ----------
@@ -208,6 +211,8 @@ class OperatingPoint:
     _sources: tuple
     _into: np.ndarray | None
     _values: np.ndarray
+    _parameters: np.ndarray
+    _marked: list
 
     def __post_init__(self):
         if self.single:
@@ -230,15 +235,17 @@ class OperatingPoint:
 
     def voltage(self, node, minus="0"):
         """Voltage of a node against another (ground), volt."""
-        net = self.netlist
-        rows = self._rows
-        return self._one(rows[:, net.find_node(node)] - rows[:, net.find_node(minus)])
+        rows, places = self._rows, [self.netlist.find_node(node), self.netlist.find_node(minus)]
+        if max(places) >= rows.shape[1]:
+            late = (node, minus)[int(np.argmax(places))]
+            raise UnknownNodeError(f"node {late!r} came later than this operating point")
+        return self._one(rows[:, places[0]] - rows[:, places[1]])
 
     @property
     def outputs(self):
         """Voltages of the marked outputs (M, n_outputs), volt."""
         rows = self._rows
-        pairs = np.array(self.netlist.outputs, dtype=np.int64).reshape(-1, 2)
+        pairs = np.array(self._marked, dtype=np.int64).reshape(-1, 2)
         return self._one(rows[:, pairs[:, 0]] - rows[:, pairs[:, 1]])
 
     def branch_currents(self, kind=None):
@@ -253,14 +260,14 @@ class OperatingPoint:
             return self._one(self._currents(kind))
         out = {}
         for k, names in enumerate(self.netlist.names):
-            table = self._currents(k)
-            out.update({name: self._one(table[:, j]) for j, name in enumerate(names)})
+            table = self._currents(k)  # elements that came later have no column
+            out.update({name: self._one(table[:, j]) for j, name in enumerate(names[: table.shape[1]])})
         return out
 
     def _currents(self, kind, at_most=None):
         """Currents of all elements of a kind (M, count), or of `at_most` of the resistors, evenly spread."""
-        net, rows, asm = self.netlist, self._rows, self._solver.assembly
-        pairs, count = asm.pairs[kind], len(net.names[kind])
+        rows, asm = self._rows, self._solver.assembly
+        pairs, count = asm.pairs[kind], len(asm.pairs[kind])
         if not count:
             return np.zeros((len(rows), 0))
         own = self._values[asm.offset_of[kind] :][:count] if kind in asm.offset_of else None
@@ -268,7 +275,7 @@ class OperatingPoint:
             every = slice(None, None, 1 if at_most is None else max(1, count // at_most))
             return own[every] * (rows[:, pairs[every, 0]] - rows[:, pairs[every, 1]])
         if kind == DIODE:
-            return diode_currents(self._solver, self._x, self._junction)
+            return diode_currents(asm, self._parameters, self._x, self._junction)
         if kind == ISOURCE:
             return self._sources[1]
         if kind == VCCS:
@@ -281,7 +288,7 @@ class OperatingPoint:
 
     def _branch(self, kind):
         asm = self._solver.assembly
-        out = np.zeros((len(self._x), len(self.netlist.names[kind])))
+        out = np.zeros((len(self._x), len(asm.pairs[kind])))
         for (found, index), unknown in asm.branch_unknown.items():
             if found == kind:
                 out[:, index] = self._x[:, unknown]
@@ -292,7 +299,7 @@ class OperatingPoint:
         """Kept branches are unknowns; those of the tree to ground follow from Kirchhoff's law at their
         nodes.
         """
-        asm, net = self._solver.assembly, self.netlist
+        asm = self._solver.assembly
         out = self._branch(VSOURCE)
         tree, nodes = np.flatnonzero(asm.in_tree), np.flatnonzero(asm.known)[1:]
         if tree.size:
@@ -303,10 +310,10 @@ class OperatingPoint:
             for column, sign in ((0, 1.0), (1, -1.0)):
                 at = asm.diode_nodes[plain, column]
                 put = sparse.csr_matrix(
-                    (np.full(at.size, sign), (np.arange(at.size), at)), (at.size, net.n_nodes)
+                    (np.full(at.size, sign), (np.arange(at.size), at)), (at.size, asm.n_nodes)
                 )
                 leaving += np.asarray(current @ put)
-            number = np.full(net.n_nodes, -1)
+            number = np.full(asm.n_nodes, -1)
             number[nodes] = np.arange(nodes.size)
             a, b = number[asm.pairs[VSOURCE][tree].T]
             j = np.arange(tree.size)
@@ -330,7 +337,7 @@ class OperatingPoint:
     def largest_current(self):
         """Largest magnitude of any branch current (M,), ampere."""
         largest = np.zeros(len(self._x))
-        for kind in range(1, len(self.netlist.names)):
+        for kind in range(1, len(self._solver.assembly.pairs)):
             largest = np.maximum(largest, np.abs(self._currents(kind)).max(axis=1, initial=0.0))
         values, rows, pairs = self._values[1:], self._rows, self._solver.assembly.pairs[RESISTOR]
         for k in range(0, len(pairs), 4096):  # in pieces: a batch times a large crossbar would not fit
@@ -367,7 +374,7 @@ class OperatingPoint:
         asm = self._solver.assembly
         plain = ~asm.ideal
         if plain.any():
-            par, v = self._solver.parameters[plain], self._junction[:, plain]
+            par, v = self._parameters[plain], self._junction[:, plain]
             current, _ = diode_current(par, v)
             total += (_junction_co_content(par, v) + 0.5 * par[:, P_RS] * current**2).sum(axis=1)
         return self._one(total)
@@ -378,9 +385,9 @@ def _junction_co_content(par, v):
     i_sat, vte, gmin, bv, vtb = par[:, 0], par[:, 1], par[:, 4], par[:, 5], par[:, 6]
     edge = -3 * vte
     forward = np.maximum(v, edge)
-    total = i_sat * (vte * np.expm1(forward / vte) - forward)
+    total = i_sat * (vte * np.expm1(np.minimum(forward / vte, EXP_MAX)) - forward)
     below = np.minimum(np.maximum(v, -bv), edge)
     total += -i_sat * ((below - edge) - 0.5 * (3 * vte / np.e) ** 3 * (1 / below**2 - 1 / edge**2))
     broken = np.minimum(v + np.where(np.isfinite(bv), bv, 0.0), 0.0)
-    total += np.where(v < -bv, i_sat * vtb * np.expm1(-broken / vtb), 0.0)
+    total += np.where(v < -bv, i_sat * vtb * np.expm1(np.minimum(-broken / vtb, EXP_MAX)), 0.0)
     return total + 0.5 * gmin * v**2
