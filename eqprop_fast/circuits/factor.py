@@ -47,7 +47,7 @@ class Factor:
 
 
 @functools.cache
-def _blas():
+def blas():
     """Controller of BLAS threads, looked up once: more threads than `n_threads` would wait for busy cores."""
     return ThreadpoolController()
 
@@ -70,7 +70,7 @@ class SymmetricFactor:
             raise SingularCircuitError("the circuit matrix is not positive definite")
         tail = self.value[filled:].reshape(plan.n_tail, plan.n_tail)
         try:  # lower in C order is upper in Fortran order: no copy
-            with _blas().limit(limits=n_threads):
+            with blas().limit(limits=n_threads):
                 self.tail = dense.cholesky(tail.T, lower=False, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             raise SingularCircuitError("the circuit matrix is not positive definite") from None
@@ -81,7 +81,7 @@ class SymmetricFactor:
         b = np.ascontiguousarray(rows[:, plan.order].T)
         self.kernels.nodal_head_forward(plan, self.value, self.pivot, b)
         if plan.n_tail:
-            with _blas().limit(limits=self.n_threads):
+            with blas().limit(limits=self.n_threads):
                 b[plan.n_head :] = dense.cho_solve((self.tail, False), b[plan.n_head :], check_finite=False)
         self.kernels.nodal_head_backward(plan, self.value, self.pivot, b)
         out = np.empty_like(rows)

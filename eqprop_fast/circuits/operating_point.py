@@ -11,13 +11,11 @@ from ..kernels import get_backend
 from ..kernels.reference.nodal import EXP_MAX, P_RS, diode_current
 from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
 from .errors import CircuitError, ElementError, UnknownNodeError
+from .polish import DIODE_UNITS, SLACK, UNIT, Polish
 from .solver import METHODS, Solver
 
-RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except
-ROUNDING = (
-    1e-14  # of the sum of |conductance * voltage| at a node, below which doubles cannot resolve a current,
-)
-ABSOLUTE = 1e-20  # or of this many ampere
+RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except where
+# rounding the node voltages makes it unavoidable (see polish.py)
 
 
 def solver_of(netlist):
@@ -87,10 +85,17 @@ def operating_point(
         if start._junction.shape != offset.shape:
             raise ElementError("start must be an operating point of the same netlist and number of samples")
         junction = start._junction
+    polish = Polish(solver, known, offset, v, into)
     x, junction, iterations, method, ok, worst = solver.solve(
-        rhs, offset, kernels=kernels, junction=junction, max_iter=max_iter, n_threads=n_threads
+        rhs,
+        offset,
+        kernels=kernels,
+        polish=polish,
+        junction=junction,
+        max_iter=max_iter,
+        n_threads=n_threads,
     )
-    voltages = known
+    voltages = known.copy()
     voltages[:, asm.unknown_nodes] = x[:, : asm.n_unknown_nodes]
     currents = diode_currents(asm, solver.parameters, x, junction)
     residual = _residual(solver, x, currents, rhs)
@@ -113,22 +118,38 @@ def operating_point(
         _parameters=solver.parameters,
         _marked=netlist.outputs,
     )
-    # Against a few currents first; only samples that fail pay for the largest of all.
+    # Against a few currents first; only samples that fail pay for the largest of all, and for the polish.
     some = np.abs(np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, 500)])).max(
         axis=1, initial=0.0
     )
-    doubtful = ok & ~(worst_residual <= RESIDUAL_LIMIT * some)
-    if doubtful.any():
-        rounding = ABSOLUTE + ROUNDING * (
-            np.abs(x) @ abs(solver.node_rows) + np.abs(rhs[:, : asm.n_unknown_nodes])
-        )
-        limit = np.maximum(rounding, RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None])
-        lost = doubtful & ~(residual <= limit).all(axis=1)
-        for s in np.flatnonzero(lost):
-            found.worst[s] = solver.unknown_name(int(np.argmax(residual[s])))
-        ok &= ~lost
-        found.success = bool(ok[0]) if single else ok
+    doubtful = np.flatnonzero(ok & ~(worst_residual <= RESIDUAL_LIMIT * some))
+    if doubtful.size:
+        _settle(found, solver, polish, doubtful, residual, some)
     return found
+
+
+def _settle(found, solver, polish, doubtful, residual, some):
+    """Polish the samples whose Kirchhoff residuals are large for their currents and for the rounding of their
+    voltages; then success only where Kirchhoff's law holds, or rounding is all that is left.
+    """
+    ok, worst = np.atleast_1d(found.success), np.atleast_1d(found.kcl_residual)
+    n, bound = solver.assembly.n_unknown_nodes, np.zeros_like(residual)
+    for s in doubtful:
+        _, _, bound[s] = polish.check(s, found._x[s], found._junction[s])
+        if (residual[s] <= np.maximum(SLACK * bound[s], RESIDUAL_LIMIT * some[s])).all():
+            continue
+        with np.errstate(all="ignore"):
+            polished = polish(s, found._x[s], found._junction[s])
+        if polished is not None:
+            found._x[s], found._junction[s], residual[s], bound[s] = polished
+            found._rows[s, solver.assembly.unknown_nodes] = found._x[s, :n]
+    limit = np.maximum(SLACK * bound, RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None])
+    for s in doubtful:
+        worst[s] = residual[s].max(initial=0.0)
+        if not (residual[s] <= limit[s]).all():
+            found.worst[s], ok[s] = solver.unknown_name(int(np.argmax(residual[s]))), False
+    found.success = bool(ok[0]) if found.single else ok
+    found.kcl_residual = float(worst[0]) if found.single else worst
 
 
 def _rows(what, values):
@@ -186,13 +207,12 @@ class OperatingPoint:
         Node voltages in the order of `netlist.node_names`, volt.
     kcl_residual : float64 (M,)
         Largest violation of Kirchhoff's current law at any node, ampere. Success demands 1e-10 of the largest
-        branch current, or what rounding the voltages of a node with (nearly) no current in it makes
-        unavoidable.
+        branch current at every node, or 4 times what rounding the voltages alone makes there (`kcl_rounding`).
     iterations : int (M,)
         Newton iterations, those of failed attempts included.
     success : bool (M,)
     methods : list of str
-        "newton", "pivoted newton", "gmin stepping" or "source stepping", per sample.
+        "newton", "pivoted newton", "complementarity", "gmin stepping" or "source stepping", per sample.
     worst : list
         None, or for a failed sample the unknown (node voltage or branch current) that moved most at the end.
     """
@@ -345,6 +365,23 @@ class OperatingPoint:
             current = np.abs((rows[:, a] - rows[:, b]) * values[k : k + len(a)])
             largest = np.maximum(largest, current.max(axis=1))
         return self._one(largest)
+
+    @cached_property
+    def kcl_rounding(self):
+        """What rounding to float64 alone can make of `kcl_residual` (M,), ampere.
+
+        At the node where it is largest: half a unit in the last place of every voltage times the conductance
+        that it meets there, and 64 times as much of every diode's current.
+        """
+        asm = self._solver.assembly
+        full = np.hstack([self._rows, self._x[:, asm.n_unknown_nodes :]])
+        bound = np.abs(full) @ abs(self._node_rows).T
+        if self._into is not None:
+            bound = bound + np.abs(self._into)
+        bound = bound[:, asm.unknown_nodes]
+        if asm.diode_into.nnz:
+            bound = bound + DIODE_UNITS * (np.abs(self._currents(DIODE)) @ abs(asm.diode_into))
+        return self._one(UNIT * bound.max(axis=1, initial=0.0))
 
     @cached_property
     def power(self):
