@@ -136,7 +136,7 @@ def _settle(found, solver, polish, doubtful, residual, some):
     n, bound = solver.assembly.n_unknown_nodes, np.zeros_like(residual)
     for s in doubtful:
         _, _, bound[s] = polish.check(s, found._x[s], found._junction[s])
-        if (residual[s] <= np.maximum(SLACK * bound[s], RESIDUAL_LIMIT * some[s])).all():
+        if (residual[s] <= np.maximum(bound[s], RESIDUAL_LIMIT * some[s])).all():
             continue
         with np.errstate(all="ignore"):
             polished = polish(s, found._x[s], found._junction[s])
@@ -207,7 +207,7 @@ class OperatingPoint:
         Node voltages in the order of `netlist.node_names`, volt.
     kcl_residual : float64 (M,)
         Largest violation of Kirchhoff's current law at any node, ampere. Success demands 1e-10 of the largest
-        branch current at every node, or 4 times what rounding the voltages alone makes there (`kcl_rounding`).
+        branch current at every node, or 4 times what rounding the voltages makes there (`kcl_rounding`).
     iterations : int (M,)
         Newton iterations, those of failed attempts included.
     success : bool (M,)
