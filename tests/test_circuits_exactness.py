@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eqprop_fast.circuits import Netlist, operating_point, parse_spice
+from eqprop_fast.circuits import Netlist, SingularCircuitError, operating_point, parse_spice
 from eqprop_fast.circuits.complementarity import lcp
 from eqprop_fast.circuits.elements import DIODE
 from eqprop_fast.circuits.polish import two_product, two_sum
@@ -170,3 +170,26 @@ def test_a_wrong_point_is_not_polished_into_success():
     junction = point._junction[0] - 1e-9
     assert not polish.check(0, point._x[0], junction)[0]
     assert polish(0, point._x[0], point._junction[0] - 1.0) is None
+
+
+@backends
+def test_resistors_of_eighteen_decades(backend):
+    """The sum of a node's conductances loses the small ones; elimination without subtractions does not."""
+    net = parse_spice("t\nv1 a 0 1\nr1 a b 1e-9\nr2 b c 1e9\nr3 c d 1e-9\nr4 d 0 1e9\n")
+    point = operating_point(net, backend=backend)
+    assert point.success and point.voltage("c") == 0.5 and point.voltage("b") == 1.0
+    rng = np.random.default_rng(0)
+    chain = Netlist()
+    chain.voltage_source("v1", "n0", "0", 1.0)
+    chain.current_source("i1", "0", "n20", 1e-12)
+    ohms = 10 ** rng.uniform(-12, 12, 41)
+    for k in range(40):
+        chain.resistor(f"r{k}", f"n{k}", f"n{k + 1}", ohms[k])
+    chain.resistor("r40", "n40", "0", ohms[40])
+    point = operating_point(chain, backend=backend)
+    below, above = ohms[20:].sum(), ohms[:20].sum()
+    assert point.voltage("n20") == pytest.approx((1 / above + 1e-12) / (1 / above + 1 / below), rel=1e-12)
+    assert point.success
+    net.vccs("g1", "d", "0", "c", "0", -1e-9)
+    with pytest.raises(SingularCircuitError):
+        operating_point(net, backend=backend)

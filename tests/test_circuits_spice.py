@@ -187,6 +187,8 @@ def test_deck():
         (3, "V2 in 0 PULSE(0 1 2)", "node node [dc] value"),
         (3, "E1 a 0 poly(1) b 0 1 2", "control-node"),
         (3, "F1 a 0", "voltage-source gain"),
+        (3, "F1 in 0 vx 2", "'f1' is controlled by 'vx', which is no voltage source"),
+        (3, "H1 h 0 h1 2", "no voltage source"),
         (3, "X1 a b nothing", "unknown subcircuit"),
         (3, ".model m NPN(BF=1)", "type"),
         (3, ".model m D(IS=1e-14 QQ=1)", "outside the subset"),

@@ -46,6 +46,44 @@ class Factor:
         return self.lu.solve(np.ascontiguousarray(rows.T)).T
 
 
+class LaplaceFactor:
+    """Dense elimination of a network of positive conductances without a subtraction.
+
+    For circuits of so many decades that the sum of a node's conductances loses some of them: here only what
+    is left to ground and between nodes is kept, and voltages come out right to rounding, whatever the values
+    (Grassmann, Taskar and Heyman 1985).
+
+    Parameters
+    ----------
+    between : float64 (n, n), symmetric
+        Conductances between unknown nodes; the diagonal does not matter.
+    ground : float64 (n,)
+        Conductances from every node to known ones.
+    name_of : callable, of an unknown
+    """
+
+    def __init__(self, between, ground, name_of):
+        self.g, self.total = np.array(between), np.zeros(len(ground))
+        left = np.array(ground)
+        for k in range(len(left)):
+            row = self.g[k, k + 1 :]
+            self.total[k] = row.sum() + left[k]
+            if not self.total[k] > 0:
+                raise SingularCircuitError(f"nothing determines {name_of(k)}")
+            share = row / self.total[k]
+            left[k + 1 :] += share * left[k]
+            self.g[k + 1 :, k + 1 :] += np.outer(share, row)
+
+    def solve(self, rows):
+        """Solutions (M, n) for right-hand sides (M, n)."""
+        x, n = np.array(rows), len(self.total)
+        for k in range(n):
+            x[:, k + 1 :] += np.outer(x[:, k], self.g[k, k + 1 :] / self.total[k])
+        for k in range(n - 1, -1, -1):
+            x[:, k] = (x[:, k] + x[:, k + 1 :] @ self.g[k, k + 1 :]) / self.total[k]
+        return x
+
+
 @functools.cache
 def blas():
     """Controller of BLAS threads, looked up once: more threads than `n_threads` would wait for busy cores."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 from scipy import sparse
@@ -63,6 +64,7 @@ def operating_point(
         Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular circuit.
     """
     kernels = get_backend(backend)
+    max_iter, n_threads = _count("max_iter", max_iter), _count("n_threads", n_threads)
     single = (inputs is None or np.ndim(inputs) == 1) and (nudge is None or np.ndim(nudge) == 1)
     inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
     counts = [len(x) for x in (inputs, nudge) if x is not None]
@@ -152,12 +154,18 @@ def _settle(found, solver, polish, doubtful, residual, some):
     found.kcl_residual = float(worst[0]) if found.single else worst
 
 
+def _count(what, value):
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ElementError(f"{what} must be a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
 def _rows(what, values):
     if values is None:
         return None
     try:
         values = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ElementError(f"{what} must be an array of numbers") from None
     if values.ndim not in (1, 2) or not np.isfinite(values).all():
         raise ElementError(

@@ -13,10 +13,12 @@ from ..kernels.reference import nodal as reference
 from ..kernels.reference import nodal_head as reference_head
 from .assembly import Assembly, Drive
 from .complementarity import complementary_newton
+from .elements import DIODE, RESISTOR, VCCS
 from .errors import SingularCircuitError
-from .factor import Factor, SymmetricFactor, blas, split
+from .factor import Factor, LaplaceFactor, SymmetricFactor, blas, split
 
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
+DENSE_LIMIT = 2000  # unknowns up to which a singular matrix is tried again without subtractions
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping", "complementarity")
 
@@ -101,8 +103,28 @@ class Solver:
                 ):  # not positive definite (negative transconductances), or singular
                     self.factor = None
         if self.factor is None:
-            self.factor = Factor(self.a, self.unknown_name)
+            try:
+                self.factor = Factor(self.a, self.unknown_name)
+            except SingularCircuitError:
+                self.factor = self._without_subtraction()
+                if self.factor is None:
+                    raise
         return self.factor
+
+    def _without_subtraction(self):
+        """LaplaceFactor of a circuit of resistors and independent sources, None of another or a large one."""
+        asm, net = self.assembly, self.net
+        if not 0 < asm.n == asm.n_unknown_nodes <= DENSE_LIMIT or net.names[VCCS]:
+            return None
+        a, b = asm.unknown_of_node[asm.pairs[RESISTOR]].T
+        g = np.asarray(net.values[RESISTOR], dtype=np.float64)
+        inside = (a >= 0) & (b >= 0)
+        between, ground = np.zeros((asm.n, asm.n)), np.zeros(asm.n)
+        np.add.at(between, (a[inside], b[inside]), g[inside])
+        for this, other in ((a, b), (b, a)):
+            end = (this >= 0) & (other < 0)
+            np.add.at(ground, this[end], g[end])
+        return LaplaceFactor(between + between.T, ground, self.unknown_name)
 
     def _pivots(self, stamp):
         """Pivots and fill for a plausible operating point: diodes half open."""
@@ -129,8 +151,6 @@ class Solver:
         if k < len(asm.kept):
             kind, index = asm.kept[k]
             return f"the current of {net.names[kind][index]!r}"
-        from .elements import DIODE
-
         return f"the current of {net.names[DIODE][np.flatnonzero(asm.ideal)[k - len(asm.kept)]]!r}"
 
     def solve(self, rhs, offset, *, kernels, polish, junction=None, max_iter=100, n_threads=1):
@@ -144,7 +164,8 @@ class Solver:
         if self.system is None:
             factor = self._linear(kernels, n_threads)
             x = factor.solve(rhs)
-            x = x + factor.solve(rhs - x @ self.a.T)
+            if not isinstance(factor, LaplaceFactor):  # whose sums `a` has lost
+                x = x + factor.solve(rhs - x @ self.a.T)
             zero = np.zeros(m, dtype=np.int64)
             ok = np.isfinite(x).all(axis=1)
             return x, np.zeros((m, 0)), zero + 1, zero, ok, zero

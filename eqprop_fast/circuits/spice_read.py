@@ -4,7 +4,7 @@ line.
 
 import os
 
-from .elements import DIODE, IDEAL, RESISTOR, DiodeModel
+from .elements import CCCS, CCVS, DIODE, IDEAL, RESISTOR, VSOURCE, DiodeModel
 from .errors import CircuitError, SpiceError, UnknownModelError
 from .netlist import Netlist
 from .spice_text import Scope, assignments, fields, logical_lines, value_of
@@ -104,7 +104,7 @@ class _Reader:
         self.file, self.lines = file, lines
         self.net = Netlist(title)
         self.params, self.subckts, self.models = {}, {}, {}
-        self.diode_lines, self.count = [], 0
+        self.diode_lines, self.control_lines, self.count = [], {CCCS: [], CCVS: []}, 0
         self.marks = {"input": [], "output": [], "alias": {}}
 
     def read(self):
@@ -327,6 +327,7 @@ class _Reader:
         elif kind in "fh":
             need(5, f"{kind.upper()}name node node voltage-source gain")
             source = f"v.{prefix}{plain[3]}" if prefix else plain[3]
+            self.control_lines[CCCS if kind == "f" else CCVS].append(line)
             (net.cccs if kind == "f" else net.ccvs)(
                 full, node(plain[1]), node(plain[2]), source, value(plain[4])
             )
@@ -415,6 +416,12 @@ class _Reader:
                     f"{self.file}:{self.diode_lines[k]}: diode {net.names[DIODE][k]!r}: "
                     f"no model is called {model!r}"
                 )
+        for kind, lines in self.control_lines.items():
+            for line, name, source in zip(lines, net.names[kind], net.controls[kind], strict=True):
+                if source not in net._where or net.find(source)[0] != VSOURCE:
+                    raise SpiceError(
+                        self.file, line, f"{name!r} is controlled by {source!r}, which is no voltage source"
+                    )
         try:
             if self.marks["input"]:
                 net.mark_inputs(self.marks["input"])
