@@ -126,29 +126,35 @@ def operating_point(
     )
     doubtful = np.flatnonzero(ok & ~(worst_residual <= RESIDUAL_LIMIT * some))
     if doubtful.size:
-        _settle(found, solver, polish, doubtful, residual, some)
+        _settle(found, solver, polish, doubtful, residual)
     return found
 
 
-def _settle(found, solver, polish, doubtful, residual, some):
-    """Polish the samples whose Kirchhoff residuals are large for their currents and for the rounding of their
-    voltages; then success only where Kirchhoff's law holds, or rounding is all that is left.
+def _settle(found, solver, polish, doubtful, residual):
+    """Polish the samples whose Kirchhoff residuals are large for their currents; then success only where
+    Kirchhoff's law holds, or where what rounding makes of it is all that is left.
     """
+
+    def limit():
+        return RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None]
+
     ok, worst = np.atleast_1d(found.success), np.atleast_1d(found.kcl_residual)
     n, bound = solver.assembly.n_unknown_nodes, np.zeros_like(residual)
-    for s in doubtful:
-        _, _, bound[s] = polish.check(s, found._x[s], found._junction[s])
-        if (residual[s] <= np.maximum(bound[s], RESIDUAL_LIMIT * some[s])).all():
-            continue
+    large = (residual > limit()).any(axis=1)
+    for s in doubtful[large[doubtful]]:
         with np.errstate(all="ignore"):
             polished = polish(s, found._x[s], found._junction[s])
-        if polished is not None:
+        if polished is None:
+            _, _, bound[s] = polish.check(s, found._x[s], found._junction[s])
+        else:
             found._x[s], found._junction[s], residual[s], bound[s] = polished
             found._rows[s, solver.assembly.unknown_nodes] = found._x[s, :n]
-    limit = np.maximum(SLACK * bound, RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None])
+    for name in ("largest_current", "_vsource_currents"):  # of the points before
+        found.__dict__.pop(name, None)
+    good = (residual <= np.maximum(SLACK * bound, limit())).all(axis=1)
     for s in doubtful:
         worst[s] = residual[s].max(initial=0.0)
-        if not (residual[s] <= limit[s]).all():
+        if not good[s]:
             found.worst[s], ok[s] = solver.unknown_name(int(np.argmax(residual[s]))), False
     found.success = bool(ok[0]) if found.single else ok
     found.kcl_residual = float(worst[0]) if found.single else worst
