@@ -125,6 +125,14 @@ def test_points_at_the_edge_of_float64(backend, seed):
     np.testing.assert_allclose(point.voltages, twin.voltages, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("seed", [206, 252, 10380])
+def test_gain_is_tamed_by_shunts_at_all_nodes(seed):
+    """High or positive gain: shunts across diodes and source stepping do not get there."""
+    point = operating_point(parse_spice(hard_netlist(seed)), backend="numpy")
+    assert point.success and point.methods == ["gmin stepping"]
+    assert point.kcl_residual <= 1e-10 * point.largest_current
+
+
 @backends
 @pytest.mark.parametrize("seed", [71, 75, 10048])
 def test_polish_brings_the_residual_below_the_limit(backend, seed):

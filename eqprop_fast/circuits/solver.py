@@ -70,22 +70,24 @@ class Solver:
             )
             return
         self.retained = np.arange(asm.n)
-        stamp = reference.stamps(
-            asm.n, asm.anode, asm.cathode, asm.diode_branch, self.a.indptr, self.a.indices
-        )
+        self.system = self._whole(self.a)
         if self.lu is None:
-            self.lu = self._pivots(stamp)
-        self.system = reference.NodalSystem(
+            self.lu = self._pivots(self.system.stamp)
+        self.system = replace(self.system, lu=self.lu, cache={})
+
+    def _whole(self, a):
+        """The system of all unknowns with linear part `a`, sparse."""
+        asm = self.assembly
+        return reference.NodalSystem(
             n=asm.n,
-            base=self.a.data.copy(),
-            indptr=self.a.indptr,
-            indices=self.a.indices,
+            base=a.data.copy(),
+            indptr=a.indptr,
+            indices=a.indices,
             anode=asm.anode,
             cathode=asm.cathode,
             branch=asm.diode_branch,
-            stamp=stamp,
+            stamp=reference.stamps(asm.n, asm.anode, asm.cathode, asm.diode_branch, a.indptr, a.indices),
             parameters=self.parameters,
-            lu=self.lu,
         )
 
     def _linear(self, kernels, n_threads):
@@ -194,8 +196,9 @@ class Solver:
 
             polished = end((y[s : s + 1], junction[s : s + 1]))
             if polished is None:
+                one = slice(s, s + 1)
                 found, method[s], spent = self._rescue(
-                    system, reduced_rhs[s : s + 1], offset[s : s + 1], max_iter, end
+                    system, reduced_rhs[one], rhs[one], offset[one], max_iter, end
                 )
                 iterations[s] += spent
                 if found is None:
@@ -218,9 +221,10 @@ class Solver:
         x[:, self.inner] = -(y @ self.response.T) if inner_x is None else inner_x - y @ self.response.T
         return x
 
-    def _rescue(self, system, rhs, offset, max_iter, end):
-        """One sample by full pivoting (with ideal diodes: by complementarity), then gmin stepping, then
-        source stepping: ((x, junction) or None, method, iterations). `end` polishes what does not settle.
+    def _rescue(self, system, rhs, whole_rhs, offset, max_iter, end):
+        """One sample by full pivoting (with ideal diodes: by complementarity), then gmin stepping (across
+        diodes, then at all nodes), then source stepping: ((x, junction) or None, method, iterations). `end`
+        polishes what does not settle.
         """
         spent = 0
         ideal = bool(self.assembly.ideal.any())
@@ -247,6 +251,11 @@ class Solver:
             if found:
                 return found, 4 if ideal else 1, spent
             found, level, factor = self._gmin_steps(system, run, zero, start)
+            if found:
+                return found, 2, spent
+            tried, more = self._shunt_steps(newton, whole_rhs, offset, start, max_iter)
+            spent += more
+            found = run(system.parameters, 1.0, *tried) if tried else None
             if found:
                 return found, 2, spent
             found = self._source_steps(system, run, zero, np.zeros_like(start))
@@ -277,6 +286,36 @@ class Solver:
         if not state or level > floor:
             return None, level, factor
         return run(system.parameters, 1.0, *state), level, factor
+
+    def _shunt_steps(self, newton, rhs, offset, start, max_iter):
+        """From all nodes shunted to ground by 1 S down to nothing, as ngspice does, for gain that shunts of
+        diodes do not tame: ((x, junction) or None, iterations).
+        """
+        a, n, spent = self.a, self.assembly.n_unknown_nodes, 0
+        rows = np.r_[np.repeat(np.arange(a.shape[0]), np.diff(a.indptr)), np.arange(n)]
+        cols = np.r_[a.indices, np.arange(n)]
+
+        def run(level, x, junction):
+            nonlocal spent
+            x, junction = x.copy(), junction.copy()
+            data = np.r_[a.data, np.full(n, level)]  # a sum of matrices would drop the diodes' empty places
+            shunted = sparse.csr_matrix((data, (rows, cols)), shape=a.shape)
+            report = newton(self._whole(shunted), rhs, offset, x, junction, max_iter=max_iter)
+            spent += int(report.iterations[0])
+            good = report.status[0] == reference.CONVERGED and np.isfinite(x).all()
+            return (x, junction) if good else None
+
+        level, factor = 1.0, 10.0
+        state = run(level, np.zeros((1, self.assembly.n)), start)
+        while state and level > 1e-18 and factor > 1.0005:
+            tried = run(level / factor, *state)
+            if tried:
+                state, level, factor = tried, level / factor, min(factor * factor, 10.0)
+            else:
+                factor = factor**0.25
+        if not state or level > 1e-18:
+            return None, spent
+        return (state[0][:, self.retained], state[1]), spent
 
     @staticmethod
     def _source_steps(system, run, zero, start):
