@@ -102,7 +102,7 @@ class Polish:
         offset, constant = self.offset[s], self._constant(s)
         hi, vj = self._full(s, x), np.array(junction)
         lo, places = np.zeros_like(hi), eq.unknown_places
-        last = np.inf
+        last, moved, lu = np.inf, np.inf, None
         with np.errstate(all="ignore"):
             for _ in range(STEPS):
                 i, v, slip = eq.diodes(hi, lo, offset, vj)
@@ -112,8 +112,10 @@ class Polish:
                 on = vj > 0
                 rows = asm.diode_branch[eq.ideal]
                 f[rows] = np.where(on, v, hi[eq.diode_full] + lo[eq.diode_full])[eq.ideal]
-                step = eq.solve(seen, on, -f)
-                if step is None or not np.isfinite(step).all():
+                if moved > 1e-4:  # else the last factors serve as well
+                    lu = eq.factored(seen, on)
+                step = np.nan if lu is None else lu.solve(-f)
+                if not np.isfinite(step).all():
                     return None
                 hi[places], lo[places] = two_sum(hi[places], lo[places] + step)
                 full_step = np.zeros_like(hi)
@@ -210,8 +212,8 @@ class _Equations:
         f = np.array([math.fsum(terms[starts[k] : starts[k + 1]]) for k in range(n)])
         return f, bound
 
-    def solve(self, seen, on, b):
-        """Newton step: `seen` slopes of the diodes, `on` states of the ideal ones."""
+    def factored(self, seen, on):
+        """Factors of Newton's matrix: `seen` slopes of the diodes, `on` states of the ideal ones."""
         asm, a = self.asm, self.solver.a
         rows, cols, data = [], [], []
 
@@ -236,6 +238,6 @@ class _Equations:
             (np.concatenate(data), (np.concatenate(rows), np.concatenate(cols))), shape=a.shape
         )
         try:
-            return linalg.splu((a + extra).tocsc()).solve(b)
+            return linalg.splu((a + extra).tocsc())
         except RuntimeError:
             return None
