@@ -12,7 +12,7 @@ from ..kernels import get_backend
 from ..kernels.reference.nodal import EXP_MAX, P_RS, diode_current
 from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
 from .errors import CircuitError, ElementError, UnknownNodeError
-from .polish import DIODE_UNITS, SLACK, UNIT, Polish
+from .polish import SLACK, UNIT, Polish, blur
 from .solver import METHODS, Solver
 
 RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except where
@@ -144,8 +144,8 @@ def _settle(found, solver, polish, doubtful, residual):
     for s in doubtful[large[doubtful]]:
         with np.errstate(all="ignore"):
             polished = polish(s, found._x[s], found._junction[s])
-        if polished is None:
-            _, _, bound[s] = polish.check(s, found._x[s], found._junction[s])
+        if polished is None:  # judged as it is, by sums without rounding
+            _, residual[s], bound[s] = polish.check(s, found._x[s], found._junction[s])
         else:
             found._x[s], found._junction[s], residual[s], bound[s] = polished
             found._rows[s, solver.assembly.unknown_nodes] = found._x[s, :n]
@@ -198,12 +198,16 @@ def _residual(solver, x, current, rhs):
     return np.abs(residual)
 
 
+def _harmless(asm, parameters):
+    """Parameter rows with such for ideal diodes that the exponential equation has a value."""
+    return np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), parameters)
+
+
 def diode_currents(asm, parameters, x, junction):
     """Currents of all diodes from anode to cathode (M, n_d)."""
     if not len(asm.anode):
         return np.zeros((len(x), 0))
-    safe = np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), parameters)
-    current, _ = diode_current(safe, np.where(asm.ideal, 0.0, junction))
+    current, _ = diode_current(_harmless(asm, parameters), np.where(asm.ideal, 0.0, junction))
     if not asm.ideal.any():
         return current
     return np.where(asm.ideal, x[:, asm.diode_branch], current)
@@ -385,7 +389,7 @@ class OperatingPoint:
         """What rounding to float64 alone can make of `kcl_residual` (M,), ampere.
 
         At the node where it is largest: half a unit in the last place of every voltage times the conductance
-        that it meets there, and 64 times as much of every diode's current.
+        that it meets there, a unit of every junction voltage times its slope, two of every diode's current.
         """
         asm = self._solver.assembly
         full = np.hstack([self._rows, self._x[:, asm.n_unknown_nodes :]])
@@ -394,7 +398,9 @@ class OperatingPoint:
             bound = bound + np.abs(self._into)
         bound = bound[:, asm.unknown_nodes]
         if asm.diode_into.nnz:
-            bound = bound + DIODE_UNITS * (np.abs(self._currents(DIODE)) @ abs(asm.diode_into))
+            plain = np.where(asm.ideal, 0.0, self._junction)
+            _, slope = diode_current(_harmless(asm, self._parameters), plain)
+            bound = bound + blur(self._currents(DIODE), slope, plain) @ abs(asm.diode_into)
         return self._one(UNIT * bound.max(axis=1, initial=0.0))
 
     @cached_property

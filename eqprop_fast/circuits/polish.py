@@ -18,10 +18,14 @@ from .elements import VSOURCE
 
 UNIT = 2.0**-53
 SLACK = 4.0  # times the bound: the criterion, with room for the sums' own rounding
-DIODE_UNITS = 64.0  # rounding units of a diode's own current: exp of a rounded argument of up to 40 or so
 ABSOLUTE = 1e-20  # ampere (or volt): where all is zero
 STEPS = 10
 SPLIT = 134217729.0
+
+
+def blur(current, slope, junction):
+    """Rounding units of diode currents, ampere: what half a unit of the junction voltage makes, and exp."""
+    return 4 * np.abs(current) + 2 * slope * np.abs(junction)
 
 
 def two_sum(a, b):
@@ -74,12 +78,13 @@ class Polish:
         """
         eq = self.equations
         hi, constant = self._full(s, x), self._constant(s)
-        i, v, slip = eq.diodes(hi, np.zeros_like(hi), self.offset[s], junction)
-        f, bound = eq.residual(hi, np.zeros_like(hi), i, constant)
+        i, g, v, slip = eq.diodes(hi, np.zeros_like(hi), self.offset[s], junction)
+        own = blur(i, g, np.where(eq.ideal, 0.0, junction))
+        f, bound = eq.residual(hi, np.zeros_like(hi), i, constant), eq.bound(hi, own, constant)
         n = eq.asm.n_unknown_nodes
         ends = np.abs(hi[eq.diode_nodes]).sum(axis=1)
-        own = np.abs(eq.par[:, P_RS] * i) + eq.par[:, P_VTE]  # a diode's current is known to 64 units
-        tolerance = SLACK * UNIT * (ends + DIODE_UNITS * own + np.abs(junction))
+        inside = eq.par[:, P_RS] * own + 4 * eq.par[:, P_VTE] + np.abs(junction)
+        tolerance = SLACK * UNIT * (ends + inside)
         on = junction > 0
         fits = np.where(
             eq.ideal,
@@ -105,10 +110,9 @@ class Polish:
         last, moved, lu = np.inf, np.inf, None
         with np.errstate(all="ignore"):
             for _ in range(STEPS):
-                i, v, slip = eq.diodes(hi, lo, offset, vj)
-                _, g = eq.slopes(vj)
+                i, g, v, slip = eq.diodes(hi, lo, offset, vj)
                 seen = np.where(eq.ideal, 0.0, g / (1 + eq.par[:, P_RS] * g))
-                f, _ = eq.residual(hi, lo, i + seen * slip, constant)
+                f = eq.residual(hi, lo, i + seen * slip, constant)
                 on = vj > 0
                 rows = asm.diode_branch[eq.ideal]
                 f[rows] = np.where(on, v, hi[eq.diode_full] + lo[eq.diode_full])[eq.ideal]
@@ -169,10 +173,8 @@ class _Equations:
         row = np.concatenate([r[keep], into.col, every])
         place = np.concatenate([cols[keep], n_full + into.row, n_full + n_d + every])
         factor = np.concatenate([sign[keep] * solver.values[source[keep]], into.data, np.full(asm.n, -1.0)])
-        units = np.concatenate([np.ones(keep.sum()), np.full(into.nnz, DIODE_UNITS), np.ones(asm.n)])
         order = np.argsort(row, kind="stable")
-        self.place, self.factor, self.units = place[order], factor[order], UNIT * units[order]
-        self.row = row[order]
+        self.place, self.factor, self.row = place[order], factor[order], row[order]
         self.start = np.searchsorted(row[order], np.arange(asm.n + 1))
         self.unknown_places = np.concatenate([asm.unknown_nodes, np.arange(asm.n_nodes, n_full)])
         self.plain_rows = np.ones(asm.n, dtype=bool)
@@ -190,27 +192,31 @@ class _Equations:
         return diode_current(self.par, np.where(self.ideal, 0.0, junction))
 
     def diodes(self, hi, lo, offset, junction):
-        """Currents, voltages, and what Kirchhoff's voltage law is missed by inside each diode."""
-        i, _ = self.slopes(junction)
+        """Currents, slopes, voltages, and what Kirchhoff's voltage law is missed by inside each diode."""
+        i, g = self.slopes(junction)
         a, c = self.diode_nodes[:, 0], self.diode_nodes[:, 1]
         v, error = two_sum(hi[a], -hi[c])
         small = error + (lo[a] - lo[c])
         slip = ((v - np.where(self.ideal, 0.0, junction)) + small) - self.par[:, P_RS] * i
-        return np.where(self.ideal, 0.0, i), v + small, np.where(self.ideal, 0.0, slip)
+        plain = ~self.ideal
+        return i * plain, g * plain, v + small, slip * plain
 
     def residual(self, hi, lo, current, constant):
-        """Equations' residuals, exactly summed, and their bounds by rounding, at full vectors hi + lo."""
+        """Equations' residuals, exactly summed, at full vectors hi + lo."""
         part = np.concatenate([hi, current, constant])[self.place]
         fine = np.concatenate([lo, np.zeros(current.size + constant.size)])[self.place]
         product, error = two_product(self.factor, part)
         n = len(self.start) - 1
-        bound = ABSOLUTE + np.bincount(self.row, weights=self.units * np.abs(product), minlength=n)
         if not np.isfinite(product).all():
-            return np.full(n, np.nan), bound
+            return np.full(n, np.nan)
         terms = np.stack([product, error + self.factor * fine], axis=1).ravel().tolist()
         starts = (2 * self.start).tolist()
-        f = np.array([math.fsum(terms[starts[k] : starts[k + 1]]) for k in range(n)])
-        return f, bound
+        return np.array([math.fsum(terms[starts[k] : starts[k + 1]]) for k in range(n)])
+
+    def bound(self, hi, own, constant):
+        """What rounding makes of the residuals; `own`: the rounding units of the diode currents."""
+        units = np.abs(self.factor) * np.abs(np.concatenate([hi, own, constant]))[self.place]
+        return ABSOLUTE + UNIT * np.bincount(self.row, weights=units, minlength=self.asm.n)
 
     def factored(self, seen, on):
         """Factors of Newton's matrix: `seen` slopes of the diodes, `on` states of the ideal ones."""
