@@ -101,3 +101,61 @@ def paper_net(seed=0, n_in=784, hidden=100, n_out=10, *, ideal=False, pairs=Fals
     net.mark_inputs([f"vin{k}" for k in range(2 * n_in)])
     net.mark_outputs([(outs[2 * k], outs[2 * k + 1]) for k in range(n_out)] if pairs else outs)
     return net
+
+
+HARD_MODELS = """.model m0 d(is=1e-14)
+.model m1 d(is=4.352e-9 n=1.906 rs=0.6458 bv=110 ibv=1e-4)
+.model m2 d(is=1e-15 rs=10 n=1.1)
+.model m3 d(is=1e-13 bv=4.7 ibv=1m rs=1)
+.model m4 d(is=1e-6 n=1.05 rs=0.05)
+"""
+
+
+def hard_netlist(seed):
+    """SPICE text of a small circuit with up to ten decades of resistances, diodes of all kinds, and gain."""
+    r = np.random.default_rng(seed)
+    n = int(r.integers(3, 14))
+    nodes = ["0"] + [f"n{i}" for i in range(1, n)]
+    lo, hi = (-2, 8) if r.random() < 0.6 else (1, 5)
+    cards = ["t"]
+
+    def pick():
+        return nodes[r.integers(n)]
+
+    def pair():
+        a, b = pick(), pick()
+        while a == b:
+            b = pick()
+        return a, b
+
+    def ohms():
+        return f"{10 ** r.uniform(lo, hi):.4g}"
+
+    for i in range(1, n):
+        cards.append(f"rt{i} {nodes[i]} {nodes[r.integers(i)]} {ohms()}")
+    cards += [f"vm src 0 {r.uniform(-10, 10):.4g}", f"rm src n1 {ohms()}"]
+    if r.random() < 0.5:
+        cards += [f"vm2 src2 {pick()} {r.uniform(-10, 10):.4g}", f"rm2 src2 {pick()} {ohms()}"]
+    for i in range(r.integers(2, 2 * n)):
+        a, b = pair()
+        card = f"d{i} {a} {b} m{r.integers(5)}"
+        cards.append(card + (f" area={r.uniform(0.1, 10):.3g}" if r.random() < 0.2 else ""))
+    if r.random() < 0.4:
+        a, b = pair()
+        cards.append(f"i1 {a} {b} {r.choice([1e-6, 1e-3, 0.1]) * r.normal():.4g}")
+    k = r.random()
+    if k < 0.25:
+        a, b = pair()
+        cards.append(f"e1 eo 0 {a} {b} {r.choice([-1, 1]) * 10 ** r.uniform(0, 5):.4g}")
+        cards.append(f"re eo {pick()} {ohms()}")
+    elif k < 0.4:
+        a, b = pair()
+        c, d = pair()
+        cards += [f"g1 {a} {b} {c} {d} {10 ** r.uniform(-6, -2):.4g}"]
+    elif k < 0.55:
+        cards += [f"vs {pick()} vv 0", f"dvs vv {pick()} m{r.integers(5)}", "rvs vv 0 1meg"]
+        cards += [f"f1 0 fo vs {10 ** r.uniform(-1, 2):.4g}", f"rf fo {pick()} {ohms()}", "rf2 fo 0 10k"]
+    elif k < 0.7:
+        cards += [f"vs {pick()} vv 0", f"rvs vv {pick()} {ohms()}"]
+        cards += [f"h1 ho 0 vs {10 ** r.uniform(0, 5) * r.choice([-1, 1]):.4g}", f"rh ho {pick()} {ohms()}"]
+    return "\n".join(cards) + "\n" + HARD_MODELS

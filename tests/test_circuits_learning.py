@@ -198,6 +198,9 @@ def test_bad_arguments():
         circuit_gradient(net, x, y[:, :1])
     with pytest.raises(ValueError, match="loss"):
         circuit_gradient(net, x, y, loss="hinge")
+    for wrong in ((x, y[:-1]), (x[0], y)):
+        with pytest.raises(ElementError, match="a row for each sample"):
+            CircuitTrainer(net, learning_rate=1e-6).fit(*wrong, epochs=1)
     for bad in ({"nudge": "voltage"}, {"nudge": "conductance", "loss": "cross_entropy"}):
         with pytest.raises(ValueError, match="nudge"):
             circuit_gradient(net, x, y, **bad)

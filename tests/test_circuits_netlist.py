@@ -38,6 +38,30 @@ def test_conductance_must_be_within_bounds(g, low, high):
         divider().conductance("g9", "in", "0", g, g_min=low, g_max=high)
 
 
+def test_resistance_out_of_range_says_the_range():
+    with pytest.raises(ElementError, match="between 1e-30 and 1e30 ohm, got 1e[+]31"):
+        Netlist().resistor("r1", "a", "0", 1e31)
+
+
+@pytest.mark.parametrize("add", ["voltage_source", "current_source", "resistor"])
+def test_numbers_too_large_for_float64(add):
+    with pytest.raises(ElementError, match="too large"):
+        getattr(Netlist(), add)("x1", "a", "0", 10**400)
+
+
+@pytest.mark.parametrize("indices", [[7], [-1], [0.5], [True]])
+def test_conductances_at_wrong_indices(indices):
+    with pytest.raises(ElementError, match="indices must be whole numbers from 0 to 1"):
+        divider().set_conductances([1e-3], indices)
+
+
+@pytest.mark.parametrize("what", ["n_threads", "max_iter"])
+@pytest.mark.parametrize("value", [None, 100.5, "3", 0, True])
+def test_counts_are_whole_numbers(what, value):
+    with pytest.raises(ElementError, match=what):
+        operating_point(divider(), **{what: value})
+
+
 def test_names_are_unique_and_clean():
     net = divider()
     with pytest.raises(ElementError, match="exists already"):
@@ -175,7 +199,10 @@ def test_conductances_travel_as_csv(tmp_path):
         ("name,siemens\nr1,x\n", ":2: expected a number"),
         ("name,siemens\nr77,1\n", ":2: no conductance"),
         ("name,siemens\nw_0_0,5\n", "bounds"),
+        ("name,siemens\nw_0_0,1e-3\nW_0_0,2e-3\n", ":3: 'W_0_0' is given twice"),
+        (b"\x89PNG\r\n\xff\xfe", "not UTF-8"),
+        (b"\0\0\0", "columns"),
     ):
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(ElementError, match=message):
             net.load_conductances(path)

@@ -46,6 +46,14 @@ def test_diode_equation(model, temperature):
     assert compare(net) <= 1
 
 
+@pytest.mark.parametrize("text", ["1e-40", "1e-28", "2e-28"])
+def test_tiny_saturation_currents(text):
+    """ngspice raises IS to 1e-28 A, before it multiplies by the area."""
+    net = parse_spice(f"t\ni1 0 a 1m\nd1 a 0 dm area=1e-5\n.model dm d(is={text})\n")
+    assert compare(net) <= 1
+    assert DiodeModel("m", IS=float(text)).parameters(1.0, 27.0, 27.0, 0.0)[0] == max(float(text), 1e-28)
+
+
 @pytest.mark.parametrize("seed,n", [(0, 5), (1, 20), (2, 60), (3, 150), (4, 300)])
 def test_random_circuits(seed, n):
     assert compare(random_circuit(seed, n)) <= 1

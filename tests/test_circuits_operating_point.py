@@ -310,3 +310,42 @@ def test_contradicting_ideal_diodes_fail(backend):
     net.diode("d2", "a", "0")
     point = operating_point(net, backend=backend)
     assert not point.success and point.worst[0]
+
+
+def test_a_result_stays_what_it_was_when_the_netlist_changes():
+    def make():
+        net = random_circuit(3, 12, controlled=0.3)
+        net.mark_inputs(["vs0"])
+        net.mark_outputs(["n3"])
+        return net, operating_point(net, [[1.0], [-2.0]])
+
+    net, point = make()
+    net.temperature, net.gmin = 80.0, 1e-6
+    net.set_conductances(2 * net.conductances)
+    operating_point(net, [[1.0], [-2.0]])
+    net.resistor("late", "n3", "later", 10.0)
+    net.resistor("latest", "later", "0", 10.0)
+    net.mark_outputs(["n4", "n5"])
+    operating_point(net, [[1.0], [-2.0]])
+    _, same = make()
+    np.testing.assert_array_equal(point.power, same.power)
+    np.testing.assert_array_equal(point.co_content, same.co_content)
+    np.testing.assert_array_equal(point.largest_current, same.largest_current)
+    np.testing.assert_array_equal(point.outputs, same.outputs)
+    current, want = point.branch_currents(), same.branch_currents()
+    assert current.keys() == want.keys()
+    for name in want:
+        np.testing.assert_array_equal(current[name], want[name], err_msg=name)
+    with pytest.raises(CircuitError, match="'later' came later"):
+        point.voltage("later")
+
+
+def test_co_content_does_not_overflow():
+    net = Netlist()
+    net.voltage_source("v1", "a", "0", -100.0)
+    net.resistor("r1", "a", "b", 1e3)
+    for k, volts in enumerate((5.0, 50.0)):
+        net.diode(f"d{k}", "b", "0", DiodeModel(f"z{k}", BV=volts))
+    with np.errstate(all="raise"):
+        energy = operating_point(net).co_content
+    assert energy == pytest.approx(0.5e-3 * 94.882**2 + 94.9e-3 * 0.02587, rel=1e-4)

@@ -16,6 +16,7 @@ from eqprop_fast.circuits import (
     write_spice,
 )
 from eqprop_fast.circuits.builders import layered_netlist
+from eqprop_fast.circuits.ngspice import ngspice_available, run_ngspice_text
 from eqprop_fast.circuits.spice_text import evaluate, number
 
 from .random_circuits import random_circuit
@@ -41,6 +42,10 @@ from .random_circuits import random_circuit
         ("-.5", -0.5),
         ("1e3k", 1e6),
         ("3v", 3),
+        ("1a", 1),
+        ("5amps", 5),
+        ("2ma", 2e-3),
+        ("1e-3as", 1e-3),
     ],
 )
 def test_numbers(text, value):
@@ -58,8 +63,22 @@ def test_not_numbers(text):
     [
         ("1+2*3", 7),
         ("(1+2)*3", 9),
-        ("2**3**2", 512),
+        ("2**3**2", 64),  # these as ngspice 39: from the left, of the base's magnitude
+        ("2^3^2", 64),
+        ("2^(3^2)", 512),
+        ("(-2)**3", 8),
+        ("(0-8)^(1/3)", 2),
+        ("pow(-2,3)", -8),
         ("-2^2", -4),
+        ("-(-2)**3", -8),
+        ("1+-2^2", 5),  # the minus is the number's
+        ("10*-2^2", 40),
+        ("2**2**-1", 0.25),
+        ("1--2", 3),
+        ("--3", 3),
+        ("+-3", -3),
+        ("abs(-2^2)", 4),
+        ("2^a^2", 64),
         ("a*2k", 6000),
         ("sqrt(16)+max(1,2)", 6),
         ("1/4", 0.25),
@@ -88,6 +107,11 @@ def test_expressions(text, value):
         "exp(1e6)",
         "a b",
         "-" * 5 + "x",
+        "2*-a",  # what ngspice misplaces or refuses
+        "2*-(3)",
+        "1---2",
+        "-+3",
+        "2**+2",
     ],
 )
 def test_bad_expressions(text):
@@ -163,6 +187,8 @@ def test_deck():
         (3, "V2 in 0 PULSE(0 1 2)", "node node [dc] value"),
         (3, "E1 a 0 poly(1) b 0 1 2", "control-node"),
         (3, "F1 a 0", "voltage-source gain"),
+        (3, "F1 in 0 vx 2", "'f1' is controlled by 'vx', which is no voltage source"),
+        (3, "H1 h 0 h1 2", "no voltage source"),
         (3, "X1 a b nothing", "unknown subcircuit"),
         (3, ".model m NPN(BF=1)", "type"),
         (3, ".model m D(IS=1e-14 QQ=1)", "outside the subset"),
@@ -201,6 +227,89 @@ def test_other_malformed_text():
         parse_spice(loop)
     with pytest.raises(SpiceError, match="change the circuit"):
         parse_spice("t\nr1 a 0 1\n.control\nalter r1 5\n.endc\n")
+
+
+@pytest.mark.needs_ngspice
+@pytest.mark.skipif(not ngspice_available(), reason="the program ngspice is not installed")
+def test_expressions_against_ngspice():
+    """One deck of current sources, so that a value is a voltage."""
+    texts = "2**3**2 2^3^2 (-2)**3 (0-8)^(1/3) pow(-2,3) -2^2 -(-2)**3 1+-2^2 10*-2^2 2**2**-1 1--2 --3"
+    texts = [
+        *texts.split(),
+        "2^a^2",
+        "10-2-3",
+        "8/4/2",
+        "-a^2",
+        "log(a)",
+        "int(-2.7)",
+        "abs(-2^2)",
+        "max(-2^2,-10)",
+        "2*3**2",
+    ]
+    cards = [f"i{k} 0 n{k} {{{text}}}\nr{k} n{k} 0 1" for k, text in enumerate(texts)]
+    found = run_ngspice_text("t\n.param a=3\n" + "\n".join(cards) + "\n")
+    for k, text in enumerate(texts):
+        assert evaluate(text, {"a": 3.0}) == pytest.approx(found[f"n{k}"], rel=1e-12), text
+
+
+@pytest.mark.parametrize(
+    "call,top,ohms",
+    [
+        ("", "", 2e3),
+        ("r=5k", "", 10e3),  # a default follows the caller's value
+        ("q=3", "", 3),
+        ("r={r*3}", ".param r=7", 42),  # its own name: the one outside
+        ("q={r} r=5", ".param r=7", 5),  # another name: the one inside
+        ("q={g}", ".param g={h+1}\n.param h=4", 5),
+    ],
+)
+def test_subcircuit_parameters_follow_the_call(call, top, ohms):
+    """The values are those of ngspice 39."""
+    net = parse_spice(
+        f"t\n{top}\n.subckt div i o params: q={{r*2}} r=1k\nr1 i o {{q}}\n.ends\nx1 a 0 div {call}"
+    )
+    assert 1 / net.conductances[0] == pytest.approx(ohms, rel=1e-14)
+
+
+def test_parameters_inside_a_subcircuit():
+    text = "t\n.subckt s i o params: r=1k\n.param s={t*2}\n.param t={r} r=9\nr1 i o {s}\n.ends\n"
+    assert 1 / parse_spice(text + "x1 a 0 s").conductances[0] == pytest.approx(18)
+    assert 1 / parse_spice(text + "x1 a 0 s r=5k").conductances[0] == pytest.approx(10e3)
+    with pytest.raises(SpiceError, match="bad.cir:3: .*need one another: s -> t -> s"):
+        parse_spice(
+            "t\n.subckt s i o params: r=1k\n.param s={t}\n.param t={s}\nr1 i o {s}\n.ends\nx1 a 0 s",
+            "bad.cir",
+        )
+
+
+@pytest.mark.parametrize(
+    "cards,ohms",
+    [
+        (".param y={x*2}\n.param x=1k", 2e3),
+        (".param y={x*2} x=1k", 2e3),
+        (".param x=1k\n.param y={x*2}\n.param x=5k", 10e3),
+        (".param y={x*z}\n.param z={x}\n.param x=3", 9),
+    ],
+)
+def test_the_order_of_parameters_does_not_matter(cards, ohms):
+    """The values are those of ngspice 39."""
+    net = parse_spice(f"t\n.model d d(is={{x*1e-15}})\n.options gmin={{x*1e-13}}\n{cards}\nr1 a 0 {{y}}")
+    assert 1 / net.conductances[0] == pytest.approx(ohms, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    "cards,line,expected",
+    [
+        (".param x={y}\n.param z=1 y={x}", 2, "need one another: x -> y -> x"),
+        (".param x={x*2}", 2, "unknown parameter 'x'"),
+        (".param x=1k\n.param x={x*2}", 3, "unknown parameter 'x'"),
+        (".param y={x}\n.param x={q}", 3, "unknown parameter 'q'"),
+    ],
+)
+def test_parameters_without_a_value(cards, line, expected):
+    with pytest.raises(SpiceError, match=expected) as caught:
+        parse_spice(f"t\n{cards}\nr1 a 0 1\n", "bad.cir")
+    assert caught.value.line == line
 
 
 @pytest.mark.parametrize("seed", range(5))

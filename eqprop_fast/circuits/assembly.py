@@ -18,7 +18,7 @@ class Assembly:
 
     def __init__(self, netlist):
         self.net = net = netlist
-        n = net.n_nodes
+        n = self.n_nodes = net.n_nodes
         self.pairs = {
             kind: np.array(net.nodes[kind], dtype=np.int64).reshape(-1, 4 if kind in (VCVS, VCCS) else 2)
             for kind in range(9)
@@ -257,7 +257,7 @@ class Assembly:
     def node_rows(self, values):
         """CSR (n_nodes, n_nodes + other unknowns): current leaving every node through the linear elements."""
         rows, cols, source, sign = self._entries
-        n = self.net.n_nodes
+        n = self.n_nodes
         keep = rows < n
         data = sign[keep] * values[source[keep]]
         return sparse.csr_matrix((data, (rows[keep], cols[keep])), shape=(n, len(self._unknown)))

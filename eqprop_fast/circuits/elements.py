@@ -9,6 +9,7 @@ from .errors import ElementError
 BOLTZMANN = 1.38064852e-23
 CHARGE = 1.6021766208e-19
 KELVIN = 273.15
+LEAST_IS = 1e-28  # ampere; ngspice's epsmin
 
 #: Kinds of element, in the order of their first letters in SPICE.
 RESISTOR, DIODE, VSOURCE, ISOURCE, VCVS, CCCS, VCCS, CCVS, AMPLIFIER = range(9)
@@ -40,7 +41,7 @@ class DiodeModel:
     ----------
     name : str
     IS : float
-        Saturation current at `TNOM`, ampere per unit area.
+        Saturation current at `TNOM`, ampere per unit area; less than 1e-28 A counts as that, as in ngspice.
     N : float
         Emission coefficient.
     RS : float
@@ -99,7 +100,7 @@ class DiodeModel:
         vte = self.N * vt
         exponent = (t / t0 - 1) * self.EG / vte + self.XTI / self.N * math.log(t / t0)
         try:
-            i_sat = self.IS * area * math.exp(exponent)
+            i_sat = max(self.IS, LEAST_IS) * area * math.exp(exponent)
             vcrit = vte * math.log(vte / (math.sqrt(2) * i_sat))
         except (OverflowError, ValueError, ZeroDivisionError):
             raise ElementError(

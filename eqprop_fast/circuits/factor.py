@@ -46,8 +46,46 @@ class Factor:
         return self.lu.solve(np.ascontiguousarray(rows.T)).T
 
 
+class LaplaceFactor:
+    """Dense elimination of a network of positive conductances without a subtraction.
+
+    For circuits of so many decades that the sum of a node's conductances loses some of them: here only what
+    is left to ground and between nodes is kept, and voltages come out right to rounding, whatever the values
+    (Grassmann, Taskar and Heyman 1985).
+
+    Parameters
+    ----------
+    between : float64 (n, n), symmetric
+        Conductances between unknown nodes; the diagonal does not matter.
+    ground : float64 (n,)
+        Conductances from every node to known ones.
+    name_of : callable, of an unknown
+    """
+
+    def __init__(self, between, ground, name_of):
+        self.g, self.total = np.array(between), np.zeros(len(ground))
+        left = np.array(ground)
+        for k in range(len(left)):
+            row = self.g[k, k + 1 :]
+            self.total[k] = row.sum() + left[k]
+            if not self.total[k] > 0:
+                raise SingularCircuitError(f"nothing determines {name_of(k)}")
+            share = row / self.total[k]
+            left[k + 1 :] += share * left[k]
+            self.g[k + 1 :, k + 1 :] += np.outer(share, row)
+
+    def solve(self, rows):
+        """Solutions (M, n) for right-hand sides (M, n)."""
+        x, n = np.array(rows), len(self.total)
+        for k in range(n):
+            x[:, k + 1 :] += np.outer(x[:, k], self.g[k, k + 1 :] / self.total[k])
+        for k in range(n - 1, -1, -1):
+            x[:, k] = (x[:, k] + x[:, k + 1 :] @ self.g[k, k + 1 :]) / self.total[k]
+        return x
+
+
 @functools.cache
-def _blas():
+def blas():
     """Controller of BLAS threads, looked up once: more threads than `n_threads` would wait for busy cores."""
     return ThreadpoolController()
 
@@ -70,7 +108,7 @@ class SymmetricFactor:
             raise SingularCircuitError("the circuit matrix is not positive definite")
         tail = self.value[filled:].reshape(plan.n_tail, plan.n_tail)
         try:  # lower in C order is upper in Fortran order: no copy
-            with _blas().limit(limits=n_threads):
+            with blas().limit(limits=n_threads):
                 self.tail = dense.cholesky(tail.T, lower=False, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             raise SingularCircuitError("the circuit matrix is not positive definite") from None
@@ -81,7 +119,7 @@ class SymmetricFactor:
         b = np.ascontiguousarray(rows[:, plan.order].T)
         self.kernels.nodal_head_forward(plan, self.value, self.pivot, b)
         if plan.n_tail:
-            with _blas().limit(limits=self.n_threads):
+            with blas().limit(limits=self.n_threads):
                 b[plan.n_head :] = dense.cho_solve((self.tail, False), b[plan.n_head :], check_finite=False)
         self.kernels.nodal_head_backward(plan, self.value, self.pivot, b)
         out = np.empty_like(rows)

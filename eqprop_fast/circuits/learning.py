@@ -379,6 +379,10 @@ class CircuitTrainer:
     def fit(self, inputs, targets, *, epochs, batch_size=None, random_state=None):
         """`epochs` passes over the samples in random order; returns self."""
         inputs, targets = np.asarray(inputs, float), np.asarray(targets, float)
+        if inputs.ndim != 2 or targets.ndim < 1 or len(inputs) != len(targets):
+            raise ElementError(
+                f"inputs and targets must have a row for each sample, got {inputs.shape} and {targets.shape}"
+            )
         rng = np.random.default_rng(random_state)
         size = len(inputs) if batch_size is None else int(batch_size)
         for _ in range(int(epochs)):

@@ -1,6 +1,7 @@
 """The netlist: nodes, elements, and which of them are inputs, outputs and trainable."""
 
 import csv
+import io
 import numbers
 import os
 import re
@@ -101,8 +102,12 @@ class Netlist:
     def resistor(self, name, a, b, ohms):
         """A fixed resistor of `ohms` > 0."""
         ohms = _number(f"resistor {name!r}: resistance", ohms)
-        if not 1e-30 < ohms < 1e30:
+        if not ohms > 0:
             raise ElementError(f"resistor {name!r}: resistance must be positive, got {ohms}")
+        if not 1e-30 < ohms < 1e30:
+            raise ElementError(
+                f"resistor {name!r}: resistance must be between 1e-30 and 1e30 ohm, got {ohms}"
+            )
         self._conductance(name, a, b, 1.0 / ohms, 0.0, np.inf, False)
 
     def conductance(self, name, a, b, siemens, *, g_min=0.0, g_max=np.inf, trainable=True):
@@ -300,10 +305,18 @@ class Netlist:
         """Write conductances (all, or those at `indices`), which must be positive and within [g_min,
         g_max].
         """
-        g = np.asarray(siemens, dtype=np.float64)
-        indices = np.arange(len(self.values[RESISTOR])) if indices is None else np.asarray(indices)
+        count = len(self.values[RESISTOR])
+        try:
+            g = np.asarray(siemens, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise ElementError("siemens must be an array of numbers") from None
+        indices = np.arange(count) if indices is None else np.asarray(indices)
         if g.shape != indices.shape:
             raise ElementError(f"expected {indices.size} conductances, got an array of shape {g.shape}")
+        if indices.size == 0:
+            indices = indices.astype(np.int64)
+        if indices.dtype.kind not in "iu" or ((indices < 0) | (indices >= count)).any():
+            raise ElementError(f"indices must be whole numbers from 0 to {count - 1}, got {indices[:5]}")
         low, high = (bound[indices] for bound in self.bounds)
         bad = ~((g > 0) & np.isfinite(g) & (g >= low) & (g <= high))
         if bad.any():
@@ -345,11 +358,16 @@ class Netlist:
 
     def load_conductances(self, path):
         """Set conductances from a CSV with columns name and siemens; ElementError names the first bad
-        line.
+        line (a name given twice is one).
         """
         found = {}
-        with open(os.fspath(path), newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
+        try:
+            with open(os.fspath(path), newline="", encoding="utf-8") as file:
+                text = file.read()
+        except UnicodeDecodeError:
+            raise ElementError(f"{path}: expected CSV text, got something that is not UTF-8") from None
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        try:
             if not {"name", "siemens"} <= set(rows.fieldnames or ()):
                 raise ElementError(f"{path}:1: expected columns name and siemens")
             for row in rows:
@@ -362,7 +380,11 @@ class Netlist:
                     ) from None
                 if where[0] != RESISTOR:
                     raise ElementError(f"{path}:{rows.line_num}: no conductance is called {row['name']!r}")
+                if where[1] in found:
+                    raise ElementError(f"{path}:{rows.line_num}: {row['name']!r} is given twice")
                 found[where[1]] = g
+        except csv.Error as error:
+            raise ElementError(f"{path}:{rows.line_num}: not a CSV file ({error})") from None
         self.set_conductances(np.array(list(found.values())), np.array(list(found), dtype=np.int64))
 
     def diode_parameters(self):
@@ -398,7 +420,10 @@ def _node_key(name):
 def _number(what, value, low=None, high=None, finite=True):
     if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
         raise ElementError(f"{what} must be a number, got {value!r}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:
+        raise ElementError(f"{what} must be finite, got a number too large for float64") from None
     if np.isnan(value) or (finite and not np.isfinite(value)):
         raise ElementError(f"{what} must be finite, got {value}")
     if low is not None and not low <= value <= high:

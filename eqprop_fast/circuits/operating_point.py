@@ -2,22 +2,21 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg
 
 from ..kernels import get_backend
-from ..kernels.reference.nodal import P_RS, diode_current
+from ..kernels.reference.nodal import EXP_MAX, P_RS, diode_current
 from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
-from .errors import CircuitError, ElementError
+from .errors import CircuitError, ElementError, UnknownNodeError
+from .polish import SLACK, UNIT, Polish, blur
 from .solver import METHODS, Solver
 
-RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except
-ROUNDING = (
-    1e-14  # of the sum of |conductance * voltage| at a node, below which doubles cannot resolve a current,
-)
-ABSOLUTE = 1e-20  # or of this many ampere
+RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except where
+# rounding the node voltages makes it unavoidable (see polish.py)
 
 
 def solver_of(netlist):
@@ -65,6 +64,7 @@ def operating_point(
         Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular circuit.
     """
     kernels = get_backend(backend)
+    max_iter, n_threads = _count("max_iter", max_iter), _count("n_threads", n_threads)
     single = (inputs is None or np.ndim(inputs) == 1) and (nudge is None or np.ndim(nudge) == 1)
     inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
     counts = [len(x) for x in (inputs, nudge) if x is not None]
@@ -87,12 +87,19 @@ def operating_point(
         if start._junction.shape != offset.shape:
             raise ElementError("start must be an operating point of the same netlist and number of samples")
         junction = start._junction
+    polish = Polish(solver, known, offset, v, into)
     x, junction, iterations, method, ok, worst = solver.solve(
-        rhs, offset, kernels=kernels, junction=junction, max_iter=max_iter, n_threads=n_threads
+        rhs,
+        offset,
+        kernels=kernels,
+        polish=polish,
+        junction=junction,
+        max_iter=max_iter,
+        n_threads=n_threads,
     )
-    voltages = known
+    voltages = known.copy()
     voltages[:, asm.unknown_nodes] = x[:, : asm.n_unknown_nodes]
-    currents = diode_currents(solver, x, junction)
+    currents = diode_currents(asm, solver.parameters, x, junction)
     residual = _residual(solver, x, currents, rhs)
     worst_residual = residual.max(axis=1, initial=0.0)
     found = OperatingPoint(
@@ -110,23 +117,53 @@ def operating_point(
         _sources=(v, i),
         _into=into,
         _values=solver.values,
+        _parameters=solver.parameters,
+        _marked=netlist.outputs,
     )
-    # Against a few currents first; only samples that fail pay for the largest of all.
+    # Against a few currents first; only samples that fail pay for the largest of all, and for the polish.
     some = np.abs(np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, 500)])).max(
         axis=1, initial=0.0
     )
-    doubtful = ok & ~(worst_residual <= RESIDUAL_LIMIT * some)
-    if doubtful.any():
-        rounding = ABSOLUTE + ROUNDING * (
-            np.abs(x) @ abs(solver.node_rows) + np.abs(rhs[:, : asm.n_unknown_nodes])
-        )
-        limit = np.maximum(rounding, RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None])
-        lost = doubtful & ~(residual <= limit).all(axis=1)
-        for s in np.flatnonzero(lost):
-            found.worst[s] = solver.unknown_name(int(np.argmax(residual[s])))
-        ok &= ~lost
-        found.success = bool(ok[0]) if single else ok
+    doubtful = np.flatnonzero(ok & ~(worst_residual <= RESIDUAL_LIMIT * some))
+    if doubtful.size:
+        _settle(found, solver, polish, doubtful, residual)
     return found
+
+
+def _settle(found, solver, polish, doubtful, residual):
+    """Polish the samples whose Kirchhoff residuals are large for their currents; then success only where
+    Kirchhoff's law holds, or where what rounding makes of it is all that is left.
+    """
+
+    def limit():
+        return RESIDUAL_LIMIT * np.atleast_1d(found.largest_current)[:, None]
+
+    ok, worst = np.atleast_1d(found.success), np.atleast_1d(found.kcl_residual)
+    n, bound = solver.assembly.n_unknown_nodes, np.zeros_like(residual)
+    large = (residual > limit()).any(axis=1)
+    for s in doubtful[large[doubtful]]:
+        with np.errstate(all="ignore"):
+            polished = polish(s, found._x[s], found._junction[s])
+        if polished is None:  # judged as it is, by sums without rounding
+            _, residual[s], bound[s] = polish.check(s, found._x[s], found._junction[s])
+        else:
+            found._x[s], found._junction[s], residual[s], bound[s] = polished
+            found._rows[s, solver.assembly.unknown_nodes] = found._x[s, :n]
+    for name in ("largest_current", "_vsource_currents"):  # of the points before
+        found.__dict__.pop(name, None)
+    good = (residual <= np.maximum(SLACK * bound, limit())).all(axis=1)
+    for s in doubtful:
+        worst[s] = residual[s].max(initial=0.0)
+        if not good[s]:
+            found.worst[s], ok[s] = solver.unknown_name(int(np.argmax(residual[s]))), False
+    found.success = bool(ok[0]) if found.single else ok
+    found.kcl_residual = float(worst[0]) if found.single else worst
+
+
+def _count(what, value):
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ElementError(f"{what} must be a whole number of at least 1, got {value!r}")
+    return int(value)
 
 
 def _rows(what, values):
@@ -134,7 +171,7 @@ def _rows(what, values):
         return None
     try:
         values = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ElementError(f"{what} must be an array of numbers") from None
     if values.ndim not in (1, 2) or not np.isfinite(values).all():
         raise ElementError(
@@ -161,13 +198,16 @@ def _residual(solver, x, current, rhs):
     return np.abs(residual)
 
 
-def diode_currents(solver, x, junction):
+def _harmless(asm, parameters):
+    """Parameter rows with such for ideal diodes that the exponential equation has a value."""
+    return np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), parameters)
+
+
+def diode_currents(asm, parameters, x, junction):
     """Currents of all diodes from anode to cathode (M, n_d)."""
-    asm = solver.assembly
     if not len(asm.anode):
         return np.zeros((len(x), 0))
-    safe = np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), solver.parameters)
-    current, _ = diode_current(safe, np.where(asm.ideal, 0.0, junction))
+    current, _ = diode_current(_harmless(asm, parameters), np.where(asm.ideal, 0.0, junction))
     if not asm.ideal.any():
         return current
     return np.where(asm.ideal, x[:, asm.diode_branch], current)
@@ -177,19 +217,20 @@ def diode_currents(solver, x, junction):
 class OperatingPoint:
     """What `operating_point` returns; every array has one row per sample, none if `inputs` was one vector.
 
+    It stays what it was found to be: later changes of the netlist do not reach it.
+
     Attributes
     ----------
     voltages : float64 (M, n_nodes)
         Node voltages in the order of `netlist.node_names`, volt.
     kcl_residual : float64 (M,)
         Largest violation of Kirchhoff's current law at any node, ampere. Success demands 1e-10 of the largest
-        branch current, or what rounding the voltages of a node with (nearly) no current in it makes
-        unavoidable.
+        branch current at every node, or 4 times what rounding the voltages makes there (`kcl_rounding`).
     iterations : int (M,)
         Newton iterations, those of failed attempts included.
     success : bool (M,)
     methods : list of str
-        "newton", "pivoted newton", "gmin stepping" or "source stepping", per sample.
+        "newton", "pivoted newton", "complementarity", "gmin stepping" or "source stepping", per sample.
     worst : list
         None, or for a failed sample the unknown (node voltage or branch current) that moved most at the end.
     """
@@ -208,6 +249,8 @@ class OperatingPoint:
     _sources: tuple
     _into: np.ndarray | None
     _values: np.ndarray
+    _parameters: np.ndarray
+    _marked: list
 
     def __post_init__(self):
         if self.single:
@@ -230,15 +273,17 @@ class OperatingPoint:
 
     def voltage(self, node, minus="0"):
         """Voltage of a node against another (ground), volt."""
-        net = self.netlist
-        rows = self._rows
-        return self._one(rows[:, net.find_node(node)] - rows[:, net.find_node(minus)])
+        rows, places = self._rows, [self.netlist.find_node(node), self.netlist.find_node(minus)]
+        if max(places) >= rows.shape[1]:
+            late = (node, minus)[int(np.argmax(places))]
+            raise UnknownNodeError(f"node {late!r} came later than this operating point")
+        return self._one(rows[:, places[0]] - rows[:, places[1]])
 
     @property
     def outputs(self):
         """Voltages of the marked outputs (M, n_outputs), volt."""
         rows = self._rows
-        pairs = np.array(self.netlist.outputs, dtype=np.int64).reshape(-1, 2)
+        pairs = np.array(self._marked, dtype=np.int64).reshape(-1, 2)
         return self._one(rows[:, pairs[:, 0]] - rows[:, pairs[:, 1]])
 
     def branch_currents(self, kind=None):
@@ -253,14 +298,14 @@ class OperatingPoint:
             return self._one(self._currents(kind))
         out = {}
         for k, names in enumerate(self.netlist.names):
-            table = self._currents(k)
-            out.update({name: self._one(table[:, j]) for j, name in enumerate(names)})
+            table = self._currents(k)  # elements that came later have no column
+            out.update({name: self._one(table[:, j]) for j, name in enumerate(names[: table.shape[1]])})
         return out
 
     def _currents(self, kind, at_most=None):
         """Currents of all elements of a kind (M, count), or of `at_most` of the resistors, evenly spread."""
-        net, rows, asm = self.netlist, self._rows, self._solver.assembly
-        pairs, count = asm.pairs[kind], len(net.names[kind])
+        rows, asm = self._rows, self._solver.assembly
+        pairs, count = asm.pairs[kind], len(asm.pairs[kind])
         if not count:
             return np.zeros((len(rows), 0))
         own = self._values[asm.offset_of[kind] :][:count] if kind in asm.offset_of else None
@@ -268,7 +313,7 @@ class OperatingPoint:
             every = slice(None, None, 1 if at_most is None else max(1, count // at_most))
             return own[every] * (rows[:, pairs[every, 0]] - rows[:, pairs[every, 1]])
         if kind == DIODE:
-            return diode_currents(self._solver, self._x, self._junction)
+            return diode_currents(asm, self._parameters, self._x, self._junction)
         if kind == ISOURCE:
             return self._sources[1]
         if kind == VCCS:
@@ -281,7 +326,7 @@ class OperatingPoint:
 
     def _branch(self, kind):
         asm = self._solver.assembly
-        out = np.zeros((len(self._x), len(self.netlist.names[kind])))
+        out = np.zeros((len(self._x), len(asm.pairs[kind])))
         for (found, index), unknown in asm.branch_unknown.items():
             if found == kind:
                 out[:, index] = self._x[:, unknown]
@@ -292,7 +337,7 @@ class OperatingPoint:
         """Kept branches are unknowns; those of the tree to ground follow from Kirchhoff's law at their
         nodes.
         """
-        asm, net = self._solver.assembly, self.netlist
+        asm = self._solver.assembly
         out = self._branch(VSOURCE)
         tree, nodes = np.flatnonzero(asm.in_tree), np.flatnonzero(asm.known)[1:]
         if tree.size:
@@ -303,10 +348,10 @@ class OperatingPoint:
             for column, sign in ((0, 1.0), (1, -1.0)):
                 at = asm.diode_nodes[plain, column]
                 put = sparse.csr_matrix(
-                    (np.full(at.size, sign), (np.arange(at.size), at)), (at.size, net.n_nodes)
+                    (np.full(at.size, sign), (np.arange(at.size), at)), (at.size, asm.n_nodes)
                 )
                 leaving += np.asarray(current @ put)
-            number = np.full(net.n_nodes, -1)
+            number = np.full(asm.n_nodes, -1)
             number[nodes] = np.arange(nodes.size)
             a, b = number[asm.pairs[VSOURCE][tree].T]
             j = np.arange(tree.size)
@@ -330,7 +375,7 @@ class OperatingPoint:
     def largest_current(self):
         """Largest magnitude of any branch current (M,), ampere."""
         largest = np.zeros(len(self._x))
-        for kind in range(1, len(self.netlist.names)):
+        for kind in range(1, len(self._solver.assembly.pairs)):
             largest = np.maximum(largest, np.abs(self._currents(kind)).max(axis=1, initial=0.0))
         values, rows, pairs = self._values[1:], self._rows, self._solver.assembly.pairs[RESISTOR]
         for k in range(0, len(pairs), 4096):  # in pieces: a batch times a large crossbar would not fit
@@ -338,6 +383,25 @@ class OperatingPoint:
             current = np.abs((rows[:, a] - rows[:, b]) * values[k : k + len(a)])
             largest = np.maximum(largest, current.max(axis=1))
         return self._one(largest)
+
+    @cached_property
+    def kcl_rounding(self):
+        """What rounding to float64 alone can make of `kcl_residual` (M,), ampere.
+
+        At the node where it is largest: half a unit in the last place of every voltage times the conductance
+        that it meets there, a unit of every junction voltage times its slope, two of every diode's current.
+        """
+        asm = self._solver.assembly
+        full = np.hstack([self._rows, self._x[:, asm.n_unknown_nodes :]])
+        bound = np.abs(full) @ abs(self._node_rows).T
+        if self._into is not None:
+            bound = bound + np.abs(self._into)
+        bound = bound[:, asm.unknown_nodes]
+        if asm.diode_into.nnz:
+            plain = np.where(asm.ideal, 0.0, self._junction)
+            _, slope = diode_current(_harmless(asm, self._parameters), plain)
+            bound = bound + blur(self._currents(DIODE), slope, plain) @ abs(asm.diode_into)
+        return self._one(UNIT * bound.max(axis=1, initial=0.0))
 
     @cached_property
     def power(self):
@@ -367,7 +431,7 @@ class OperatingPoint:
         asm = self._solver.assembly
         plain = ~asm.ideal
         if plain.any():
-            par, v = self._solver.parameters[plain], self._junction[:, plain]
+            par, v = self._parameters[plain], self._junction[:, plain]
             current, _ = diode_current(par, v)
             total += (_junction_co_content(par, v) + 0.5 * par[:, P_RS] * current**2).sum(axis=1)
         return self._one(total)
@@ -378,9 +442,9 @@ def _junction_co_content(par, v):
     i_sat, vte, gmin, bv, vtb = par[:, 0], par[:, 1], par[:, 4], par[:, 5], par[:, 6]
     edge = -3 * vte
     forward = np.maximum(v, edge)
-    total = i_sat * (vte * np.expm1(forward / vte) - forward)
+    total = i_sat * (vte * np.expm1(np.minimum(forward / vte, EXP_MAX)) - forward)
     below = np.minimum(np.maximum(v, -bv), edge)
     total += -i_sat * ((below - edge) - 0.5 * (3 * vte / np.e) ** 3 * (1 / below**2 - 1 / edge**2))
     broken = np.minimum(v + np.where(np.isfinite(bv), bv, 0.0), 0.0)
-    total += np.where(v < -bv, i_sat * vtb * np.expm1(-broken / vtb), 0.0)
+    total += np.where(v < -bv, i_sat * vtb * np.expm1(np.minimum(-broken / vtb, EXP_MAX)), 0.0)
     return total + 0.5 * gmin * v**2

@@ -4,19 +4,23 @@ What it reuses: the topology's index arrays and pivots for the life of the netli
 until a value changes. Only diodes differ between the samples of a batch.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 
 from ..kernels.reference import nodal as reference
 from ..kernels.reference import nodal_head as reference_head
 from .assembly import Assembly, Drive
+from .complementarity import complementary_newton
+from .elements import DIODE, RESISTOR, VCCS
 from .errors import SingularCircuitError
-from .factor import Factor, SymmetricFactor, split
+from .factor import Factor, LaplaceFactor, SymmetricFactor, blas, split
 
-IDEAL_LEAK = 1e-9  # siemens across open ideal diodes, for a first guess of their states only
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
+DENSE_LIMIT = 2000  # unknowns up to which a singular matrix is tried again without subtractions
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
-METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping")
+METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping", "complementarity")
 
 
 class Solver:
@@ -36,7 +40,7 @@ class Solver:
         self.a, k = asm.numeric(self.values)
         self.drive = Drive(k)
         self.node_rows = self.a[: asm.n_unknown_nodes].T.tocsr()
-        self.factor = self.system = None
+        self.factor = self.system = self.exact = None
         if not len(asm.anode):
             self.factor = None  # made when first needed, see `_linear`
             return
@@ -66,22 +70,24 @@ class Solver:
             )
             return
         self.retained = np.arange(asm.n)
-        stamp = reference.stamps(
-            asm.n, asm.anode, asm.cathode, asm.diode_branch, self.a.indptr, self.a.indices
-        )
+        self.system = self._whole(self.a)
         if self.lu is None:
-            self.lu = self._pivots(stamp)
-        self.system = reference.NodalSystem(
+            self.lu = self._pivots(self.system.stamp)
+        self.system = replace(self.system, lu=self.lu, cache={})
+
+    def _whole(self, a):
+        """The system of all unknowns with linear part `a`, sparse."""
+        asm = self.assembly
+        return reference.NodalSystem(
             n=asm.n,
-            base=self.a.data.copy(),
-            indptr=self.a.indptr,
-            indices=self.a.indices,
+            base=a.data.copy(),
+            indptr=a.indptr,
+            indices=a.indices,
             anode=asm.anode,
             cathode=asm.cathode,
             branch=asm.diode_branch,
-            stamp=stamp,
+            stamp=reference.stamps(asm.n, asm.anode, asm.cathode, asm.diode_branch, a.indptr, a.indices),
             parameters=self.parameters,
-            lu=self.lu,
         )
 
     def _linear(self, kernels, n_threads):
@@ -99,8 +105,28 @@ class Solver:
                 ):  # not positive definite (negative transconductances), or singular
                     self.factor = None
         if self.factor is None:
-            self.factor = Factor(self.a, self.unknown_name)
+            try:
+                self.factor = Factor(self.a, self.unknown_name)
+            except SingularCircuitError:
+                self.factor = self._without_subtraction()
+                if self.factor is None:
+                    raise
         return self.factor
+
+    def _without_subtraction(self):
+        """LaplaceFactor of a circuit of resistors and independent sources, None of another or a large one."""
+        asm, net = self.assembly, self.net
+        if not 0 < asm.n == asm.n_unknown_nodes <= DENSE_LIMIT or net.names[VCCS]:
+            return None
+        a, b = asm.unknown_of_node[asm.pairs[RESISTOR]].T
+        g = np.asarray(net.values[RESISTOR], dtype=np.float64)
+        inside = (a >= 0) & (b >= 0)
+        between, ground = np.zeros((asm.n, asm.n)), np.zeros(asm.n)
+        np.add.at(between, (a[inside], b[inside]), g[inside])
+        for this, other in ((a, b), (b, a)):
+            end = (this >= 0) & (other < 0)
+            np.add.at(ground, this[end], g[end])
+        return LaplaceFactor(between + between.T, ground, self.unknown_name)
 
     def _pivots(self, stamp):
         """Pivots and fill for a plausible operating point: diodes half open."""
@@ -127,22 +153,21 @@ class Solver:
         if k < len(asm.kept):
             kind, index = asm.kept[k]
             return f"the current of {net.names[kind][index]!r}"
-        from .elements import DIODE
-
         return f"the current of {net.names[DIODE][np.flatnonzero(asm.ideal)[k - len(asm.kept)]]!r}"
 
-    def solve(self, rhs, offset, *, kernels, junction=None, max_iter=100, n_threads=1):
-        """Unknowns (M, n) and what became of every sample.
+    def solve(self, rhs, offset, *, kernels, polish, junction=None, max_iter=100, n_threads=1):
+        """Unknowns (M, n) and what became of every sample; `polish` (a Polish) ends what Newton cannot.
 
         Returns
         -------
         x, junction, iterations, method, ok, worst : arrays over samples (`worst`: number of an unknown)
         """
-        m, asm = len(rhs), self.assembly
+        m = len(rhs)
         if self.system is None:
             factor = self._linear(kernels, n_threads)
             x = factor.solve(rhs)
-            x = x + factor.solve(rhs - x @ self.a.T)
+            if not isinstance(factor, LaplaceFactor):  # whose sums `a` has lost
+                x = x + factor.solve(rhs - x @ self.a.T)
             zero = np.zeros(m, dtype=np.int64)
             ok = np.isfinite(x).all(axis=1)
             return x, np.zeros((m, 0)), zero + 1, zero, ok, zero
@@ -161,67 +186,82 @@ class Solver:
         )
         iterations, method = report.iterations.astype(np.int64), np.zeros(m, dtype=np.int64)
         status, worst = report.status.copy(), report.worst.astype(np.int64)
+        x = self._all_unknowns(y, inner_x)
         for s in np.flatnonzero(status != reference.CONVERGED):
-            tried = self._rescue(system, reduced_rhs[s : s + 1], offset[s : s + 1], max_iter)
-            iterations[s] += tried[3]
-            if tried[0] is not None:
-                y[s], junction[s], method[s] = tried[0], tried[1], tried[2]
-                status[s] = reference.CONVERGED
-        ok = (status == reference.CONVERGED) & np.isfinite(y).all(axis=1)
+            own_inner = None if inner_x is None else inner_x[s : s + 1]
+
+            def end(found, s=s, own_inner=own_inner):
+                """The answer that a sample's reduced unknowns and junctions wander about, or None."""
+                return polish(s, self._all_unknowns(found[0], own_inner)[0], found[1][0])
+
+            polished = end((y[s : s + 1], junction[s : s + 1]))
+            if polished is None:
+                one = slice(s, s + 1)
+                found, method[s], spent = self._rescue(
+                    system, reduced_rhs[one], rhs[one], offset[one], max_iter, end
+                )
+                iterations[s] += spent
+                if found is None:
+                    continue
+                y[s], junction[s] = found[0][0], found[1][0]
+                x[s] = self._all_unknowns(y[s : s + 1], own_inner)[0]
+            else:
+                x[s], junction[s] = polished[:2]
+            status[s] = reference.CONVERGED
+        ok = (status == reference.CONVERGED) & np.isfinite(x).all(axis=1)
         worst = self.retained[worst] if self.retained.size else worst
-        if self.inner is None:
-            return y, junction, iterations, method, ok, worst
-        x = np.zeros((m, asm.n))
-        x[:, self.retained] = y
-        x[:, self.inner] = -(y @ self.response.T) if inner_x is None else inner_x - y @ self.response.T
         return x, junction, iterations, method, ok, worst
 
-    def _rescue(self, system, rhs, offset, max_iter):
-        """One sample by full pivoting, then gmin stepping, then source stepping: (x, junction, method,
-        iterations).
+    def _all_unknowns(self, y, inner_x):
+        """The solved unknowns (M, n_r) with those that follow from them."""
+        if self.inner is None:
+            return y
+        x = np.zeros((len(y), self.assembly.n))
+        x[:, self.retained] = y
+        x[:, self.inner] = -(y @ self.response.T) if inner_x is None else inner_x - y @ self.response.T
+        return x
+
+    def _rescue(self, system, rhs, whole_rhs, offset, max_iter, end):
+        """One sample by full pivoting (with ideal diodes: by complementarity), then gmin stepping (across
+        diodes, then at all nodes), then source stepping: ((x, junction) or None, method, iterations). `end`
+        polishes what does not settle.
         """
         spent = 0
+        ideal = bool(self.assembly.ideal.any())
+        newton = complementary_newton if ideal else reference.nodal_newton
 
         def run(parameters, scale, x, junction):
             nonlocal spent
-            changed = reference.NodalSystem(
-                system.n,
-                system.base,
-                system.indptr,
-                system.indices,
-                system.anode,
-                system.cathode,
-                system.branch,
-                system.stamp,
-                parameters,
-                system.lu,
-            )
+            changed = replace(system, parameters=parameters, cache={})
             x, junction = x.copy(), junction.copy()
-            report = reference.nodal_newton(
-                changed, rhs * scale, offset * scale, x, junction, max_iter=max_iter
-            )
+            report = newton(changed, rhs * scale, offset * scale, x, junction, max_iter=max_iter)
             spent += int(report.iterations[0])
-            good = report.status[0] == reference.CONVERGED and np.isfinite(x).all()
-            return (x, junction) if good else None
+            settled = report.status[0] == reference.CONVERGED
+            if not np.isfinite(x).all() or report.status[0] == reference.SINGULAR:
+                return None
+            if parameters is system.parameters and scale == 1.0 and (ideal or not settled):
+                polished = end((x, junction))
+                if polished is not None:
+                    return polished[0][None, self.retained], polished[1][None]
+            return (x, junction) if settled else None
 
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), blas().limit(limits=1):
             zero, start = np.zeros((1, system.n)), reference.start_junctions(system, 1)
             found = run(system.parameters, 1.0, zero, start)
-            if not found and self.assembly.ideal.any():
-                # Open ideal diodes may leave nodes floating: with a leak, guess who conducts; then exactly.
-                leaky = system.parameters.copy()
-                leaky[self.assembly.ideal, reference.P_GMIN] = IDEAL_LEAK
-                guess = run(leaky, 1.0, zero, start)
-                found = run(system.parameters, 1.0, *guess) if guess else None
             if found:
-                return found[0][0], found[1][0], 1, spent
+                return found, 4 if ideal else 1, spent
             found, level, factor = self._gmin_steps(system, run, zero, start)
             if found:
-                return found[0][0], found[1][0], 2, spent
+                return found, 2, spent
+            tried, more = self._shunt_steps(newton, whole_rhs, offset, start, max_iter)
+            spent += more
+            found = run(system.parameters, 1.0, *tried) if tried else None
+            if found:
+                return found, 2, spent
             found = self._source_steps(system, run, zero, np.zeros_like(start))
             if found:
-                return found[0][0], found[1][0], 3, spent
-        return None, None, 0, spent
+                return found, 3, spent
+        return None, 0, spent
 
     def _gmin_steps(self, system, run, zero, start):
         """From diodes shunted by 10 mS down to the circuit's own gmin, in steps that shrink when one
@@ -246,6 +286,36 @@ class Solver:
         if not state or level > floor:
             return None, level, factor
         return run(system.parameters, 1.0, *state), level, factor
+
+    def _shunt_steps(self, newton, rhs, offset, start, max_iter):
+        """From all nodes shunted to ground by 1 S down to nothing, as ngspice does, for gain that shunts of
+        diodes do not tame: ((x, junction) or None, iterations).
+        """
+        a, n, spent = self.a, self.assembly.n_unknown_nodes, 0
+        rows = np.r_[np.repeat(np.arange(a.shape[0]), np.diff(a.indptr)), np.arange(n)]
+        cols = np.r_[a.indices, np.arange(n)]
+
+        def run(level, x, junction):
+            nonlocal spent
+            x, junction = x.copy(), junction.copy()
+            data = np.r_[a.data, np.full(n, level)]  # a sum of matrices would drop the diodes' empty places
+            shunted = sparse.csr_matrix((data, (rows, cols)), shape=a.shape)
+            report = newton(self._whole(shunted), rhs, offset, x, junction, max_iter=max_iter)
+            spent += int(report.iterations[0])
+            good = report.status[0] == reference.CONVERGED and np.isfinite(x).all()
+            return (x, junction) if good else None
+
+        level, factor = 1.0, 10.0
+        state = run(level, np.zeros((1, self.assembly.n)), start)
+        while state and level > 1e-18 and factor > 1.0005:
+            tried = run(level / factor, *state)
+            if tried:
+                state, level, factor = tried, level / factor, min(factor * factor, 10.0)
+            else:
+                factor = factor**0.25
+        if not state or level > 1e-18:
+            return None, spent
+        return (state[0][:, self.retained], state[1]), spent
 
     @staticmethod
     def _source_steps(system, run, zero, start):

@@ -4,10 +4,10 @@ line.
 
 import os
 
-from .elements import DIODE, IDEAL, RESISTOR, DiodeModel
+from .elements import CCCS, CCVS, DIODE, IDEAL, RESISTOR, VSOURCE, DiodeModel
 from .errors import CircuitError, SpiceError, UnknownModelError
 from .netlist import Netlist
-from .spice_text import assignments, fields, logical_lines, value_of
+from .spice_text import Scope, assignments, fields, logical_lines, value_of
 
 AMPLIFIER_SUBCKT = "eqp_amplifier"
 _MODEL_FIELDS = {
@@ -104,14 +104,20 @@ class _Reader:
         self.file, self.lines = file, lines
         self.net = Netlist(title)
         self.params, self.subckts, self.models = {}, {}, {}
-        self.diode_lines, self.count = [], 0
+        self.diode_lines, self.control_lines, self.count = [], {CCCS: [], CCVS: []}, 0
         self.marks = {"input": [], "output": [], "alias": {}}
 
     def read(self):
         top = self._split_subckts()
-        # Parameters and models hold for the whole file wherever they stand, as in ngspice.
+        # Parameters and models hold for the whole file wherever they stand, as in ngspice; of a parameter's
+        # definitions the last one counts.
+        definitions = {}
         for line, card, _ in top:
-            if card.startswith((".param", ".model", ".option", ".temp")):
+            if card.startswith(".param"):
+                self._guard(line, self._definitions, card, line, definitions)
+        self.params = Scope(definitions, {}, self._fail)
+        for line, card, _ in top:
+            if card.startswith((".model", ".option", ".temp")):
                 self._guard(line, self._setting, card)
         for line, card, annotation in top:
             if not card:
@@ -201,11 +207,6 @@ class _Reader:
             self.net.temperature = self._temperature(words[1])
             return
         flags, pairs = assignments(words[1:])
-        if head == ".param":
-            if flags:
-                raise ValueError(f"expected .param name=value, got {flags[0]!r}")
-            self._parameters(pairs, self.params)
-            return
         for name in flags:
             if name not in _HARMLESS_OPTIONS:
                 raise ValueError(f"option {name!r} is not supported")
@@ -227,11 +228,15 @@ class _Reader:
         return value
 
     @staticmethod
-    def _parameters(pairs, names):
-        for name, text in pairs.items():
-            if not (name[0].isalpha() or name[0] == "_"):
-                raise ValueError(f"expected a parameter name, got {name!r}")
-            names[name] = value_of(text, names)
+    def _definitions(card, line, into):
+        """Put the definitions of a .param card into a dictionary of name -> (text, line)."""
+        flags, pairs = assignments(fields(card)[1:])
+        if flags:
+            raise ValueError(f"expected .param name=value, got {flags[0]!r}")
+        into.update({name: (text, line) for name, text in pairs.items()})
+
+    def _fail(self, line, message):
+        raise SpiceError(self.file, line, message)
 
     def _model(self, words, names, models):
         plain, pairs = assignments(words[1:])
@@ -322,11 +327,12 @@ class _Reader:
         elif kind in "fh":
             need(5, f"{kind.upper()}name node node voltage-source gain")
             source = f"v.{prefix}{plain[3]}" if prefix else plain[3]
+            self.control_lines[CCCS if kind == "f" else CCVS].append(line)
             (net.cccs if kind == "f" else net.ccvs)(
                 full, node(plain[1]), node(plain[2]), source, value(plain[4])
             )
         elif kind == "x":
-            self._instance(full, plain, pairs, node, names, prefix, depth)
+            self._instance(full, plain, pairs, node, names, prefix, depth, line)
         else:
             raise ValueError(f"expected an element R D V I E F G H or X, got {name!r}")
 
@@ -346,13 +352,12 @@ class _Reader:
         g = near if abs(near - g) <= 1e-12 * g else g  # 1/(1/g) may be one bit outside its bounds
         self.net.conductance(name, a, b, g, g_min=low, g_max=high, trainable="trainable" in flags)
 
-    def _instance(self, name, plain, pairs, node, names, prefix, depth):
+    def _instance(self, name, plain, pairs, node, names, prefix, depth, line):
         if depth >= MAX_DEPTH:
             raise ValueError(f"subcircuits nested deeper than {MAX_DEPTH} (does one contain itself?)")
         if len(plain) < 3:
             raise ValueError("expected Xname node ... subcircuit")
         kind, given = plain[-1], [node(p) for p in plain[1:-1]]
-        overrides = {k: value_of(t, names) for k, t in pairs.items()}
         if kind not in self.subckts:
             raise ValueError(f"unknown subcircuit {kind!r}")
         subckt = self.subckts[kind]
@@ -360,12 +365,17 @@ class _Reader:
             raise ValueError(
                 f"expected {len(subckt['ports'])} nodes of subcircuit {kind!r}, got {len(given)}"
             )
-        unknown = set(overrides) - set(subckt["defaults"])
+        unknown = set(pairs) - set(subckt["defaults"])
         if unknown:
             raise ValueError(f"subcircuit {kind!r} has no parameter {sorted(unknown)[0]!r}")
-        inner = dict(names)
-        self._parameters(subckt["defaults"], inner)
-        inner.update(overrides)
+        # As in ngspice: the call's values take the places of the defaults (and of .param cards inside), and
+        # everything is evaluated together, inside.
+        definitions = {k: (t, subckt["line"]) for k, t in subckt["defaults"].items()}
+        for at, card, _ in subckt["cards"]:
+            if card.startswith(".param"):
+                self._guard(at, self._definitions, card, at, definitions)
+        definitions.update({k: (t, line) for k, t in pairs.items()})
+        inner = Scope(definitions, names, self._fail)
         if kind == AMPLIFIER_SUBCKT:
             if set(subckt["defaults"]) != {"gain", "feedback"} or len(given) != 2:
                 raise ValueError(f"expected .subckt {AMPLIFIER_SUBCKT} in out params: gain=... feedback=...")
@@ -373,16 +383,12 @@ class _Reader:
             return
         path = f"{name[2:] if prefix else name}."
         ports, models = dict(zip(subckt["ports"], given, strict=True)), {}
-        for line, card, _ in subckt["cards"]:
-            if card.startswith(".param"):
-                self._guard(line, lambda c: self._parameters(assignments(fields(c)[1:])[1], inner), card)
-            elif card.startswith(".model"):
-                self._guard(line, lambda c: self._model(fields(c), inner, models), card)
-        for line, card, annotation in subckt["cards"]:
+        for at, card, _ in subckt["cards"]:
+            if card.startswith(".model"):
+                self._guard(at, lambda c: self._model(fields(c), inner, models), card)
+        for at, card, annotation in subckt["cards"]:
             if card and not card.startswith("."):
-                self._guard(
-                    line, self._element, card, annotation, line, path, ports, inner, depth + 1, models
-                )
+                self._guard(at, self._element, card, annotation, at, path, ports, inner, depth + 1, models)
 
     def _mark(self, text):
         words = text.split()
@@ -410,6 +416,12 @@ class _Reader:
                     f"{self.file}:{self.diode_lines[k]}: diode {net.names[DIODE][k]!r}: "
                     f"no model is called {model!r}"
                 )
+        for kind, lines in self.control_lines.items():
+            for line, name, source in zip(lines, net.names[kind], net.controls[kind], strict=True):
+                if source not in net._where or net.find(source)[0] != VSOURCE:
+                    raise SpiceError(
+                        self.file, line, f"{name!r} is controlled by {source!r}, which is no voltage source"
+                    )
         try:
             if self.marks["input"]:
                 net.mark_inputs(self.marks["input"])

@@ -3,6 +3,8 @@
 import math
 import re
 
+from .errors import CircuitError
+
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([a-z]*)", re.ASCII)
 _SUFFIXES = (
     ("meg", 1e6),
@@ -15,7 +17,6 @@ _SUFFIXES = (
     ("n", 1e-9),
     ("p", 1e-12),
     ("f", 1e-15),
-    ("a", 1e-18),
 )
 _TOKEN = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[a-z]*|[a-z_][\w.]*|\*\*|[-+*/^(),])", re.ASCII)
 _FUNCTIONS = {
@@ -37,8 +38,9 @@ MAX_NESTING = 40
 
 
 def number(text):
-    """A SPICE number such as 4.7k, 10meg, 1e-3, 22pF (letters after the suffix are units); ValueError if not
-    one.
+    """A SPICE number such as 4.7k, 10meg, 1e-3, 22pF, 5Amps; ValueError if not one.
+
+    Letters after the suffix, and letters that are no suffix, are units. There is no atto, as in ngspice.
     """
     match = _NUMBER.fullmatch(text)
     if not match:
@@ -68,6 +70,8 @@ def evaluate(text, names):
     parser = _Parser(tokens, names, text)
     try:
         value = float(parser.sum(0))
+    except CircuitError:  # of another parameter's definition
+        raise
     except (ArithmeticError, TypeError, ValueError) as error:
         if str(error).startswith(("expected", "unknown", "unexpected", "expression")):
             raise
@@ -80,7 +84,12 @@ def evaluate(text, names):
 
 
 class _Parser:
-    """Recursive descent over tokens: sum > product > unary > power > atom."""
+    """Recursive descent over tokens: sum > product > power > operand, as ngspice 39 computes.
+
+    Powers associate to the left and are those of |base|. A sign at the beginning (of an expression, of what
+    stands in parentheses, of an argument) is that of the first product; "-" after an operator belongs to the
+    number that follows, and before anything else ngspice errs or misplaces it, so it is refused.
+    """
 
     def __init__(self, tokens, names, text):
         self.tokens, self.names, self.text, self.at = tokens, names, text, 0
@@ -96,31 +105,34 @@ class _Parser:
     def sum(self, depth):
         if depth > MAX_NESTING:
             raise ValueError(f"expression {self.text[:60]!r} is nested too deeply")
-        value = self.product(depth)
+        value = 0.0 if self.peek() in ("+", "-") else self.product(depth)
         while self.peek() in ("+", "-"):
             value = value + self.product(depth) if self.take() == "+" else value - self.product(depth)
         return value
 
     def product(self, depth):
-        value = self.unary(depth)
+        value = self.power(depth)
         while self.peek() in ("*", "/"):
-            value = value * self.unary(depth) if self.take() == "*" else value / self.unary(depth)
+            value = value * self.power(depth) if self.take() == "*" else value / self.power(depth)
         return value
 
-    def unary(self, depth):
-        sign = 1.0
-        while self.peek() in ("+", "-"):
-            sign = -sign if self.take() == "-" else sign
-        return sign * self.power(depth)
-
     def power(self, depth):
-        base = self.atom(depth)
-        if self.peek() in ("**", "^"):
+        value = self.operand(depth)
+        while self.peek() in ("**", "^"):
             self.take()
-            if depth > MAX_NESTING:
-                raise ValueError(f"expression {self.text[:60]!r} is nested too deeply")
-            return math.pow(base, self.unary(depth + 1))
-        return base
+            value = math.pow(abs(value), self.operand(depth))
+        return value
+
+    def operand(self, depth):
+        if self.peek() not in ("+", "-"):
+            return self.atom(depth)
+        sign = self.take()
+        if sign == "+" or not self.peek()[:1].isdigit() and self.peek()[:1] != ".":
+            raise ValueError(
+                f"unexpected sign {sign!r} after an operator in expression {self.text[:60]!r} "
+                "(ngspice takes there only '-' before a number): put parentheses around the signed part"
+            )
+        return -number(self.take())
 
     def atom(self, depth):
         token = self.take()
@@ -161,6 +173,56 @@ def value_of(text, names):
     if text in names:
         return names[text]
     return number(text)
+
+
+class Scope:
+    """Parameters by name, each evaluated when first asked for: the order of definitions does not matter.
+
+    A name that its own definition uses is that of the scope outside, as in ngspice.
+
+    Parameters
+    ----------
+    definitions : dict of name -> (text, line)
+    outside : mapping of name -> value
+    fail : callable (line, message)
+        Raises the error of a definition without a value.
+    """
+
+    def __init__(self, definitions, outside, fail):
+        self._texts, self._outside, self._fail = definitions, outside, fail
+        self._values, self._open = {}, []
+        for name, (_, line) in definitions.items():
+            if not (name[0].isalpha() or name[0] == "_"):
+                fail(line, f"expected a parameter name, got {name!r}")
+        for name in definitions:
+            self[name]
+
+    def __contains__(self, name):
+        return (name in self._texts and name not in self._open[-1:]) or name in self._outside
+
+    def __getitem__(self, name):
+        if name in self._values:
+            return self._values[name]
+        if name not in self._texts or name in self._open[-1:]:
+            return self._outside[name]
+        text, line = self._texts[name]
+        if name in self._open:
+            circle = " -> ".join([*self._open[self._open.index(name) :], name])
+            self._fail(line, f"parameters that need one another: {circle}")
+        if len(self._open) >= MAX_NESTING:
+            self._fail(line, f"parameters need one another more than {MAX_NESTING} deep")
+        self._open.append(name)
+        try:
+            self._values[name] = value_of(text, self)
+        except CircuitError:
+            raise
+        except ValueError as error:
+            self._fail(line, str(error))
+        except RecursionError:
+            self._fail(line, f"parameter {name!r} is nested too deeply")
+        finally:
+            self._open.pop()
+        return self._values[name]
 
 
 def logical_lines(text):

@@ -1,0 +1,211 @@
+"""Answers where float64 is barely enough, and circuits of ideal diodes that plain pivoting does not solve."""
+
+import numpy as np
+import pytest
+
+from eqprop_fast.circuits import Netlist, SingularCircuitError, operating_point, parse_spice
+from eqprop_fast.circuits.complementarity import lcp
+from eqprop_fast.circuits.elements import DIODE
+from eqprop_fast.circuits.polish import two_product, two_sum
+
+from .random_circuits import hard_netlist
+from .test_circuits_operating_point import backends
+
+
+def complementary(point):
+    """Ideal diodes: no reverse current, no forward voltage, never both."""
+    i, v = point.branch_currents(DIODE), point._drops(DIODE)[0]
+    size = point.largest_current
+    return (i >= -1e-12 * size).all() and (v <= 1e-11).all() and (np.abs(i * v) <= 1e-12 * size).all()
+
+
+REDUNDANT = {
+    "parallel": ("v1 a 0 1\nr1 a b 1k\nd1 b 0 ideal\nd2 b 0 ideal", {"b": 0.0}),
+    "loop": (
+        "v1 a 0 5\nr1 a b 1k\nd1 b c ideal\nd2 b d ideal\nd3 d c ideal\nr2 c 0 1k",
+        {"c": 2.5, "d": 2.5},
+    ),
+    "antiparallel": ("v1 a 0 4\nr1 a b 1k\nd1 b c ideal\nd2 c b ideal\nr2 c 0 3k", {"b": 3.0, "c": 3.0}),
+    "around a source": (
+        "v1 a 0 1\nr1 s a 1k\ni1 0 s 2m\nd1 s a ideal\nd2 s m ideal\nd3 m a ideal",
+        {"m": 1.0},
+    ),
+    "with junctions": (
+        "v1 a 0 5\nr1 a b 1k\nd1 b c ideal\nd2 b c ideal\nd3 c 0 dm\nr2 c 0 1k\n.model dm d(is=1e-14 rs=1)",
+        {},
+    ),
+}
+
+
+@backends
+@pytest.mark.parametrize("which", REDUNDANT)
+def test_redundant_ideal_diodes(backend, which):
+    cards, want = REDUNDANT[which]
+    point = operating_point(parse_spice(f"t\n{cards}\n"), backend=backend)
+    assert point.success, point.worst
+    for node, volts in want.items():
+        assert point.voltage(node) == pytest.approx(volts, abs=1e-14)
+    assert point.kcl_residual < 1e-10 * point.largest_current
+    if which != "with junctions":
+        assert complementary(point)
+    else:
+        same = parse_spice("t\nv1 a 0 5\nr1 a c 1k\nd3 c 0 dm\nr2 c 0 1k\n.model dm d(is=1e-14 rs=1)\n")
+        want = operating_point(same, backend=backend).voltage("c")
+        assert point.voltage("c") == pytest.approx(want, abs=1e-12)
+        assert point.voltage("b", "c") == pytest.approx(0.0, abs=1e-14)
+
+
+def ideal_network(seed, n):
+    """Resistors over five decades, sources behind resistors, and up to as many ideal diodes as nodes."""
+    r = np.random.default_rng(seed)
+    net, nodes = Netlist("ideal"), ["0"] + [f"n{k}" for k in range(1, n)]
+    for k in range(1, n):
+        net.resistor(f"r{k}", nodes[k], nodes[r.integers(max(0, k - 20), k)], float(10 ** r.uniform(1, 5)))
+    for k in range(n // 2):
+        a, b = r.choice(n, 2, replace=False)
+        net.resistor(f"x{k}", nodes[a], nodes[b], float(10 ** r.uniform(1, 5)))
+    for k in range(max(1, n // 10)):
+        net.voltage_source(f"v{k}", f"s{k}", "0", float(r.uniform(-5, 5)))
+        net.resistor(f"rs{k}", f"s{k}", nodes[r.integers(1, n)], float(10 ** r.uniform(1, 4)))
+    for k in range(int(n * r.choice([0.3, 0.6, 1.0]))):
+        a, b = r.choice(n, 2, replace=False)
+        net.diode(f"d{k}", nodes[a], nodes[b], "ideal")
+    return net
+
+
+@backends
+def test_random_networks_of_ideal_diodes(backend):
+    """Kirchhoff's law and complementarity hold: for such networks that is the one answer."""
+    methods = set()
+    for seed, n in enumerate(np.geomspace(4, 150, 40).astype(int)):
+        point = operating_point(ideal_network(seed, int(n)), backend=backend)
+        assert point.success, (seed, point.worst)
+        assert point.kcl_residual <= 1e-10 * point.largest_current and complementary(point), seed
+        methods.add(point.methods[0])
+    assert "complementarity" in methods  # some need it
+
+
+@backends
+def test_nodes_that_float_fail(backend):
+    """A node behind a diode that blocks, and one that a diode holds from one side only."""
+    for volts in (-1.0, 1.0):
+        net = parse_spice(f"t\nv1 a 0 {volts}\nr1 a b 1k\nr2 b 0 1k\nd1 b c ideal\n")
+        assert not operating_point(net, backend=backend).success
+
+
+def test_a_node_held_from_both_sides_does_not_float():
+    net = parse_spice(
+        "t\nv1 ac 0 0\nr0 ac a 10\nd1 a p ideal\nd2 0 p ideal\nd3 n a ideal\nd4 n 0 ideal\nr1 p n 1k\n"
+    )
+    point = operating_point(net)
+    assert point.success and not point.voltages.any()
+
+
+def test_lcp_against_its_conditions():
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 5, 20, 60):
+        b = rng.normal(size=(n, max(1, n // 2)))
+        m, q = b @ b.T + 1e-6 * np.eye(n), rng.normal(size=n)
+        z, _ = lcp(m, q, np.zeros(n, dtype=bool))
+        w = m @ z + q
+        assert (z >= 0).all() and (w >= -1e-9 * np.abs(z).max()).all()
+        assert np.abs(z * w).max() <= 1e-9 * max(1.0, np.abs(z).max()) ** 2
+
+
+# Newton settles, but conductances of 100 S and more drown the currents (the first six); Newton wanders within
+# rounding (the next five); zero voltages and huge ones in one circuit (the last).
+@backends
+@pytest.mark.parametrize("seed", [111, 173, 254, 262, 396, 563, 337, 385, 525, 10887, 11204, 11043])
+def test_points_at_the_edge_of_float64(backend, seed):
+    net = parse_spice(hard_netlist(seed))
+    point = operating_point(net, backend=backend)
+    assert point.success, point.worst
+    assert point.kcl_residual <= max(1e-10 * point.largest_current, 4 * point.kcl_rounding)
+    twin = operating_point(net, backend="numpy")
+    np.testing.assert_allclose(point.voltages, twin.voltages, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", [206, 252, 10380])
+def test_gain_is_tamed_by_shunts_at_all_nodes(seed):
+    """High or positive gain: shunts across diodes and source stepping do not get there."""
+    point = operating_point(parse_spice(hard_netlist(seed)), backend="numpy")
+    assert point.success and point.methods == ["gmin stepping"]
+    assert point.kcl_residual <= 1e-10 * point.largest_current
+
+
+@backends
+@pytest.mark.parametrize("seed", [71, 75, 10048])
+def test_polish_brings_the_residual_below_the_limit(backend, seed):
+    """Plain Newton stops at 1e-10 to 3e-10 of the largest current here, where rounding allows less."""
+    point = operating_point(parse_spice(hard_netlist(seed)), backend=backend)
+    assert point.success and point.kcl_residual <= 1e-10 * point.largest_current
+
+
+@backends
+def test_residual_at_the_limit_of_float64(backend):
+    """Where float64 voltages cannot do better than 1e-10, the residual is what their rounding makes."""
+    texts = (
+        "v1 a 0 5\nr1 a b 1k\nd1 b c dm\nd2 d c dm\nr2 d 0 1k\n.model dm d(is=1e-14 rs=1)",
+        "v1 a 0 -5\nr1 a b 1k\nd1 b 0 dm\n.options gmin=0\n.model dm d(is=1e-14)",
+        *("\n".join(hard_netlist(seed).split("\n")[1:]) for seed in (4, 313, 10628, 11306)),
+    )
+    for text in texts:
+        point = operating_point(parse_spice(f"t\n{text}\n"), backend=backend)
+        assert point.success, point.worst
+        assert 1e-10 * point.largest_current < point.kcl_residual <= 2 * point.kcl_rounding
+    easy = operating_point(parse_spice("t\nv1 a 0 5\nr1 a b 1k\nr2 b 0 1k\n"), backend=backend)
+    assert easy.kcl_rounding < 1e-15 * easy.largest_current * 10
+
+
+def test_two_parts_hold_what_one_loses():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=100), rng.normal(size=100) * 1e-9
+    s, e = two_sum(a, b)
+    p, f = two_product(a, b)
+    from fractions import Fraction
+
+    for k in range(100):
+        assert Fraction(s[k]) + Fraction(e[k]) == Fraction(a[k]) + Fraction(b[k])
+        assert Fraction(p[k]) + Fraction(f[k]) == Fraction(a[k]) * Fraction(b[k])
+
+
+def test_a_wrong_point_is_not_polished_into_success():
+    """Far from an answer the polish gives up, and a point that misses an equation is refused."""
+    from eqprop_fast.circuits.operating_point import solver_of
+    from eqprop_fast.circuits.polish import Polish
+
+    net = parse_spice(hard_netlist(173))
+    point, solver = operating_point(net), solver_of(net)
+    v, i = solver.assembly.sources(None, 1)
+    _, known, offset, into = solver.assembly.right_hand_side(solver.drive, v, i)
+    polish = Polish(solver, known, offset, v, into)
+    assert polish.check(0, point._x[0], point._junction[0])[0]
+    x = point._x[0].copy()
+    x[0] += 1e-9
+    assert not polish.check(0, x, point._junction[0])[0]
+    junction = point._junction[0] - 1e-9
+    assert not polish.check(0, point._x[0], junction)[0]
+    assert polish(0, point._x[0], point._junction[0] - 1.0) is None
+
+
+@backends
+def test_resistors_of_eighteen_decades(backend):
+    """The sum of a node's conductances loses the small ones; elimination without subtractions does not."""
+    net = parse_spice("t\nv1 a 0 1\nr1 a b 1e-9\nr2 b c 1e9\nr3 c d 1e-9\nr4 d 0 1e9\n")
+    point = operating_point(net, backend=backend)
+    assert point.success and point.voltage("c") == 0.5 and point.voltage("b") == 1.0
+    rng = np.random.default_rng(0)
+    chain = Netlist()
+    chain.voltage_source("v1", "n0", "0", 1.0)
+    chain.current_source("i1", "0", "n20", 1e-12)
+    ohms = 10 ** rng.uniform(-12, 12, 41)
+    for k in range(40):
+        chain.resistor(f"r{k}", f"n{k}", f"n{k + 1}", ohms[k])
+    chain.resistor("r40", "n40", "0", ohms[40])
+    point = operating_point(chain, backend=backend)
+    below, above = ohms[20:].sum(), ohms[:20].sum()
+    assert point.voltage("n20") == pytest.approx((1 / above + 1e-12) / (1 / above + 1 / below), rel=1e-12)
+    assert point.success
+    net.vccs("g1", "d", "0", "c", "0", -1e-9)
+    with pytest.raises(SingularCircuitError):
+        operating_point(net, backend=backend)
