@@ -116,3 +116,13 @@ def test_small_networks_train_with_the_defaults(digits, hidden):
     for seed in range(4):
         est = ResistiveClassifier((hidden,), max_iter=5, random_state=seed, backend=BACKENDS[0]).fit(*digits)
         assert 0 < est.beta_ <= 0.1 and np.isfinite(est.loss_)
+
+
+def test_an_array_of_devices_keeps_its_range_from_write_to_write():
+    array = DeviceModel(stuck_on=0.05, variability=0.5).array((64, 32), 0)
+    g = np.random.default_rng(0).uniform(0, 1, (64, 32))
+    peaks = []
+    for epoch in range(20):
+        g = array.write(g, epoch, verify=True)
+        peaks.append(g.max())
+    assert array.g_on <= 1 and max(peaks) == pytest.approx(peaks[0])
