@@ -93,6 +93,31 @@ def test_import_refuses_what_the_model_cannot_hold(digits, tmp_path, value):
         np.testing.assert_array_equal(a, b)
 
 
+def test_import_takes_the_bounds_themselves(digits, tmp_path):
+    """0.1 is more than g_max=0.1 once both are float32 and compared as such."""
+    est = ResistiveClassifier(**BASE, g_min=0.001, g_max=0.1, beta=0.01).fit(*digits)
+    path = tmp_path / "g.csv"
+    est.export_conductances(path)
+    rows = list(csv.reader(path.open()))
+    for row, value in zip(rows[1:], ("0.1", "0.001", "0.10000000149011612", "0.0010000000474974513")):
+        row[3] = value
+    path.write_text("\n".join(",".join(r) for r in rows) + "\n")
+    first = est.import_conductances(path).conductances_[0][0, :4].astype(float)
+    np.testing.assert_allclose(first, [0.1, 0.001, 0.1, 0.001], rtol=1e-7)
+    assert (first <= 0.1).all() and (first >= 0.001).all()
+    est.to_spice(tmp_path / "net.cir", digits[0][0])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x00\x01\x80garbage", b"layer,row,column,siemens\n" + b"1" * 200_000, b"\x00\x00", b""]
+)
+def test_a_file_that_is_no_csv_of_conductances(digits, tmp_path, content):
+    est = ResistiveClassifier(**{**BASE, "max_iter": 1}).fit(*digits)
+    (tmp_path / "g.csv").write_bytes(content)
+    with pytest.raises(ValueError, match="g.csv"):
+        est.import_conductances(tmp_path / "g.csv")
+
+
 def test_a_torn_output_is_an_error(digits):
     est = ResistiveClassifier(**BASE).fit(*digits)
     with pytest.raises(FloatingNodeError, match="output node 0"):
