@@ -75,6 +75,12 @@ def test_conductances_at_the_bound_leave_as_a_netlist(digits, tmp_path):
     est.program(dict(variability=0.8, g_on=0.1), 0).to_netlist(digits[0][0])  # devices beyond g_max
 
 
+@pytest.mark.parametrize("bounds", [dict(g_min=0.1, g_max=0.1 + 1e-12), dict(g_min=1e39)])
+def test_bounds_between_which_there_is_no_number(digits, bounds):
+    with pytest.raises(ValueError, match="g_min"):
+        ResistiveClassifier(**BASE, **bounds).fit(*digits)
+
+
 @pytest.mark.parametrize("value", ["0.2", "0.001", "1e39", "nan", "-1"])
 def test_import_refuses_what_the_model_cannot_hold(digits, tmp_path, value):
     est = ResistiveClassifier(**BASE, g_min=0.01, g_max=0.1, beta=0.01).fit(*digits)
@@ -120,8 +126,36 @@ def test_a_file_that_is_no_csv_of_conductances(digits, tmp_path, content):
 
 def test_a_torn_output_is_an_error(digits):
     est = ResistiveClassifier(**BASE).fit(*digits)
-    with pytest.raises(FloatingNodeError, match="output node 0"):
-        est.program(dict(stuck_off=1.0), 0).predict(digits[0])
+    torn = est.program(dict(stuck_off=1.0), 0)
+    for method in ("predict", "predict_proba", "equilibrium", "dissipated_power"):
+        with pytest.raises(FloatingNodeError, match="output node 0.*layer 2"):
+            getattr(torn, method)(digits[0])
+
+
+@pytest.mark.parametrize("diodes", ["signed", "none"])
+def test_outputs_without_a_path_to_the_sources(digits, diodes):
+    """As in the circuit: diodes hold nodes without conductances from below; without diodes they float."""
+    options = {**BASE, "hidden_layer_sizes": (6, 5), "dtype": "float64", "n_free_steps": 5000}
+    est = ResistiveClassifier(**options, diodes=diodes, tol_free=1e-13).fit(*digits)
+
+    def agree():
+        point = operating_point(est.to_netlist(digits[0][0]))
+        assert point.success
+        np.testing.assert_allclose(
+            point.outputs.ravel(), est.equilibrium(digits[0][:1]).states[-1][0], atol=1e-9
+        )
+
+    est.conductances_[1][:, 0] = est.conductances_[2][0] = 0  # a loose hidden node harms no output
+    assert est.bias_currents_[1][0] != 0
+    agree()
+    est.conductances_[1][...] = 0
+    if diodes == "none":
+        with pytest.raises(FloatingNodeError, match="output node 0.*node: 0 of layer 2"):
+            est.predict(digits[0])
+        with pytest.raises(FloatingNodeError):
+            operating_point(est.to_netlist(digits[0][0]))
+    else:
+        agree()
 
 
 @pytest.mark.parametrize(
@@ -134,6 +168,11 @@ def test_too_few_steps_for_the_depth(digits, schedule, steps):
     if steps > 1:
         with pytest.raises(ValueError, match="n_free_steps"):
             ResistiveClassifier(**options, n_free_steps=steps - 1).fit(*digits)
+        est.set_params(n_free_steps=steps - 1, warm_start=True)
+        for call in (est.predict, est.equilibrium, lambda X: est.fit(X, digits[1])):
+            with pytest.raises(ValueError, match="n_free_steps"):
+                call(digits[0])
+        est.to_netlist(digits[0][0])  # a circuit takes no steps
 
 
 @pytest.mark.parametrize("hidden", [1, 2, 4, 8])

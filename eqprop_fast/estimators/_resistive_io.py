@@ -41,8 +41,8 @@ class ResistiveInterop:
         """The fitted network as an `eqprop_fast.circuits.Netlist`.
 
         Nodes are called x<i>p and x<i>n (inputs), h<k>_<i> (hidden layer k), o<i> (outputs); conductances
-        g<k>_<i>_<j>. Conductances of 0 S are left out. The input sources are marked as inputs (x0p, x0n, x1p,
-        ...), the outputs as outputs.
+        g<k>_<i>_<j>. Conductances of 0 S are left out, and so are hidden nodes that no conductance touches.
+        The input sources are marked as inputs (x0p, x0n, x1p, ...), the outputs as outputs.
 
         Parameters
         ----------
@@ -75,19 +75,22 @@ class ResistiveInterop:
                 value = float(g[i, j])  # programmed devices may lie outside the range of training
                 low, high = min(spec.g_min, value), max(spec.g_max, value)
                 net.conductance(f"g{k}_{i}_{j}", rows[i], nodes[j], value, g_min=low, g_max=high)
+            used = (g != 0).any(axis=0) | (k == L or (self.coefs_[k] != 0).any(axis=1))
             for i, node in enumerate(nodes):
-                if b[i]:
+                if b[i] and used[i]:
                     net.current_source(f"ib{k}_{i}", "0", node, float(b[i]) / spec.referred(k))
             if k < L:
-                self._hidden_nodes(net, spec, k, nodes, a)
+                self._hidden_nodes(net, spec, k, nodes, used, a)
                 rows = [node + "a" for node in nodes] if a != 1 else nodes
         half = spec.sizes[-1]
         net.mark_outputs([(f"o{i}", f"o{half + i}") if spec.pairs else f"o{i}" for i in range(half)])
         return net
 
     @staticmethod
-    def _hidden_nodes(net, spec, k, nodes, gain):
+    def _hidden_nodes(net, spec, k, nodes, used, gain):
         for i, node in enumerate(nodes):
+            if not used[i]:
+                continue
             if spec.diodes == "clipped":
                 net.diode(f"dl{k}_{i}", "0", node)
                 net.diode(f"dh{k}_{i}", node, "high")
