@@ -204,7 +204,7 @@ def test_devices():
     assert abs((stuck == 0).mean() - 0.2) < 0.02 and abs((stuck == 1).mean() - 0.1) < 0.03
     noisy = DeviceModel(write_noise=0.05).program(np.full((100, 100), 0.5) + np.eye(100) * 0.5, 0)
     assert abs((noisy - 0.5)[noisy < 0.9].std() - 0.05) < 0.005
-    spread = DeviceModel(variability=0.3).array((100, 100), 1)
+    spread = DeviceModel(variability=0.3, g_on=1.5).array((100, 100), 1)
     assert abs(np.log(spread.write(np.full((100, 100), 0.5)) / 0.5).std() - 0.3) < 0.01
     # a writer that reads back compensates a device's factor as far as its range goes
     assert np.mean(np.isclose(spread.write(np.full((100, 100), 0.5) + np.eye(100), verify=True), 0.5)) > 0.9

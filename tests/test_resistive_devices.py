@@ -75,6 +75,12 @@ def test_conductances_at_the_bound_leave_as_a_netlist(digits, tmp_path):
     est.program(dict(variability=0.8, g_on=0.1), 0).to_netlist(digits[0][0])  # devices beyond g_max
 
 
+@pytest.mark.parametrize("bounds", [dict(g_min=0.1, g_max=0.1 + 1e-12), dict(g_min=1e39)])
+def test_bounds_between_which_there_is_no_number(digits, bounds):
+    with pytest.raises(ValueError, match="g_min"):
+        ResistiveClassifier(**BASE, **bounds).fit(*digits)
+
+
 @pytest.mark.parametrize("value", ["0.2", "0.001", "1e39", "nan", "-1"])
 def test_import_refuses_what_the_model_cannot_hold(digits, tmp_path, value):
     est = ResistiveClassifier(**BASE, g_min=0.01, g_max=0.1, beta=0.01).fit(*digits)
@@ -93,10 +99,63 @@ def test_import_refuses_what_the_model_cannot_hold(digits, tmp_path, value):
         np.testing.assert_array_equal(a, b)
 
 
+def test_import_takes_the_bounds_themselves(digits, tmp_path):
+    """0.1 is more than g_max=0.1 once both are float32 and compared as such."""
+    est = ResistiveClassifier(**BASE, g_min=0.001, g_max=0.1, beta=0.01).fit(*digits)
+    path = tmp_path / "g.csv"
+    est.export_conductances(path)
+    rows = list(csv.reader(path.open()))
+    for row, value in zip(rows[1:], ("0.1", "0.001", "0.10000000149011612", "0.0010000000474974513")):
+        row[3] = value
+    path.write_text("\n".join(",".join(r) for r in rows) + "\n")
+    first = est.import_conductances(path).conductances_[0][0, :4].astype(float)
+    np.testing.assert_allclose(first, [0.1, 0.001, 0.1, 0.001], rtol=1e-7)
+    assert (first <= 0.1).all() and (first >= 0.001).all()
+    est.to_spice(tmp_path / "net.cir", digits[0][0])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x00\x01\x80garbage", b"layer,row,column,siemens\n" + b"1" * 200_000, b"\x00\x00", b""]
+)
+def test_a_file_that_is_no_csv_of_conductances(digits, tmp_path, content):
+    est = ResistiveClassifier(**{**BASE, "max_iter": 1}).fit(*digits)
+    (tmp_path / "g.csv").write_bytes(content)
+    with pytest.raises(ValueError, match="g.csv"):
+        est.import_conductances(tmp_path / "g.csv")
+
+
 def test_a_torn_output_is_an_error(digits):
     est = ResistiveClassifier(**BASE).fit(*digits)
-    with pytest.raises(FloatingNodeError, match="output node 0"):
-        est.program(dict(stuck_off=1.0), 0).predict(digits[0])
+    torn = est.program(dict(stuck_off=1.0), 0)
+    for method in ("predict", "predict_proba", "equilibrium", "dissipated_power"):
+        with pytest.raises(FloatingNodeError, match="output node 0.*layer 2"):
+            getattr(torn, method)(digits[0])
+
+
+@pytest.mark.parametrize("diodes", ["signed", "none"])
+def test_outputs_without_a_path_to_the_sources(digits, diodes):
+    """As in the circuit: diodes hold nodes without conductances from below; without diodes they float."""
+    options = {**BASE, "hidden_layer_sizes": (6, 5), "dtype": "float64", "n_free_steps": 5000}
+    est = ResistiveClassifier(**options, diodes=diodes, tol_free=1e-13).fit(*digits)
+
+    def agree():
+        point = operating_point(est.to_netlist(digits[0][0]))
+        assert point.success
+        np.testing.assert_allclose(
+            point.outputs.ravel(), est.equilibrium(digits[0][:1]).states[-1][0], atol=1e-9
+        )
+
+    est.conductances_[1][:, 0] = est.conductances_[2][0] = 0  # a loose hidden node harms no output
+    assert est.bias_currents_[1][0] != 0
+    agree()
+    est.conductances_[1][...] = 0
+    if diodes == "none":
+        with pytest.raises(FloatingNodeError, match="output node 0.*node: 0 of layer 2"):
+            est.predict(digits[0])
+        with pytest.raises(FloatingNodeError):
+            operating_point(est.to_netlist(digits[0][0]))
+    else:
+        agree()
 
 
 @pytest.mark.parametrize(
@@ -109,6 +168,11 @@ def test_too_few_steps_for_the_depth(digits, schedule, steps):
     if steps > 1:
         with pytest.raises(ValueError, match="n_free_steps"):
             ResistiveClassifier(**options, n_free_steps=steps - 1).fit(*digits)
+        est.set_params(n_free_steps=steps - 1, warm_start=True)
+        for call in (est.predict, est.equilibrium, lambda X: est.fit(X, digits[1])):
+            with pytest.raises(ValueError, match="n_free_steps"):
+                call(digits[0])
+        est.to_netlist(digits[0][0])  # a circuit takes no steps
 
 
 @pytest.mark.parametrize("hidden", [1, 2, 4, 8])
@@ -116,3 +180,13 @@ def test_small_networks_train_with_the_defaults(digits, hidden):
     for seed in range(4):
         est = ResistiveClassifier((hidden,), max_iter=5, random_state=seed, backend=BACKENDS[0]).fit(*digits)
         assert 0 < est.beta_ <= 0.1 and np.isfinite(est.loss_)
+
+
+def test_an_array_of_devices_keeps_its_range_from_write_to_write():
+    array = DeviceModel(stuck_on=0.05, variability=0.5).array((64, 32), 0)
+    g = np.random.default_rng(0).uniform(0, 1, (64, 32))
+    peaks = []
+    for epoch in range(20):
+        g = array.write(g, epoch, verify=True)
+        peaks.append(g.max())
+    assert array.g_on <= 1 and max(peaks) == pytest.approx(peaks[0])

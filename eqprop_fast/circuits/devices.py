@@ -14,7 +14,7 @@ class DeviceModel:
     Parameters
     ----------
     g_on : float or None
-        Largest conductance of a device, in siemens; None: the largest one written to the array.
+        Largest conductance of a device, in siemens; None: the largest one of the array's first write.
     on_off_ratio : float
         Largest over smallest conductance, >= 1; inf: a device can be switched off.
     n_levels : int or None
@@ -65,7 +65,10 @@ class DeviceModel:
                 raise ValueError(f"device parameter {f.name} is out of range: {value!r}")
 
     def array(self, shape, random_state=None):
-        """A `DeviceArray` of this kind: its variability and stuck devices are drawn here, once."""
+        """A `DeviceArray` of this kind: its variability and stuck devices are drawn here, once.
+
+        What its devices can hold does not change from write to write either.
+        """
         return DeviceArray(self, shape, np.random.default_rng(random_state))
 
     def program(self, conductances, random_state=None):
@@ -75,10 +78,17 @@ class DeviceModel:
 
 
 class DeviceArray:
-    """One crossbar of devices; make it with `DeviceModel.array`."""
+    """One crossbar of devices; make it with `DeviceModel.array`.
+
+    Attributes
+    ----------
+    g_on : float or None
+        Largest conductance of a device apart from its factor, siemens; None before the first write of a model
+        that leaves it open.
+    """
 
     def __init__(self, model, shape, rng):
-        self.model = model
+        self.model, self.g_on = model, model.g_on
         self.factor = np.exp(model.variability * rng.standard_normal(shape))
         draw = rng.random(shape)
         self.stuck_off = draw < model.stuck_off
@@ -105,7 +115,9 @@ class DeviceArray:
         wanted = np.asarray(conductances, dtype=np.float64)
         if wanted.shape != self.factor.shape:
             raise ValueError(f"conductances must have shape {self.factor.shape}, got {wanted.shape}")
-        g_on = float(wanted.max(initial=0)) if m.g_on is None else m.g_on
+        if self.g_on is None:  # once: later writes hold what these devices made of earlier ones
+            self.g_on = float(wanted.max(initial=0))
+        g_on = self.g_on
         g_off = g_on / m.on_off_ratio
         rows, columns = np.indices(wanted.shape)
         wires = m.wire_resistance * (columns + 1 + wanted.shape[0] - rows)  # ohm in series with each device

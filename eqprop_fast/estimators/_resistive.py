@@ -10,7 +10,6 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..circuits.devices import DeviceModel
-from ..circuits.errors import FloatingNodeError
 from ..kernels import TrainPlan
 from ..kernels.reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 from ..kernels.spec import MAX_WEIGHTS
@@ -60,6 +59,11 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             raise ValueError(
                 f"g_max must be larger than g_min, got g_min={self.g_min!r} and g_max={self.g_max!r}"
             )
+        low, high = _within(self.g_min, self.dtype, np.inf), _within(g_max, self.dtype, 0.0)
+        if not low < high or low == np.inf:
+            raise ValueError(
+                f"g_min={self.g_min!r} and g_max={self.g_max!r} leave no range of {self.dtype} between them"
+            )
         n_hidden, gain = len(sizes) - 2, self.input_gain
         if gain == "auto":
             gain = AUTO_GAIN ** max(n_hidden, 1) * np.sqrt(2.0 * sizes[0])
@@ -71,23 +75,26 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             pairs=self.output_pairs,
             schedule=self.schedule,
             carry_over=self.carry_over,
-            g_min=_within(self.g_min, self.dtype, np.inf),
-            g_max=_within(g_max, self.dtype, 0.0),
+            g_min=low,
+            g_max=high,
         )
 
     def _new_network(self, kernels, sizes, rng):
         spec = self._spec(sizes)
         if self.device is not None:
             self._device_model(spec, 1)  # refuse bad devices before anything is fitted
+        self._check_steps(spec)
+        self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
+        weights, biases = init_conductances(spec, self.conductance_gain, rng, np.dtype(self.dtype))
+        self.beta_ = min(AUTO_BETA, 0.5 * float(weights[-1].sum(axis=0, dtype=np.float64).min()))
+        return ResistiveNetwork(spec, kernels, weights, biases)
+
+    def _check_steps(self, spec):
         if self.n_free_steps < spec.steps_to_output:
             raise ValueError(
                 f"n_free_steps={self.n_free_steps}: with schedule={self.schedule!r} the input needs "
                 f"{spec.steps_to_output} steps to the output of {spec.n_weights - 1} hidden layers"
             )
-        self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
-        weights, biases = init_conductances(spec, self.conductance_gain, rng, np.dtype(self.dtype))
-        self.beta_ = min(AUTO_BETA, 0.5 * float(weights[-1].sum(axis=0, dtype=np.float64).min()))
-        return ResistiveNetwork(spec, kernels, weights, biases)
 
     def _device_model(self, spec, rows):
         """The devices of a crossbar with `rows` rows; what they can hold is fixed once and for all."""
@@ -103,7 +110,10 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
     def _fitted_network(self, kernels):
         nodes = [w.shape[1] for w in self.coefs_]
         sizes = (self.coefs_[0].shape[0] // 2, *nodes[:-1], nodes[-1] // (2 if self.output_pairs else 1))
-        return ResistiveNetwork(self._spec(sizes), kernels, self.coefs_, self.intercepts_)
+        spec = self._spec(sizes)
+        if kernels is not None:  # to relax, and not only to be looked at
+            self._check_steps(spec)
+        return ResistiveNetwork(spec, kernels, self.coefs_, self.intercepts_)
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases
@@ -227,18 +237,10 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         """
         return self._fit(X, y, sample_weight)
 
-    def _network_outputs(self, network, X):
-        floating = np.flatnonzero(~(network.weights[-1] > 0).any(axis=0))
-        if len(floating):
-            raise FloatingNodeError(
-                f"output node {floating[0]} floats: all conductances that lead to it are 0 (layer "
-                f"{network.spec.n_weights})"
-            )
-        return super()._network_outputs(network, X)
-
 
 def _within(bound, dtype, towards):
     """The number of `dtype` next to `bound` that does not pass it on the way out of the range."""
-    number = np.dtype(dtype).type(bound)
+    with np.errstate(over="ignore", under="ignore"):
+        number = np.dtype(dtype).type(bound)
     passed = float(number) > bound if towards == 0 else float(number) < bound
     return float(np.nextafter(number, np.dtype(dtype).type(towards)) if passed else number)

@@ -16,6 +16,24 @@ from ..training.checkpoint import write_atomically
 _HEADER = ("layer", "row", "column", "siemens")
 
 
+def _csv_text(path):
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no CSV text") from None
+
+
+def _csv_rows(file, path):
+    """(line number, fields) of each row."""
+    reader = csv.reader(file)
+    try:
+        for fields in reader:
+            yield reader.line_num, fields
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: no CSV text ({error})") from None
+
+
 class ResistiveInterop:
     """`to_netlist`, `to_spice`, `export_conductances`, `import_conductances`, `program`."""
 
@@ -23,8 +41,8 @@ class ResistiveInterop:
         """The fitted network as an `eqprop_fast.circuits.Netlist`.
 
         Nodes are called x<i>p and x<i>n (inputs), h<k>_<i> (hidden layer k), o<i> (outputs); conductances
-        g<k>_<i>_<j>. Conductances of 0 S are left out. The input sources are marked as inputs (x0p, x0n, x1p,
-        ...), the outputs as outputs.
+        g<k>_<i>_<j>. Conductances of 0 S are left out, and so are hidden nodes that no conductance touches.
+        The input sources are marked as inputs (x0p, x0n, x1p, ...), the outputs as outputs.
 
         Parameters
         ----------
@@ -57,19 +75,22 @@ class ResistiveInterop:
                 value = float(g[i, j])  # programmed devices may lie outside the range of training
                 low, high = min(spec.g_min, value), max(spec.g_max, value)
                 net.conductance(f"g{k}_{i}_{j}", rows[i], nodes[j], value, g_min=low, g_max=high)
+            used = (g != 0).any(axis=0) | (k == L or (self.coefs_[k] != 0).any(axis=1))
             for i, node in enumerate(nodes):
-                if b[i]:
+                if b[i] and used[i]:
                     net.current_source(f"ib{k}_{i}", "0", node, float(b[i]) / spec.referred(k))
             if k < L:
-                self._hidden_nodes(net, spec, k, nodes, a)
+                self._hidden_nodes(net, spec, k, nodes, used, a)
                 rows = [node + "a" for node in nodes] if a != 1 else nodes
         half = spec.sizes[-1]
         net.mark_outputs([(f"o{i}", f"o{half + i}") if spec.pairs else f"o{i}" for i in range(half)])
         return net
 
     @staticmethod
-    def _hidden_nodes(net, spec, k, nodes, gain):
+    def _hidden_nodes(net, spec, k, nodes, used, gain):
         for i, node in enumerate(nodes):
+            if not used[i]:
+                continue
             if spec.diodes == "clipped":
                 net.diode(f"dl{k}_{i}", "0", node)
                 net.diode(f"dh{k}_{i}", node, "high")
@@ -129,24 +150,28 @@ class ResistiveInterop:
         Raises
         ------
         ValueError
-            With the line: unknown or repeated position, missing ones, a number that is not finite in the
-            model's `dtype`, a conductance outside [g_min, g_max]. The model is left as it was.
+            No CSV text; with the line: unknown or repeated position, a number that is not finite in the
+            model's `dtype`, a conductance that is not in [g_min, g_max] once rounded to it; missing
+            positions. The model is left as it was.
+
+        Notes
+        -----
+        Devices that differ from each other, and so networks that were programmed to or trained on them, can
+        lie outside [g_min, g_max]; a model with wider bounds reads them.
         """
         check_is_fitted(self)
         spec = self._fitted_network(None).spec
         new_g = [np.full(g.shape, np.nan, g.dtype) for g in self.coefs_]
         new_b = [np.full(b.shape, np.nan, b.dtype) for b in self.intercepts_]
-        try:
-            with open(path, newline="", encoding="utf-8") as file:
-                text = file.read()
-        except UnicodeDecodeError:
-            raise ValueError(f"{path} is no CSV text") from None
-        with io.StringIO(text, newline="") as file:
-            reader = csv.reader(file)
-            if tuple(next(reader, ())) != _HEADER:
+        with np.errstate(over="ignore"):
+            bounds = self.g_min, np.inf if self.g_max is None else self.g_max
+            low, high = (new_g[0].dtype.type(bound) for bound in bounds)
+        with io.StringIO(_csv_text(path), newline="") as file:
+            reader = _csv_rows(file, path)
+            if tuple(next(reader, (0, ()))[1]) != _HEADER:
                 raise ValueError(f"{path}, line 1: expected the header {','.join(_HEADER)}")
-            for fields in reader:
-                at = f"{path}, line {reader.line_num}"
+            for line, fields in reader:
+                at = f"{path}, line {line}"
                 try:
                     k, row, j, value = int(fields[0]), fields[1], int(fields[2]), float(fields[3])
                     group, index = (new_b, (j,)) if row == "bias" else (new_g, (int(row), j))
@@ -157,16 +182,18 @@ class ResistiveInterop:
                         f"{at}: expected a new position and a number, got {','.join(fields)!r}"
                     ) from None
                 with np.errstate(over="ignore"):
-                    value = group[0].dtype.type(value)
-                if not np.isfinite(value):
+                    number = group[0].dtype.type(value)
+                if not np.isfinite(number):
                     what = "conductance" if group is new_g else "current"
-                    raise ValueError(f"{at}: {fields[3]} is no finite {what} in {value.dtype}")
-                if group is new_g and not spec.g_min <= value <= spec.g_max:
-                    raise ValueError(
-                        f"{at}: a conductance of {fields[3]} S is outside [g_min, g_max] = "
-                        f"[{spec.g_min:g}, {spec.g_max:g}]"
-                    )
-                group[k - 1][index] = value
+                    raise ValueError(f"{at}: {fields[3]} is no finite {what} in {number.dtype}")
+                if group is new_g:
+                    if value < 0 or not low <= number <= high:
+                        raise ValueError(
+                            f"{at}: a conductance of {fields[3]} S is outside [g_min, g_max] = "
+                            f"[{self.g_min!r}, {self.g_max!r}]"
+                        )
+                    number = min(max(number, spec.g_min), spec.g_max)  # a bound may round to beyond itself
+                group[k - 1][index] = number
         missing = sum(int(np.isnan(a).sum()) for a in (*new_g, *new_b))
         if missing:
             raise ValueError(f"{path}: {missing} positions are missing")

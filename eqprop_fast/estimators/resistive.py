@@ -70,9 +70,9 @@ _PARAMETERS = """
         Hold out `validation_fraction`, stop on its score and restore the best conductances.
     validation_fraction : float, default=0.1
     device : dict or None, default=None
-        Parameters of a `eqprop_fast.circuits.DeviceModel`: after every epoch the conductances are written to
-        such devices and training goes on from what the devices hold. Their `g_on` is by default g_max, or
-        without that 4 conductance_gain / sqrt(rows). None: ideal conductances.
+        Parameters of a `eqprop_fast.circuits.devices.DeviceModel`: after every epoch the conductances are
+        written to such devices and training goes on from what the devices hold. Their `g_on` is by default
+        g_max, or without that 4 conductance_gain / sqrt(rows). None: ideal conductances.
 @@    warm_start : bool, default=False
         `fit` continues from the fitted conductances and random streams.
     random_state : int, RandomState instance or None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..circuits.errors import FloatingNodeError
 from ..kernels import TrainStats
 from ..kernels.reference.crossbar import co_content, kcl_residual, predictions
 from .base import BaseNetwork
@@ -194,6 +195,41 @@ class ResistiveNetwork(BaseNetwork):
             n_threads=n_threads,
         )
 
+    def check_floating(self):
+        """Raise `FloatingNodeError` for an output node that nothing holds at a voltage.
+
+        Diodes hold the hidden nodes, so an output floats only without conductances of its own. Without diodes
+        it also needs a path of conductances to a source. No sample is looked at.
+        """
+        last = self.spec.n_weights
+        lost = np.flatnonzero(~_any_positive(self.weights[-1]))
+        if len(lost):
+            raise FloatingNodeError(
+                f"output node {lost[0]} floats: all conductances that lead to it are 0 (layer {last})"
+            )
+        if self.spec.diodes != "none":
+            return
+        joined = _joined_to_sources(self.weights)
+        lost = np.flatnonzero(~joined[-1])
+        if len(lost):
+            k = next(k for k, nodes in enumerate(joined, start=1) if not nodes.all())
+            node = np.flatnonzero(~joined[k - 1])[0]
+            raise FloatingNodeError(
+                f"output node {lost[0]} floats: no conductances join it to the input sources (first loose "
+                f"node: {node} of layer {k})"
+            )
+
+    def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
+        """Predictions of the free phase, (M, outputs), each row independent of the others.
+
+        Raises
+        ------
+        FloatingNodeError
+            An output node has no voltage of its own; see `check_floating`.
+        """
+        self.check_floating()
+        return super().outputs(x, n_steps, tol, n_threads)
+
     def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
         """Relax with the input sources at +-gain x; `states` and the result are node voltages in volt.
 
@@ -202,7 +238,14 @@ class ResistiveNetwork(BaseNetwork):
         Equilibrium
             ``energy`` is the co-content in watt, referred to the output (with amplifiers: times gain
             squared).
+
+        Raises
+        ------
+        FloatingNodeError
+            Free phase, and an output node has no voltage of its own; see `check_floating`.
         """
+        if not beta:
+            self.check_floating()
         m, spec = x.shape[0], self.spec
         factors = [spec.referred(k) for k in range(1, spec.n_weights + 1)]
         final = self.new_particles(m)
@@ -236,3 +279,26 @@ class ResistiveNetwork(BaseNetwork):
 
     def _read_out(self, output):
         return predictions(output, self.spec.pairs)
+
+
+def _any_positive(g):
+    """Which columns hold a conductance; reads no more rows than it must."""
+    found = np.zeros(g.shape[1], dtype=bool)
+    for start in range(0, len(g), 64):
+        found |= (g[start : start + 64] > 0).any(axis=0)
+        if found.all():
+            break
+    return found
+
+
+def _joined_to_sources(weights):
+    """Which nodes of each layer conductances join to the input sources, by whatever way."""
+    joined = [_any_positive(weights[0])] + [np.zeros(w.shape[1], dtype=bool) for w in weights[1:]]
+    while True:
+        before = sum(int(nodes.sum()) for nodes in joined)
+        for k, w in enumerate(weights[1:]):
+            joined[k + 1] |= (w[joined[k]] > 0).any(axis=0)
+        for k, w in reversed(list(enumerate(weights[1:]))):
+            joined[k] |= (w[:, joined[k + 1]] > 0).any(axis=1)
+        if sum(int(nodes.sum()) for nodes in joined) == before:
+            return joined
