@@ -245,7 +245,15 @@ print(any("interrupted" in str(w.message) for w in seen), est.predict(x).shape, 
 """
 
 
-def test_ctrl_c_from_outside():
+@pytest.fixture
+def ctrl_c_heard():
+    """Python's own handler, here and in children, also where a shell started the tests deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_from_outside(ctrl_c_heard):
     for delay in (0.05, 0.4, 1.0):
         child = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True)
         assert child.stdout.readline() == "ready\n"
@@ -255,7 +263,7 @@ def test_ctrl_c_from_outside():
         assert child.returncode == 0 and out == "True (1347,) True\n"
 
 
-def test_interrupt_waits_for_the_end_of_the_call():
+def test_interrupt_waits_for_the_end_of_the_call(ctrl_c_heard):
     done = []
     with pytest.raises(KeyboardInterrupt):
         with interrupt_afterwards():

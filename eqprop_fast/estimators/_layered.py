@@ -49,6 +49,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         "cost": [StrOptions(set(COSTS))],
         "cost_factor": [Interval(Real, 0, None, closed="neither")],
         "persistent_particles": ["boolean"],
+        "carry_over": ["boolean"],
         "weight_init": [StrOptions(set(WEIGHT_INITS))],
         "weight_gain": [Interval(Real, 0, None, closed="neither")],
     }
@@ -82,13 +83,19 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         back = None
         if self.learning_rule in VECTOR_FIELD_RULES:
             back = backward_weights(weights, self.feedback_angle, rng)
-        return LayeredNetwork(spec, kernels, weights, biases, back, float(self.over_relaxation))
+        return LayeredNetwork(
+            spec, kernels, weights, biases, back, float(self.over_relaxation), self.carry_over
+        )
 
     def _check_rule(self, spec):
         """Refuse what the learning rule cannot serve, in the estimator's own parameter names."""
         plan = self._plan(1, *self._rates(spec.n_weights))
         if self.nudging == "random_sign" and plan.rule in NOT_NUDGED:
             raise ValueError(f"nudging: learning_rule={plan.rule!r} has no nudging whose sign could change")
+        if self.carry_over and plan.rule != "ep":
+            raise ValueError(f"carry_over: only for learning_rule='ep', not {plan.rule!r}")
+        if self.carry_over and self.persistent_particles:
+            raise ValueError("carry_over and persistent_particles are two starts of the free phase: take one")
         if self.feedback_angle != 0 and plan.rule not in VECTOR_FIELD_RULES:
             raise ValueError(
                 f"feedback_angle={self.feedback_angle!r}: learning_rule={plan.rule!r} has no feedback "
@@ -118,7 +125,9 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             group and [a if a.flags.writeable else np.array(a) for a in group]
             for group in (self.coefs_, self.intercepts_, getattr(self, "feedback_coefs_", None))
         )
-        return LayeredNetwork(self._spec(sizes), kernels, weights, biases, back, float(self.over_relaxation))
+        return LayeredNetwork(
+            self._spec(sizes), kernels, weights, biases, back, float(self.over_relaxation), self.carry_over
+        )
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases
@@ -127,6 +136,12 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         elif hasattr(self, "feedback_coefs_"):
             del self.feedback_coefs_
         self.out_activation_ = "softmax" if self.cost == "cross_entropy" else self._output_function()
+
+    def _prepare_particles(self, network, state, n_rows, keep):
+        if not self.carry_over:
+            super()._prepare_particles(network, state, n_rows, keep)
+        elif not (keep and state.particles is not None):
+            state.particles = network.new_particles(self._batch_size(n_rows))
 
     def _publish(self, state):
         super()._publish(state)

@@ -95,6 +95,10 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     validation_fraction : float, default=0.1
     persistent_particles : bool, default=False
         Start each sample's free phase where it ended in the last epoch (1602.05179) instead of at zero.
+    carry_over : bool, default=False
+        Training: start a batch's free phase where the nudged phase of the last batch ended (the code of
+        2402.11674), the +beta one under centered nudging; at zero after a batch of another size. Only "ep".
+        It runs batch by batch, and the nudged phase twice.
     weight_init : {"glorot_uniform", "fan_in_uniform"}, default="fan_in_uniform"
         See `eqprop_fast.networks.layered.init_parameters`.
     weight_gain : float, default=1.0
@@ -190,6 +194,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         early_stopping=False,
         validation_fraction=0.1,
         persistent_particles=False,
+        carry_over=False,
         weight_init="fan_in_uniform",
         weight_gain=1.0,
         class_weight=None,
@@ -246,6 +251,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.persistent_particles = persistent_particles
+        self.carry_over = carry_over
         self.weight_init = weight_init
         self.weight_gain = weight_gain
         self.class_weight = class_weight

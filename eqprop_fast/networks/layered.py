@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from ..kernels import free_spec
+from ..kernels import OptimizerState, TrainStats, free_spec
 from .asymmetry import measured_angles
 from .base import BaseNetwork
 from .energy import layered_energy
@@ -58,9 +60,13 @@ class LayeredNetwork(BaseNetwork):
         Independent feedback weights ``back[k]`` (N[k+1], N[k]); None means the transpose of ``weights[k]``.
     over_relaxation : float
         Of the free phase outside training (`free_spec`); in training the plan has it.
+    carry_over : bool
+        In training a free phase starts where the nudged phase of the batch before ended: `particles` are then
+        the states of one batch, zero at first and after a batch of another size (2402.11674's code).
     """
 
-    def __init__(self, spec, kernels, weights, biases, back=None, over_relaxation=1.0):
+    def __init__(self, spec, kernels, weights, biases, back=None, over_relaxation=1.0, carry_over=False):
+        self.carry_over = carry_over
         self.spec, self.kernels = spec, kernels
         self.free_spec = free_spec(spec, over_relaxation)
         self.weights, self.biases, self.back = weights, biases, back
@@ -76,10 +82,36 @@ class LayeredNetwork(BaseNetwork):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
 
     def train(self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1):
+        if self.carry_over:
+            return self._train_carrying(
+                x, y, order, plan, row_weight, particles, optimizer_state or OptimizerState(), n_threads
+            )
         return self.kernels.layered_train(
             self.spec, self.weights, self.back, self.biases, x, y, order, plan,
             row_weight, particles, optimizer_state, n_threads,
         )
+
+    def _train_carrying(self, x, y, order, plan, row_weight, carried, optimizer_state, n_threads):
+        """Batch by batch, for the kernel keeps free states: the second phase is run again for its end."""
+        stats = TrainStats()
+        for b, start in enumerate(range(0, len(order), plan.batch_size)):
+            rows = order[start : start + plan.batch_size]
+            x_b, y_b, beta = x[rows], y[rows], plan.beta
+            part = replace(plan, sign=None, adam_step=plan.adam_step + b)
+            if plan.sign is not None:
+                part, beta = replace(part, sign=plan.sign[b : b + 1]), beta * float(plan.sign[b])
+            states = carried if len(carried[0]) == len(rows) else self.new_particles(len(rows))
+            weights, biases = [w.copy() for w in self.weights], [p.copy() for p in self.biases]
+            stats.add(self.kernels.layered_train(
+                self.spec, self.weights, None, self.biases, x_b, y_b, np.arange(len(rows)), part,
+                None if row_weight is None else row_weight[rows], states, optimizer_state, n_threads,
+            ))
+            self.kernels.layered_relax(
+                self.spec, weights, None, biases, x_b, states, y_b, beta, plan.n_nudged_steps,
+                plan.tol_nudged, n_threads,
+            )
+            carried[:] = states
+        return stats
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         return self.kernels.layered_relax(

@@ -1,0 +1,84 @@
+"""Free phases that start where the nudged phase of the batch before ended (2402.11674's code)."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from eqprop_fast import EqPropClassifier
+from eqprop_fast.estimators import preset
+
+from .backend_list import BACKENDS
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+RNG = np.random.default_rng(0)
+X, Y = RNG.random((20, 6)) * (RNG.random((20, 6)) < 0.7), np.arange(20) % 3
+BASE = dict(
+    hidden_layer_sizes=(7,), max_iter=2, batch_size=8, shuffle=False, solver="sgd", learning_rate_init=0.1,
+    activation="sigmoid", out_activation="sigmoid", schedule="synchronous", tol_free=None, tol_nudged=None,
+    n_free_steps=3, n_nudged_steps=2, beta=0.3, random_state=0, dtype="float64", carry_over=True,
+)
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def by_hand(first, nudging, signs=None):
+    """The same training written out: batches of 8, 8 and 4, twice."""
+    w, b = [c.copy() for c in first.coefs_], [c.copy() for c in first.intercepts_]
+    target, carried, at = np.eye(3)[Y], None, 0
+
+    def relax(x, y, h, o, beta, n):
+        for _ in range(n):
+            new_h = sigmoid(x @ w[0] + b[0] + o @ w[1].T)
+            h, o = new_h, sigmoid(h @ w[1] + b[1]) + beta * (y - o)
+        return h, o
+
+    for _ in range(2):
+        for start in (0, 8, 16):
+            x, y = X[start : start + 8], target[start : start + 8]
+            n = len(x)
+            if carried is None or len(carried[0]) != n:
+                carried = np.zeros((n, 7)), np.zeros((n, 3))
+            free = relax(x, y, *carried, 0.0, 3)
+            beta = 0.3 if signs is None else 0.3 * signs[at]
+            plus = relax(x, y, *free, beta, 2)
+            low, width = (relax(x, y, *free, -beta, 2), 2 * beta) if nudging == "centered" else (free, beta)
+            scale = 0.1 / (width * n)
+            w[0] += scale * x.T @ (plus[0] - low[0])
+            w[1] += scale * (plus[0].T @ plus[1] - low[0].T @ low[1])
+            b[0] += scale * (plus[0] - low[0]).sum(0)
+            b[1] += scale * (plus[1] - low[1]).sum(0)
+            carried, at = plus, at + 1
+    return w, b
+
+
+@pytest.mark.parametrize("nudging", ["positive", "centered"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_against_the_loop_written_out(backend, nudging):
+    est = EqPropClassifier(**BASE, backend=backend, nudging=nudging)
+    still = {**BASE, "learning_rate_init": 1e-300, "max_iter": 1}  # the first weights
+    first = EqPropClassifier(**still, nudging=nudging).fit(X, Y)
+    w, b = by_hand(first, nudging)
+    for data in (X, sp.csr_array(X)):
+        est.fit(data, Y)
+        for mine, right in zip([*est.coefs_, *est.intercepts_], [*w, *b]):
+            np.testing.assert_allclose(mine, right, rtol=0, atol=1e-12)
+    plain = EqPropClassifier(**{**BASE, "carry_over": False}, backend=backend, nudging=nudging).fit(X, Y)
+    assert np.abs(plain.coefs_[1] - w[1]).max() > 1e-6
+
+
+def test_resume_carries_on(tmp_path):
+    whole = EqPropClassifier(**{**BASE, "batch_size": 5}, nudging="random_sign").fit(X, Y)
+    part = EqPropClassifier(**{**BASE, "batch_size": 5, "max_iter": 1}, nudging="random_sign").fit(X, Y)
+    part.save_checkpoint(tmp_path / "c.npz")
+    again = EqPropClassifier.load_checkpoint(tmp_path / "c.npz").set_params(max_iter=2).resume(X, Y)
+    for a, b in zip(whole.coefs_, again.coefs_):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_cannot_carry_says_so():
+    for wrong in (dict(learning_rule="continual", nudging="positive"), dict(persistent_particles=True)):
+        with pytest.raises(ValueError, match="carry_over"):
+            EqPropClassifier(**{**BASE, **wrong}).fit(X, Y)
+    assert preset("2402.11674/DHN-1H").parameters["carry_over"]
