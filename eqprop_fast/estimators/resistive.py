@@ -45,8 +45,9 @@ _PARAMETERS = """
         Initial conductances are max(U(-c, c), g_min) siemens with c = conductance_gain / sqrt(rows).
     g_min, g_max : float, float or None, default=0.0, None
         Bounds of the conductances; None: no upper bound.
-    learning_rate_init : float or sequence of float, default=0.02
-        Rate of every layer of conductances, or one per layer from input to output.
+    learning_rate_init : "auto", float or sequence of float, default="auto"
+        Rate of every layer of conductances, or one per layer from input to output. "auto": 0.02; with one
+        hidden layer of n nodes, the first rate is 0.02 n^2 / (1.6 n_features n_outputs) if that is less.
     bias_learning_rate_init : None, float or sequence of float, default=None
         Rate of the bias currents; None: that of the conductances that feed the layer.
     solver : {"sgd", "momentum", "nesterov"}, default="sgd"
@@ -143,7 +144,7 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         conductance_gain=1.0,
         g_min=0.0,
         g_max=None,
-        learning_rate_init=0.02,
+        learning_rate_init="auto",
         bias_learning_rate_init=None,
         solver="sgd",
         momentum=0.9,
@@ -284,7 +285,7 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
         conductance_gain=1.0,
         g_min=0.0,
         g_max=None,
-        learning_rate_init=0.02,
+        learning_rate_init="auto",
         bias_learning_rate_init=None,
         solver="sgd",
         momentum=0.9,
