@@ -206,3 +206,12 @@ def test_an_array_of_devices_keeps_its_range_from_write_to_write():
         g = array.write(g, epoch, verify=True)
         peaks.append(g.max())
     assert array.g_on <= 1 and max(peaks) == pytest.approx(peaks[0])
+
+
+@pytest.mark.parametrize("tol", [1e-6, None])
+def test_equilibrium_says_which_samples_came_to_rest(digits, tol):
+    est = ResistiveClassifier(**{**BASE, "hidden_layer_sizes": (16, 8)}, n_free_steps=200).fit(*digits)
+    rest = est.set_params(tol_free=tol).equilibrium(digits[0])
+    assert rest.success.shape == (400,) and rest.success.all()
+    hurried = est.set_params(n_free_steps=2).equilibrium(digits[0])
+    assert not hurried.success.any() and hurried.residual.min() > 1e-4

@@ -35,7 +35,8 @@ _PARAMETERS = """
         conductance at an output node of the network before training, if that is less.
     nudging : {"centered", "positive", "negative"}, default="centered"
     n_free_steps, n_nudged_steps : int, default=20, 20
-        Steps at most. Prediction uses `n_free_steps`.
+        Steps at most. Prediction uses `n_free_steps`. A sample that still moves after them is no error (the
+        papers take 4 to 6): `equilibrium(X).success` tells. Fewer than the input needs to the output are.
     tol_free, tol_nudged : float or None, default=1e-4
         A sample stops after a step that moved no node by more than this many volt; None: always all steps.
     carry_over : bool, default=False
