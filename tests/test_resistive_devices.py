@@ -210,8 +210,35 @@ def test_an_array_of_devices_keeps_its_range_from_write_to_write():
 
 @pytest.mark.parametrize("tol", [1e-6, None])
 def test_equilibrium_says_which_samples_came_to_rest(digits, tol):
-    est = ResistiveClassifier(**{**BASE, "hidden_layer_sizes": (16, 8)}, n_free_steps=200).fit(*digits)
+    options = {**BASE, "hidden_layer_sizes": (16, 16), "dtype": "float64", "diodes": "none"}
+    est = ResistiveClassifier(**options, n_free_steps=500).fit(*digits)
     rest = est.set_params(tol_free=tol).equilibrium(digits[0])
     assert rest.success.shape == (400,) and rest.success.all()
     hurried = est.set_params(n_free_steps=2).equilibrium(digits[0])
-    assert not hurried.success.any() and hurried.residual.min() > 1e-4
+    largest = np.max([np.abs(s).max(axis=1, initial=1) for s in hurried.states], axis=0)
+    moving = hurried.residual > (1e-4 * largest if tol is None else tol)
+    assert moving.mean() > 0.9 and (hurried.success == ~moving).all()
+
+
+@pytest.mark.parametrize(
+    "device", [dict(write_noise="a"), dict(variability=[1, 2]), dict(stuck_on=None), dict(nonsense=1)]
+)
+def test_a_bad_device_parameter_is_named(digits, device):
+    name = next(iter(device))
+    est = ResistiveClassifier(**{**BASE, "max_iter": 1})
+    with pytest.raises(ValueError, match=name):
+        ResistiveClassifier(**BASE, device=device).fit(*digits)
+    with pytest.raises(ValueError, match=name):
+        est.fit(*digits).program(device)
+    with pytest.raises(TypeError if name == "nonsense" else ValueError, match=name):
+        DeviceModel(**device)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_training_curves(digits, early_stopping):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    est = ResistiveClassifier(**BASE, early_stopping=early_stopping).fit(*digits)
+    ax = est.plot_curves()
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), est.loss_curve_)
+    assert len(ax.figure.axes) == 1 + early_stopping and est.plot_curves(ax) is ax
