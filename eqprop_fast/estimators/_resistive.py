@@ -121,10 +121,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
 
     def _device_model(self, spec, rows):
         """The devices of a crossbar with `rows` rows; what they can hold is fixed once and for all."""
-        try:
-            model = DeviceModel(**self.device)
-        except TypeError as error:
-            raise ValueError(f"device: {error}") from None
+        model = DeviceModel.of(self.device)
         if model.g_on is not None:
             return model
         g_on = spec.g_max if np.isfinite(spec.g_max) else DEVICE_RANGE * self.conductance_gain / np.sqrt(rows)
