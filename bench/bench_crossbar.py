@@ -23,6 +23,7 @@ import pytest
 from . import machine
 
 BATCH = 4
+MAX_FLOAT64_ERROR = 1e-5  # of an update in float64, C against both baselines
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,9 @@ def main(arguments=None):
     parser.add_argument("--threads", type=int, action="append")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpu-time", action="store_true", help="count processor time; 1 thread")
-    parser.add_argument("--name", help="also write bench/results/NAME.md and NAME.json (the record: drn)")
+    parser.add_argument(
+        "--name", default="drn", help="writes bench/results/NAME.md and NAME.json (default: the record, drn)"
+    )
     options = parser.parse_args(arguments)
     clock = time.process_time if options.cpu_time else time.perf_counter
     threads = [1] if options.cpu_time else options.threads or [1, 2]
@@ -213,14 +216,18 @@ def main(arguments=None):
             races.append(race(name, n, options.rounds, clock))
             lines.append(row(races[-1], sgemm))
             print(lines[-1], flush=True)
-    if options.name:
-        about = machine.describe()
-        where = f"Machine: {machine.in_words(about)}; NumPy's sgemm on 1 thread: {sgemm:.0f} GFLOP/s."
-        text = [BEFORE, where, "", *lines]
-        path = Path(__file__).parent / "results" / options.name
-        path.with_suffix(".md").write_text("\n".join(text) + "\n")
-        record = dict(about, sgemm=sgemm, races=races)
-        path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    about = machine.describe()
+    where = f"Machine: {machine.in_words(about)}; NumPy's sgemm on 1 thread: {sgemm:.0f} GFLOP/s."
+    path = Path(__file__).parent / "results" / options.name
+    path.with_suffix(".md").write_text("\n".join([BEFORE, where, "", *lines]) + "\n")
+    record = dict(
+        about, sgemm=sgemm, races=races, authors={k: s.authors_rate for k, s in SETTINGS.items()}
+    )
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"written: bench/results/{options.name}.json, .md")
+    wrong = [r["name"] for r in races if not r["errors"]["float64"] <= MAX_FLOAT64_ERROR]
+    if wrong:
+        raise SystemExit(f"{wrong}: the update differs from a baseline by more than {MAX_FLOAT64_ERROR}")
 
 
 BEFORE = """\

@@ -98,3 +98,25 @@ def test_rows_with_other_rules_resume_too(tmp_path, digits, name):
             entries = module.run_seed(row, digits, 0, tmp_path / folder, backend="numpy")
         runs.append([(e["loss"], e["test_error"]) for e in entries])
     assert runs[0] == runs[1] and len(runs[0]) == 3
+
+
+def test_resistive_rows_run_and_resume(tmp_path, digits):
+    from dataclasses import replace
+
+    row = module.experiment("2402.11674/DRN-XS")
+    row = replace(row, parameters=dict(row.parameters, max_iter=3), n_train=200)
+    runs = []
+    for folder in ("whole", "parts"):
+        (tmp_path / folder).mkdir()
+        stop = (lambda history: len(history) == 1) if folder == "parts" else None
+        entries = module.run_seed(row, digits, 0, tmp_path / folder, backend="numpy", on_epoch=stop)
+        if stop:
+            entries = module.run_seed(row, digits, 0, tmp_path / folder, backend="numpy")
+        runs.append([(e["loss"], e["test_error"]) for e in entries])
+    assert runs[0] == runs[1] and len(runs[0]) == 3
+
+
+def test_presets_lists_resistive_rows():
+    output = CliRunner().invoke(main, ["presets"]).output
+    for name in (*(f"2402.11674/DRN-{size}" for size in ("XS", "1H", "2H", "3H", "XL")), "2006.01981/mnist"):
+        assert name in output

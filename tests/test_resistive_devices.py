@@ -175,11 +175,27 @@ def test_too_few_steps_for_the_depth(digits, schedule, steps):
         est.to_netlist(digits[0][0])  # a circuit takes no steps
 
 
-@pytest.mark.parametrize("hidden", [1, 2, 4, 8])
-def test_small_networks_train_with_the_defaults(digits, hidden):
+@pytest.mark.parametrize("hidden, least", [(1, 0), (2, 0), (4, 0.17), (8, 0.3), (16, 0.65)])
+def test_small_networks_train_with_the_defaults(hidden, least):
+    """One hidden node cannot tell digits apart (outputs are its voltage plus constants)."""
+    X, X_test, y, y_test = load_digits()
+    scores = []
     for seed in range(4):
-        est = ResistiveClassifier((hidden,), max_iter=5, random_state=seed, backend=BACKENDS[0]).fit(*digits)
+        est = ResistiveClassifier((hidden,), max_iter=30, random_state=seed, backend=BACKENDS[0]).fit(X, y)
         assert 0 < est.beta_ <= 0.1 and np.isfinite(est.loss_)
+        live = (est.equilibrium(X).states[0] != 0).any(axis=0)
+        assert 2 * live.sum() >= hidden  # their diodes have not closed for good
+        scores.append(est.score(X_test, y_test))
+    assert np.mean(scores) > least and min(scores) > 0.7 * least
+
+
+def test_auto_rates_leave_other_networks_alone(digits):
+    options = {**BASE, "hidden_layer_sizes": (32,), "max_iter": 2}
+    given, auto = (ResistiveClassifier(**options, learning_rate_init=r).fit(*digits) for r in (0.02, "auto"))
+    np.testing.assert_array_equal(given.conductances_[0], auto.conductances_[0])
+    assert ResistiveClassifier((8, 8)).fit(*digits)._rates(3)[0] == (0.02,) * 3
+    with pytest.raises(ValueError, match="learning_rate_init"):
+        ResistiveClassifier(learning_rate_init="fast").fit(*digits)
 
 
 def test_an_array_of_devices_keeps_its_range_from_write_to_write():
@@ -190,3 +206,39 @@ def test_an_array_of_devices_keeps_its_range_from_write_to_write():
         g = array.write(g, epoch, verify=True)
         peaks.append(g.max())
     assert array.g_on <= 1 and max(peaks) == pytest.approx(peaks[0])
+
+
+@pytest.mark.parametrize("tol", [1e-6, None])
+def test_equilibrium_says_which_samples_came_to_rest(digits, tol):
+    options = {**BASE, "hidden_layer_sizes": (16, 16), "dtype": "float64", "diodes": "none"}
+    est = ResistiveClassifier(**options, n_free_steps=500).fit(*digits)
+    rest = est.set_params(tol_free=tol).equilibrium(digits[0])
+    assert rest.success.shape == (400,) and rest.success.all()
+    hurried = est.set_params(n_free_steps=2).equilibrium(digits[0])
+    largest = np.max([np.abs(s).max(axis=1, initial=1) for s in hurried.states], axis=0)
+    moving = hurried.residual > (1e-4 * largest if tol is None else tol)
+    assert moving.mean() > 0.9 and (hurried.success == ~moving).all()
+
+
+@pytest.mark.parametrize(
+    "device", [dict(write_noise="a"), dict(variability=[1, 2]), dict(stuck_on=None), dict(nonsense=1)]
+)
+def test_a_bad_device_parameter_is_named(digits, device):
+    name = next(iter(device))
+    est = ResistiveClassifier(**{**BASE, "max_iter": 1})
+    with pytest.raises(ValueError, match=name):
+        ResistiveClassifier(**BASE, device=device).fit(*digits)
+    with pytest.raises(ValueError, match=name):
+        est.fit(*digits).program(device)
+    with pytest.raises(TypeError if name == "nonsense" else ValueError, match=name):
+        DeviceModel(**device)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_training_curves(digits, early_stopping):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    est = ResistiveClassifier(**BASE, early_stopping=early_stopping).fit(*digits)
+    ax = est.plot_curves()
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), est.loss_curve_)
+    assert len(ax.figure.axes) == 1 + early_stopping and est.plot_curves(ax) is ax

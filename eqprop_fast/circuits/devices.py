@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from numbers import Real
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class DeviceModel:
     Raises
     ------
     ValueError
-        A parameter is out of range.
+        A parameter is no number, or out of range.
     """
 
     g_on: float | None = None
@@ -52,6 +53,12 @@ class DeviceModel:
     wire_resistance: float = 0.0
 
     def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is None and f.name in ("g_on", "n_levels"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ValueError(f"device parameter {f.name} must be a number, got {value!r}")
         ok = {
             "g_on": self.g_on is None or 0 < self.g_on < np.inf,
             "on_off_ratio": self.on_off_ratio >= 1,
@@ -63,6 +70,23 @@ class DeviceModel:
             value = getattr(self, f.name)
             if not ok.get(f.name, True) or (f.name not in ok and not 0 <= value < np.inf):
                 raise ValueError(f"device parameter {f.name} is out of range: {value!r}")
+
+    @classmethod
+    def of(cls, parameters):
+        """`parameters` if they are a `DeviceModel`, else the model of a dict of them.
+
+        Raises
+        ------
+        ValueError
+            A bad or an unknown parameter, with its name.
+        """
+        if isinstance(parameters, cls):
+            return parameters
+        known = [f.name for f in fields(cls)]
+        unknown = [name for name in parameters if name not in known]
+        if unknown:
+            raise ValueError(f"device has no parameter {unknown[0]!r}; it has {', '.join(known)}")
+        return cls(**parameters)
 
     def array(self, shape, random_state=None):
         """A `DeviceArray` of this kind: its variability and stuck devices are drawn here, once.

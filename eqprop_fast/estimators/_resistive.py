@@ -14,11 +14,13 @@ from ..kernels import TrainPlan
 from ..kernels.reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 from ..kernels.spec import MAX_WEIGHTS
 from ..networks.resistive import DIODES, ResistiveNetwork, ResistiveSpec, init_conductances
-from ._base import BaseNetworkEstimator
+from ._base import BaseNetworkEstimator, _per_layer
 from ._resistive_io import ResistiveInterop
 from .resistive_presets import resistive_preset
 
 AUTO_BETA = 0.1  # beta="auto": at most this, and half the conductance at any output node
+AUTO_RATE = 0.02  # learning_rate_init="auto"; less for the first layer of small networks, see `_rates`
+SMALL = 1.6  # n hidden nodes are few if n^2 < SMALL * features * outputs
 DEVICE_RANGE = 4.0  # device without g_on or g_max: largest over largest initial conductance
 AUTO_GAIN = 2.0  # input_gain="auto": AUTO_GAIN**n_hidden sqrt(2 n_features) keeps voltages of order 1 V
 _UNUSED = {"weight_decay", "beta_1", "beta_2", "epsilon"}  # conductances: SGD, with or without momentum
@@ -30,6 +32,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
     _parameter_constraints: dict = {
         **{k: v for k, v in BaseNetworkEstimator._parameter_constraints.items() if k not in _UNUSED},
         "solver": [StrOptions(set(OPTIMIZERS))],
+        "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither"), "array-like"],
         "input_gain": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "amplifier_gain": [Interval(Real, 0, None, closed="neither")],
         "diodes": [StrOptions(set(DIODES))],
@@ -84,10 +87,30 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         if self.device is not None:
             self._device_model(spec, 1)  # refuse bad devices before anything is fitted
         self._check_steps(spec)
+        self.n_outputs_ = spec.sizes[-1]
         self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
         weights, biases = init_conductances(spec, self.conductance_gain, rng, np.dtype(self.dtype))
         self.beta_ = min(AUTO_BETA, 0.5 * float(weights[-1].sum(axis=0, dtype=np.float64).min()))
         return ResistiveNetwork(spec, kernels, weights, biases)
+
+    def _rates(self, n_weights):
+        """Rates of conductances and of bias currents; "auto" spares the first layer of a small network.
+
+        Each of n hidden nodes makes 1/n of every output and takes the nudges of all outputs; with few of them
+        the first updates are so large that diodes close for every sample, and a node held at 0 V learns no
+        more. Measured with one hidden layer; deeper networks did not gain.
+        """
+        if not isinstance(self.learning_rate_init, str):
+            return super()._rates(n_weights)
+        rate = np.full(n_weights, AUTO_RATE)
+        hidden = self._hidden_sizes()
+        if len(hidden) == 1:
+            rate[0] *= min(1.0, hidden[0] ** 2 / (SMALL * self.n_features_in_ * self.n_outputs_))
+        rate = tuple(rate.tolist())
+        if self.bias_learning_rate_init is None:
+            return rate, rate
+        bias_rate = self.bias_learning_rate_init
+        return rate, _per_layer("bias_learning_rate_init", bias_rate, n_weights, allow_zero=True)
 
     def _check_steps(self, spec):
         if self.n_free_steps < spec.steps_to_output:
@@ -98,10 +121,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
 
     def _device_model(self, spec, rows):
         """The devices of a crossbar with `rows` rows; what they can hold is fixed once and for all."""
-        try:
-            model = DeviceModel(**self.device)
-        except TypeError as error:
-            raise ValueError(f"device: {error}") from None
+        model = DeviceModel.of(self.device)
         if model.g_on is not None:
             return model
         g_on = spec.g_max if np.isfinite(spec.g_max) else DEVICE_RANGE * self.conductance_gain / np.sqrt(rows)

@@ -218,14 +218,38 @@ class ResistiveInterop:
         from ..circuits.devices import DeviceModel
 
         check_is_fitted(self)
-        try:
-            device = device if isinstance(device, DeviceModel) else DeviceModel(**device)
-        except TypeError as error:
-            raise ValueError(f"device: {error}") from None
+        device = DeviceModel.of(device)
         rng = np.random.default_rng(random_state)
         twin = copy.deepcopy(self)
         twin.coefs_ = [device.program(g, rng) for g in self.coefs_]
         return twin
+
+    def plot_curves(self, ax=None):
+        """Training loss over the epochs and, with early stopping, the validation score. Imports matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        import matplotlib.pyplot as plt
+
+        check_is_fitted(self)
+        ax = plt.subplots(figsize=(5, 3.6), layout="constrained")[1] if ax is None else ax
+        epochs = np.arange(1, len(self.loss_curve_) + 1)
+        lines = ax.semilogy(epochs, self.loss_curve_, color="C0", label="training loss")
+        ax.set(xlabel="epoch", ylabel="training loss (V^2)" if hasattr(self, "classes_") else "training loss")
+        if self.validation_scores_:
+            right = ax.twinx()
+            scored = epochs[-len(self.validation_scores_) :]
+            lines += right.plot(scored, self.validation_scores_, color="C1", label="validation score")
+            right.set_ylabel("validation score")
+        ax.legend(handles=lines)
+        ax.set_title("-".join(map(str, self._fitted_network(None).spec.sizes)), fontsize="small")
+        return ax
 
     def dissipated_power(self, X):
         """Power that the network draws from its sources at equilibrium, in watt; float64 (n_samples,).

@@ -35,7 +35,8 @@ _PARAMETERS = """
         conductance at an output node of the network before training, if that is less.
     nudging : {"centered", "positive", "negative"}, default="centered"
     n_free_steps, n_nudged_steps : int, default=20, 20
-        Steps at most. Prediction uses `n_free_steps`.
+        Steps at most. Prediction uses `n_free_steps`. A sample that still moves after them is no error (the
+        papers take 4 to 6): `equilibrium(X).success` tells. Fewer than the input needs to the output are.
     tol_free, tol_nudged : float or None, default=1e-4
         A sample stops after a step that moved no node by more than this many volt; None: always all steps.
     carry_over : bool, default=False
@@ -45,8 +46,9 @@ _PARAMETERS = """
         Initial conductances are max(U(-c, c), g_min) siemens with c = conductance_gain / sqrt(rows).
     g_min, g_max : float, float or None, default=0.0, None
         Bounds of the conductances; None: no upper bound.
-    learning_rate_init : float or sequence of float, default=0.02
-        Rate of every layer of conductances, or one per layer from input to output.
+    learning_rate_init : "auto", float or sequence of float, default="auto"
+        Rate of every layer of conductances, or one per layer from input to output. "auto": 0.02; with one
+        hidden layer of n nodes, the first rate is 0.02 n^2 / (1.6 n_features n_outputs) if that is less.
     bias_learning_rate_init : None, float or sequence of float, default=None
         Rate of the bias currents; None: that of the conductances that feed the layer.
     solver : {"sgd", "momentum", "nesterov"}, default="sgd"
@@ -143,7 +145,7 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         conductance_gain=1.0,
         g_min=0.0,
         g_max=None,
-        learning_rate_init=0.02,
+        learning_rate_init="auto",
         bias_learning_rate_init=None,
         solver="sgd",
         momentum=0.9,
@@ -284,7 +286,7 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
         conductance_gain=1.0,
         g_min=0.0,
         g_max=None,
-        learning_rate_init=0.02,
+        learning_rate_init="auto",
         bias_learning_rate_init=None,
         solver="sgd",
         momentum=0.9,

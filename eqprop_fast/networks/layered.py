@@ -154,4 +154,4 @@ class LayeredNetwork(BaseNetwork):
             if self.back is None:
                 rested = [s[rows] for s in final]
                 energy[rows] = layered_energy(self.spec, self.weights, self.biases, x[rows], rested)
-        return Equilibrium(final, steps, residual, energy)
+        return Equilibrium(final, steps, residual, energy, tol)

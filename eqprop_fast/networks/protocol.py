@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+REST = 1e-4  # `Equilibrium.success` without a tolerance: largest change, relative to the largest state or 1
+
 
 @dataclass
 class Equilibrium:
@@ -22,12 +24,32 @@ class Equilibrium:
         Largest change per unit time of any unit in the last step; near 0 at a fixed point.
     energy : ndarray of float64, shape (n_samples,)
         Energy of each sample at the end (see `eqprop_fast.networks.energy`); NaN where no energy exists.
+    tol : float
+        Tolerance of the relaxation; negative: none, every sample took all its steps.
+
+    Notes
+    -----
+    The papers relax for a fixed, small number of steps, so a sample that still moves after the last one is no
+    error: `success` tells which have come to rest.
     """
 
     states: list
     steps: np.ndarray
     residual: np.ndarray
     energy: np.ndarray
+    tol: float = -1.0
+
+    @property
+    def success(self):
+        """Which samples came to rest, bool (n_samples,).
+
+        Their residual is at most `tol`, or without a tolerance 1e-4 times their largest state (1, if that is
+        smaller).
+        """
+        if self.tol >= 0:
+            return self.residual <= self.tol
+        largest = np.max([np.abs(s).max(axis=1, initial=1.0) for s in self.states], axis=0)
+        return self.residual <= REST * largest
 
 
 class Network(Protocol):

@@ -266,7 +266,8 @@ class ResistiveNetwork(BaseNetwork):
                 y=None if y is None else y[rows],
                 pairs=spec.pairs,
             )
-        return Equilibrium([s / s.dtype.type(f) for s, f in zip(final, factors)], steps, residual, energy)
+        volts = [s / s.dtype.type(f) for s, f in zip(final, factors)]
+        return Equilibrium(volts, steps, residual, energy, tol)
 
     def _double(self):
         return [[a.astype(np.float64) for a in arrays] for arrays in self._arrays]
