@@ -143,8 +143,7 @@ class DeviceArray:
             self.g_on = float(wanted.max(initial=0))
         g_on = self.g_on
         g_off = g_on / m.on_off_ratio
-        rows, columns = np.indices(wanted.shape)
-        wires = m.wire_resistance * (columns + 1 + wanted.shape[0] - rows)  # ohm in series with each device
+        wires = self._wires(wanted.shape) if m.wire_resistance else 0.0
         aim = wanted
         if verify:  # beyond the reach of any device: as much as it can hold
             aim = np.divide(
@@ -158,6 +157,11 @@ class DeviceArray:
         held = np.where(self.stuck_off, g_off, np.where(self.stuck_on, g_on, held)) * self.factor
         held = held / (1 + wires * held)
         return held.astype(np.asarray(conductances).dtype)
+
+    def _wires(self, shape):
+        """Ohm in series with each device."""
+        rows, columns = np.ogrid[: shape[0], : shape[1]]
+        return self.model.wire_resistance * (columns + 1 + shape[0] - rows)
 
 
 def _nearest_level(wanted, g_off, g_on, model):

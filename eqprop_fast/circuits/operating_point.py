@@ -12,7 +12,7 @@ from ..kernels import get_backend
 from ..kernels.reference.nodal import EXP_MAX, P_RS, diode_current
 from .elements import CCCS, DIODE, ISOURCE, RESISTOR, VCCS, VSOURCE
 from .errors import CircuitError, ElementError, UnknownNodeError
-from .polish import SLACK, UNIT, Polish, blur
+from .polish import SLACK, UNIT, Polish, blur, harmless
 from .solver import METHODS, Solver
 
 RESIDUAL_LIMIT = 1e-10  # of the largest branch current: more means that the answer is not one, except where
@@ -198,16 +198,11 @@ def _residual(solver, x, current, rhs):
     return np.abs(residual)
 
 
-def _harmless(asm, parameters):
-    """Parameter rows with such for ideal diodes that the exponential equation has a value."""
-    return np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), parameters)
-
-
 def diode_currents(asm, parameters, x, junction):
     """Currents of all diodes from anode to cathode (M, n_d)."""
     if not len(asm.anode):
         return np.zeros((len(x), 0))
-    current, _ = diode_current(_harmless(asm, parameters), np.where(asm.ideal, 0.0, junction))
+    current, _ = diode_current(harmless(asm, parameters), np.where(asm.ideal, 0.0, junction))
     if not asm.ideal.any():
         return current
     return np.where(asm.ideal, x[:, asm.diode_branch], current)
@@ -399,7 +394,7 @@ class OperatingPoint:
         bound = bound[:, asm.unknown_nodes]
         if asm.diode_into.nnz:
             plain = np.where(asm.ideal, 0.0, self._junction)
-            _, slope = diode_current(_harmless(asm, self._parameters), plain)
+            _, slope = diode_current(harmless(asm, self._parameters), plain)
             bound = bound + blur(self._currents(DIODE), slope, plain) @ abs(asm.diode_into)
         return self._one(UNIT * bound.max(axis=1, initial=0.0))
 

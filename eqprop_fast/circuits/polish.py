@@ -28,6 +28,11 @@ def blur(current, slope, junction):
     return 4 * np.abs(current) + 2 * slope * np.abs(junction)
 
 
+def harmless(asm, parameters):
+    """Parameter rows with such for ideal diodes that the exponential equation has a value."""
+    return np.where(asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), parameters)
+
+
 def two_sum(a, b):
     """Rounded a + b and its error."""
     s = a + b
@@ -181,9 +186,7 @@ class _Equations:
         self.plain_rows[asm.diode_branch[asm.ideal]] = False
         self.diode_full = np.where(asm.ideal, asm.diode_branch - asm.n_unknown_nodes + asm.n_nodes, 0)
         self.ideal_full = self.diode_full[asm.ideal]
-        self.par = np.where(
-            asm.ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), solver.parameters
-        )
+        self.par = harmless(asm, solver.parameters)
 
     def slopes(self, junction):
         """Currents and slopes of the exponential diodes."""

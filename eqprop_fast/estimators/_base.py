@@ -119,11 +119,14 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     def _rates(self, n_weights):
         """Rates of weights and of biases, one per weight matrix, input first."""
-        rate = _per_layer("learning_rate_init", self.learning_rate_init, n_weights, allow_zero=False)
+        rate = self._weight_rates(n_weights)
         if self.bias_learning_rate_init is None:
             return rate, rate
         bias_rate = self.bias_learning_rate_init
         return rate, _per_layer("bias_learning_rate_init", bias_rate, n_weights, allow_zero=True)
+
+    def _weight_rates(self, n_weights):
+        return _per_layer("learning_rate_init", self.learning_rate_init, n_weights, allow_zero=False)
 
     def _batch_size(self, n_samples):
         if self.batch_size == "auto":
@@ -231,7 +234,6 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
                 f"hidden_layer_sizes={self.hidden_layer_sizes!r}: not enough memory for the weights of "
                 f"layers {tuple(sizes)}"
             ) from error
-        state.optimizer_state = network.new_optimizer_state(self.solver)
         # set at once, so that even an interrupted or diverged first fit leaves a usable estimator
         self._state = state
         self.n_layers_, self.n_outputs_ = len(sizes), sizes[-1]
@@ -259,7 +261,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         """Refuse parameters with which the fitted network cannot go on."""
 
     def _adopt_solver(self, network, state):
-        """An empty memory for the optimiser if the solver was changed since the last call."""
+        """An empty memory for the optimiser in a first fit, and if the solver was changed since the last."""
         expected, kept = network.new_optimizer_state(self.solver), state.optimizer_state
         if (len(expected.velocity), len(expected.second)) != (len(kept.velocity), len(kept.second)):
             state.optimizer_state = expected
@@ -352,10 +354,14 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     def _outputs(self, X):
         """Free-phase outputs for user input, in float64 (n_samples, n_outputs)."""
+        return self._network_outputs(*self._network_for(X)).astype(np.float64)
+
+    def _network_for(self, X):
+        """The fitted network and user input, both checked."""
         check_is_fitted(self)
         self._validate_params()  # they may have been set since the fit
         X = self._validate_x(X, reset=False)
-        return self._network_outputs(self._fitted_network(get_backend(self.backend)), X).astype(np.float64)
+        return self._fitted_network(get_backend(self.backend)), X
 
     def equilibrium(self, X):
         """Where the free phase ends for each sample.
@@ -369,10 +375,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         Equilibrium
             ``states`` (list, first hidden layer to output), ``steps``, ``residual``, ``energy``.
         """
-        check_is_fitted(self)
-        self._validate_params()
-        X = self._validate_x(X, reset=False)
-        network = self._fitted_network(get_backend(self.backend))
+        network, X = self._network_for(X)
         tol = -1.0 if self.tol_free is None else self.tol_free
         return network.relax(X, self.n_free_steps, tol, n_threads=effective_n_threads(self.n_threads))
 

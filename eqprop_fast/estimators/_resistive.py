@@ -14,7 +14,7 @@ from ..kernels import TrainPlan
 from ..kernels.reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 from ..kernels.spec import MAX_WEIGHTS
 from ..networks.resistive import DIODES, ResistiveNetwork, ResistiveSpec, init_conductances
-from ._base import BaseNetworkEstimator, _per_layer
+from ._base import BaseNetworkEstimator
 from ._resistive_io import ResistiveInterop
 from .resistive_presets import resistive_preset
 
@@ -93,24 +93,20 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         self.beta_ = min(AUTO_BETA, 0.5 * float(weights[-1].sum(axis=0, dtype=np.float64).min()))
         return ResistiveNetwork(spec, kernels, weights, biases)
 
-    def _rates(self, n_weights):
-        """Rates of conductances and of bias currents; "auto" spares the first layer of a small network.
+    def _weight_rates(self, n_weights):
+        """Rates of conductances; "auto" spares the first layer of a small network.
 
         Each of n hidden nodes makes 1/n of every output and takes the nudges of all outputs; with few of them
         the first updates are so large that diodes close for every sample, and a node held at 0 V learns no
         more. Measured with one hidden layer; deeper networks did not gain.
         """
         if not isinstance(self.learning_rate_init, str):
-            return super()._rates(n_weights)
+            return super()._weight_rates(n_weights)
         rate = np.full(n_weights, AUTO_RATE)
         hidden = self._hidden_sizes()
         if len(hidden) == 1:
             rate[0] *= min(1.0, hidden[0] ** 2 / (SMALL * self.n_features_in_ * self.n_outputs_))
-        rate = tuple(rate.tolist())
-        if self.bias_learning_rate_init is None:
-            return rate, rate
-        bias_rate = self.bias_learning_rate_init
-        return rate, _per_layer("bias_learning_rate_init", bias_rate, n_weights, allow_zero=True)
+        return tuple(rate.tolist())
 
     def _check_steps(self, spec):
         if self.n_free_steps < spec.steps_to_output:

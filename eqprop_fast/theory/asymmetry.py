@@ -10,12 +10,11 @@ from ..gradients import estimated_gradient
 from ..gradients.record import check_count
 from ..kernels.reference import gradients as kernel
 from ..kernels.reference.layered import acting
-from ..kernels.spec import LayeredSpec
 from ..networks.asymmetry import backward_weights, check_angle
 from .checks import by_dtype, check_dtype, check_sizes, settle
 from .match import angle_between
 from .models import LayeredModel, random_parameters
-from .presets import uniform_batch
+from .presets import layered_spec, uniform_batch
 from .results import TheoryResult, log_slope, new_figure
 
 
@@ -86,13 +85,6 @@ class AsymmetryBound(TheoryResult):
                   title="direction")
         left.legend(fontsize=7)
         return figure
-
-
-def _leaky_spec(sizes, dt, activation="tanh"):
-    return LayeredSpec(
-        sizes=tuple(sizes), dynamics="continuous", activation=activation, out_activation=activation,
-        input_activation=activation, prime_hidden=False, prime_output=False, dt=dt,
-    )
 
 
 def _terms(model, x, y):
@@ -177,7 +169,8 @@ def asymmetry_bound(
     dtype = check_dtype(dtype)
     beta, gap = by_dtype(beta, dtype, 1e-3, 1e-2), by_dtype(None, dtype, 1e-3, 1e-2)
     tol = 50 * np.finfo(dtype).eps
-    spec, linear = _leaky_spec(sizes, dt), _leaky_spec(sizes, dt, "identity")
+    spec = layered_spec("leaky", sizes, dt=dt)
+    linear = layered_spec("leaky", sizes, activation="identity", dt=dt)
     shape = len(angles), n_networks
     error, bound, tight, asymmetry, turned, reached = (np.zeros(shape) for _ in range(6))
     epsilons = eps / 2.0 ** np.arange(n_halvings + 1)

@@ -68,18 +68,27 @@ def smooth_spec(sizes, dt=0.2):
     )
 
 
-def model_and_data(model, x, y, sizes, n_samples, random_state, dtype, spec=None):
-    """The caller's model and data, or a random smooth network of `sizes` on uniform inputs."""
+def model_and_data(
+    model, x, y, sizes, n_samples, random_state, dtype, make_spec=smooth_spec, **parameters
+):
+    """The caller's model and data, or a random network of `sizes` on uniform inputs: smooth, or of another
+    spec and with other `LayeredModel.random` parameters.
+    """
     check_dtype(dtype)
     rng = np.random.default_rng(random_state)
     if model is None:
         sizes, n_samples = check_sizes(sizes), check_count(n_samples, "n_samples")
-        model = LayeredModel.random(spec or smooth_spec(sizes), rng, dtype=dtype)
+        model = LayeredModel.random(make_spec(sizes), rng, dtype=dtype, **parameters)
     elif x is None or y is None:
         raise ValueError("x and y must be given with model")
     if x is None:
         x, y = uniform_batch(n_samples, model.spec.sizes[0], model.spec.sizes[-1], rng, dtype)
     return model, x, y
+
+
+def drawn(model, sizes, n_samples):
+    """Settings of the network and data that a check draws; none with the caller's model."""
+    return {} if model is not None else dict(sizes=tuple(sizes), n_samples=n_samples)
 
 
 def settle(model, x, n_steps=100_000, tol=None):

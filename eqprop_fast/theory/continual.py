@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from ..kernels.spec import LayeredSpec
-from .checks import by_dtype, check_dtype, check_sizes, halvings, model_and_data, settle
+from .checks import by_dtype, drawn, halvings, model_and_data, settle
 from .match import angle_between
-from .models import LayeredModel
 from .phases import VECTOR_FIELD, bptt_moments, nudged_moments
-from .presets import uniform_batch
+from .presets import layered_spec
 from .results import TheoryResult, draw_power, log_slope, new_figure, quiet_minor_ticks
 
 DEBUG_FACTORS = (1e-5, 1e-7, 1e-9)
@@ -118,11 +116,11 @@ def continual_deviation(
     k = check_count(n_nudged_steps, "n_nudged_steps")
     if rule not in ("continual", "continual_vector_field"):
         raise ValueError(f"rule must be 'continual' or 'continual_vector_field', got {rule!r}")
-    given = model is not None
-    if rule in VECTOR_FIELD and not given:
-        check_dtype(dtype)
-        model, x, y = _vector_field_model(check_sizes(sizes), n_samples, random_state, dtype)
-    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
+    own = drawn(model, sizes, n_samples)
+    made = {}
+    if rule in VECTOR_FIELD:
+        made = dict(make_spec=_linear_leaky_spec, angle=0.0, gain=0.5)
+    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype, **made)
     if (rule in VECTOR_FIELD) != (getattr(model, "back", None) is not None):
         has = "no " if rule in VECTOR_FIELD else ""
         raise ValueError(f"rule: {rule!r} cannot run on a model with {has}backward weights")
@@ -149,7 +147,7 @@ def continual_deviation(
         verdict=float(np.max([abs(s - 1) for s in [*rate_slope.values(), *beta_slope.values()]])),
         target=0.1,
         settings=dict(
-            **({} if given else dict(sizes=tuple(sizes), n_samples=n_samples)),
+            **own,
             rule=rule,
             rate=rate,
             beta=beta,
@@ -172,14 +170,8 @@ def continual_deviation(
     )
 
 
-def _vector_field_model(sizes, n_samples, random_state, dtype):
-    rng = np.random.default_rng(random_state)
-    spec = LayeredSpec(
-        sizes=sizes, dynamics="continuous", activation="identity", out_activation="identity",
-        input_activation="identity", prime_hidden=False, prime_output=False, dt=0.2,
-    )
-    model = LayeredModel.random(spec, rng, angle=0.0, gain=0.5, dtype=dtype)
-    return model, *uniform_batch(check_count(n_samples, "n_samples"), sizes[0], sizes[-1], rng, dtype)
+def _linear_leaky_spec(sizes):
+    return layered_spec("leaky", sizes, activation="identity", dt=0.2)
 
 
 def debug_identity(model, x, y, free, beta, n_nudged_steps, rule="continual", rate=1e-3, tiny=1e-5):

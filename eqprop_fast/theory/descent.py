@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import check_has_energy, model_and_data
+from .checks import check_has_energy, drawn, model_and_data
 from .models import LayeredModel
 from .results import TheoryResult, new_figure
 
@@ -73,8 +73,9 @@ def energy_descent(
         The dynamics descend no energy (its message says why), or a parameter is out of range.
     """
     check_count(n_steps, "n_steps")
-    given = model is not None
-    model, x, _ = model_and_data(model, x, x if given else None, sizes, n_samples, random_state, dtype)
+    own = drawn(model, sizes, n_samples)
+    unused = None if model is None else x  # targets, which a free phase has none of
+    model, x, _ = model_and_data(model, x, unused, sizes, n_samples, random_state, dtype)
     if model.back is not None:
         raise ValueError("model: independent backward weights have no energy")
     check_has_energy(model.spec)
@@ -100,7 +101,7 @@ def energy_descent(
         verdict=float(np.max(list(rises.values()))),
         target=1e-12 if model.dtype == np.float64 else 1e-5,
         settings=dict(
-            **({} if given else dict(sizes=tuple(sizes), n_samples=n_samples)),
+            **own,
             n_steps=n_steps, dt=tuple(dt), random_state=random_state, dtype=np.dtype(model.dtype).name,
         ),
         energy=energies,

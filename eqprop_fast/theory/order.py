@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients import estimated_gradient, implicit
-from .checks import by_dtype, halvings, model_and_data, settle
+from .checks import by_dtype, drawn, halvings, model_and_data, settle
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
 KINDS = ("positive", "negative", "random sign", "centered")
@@ -72,7 +72,7 @@ def gradient_order(
     dtype = model.dtype if model is not None else dtype
     beta, n_halvings = by_dtype(beta, dtype, 0.1, 0.2), by_dtype(n_halvings, dtype, 5, 3)
     betas = halvings(beta, n_halvings, "beta")
-    given = model is not None
+    own = drawn(model, sizes, n_samples)
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
     if getattr(model, "back", None) is not None:
         raise ValueError("model: EP is for symmetric weights; this network has backward ones")
@@ -101,7 +101,7 @@ def gradient_order(
         verdict=max(abs(slope[k] - order[k]) for k in order),
         target=by_dtype(None, dtype, 0.1, 0.2),
         settings=dict(
-            **({} if given else dict(sizes=tuple(sizes), n_samples=n_samples)),
+            **own,
             beta=beta, n_halvings=n_halvings, n_steps=n_steps, random_state=random_state,
             dtype=np.dtype(model.dtype).name,
         ),

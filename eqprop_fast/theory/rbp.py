@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import by_dtype, halvings, model_and_data, settle
+from .checks import by_dtype, drawn, halvings, model_and_data, settle
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
 
@@ -103,7 +103,7 @@ def rbp_match(
     dtype = model.dtype if model is not None else dtype
     beta, n_halvings = by_dtype(beta, dtype, 0.02, 0.15), by_dtype(n_halvings, dtype, 4, 3)
     betas = halvings(beta, n_halvings, "beta")
-    given = model is not None
+    own = drawn(model, sizes, n_samples)
     k = check_count(n_nudged_steps, "n_nudged_steps")
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
     drive, free, residual = settle(model, x)
@@ -138,7 +138,7 @@ def rbp_match(
     return RbpMatch(
         verdict=float(np.max(np.abs([slope - 1, synapse_slope - 1]))), target=0.1,
         settings=dict(
-            **({} if given else dict(sizes=tuple(sizes), n_samples=n_samples)),
+            **own,
             beta=beta, n_halvings=n_halvings, n_nudged_steps=k, random_state=random_state,
             dtype=np.dtype(model.dtype).name,
         ),
