@@ -7,7 +7,7 @@
 
 enum {
     ACT_IDENTITY, ACT_SHIFTED_SIGMOID, ACT_HARD_SIGMOID, ACT_TANH, ACT_SIGMOID, ACT_RELU,
-    ACT_HALF_HARD_SIGMOID, ACT_CENTERED_HARD_SIGMOID, N_ACTIVATIONS
+    ACT_HALF_HARD_SIGMOID, ACT_CENTERED_HARD_SIGMOID, ACT_WIDE_HARD_SIGMOID, N_ACTIVATIONS
 };
 
 /* 2^t. Clamped so that neither 2^t nor 1 + 2^t overflows, unless t is known to be `small`; a NaN stays NaN. */
@@ -62,6 +62,7 @@ EQP_INLINE vec act_rho_of(const int act, const int small, vec x) {
     case ACT_RELU: return vmaxr(vset(0), x);
     case ACT_HALF_HARD_SIGMOID: return vclip(vmul(vset((real)0.5), x), 0, 1);
     case ACT_CENTERED_HARD_SIGMOID: return vclip(x, (real)-0.5, (real)0.5);
+    case ACT_WIDE_HARD_SIGMOID: return vclip(x, -1, 2);
     default: return x;
     }
 }
@@ -80,6 +81,7 @@ EQP_INLINE vec act_prime_shape(const int act, vec s, vec r, vec a) {
     case ACT_RELU: return vwithin(s, vset(0), vset((real)INFINITY), a);
     case ACT_HALF_HARD_SIGMOID: return vwithin(s, vset(0), vset(2), a);
     case ACT_CENTERED_HARD_SIGMOID: return vwithin(s, vset((real)-0.5), vset((real)0.5), a);
+    case ACT_WIDE_HARD_SIGMOID: return vwithin(s, vset(-1), vset(2), a);
     default: return a;
     }
 }
@@ -112,6 +114,7 @@ EQP_INLINE vec act_second(const int act, vec r) {
     case ACT_RELU: BODY(ACT_RELU); break;                                            \
     case ACT_HALF_HARD_SIGMOID: BODY(ACT_HALF_HARD_SIGMOID); break;                  \
     case ACT_CENTERED_HARD_SIGMOID: BODY(ACT_CENTERED_HARD_SIGMOID); break;          \
+    case ACT_WIDE_HARD_SIGMOID: BODY(ACT_WIDE_HARD_SIGMOID); break;                  \
     default: BODY(ACT_IDENTITY); break;                                              \
     }
 #endif

@@ -18,6 +18,7 @@ ACTIVATIONS = {
     "relu": 5,
     "half_hard_sigmoid": 6,  # clip(x / 2, 0, 1): "my_hard_sig" of 2006.03824
     "centered_hard_sigmoid": 7,  # clip(x, -1/2, 1/2)
+    "wide_hard_sigmoid": 8,  # clip(x, -1, 2): outputs of 2205.15021
 }
 DYNAMICS = {"discrete": 0, "continuous": 1}
 SCHEDULES = {"synchronous": 0, "asynchronous": 1}

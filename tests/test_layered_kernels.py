@@ -27,6 +27,10 @@ SPECS = {
         schedule="asynchronous",
     ),
     "centered_hard": LayeredSpec((0,), activation="centered_hard_sigmoid", out_activation="relu"),
+    "wide_hard": LayeredSpec((0,), activation="hard_sigmoid", out_activation="wide_hard_sigmoid",
+                             nudge_inside=True, schedule="asynchronous"),
+    "wide_hard_prime": LayeredSpec((0,), dynamics="continuous", dt=0.4, activation="wide_hard_sigmoid",
+                                   out_activation="wide_hard_sigmoid", prime_output=True),
     "continuous": LayeredSpec(
         (0,), dynamics="continuous", dt=0.2, clamp=True, input_activation="shifted_sigmoid"
     ),

@@ -32,6 +32,8 @@ PAPERS = {
     "2005.04168/C-VF-1h": ((784, 512, 10), 40, 15, 0.2, 1.0, 100, [0.0038, 0.0076], True),
     "2005.04168/C-VF-2h": ((784, 512, 512, 10), 100, 20, 0.35, 1.0, 150, [0.00016, 0.0016, 0.009], True),
     "2006.03824/MLP": ((784, 512, 10), 30, 10, 0.1, 1.0, 2, [5e-4, 5e-4], False),
+    "2205.15021/1h": ((784, 2048, 10), 100, 100, 0.25, 1.0, 200, [0.05, 0.025], False),
+    "smonsays/hopfield": ((784, 1000, 10), 50, 50, 1.0, 0.1, 100, [1e-3, 1e-3], False),
     "2402.11674/DHN-1H": ((784, 1024, 10), 15, 15, 0.2, 1.0, 100, [0.05, 0.05], False),
     "2402.11674/DHN-2H": ((784, 1024, 1024, 10), 50, 20, 0.2, 1.0, 100, [0.2, 0.05, 0.01], False),
     "2402.11674/DHN-3H": (
@@ -51,8 +53,8 @@ def test_numbers(name):
     assert row.layers == layers and (784, *est.hidden_layer_sizes, 10) == layers
     assert (est.n_free_steps, est.n_nudged_steps, est.beta, est.dt, est.max_iter) == (T, K, beta, dt, epochs)
     assert list(est.learning_rate_init) == (rates[::-1] if output_first else rates)
-    assert est.tol_free is None and est.tol_nudged is None
-    assert est.solver == ("adam" if name.startswith("2006.03824") else "sgd")
+    assert est.tol_free == est.tol_nudged == (1e-5 if name.startswith("2205") else None)
+    assert est.solver == ("adam" if name.startswith(("2006.03824", "smonsays")) else "sgd")
     assert est.n_iter_no_change == math.inf and est.weight_decay == 0
 
 
@@ -94,6 +96,14 @@ def test_hopfield_conventions(name):
     assert est.activation == "hard_sigmoid" and est.out_activation == "identity"
     assert est.learning_rate == "exponential" and est.lr_decay == 0.99 and est.weight_gain == 0.7
     assert preset(name).test_error == {"1H": 1.79, "2H": 1.65, "3H": 1.65}[name[-2:]]
+
+
+def test_reference_nets_of_other_repositories():
+    est = EqPropClassifier.from_paper("2205.15021/1h")
+    assert est.out_activation == "wide_hard_sigmoid" and est.weight_gain == (0.4, 0.6)
+    assert est.bias_learning_rate_init == (0.01, 0.005) and est.carry_over and est.batch_size == 32
+    est = EqPropClassifier.from_paper("smonsays/hopfield")
+    assert est.free_start == "normal" and not est.clamp and est.prime_hidden and est.prime_output
 
 
 def test_overrides_and_unknown_names():

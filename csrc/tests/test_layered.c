@@ -15,7 +15,7 @@ static const precision PRECISIONS[] = {
 
 /* Codes as in jobs.h and rules.h. */
 enum { EP, CONTINUAL, VECTOR_FIELD, CONTINUAL_VF, CLAMPED_SWEEP, CONTRASTIVE, COUPLED, BPTT, RECURRENT_BACKPROP, IMPLICIT };
-enum { IDENTITY, SHIFTED_SIGMOID, HARD_SIGMOID, TANH, SIGMOID, RELU, HALF_HARD, CENTERED_HARD, N_ACT };
+enum { IDENTITY, SHIFTED_SIGMOID, HARD_SIGMOID, TANH, SIGMOID, RELU, HALF_HARD, CENTERED_HARD, WIDE_HARD, N_ACT };
 enum { SGD, MOMENTUM, NESTEROV, ADAM };
 
 typedef struct {
@@ -164,6 +164,7 @@ static double rho(int act, double x) {
     case RELU: return fmax(x, 0);
     case HALF_HARD: return fmin(fmax(x / 2, 0), 1);
     case CENTERED_HARD: return fmin(fmax(x, -0.5), 0.5);
+    case WIDE_HARD: return fmin(fmax(x, -1), 2);
     default: return x;
     }
 }

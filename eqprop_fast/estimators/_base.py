@@ -306,6 +306,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
             n_threads=effective_n_threads(self.n_threads),
+            normal_start=self.free_start == "normal",
         )
 
     def _prepare_particles(self, network, state, n_rows, keep):
@@ -411,5 +412,5 @@ def _per_layer(name, value, n_weights, allow_zero):
             f"got {value!r}"
         )
     if not np.isfinite(values).all() or (values < 0).any() or (not allow_zero and (values == 0).all()):
-        raise ValueError(f"{name} must hold finite rates {'>= 0' if allow_zero else '> 0'}, got {value!r}")
+        raise ValueError(f"{name} must hold finite numbers {'>= 0' if allow_zero else '> 0'}, got {value!r}")
     return tuple(float(v) for v in values)

@@ -12,7 +12,7 @@ from ..kernels import ACTIVATIONS, LayeredSpec, TrainPlan
 from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES, VECTOR_FIELD_RULES, check_rule
 from ..networks.asymmetry import backward_weights
 from ..networks.layered import WEIGHT_INITS, LayeredNetwork, init_parameters
-from ._base import MAX_INT, BaseNetworkEstimator
+from ._base import MAX_INT, BaseNetworkEstimator, _per_layer
 from .presets import preset_parameters
 
 NUDGINGS = ("positive", "random_sign", "centered")
@@ -50,8 +50,9 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         "cost_factor": [Interval(Real, 0, None, closed="neither")],
         "persistent_particles": ["boolean"],
         "carry_over": ["boolean"],
+        "free_start": [StrOptions({"zero", "normal"})],
         "weight_init": [StrOptions(set(WEIGHT_INITS))],
-        "weight_gain": [Interval(Real, 0, None, closed="neither")],
+        "weight_gain": [Interval(Real, 0, None, closed="neither"), "array-like"],
     }
 
     def _spec(self, sizes):
@@ -78,7 +79,9 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         spec = self._spec(sizes)
         self._check_rule(spec)  # before anything is fitted
         weights, biases = init_parameters(
-            spec.sizes, self.weight_init, self.weight_gain, rng, np.dtype(self.dtype)
+            spec.sizes, self.weight_init,
+            _per_layer("weight_gain", self.weight_gain, spec.n_weights, allow_zero=False),
+            rng, np.dtype(self.dtype),
         )
         back = None
         if self.learning_rule in VECTOR_FIELD_RULES:
@@ -96,6 +99,11 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             raise ValueError(f"carry_over: only for learning_rule='ep', not {plan.rule!r}")
         if self.carry_over and self.persistent_particles:
             raise ValueError("carry_over and persistent_particles are two starts of the free phase: take one")
+        if self.free_start != "zero":
+            if self.carry_over or self.persistent_particles:
+                raise ValueError("free_start: carry_over and persistent_particles have starts of their own")
+            if plan.rule == "bptt":
+                raise ValueError("free_start: learning_rule='bptt' unrolls the free phase from zero")
         if self.feedback_angle != 0 and plan.rule not in VECTOR_FIELD_RULES:
             raise ValueError(
                 f"feedback_angle={self.feedback_angle!r}: learning_rule={plan.rule!r} has no feedback "

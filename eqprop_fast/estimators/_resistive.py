@@ -50,7 +50,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         "g_max": [None, Interval(Real, 0, None, closed="neither")],
         "device": [None, dict],
     }
-    cost, persistent_particles = "squared_error", False  # fixed; what the base asks for
+    cost, persistent_particles, free_start = "squared_error", False, "zero"  # fixed; what the base asks for
 
     def _spec(self, sizes):
         if len(sizes) - 1 > MAX_WEIGHTS:

@@ -28,7 +28,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     activation, out_activation : str, default="shifted_sigmoid", "auto"
         A key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(-4(x-1/2))), "hard_sigmoid"
         clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1), "centered_hard_sigmoid"
-        clip(x,-1/2,1/2), "identity". Output: "auto" is "identity" under cross-entropy, whose softmax wants
+        clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity". Output: "auto" is "identity" under cross-entropy, whose softmax wants
         values without bounds, else "shifted_sigmoid".
     input_activation : str, default="identity"
         The input acts on the first layer as this function of X (1905.13633 EB: the hidden activation).
@@ -99,9 +99,13 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         Training: start a batch's free phase where the nudged phase of the last batch ended (the code of
         2402.11674), the +beta one under centered nudging; at zero after a batch of another size. Only "ep".
         It runs batch by batch, and the nudged phase twice.
+    free_start : {"zero", "normal"}, default="zero"
+        Training: each free phase starts at zero, or at fresh standard normal states
+        (smonsays/equilibrium-propagation). Prediction always starts at zero, so that it is not random.
     weight_init : {"glorot_uniform", "fan_in_uniform"}, default="fan_in_uniform"
         See `eqprop_fast.networks.layered.init_parameters`.
-    weight_gain : float, default=1.0
+    weight_gain : float or sequence of float, default=1.0
+        One number, or one per matrix of weights from input to output.
     class_weight : dict, "balanced" or None, default=None
     warm_start : bool, default=False
         `fit` continues from the fitted weights, optimiser state and random streams.
@@ -195,6 +199,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         validation_fraction=0.1,
         persistent_particles=False,
         carry_over=False,
+        free_start="zero",
         weight_init="fan_in_uniform",
         weight_gain=1.0,
         class_weight=None,
@@ -252,6 +257,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         self.validation_fraction = validation_fraction
         self.persistent_particles = persistent_particles
         self.carry_over = carry_over
+        self.free_start = free_start
         self.weight_init = weight_init
         self.weight_gain = weight_gain
         self.class_weight = class_weight

@@ -28,7 +28,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     activation, out_activation : str, default="shifted_sigmoid", "identity"
         A key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(-4(x-1/2))), "hard_sigmoid"
         clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1), "centered_hard_sigmoid"
-        clip(x,-1/2,1/2), "identity".
+        clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity".
     input_activation : str, default="identity"
         The input acts on the first layer as this function of X (1905.13633 EB: the hidden activation).
     learning_rule : str, default="ep"
@@ -98,9 +98,13 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         Training: start a batch's free phase where the nudged phase of the last batch ended (the code of
         2402.11674), the +beta one under centered nudging; at zero after a batch of another size. Only "ep".
         It runs batch by batch, and the nudged phase twice.
+    free_start : {"zero", "normal"}, default="zero"
+        Training: each free phase starts at zero, or at fresh standard normal states
+        (smonsays/equilibrium-propagation). Prediction always starts at zero, so that it is not random.
     weight_init : {"glorot_uniform", "fan_in_uniform"}, default="fan_in_uniform"
         See `eqprop_fast.networks.layered.init_parameters`.
-    weight_gain : float, default=1.0
+    weight_gain : float or sequence of float, default=1.0
+        One number, or one per matrix of weights from input to output.
     warm_start : bool, default=False
         `fit` continues from the fitted weights, optimiser state and random streams.
     random_state : int, RandomState instance or None
@@ -175,6 +179,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         validation_fraction=0.1,
         persistent_particles=False,
         carry_over=False,
+        free_start="zero",
         weight_init="fan_in_uniform",
         weight_gain=1.0,
         warm_start=False,
@@ -231,6 +236,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         self.validation_fraction = validation_fraction
         self.persistent_particles = persistent_particles
         self.carry_over = carry_over
+        self.free_start = free_start
         self.weight_init = weight_init
         self.weight_gain = weight_gain
         self.warm_start = warm_start

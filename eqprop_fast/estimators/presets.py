@@ -99,6 +99,8 @@ _TBP = "1602.05179, authors' code train_model.py"
 _SPEED = "1602.05179 v1, authors' code train_model2.py"
 _UPD = "1905.13633 Table 1, authors' README"
 _CEP = "2005.04168, authors' README"
+_SMO = "third party: github.com/smonsays/equilibrium-propagation, etc/energy_restr_hopfield.json"
+_AGN = "2205.15021, authors' code hyperparameters.py"
 _LAB = "2006.03824, authors' check of a small MNIST network"
 _RAIN = "2402.11674, authors' papers/fast-drn/dhn.py"
 _PARTICLES = "the paper uses 50 000 training rows, in fixed order"
@@ -123,6 +125,19 @@ def _cvf_row(name, hidden, T, K, beta, epochs, rates):
 
 _NUDGED_INSIDE = dict(  # 2006.03824: states follow the gradient of Phi - beta C, so the nudge is inside rho
     _PROTOTYPICAL, nudge_inside=True, nudging="centered", solver="adam", batch_size=50,
+)
+
+_AGNOSTIC = dict(  # 2205.15021: outputs in [-1, 2]; Glorot's bound halved, then gains 0.8 and 1.2
+    _HOPFIELD, out_activation="wide_hard_sigmoid", weight_init="glorot_uniform", weight_gain=(0.4, 0.6),
+    batch_size=32, tol_free=1e-5, tol_nudged=1e-5,
+    # the authors' rate multiplies the difference of the phases itself, not the gradient: times 2 beta = 0.5
+    bias_learning_rate_init=(0.01, 0.005),
+)
+
+_NORMAL_START = dict(  # third party: Hopfield energy with rho' everywhere, no clamping, Adam
+    _BACKPROP_LIKE, dynamics="continuous", dt=0.1, clamp=False, prime_hidden=True, prime_output=True,
+    linear_output=False, activation="sigmoid", out_activation="sigmoid", input_activation="identity",
+    solver="adam", batch_size=100, free_start="normal",
 )
 
 _TABLE = [
@@ -156,6 +171,11 @@ _TABLE = [
     _cvf_row("2005.04168/C-VF-2h", (512,) * 2, 100, 20, 0.35, 150, (0.009, 0.0016, 0.00016)),
     _row("2006.03824/MLP", _LAB, _NUDGED_INSIDE, (512,), 784, 30, 10, 0.1, 2, (5e-4, 5e-4),
          notes="the stored command does not say which kind of nudging; we take the paper's, centered"),
+    _row("2205.15021/1h", _AGN, _AGNOSTIC, (2048,), 784, 100, 100, 0.25, 200, (0.05, 0.025),
+         notes="nudged to either side by half of the authors' 0.5; they stop a batch when the summed change of a "
+               "layer is below 1e-3, here each sample stops when no unit moves by more than 1e-5"),
+    _row("smonsays/hopfield", _SMO, _NORMAL_START, (1000,), 784, 50, 50, 1.0, 100, (1e-3, 1e-3),
+         test_error=2.82, notes="free phases start at standard normal states; the factor of the cost is not stored: 1/2"),
     _row("2402.11674/DHN-1H", _RAIN, _HOPFIELD, (1024,), 784, 15, 15, 0.2, 100, (0.05, 0.05),
          test_error=1.79),
     _row("2402.11674/DHN-2H", _RAIN, _HOPFIELD, (1024,) * 2, 784, 50, 20, 0.2, 100, (0.2, 0.05, 0.01),

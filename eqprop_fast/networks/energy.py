@@ -30,6 +30,7 @@ INVERSE_INTEGRAL = {
     "relu": lambda s: s * s / 2,
     "half_hard_sigmoid": lambda s: s * s,
     "centered_hard_sigmoid": lambda s: s * s / 2,
+    "wide_hard_sigmoid": lambda s: s * s / 2,
 }
 
 

@@ -26,7 +26,7 @@ def init_parameters(sizes, init, gain, rng, dtype):
     init : {"glorot_uniform", "fan_in_uniform"}
         U(+-gain sqrt(6 / (n_in + n_out))) with zero biases (1602.05179), or U(+-gain / sqrt(n_in)) with
         biases U(+-1 / sqrt(n_in)) (PyTorch's linear layer: 1905.13633, 2005.04168, 2006.03824).
-    gain : float
+    gain : float or sequence of float, one per weight matrix
     rng : numpy.random.Generator
     dtype : numpy dtype
 
@@ -35,7 +35,8 @@ def init_parameters(sizes, init, gain, rng, dtype):
     weights, biases : lists of ndarray
     """
     weights, biases = [], []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:]):
+    gains = np.broadcast_to(np.asarray(gain, dtype=np.float64), len(sizes) - 1)
+    for n_in, n_out, gain in zip(sizes[:-1], sizes[1:], gains):
         if init == "glorot_uniform":
             bound, bias_bound = gain * np.sqrt(6.0 / (n_in + n_out)), 0.0
         elif init == "fan_in_uniform":
@@ -80,6 +81,12 @@ class LayeredNetwork(BaseNetwork):
 
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
+
+    def normal_particles(self, n_rows, rng):
+        """Standard normal states, drawn row after row: however rows are grouped, each gets the same."""
+        drawn = rng.standard_normal((n_rows, sum(self.spec.sizes[1:])), dtype=self.dtype)
+        parts = np.split(drawn, np.cumsum(self.spec.sizes[1:-1]), axis=1)
+        return [np.ascontiguousarray(part) for part in parts]
 
     def train(self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1):
         if self.carry_over:

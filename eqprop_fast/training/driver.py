@@ -63,6 +63,7 @@ class FitSettings:
     tol: float = 1e-4
     n_iter_no_change: float = 10
     n_threads: int = 1
+    normal_start: bool = False  # free phases start at standard normal states instead of zero
     chunk_batches: int | None = None  # None: by time
 
 
@@ -105,12 +106,18 @@ def check_finite(network, snapshot):
             )
 
 
-def _train_chunk(network, data, rows, plan, state, n_threads):
+def _train_chunk(network, data, rows, plan, state, settings):
     """One kernel call; leaves finite parameters whatever happens."""
     snapshot = network.snapshot()
+    x, y, row_weight, particles = data.x, data.y, data.row_weight, state.particles
+    if settings.normal_start:  # states by row of x: only the chunk's rows, numbered anew
+        x, y = x[rows], y[rows]
+        row_weight = None if row_weight is None else row_weight[rows]
+        particles = network.normal_particles(len(rows), state.streams.start)
+        rows = np.arange(len(rows), dtype=np.int64)
     try:
         stats = network.train(
-            data.x, data.y, rows, plan, data.row_weight, state.particles, state.optimizer_state, n_threads
+            x, y, rows, plan, row_weight, particles, state.optimizer_state, settings.n_threads
         )
     except DivergenceError:
         # the kernel leaves the weights of its last finite batch; make sure that they are
@@ -148,7 +155,7 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
         rows = order[done * plan.batch_size : (done + count) * plan.batch_size]
         start = time.perf_counter()
         with interrupt_afterwards():
-            stats.add(_train_chunk(network, data, rows, part, state, settings.n_threads))
+            stats.add(_train_chunk(network, data, rows, part, state, settings))
             state.n_updates += count
         chunks.tell(count, time.perf_counter() - start)
         done += count

@@ -10,14 +10,14 @@ from ..kernels import OptimizerState
 
 
 class RandomStreams:
-    """Independent generators for the three uses of chance, so that one never shifts another.
+    """Independent generators for the uses of chance, so that one never shifts another.
 
     Parameters
     ----------
     seed : int
     """
 
-    NAMES = ("init", "shuffle", "sign")
+    NAMES = ("init", "shuffle", "sign", "start")  # new ones last: the others' numbers stay
 
     def __init__(self, seed):
         for name, sequence in zip(self.NAMES, np.random.SeedSequence(seed).spawn(len(self.NAMES))):
@@ -30,7 +30,7 @@ class RandomStreams:
     @classmethod
     def from_state(cls, state):
         streams = cls(0)
-        for name in cls.NAMES:
+        for name in state.keys() & set(cls.NAMES):  # older files know fewer
             getattr(streams, name).bit_generator.state = state[name]
         return streams
 

@@ -28,7 +28,7 @@ Q0, Q1, Q2, Q3 = (
     np.float32(v) for v in (1.2276734113693237, 0.5684850811958313, 0.029462780803442, 0.00029002505470998585)
 )
 
-(IDENTITY, SHIFTED_SIGMOID, HARD_SIGMOID, TANH, SIGMOID, RELU, HALF_HARD, CENTERED_HARD) = range(8)
+(IDENTITY, SHIFTED_SIGMOID, HARD_SIGMOID, TANH, SIGMOID, RELU, HALF_HARD, CENTERED_HARD, WIDE_HARD) = range(9)
 
 
 @kernel(inline=True)
@@ -82,6 +82,8 @@ def rho_scalar(code, x):
         return _clip(HALF * x, ZERO, ONE)
     if code == CENTERED_HARD:
         return _clip(x, MINUS_HALF, HALF)
+    if code == WIDE_HARD:
+        return _clip(x, -ONE, TWO)
     return x
 
 
@@ -120,9 +122,12 @@ def activate(code, single, row):
     elif code == HALF_HARD:
         for i in range(n):
             row[i] = _clip(HALF * row[i], ZERO, ONE)
-    else:
+    elif code == CENTERED_HARD:
         for i in range(n):
             row[i] = _clip(row[i], MINUS_HALF, HALF)
+    else:
+        for i in range(n):
+            row[i] = _clip(row[i], -ONE, TWO)
 
 
 @kernel
@@ -151,3 +156,6 @@ def times_prime(code, s, r, field):
     elif code == CENTERED_HARD:
         for i in range(n):
             field[i] *= ONE if (s[i] >= MINUS_HALF) & (s[i] <= HALF) else ZERO
+    elif code == WIDE_HARD:
+        for i in range(n):
+            field[i] *= ONE if (s[i] >= -ONE) & (s[i] <= TWO) else ZERO

@@ -22,6 +22,7 @@ TABLE = {
     "relu": (lambda x: np.maximum(x, 0), lambda s, r: (s >= 0).astype(s.dtype)),
     "half_hard_sigmoid": (lambda x: np.clip(x / 2, 0, 1), lambda s, r: _inside(s, 0, 2) / 2),
     "centered_hard_sigmoid": (lambda x: np.clip(x, -0.5, 0.5), lambda s, r: _inside(s, -0.5, 0.5)),
+    "wide_hard_sigmoid": (lambda x: np.clip(x, -1, 2), lambda s, r: _inside(s, -1, 2)),
 }
 
 
