@@ -57,7 +57,7 @@ SETTINGS = {
 def data(n):
     from eqprop_fast.datasets import load_mnist
 
-    X, _, y, _ = load_mnist()
+    X, _, y, _ = load_mnist(download=True)
     return np.ascontiguousarray(X[:n]), np.eye(10, dtype=np.float32)[y[:n].astype(int)]
 
 

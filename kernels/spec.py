@@ -98,7 +98,9 @@ class TrainPlan:
     ("contrastive", "coupled"), backward sweeps ("clamped_sweep"), reverse steps ("bptt",
     "recurrent_backprop"); "implicit" has none. `sign` holds one +-1 per mini-batch of the call (random-sign
     nudging) or is None. `over_relaxation` lengthens the steps of the free phase (see `free_spec`). `rate` and
-    `bias_rate` have one entry per weight matrix, input first. Tolerances below 0 mean fixed step counts.
+    `bias_rate` have one entry per weight matrix, input first. Tolerances below 0 mean fixed step counts. A
+    call adds its samples' costs to `loss_so_far`: however an epoch is cut into calls, its loss is the same to
+    the last bit.
     """
 
     batch_size: int
@@ -120,6 +122,7 @@ class TrainPlan:
     beta2: float = 0.999
     epsilon: float = 1e-8
     adam_step: int = 0
+    loss_so_far: float = 0.0
 
 
 def check_order(order, n_rows):
@@ -228,6 +231,10 @@ class TrainStats:
         for name in self.__dataclass_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
+
+    def followed_by(self, other):
+        """These stats and those of a call whose plan had this loss as `loss_so_far`."""
+        return replace(self, loss=0.0).add(other)
 
 
 @dataclass

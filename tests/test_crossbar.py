@@ -222,12 +222,13 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
 
     def train(cuts, n_threads, data=x):
         weights, biases = copies(net[0]), copies(net[1])
-        carried = [np.zeros((4, n), np.float32) for n in sizes[1:]]
+        carried, loss = [np.zeros((4, n), np.float32) for n in sizes[1:]], 0.0
         for a, b in zip(cuts, cuts[1:]):
-            KERNELS[backend].crossbar_train(
-                weights, biases, *net[2:], data, y, carried, order=order[a:b], n_threads=n_threads, **options
+            loss, _ = KERNELS[backend].crossbar_train(
+                weights, biases, *net[2:], data, y, carried, order=order[a:b], loss=loss, n_threads=n_threads,
+                **options,
             )
-        return weights + biases + carried
+        return [*weights, *biases, *carried, np.array(loss)]
 
     expected = train([0, 19], 1)
     for cuts, threads, data in [

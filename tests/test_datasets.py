@@ -42,7 +42,6 @@ def test_mnist_missing(tmp_path, monkeypatch):
 
 
 @pytest.mark.needs_mnist
-@pytest.mark.skipif(mnist_path() is None, reason="EQPROP_DATA holds no mnist.npz")
 def test_real_mnist():
     x_train, x_test, y_train, y_test = load_mnist()
     assert x_train.shape == (60_000, 784) and x_test.shape == (10_000, 784) and x_train.dtype == np.float32

@@ -350,10 +350,7 @@ def test_import_is_light():
 @pytest.mark.needs_mnist
 def test_eb_1h_on_mnist_meets_its_target():
     """EB-1h, beta 0.001: below 1e-2 per layer with one energy; the authors' convention has its floor."""
-    try:
-        good = theory.gradient_match("1905.13633/fig3-EB-1h")
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
+    good = theory.gradient_match("1905.13633/fig3-EB-1h")
     assert good.verdict < 1e-2
     coded = theory.gradient_match("1905.13633/fig8-EB-1h", convention="as_coded")
     assert 1e-2 < coded.neuron_rmse["hidden 1"] < 0.15 and coded.neuron_rmse["output"] < 1.5e-2

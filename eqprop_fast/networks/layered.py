@@ -100,16 +100,16 @@ class LayeredNetwork(BaseNetwork):
 
     def _train_carrying(self, x, y, order, plan, row_weight, carried, optimizer_state, n_threads):
         """Batch by batch, for the kernel keeps free states: the second phase is run again for its end."""
-        stats = TrainStats()
+        stats = TrainStats(plan.loss_so_far)
         for b, start in enumerate(range(0, len(order), plan.batch_size)):
             rows = order[start : start + plan.batch_size]
             x_b, y_b, beta = x[rows], y[rows], plan.beta
-            part = replace(plan, sign=None, adam_step=plan.adam_step + b)
+            part = replace(plan, sign=None, adam_step=plan.adam_step + b, loss_so_far=stats.loss)
             if plan.sign is not None:
                 part, beta = replace(part, sign=plan.sign[b : b + 1]), beta * float(plan.sign[b])
             states = carried if len(carried[0]) == len(rows) else self.new_particles(len(rows))
             weights, biases = [w.copy() for w in self.weights], [p.copy() for p in self.biases]
-            stats.add(self.kernels.layered_train(
+            stats = stats.followed_by(self.kernels.layered_train(
                 self.spec, self.weights, None, self.biases, x_b, y_b, np.arange(len(rows)), part,
                 None if row_weight is None else row_weight[rows], states, optimizer_state, n_threads,
             ))

@@ -170,6 +170,7 @@ class ResistiveNetwork(BaseNetwork):
             optimizer=plan.optimizer,
             momentum=plan.momentum,
             velocity=optimizer_state.velocity if plan.optimizer != "sgd" else None,
+            loss=plan.loss_so_far,
             n_threads=n_threads,
         )
         n = len(order)

@@ -150,12 +150,13 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
     while done < n_batches:
         count = min(chunks.size, n_batches - done)
         part = replace(
-            plan, sign=None if sign is None else sign[done : done + count], adam_step=state.n_updates
+            plan, sign=None if sign is None else sign[done : done + count], adam_step=state.n_updates,
+            loss_so_far=stats.loss,
         )
         rows = order[done * plan.batch_size : (done + count) * plan.batch_size]
         start = time.perf_counter()
         with interrupt_afterwards():
-            stats.add(_train_chunk(network, data, rows, part, state, settings))
+            stats = stats.followed_by(_train_chunk(network, data, rows, part, state, settings))
             state.n_updates += count
         chunks.tell(count, time.perf_counter() - start)
         done += count

@@ -114,6 +114,7 @@ def train(
     optimizer="sgd",
     momentum=0.0,
     velocity=None,
+    loss=0.0,
     n_threads=1,
 ):
     """See `kernels.reference.crossbar.train`."""
@@ -122,7 +123,7 @@ def train(
     real = dtype.type
     order = np.arange(x.shape[0]) if order is None else np.ascontiguousarray(order, dtype=np.int64)
     if len(order) == 0:
-        return 0.0, 0
+        return loss, 0
     check_order(order, x.shape[0])
     y = np.ascontiguousarray(y, dtype=dtype)
     weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight)
@@ -135,7 +136,7 @@ def train(
     if optimizer == "sgd":
         velocity = [np.empty((0, 0), dtype)] * L + [np.empty(0, dtype)] * L
     n_threads = usable(n_threads, batch_size)
-    status, loss = np.zeros(n_threads, dtype=np.int64), np.zeros(2)
+    status, loss = np.zeros(n_threads, dtype=np.int64), np.array([loss, 0.0])
     run_threads(
         train_all,
         n_threads,

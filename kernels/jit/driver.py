@@ -115,6 +115,7 @@ def layered_train(
     ends = 3 if plan.centered else 2
     turns = [0] if records else [1, 2] if plan.centered else [1, 0]
     totals = np.zeros(7)
+    totals[layered.LOSS] = plan.loss_so_far
     with job.in_place:
         run_threads(
             layered.train_thread, n_threads, job.ints, job.floats, free_floats, job.layout, job.table,

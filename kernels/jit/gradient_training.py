@@ -315,6 +315,7 @@ def gradient_train(
     n_rows, all_rows = n_steps * size, (n_steps + 1) * size
     many, solved = max(size * cap, size, units), units if kind == IMPLICIT else 0
     packed, totals = aligned(job.n_packed, dtype), np.zeros(9)
+    totals[LOSS] = plan.loss_so_far
 
     def if_continuous(rows):
         return aligned((rows, units) if continuous else (1, 1), dtype)

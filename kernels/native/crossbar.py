@@ -72,12 +72,13 @@ def train(
     optimizer="sgd",
     momentum=0.0,
     velocity=None,
+    loss=0.0,
     n_threads=1,
 ):
     """See `kernels.reference.crossbar.train`."""
     check_optimizer(optimizer, velocity)
     n, n_rows = len(weights), x.shape[0]
-    hold, loss = Holder(weights[0].dtype), np.zeros(2)
+    hold, loss = Holder(weights[0].dtype), np.array([loss, 0.0])
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     job = _job(

@@ -129,7 +129,7 @@ def layered_train(
     if optimizer_state is not None:
         job.velocity = _moments(optimizer_state.velocity, spec, back, holder)
         job.second = _moments(optimizer_state.second, spec, back, holder)
-    loss, counts = np.zeros(2), np.zeros(4, np.int64)
+    loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
     job.loss = holder.cast("double *", loss, np.float64, writable=True)
     job.counts = holder.cast("int64_t *", counts, np.int64, writable=True)
 

@@ -256,6 +256,7 @@ def train(
     optimizer="sgd",
     momentum=0.0,
     velocity=None,
+    loss=0.0,
     n_threads=1,
 ):
     """Stochastic gradient descent by equilibrium propagation, in place on `weights` and `biases`.
@@ -280,18 +281,20 @@ def train(
         acts on the conductances, not on v.
     velocity : list of arrays, in/out, or None
         v of the weights, then of the biases; needed unless `optimizer` is "sgd".
+    loss : float
+        What the costs are added to.
 
     Returns
     -------
     loss, n_correct : float, int
-        Weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax
+        `loss` plus the weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax
         were right.
     """
     check_optimizer(optimizer, velocity)
     dtype = weights[0].dtype
     order = np.arange(x.shape[0]) if order is None else order
     y = np.asarray(y, dtype=dtype)
-    totals, loss, n_correct = total_conductance(weights), 0.0, 0
+    totals, n_correct = total_conductance(weights), 0
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         n, xb, yb = len(rows), x[rows], y[rows]

@@ -248,7 +248,7 @@ def layered_train(
         return train_with_rule(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state
         )
-    stats = TrainStats()
+    stats = TrainStats(plan.loss_so_far)
     dtype = weights[0].dtype
     for batch in begin_batches(spec, x, y, order, plan, row_weight, particles, dtype):
         drive = layered_drive(spec, weights, biases, batch.x)

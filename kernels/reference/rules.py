@@ -320,7 +320,7 @@ def _free_phase(net, batch, drive, plan):
 def train_with_rule(spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state):
     """`layered_train` for every rule but "ep"; same arguments, returns and errors."""
     check_rule(spec, plan, back is not None, particles is not None)
-    stats = TrainStats()
+    stats = TrainStats(plan.loss_so_far)
     net = Net(spec, weights, back, biases)
     for batch in begin_batches(spec, x, y, order, plan, row_weight, particles, weights[0].dtype):
         drive = layered_drive(spec, weights, biases, batch.x)
