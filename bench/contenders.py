@@ -189,7 +189,7 @@ def kernel_records(setting):
     return spec, plan
 
 
-def make_contender(name, setting, block, n_threads, dtype=np.float32, tol=1e-4):
+def make_contender(name, setting, block, n_threads, dtype=np.float32, tol=1e-6):
     """The contender called `name`; raises `Unavailable` with the reason where it cannot run."""
     if name in BASELINES:
         return TorchContender(name, setting, block, n_threads, dtype)

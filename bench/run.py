@@ -38,7 +38,7 @@ def parse(arguments=None):
     parser.add_argument("--contenders", nargs="+", help="names, e.g. c numba torch-hoisted (default: all)")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9; 3 with --quick)")
     parser.add_argument("--seconds", type=float, help="length of one turn (default 0.3; 0.1 with --quick)")
-    parser.add_argument("--tol", type=float, default=1e-4, help="tolerance of the -async contenders")
+    parser.add_argument("--tol", type=float, default=1e-6, help="tolerance of the -async contenders")
     parser.add_argument(
         "--name", help="name of the result files in bench/results (default: latest, or quick)"
     )
