@@ -292,6 +292,17 @@ class OperatingPoint:
         pairs = np.array(self._marked, dtype=np.int64).reshape(-1, 2)
         return self._one(rows[:, pairs[:, 0]] - rows[:, pairs[:, 1]])
 
+    def difference(self, other):
+        """Node voltages minus those of another operating point of the netlist and as many samples, volt.
+
+        More digits than `voltages - other.voltages`, where either has been polished.
+        """
+        out = self.voltages - other.voltages
+        for point, sign in ((self, 1.0), (other, -1.0)):
+            if point._low is not None:
+                out = out + sign * self._one(point._low[0])
+        return out
+
     def branch_currents(self, kind=None):
         """Currents from the first terminal through the element to the second, ampere.
 
