@@ -189,6 +189,20 @@ def test_currents_balance_where_voltages_in_float64_cannot_show_it(backend):
     assert easy.kcl_rounding < 1e-15 * easy.largest_current * 10
 
 
+@backends
+def test_difference_of_points_keeps_what_rounding_takes(backend):
+    cards = "v1 a 0 5\nr1 a b 1k\nd1 b c dm\nd2 d c dm\nr2 d 0 1k\n.model dm d(is=1e-14 rs=1)"
+    net = parse_spice(f"t\n{cards}\n")
+    net.mark_inputs(["v1"])
+    step = 5 * 2.0**-48
+    first, second = (operating_point(net, [volts], backend=backend) for volts in (5 + step, 5.0))
+    found = first.difference(second)[net.find_node("b")]
+    assert found == pytest.approx(step, rel=1e-6)  # a picoampere per volt flows through the kilohm
+    both, twice = (operating_point(net, x, backend=backend) for x in ([[5 + step], [5.0]], [[5.0], [5.0]]))
+    np.testing.assert_array_equal(both.difference(twice)[0], first.difference(second))
+    assert not both.difference(twice)[1].any()
+
+
 # Of 2,100 hard netlists those whose currents, worked out from float64 voltages, miss the limit.
 ROUNDED = (
     4,

@@ -38,8 +38,10 @@ def step(name, job, **options):
 @pytest.mark.parametrize("name", COMPILED)
 def test_backends_follow_the_twin(name, dtype):
     """Samples and conductances either side of the vector widths and of the twin's pieces."""
-    for n, m in [(5, m) for m in SIZES] + [(n, 3) for n in SIZES] + [(n, 9) for n in (PIECE - 1, PIECE + 1)]:
+    sizes = [(5, m) for m in SIZES] + [(n, 3) for n in SIZES] + [(n, 9) for n in (PIECE - 1, PIECE + 1)]
+    for n, m in sizes + [(n, 17) for n in (3, 4, 5, 100)]:
         job = make(n, m, dtype)
+        job["pairs"][: n // 2 + 1, 0] = 7  # a run from one node, as in a crossbar
         good, want = step("numpy", job)
         assert good
         good, got = step(name, job)
@@ -80,6 +82,8 @@ def test_as_the_product_of_rank_m(name):
 @pytest.mark.parametrize("name", COMPILED)
 def test_threads_do_not_matter(name):
     job = make(1000, 33)
+    half = job["pairs"][:500]
+    half[:] = half[np.argsort(half[:, 0], kind="stable")]  # runs from one node, as in a crossbar, and none
     one = step(name, job)[1]
     for threads in (2, 3, 8, 2000):
         many = step(name, job, n_threads=threads)[1]

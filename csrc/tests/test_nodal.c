@@ -128,7 +128,7 @@ static void update(int n, int m) {
     int32_t *pairs = get(8 * (size_t)(n + 1));
     for (int k = 0; k < (n + 1) * m; k++) d[k] = (real)(k % 7 - 3) / 8, t[k] = (real)(k % 5) / 4;
     for (int k = 0; k < n; k++) {
-        pairs[2 * k] = k, pairs[2 * k + 1] = (k + 1) % (n + 1);
+        pairs[2 * k] = k < n / 2 ? k : 0, pairs[2 * k + 1] = (k + 1) % (n + 1); /* the second half leaves one node */
         scale[k] = 2, low[k] = -1, high[k] = 1, velocity[k] = (real)0.5;
     }
     eqp_nodal_update_job job = {.n_pairs = n, .n_samples = m, .difference = d, .total = t, .pairs = pairs, .scale = scale,
