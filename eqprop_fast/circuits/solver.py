@@ -13,7 +13,7 @@ from ..kernels.reference import nodal as reference
 from ..kernels.reference import nodal_head as reference_head
 from .assembly import Assembly, Drive
 from .complementarity import complementary_newton
-from .elements import CCCS, DIODE, RESISTOR, VCCS
+from .elements import DIODE, RESISTOR, VCCS
 from .errors import SingularCircuitError
 from .factor import Factor, LaplaceFactor, SymmetricFactor, blas, split
 
@@ -40,7 +40,7 @@ class Solver:
         self.a, k = asm.numeric(self.values)
         self.drive = Drive(k)
         self.node_rows = self.a[: asm.n_unknown_nodes].T.tocsr()
-        self.factor = self.system = self.exact = None
+        self.factor = self.system = self.exact = self._gross = None
         if not len(asm.anode):
             self.factor = None  # made when first needed, see `_linear`
             return
@@ -78,10 +78,12 @@ class Solver:
     @property
     def gross(self):
         """Bound on the conductance that meets at any node, each one counted with both its ends, siemens."""
-        asm = self.assembly
-        own = self.a.diagonal()[: asm.n_unknown_nodes].max(initial=0.0)
-        gm = self.values[asm.offset_of[VCCS] : asm.offset_of[CCCS]]
-        return 2 * own + 4 * np.abs(gm).sum()
+        if self._gross is None:
+            asm = self.assembly
+            own = self.a.diagonal()[: asm.n_unknown_nodes].max(initial=0.0)
+            gm = self.values[asm.offset_of[VCCS] :][: len(asm.pairs[VCCS])]
+            self._gross = 2 * own + 4 * np.abs(gm).sum()
+        return self._gross
 
     def _whole(self, a):
         """The system of all unknowns with linear part `a`, sparse."""
