@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eqprop_fast.kernels import get_backend
+from eqprop_fast.kernels import available_backends, get_backend
 from eqprop_fast.kernels.reference.nodal_head import plan_head
 from scipy import sparse
 from scipy.sparse.linalg import splu
@@ -24,6 +24,7 @@ from scipy.sparse.linalg import splu
 from eqprop_fast.circuits import Netlist, operating_point, parse_spice, to_spice
 from eqprop_fast.circuits.builders import complementary, layered_netlist
 from eqprop_fast.circuits.factor import SymmetricFactor
+from eqprop_fast.circuits.learning import _square_difference
 from eqprop_fast.circuits.ngspice import ngspice_available, run_ngspice_text
 from eqprop_fast.circuits.operating_point import solver_of
 
@@ -130,12 +131,47 @@ def against_splu(rounds=3, n=NETWORK_NODES):
     return turns(contenders, rounds), residual
 
 
+def update_job(m=32):
+    """A step of the conductances between 1568 rows and 100 columns, as `nodal_update` takes it: m samples."""
+    rng = np.random.default_rng(0)
+    rows, columns = 1568, 100
+    pairs = np.stack(np.divmod(np.arange(rows * columns), columns), axis=1)
+    pairs[:, 1] += rows
+    d, t = np.zeros((rows + columns, m)), rng.normal(size=(rows + columns, m))
+    d[rows:] = 1e-4 * rng.normal(size=(columns, m))  # sources do not move
+    n = len(pairs)
+    job = dict(difference=d, total=t, pairs=pairs.astype(np.int32), scale=np.ones(n), velocity=np.zeros(n))
+    job |= dict(conductance=np.full(n, 1e-3), low=np.full(n, 1e-7), high=np.ones(n), gradient=np.zeros(n))
+    return job
+
+
+def product_update(job, learning_rate, momentum):
+    """The same step by a rank-M matrix product in NumPy, pairs picked from it."""
+    contrast = _square_difference(job["difference"].T, job["total"].T, job["pairs"])
+    job["gradient"][:] = job["scale"] * contrast
+    assert np.isfinite(job["gradient"]).all()
+    job["velocity"][:] = momentum * job["velocity"] - learning_rate * job["gradient"]
+    np.clip(job["conductance"] + job["velocity"], job["low"], job["high"], out=job["conductance"])
+
+
+def updates(rounds=3, m=32):
+    """Seconds of one update of 1568 x 100 conductances for m samples, by the product and by the kernels."""
+    job, options = update_job(m), dict(learning_rate=1e-6, momentum=0.9)
+    contenders = {"rank-M product": (lambda: product_update(job, **options), 20)}
+    for name in available_backends():
+        kernel = get_backend(name).nodal_update
+        kernel(**job, **options)
+        contenders[name] = (lambda kernel=kernel: kernel(**job, **options), 20 if name != "numpy" else 3)
+    return turns(contenders, rounds)
+
+
 def tables(rounds=3):
-    """Both tables as Markdown lines."""
+    """All tables as Markdown lines."""
     lines = []
     for title, found, mine in (
         ("1568-100-10 net, exponential diodes and amplifiers", against_ngspice(rounds), "ours, one"),
         (f"{NETWORK_NODES}-node random linear network: refactor, solve", against_splu(rounds)[0], "ours"),
+        ("step of 1568 x 100 conductances, 32 samples", updates(rounds), available_backends()[0]),
     ):
         lines += [f"| {title} | wall, s | processor, s | / {mine} |", "|---|---|---|---|"]
         for name, (wall, cpu) in found.items():
@@ -208,6 +244,18 @@ def test_random_network(benchmark, network, who):
         benchmark.pedantic(lambda: SymmetricFactor(plan, a.data, kernels).solve(b), rounds=3)
     else:
         benchmark.pedantic(lambda: splu(csc, permc_spec="MMD_AT_PLUS_A").solve(b[0]), rounds=3)
+
+
+@pytest.mark.parametrize("m", [4, 32, 256])
+@pytest.mark.parametrize("who", ["product", "c", "numba"])
+def test_update(benchmark, who, m):
+    job, options = update_job(m), dict(learning_rate=1e-6, momentum=0.9)
+    if who == "product":
+        benchmark(lambda: product_update(job, **options))
+    else:
+        kernel = get_backend(who).nodal_update
+        kernel(**job, **options)
+        benchmark(lambda: kernel(**job, **options))
 
 
 if __name__ == "__main__":

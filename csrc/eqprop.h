@@ -68,7 +68,9 @@ typedef struct {
     X(crossbar_train, eqp_crossbar_job)                                              \
     X(nodal_newton_scratch, eqp_nodal_job)                                           \
     X(nodal_newton, eqp_nodal_job)                                                   \
-    X(nodal_head, eqp_nodal_head_job)
+    X(nodal_head, eqp_nodal_head_job)                                                \
+    X(nodal_update_scratch, eqp_nodal_update_job)                                    \
+    X(nodal_update, eqp_nodal_update_job)
 
 #define EQP_DECLARE(name, job)                                                       \
     int eqp_##name##_f32(job *, int thread, int n_threads);                          \

@@ -166,3 +166,22 @@ typedef struct {
     void *b;                  /* (N, n_rows) right-hand sides by pivot, in/out */
     int32_t n_rows;
 } eqp_nodal_head_job;
+
+/* Equilibrium propagation's step of the conductances of any circuit (nodal_update.h): M samples, P conductances. */
+typedef struct {
+    int64_t n_pairs;          /* P */
+    int64_t n_samples;        /* M */
+    const void *difference;   /* (nodes, M) voltages of the first phase minus those of the second */
+    const void *total;        /* (nodes, M) their sum */
+    const int32_t *pairs;     /* (P, 2) nodes of each conductance */
+    const void *scale;        /* (P) gradient per unit of the sum over samples */
+    void *velocity;           /* (P) in/out */
+    void *conductance;        /* (P) in/out */
+    const void *low, *high;   /* (P) bounds */
+    void *gradient;           /* (P) out */
+    double learning_rate, momentum;
+    int32_t not_finite;       /* zero before the job; 1: some gradient was no number, and nothing was changed */
+    void *scratch;            /* not used */
+    int64_t scratch_size;
+    eqp_barrier *barrier;
+} eqp_nodal_update_job;

@@ -8,6 +8,7 @@
 #include "nodal_head.h"
 #include "nodal_math.h"
 #include "nodal_sparse.h"
+#include "nodal_update.h"
 
 enum { CONVERGED, NOT_CONVERGED, SINGULAR };
 #define JUNCTION_TOL 1e-6
@@ -277,4 +278,20 @@ int EQP_NAME(nodal_head)(eqp_nodal_head_job *j, int thread, int n_threads) {
         case 2: head_backward(j); return EQP_OK;
         default: return EQP_E_OPTION;
     }
+}
+
+int EQP_NAME(nodal_update_scratch)(eqp_nodal_update_job *j, int thread, int n_threads) {
+    (void)thread;
+    (void)n_threads;
+    j->scratch_size = 0;
+    return EQP_OK;
+}
+
+int EQP_NAME(nodal_update)(eqp_nodal_update_job *j, int thread, int n_threads) {
+    if (j->n_pairs < 0 || j->n_samples < 0 || n_threads < 1 || thread < 0 || thread >= n_threads) return EQP_E_SIZE;
+    if (!j->n_pairs) return EQP_OK;
+    if (!j->difference || !j->total || !j->pairs || !j->scale || !j->low || !j->high || !j->gradient || !j->velocity ||
+        !j->conductance || !j->barrier)
+        return EQP_E_NULL;
+    return update_conductances(j, thread, n_threads);
 }

@@ -25,6 +25,7 @@ class KernelSet:
     nodal_head_factor: Callable
     nodal_head_forward: Callable
     nodal_head_backward: Callable
+    nodal_update: Callable
 
 
 class BackendUnavailableError(ImportError):

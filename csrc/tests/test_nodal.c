@@ -120,6 +120,41 @@ static void ladder(int n, int m, int sparse, int n_threads) {
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) free(all[k]);
 }
 
+/* n conductances between the nodes of a ring, m samples: against sums in plain C, and refused when not a number. */
+static void update(int n, int m) {
+    real *d = get(sizeof(real) * (size_t)(n + 1) * m), *t = get(sizeof(real) * (size_t)(n + 1) * m);
+    real *vectors = get(sizeof(real) * 6 * (size_t)(n + 1));
+    real *scale = vectors, *low = scale + n, *high = low + n, *g = high + n, *velocity = g + n, *gradient = velocity + n;
+    int32_t *pairs = get(8 * (size_t)(n + 1));
+    for (int k = 0; k < (n + 1) * m; k++) d[k] = (real)(k % 7 - 3) / 8, t[k] = (real)(k % 5) / 4;
+    for (int k = 0; k < n; k++) {
+        pairs[2 * k] = k < n / 2 ? k : 0, pairs[2 * k + 1] = (k + 1) % (n + 1); /* the second half leaves one node */
+        scale[k] = 2, low[k] = -1, high[k] = 1, velocity[k] = (real)0.5;
+    }
+    eqp_nodal_update_job job = {.n_pairs = n, .n_samples = m, .difference = d, .total = t, .pairs = pairs, .scale = scale,
+                                .velocity = velocity, .conductance = g, .low = low, .high = high, .gradient = gradient,
+                                .learning_rate = 0.25, .momentum = 0.5};
+    for (int bad = 0; bad < 2; bad++) {
+        eqp_barrier barrier = {0, 0};
+        job.barrier = &barrier, job.not_finite = 0;
+        if (bad) d[m - 1] = (real)INFINITY;
+        CHECK(EQP_NAME(nodal_update)(&job, 0, 1) == (bad ? EQP_E_DIVERGED : EQP_OK));
+        for (int k = 0; k < n; k++) {
+            double sum = 0;
+            if (bad) break;
+            for (int s = 0; s < m; s++) {
+                const size_t a = (size_t)pairs[2 * k] * m + s, b = (size_t)pairs[2 * k + 1] * m + s;
+                sum += (double)(d[a] - d[b]) * (double)(t[a] - t[b]);
+            }
+            const double v = 0.25 - 0.5 * sum; /* momentum 0.5, rate 0.25, scale 2 */
+            CHECK(fabs((double)gradient[k] - 2 * sum) < 1e-4 && fabs((double)velocity[k] - v) < 1e-4);
+            CHECK(fabs((double)g[k] - (v < -1 ? -1 : v > 1 ? 1 : v)) < 1e-4);
+        }
+    }
+    void *all[] = {d, t, vectors, pairs};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) free(all[k]);
+}
+
 int main(void) {
     static const int sizes[] = {1, 2, 7, 8, 9, 15, 16, 17, 33};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
@@ -127,6 +162,12 @@ int main(void) {
             ladder(sizes[k], 5, sparse, 1);
             ladder(5, sizes[k], sparse, 3);
         }
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) update(sizes[k], 9), update(5, sizes[k]);
+    eqp_nodal_update_job empty = {.n_pairs = 1};
+    CHECK(EQP_NAME(nodal_update)(&empty, 0, 1) == EQP_E_NULL);
+    CHECK(EQP_NAME(nodal_update)(&empty, 1, 1) == EQP_E_SIZE);
+    empty.n_pairs = -1;
+    CHECK(EQP_NAME(nodal_update)(&empty, 0, 1) == EQP_E_SIZE);
     eqp_nodal_head_job head = {.task = 3};
     real nothing = 1;
     int64_t zero = 0;

@@ -23,6 +23,7 @@ class Assembly:
             kind: np.array(net.nodes[kind], dtype=np.int64).reshape(-1, 4 if kind in (VCVS, VCCS) else 2)
             for kind in range(9)
         }
+        self._incidence = {}
         self._resolve_controls()
         self._check_loops()
         self._check_floating()
@@ -56,6 +57,18 @@ class Assembly:
         self.diode_into = sparse.csr_matrix((sign, (at, row)), shape=(len(diodes), n_u))
         self._find_inputs()
         self._stamp()
+
+    def incidence(self, kind):
+        """CSR (elements of a kind, n_nodes): 1 where an element's current leaves a node, -1 where it enters
+        one.
+        """
+        if kind not in self._incidence:
+            a, b = self.pairs[kind][:, :2].T
+            j = np.arange(len(a))
+            self._incidence[kind] = sparse.csr_matrix(
+                (np.repeat([1.0, -1.0], len(a)), (np.tile(j, 2), np.r_[a, b])), (len(a), self.n_nodes)
+            )
+        return self._incidence[kind]
 
     # --- checks ---
 

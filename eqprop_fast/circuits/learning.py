@@ -22,6 +22,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from ..kernels import get_backend
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
 from .errors import CircuitError, ElementError, ReciprocityError
 from .operating_point import operating_point, solver_of
@@ -157,6 +158,40 @@ def circuit_gradient(
         If a phase does not converge, or if the negative one of conductance `beta` exceeds what the circuit
         itself has at an output, so that there is no equilibrium.
     """
+    phases = _phases(
+        netlist,
+        inputs,
+        targets,
+        beta=beta,
+        centered=centered,
+        loss=loss,
+        nudge=nudge,
+        backend=backend,
+        n_threads=n_threads,
+        check=check,
+    )
+    return phases.found(_square_difference(phases.difference, phases.total, phases.pairs) * phases.scale)
+
+
+@dataclass
+class _Phases:
+    """What the rule needs of two phases: voltages (M, n_nodes), first minus and plus second, and the factor
+    from a sum over samples to the gradient for each conductance.
+    """
+
+    loss: float
+    free: object
+    difference: np.ndarray
+    total: np.ndarray
+    pairs: np.ndarray
+    scale: np.ndarray
+
+    def found(self, gradient):
+        return CircuitGradient(self.loss, gradient, self.free.outputs, self.free)
+
+
+def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n_threads, check):
+    """Run the phases of `circuit_gradient`."""
     if not np.isfinite(beta) or beta == 0:
         raise ValueError(f"beta must be finite and not zero, got {beta}")
     _check_nudge(nudge, loss)
@@ -186,10 +221,15 @@ def circuit_gradient(
     second, width = (nudged(-beta), 4 * beta) if centered else (free, 2 * beta)
     which = netlist.trainable_indices
     pairs = solver_of(netlist).assembly.pairs[RESISTOR][which]
-    contrast = _square_difference(first.voltages, second.voltages, pairs)
     s_g = np.maximum(np.abs(scales[pairs[:, 0]]), np.abs(scales[pairs[:, 1]]))  # one end may be a source
-    gradient = contrast * s_g / (width * s_out * len(inputs))
-    return CircuitGradient(float(losses.mean()), gradient, free.outputs, free)
+    return _Phases(
+        loss=float(losses.mean()),
+        free=free,
+        difference=first.difference(second),
+        total=first.voltages + second.voltages,
+        pairs=pairs,
+        scale=s_g / (width * s_out * len(inputs)),
+    )
 
 
 def _check_nudge(nudge, loss):
@@ -257,13 +297,12 @@ def _output_scale(netlist, scales):
     return float(found[0])
 
 
-def _square_difference(first, second, pairs):
-    """Sum over samples of (v_a - v_b)^2 at `first` minus the same at `second`, for node pairs (n, 2).
+def _square_difference(d, s, pairs):
+    """Sum over samples of (v_a - v_b)^2 in one phase minus the same in another, for node pairs (n, 2).
 
     As (d_a - d_b)(s_a - s_b) with d the difference and s the sum of the two phases: no cancellation of
     squares.
     """
-    d, s = first - second, first + second
     a, b = pairs.T
     moving = np.flatnonzero(np.abs(d).max(axis=0) > 0)
     if len(pairs) > 4 * len(moving) and moving.size * d.shape[1] < 30_000_000:  # rank-M product, then gather
@@ -364,17 +403,29 @@ class CircuitTrainer:
 
     def step(self, inputs, targets):
         """One update on one batch; returns the CircuitGradient it used."""
-        net = self.netlist
-        found = circuit_gradient(net, inputs, targets, **self.options)
-        if not np.isfinite(found.gradient).all():
-            raise CircuitError("the gradient is not finite; lower learning_rate or beta")
-        which = net.trainable_indices
-        self.velocity = self.momentum * self.velocity - self.learning_rate * found.gradient
+        net, which = self.netlist, self.netlist.trainable_indices
+        phases = _phases(net, inputs, targets, **self.options)
         low, high = (bound[which] for bound in net.bounds)
-        g = np.clip(net.conductances[which] + self.velocity, np.maximum(low, CONDUCTANCE_FLOOR), high)
+        g, gradient = net.conductances[which], np.empty(which.size)
+        finite = get_backend(self.options["backend"]).nodal_update(
+            np.ascontiguousarray(phases.difference.T),
+            np.ascontiguousarray(phases.total.T),
+            phases.pairs.astype(np.int32),
+            phases.scale,
+            self.velocity,
+            g,
+            np.maximum(low, CONDUCTANCE_FLOOR),
+            high,
+            gradient,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            n_threads=self.options["n_threads"],
+        )
+        if not finite:
+            raise CircuitError("the gradient is not finite; lower learning_rate or beta")
         net.set_conductances(g, which)
-        self.losses.append(found.loss)
-        return found
+        self.losses.append(phases.loss)
+        return phases.found(gradient)
 
     def fit(self, inputs, targets, *, epochs, batch_size=None, random_state=None):
         """`epochs` passes over the samples in random order; returns self."""

@@ -1,13 +1,14 @@
-"""The last steps of Newton in twice float64's precision, and what rounding the node voltages alone can do.
+"""The last steps of Newton in three times float64's precision.
 
 Where two large conductances meet a small current, or a badly scaled circuit was factored without pivoting,
 plain Newton stops at currents that do not balance to 1e-10, or wanders about the answer. Residuals summed
-exactly and unknowns kept in two parts lead to the answer itself; it is then rounded to float64 once. What
-Kirchhoff's current law is missed by after that is at most half a unit in the last place of every voltage
-times the conductance it meets: `bound`.
+exactly and unknowns kept in three parts, each what the one before lost, lead to the answer itself. Rounded to
+float64 it may miss Kirchhoff's current law again, by half a unit in the last place of every voltage times the
+conductance it meets (`bound`); so the low parts are handed back too, and branch currents are made from all.
 """
 
 import math
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -19,7 +20,8 @@ from .elements import VSOURCE
 UNIT = 2.0**-53
 SLACK = 4.0  # times the bound: the criterion, with room for the sums' own rounding
 ABSOLUTE = 1e-20  # ampere (or volt): where all is zero
-STEPS = 10
+STEPS = 16
+FINE = 2.0**-120  # of an unknown: of that even the current of 1e-12 ohms has all its digits
 SPLIT = 134217729.0
 
 
@@ -77,16 +79,18 @@ class Polish:
             self.solver.exact = _Equations(self.solver)
         return self.solver.exact
 
-    def check(self, s, x, junction):
-        """Whether sample s, a row each of `x` and `junction`, meets all equations to rounding; Kirchhoff
-        residuals (n_u,) and their bounds.
+    def check(self, s, x, junction, low=None):
+        """Whether sample s, a row each of `x` (and its two low parts) and `junction`, meets all equations to
+        what rounding `x` makes of them.
         """
         eq = self.equations
-        hi, constant = self._full(s, x), self._constant(s)
-        i, g, v, slip = eq.diodes(hi, np.zeros_like(hi), self.offset[s], junction)
+        parts, constant = self._full(s, x), self._constant(s)
+        if low is not None:
+            parts[1:, eq.unknown_places] = low
+        hi = parts[0]
+        i, g, v, slip = eq.diodes(parts, self.offset[s], junction)
         own = blur(i, g, np.where(eq.ideal, 0.0, junction))
-        f, bound = eq.residual(hi, np.zeros_like(hi), i, constant), eq.bound(hi, own, constant)
-        n = eq.asm.n_unknown_nodes
+        f, bound = eq.residual(parts, i, constant), eq.bound(hi, own, constant)
         ends = np.abs(hi[eq.diode_nodes]).sum(axis=1)
         inside = eq.par[:, P_RS] * own + 4 * eq.par[:, P_VTE] + np.abs(junction)
         tolerance = SLACK * UNIT * (ends + inside)
@@ -98,54 +102,63 @@ class Polish:
         )
         currents = hi[eq.ideal_full]
         least = -1e-18 - 1e-12 * np.abs(currents).max(initial=0.0)
-        good = (
+        return bool(
             np.isfinite(f).all()
-            and bool((np.abs(f) <= SLACK * bound)[eq.plain_rows].all())
-            and bool(fits.all())
-            and bool((currents >= least).all())
+            and (np.abs(f) <= SLACK * bound)[eq.plain_rows].all()
+            and fits.all()
+            and (currents >= least).all()
         )
-        return good, np.abs(f[:n]), bound[:n]
 
     def __call__(self, s, x, junction):
-        """(x, junction, residual, bound) of sample s after Newton from there, None if it does not settle."""
+        """x (n,), its low parts (2, n) and the junctions of sample s after Newton from there, None if it does
+        not settle.
+        """
         eq, asm = self.equations, self.equations.asm
         offset, constant = self.offset[s], self._constant(s)
-        hi, vj = self._full(s, x), np.array(junction)
-        lo, places = np.zeros_like(hi), eq.unknown_places
-        last, moved, lu = np.inf, np.inf, None
+        parts, vj = self._full(s, x), np.array(junction)
+        places = eq.unknown_places
+        last, moved, lu = (np.inf, np.inf), np.inf, None
         with np.errstate(all="ignore"):
             for _ in range(STEPS):
-                i, g, v, slip = eq.diodes(hi, lo, offset, vj)
+                i, g, v, slip = eq.diodes(parts, offset, vj)
                 seen = np.where(eq.ideal, 0.0, g / (1 + eq.par[:, P_RS] * g))
-                f = eq.residual(hi, lo, i + seen * slip, constant)
+                f = eq.residual(parts, i + seen * slip, constant)
                 on = vj > 0
                 rows = asm.diode_branch[eq.ideal]
-                f[rows] = np.where(on, v, hi[eq.diode_full] + lo[eq.diode_full])[eq.ideal]
+                f[rows] = np.where(on, v, parts[0, eq.diode_full] + parts[1, eq.diode_full])[eq.ideal]
                 if moved > 1e-4:  # else the last factors serve as well
                     lu = eq.factored(seen, on)
-                step = np.nan if lu is None else lu.solve(-f)
+                step = np.nan if lu is None else lu(-f)
                 if not np.isfinite(step).all():
                     return None
-                hi[places], lo[places] = two_sum(hi[places], lo[places] + step)
-                full_step = np.zeros_like(hi)
+                high, low, least = parts[:, places]
+                low, least = two_sum(low, least + step)
+                parts[:, places] = *two_sum(high, low), least
+                full_step = np.zeros_like(parts[0])
                 full_step[places] = step
                 change = full_step[eq.diode_nodes[:, 0]] - full_step[eq.diode_nodes[:, 1]]
                 move = np.where(eq.ideal, 0.0, (slip + change) / (1 + eq.par[:, P_RS] * g))
                 vj += move
-                size = np.max(np.abs(step) / (np.abs(hi[places]) + 1e-30), initial=0.0)
+                size = np.max(np.abs(step) / (np.abs(parts[0, places]) + 1e-30), initial=0.0)
                 moved = np.max(np.abs(move) / np.where(eq.ideal, 1.0, eq.par[:, P_VTE]), initial=0.0)
                 if moved > 1.0:  # far from the answer: not our task
                     return None
-                if size <= UNIT / 16 and moved <= 4 * UNIT or max(size, moved) > 0.5 * last < 1e-12:
+                if not len(vj) and size > 0.1 * last[0]:  # these factors do not lead there
+                    lu = eq.careful or lu
+                # Junctions have no low part and stop moving first; go on while the unknowns still gain.
+                stuck = max(last) < 1e-12 and size > 0.5 * last[0] and moved > 0.5 * last[1]
+                if size <= FINE and moved <= 4 * UNIT or stuck:
                     break
-                last = max(size, moved)
-            good, residual, bound = self.check(s, hi[places], vj)
-        return (hi[places], vj, residual, bound) if good else None
+                last = (size, moved)
+            x, low = parts[0, places], parts[1:, places]
+            return (x, low, vj) if self.check(s, x, vj, low) else None
 
     def _full(self, s, x):
-        full = np.concatenate([self.known[s], x[self.equations.asm.n_unknown_nodes :]])
-        full[self.equations.asm.unknown_nodes] = x[: self.equations.asm.n_unknown_nodes]
-        return full
+        """All node voltages and other unknowns in three parts, the second and third empty."""
+        n = self.equations.asm.n_unknown_nodes
+        parts = np.zeros((3, self.known.shape[1] + len(x) - n))
+        parts[0, : self.known.shape[1]], parts[0, self.equations.unknown_places] = self.known[s], x
+        return parts
 
     def _constant(self, s):
         """Right-hand side without the known voltages' share."""
@@ -192,11 +205,12 @@ class _Equations:
         """Currents and slopes of the exponential diodes."""
         if not len(self.par):
             return np.zeros(0), np.zeros(0)
-        return diode_current(self.par, np.where(self.ideal, 0.0, junction))
+        return diode_current(self.par, np.where(self.ideal, 0.0, junction), precise=True)
 
-    def diodes(self, hi, lo, offset, junction):
+    def diodes(self, parts, offset, junction):
         """Currents, slopes, voltages, and what Kirchhoff's voltage law is missed by inside each diode."""
         i, g = self.slopes(junction)
+        hi, lo = parts[:2]
         a, c = self.diode_nodes[:, 0], self.diode_nodes[:, 1]
         v, error = two_sum(hi[a], -hi[c])
         small = error + (lo[a] - lo[c])
@@ -204,16 +218,18 @@ class _Equations:
         plain = ~self.ideal
         return i * plain, g * plain, v + small, slip * plain
 
-    def residual(self, hi, lo, current, constant):
-        """Equations' residuals, exactly summed, at full vectors hi + lo."""
-        part = np.concatenate([hi, current, constant])[self.place]
-        fine = np.concatenate([lo, np.zeros(current.size + constant.size)])[self.place]
-        product, error = two_product(self.factor, part)
+    def residual(self, parts, current, constant):
+        """Equations' residuals, exactly summed, at full vectors in three parts."""
+        every = np.zeros((3, parts.shape[1] + current.size + constant.size))
+        every[:, : parts.shape[1]] = parts
+        every[0, parts.shape[1] :] = np.concatenate([current, constant])
+        high, low, least = every[:, self.place]
+        terms = [*two_product(self.factor, high), *two_product(self.factor, low), self.factor * least]
         n = len(self.start) - 1
-        if not np.isfinite(product).all():
+        if not np.isfinite(terms[0]).all():
             return np.full(n, np.nan)
-        terms = np.stack([product, error + self.factor * fine], axis=1).ravel().tolist()
-        starts = (2 * self.start).tolist()
+        starts = (len(terms) * self.start).tolist()
+        terms = np.stack(terms, axis=1).ravel().tolist()
         return np.array([math.fsum(terms[starts[k] : starts[k + 1]]) for k in range(n)])
 
     def bound(self, hi, own, constant):
@@ -221,9 +237,23 @@ class _Equations:
         units = np.abs(self.factor) * np.abs(np.concatenate([hi, own, constant]))[self.place]
         return ABSOLUTE + UNIT * np.bincount(self.row, weights=units, minlength=self.asm.n)
 
+    @cached_property
+    def careful(self):
+        """As `factored`, for resistors whose sums at a node lost too much; None in another circuit."""
+        return self._from(self.solver.without_subtraction())
+
+    @staticmethod
+    def _from(factor):
+        return None if factor is None else lambda b: factor.solve(b[None])[0]
+
     def factored(self, seen, on):
-        """Factors of Newton's matrix: `seen` slopes of the diodes, `on` states of the ideal ones."""
+        """Function that solves Newton's linear equations, None if they are singular.
+
+        `seen`: slopes of the diodes, `on`: states of the ideal ones.
+        """
         asm, a = self.asm, self.solver.a
+        if not len(seen):
+            return self._from(self.solver.factor)
         rows, cols, data = [], [], []
 
         def put(r, c, value):
@@ -247,6 +277,6 @@ class _Equations:
             (np.concatenate(data), (np.concatenate(rows), np.concatenate(cols))), shape=a.shape
         )
         try:
-            return linalg.splu((a + extra).tocsc())
+            return linalg.splu((a + extra).tocsc()).solve
         except RuntimeError:
             return None

@@ -40,7 +40,7 @@ class Solver:
         self.a, k = asm.numeric(self.values)
         self.drive = Drive(k)
         self.node_rows = self.a[: asm.n_unknown_nodes].T.tocsr()
-        self.factor = self.system = self.exact = None
+        self.factor = self.system = self.exact = self._gross = None
         if not len(asm.anode):
             self.factor = None  # made when first needed, see `_linear`
             return
@@ -75,6 +75,16 @@ class Solver:
             self.lu = self._pivots(self.system.stamp)
         self.system = replace(self.system, lu=self.lu, cache={})
 
+    @property
+    def gross(self):
+        """Bound on the conductance that meets at any node, each one counted with both its ends, siemens."""
+        if self._gross is None:
+            asm = self.assembly
+            own = self.a.diagonal()[: asm.n_unknown_nodes].max(initial=0.0)
+            gm = self.values[asm.offset_of[VCCS] :][: len(asm.pairs[VCCS])]
+            self._gross = 2 * own + 4 * np.abs(gm).sum()
+        return self._gross
+
     def _whole(self, a):
         """The system of all unknowns with linear part `a`, sparse."""
         asm = self.assembly
@@ -108,12 +118,12 @@ class Solver:
             try:
                 self.factor = Factor(self.a, self.unknown_name)
             except SingularCircuitError:
-                self.factor = self._without_subtraction()
+                self.factor = self.without_subtraction()
                 if self.factor is None:
                     raise
         return self.factor
 
-    def _without_subtraction(self):
+    def without_subtraction(self):
         """LaplaceFactor of a circuit of resistors and independent sources, None of another or a large one."""
         asm, net = self.assembly, self.net
         if not 0 < asm.n == asm.n_unknown_nodes <= DENSE_LIMIT or net.names[VCCS]:
@@ -206,7 +216,7 @@ class Solver:
                 y[s], junction[s] = found[0][0], found[1][0]
                 x[s] = self._all_unknowns(y[s : s + 1], own_inner)[0]
             else:
-                x[s], junction[s] = polished[:2]
+                x[s], junction[s] = polished[0], polished[2]
             status[s] = reference.CONVERGED
         ok = (status == reference.CONVERGED) & np.isfinite(x).all(axis=1)
         worst = self.retained[worst] if self.retained.size else worst
@@ -242,7 +252,7 @@ class Solver:
             if parameters is system.parameters and scale == 1.0 and (ideal or not settled):
                 polished = end((x, junction))
                 if polished is not None:
-                    return polished[0][None, self.retained], polished[1][None]
+                    return polished[0][None, self.retained], polished[2][None]
             return (x, junction) if settled else None
 
         with np.errstate(all="ignore"), blas().limit(limits=1):

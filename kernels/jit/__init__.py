@@ -1,7 +1,7 @@
 """The Numba backend: the same kernels, compiled on first use and cached."""
 
 from ..registry import KernelSet
-from . import crossbar_driver, nodal
+from . import crossbar_driver, nodal, nodal_update
 from .compile import isa
 from .driver import layered_relax, layered_train
 
@@ -10,4 +10,5 @@ KERNELS = KernelSet(
     crossbar_relax=crossbar_driver.relax, crossbar_train=crossbar_driver.train,
     nodal_newton=nodal.nodal_newton, nodal_head_factor=nodal.head_factor,
     nodal_head_forward=nodal.head_forward, nodal_head_backward=nodal.head_backward,
+    nodal_update=nodal_update.nodal_update,
 )

@@ -34,4 +34,5 @@ KERNELS = KernelSet(
     nodal_head_factor=nodal.head_factor,
     nodal_head_forward=nodal.head_forward,
     nodal_head_backward=nodal.head_backward,
+    nodal_update=nodal.nodal_update,
 )

@@ -4,7 +4,8 @@ import numpy as np
 from eqprop_fast._native import ffi
 
 from ..reference.nodal import CONVERGED, NOT_CONVERGED, SINGULAR, NewtonReport
-from .call import Holder, kernel, run, status_text
+from ..reference.nodal_update import check_update
+from .call import DIVERGED, Holder, kernel, run, status_text
 
 __all__ = [
     "CONVERGED",
@@ -14,6 +15,7 @@ __all__ = [
     "head_factor",
     "head_forward",
     "nodal_newton",
+    "nodal_update",
 ]
 
 _LU_FIELDS = ("row_of", "col_of", "a_ptr", "a_row", "a_src", "l_ptr", "l_row", "u_ptr", "u_row")
@@ -96,3 +98,35 @@ def head_forward(plan, value, pivot, b):
 def head_backward(plan, value, pivot, b):
     """As kernels.reference.nodal_head.head_backward."""
     _head(2, plan, value, pivot, b)
+
+
+def nodal_update(
+    difference,
+    total,
+    pairs,
+    scale,
+    velocity,
+    conductance,
+    low,
+    high,
+    gradient,
+    *,
+    learning_rate,
+    momentum=0.0,
+    n_threads=1,
+):
+    """As kernels.reference.nodal_update.nodal_update."""
+    check_update(difference, total, pairs, scale, velocity, conductance, low, high, gradient)
+    hold = Holder(difference.dtype)
+    job = ffi.new("eqp_nodal_update_job *")
+    job.n_pairs, job.n_samples = len(pairs), difference.shape[1]
+    job.difference, job.total, job.scale = hold.array(difference), hold.array(total), hold.array(scale)
+    job.low, job.high, job.pairs = hold.array(low), hold.array(high), hold.cast("int32_t *", pairs, np.int32)
+    job.velocity = hold.array(velocity, writable=True)
+    job.conductance = hold.array(conductance, writable=True)
+    job.gradient = hold.array(gradient, writable=True)
+    job.learning_rate, job.momentum = learning_rate, momentum
+    status = run("nodal_update", job, hold, max(1, min(int(n_threads), len(pairs))))
+    if status and status != DIVERGED:
+        raise ValueError(f"nodal_update: {status_text(status)}")
+    return status == 0

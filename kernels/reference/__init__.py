@@ -1,7 +1,7 @@
 """The NumPy backend: naive, readable, kept for ever as the reference."""
 
 from ..registry import KernelSet
-from . import crossbar, nodal
+from . import crossbar, nodal, nodal_update
 from .layered import layered_relax, layered_train
 
 KERNELS = KernelSet(
@@ -9,4 +9,5 @@ KERNELS = KernelSet(
     crossbar_relax=crossbar.relax, crossbar_train=crossbar.train,
     nodal_newton=nodal.nodal_newton, nodal_head_factor=nodal.head_factor,
     nodal_head_forward=nodal.head_forward, nodal_head_backward=nodal.head_backward,
+    nodal_update=nodal_update.nodal_update,
 )

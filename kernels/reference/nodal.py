@@ -211,16 +211,20 @@ def _pattern_by_sets(matrix):
     return full, full
 
 
-def diode_current(parameters, v):
+def diode_current(parameters, v, *, precise=False):
     """Junction current and its slope at junction voltage v, for parameter rows (n_d, 7) (equations of
     ngspice).
+
+    `precise`: all digits near 0 V too, where exp - 1 loses some; Newton does not need them, sums of currents
+    do.
     """
     i_sat, vte, gmin = parameters[..., P_IS], parameters[..., P_VTE], parameters[..., P_GMIN]
-    e = np.exp(np.minimum(v / vte, EXP_MAX))
+    at = np.minimum(v / vte, EXP_MAX)
+    e = np.exp(at)
     vr = np.minimum(v, -3 * vte)
     cube = (3 * vte / (vr * np.e)) ** 3
     forward = v >= -3 * vte
-    i = np.where(forward, i_sat * (e - 1), -i_sat * (1 + cube))
+    i = np.where(forward, i_sat * (np.expm1(at) if precise else e - 1), -i_sat * (1 + cube))
     g = np.where(forward, i_sat * e / vte, i_sat * 3 * cube / vr)
     broken = v < -parameters[..., P_BV]
     if broken.any():
