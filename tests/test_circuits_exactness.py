@@ -9,6 +9,7 @@ import pytest
 from eqprop_fast.circuits import D1N4148, Netlist, SingularCircuitError, operating_point, parse_spice
 from eqprop_fast.circuits.complementarity import lcp
 from eqprop_fast.circuits.elements import AMPLIFIER, DIODE, RESISTOR
+from eqprop_fast.circuits.factor import TiedLaplaceFactor
 from eqprop_fast.circuits.polish import two_product, two_sum
 
 from .random_circuits import hard_netlist, random_circuit
@@ -390,3 +391,48 @@ def test_resistors_of_eighteen_decades(backend):
     net.vccs("g1", "d", "0", "c", "0", -1e-9)
     with pytest.raises(SingularCircuitError):
         operating_point(net, backend=backend)
+
+
+def tied_decades(seed, n, span, n_sources):
+    """Resistors of 2 `span` decades between n nodes, some of which voltage sources tie together."""
+    rng = np.random.default_rng(seed)
+    net, nodes = Netlist(f"decades {seed}"), ["0", *(f"n{k}" for k in range(1, n))]
+
+    def ohms():
+        return float(10 ** rng.uniform(-span, span))
+
+    for k in range(1, n):
+        net.resistor(f"r{k}", nodes[k], nodes[rng.integers(k)], ohms())
+    for k in range(n):
+        a, b = rng.choice(n, 2, replace=False)
+        net.resistor(f"x{k}", nodes[a], nodes[b], ohms())
+    order = rng.permutation(np.arange(1, n))
+    for k in range(n_sources):  # chains and single ones: no loop
+        net.voltage_source(f"v{k}", nodes[order[k]], nodes[order[k + 1 + k % 2]], float(rng.uniform(-5, 5)))
+    net.current_source("i1", nodes[1], "0", float(10 ** rng.uniform(-12, 0)))
+    return net
+
+
+@pytest.mark.parametrize("span", [3, 12])
+def test_sources_that_tie_nodes_together_over_many_decades(span):
+    for seed in range(25):
+        net = tied_decades(seed, 4 + seed % 20, span, n_sources=1 + seed % 3 if seed % 20 > 1 else 1)
+        point = operating_point(net)
+        missed, largest = imbalance(net, point)
+        assert point.success and missed <= 1e-10 * largest, (seed, point.worst)
+
+
+def test_a_network_tied_by_sources_is_solved_as_its_equations_say():
+    rng = np.random.default_rng(0)
+    n, ties = 7, np.array([(1, 2), (4, 2), (5, 6)])
+    between = rng.random((n, n)) * (rng.random((n, n)) < 0.6)
+    between, ground = between + between.T, rng.random(n)
+    np.fill_diagonal(between, 0)
+    a = np.zeros((n + 3, n + 3))
+    a[:n, :n] = np.diag(between.sum(axis=1) + ground) - between
+    for k, (plus, minus) in enumerate(ties):
+        a[plus, n + k] = a[n + k, plus] = 1
+        a[minus, n + k] = a[n + k, minus] = -1
+    rows = rng.standard_normal((4, n + 3))
+    found = TiedLaplaceFactor(between, ground, ties, str).solve(rows)
+    np.testing.assert_allclose(found, np.linalg.solve(a, rows.T).T, rtol=1e-10, atol=1e-12)

@@ -84,6 +84,73 @@ class LaplaceFactor:
         return x
 
 
+class TiedLaplaceFactor:
+    """The same for a network in which voltage sources tie nodes together; their currents are unknowns too.
+
+    Nodes that sources connect are one node of a smaller network, at voltages from each other that the sources
+    give; what Kirchhoff's law then leaves over at a node flows through its source.
+
+    Parameters
+    ----------
+    between, ground, name_of
+        See `LaplaceFactor`.
+    ties : int (t, 2)
+        Plus and minus nodes of the sources, without loops.
+    """
+
+    def __init__(self, between, ground, ties, name_of):
+        n = len(ground)
+        self.between, self.ground = np.array(between), np.array(ground)
+        graph = sparse.coo_matrix((np.ones(len(ties)), np.transpose(ties)), (n, n))
+        count, self.group = sparse.csgraph.connected_components(graph, directed=False)
+        self.member = np.zeros((count, n))
+        self.member[self.group, np.arange(n)] = 1.0
+        self.across = np.where(self.group[:, None] == self.group, 0.0, self.between)
+        self.whole = LaplaceFactor(
+            self.member @ self.across @ self.member.T, self.member @ self.ground,
+            lambda k: name_of(int(np.argmax(self.member[k]))),
+        )  # fmt: skip
+        self.branches = self._from_roots(ties, n)
+
+    @staticmethod
+    def _from_roots(ties, n):
+        """(node, the one nearer to its group's root, source, +1 if `node` is its plus), nearer ones first."""
+        near = [[] for _ in range(n)]
+        for k, (plus, minus) in enumerate(ties):
+            near[plus].append((minus, k, -1.0))
+            near[minus].append((plus, k, 1.0))
+        seen, found = np.zeros(n, dtype=bool), []
+        for root in range(n):
+            queue = [] if seen[root] else [root]
+            seen[root] = True
+            for here in queue:
+                for node, k, sign in near[here]:
+                    if not seen[node]:
+                        seen[node] = True
+                        found.append((node, here, k, sign))
+                        queue.append(node)
+        return found
+
+    def _leaving(self, g, v):
+        """Current that leaves each node at voltages v through conductances g between nodes, and to ground."""
+        return ((v[:, None] - v) * g).sum(axis=1) + v * self.ground
+
+    def solve(self, rows):
+        """Node voltages and source currents (M, n + t) for node currents and source voltages."""
+        n, out = len(self.ground), np.empty_like(rows)
+        for row, x in zip(rows, out, strict=True):
+            current, volts, offset = row[:n], row[n:], np.zeros(n)
+            for node, nearer, k, sign in self.branches:
+                offset[node] = offset[nearer] + sign * volts[k]
+            into = self.member @ (current - self._leaving(self.across, offset))
+            x[:n] = self.whole.solve(into[None])[0][self.group] + offset
+            left = current - self._leaving(self.between, x[:n])
+            for node, nearer, k, sign in reversed(self.branches):
+                x[n + k] = sign * left[node]
+                left[nearer] += left[node]
+        return out
+
+
 @functools.cache
 def blas():
     """Controller of BLAS threads, looked up once: more threads than `n_threads` would wait for busy cores."""

@@ -13,9 +13,9 @@ from ..kernels.reference import nodal as reference
 from ..kernels.reference import nodal_head as reference_head
 from .assembly import Assembly, Drive
 from .complementarity import complementary_newton
-from .elements import DIODE, RESISTOR, VCCS
+from .elements import AMPLIFIER, CCCS, CCVS, DIODE, RESISTOR, VCCS, VCVS, VSOURCE
 from .errors import SingularCircuitError
-from .factor import Factor, LaplaceFactor, SymmetricFactor, blas, split
+from .factor import Factor, LaplaceFactor, SymmetricFactor, TiedLaplaceFactor, blas, split
 
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
 DENSE_LIMIT = 2000  # unknowns up to which a singular matrix is tried again without subtractions
@@ -124,19 +124,25 @@ class Solver:
         return self.factor
 
     def without_subtraction(self):
-        """LaplaceFactor of a circuit of resistors and independent sources, None of another or a large one."""
+        """Factor of a circuit of resistors and independent sources, None of another or a large one."""
         asm, net = self.assembly, self.net
-        if not 0 < asm.n == asm.n_unknown_nodes <= DENSE_LIMIT or net.names[VCCS]:
+        other = any(net.names[kind] for kind in (VCVS, VCCS, CCCS, CCVS, AMPLIFIER))
+        if other or asm.ideal.any() or not 0 < asm.n_unknown_nodes <= DENSE_LIMIT:
             return None
         a, b = asm.unknown_of_node[asm.pairs[RESISTOR]].T
         g = np.asarray(net.values[RESISTOR], dtype=np.float64)
         inside = (a >= 0) & (b >= 0)
-        between, ground = np.zeros((asm.n, asm.n)), np.zeros(asm.n)
+        n = asm.n_unknown_nodes
+        between, ground = np.zeros((n, n)), np.zeros(n)
         np.add.at(between, (a[inside], b[inside]), g[inside])
         for this, other in ((a, b), (b, a)):
             end = (this >= 0) & (other < 0)
             np.add.at(ground, this[end], g[end])
-        return LaplaceFactor(between + between.T, ground, self.unknown_name)
+        between = between + between.T
+        if not asm.kept:
+            return LaplaceFactor(between, ground, self.unknown_name)
+        ties = asm.unknown_of_node[asm.pairs[VSOURCE][[k for _, k in asm.kept]]]
+        return TiedLaplaceFactor(between, ground, ties, self.unknown_name)
 
     def _pivots(self, stamp):
         """Pivots and fill for a plausible operating point: diodes half open."""
