@@ -253,7 +253,7 @@ def plot_curves(record, path):
     if record["published_test_error"] is not None:
         axis.axhline(record["published_test_error"], color="gray", ls=":", label="published test error")
     axis.set(xlabel="epoch", ylabel="error, %")
-    axis.yaxis.set_major_formatter(LogFormatter())  # 0.1, 1, 10 rather than powers
+    axis.yaxis.set_major_formatter("{x:g}")  # 0.1, 1, 10 rather than powers
     axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.6)))
     axis.set_title(textwrap.fill(record["experiment"], 50), fontsize="small")
     axis.legend()
