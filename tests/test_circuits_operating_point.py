@@ -8,6 +8,7 @@ from scipy.optimize import brentq
 
 from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, ElementError, Netlist, operating_point
 from eqprop_fast.circuits.elements import DIODE, ISOURCE, RESISTOR, VSOURCE
+from eqprop_fast.circuits.operating_point import solver_of
 
 from .random_circuits import random_circuit
 
@@ -104,7 +105,7 @@ def test_ideal_diodes_minimise_the_co_content():
     """The answer is the minimum of the convex QP: no feasible move lowers its objective."""
     net = random_circuit(4, 25, ideal=True, controlled=0.0)
     point = operating_point(net, backend="numpy")
-    asm = point._solver.assembly
+    asm = point._assembly
     g, pairs = net.conductances, asm.pairs[RESISTOR]
     free = asm.unknown_nodes
     sources, ends = np.array(net.values[ISOURCE]), asm.pairs[ISOURCE]
@@ -256,12 +257,12 @@ def test_large_linear_network(backend):
     net = random_circuit(5, 1300, diodes=0.0, controlled=0.0)
     for _ in range(2):
         point = operating_point(net, backend=backend)
-        assert point.success and type(point._solver.factor).__name__ == "SymmetricFactor"
+        assert point.success and type(solver_of(net).factor).__name__ == "SymmetricFactor"
         assert point.kcl_residual < 1e-10 * point.largest_current
         net.set_conductances(net.conductances * np.linspace(0.5, 2.0, len(net.conductances)))
     net.vccs("gneg", "n7", "0", "n7", "0", -1.0)  # symmetric, not positive definite: SuperLU takes over
     point = operating_point(net, backend=backend)
-    assert point.success and type(point._solver.factor).__name__ == "Factor"
+    assert point.success and type(solver_of(net).factor).__name__ == "Factor"
 
 
 @backends

@@ -248,8 +248,6 @@ def _loaded(netlist, siemens):
     kept = netlist.__dict__.get("_with_loads")
     if kept is None or kept[0] != netlist.version:
         twin = copy.copy(netlist)
-        for name in ("_solver", "_scales", "_trainable", "_bounds", "_with_loads"):
-            twin.__dict__.pop(name, None)
         ends = list(netlist.outputs)
         twin.names, twin.nodes = list(netlist.names), list(netlist.nodes)
         twin.names[RESISTOR] = netlist.names[RESISTOR] + [f"load of output {k}" for k in range(len(ends))]

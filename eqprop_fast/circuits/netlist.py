@@ -25,6 +25,7 @@ from .elements import (
 from .errors import ElementError, UnknownModelError, UnknownNodeError
 
 _GROUND = ("0", "gnd", "GND")
+CACHES = ("_solver", "_scales", "_trainable", "_bounds", "_with_loads")  # made again when missing
 _RESERVED = re.compile(r"[\s(),={};*$'\"]")
 
 
@@ -48,6 +49,10 @@ class Netlist:
     source of positive value pulls current out of its first node, as in SPICE. Elements keep the order they
     are added in.
     """
+
+    def __getstate__(self):
+        """Without caches: they hold factors that cannot be pickled, and belong to this object alone."""
+        return {name: value for name, value in self.__dict__.items() if name not in CACHES}
 
     def __init__(self, title="circuit", *, temperature=27.0, gmin=1e-12, tnom=27.0):
         self.title = str(title).replace("\n", " ")

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import linalg
 
 from ..kernels import get_backend
-from ..kernels.reference.nodal import EXP_MAX, P_RS, diode_current
+from ..kernels.reference.nodal import EXP_MAX, P_RS, beyond_exp, diode_current
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
 from .errors import CircuitError, ElementError, UnknownNodeError
 from .polish import UNIT, Polish, blur, harmless, two_sum
@@ -86,7 +86,7 @@ def operating_point(
     rhs, known, offset, into = asm.right_hand_side(solver.drive, v, i, extra)
     junction = None
     if start is not None:
-        if start._junction.shape != offset.shape:
+        if not isinstance(start, OperatingPoint) or start._junction.shape != offset.shape:
             raise ElementError("start must be an operating point of the same netlist and number of samples")
         junction = start._junction
     polish = Polish(solver, known, offset, v, into)
@@ -101,6 +101,8 @@ def operating_point(
     )
     voltages = known.copy()
     voltages[:, asm.unknown_nodes] = x[:, : asm.n_unknown_nodes]
+    beyond = beyond_exp(harmless(asm, solver.parameters), junction) & ~asm.ideal
+    ok = ok & ~beyond.any(axis=1)
     currents = diode_currents(asm, solver.parameters, x, junction)
     worst_residual = _worst(_residual(solver, x, currents, rhs))
     found = OperatingPoint(
@@ -109,10 +111,13 @@ def operating_point(
         iterations=iterations,
         success=ok,
         methods=[METHODS[k] for k in method],
-        worst=[None if good else solver.unknown_name(int(k)) for good, k in zip(ok, worst, strict=True)],
+        worst=[
+            None if good else solver.unknown_name(int(k), off)
+            for good, k, off in zip(ok, worst, beyond, strict=True)
+        ],
         netlist=netlist,
         single=single,
-        _solver=solver,
+        _assembly=asm,
         _x=x,
         _junction=junction,
         _sources=(v, i),
@@ -237,7 +242,8 @@ class OperatingPoint:
     methods : list of str
         "newton", "pivoted newton", "complementarity", "gmin stepping" or "source stepping", per sample.
     worst : list
-        None, or for a failed sample the unknown (node voltage or branch current) that moved most at the end.
+        None, or for a failed sample the unknown (node voltage or branch current) that moved most at the end,
+        the node where currents do not balance, or a diode at a voltage whose exponential is no number.
     """
 
     voltages: np.ndarray
@@ -248,7 +254,7 @@ class OperatingPoint:
     worst: list
     netlist: object
     single: bool
-    _solver: object
+    _assembly: object
     _x: np.ndarray
     _junction: np.ndarray
     _sources: tuple
@@ -297,6 +303,11 @@ class OperatingPoint:
 
         More digits than `voltages - other.voltages`, where either has been polished.
         """
+        if other.voltages.shape != self.voltages.shape:
+            raise ElementError(
+                f"an operating point of {self.voltages.shape} voltages has no difference from one of "
+                f"{other.voltages.shape}"
+            )
         out = self.voltages - other.voltages
         for point, sign in ((self, 1.0), (other, -1.0)):
             if point._low is not None:
@@ -312,7 +323,9 @@ class OperatingPoint:
             An element kind (elements.RESISTOR ...); None: dictionary of name -> current over all elements.
         """
         if kind is not None:
-            return self._one(self._currents(kind))
+            if not isinstance(kind, Integral) or not 0 <= kind < len(self._assembly.pairs):
+                raise ElementError(f"kind must be one of the numbers in circuits.elements, got {kind!r}")
+            return self._one(self._currents(int(kind)))
         out = {}
         for k, names in enumerate(self.netlist.names):
             table = self._currents(k)  # elements that came later have no column
@@ -331,7 +344,7 @@ class OperatingPoint:
 
     def _currents(self, kind, samples=slice(None), at_most=None):
         """Currents of all elements of a kind (M, count), or of `at_most` of the resistors, evenly spread."""
-        asm, x = self._solver.assembly, self._x[samples]
+        asm, x = self._assembly, self._x[samples]
         pairs, count = asm.pairs[kind], len(asm.pairs[kind])
         if not count:
             return np.zeros((len(x), 0))
@@ -354,13 +367,13 @@ class OperatingPoint:
 
     def _resistor_currents(self, samples):
         """Currents of all resistors, in pieces: (which, currents (M, at most PIECE)) each."""
-        asm, values = self._solver.assembly, self._values[1:]
+        asm, values = self._assembly, self._values[1:]
         for k in range(0, len(asm.pairs[RESISTOR]), PIECE):
             a, b = asm.pairs[RESISTOR][k : k + PIECE].T
             yield slice(k, k + len(a)), values[k : k + len(a)] * self._across(a, b, samples)
 
     def _branch(self, kind, samples=slice(None)):
-        asm, x = self._solver.assembly, self._x[samples]
+        asm, x = self._assembly, self._x[samples]
         out = np.zeros((len(x), len(asm.pairs[kind])))
         for (found, index), unknown in asm.branch_unknown.items():
             if found == kind:
@@ -373,7 +386,7 @@ class OperatingPoint:
 
         Currents are summed, not conductances times voltages: what cancels there is far larger.
         """
-        asm = self._solver.assembly
+        asm = self._assembly
         out = np.zeros(self._rows[samples].shape)
         if self._into is not None:  # current sources, and the nudge
             out -= self._into[samples]
@@ -397,7 +410,7 @@ class OperatingPoint:
         """Currents of the voltage sources: kept branches are unknowns; those of the tree to ground follow
         from Kirchhoff's law at their nodes.
         """
-        asm = self._solver.assembly
+        asm = self._assembly
         out = self._branch(VSOURCE, samples)
         tree, nodes = np.flatnonzero(asm.in_tree), np.flatnonzero(asm.known)[1:]
         if tree.size:
@@ -408,7 +421,7 @@ class OperatingPoint:
 
     @cached_property
     def _node_rows(self):
-        asm = self._solver.assembly
+        asm = self._assembly
         return asm.node_rows(self._values)
 
     @cached_property
@@ -418,7 +431,7 @@ class OperatingPoint:
 
     def _largest(self, samples):
         largest = np.zeros(len(self._x[samples]))
-        for kind in range(1, len(self._solver.assembly.pairs)):
+        for kind in range(1, len(self._assembly.pairs)):
             largest = np.maximum(largest, np.abs(self._currents(kind, samples)).max(axis=1, initial=0.0))
         for _, current in self._resistor_currents(samples):
             largest = np.maximum(largest, np.abs(current).max(axis=1))
@@ -433,7 +446,7 @@ class OperatingPoint:
         conductance that it meets there, a unit of every junction voltage times its slope, two of every
         diode's current.
         """
-        asm = self._solver.assembly
+        asm = self._assembly
         full = np.hstack([self._rows, self._x[:, asm.n_unknown_nodes :]])
         bound = np.abs(full) @ abs(self._node_rows).T
         if self._into is not None:
@@ -454,7 +467,7 @@ class OperatingPoint:
         )
 
     def _drops(self, kind):
-        a, b = self._solver.assembly.pairs[kind][:, :2].T
+        a, b = self._assembly.pairs[kind][:, :2].T
         return self._across(a, b)
 
     @cached_property
@@ -466,7 +479,7 @@ class OperatingPoint:
         included (papers: 2006.01981, section 7.1 of our dossier). Current sources are not counted.
         """
         total = 0.5 * (self._currents(RESISTOR) * self._drops(RESISTOR)).sum(axis=1)
-        asm = self._solver.assembly
+        asm = self._assembly
         plain = ~asm.ideal
         if plain.any():
             par, v = self._parameters[plain], self._junction[:, plain]

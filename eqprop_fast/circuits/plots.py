@@ -3,6 +3,8 @@
 Matplotlib is imported when a picture is asked for, never before.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from .elements import AMPLIFIER, DIODE, RESISTOR, VCCS, VCVS, VSOURCE
@@ -35,10 +37,10 @@ def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
     from matplotlib.collections import LineCollection
     from matplotlib.colors import ListedColormap
 
-    net = point.netlist
+    net = _as_found(point)
     volts = np.atleast_2d(point.voltages)[sample]
     ax = plt.subplots(figsize=(8, 5), layout="constrained")[1] if ax is None else ax
-    at = _columns(point)
+    at = _columns(net)
     resistor = np.array(net.nodes[RESISTOR], dtype=np.int64).reshape(-1, 2)
     power = np.atleast_2d(point.branch_currents(RESISTOR))[sample] * (
         volts[resistor[:, 0]] - volts[resistor[:, 1]]
@@ -75,11 +77,10 @@ def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
     return ax
 
 
-def _columns(point):
+def _columns(net):
     """Places (n_nodes, 2): x by distance from the sources, y spread within the column; supplies and ground
     below.
     """
-    net = point.netlist
     neighbours = [set() for _ in range(net.n_nodes)]
     for kind in (RESISTOR, DIODE, VCVS, VCCS, AMPLIFIER):
         for nodes in net.nodes[kind]:
@@ -108,6 +109,19 @@ def _columns(point):
     at[below, 0] = np.linspace(0, max(depth.max(), 1), below.sum() + 2)[1:-1]
     at[below, 1] = -0.1
     return at
+
+
+def _as_found(point):
+    """The netlist as it was when the point was found: elements and nodes that came later are left out."""
+    net, n = point.netlist, np.atleast_2d(point.voltages).shape[1]
+    counts = [np.atleast_2d(point.branch_currents(kind)).shape[1] for kind in range(len(net.names))]
+    names = [own[:count] for own, count in zip(net.names, counts, strict=True)]
+    known = {name.lower() for own in names for name in own}
+    return SimpleNamespace(
+        title=net.title, n_nodes=n, node_names=net.node_names[:n], names=names,
+        nodes=[own[:count] for own, count in zip(net.nodes, counts, strict=True)],
+        inputs=[name for name in net.inputs if name.lower() in known], find=net.find, find_node=net.find_node,
+    )  # fmt: skip
 
 
 def plot_crossbar(point, rows, columns, sample=0, *, ax=None):
@@ -145,7 +159,7 @@ def crossbar_currents(point, rows, columns, sample=0):
     """Currents (len(rows), len(columns)) from row nodes to column nodes, ampere; 0 where no resistor joins
     them.
     """
-    net = point.netlist
+    net = _as_found(point)
     row = {net.find_node(name): k for k, name in enumerate(rows)}
     column = {net.find_node(name): k for k, name in enumerate(columns)}
     out, hits = np.zeros((len(rows), len(columns))), 0

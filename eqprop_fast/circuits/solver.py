@@ -21,6 +21,7 @@ SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a p
 DENSE_LIMIT = 2000  # unknowns up to which a singular matrix is tried again without subtractions
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping", "complementarity")
+BUDGET = 200  # times max_iter: Newton iterations of all attempts at one sample together
 
 
 class Solver:
@@ -160,16 +161,21 @@ class Solver:
                 fault = error
         raise SingularCircuitError(f"the circuit matrix is singular ({fault})")
 
-    def unknown_name(self, k):
-        """What unknown k is, for messages."""
+    def unknown_name(self, k, beyond=()):
+        """What unknown k is, for messages; or the first diode that is `beyond` its exponential."""
         asm, net = self.assembly, self.net
+        if any(beyond):
+            return f"the current of {net.names[DIODE][int(np.argmax(beyond))]!r}"
         if k < asm.n_unknown_nodes:
             return f"the voltage of node {net.node_names[asm.unknown_nodes[k]]!r}"
         k -= asm.n_unknown_nodes
         if k < len(asm.kept):
             kind, index = asm.kept[k]
             return f"the current of {net.names[kind][index]!r}"
-        return f"the current of {net.names[DIODE][np.flatnonzero(asm.ideal)[k - len(asm.kept)]]!r}"
+        ideal = np.flatnonzero(asm.ideal)
+        if not asm.n:  # all nodes are known: only diodes can fail
+            return f"the current of {net.names[DIODE][0]!r}"
+        return f"the current of {net.names[DIODE][ideal[k - len(asm.kept)]]!r}"
 
     def solve(self, rhs, offset, *, kernels, polish, junction=None, max_iter=100, n_threads=1):
         """Unknowns (M, n) and what became of every sample; `polish` (a Polish) ends what Newton cannot.
@@ -242,12 +248,14 @@ class Solver:
         diodes, then at all nodes), then source stepping: ((x, junction) or None, method, iterations). `end`
         polishes what does not settle.
         """
-        spent = 0
+        spent, budget = 0, BUDGET * max_iter
         ideal = bool(self.assembly.ideal.any())
         newton = complementary_newton if ideal else reference.nodal_newton
 
         def run(parameters, scale, x, junction):
             nonlocal spent
+            if spent >= budget:
+                return None
             changed = replace(system, parameters=parameters, cache={})
             x, junction = x.copy(), junction.copy()
             report = newton(changed, rhs * scale, offset * scale, x, junction, max_iter=max_iter)
@@ -269,7 +277,7 @@ class Solver:
             found, level, factor = self._gmin_steps(system, run, zero, start)
             if found:
                 return found, 2, spent
-            tried, more = self._shunt_steps(newton, whole_rhs, offset, start, max_iter)
+            tried, more = self._shunt_steps(newton, whole_rhs, offset, start, max_iter, budget - spent)
             spent += more
             found = run(system.parameters, 1.0, *tried) if tried else None
             if found:
@@ -303,7 +311,7 @@ class Solver:
             return None, level, factor
         return run(system.parameters, 1.0, *state), level, factor
 
-    def _shunt_steps(self, newton, rhs, offset, start, max_iter):
+    def _shunt_steps(self, newton, rhs, offset, start, max_iter, budget):
         """From all nodes shunted to ground by 1 S down to nothing, as ngspice does, for gain that shunts of
         diodes do not tame: ((x, junction) or None, iterations).
         """
@@ -313,6 +321,8 @@ class Solver:
 
         def run(level, x, junction):
             nonlocal spent
+            if spent >= budget:
+                return None
             x, junction = x.copy(), junction.copy()
             data = np.r_[a.data, np.full(n, level)]  # a sum of matrices would drop the diodes' empty places
             shunted = sparse.csr_matrix((data, (rows, cols)), shape=a.shape)

@@ -235,6 +235,16 @@ def diode_current(parameters, v, *, precise=False):
     return i + gmin * v, g + gmin
 
 
+
+def beyond_exp(parameters, v):
+    """Where a junction's voltage is beyond what `diode_current` computes: its current there is not the
+    diode's.
+    """
+    broken = v < -parameters[..., P_BV]
+    below = -(np.where(broken, parameters[..., P_BV], 0.0) + v) / parameters[..., P_VTB]
+    return (v / parameters[..., P_VTE] >= EXP_MAX) | (broken & (below >= EXP_MAX))
+
+
 def limit(new, old, vte, vcrit):
     """Junction voltage allowed after a Newton step, and where it was cut (SPICE's logarithmic damping)."""
     cut = (new > vcrit) & (np.abs(new - old) > 2 * vte)
@@ -346,7 +356,7 @@ def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_a
         on = ideal & (junction > 0)
         b = system.branch
         leak = np.where(ideal & ~on, par[:, P_GMIN], 0.0)
-        residual[b[ideal]] = np.where(on, v, x[np.where(ideal, b, 0)] - leak * v)[ideal]
+        residual[b[ideal]] = np.where(on[ideal], v[ideal], x[b[ideal]] - leak[ideal] * v[ideal])
 
         values = system.base.copy()
         flat = values.reshape(-1)
@@ -370,7 +380,8 @@ def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_a
         v = across()
         proposed = junction + (v - junction - par[:, P_RS] * i) / (1 + par[:, P_RS] * g)
         limited, cut = limit_junction(proposed, junction, safe_par)
-        state = np.where(on, x[np.where(ideal, b, 0)] >= -IDEAL_I_TOL, v > IDEAL_V_TOL)
+        state = v > IDEAL_V_TOL
+        state[on] = x[b[on]] >= -IDEAL_I_TOL
         flipped = ideal & (state != on)
         if iteration >= single_after and flipped.any():
             state[np.flatnonzero(flipped)[1:]] = on[np.flatnonzero(flipped)[1:]]

@@ -1,0 +1,88 @@
+"""Circuits at the limits of what a junction's exponential, a solver's patience or a cache can hold."""
+
+import copy
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+from eqprop_fast.circuits import D1N4148, ElementError, Netlist, operating_point, parse_spice
+from eqprop_fast.circuits.plots import plot_circuit
+
+from .test_circuits_operating_point import backends
+
+
+@backends
+@pytest.mark.parametrize("volts", [0.5, 1.0, 5.0])
+def test_a_diode_across_a_source(backend, volts):
+    net = Netlist()
+    net.voltage_source("v", "a", "0", volts)
+    net.resistor("r", "a", "0", 1e3)
+    net.diode("d", "a", "0", D1N4148)
+    point = operating_point(net, backend=backend)
+    assert point.success and point.branch_currents()["v"] == pytest.approx(
+        -point.branch_currents()["d"] - volts / 1e3, rel=1e-12
+    )
+
+
+@backends
+@pytest.mark.parametrize("volts", [15.6, 16, 30, 1e3, -1e3])
+def test_a_junction_beyond_its_exponential_is_no_success(backend, volts):
+    for more in ("", "r1 a b 1k\nd2 b 0 m\n"):
+        point = operating_point(parse_spice(f"* t\nv1 a 0 {volts}\nd1 a 0 m\n{more}.model m d(bv=900)\n"), backend=backend)
+        assert not point.success and point.worst[0] is not None
+        with pytest.raises(Exception, match="d1|'a'|'b'|current"):
+            point.raise_for_failure()
+
+
+@backends
+def test_attempts_end(backend):
+    text = "* s\nv1 a 0 30k\nd1 a b dl\nd2 b 0 dl\nr1 b 0 1k\n.model dl d(is=1e-13 n=1.5)\n"
+    start = time.process_time()
+    point = operating_point(parse_spice(text), backend=backend, max_iter=20)
+    assert not point.success and point.iterations <= 202 * 20 and time.process_time() - start < 60
+
+
+@pytest.mark.parametrize("text", ["r2 b 0 1k", "d1 b 0 m\n.model m d", "e1 b 0 a 0 2", "d1 b 0 m\n.model m d(ideal)"])
+def test_netlists_and_points_can_be_pickled_and_copied(text):
+    text = text.replace("m\n.model m d(ideal)", "ideal")
+    net = parse_spice(f"* t\nv1 a 0 2\nr1 a b 1k\n{text}\nr3 b 0 2k\n")
+    net.mark_inputs(["v1"])
+    point = operating_point(net, [[1.0], [2.0]])
+    for made in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net), copy.copy(net)):
+        np.testing.assert_array_equal(operating_point(made, [[1.0], [2.0]]).voltages, point.voltages)
+    for made in (pickle.loads(pickle.dumps(point)), copy.deepcopy(point), copy.copy(point)):
+        np.testing.assert_array_equal(made.voltages, point.voltages)
+        for name, current in point.branch_currents().items():
+            np.testing.assert_array_equal(made.branch_currents()[name], current)
+        np.testing.assert_array_equal(made.power, point.power)
+        np.testing.assert_array_equal(made.kcl_rounding, point.kcl_rounding)
+        assert operating_point(net, [[1.0], [2.0]], start=made).success.all()
+
+
+def test_pictures_of_a_point_whose_netlist_has_grown():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    net = parse_spice("* t\nv1 a 0 2\nr1 a b 1k\nr2 b 0 1k\n")
+    point = operating_point(net)
+    net.resistor("r3", "b", "c", 1e3)
+    net.resistor("r4", "c", "0", 1e3)
+    net.voltage_source("v2", "z", "0", 1.0)
+    net.mark_inputs(["v2"])
+    plot_circuit(point)
+
+
+def test_wrong_arguments_are_named():
+    net = parse_spice("* t\nv1 a 0 2\nr1 a b 1k\nr2 b 0 1k\n")
+    net.mark_inputs(["v1"])
+    single, batch = operating_point(net), operating_point(net, [[1.0], [2.0]])
+    for call in (
+        lambda: single.difference(batch),
+        lambda: operating_point(net, start=3),
+        lambda: single.branch_currents(99),
+        lambda: single.branch_currents("r"),
+    ):
+        with pytest.raises(ElementError):
+            call()
