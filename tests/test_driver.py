@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
 
 from eqprop_fast import EqPropClassifier
-from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
 from eqprop_fast.networks.layered import LayeredNetwork, init_parameters
 from eqprop_fast.training import (
     FitSettings,
@@ -289,7 +289,8 @@ def test_the_loss_does_not_depend_on_the_cuts(rule, backend, monkeypatch):
         monkeypatch.setattr(driver, "FIRST_CHUNK", first)
         est = EqPropClassifier(
             (6,), batch_size=2, max_iter=2, solver="sgd", nudging="positive", tol_nudged=None, random_state=0,
-            activation="hard_sigmoid" if rule == "clamped_sweep" else "shifted_sigmoid", backend=backend, **options,
+            activation="hard_sigmoid" if rule == "clamped_sweep" else "shifted_sigmoid", backend=backend,
+            **options,
         ).fit(x, y)
         curves.append(est.loss_curve_)
     assert curves[0] == curves[1] == curves[2]

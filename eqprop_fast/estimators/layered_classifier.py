@@ -28,8 +28,8 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     activation, out_activation : str, default="shifted_sigmoid", "auto"
         A key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(-4(x-1/2))), "hard_sigmoid"
         clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1), "centered_hard_sigmoid"
-        clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity". Output: "auto" is "identity" under cross-entropy, whose softmax wants
-        values without bounds, else "shifted_sigmoid".
+        clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity". Output: "auto" is "identity" under
+        cross-entropy, whose softmax wants values without bounds, else "shifted_sigmoid".
     input_activation : str, default="identity"
         The input acts on the first layer as this function of X (1905.13633 EB: the hidden activation).
     learning_rule : str, default="ep"

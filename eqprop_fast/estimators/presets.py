@@ -172,10 +172,11 @@ _TABLE = [
     _row("2006.03824/MLP", _LAB, _NUDGED_INSIDE, (512,), 784, 30, 10, 0.1, 2, (5e-4, 5e-4),
          notes="the stored command does not say which kind of nudging; we take the paper's, centered"),
     _row("2205.15021/1h", _AGN, _AGNOSTIC, (2048,), 784, 100, 100, 0.25, 200, (0.05, 0.025),
-         notes="nudged to either side by half of the authors' 0.5; they stop a batch when the summed change of a "
-               "layer is below 1e-3, here each sample stops when no unit moves by more than 1e-5"),
+         notes="nudged to either side by half of the authors' 0.5; they stop a batch when the summed change "
+               "of a layer is below 1e-3, here each sample stops when no unit moves by more than 1e-5"),
     _row("smonsays/hopfield", _SMO, _NORMAL_START, (1000,), 784, 50, 50, 1.0, 100, (1e-3, 1e-3),
-         test_error=2.82, notes="free phases start at standard normal states; the factor of the cost is not stored: 1/2"),
+         test_error=2.82,
+         notes="free phases start at standard normal states; the factor of the cost is not stored: 1/2"),
     _row("2402.11674/DHN-1H", _RAIN, _HOPFIELD, (1024,), 784, 15, 15, 0.2, 100, (0.05, 0.05),
          test_error=1.79),
     _row("2402.11674/DHN-2H", _RAIN, _HOPFIELD, (1024,) * 2, 784, 50, 20, 0.2, 100, (0.2, 0.05, 0.01),

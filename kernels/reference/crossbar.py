@@ -287,8 +287,8 @@ def train(
     Returns
     -------
     loss, n_correct : float, int
-        `loss` plus the weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how many argmax
-        were right.
+        `loss` plus the weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how
+        many argmax were right.
     """
     check_optimizer(optimizer, velocity)
     dtype = weights[0].dtype
