@@ -146,7 +146,7 @@ def write(record, options):
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     section = report.markdown(record)
-    (folder / f"{name}.md").write_text(section)
+    (folder / f"{name}.md").write_text(report.markdown(record, plot="../../docs/img/bench.png"))
     print(f"\n{section}\nwritten: bench/results/{name}.json, .md")
     if options.quick or options.no_readme or options.only:
         return
