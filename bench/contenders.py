@@ -20,6 +20,7 @@ BACKENDS = ("c", "numba", "numpy")
 # sweeps as the paper has synchronous steps: a sweep is every other half of two, as
 # tests/test_over_relaxation.py shows.
 FAST_SUFFIX = "-async"
+FAST_TOL = 1e-6  # at which the -async contenders stop
 BASELINES = ("torch-published", "torch-hoisted")
 
 
@@ -189,7 +190,7 @@ def kernel_records(setting):
     return spec, plan
 
 
-def make_contender(name, setting, block, n_threads, dtype=np.float32, tol=1e-6):
+def make_contender(name, setting, block, n_threads, dtype=np.float32, tol=FAST_TOL):
     """The contender called `name`; raises `Unavailable` with the reason where it cannot run."""
     if name in BASELINES:
         return TorchContender(name, setting, block, n_threads, dtype)

@@ -95,8 +95,8 @@ def estimator_table(record):
     return "\n".join(lines)
 
 
-def markdown(record, plot="docs/img/bench.png"):
-    """The whole bench section."""
+def markdown(record, plot):
+    """The whole bench section, with the path of its `plot`."""
     parts = [_machine(record), _method(record), training_table(record)]
     busy = max(record["load_average"])
     if busy > record["machine"]["processor"]["cores"] + 1.0:  # the benchmark itself makes up for one or two

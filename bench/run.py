@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from . import machine, report
-from .contenders import BACKENDS, BASELINES, FAST_SUFFIX
+from .contenders import BACKENDS, BASELINES, FAST_SUFFIX, FAST_TOL
 from .data import DatasetUnavailableError, training_batches
 from .interleave import compare
 from .settings import BATCH_SIZE, CONTINUAL, GRADIENT, LAYERED
@@ -38,7 +38,7 @@ def parse(arguments=None):
     parser.add_argument("--contenders", nargs="+", help="names, e.g. c numba torch-hoisted (default: all)")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9; 3 with --quick)")
     parser.add_argument("--seconds", type=float, help="length of one turn (default 0.3; 0.1 with --quick)")
-    parser.add_argument("--tol", type=float, default=1e-6, help="tolerance of the -async contenders")
+    parser.add_argument("--tol", type=float, default=FAST_TOL, help="tolerance of the -async contenders")
     parser.add_argument(
         "--name", help="name of the result files in bench/results (default: latest, or quick)"
     )
@@ -145,14 +145,14 @@ def write(record, options):
     name = options.name or ("quick" if options.quick else "latest")
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    section = report.markdown(record)
-    (folder / f"{name}.md").write_text(report.markdown(record, plot="../../docs/img/bench.png"))
+    section = report.markdown(record, plot="../../docs/img/bench.png")
+    (folder / f"{name}.md").write_text(section)
     print(f"\n{section}\nwritten: bench/results/{name}.json, .md")
     if options.quick or options.no_readme or options.only:
         return
     report.plot(record, ROOT / "docs" / "img" / "bench.png")
     print("written: docs/img/bench.png")
-    if not report.splice(ROOT / "README.md", section):
+    if not report.splice(ROOT / "README.md", report.markdown(record, plot="docs/img/bench.png")):
         print("README.md has no bench markers: left alone")
 
 

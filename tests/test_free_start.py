@@ -84,3 +84,11 @@ def test_a_gain_for_each_layer():
     gains = EqPropClassifier(**{**BASE, "learning_rate_init": 1e-300}, weight_gain=(0.5, 2.0)).fit(X, Y)
     for k, gain in enumerate((0.5, 2.0)):
         np.testing.assert_allclose(gains.coefs_[k], gain * plain.coefs_[k], rtol=1e-14)
+
+
+def test_streams_of_an_older_file_and_of_a_damaged_one():
+    state = RandomStreams(5).state()
+    older = {name: state[name] for name in ("init", "shuffle", "sign")}
+    assert RandomStreams.from_state(older).sign.random() == RandomStreams(5).sign.random()
+    with pytest.raises(KeyError):
+        RandomStreams.from_state({name: state[name] for name in ("init", "shuffle")})

@@ -247,7 +247,7 @@ def _loaded(netlist, siemens):
     """
     kept = netlist.__dict__.get("_with_loads")
     if kept is None or kept[0] != netlist.version:
-        twin = copy.copy(netlist)
+        twin = copy.copy(netlist)  # without its caches, see Netlist.__getstate__
         ends = list(netlist.outputs)
         twin.names, twin.nodes = list(netlist.names), list(netlist.nodes)
         twin.names[RESISTOR] = netlist.names[RESISTOR] + [f"load of output {k}" for k in range(len(ends))]

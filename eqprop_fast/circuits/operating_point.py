@@ -112,7 +112,7 @@ def operating_point(
         success=ok,
         methods=[METHODS[k] for k in method],
         worst=[
-            None if good else solver.unknown_name(int(k), off)
+            None if good else _blamed(solver, int(k), off)
             for good, k, off in zip(ok, worst, beyond, strict=True)
         ],
         netlist=netlist,
@@ -135,6 +135,13 @@ def operating_point(
     if doubtful.size:
         _settle(found, solver, polish, doubtful)
     return found
+
+
+def _blamed(solver, k, beyond):
+    """Name of the first diode that is `beyond` its exponential, else of unknown k, that moved most."""
+    if beyond.any() or not solver.assembly.n:  # without unknowns only diodes can fail
+        return f"the current of {solver.net.names[DIODE][int(np.argmax(beyond))]!r}"
+    return solver.unknown_name(k)
 
 
 def _settle(found, solver, polish, doubtful):

@@ -113,8 +113,8 @@ def _columns(net):
 
 def _as_found(point):
     """The netlist as it was when the point was found: elements and nodes that came later are left out."""
-    net, n = point.netlist, np.atleast_2d(point.voltages).shape[1]
-    counts = [np.atleast_2d(point.branch_currents(kind)).shape[1] for kind in range(len(net.names))]
+    net, n = point.netlist, point._assembly.n_nodes
+    counts = [len(point._assembly.pairs[kind]) for kind in range(len(net.names))]
     names = [own[:count] for own, count in zip(net.names, counts, strict=True)]
     known = {name.lower() for own in names for name in own}
     return SimpleNamespace(

@@ -161,21 +161,16 @@ class Solver:
                 fault = error
         raise SingularCircuitError(f"the circuit matrix is singular ({fault})")
 
-    def unknown_name(self, k, beyond=()):
-        """What unknown k is, for messages; or the first diode that is `beyond` its exponential."""
+    def unknown_name(self, k):
+        """What unknown k is, for messages."""
         asm, net = self.assembly, self.net
-        if any(beyond):
-            return f"the current of {net.names[DIODE][int(np.argmax(beyond))]!r}"
         if k < asm.n_unknown_nodes:
             return f"the voltage of node {net.node_names[asm.unknown_nodes[k]]!r}"
         k -= asm.n_unknown_nodes
         if k < len(asm.kept):
             kind, index = asm.kept[k]
             return f"the current of {net.names[kind][index]!r}"
-        ideal = np.flatnonzero(asm.ideal)
-        if not asm.n:  # all nodes are known: only diodes can fail
-            return f"the current of {net.names[DIODE][0]!r}"
-        return f"the current of {net.names[DIODE][ideal[k - len(asm.kept)]]!r}"
+        return f"the current of {net.names[DIODE][np.flatnonzero(asm.ideal)[k - len(asm.kept)]]!r}"
 
     def solve(self, rhs, offset, *, kernels, polish, junction=None, max_iter=100, n_threads=1):
         """Unknowns (M, n) and what became of every sample; `polish` (a Polish) ends what Newton cannot.

@@ -30,8 +30,9 @@ class RandomStreams:
     @classmethod
     def from_state(cls, state):
         streams = cls(0)
-        for name in state.keys() & set(cls.NAMES):  # older files know fewer
-            getattr(streams, name).bit_generator.state = state[name]
+        for name in cls.NAMES:
+            if name in state or name != "start":  # which older files do not have
+                getattr(streams, name).bit_generator.state = state[name]
         return streams
 
 

@@ -229,11 +229,15 @@ def diode_current(parameters, v, *, precise=False):
     broken = v < -parameters[..., P_BV]
     if broken.any():
         slope = parameters[..., P_VTB]
-        rise = np.exp(np.minimum(-(np.where(broken, parameters[..., P_BV], 0.0) + v) / slope, EXP_MAX))
+        rise = np.exp(np.minimum(_past_breakdown(parameters, v, broken), EXP_MAX))
         i = np.where(broken, -i_sat * rise, i)
         g = np.where(broken, i_sat * rise / slope, g)
     return i + gmin * v, g + gmin
 
+
+def _past_breakdown(parameters, v, broken):
+    """By how many of its breakdown's thermal voltages a junction is past it, where it is `broken`."""
+    return -(np.where(broken, parameters[..., P_BV], 0.0) + v) / parameters[..., P_VTB]
 
 
 def beyond_exp(parameters, v):
@@ -241,7 +245,7 @@ def beyond_exp(parameters, v):
     diode's.
     """
     broken = v < -parameters[..., P_BV]
-    below = -(np.where(broken, parameters[..., P_BV], 0.0) + v) / parameters[..., P_VTB]
+    below = _past_breakdown(parameters, v, broken)
     return (v / parameters[..., P_VTE] >= EXP_MAX) | (broken & (below >= EXP_MAX))
 
 
