@@ -158,13 +158,16 @@ def check_rule(spec, plan, has_back, has_particles):
     rule = plan.rule
     if rule not in RULES:
         raise ValueError(f"learning_rule must be one of {sorted(RULES)}, got {rule!r}")
-    if plan.over_relaxation != 1 and (
-        spec.dynamics != "discrete" or spec.schedule != "asynchronous" or spec.dt != 1 or rule != "ep"
-    ):
-        raise ValueError(
-            f"over_relaxation={plan.over_relaxation}: only for learning_rule='ep' with dynamics='discrete', "
-            "schedule='asynchronous', dt=1"
-        )
+    if plan.over_relaxation != 1:
+        if spec.dynamics != "discrete" or spec.schedule != "asynchronous" or spec.dt != 1:
+            raise ValueError(
+                f"over_relaxation={plan.over_relaxation}: only for dynamics='discrete', "
+                "schedule='asynchronous', dt=1"
+            )
+        if rule in GRADIENT_RULES:
+            raise ValueError(
+                f"over_relaxation={plan.over_relaxation}: learning_rule={rule!r} goes back along plain steps"
+            )
     if rule in CONTINUAL_RULES:
         if plan.optimizer != "sgd" or plan.weight_decay:
             raise ValueError(

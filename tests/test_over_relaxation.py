@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from eqprop_fast.kernels import LayeredSpec, TrainPlan, get_backend
+from eqprop_fast.kernels.spec import CONTINUAL_RULES, GRADIENT_RULES, RULES, VECTOR_FIELD_RULES
 
 from eqprop_fast import EqPropClassifier
+from eqprop_fast.networks.asymmetry import backward_weights
 
 from .backend_list import BACKENDS
 
@@ -54,26 +56,49 @@ def test_same_fixed_point_in_fewer_sweeps(backend, factor):
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("tol", [-1.0, 1e-3])
-def test_training_matches_the_reference(backend, dtype, tol):
+@pytest.mark.parametrize("rule", [r for r in RULES if r not in GRADIENT_RULES])
+def test_training_matches_the_reference(backend, dtype, tol, rule):
     rates = (0.1,) * 4
     plan = TrainPlan(
-        batch_size=20, beta=0.5, n_free_steps=20, n_nudged_steps=6, rate=rates, bias_rate=rates,
-        tol_free=tol, tol_nudged=tol, over_relaxation=1.25,
+        batch_size=20, beta=0.5, n_free_steps=20, n_nudged_steps=6, rate=rates, bias_rate=rates, rule=rule,
+        tol_free=tol, tol_nudged=-1.0 if rule in CONTINUAL_RULES else tol, over_relaxation=1.25,
     )
     results = []
     for name, n_threads in (("numpy", 1), (backend, 1), (backend, 3)):
         weights, biases, x, y = network(dtype)
+        back = backward_weights(weights, 30, 4) if rule in VECTOR_FIELD_RULES else None
         train = get_backend(name).layered_train
-        train(SPEC, weights, None, biases, x, y, np.arange(45), plan, n_threads=n_threads)
-        results.append(weights + biases)
+        train(SPEC, weights, back, biases, x, y, np.arange(45), plan, n_threads=n_threads)
+        results.append(weights + biases + (back or []))
     for want, got, again in zip(*results):
         np.testing.assert_allclose(got, want, atol=1e-6 if dtype == "float32" else 1e-12)
         np.testing.assert_array_equal(got, again)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rule", ["ep", "clamped_sweep", "contrastive"])
+def test_same_update_from_fully_relaxed_phases(backend, rule):
+    rates = (0.1,) * 4
+    plan = TrainPlan(
+        batch_size=15, beta=0.5, n_free_steps=5000, n_nudged_steps=5 if rule == "clamped_sweep" else 5000,
+        rate=rates, bias_rate=rates, rule=rule, tol_free=1e-13, tol_nudged=1e-13,
+    )
+    ends, sweeps = [], []
+    for factor in (1.0, 1.25):
+        weights, biases, x, y = network("float64", scale=1.5)
+        stats = get_backend(backend).layered_train(
+            SPEC, weights, None, biases, x, y, np.arange(45), replace(plan, over_relaxation=factor)
+        )
+        ends.append(weights + biases)
+        sweeps.append(stats.free_steps)
+    for plain, hasty in zip(*ends):
+        np.testing.assert_allclose(hasty, plain, atol=1e-11)
+    assert sweeps[1] < sweeps[0]
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"schedule": "synchronous"}, {"dynamics": "continuous"}, {"learning_rule": "contrastive"}, {"dt": 0.5}],
+    [{"schedule": "synchronous"}, {"dynamics": "continuous"}, {"learning_rule": "implicit"}, {"dt": 0.5}],
 )
 def test_refused_where_it_means_nothing(wrong):
     good = {"schedule": "asynchronous", "over_relaxation": 1.2, "backend": "numpy"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats, check_rule
+from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats, check_rule, free_spec
 from . import gradients
 from .activations import rho
 from .layered import (
@@ -83,18 +83,23 @@ def held_output_step(spec, weights, back, biases, drive, states, y=None, beta=0.
 
 
 def _exact_layer(spec, weights, biases, drive, states, k):
-    """Minimiser of layer k given its neighbours: rho(bottom-up + top-down + bias) (1602.05179 v1)."""
+    """Minimiser of layer k given its neighbours: rho(bottom-up + top-down + bias) (1602.05179 v1).
+
+    Over-relaxed (``dt > 1``) it goes that much further than there.
+    """
     field = drive if k == 1 else states[k - 2] @ weights[k - 1] + biases[k - 1]
     if k < spec.n_weights:
         field = field + states[k] @ weights[k].T
-    return rho(spec.out_activation if k == spec.n_weights else spec.activation, field)
+    best = rho(spec.out_activation if k == spec.n_weights else spec.activation, field)
+    return best if spec.dt == 1 else states[k - 1] + best.dtype.type(spec.dt) * (best - states[k - 1])
 
 
 def _sweep(spec, weights, biases, drive, states, layers):
     new = list(states)
     for k in layers:
         new[k - 1] = _exact_layer(spec, weights, biases, drive, new, k)
-    return new, np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, states)], axis=0)
+    change = np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, states)], axis=0)
+    return new, change / spec.dt
 
 
 def forward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0):
@@ -303,7 +308,7 @@ TABLE = {
 
 def _free_phase(net, batch, drive, plan):
     """Relax batch.states in place; returns the steps, and for BPTT the states of the last K + 1 moments."""
-    args = (net.spec, net.weights, net.backs, net.biases, drive)
+    args = (free_spec(net.spec, plan.over_relaxation), net.weights, net.backs, net.biases, drive)
     step_fn = forward_sweep if plan.rule == "clamped_sweep" else layered_step
     n_recorded = plan.n_nudged_steps if plan.rule == "bptt" else 0
     steps, _ = relax_from_drive(
