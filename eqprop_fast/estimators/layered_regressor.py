@@ -53,8 +53,8 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     over_relaxation : float in [1, 2), default=1.0
         Discrete networks with asynchronous sweeps: the free phase steps by
         ``over_relaxation * (rho(field) - s)``, which reaches the same fixed points in fewer sweeps
-        (successive over-relaxation); 1.2 suits deep networks that converge slowly, 1.5 those of hard sigmoids.
-        1: plain sweeps. Not for the rules that compute an exact gradient.
+        (successive over-relaxation); 1.2 suits deep networks that converge slowly, 1.5 those of hard
+        sigmoids. 1: plain sweeps. Not for the rules that compute an exact gradient.
     dt : float, default=1.0
         Euler step; for the discrete map a damping, 1 being the papers' map.
     clamp : bool, default=True
