@@ -94,7 +94,8 @@ def changed(row, changes):
 
 
 def run_seed(
-    row, data, seed, folder, *, epochs=None, backend="auto", n_threads=None, fresh=False, on_epoch=None
+    row, data, seed, folder, *, epochs=None, backend="auto", n_threads=None, fresh=False, how="",
+    on_epoch=None,
 ):
     """Train one seed of an experiment, going on from its checkpoint where there is one.
 
@@ -109,13 +110,15 @@ def run_seed(
         Instead of the paper's.
     fresh : bool
         Ignore what is there.
+    how : str
+        Backend, threads and machine, kept with every epoch.
     on_epoch : callable, optional
         Called with the list of entries after each epoch; returning True stops the run, to be resumed later.
 
     Returns
     -------
     list of dict
-        Entry per epoch: epoch, loss, train_error and test_error (percent), seconds (training alone).
+        Entry per epoch: epoch, loss, train_error and test_error (percent), seconds (training alone), how.
 
     Raises
     ------
@@ -135,7 +138,10 @@ def run_seed(
         _check_same(classifier.get_params(), parameters, checkpoint)
         classifier.set_params(max_iter=parameters["max_iter"])
         # the log is written before the checkpoint: a kill between them leaves one entry too many
-        history = json.loads(log.read_text())[: classifier.n_iter_]
+        try:
+            history = json.loads(log.read_text())[: classifier.n_iter_]
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{log} cannot be read ({error}); start again with --fresh") from error
         if len(history) < classifier.n_iter_:
             raise ValueError(f"{log} is shorter than {checkpoint}; start again with --fresh")
     else:
@@ -151,6 +157,7 @@ def run_seed(
                 train_error=100 * (1 - record.accuracy),
                 test_error=test_error,
                 seconds=record.seconds,
+                how=how,
                 **({"feedback_angles": record.feedback_angles} if record.feedback_angles else {}),
             )
         )
@@ -179,10 +186,22 @@ def _check_same(stored, wanted, path):
             )
 
 
-def summary(row, histories, how):
+def _how(histories):
+    """Backend, threads and machine of the epochs; which seeds, where they differ."""
+    seeds_of = {}
+    for seed, history in histories.items():
+        places = dict.fromkeys(e.get("how") or "not recorded" for e in history)  # in order, each once
+        seeds_of.setdefault(", then ".join(places), []).append(str(seed))
+    if len(seeds_of) == 1:
+        return next(iter(seeds_of))
+    return "; ".join(f"seed {', '.join(seeds)}: {how}" for how, seeds in seeds_of.items())
+
+
+def summary(row, histories):
     """The experiment's record, as written to JSON; `histories` maps seed to its entries."""
     import numpy as np
 
+    histories = dict(sorted(histories.items()))
     last = {kind: [h[-1][kind] for h in histories.values()] for kind in ("test_error", "train_error")}
     seconds = [sum(e["seconds"] for e in h) for h in histories.values()]
     return {
@@ -199,7 +218,7 @@ def summary(row, histories, how):
         "train_error_mean": float(np.mean(last["train_error"])),
         "train_error_std": float(np.std(last["train_error"])),
         "seconds_per_run": float(np.mean(seconds)),
-        "how": how,
+        "how": _how(histories),
         "history": {str(seed): h for seed, h in histories.items()},
     }
 
@@ -218,9 +237,35 @@ def result_row(record):
     )
 
 
-def _epochs_in(path):
-    """Epochs of all seeds in the record at `path`; 0 without one."""
-    return sum(json.loads(path.read_text())["epochs"]) if path.exists() else 0
+def with_earlier_seeds(path, histories):
+    """The histories of the record at `path`, if there is one, brought up to date with `histories`.
+
+    Raises
+    ------
+    ValueError
+        The record has more epochs of a seed, or another number of epochs: there is no mean over those.
+    """
+    if not path.exists():
+        return histories
+    record = json.loads(path.read_text())
+    earlier = {int(seed): history for seed, history in record["history"].items()}
+    for history in earlier.values():
+        for entry in history:
+            entry.setdefault("how", record["how"])
+    for seed, history in histories.items():
+        if len(earlier.get(seed, ())) > len(history):
+            raise ValueError(
+                f"{path} holds {len(earlier[seed])} epochs of seed {seed}, this run {len(history)}: it is "
+                "kept; choose another --docs, or move it away"
+            )
+    together = {**earlier, **histories}
+    if len({len(history) for history in together.values()}) > 1:
+        counts = ", ".join(f"{len(history)} of seed {seed}" for seed, history in together.items())
+        raise ValueError(
+            f"{path} and this run differ in epochs ({counts}): train all seeds as long, or choose another "
+            "--docs"
+        )
+    return together
 
 
 def add_row(path, record):
@@ -244,11 +289,12 @@ def plot_curves(record, path):
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
+    style = dict(alpha=0.7, marker="o" if max(record["epochs"]) == 1 else None)  # a line needs two points
     for i, history in enumerate(record["history"].values()):
         epochs = [e["epoch"] for e in history]
-        axis.semilogy(epochs, [max(e["test_error"], 1e-2) for e in history], color="C0", alpha=0.7,
+        axis.semilogy(epochs, [max(e["test_error"], 1e-2) for e in history], color="C0", **style,
                       label=None if i else "test")
-        axis.semilogy(epochs, [max(e["train_error"], 1e-2) for e in history], color="C1", alpha=0.7,
+        axis.semilogy(epochs, [max(e["train_error"], 1e-2) for e in history], color="C1", **style,
                       label=None if i else "training")
     if record["published_test_error"] is not None:
         axis.axhline(record["published_test_error"], color="gray", ls=":", label="published test error")
@@ -332,6 +378,7 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, changes, fresh,
                 backend=backend,
                 n_threads=threads,
                 fresh=fresh,
+                how=how,
                 on_epoch=tell,
             )
         except (ValueError, ArithmeticError) as error:
@@ -340,14 +387,11 @@ def reproduce(name, seeds, first_seed, epochs, backend, threads, changes, fresh,
             click.echo(f"seed {seed}: stopped; the same command goes on from here. {docs} is unchanged.")
             raise click.exceptions.Exit(130)
         click.echo(f"seed {seed}: {time.perf_counter() - start:.0f} s with tests")
-    record = summary(row, histories, how)
-    before = _epochs_in(docs / "results" / f"{slug}.json")
-    if before > sum(record["epochs"]):
-        click.echo(result_row(record))
-        raise click.ClickException(
-            f"{docs / 'results' / slug}.json holds {before} epochs, this run {sum(record['epochs'])}: it is "
-            "kept; choose another --docs, or move it away"
-        )
+    try:
+        record = summary(row, with_earlier_seeds(docs / "results" / f"{slug}.json", histories))
+    except ValueError as error:
+        click.echo(result_row(summary(row, histories)))
+        raise click.ClickException(str(error)) from error
     _write(docs / "results" / f"{slug}.json", json.dumps(record, indent=1))
     plot_curves(record, docs / "img" / f"results_{slug}.png")
     add_row(docs / "results.md", record)

@@ -70,6 +70,36 @@ def test_command_writes_json_plot_and_row(tmp_path, digits, row, monkeypatch):
     assert (tmp_path / "docs/img/results_1905.13633_P-1h.png").stat().st_size > 1000
 
 
+def test_seeds_of_two_commands_make_one_row(tmp_path, digits, row, monkeypatch):
+    """Seeds join the record; what trained an epoch is what did it, whoever writes the row."""
+    monkeypatch.setattr("eqprop_fast.datasets.load_mnist", lambda download=False: digits)
+    monkeypatch.setattr("eqprop_fast.reproduce.experiment", lambda name: row)
+    places = ["--docs", str(tmp_path / "docs"), "--work", str(tmp_path / "runs")]
+
+    def run(*more):
+        return CliRunner().invoke(main, ["reproduce", "1905.13633/P-1h", "--threads", "1", *places, *more])
+
+    assert run("--epochs", "2", "--backend", "numpy").exit_code == 0
+    assert run("--epochs", "2", "--backend", "numba", "--first-seed", "1").exit_code == 0
+    assert run("--epochs", "2", "--backend", "c").exit_code == 0  # nothing left to train
+    path = tmp_path / "docs/results/1905.13633_P-1h.json"
+    record = json.loads(path.read_text())
+    assert record["seeds"] == [0, 1] and record["epochs"] == [2, 2] and len(record["history"]) == 2
+    assert record["how"].startswith("seed 0: numpy, 1 threads") and "; seed 1: numba" in record["how"]
+    longer = run("--epochs", "3", "--backend", "numpy")
+    assert longer.exit_code == 1 and "3 of seed 0, 2 of seed 1" in longer.output
+    shorter = run("--epochs", "1", "--backend", "numpy", "--fresh")
+    assert shorter.exit_code == 1 and "holds 2 epochs of seed 0" in shorter.output
+    assert json.loads(path.read_text()) == record
+
+
+def test_a_damaged_log_is_named(tmp_path, digits, row):
+    module.run_seed(row, digits, 0, tmp_path, epochs=1, backend="numpy")
+    (tmp_path / "seed0.json").write_text('{"bad')
+    with pytest.raises(ValueError, match="seed0.json cannot be read.*--fresh"):
+        module.run_seed(row, digits, 0, tmp_path, backend="numpy")
+
+
 def test_unknown_experiment_lists_the_known_ones():
     result = CliRunner().invoke(main, ["reproduce", "nobody/nothing"])
     assert result.exit_code == 2 and "speed_net3" in result.output and "P-1h" in result.output

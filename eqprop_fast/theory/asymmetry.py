@@ -129,7 +129,7 @@ def asymmetry_bound(
     Parameters
     ----------
     sizes : tuple of int
-    angles : tuple of float
+    angles : float or tuple of float
         Angles between forward and backward weights, degrees in [0, 180].
     n_networks : int
         Nets per angle.
@@ -153,19 +153,17 @@ def asymmetry_bound(
     ValueError
         Names the parameter.
     """
-    angles = np.array([check_angle(a, "angles") for a in angles])
+    angles = np.array([check_angle(a, "angles") for a in np.atleast_1d(angles)])
     if not len(angles):
         raise ValueError("angles must hold at least one angle")
     sizes = check_sizes(sizes)
-    for name, value in (("gain", gain), ("dt", dt)):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be > 0 and finite, got {value!r}")
+    if len(sizes) < 3:
+        raise ValueError(f"sizes must hold a hidden layer, or there is no feedback, got {sizes}")
     check_count(n_networks, "n_networks")
     check_count(n_halvings, "n_halvings")
-    if not eps > 0:
-        raise ValueError(f"eps must be > 0, got {eps!r}")
-    if beta is not None and not beta > 0:
-        raise ValueError(f"beta must be > 0, got {beta!r}")
+    for name, value in (("gain", gain), ("dt", dt), ("eps", eps), ("beta", 1 if beta is None else beta)):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be > 0 and finite, got {value!r}")
     dtype = check_dtype(dtype)
     beta, gap = by_dtype(beta, dtype, 1e-3, 1e-2), by_dtype(None, dtype, 1e-3, 1e-2)
     tol = 50 * np.finfo(dtype).eps

@@ -79,8 +79,8 @@ def model_and_data(
     if model is None:
         sizes, n_samples = check_sizes(sizes), check_count(n_samples, "n_samples")
         model = LayeredModel.random(make_spec(sizes), rng, dtype=dtype, **parameters)
-    elif x is None or y is None:
-        raise ValueError("x and y must be given with model")
+    else:
+        check_data(model, x, y)
     if x is None:
         x, y = uniform_batch(n_samples, model.spec.sizes[0], model.spec.sizes[-1], rng, dtype)
     return model, x, y
@@ -106,6 +106,32 @@ def settle(model, x, n_steps=100_000, tol=None):
     if not worst <= max(1e-6, 10 * tol):
         raise ArithmeticError(f"the free phase did not settle: residual {worst:.3g} after {n_steps} steps")
     return drive, states, worst
+
+
+def check_layered(model):
+    """Refuse a model whose parameters are not those of a `LayeredSpec`.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(model, LayeredModel):
+        raise ValueError(f"model must be a LayeredModel here, got a {type(model).__name__}")
+
+
+def check_data(model, x, y):
+    """Refuse inputs and targets that do not fit a model: as many rows, and its first and last layer wide.
+
+    Raises
+    ------
+    ValueError
+    """
+    if x is None or y is None or len(x) != len(y):
+        raise ValueError("x and y must be given together, with as many rows")
+    sizes = model.spec.sizes if isinstance(model, LayeredModel) else getattr(model, "sizes", None)
+    for name, array, end in (("x", x, 0), ("y", y, -1)):
+        if sizes is not None and np.shape(array)[1:] != (sizes[end],):
+            raise ValueError(f"{name} must have shape (rows, {sizes[end]}), got {np.shape(array)}")
 
 
 def check_has_energy(spec):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import check_has_energy, drawn, model_and_data
+from .checks import check_has_energy, check_layered, drawn, model_and_data
 from .models import LayeredModel
 from .results import TheoryResult, new_figure
 
@@ -58,7 +58,7 @@ def energy_descent(
     model, x : optional
         A symmetric `LayeredModel` with an energy, and its inputs; a random smooth one of `sizes` without.
     n_steps : int
-    dt : tuple of float
+    dt : float or tuple of float
         Euler steps to try, for continuous dynamics. The discrete map is run in even/odd sweeps, each of
         which minimises the energy exactly by its layers.
 
@@ -74,7 +74,10 @@ def energy_descent(
     """
     check_count(n_steps, "n_steps")
     own = drawn(model, sizes, n_samples)
-    unused = None if model is None else x  # targets, which a free phase has none of
+    unused = None
+    if model is not None:
+        check_layered(model)
+        unused = np.zeros((0 if x is None else len(x), model.spec.sizes[-1]))  # a free phase has no targets
     model, x, _ = model_and_data(model, x, unused, sizes, n_samples, random_state, dtype)
     if model.back is not None:
         raise ValueError("model: independent backward weights have no energy")
@@ -82,6 +85,7 @@ def energy_descent(
     if model.spec.dynamics == "discrete":
         runs = {"even/odd sweeps": replace(model.spec, schedule="asynchronous", dt=1.0)}
     else:
+        dt = tuple(float(d) for d in np.atleast_1d(dt))
         if not dt or any(not 0 < d <= 1 for d in dt):
             raise ValueError(f"dt must hold steps in (0, 1], got {dt!r}")
         runs = {f"dt {d:g}": replace(model.spec, dt=float(d)) for d in dt}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..gradients.record import check_count
 from ..networks.asymmetry import check_angle, measured_angles
-from .checks import check_dtype
+from .checks import check_data, check_dtype
 from .conv import ConvNetwork
 from .models import LayeredModel
-from .phases import RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
+from .phases import CONTINUAL, RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
 from .presets import CONVENTIONS, PRESETS, layered_spec, mnist_batch, uniform_batch
 from .results import TheoryResult, new_figure
 from .toy import ToyNetwork
@@ -91,8 +91,8 @@ class GradientMatch(TheoryResult):
             axis.axis("off")
         s = self.settings
         what = f"{s.get('preset') or 'gradient match'}, {s['rule']}, beta {s['beta']:g}"
-        if s["convention"] != "consistent":
-            what += f", {s['convention']}"
+        if s["convention"] == "as_coded":
+            what += ", as_coded"
         figure.suptitle(f"{what}: solid -gradient (BPTT), dashed update", fontsize=10)
         return figure
 
@@ -113,7 +113,7 @@ class _Rmse:
 
 
 def preset_model(
-    preset, *, convention="consistent", dt=None, angle=None, random_state=None, dtype=np.float64
+    preset, *, convention=None, dt=None, angle=None, random_state=None, dtype=np.float64
 ):
     """Model, x, y and settings (a dict) of a key of `PRESETS`.
 
@@ -129,8 +129,10 @@ def preset_model(
     entry = dict(PRESETS[preset])
     kind, sizes, batch = entry.pop("kind"), entry.pop("sizes"), entry.pop("batch")
     angle = entry.pop("angle", None) if angle is None else check_angle(angle)
-    if convention not in CONVENTIONS:
+    if convention is not None and convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
+    if convention == "as_coded" and kind != "energy":
+        raise ValueError(f"convention: {preset!r} is not energy-based, its output term has one form")
     if angle is not None and kind in ("toy", "conv"):
         raise ValueError(f"angle: {preset!r} has no backward weights of its own")
     if dt is not None and kind == "conv":
@@ -147,8 +149,9 @@ def preset_model(
         x, y = mnist_batch(batch, rng, dtype)
         x = x.reshape(batch, 1, 28, 28)
     else:
-        spec = layered_spec(kind, sizes, convention, dt=dt)
-        model = LayeredModel.random(spec, rng, angle=angle, dtype=dtype)
+        spec = layered_spec(kind, sizes, convention or "consistent", dt=dt)
+        untrained = kind == "prototypical" and angle is not None  # 2005.04168's discrete C-VF class
+        model = LayeredModel.random(spec, rng, angle=angle, dtype=dtype, learns_first_bias=not untrained)
         x, y = mnist_batch(batch, rng, dtype)
     if angle is not None:
         entry["angle"] = angle
@@ -175,13 +178,14 @@ def gradient_match(
     n_nudged_steps=None,
     rule=None,
     rate=None,
-    convention="consistent",
+    convention=None,
     dt=None,
     angle=None,
     steady_tol=1e-12,
     target=None,
+    n_draws=1,
     random_state=0,
-    dtype=np.float64,
+    dtype=None,
 ):
     """Compare a rule's updates with the gradients of BPTT at every step of the nudged phase.
 
@@ -200,17 +204,21 @@ def gradient_match(
         "ep" by default.
     rate : float
         Learning rate of the continual rules.
-    convention : {"consistent", "as_coded"}
-        Output term of the energy-based presets, see `presets.layered_spec`.
+    convention : {"consistent", "as_coded"}, optional
+        Output term of the energy-based presets, see `presets.layered_spec`; "consistent" by default.
     dt : float, optional
         Overrides the Euler step, or damps the discrete map.
     angle : float, optional
         Degrees between forward and backward weights of the preset's network.
+    n_draws : int
+        Repeat a preset with so many draws of its network and data (seeds from `random_state` up): every
+        number is then the mean over them, and the curves are the first one's.
     target : float, optional
         What the verdict should stay below; by default beta for the toy presets, 1e-2 for EB-1h, none else.
     random_state : int
         Seed of parameters, data and the curves shown.
-    dtype : float32 or float64
+    dtype : float32 or float64, optional
+        Of a preset; float64 by default. `convention`, `dt`, `angle` and `dtype` are a given model's own.
 
     Returns
     -------
@@ -232,19 +240,32 @@ def gradient_match(
     given = dict(
         beta=beta, n_free_steps=n_free_steps, n_nudged_steps=n_nudged_steps, rule=rule, rate=rate
     )
+    of_preset = dict(convention=convention, dt=dt, angle=angle, dtype=dtype)
+    if check_count(n_draws, "n_draws") > 1:
+        if preset is None or x is not None:
+            raise ValueError(f"n_draws={n_draws}: a given model and data are not drawn")
+        return _mean([
+            gradient_match(
+                preset, **given, **of_preset, steady_tol=steady_tol, target=target,
+                random_state=random_state + i,
+            )
+            for i in range(n_draws)
+        ])
     settings = dict(rule="ep", rate=0.0)
-    if preset is not None:
-        model, data_x, data_y, entry = preset_model(
-            preset, convention=convention, dt=dt, angle=angle, random_state=random_state, dtype=dtype
-        )
+    if preset is None:
+        for name, value in of_preset.items():
+            if value is not None:
+                raise ValueError(f"{name}: a given model has its own")
+    else:
+        of_preset["dtype"] = np.float64 if dtype is None else dtype
+        model, data_x, data_y, entry = preset_model(preset, random_state=random_state, **of_preset)
         x, y = (data_x, data_y) if x is None else (x, y)
         settings.update(entry)
     settings.update({k: v for k, v in given.items() if v is not None})
     for name in ("beta", "n_free_steps", "n_nudged_steps"):
         if name not in settings:
             raise ValueError(f"{name} is needed without a preset")
-    if x is None or y is None or len(x) != len(y):
-        raise ValueError("x and y must be given together, with as many rows")
+    check_data(model, x, y)
     beta, rule, rate = settings["beta"], settings["rule"], settings["rate"]
     if not np.isfinite(beta) or beta == 0:
         raise ValueError(f"beta must be finite and not 0, got {beta!r}")
@@ -256,6 +277,10 @@ def gradient_match(
         raise ValueError(f"rule: {rule!r} is for symmetric weights; this network has backward ones (angle)")
     if not (np.isfinite(rate) and rate >= 0):
         raise ValueError(f"rate must be >= 0 and finite, got {rate!r}")
+    if rule not in CONTINUAL:
+        if given["rate"]:
+            raise ValueError(f"rate: {rule!r} leaves the parameters alone; only {CONTINUAL} move them")
+        settings["rate"] = rate = 0.0
     k = check_count(settings["n_nudged_steps"], "n_nudged_steps")
     if check_count(settings["n_free_steps"], "n_free_steps") < k:
         raise ValueError(f"n_free_steps={settings['n_free_steps']} must be >= n_nudged_steps={k}")
@@ -305,6 +330,7 @@ def gradient_match(
             preset=preset,
             convention=convention,
             random_state=random_state,
+            n_draws=1,
             dt=dt if preset else model.dt,
             steady_tol=steady_tol,
             dtype=np.dtype(model.dtype).name,
@@ -326,6 +352,27 @@ def gradient_match(
         else [],
         n_free_steps=steps,
         residual=residual,
+    )
+
+
+def _mean(results):
+    """The first result, with the means of the numbers of all."""
+    first = results[0]
+    numbers = ("neuron_rmse", "synapse_rmse", "neuron_rmse_std", "synapse_rmse_std", "synapse_rmse_live",
+               "sign_agreement")
+    means = {
+        name: {key: float(np.mean([getattr(r, name)[key] for r in results])) for key in getattr(first, name)}
+        for name in numbers
+    }
+    return replace(
+        first,
+        **means,
+        verdict=max(*means["neuron_rmse"].values(), *means["synapse_rmse"].values()),
+        settings=dict(first.settings, n_draws=len(results)),
+        angle=float(np.mean([r.angle for r in results])),
+        weight_angles=[float(a) for a in np.mean([r.weight_angles for r in results], axis=0)],
+        n_free_steps=max(r.n_free_steps for r in results),
+        residual=max(r.residual for r in results),
     )
 
 

@@ -36,17 +36,21 @@ class LayeredModel:
         Input first; float64 for proofs, float32 to see rounding.
     back : list of ndarray, optional
         Independent backward weights; symmetric without.
+    learns_first_bias : bool
+        Whether `learn` moves the bias of the first hidden layer; 2005.04168's discrete C-VF does not.
     """
 
-    def __init__(self, spec, weights, biases, back=None):
+    def __init__(self, spec, weights, biases, back=None, learns_first_bias=True):
         self.spec, self.weights, self.biases, self.back = spec, weights, biases, back
+        self.learns_first_bias = learns_first_bias
 
     @classmethod
-    def random(cls, spec, random_state=None, *, angle=None, gain=1.0, dtype=np.float64):
+    def random(cls, spec, random_state=None, *, angle=None, gain=1.0, dtype=np.float64, **more):
         """Random parameters; `angle` (degrees) between forward and backward weights, symmetric when None."""
         rng = np.random.default_rng(random_state)
         weights, biases = random_parameters(spec.sizes, rng, dtype, gain)
-        return cls(spec, weights, biases, None if angle is None else backward_weights(weights, angle, rng))
+        back = None if angle is None else backward_weights(weights, angle, rng)
+        return cls(spec, weights, biases, back, **more)
 
     @property
     def layers(self):
@@ -75,7 +79,7 @@ class LayeredModel:
         copies = [
             None if g is None else [p.copy() for p in g] for g in (self.weights, self.biases, self.back)
         ]
-        return LayeredModel(self.spec, *copies)
+        return LayeredModel(self.spec, *copies, self.learns_first_bias)
 
     def _arrays(self):
         return self.spec, self.weights, back_or_transpose(self.weights, self.back), self.biases
@@ -115,7 +119,7 @@ class LayeredModel:
         n = self.spec.n_weights
         for p, d in zip(self.weights + (self.back or [])[1:], synapses):
             p += self.dtype.type(rate) * d
-        for p, d in zip(self.biases, biases):
+        for p, d in list(zip(self.biases, biases))[0 if self.learns_first_bias else 1 :]:
             p += self.dtype.type(rate) * d
         assert len(synapses) in (n, 2 * n - 1)
 
