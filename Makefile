@@ -21,6 +21,7 @@ $(VENV)/.deps: pyproject.toml
 
 $(VENV)/.build: $(VENV)/.deps setup.py $(CSOURCES)
 	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[test]"
+	@$(PY) -m eqprop_fast backends
 	@touch $@
 
 build: $(VENV)/.build

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import joblib
 
 from .kernels import BackendUnavailableError, get_backend
@@ -11,9 +13,14 @@ from .kernels.registry import BACKENDS
 def effective_n_threads(n_threads):
     """Threads a kernel call uses: `n_threads`, or every core that this process may use (None).
 
-    Affinity masks and cgroup limits count; results never depend on the answer.
+    Affinity masks and cgroup limits count, and so does OMP_NUM_THREADS: joblib sets it in its workers, so
+    that several fits at once (``n_jobs`` of scikit-learn) share the cores. Results never depend on it.
     """
-    return int(joblib.cpu_count() if n_threads is None else n_threads)
+    if n_threads is not None:
+        return int(n_threads)
+    allowed = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP's list: outermost first
+    cores = joblib.cpu_count()
+    return min(cores, int(allowed)) if allowed.isdigit() and int(allowed) > 0 else cores
 
 
 def show_backends(file=None):
@@ -40,7 +47,7 @@ def show_backends(file=None):
         try:
             row["isa"] = get_backend(name).isa
             row["threads"] = 1 if name == "numpy" else effective_n_threads(None)
-        except BackendUnavailableError as error:
+        except (BackendUnavailableError, ValueError) as error:  # ValueError: EQPROP_ISA
             row.update(available=False, threads=0, reason=str(error))
         report[name] = row
         mark = "*" if row["default"] else " "

@@ -11,6 +11,7 @@ import click
 from eqprop_fast.reproduce import reproduce
 
 BACKEND_CHOICE = click.Choice(["auto", "c", "numba", "numpy"])
+THREADS = click.IntRange(min=1, max=1024)
 
 
 @click.group()
@@ -49,7 +50,7 @@ def presets():
 
 @main.command()
 @click.option("--backend", type=BACKEND_CHOICE, default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=None, help="Default: all usable cores.")
+@click.option("--threads", type=THREADS, default=None, help="Default: all usable cores.")
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="On MNIST; default: the preset's.")
 @click.option("--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="For MNIST.")
 @click.option(
@@ -63,7 +64,7 @@ def presets():
     "still oscillate end the two phases on opposite sides (docs/results.md).",
 )
 @click.option("--mnist/--no-mnist", default=True, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 def demo(backend, threads, epochs, preset_name, nudging, nudged_steps, mnist, seed):
     """Train on the bundled digits, then on MNIST where it can be found."""
     from eqprop_fast import EqPropClassifier, get_backend

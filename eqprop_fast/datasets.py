@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
+
+OPENML_SILENCE = 10.0  # seconds without an answer before OpenML counts as unreachable
 
 
 class DatasetUnavailableError(RuntimeError):
@@ -64,8 +69,11 @@ def load_mnist(dtype="float32", download=False):
     """
     path = mnist_path()
     if path is not None:
-        with np.load(path, allow_pickle=False) as file:
-            parts = [file[k] for k in ("x_train", "x_test", "y_train", "y_test")]
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                parts = [file[k] for k in ("x_train", "x_test", "y_train", "y_test")]
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+            raise DatasetUnavailableError(f"{path} is no MNIST archive ({error})") from error
     elif download:
         parts = _mnist_from_openml()
     else:
@@ -78,11 +86,23 @@ def load_mnist(dtype="float32", download=False):
     return images[0], images[1], y_train.astype(np.int64), y_test.astype(np.int64)
 
 
+@contextmanager
+def _patience(seconds):
+    """New sockets give up after `seconds` of silence; `fetch_openml` sets no limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 def _mnist_from_openml():
     from sklearn.datasets import fetch_openml
 
     try:
-        X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=1)
+        with _patience(OPENML_SILENCE):
+            X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=1)
     except (OSError, HTTPException, ValueError) as error:  # no network, a proxy, a changed service
         raise DatasetUnavailableError(
             f"MNIST not found: EQPROP_DATA holds no mnist.npz and OpenML did not serve it ({error})"

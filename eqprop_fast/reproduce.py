@@ -311,12 +311,12 @@ def plot_curves(record, path):
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, from --first-seed up."
 )
-@click.option("--first-seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--first-seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Default: the paper's.")
 @click.option(
     "--backend", type=click.Choice(["auto", "c", "numba", "numpy"]), default="auto", show_default=True
 )
-@click.option("--threads", type=click.IntRange(min=1), default=None, help="Default: all usable cores.")
+@click.option("--threads", type=click.IntRange(1, 1024), default=None, help="Default: all usable cores.")
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE",
     help="Change a parameter, e.g. nudging=random_sign; the row's name says so. May be repeated.",

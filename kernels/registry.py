@@ -78,7 +78,7 @@ def available_backends():
     for name in BACKENDS:
         try:
             _load(name)
-        except BackendUnavailableError:
+        except (BackendUnavailableError, ValueError):  # ValueError: EQPROP_ISA names none of this machine
             continue
         names.append(name)
     return names

@@ -41,6 +41,33 @@ def test_mnist_missing(tmp_path, monkeypatch):
         load_mnist(download=True)
 
 
+def test_a_damaged_archive_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("EQPROP_DATA", str(tmp_path))
+    for content in (b"", b"not an archive", b"PK\x03\x04 cut short"):
+        (tmp_path / "mnist.npz").write_bytes(content)
+        with pytest.raises(DatasetUnavailableError, match="mnist.npz is no MNIST archive"):
+            load_mnist()
+    np.savez(tmp_path / "mnist.npz", x_train=np.zeros(3))
+    with pytest.raises(DatasetUnavailableError, match="x_test"):
+        load_mnist()
+
+
+def test_a_silent_network_is_given_up(tmp_path, monkeypatch):
+    """A proxy that accepts and never answers."""
+    import socket
+
+    from eqprop_fast import datasets
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("EQPROP_DATA", str(tmp_path))
+        monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "cache"))
+        monkeypatch.setattr(datasets, "OPENML_SILENCE", 0.2)
+        with pytest.warns(UserWarning), pytest.raises(DatasetUnavailableError, match="OpenML"):
+            load_mnist(download=True)
+    assert socket.getdefaulttimeout() is None
+
+
 @pytest.mark.needs_mnist
 def test_real_mnist():
     x_train, x_test, y_train, y_test = load_mnist()

@@ -91,6 +91,38 @@ def test_divergence_gives_the_best_weights_back_under_early_stopping(backend):
     assert est.score(x_test, y_test) >= score - 0.05
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "good, bad",
+    [
+        (dict(solver="adam"), dict(bias_learning_rate_init=1e39)),
+        (dict(solver="nesterov"), dict(weight_decay=1e300)),
+        (dict(activation="relu", out_activation="identity"), dict(learning_rate_init=10.0)),
+        (
+            dict(
+                dynamics="continuous", activation="tanh", out_activation="tanh", clamp=False, dt=0.2,
+                schedule="synchronous", persistent_particles=True,
+            ),
+            dict(dt=1e30),
+        ),
+    ],
+    ids=["adam", "nesterov", "relu", "particles"],
+)
+def test_fitting_goes_on_after_a_divergence(backend, good, bad):
+    """Optimiser memory and persistent states are as sound as the weights, and those are of use."""
+    x_train, x_test, y_train, y_test = load_digits()
+    usual = {**dict(bias_learning_rate_init=None, weight_decay=0.0, learning_rate_init=1e-3), **good}
+    est = EqPropClassifier((16,), max_iter=3, random_state=0, warm_start=True, backend=backend, **usual)
+    est.fit(x_train, y_train)
+    score, epochs = est.score(x_test, y_test), est.n_iter_
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError):
+        est.set_params(**bad).fit(x_train, y_train)
+    assert est.n_iter_ >= epochs and len(est.loss_curve_) == est.n_iter_
+    est.set_params(**usual)
+    assert est.score(x_test, y_test) > score - 0.1
+    assert est.fit(x_train, y_train).score(x_test, y_test) > score - 0.1
+
+
 def test_class_weights_hold_for_batches_without_some_classes():
     est = EqPropClassifier(**BASE, class_weight={3: 5.0})
     est.partial_fit(X[:3], Y[:3], classes=range(4))  # class 3, the weighted one, is not among them

@@ -103,7 +103,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     def _hidden_sizes(self):
         sizes = self.hidden_layer_sizes
-        sizes = sizes if hasattr(sizes, "__iter__") else [sizes]
+        sizes = sizes if _is_list(sizes) else [sizes]
         if isinstance(sizes, (dict, set)) or not all(_is_size(n) for n in sizes):
             raise ValueError(
                 f"hidden_layer_sizes must be integers from 1 to {MAX_INT}, got {self.hidden_layer_sizes!r}"
@@ -134,7 +134,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         if self.batch_size > n_samples:
             warnings.warn(
                 f"batch_size={self.batch_size} is larger than the number of training samples; "
-                f"clipped to {n_samples}", stacklevel=4,
+                f"clipped to {n_samples}", stacklevel=7,
             )
         return min(int(self.batch_size), n_samples)
 
@@ -216,6 +216,8 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     def _check_files_and_callbacks(self):
         callbacks = self.callbacks
         if callbacks is not None and not callable(callbacks):
+            if not _is_list(callbacks):
+                raise ValueError(f"callbacks must be a callable or a list of them, got {callbacks!r}")
             wrong = [c for c in callbacks if not callable(c)]
             if wrong:
                 raise ValueError(f"callbacks must be callables, got {wrong[0]!r}")
@@ -242,10 +244,16 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     def _continued_network(self, kernels, sizes):
         network = self._fitted_network(kernels)
-        if tuple(network.spec.sizes) != tuple(sizes):
+        fitted_sizes = tuple(network.spec.sizes)
+        if fitted_sizes[:-1] == tuple(sizes[:-1]) and fitted_sizes[-1] != sizes[-1]:
+            raise ValueError(
+                f"y (with the cost it is trained by) needs {sizes[-1]} outputs, the fitted network has "
+                f"{fitted_sizes[-1]}; refit with warm_start=False"
+            )
+        if fitted_sizes != tuple(sizes):
             raise ValueError(
                 f"hidden_layer_sizes (layers {tuple(sizes)}) differ from the fitted ones "
-                f"{tuple(network.spec.sizes)}; refit with warm_start=False"
+                f"{fitted_sizes}; refit with warm_start=False"
             )
         fitted = network.parameters[0].dtype
         if fitted != np.dtype(self.dtype):
@@ -333,10 +341,10 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
                 )
         finally:
             self._publish(state)
-        if reason == "max_iter" and not incremental and np.isfinite(self.n_iter_no_change):
+        if reason == "max_iter" and not incremental and self.n_iter_no_change != np.inf:
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the training loss or validation score "
-                "was still improving.", ConvergenceWarning, stacklevel=4,
+                "was still improving.", ConvergenceWarning, stacklevel=5,
             )
 
     def _publish(self, state):
@@ -393,6 +401,10 @@ def _check_csr(X):
         raise ValueError("X is a damaged CSR matrix: its row pointers are not an increasing sequence from 0")
     if indices.size and (indices.min() < 0 or indices.max() >= X.shape[1]):
         raise ValueError(f"X is a damaged CSR matrix: a column index is outside 0..{X.shape[1] - 1}")
+
+
+def _is_list(value):
+    return hasattr(value, "__iter__") and getattr(value, "ndim", 1) > 0
 
 
 def _is_size(n):

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..kernels import ACTIVATIONS, LayeredSpec, TrainPlan
 from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES, VECTOR_FIELD_RULES, check_rule
-from ..networks.asymmetry import backward_weights
+from ..networks.asymmetry import backward_weights, check_angle
 from ..networks.layered import WEIGHT_INITS, LayeredNetwork, init_parameters
 from ._base import MAX_INT, BaseNetworkEstimator, _per_layer
 from .presets import preset_parameters
@@ -85,7 +85,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         )
         back = None
         if self.learning_rule in VECTOR_FIELD_RULES:
-            back = backward_weights(weights, self.feedback_angle, rng)
+            back = backward_weights(weights, check_angle(self.feedback_angle, "feedback_angle"), rng)
         return LayeredNetwork(
             spec, kernels, weights, biases, back, float(self.over_relaxation), self.carry_over
         )
@@ -231,6 +231,6 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         ValueError
             Bad data or parameters.
         DivergenceError
-            States or weights became non-finite; the estimator keeps the last finite weights.
+            States or weights became non-finite; the estimator is as after its last whole epoch.
         """
         return self._fit(X, y, sample_weight)

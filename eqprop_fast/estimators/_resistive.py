@@ -249,7 +249,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         NudgeError
             Centered or negative nudging, and `beta` exceeds the conductance at an output node.
         DivergenceError
-            Voltages or conductances became non-finite; the estimator keeps the last finite ones.
+            Voltages or conductances became non-finite; the estimator is as after its last whole epoch.
         """
         return self._fit(X, y, sample_weight)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
@@ -134,7 +135,7 @@ class ClassifierTargets(ClassifierMixin):
         ndarray of float64, shape (n_samples, n_classes)
         """
         outputs = self._outputs(X)
-        if self.cost == "cross_entropy":
+        if self.out_activation_ == "softmax":
             return softmax(outputs, axis=1)
         if self._label_binarizer.y_type_.startswith("multilabel"):
             return np.clip(outputs, 0, 1)
@@ -174,6 +175,8 @@ class RegressorTargets(RegressorMixin):
     """
 
     def _validate_targets(self, X, y, keep_classes, first):
+        if issparse(y):
+            raise ValueError("y must be a dense array, got a sparse one")
         X, y = self._validate_x(X, first, y, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

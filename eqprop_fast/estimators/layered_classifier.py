@@ -80,7 +80,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     lr_decay : float, default=0.99
         "exponential": factor per epoch.
     lr_min_factor : float, default=0.0
-        "cosine": factor reached at `max_iter` epochs.
+        "cosine": factor approached after `max_iter` epochs, where the schedule starts anew.
     solver : {"sgd", "momentum", "nesterov", "adam"}, default="adam"
     momentum, weight_decay, beta_1, beta_2, epsilon : float
         Of the solver. Weight decay adds ``weight_decay * W`` to the gradient of weights, not of biases.
@@ -119,7 +119,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     checkpoint_every : int, default=1
     backend : {"auto", "c", "numba", "numpy"}, default="auto"
     n_threads : int or None, default=None
-        None: all usable cores. Results are bit-equal for any number.
+        None: all usable cores, at most OMP_NUM_THREADS. Results are bit-equal for any number.
     dtype : {"float32", "float64"}, default="float32"
         Working precision; X is converted to it.
 

@@ -86,7 +86,7 @@ _PARAMETERS = """
     checkpoint_every : int, default=1
     backend : {"auto", "c", "numba", "numpy"}, default="auto"
     n_threads : int or None, default=None
-        None: all usable cores. Results are bit-equal for any number.
+        None: all usable cores, at most OMP_NUM_THREADS. Results are bit-equal for any number.
     dtype : {"float32", "float64"}, default="float32"
 
     Attributes

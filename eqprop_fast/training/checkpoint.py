@@ -15,6 +15,7 @@ from dataclasses import fields
 
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.validation import check_is_fitted
 
 from ..kernels import OptimizerState
 from .state import RandomStreams, TrainingState
@@ -118,6 +119,7 @@ class CheckpointMixin:
         `callbacks` and a `random_state` given as a generator object are not stored (the state of the run's
         own random streams is).
         """
+        check_is_fitted(self, "_state")
         state = self._state
         arrays, objects = {}, []
         for name in _LISTS:

@@ -94,37 +94,66 @@ class _Chunks:
             self.size = int(np.clip(wanted, max(1, self.size // 4), 4 * self.size))
 
 
-def check_finite(network, snapshot):
-    """Roll back to `snapshot` and raise DivergenceError if any parameter is not finite."""
+class _Rollback:
+    """What an epoch that diverges must leave as it was: parameters, optimiser memory, random streams, counts.
+
+    The weights under which a state blows up are finite too, but of no use; those that trained the epoch
+    before are.
+    """
+
+    def __init__(self, network, state):
+        memory = state.optimizer_state
+        self.parameters = network.snapshot()
+        self.memory = [a.copy() for a in [*memory.velocity, *memory.second]]
+        self.streams, self.n_updates = state.streams.state(), state.n_updates
+
+    def undo(self, network, state):
+        memory = state.optimizer_state
+        network.restore(self.parameters)
+        for a, saved in zip([*memory.velocity, *memory.second], self.memory):
+            a[...] = saved
+        state.streams, state.n_updates = type(state.streams).from_state(self.streams), self.n_updates
+        self._forget_lost_states(state.particles or [])
+
+    @staticmethod
+    def _forget_lost_states(particles):
+        """Persistent states are not copied (a row per sample): the lost ones start again from zero."""
+        for part in particles:
+            lost = ~np.isfinite(part).all(axis=1)
+            if lost.any():
+                for p in particles:
+                    p[lost] = 0
+
+
+def check_finite(network, stats):
+    """DivergenceError if a parameter, or the sum of the costs, is not finite."""
     for index, p in enumerate(network.parameters):
         if not np.isfinite(p).all():
             layer = network.layer_of(index)
-            network.restore(snapshot)
             raise DivergenceError(
-                f"the parameters of layer {layer} became non-finite; restored the last finite ones "
-                "(a smaller learning_rate_init usually helps)", layer, None, "update",
+                f"the parameters of layer {layer} became non-finite (a smaller learning_rate_init usually "
+                "helps)", layer, None, "update",
             )
+    if not np.isfinite(stats.loss):
+        layer = len(network.spec.sizes) - 1
+        raise DivergenceError(
+            f"the cost of the states of layer {layer}, the output, became non-finite (a smaller "
+            "learning_rate_init usually helps)", layer, None, "free",
+        )
 
 
 def _train_chunk(network, data, rows, plan, state, settings):
-    """One kernel call; leaves finite parameters whatever happens."""
-    snapshot = network.snapshot()
+    """One kernel call."""
     x, y, row_weight, particles = data.x, data.y, data.row_weight, state.particles
     if settings.normal_start:  # states by row of x: only the chunk's rows, numbered anew
         x, y = x[rows], y[rows]
         row_weight = None if row_weight is None else row_weight[rows]
         particles = network.normal_particles(len(rows), state.streams.start)
         rows = np.arange(len(rows), dtype=np.int64)
-    try:
-        stats = network.train(
-            x, y, rows, plan, row_weight, particles, state.optimizer_state, settings.n_threads
-        )
-    except DivergenceError:
-        # the kernel leaves the weights of its last finite batch; make sure that they are
-        if not all(np.isfinite(p).all() for p in network.parameters):
-            network.restore(snapshot)
-        raise
-    check_finite(network, snapshot)
+    stats = network.train(
+        x, y, rows, plan, row_weight, particles, state.optimizer_state, settings.n_threads
+    )
+    check_finite(network, stats)
     return stats
 
 
@@ -196,7 +225,8 @@ def fit_epochs(
     Raises
     ------
     DivergenceError
-        Parameters are left at the last finite ones; with `validate` at the best ones.
+        The epoch is undone, as if it had not begun: parameters, optimiser memory and counts are those after
+        the last whole epoch; with `validate`, the best parameters are put back.
     """
     if validate is not None and state.last_snapshot is not None:
         network.restore(state.last_snapshot)  # the optimiser's memory belongs to these, not to the best ones
@@ -207,13 +237,19 @@ def fit_epochs(
     try:
         for _ in range(settings.n_epochs):
             start = time.perf_counter()
-            stats, rates = _train_epoch(
-                network, data, state, settings, chunks, None if progress is None else progress.advance
-            )
+            rollback = _Rollback(network, state)
+            try:
+                stats, rates = _train_epoch(
+                    network, data, state, settings, chunks, None if progress is None else progress.advance
+                )
+                score = None if validate is None else validate()
+            except DivergenceError:
+                rollback.undo(network, state)
+                raise
             state.epoch += 1
             state.samples_seen += len(data.rows)
             state.loss_curve.append(stats.loss / total_weight)
-            score = _note_improvement(network, state, settings, validate)
+            _note_improvement(network, state, settings, score)
             angles = network.feedback_angles()
             if angles is not None:
                 state.angle_curve.append(angles)
@@ -236,30 +272,31 @@ def fit_epochs(
         warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
         reason = "interrupted"
     except DivergenceError:
-        if validate is not None and state.best_snapshot is not None:
-            network.restore(state.best_snapshot)
+        _put_best_back(network, state, validate)
         raise
-    if validate is not None and state.best_snapshot is not None:
-        state.last_snapshot = network.snapshot()
-        network.restore(state.best_snapshot)
+    _put_best_back(network, state, validate)
     return reason
 
 
-def _note_improvement(network, state, settings, validate):
-    """scikit-learn MLP's bookkeeping of `n_iter_no_change`; returns the validation score, if any."""
-    if validate is None:
+def _put_best_back(network, state, validate):
+    if validate is not None and state.best_snapshot is not None:
+        state.last_snapshot = network.snapshot()
+        network.restore(state.best_snapshot)
+
+
+def _note_improvement(network, state, settings, score):
+    """scikit-learn MLP's bookkeeping of `n_iter_no_change`; `score` of the validation rows, if any."""
+    if score is None:
         loss = state.loss_curve[-1]
         state.no_improvement = state.no_improvement + 1 if loss > state.best_loss - settings.tol else 0
         state.best_loss = min(state.best_loss, loss)
-        return None
-    score = validate()
+        return
     state.validation_scores.append(score)
     worse = score < state.best_validation_score + settings.tol
     state.no_improvement = state.no_improvement + 1 if worse else 0
     if score > state.best_validation_score:
         state.best_validation_score = score
         state.best_snapshot = network.snapshot()
-    return score
 
 
 def _should_stop(state, settings):

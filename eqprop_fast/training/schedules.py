@@ -28,7 +28,8 @@ def learning_rate_factor(schedule, epoch, samples_seen, state_factor, *, power_t
         What "adaptive" has reached; kept in the training state.
     power_t, decay : float
     min_factor : float
-        "cosine": the factor reached after `period` epochs.
+        "cosine": the factor approached after `period` epochs, when it starts again from 1 (warm restarts: a
+        later `partial_fit` or warm-started `fit` is not stuck at the end).
     period : int
     """
     if schedule == "constant":
@@ -40,6 +41,6 @@ def learning_rate_factor(schedule, epoch, samples_seen, state_factor, *, power_t
     if schedule == "exponential":
         return decay**epoch
     if schedule == "cosine":
-        phase = min(epoch / period, 1.0)
+        phase = epoch % period / period
         return min_factor + (1.0 - min_factor) * (1.0 + math.cos(math.pi * phase)) / 2.0
     raise ValueError(f"learning_rate must be one of {SCHEDULES}, got {schedule!r}")
