@@ -1,7 +1,11 @@
 """Bad input: a ValueError that names the parameter; divergence: a named error and finite weights."""
 
+import os
+import subprocess
+import sys
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -16,6 +20,7 @@ from eqprop_fast import (
     available_backends,
     get_backend,
 )
+from eqprop_fast._backends import effective_n_threads
 
 from .backend_list import BACKENDS
 
@@ -227,6 +232,43 @@ def test_backends_that_are_not_here_are_named(monkeypatch):
     monkeypatch.setenv("EQPROP_BACKEND", "abacus")
     with pytest.raises(ValueError, match="backend"):
         get_backend("auto")
+
+
+def test_what_is_set_after_the_fit_does_not_change_what_was_fitted(tmp_path):
+    est = EqPropClassifier(**BASE).fit(X, Y % 2)
+    shares = est.set_params(cost="cross_entropy").predict_proba(X)  # one output unit, no softmax
+    assert shares.shape == (40, 2)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    with pytest.raises(ValueError, match="y .* needs 2 outputs, the fitted network has 1"):
+        est.set_params(warm_start=True).fit(X, Y % 2)
+    with pytest.raises(NotFittedError):
+        EqPropClassifier().save_checkpoint(tmp_path / "a.npz")
+    with pytest.raises(ValueError, match="feedback_angle"):
+        EqPropClassifier(**BASE, learning_rule="vector_field", feedback_angle=True).fit(X, Y)
+    with pytest.raises(ValueError, match="y must be a dense array"):
+        EqPropRegressor(**BASE).fit(X, sp.csr_array(X[:, :2]))
+    for given in (np.array(0.5), 3):
+        with pytest.raises(ValueError, match="callbacks"):
+            EqPropClassifier(**BASE, callbacks=given).fit(X, Y)
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        EqPropClassifier(**{**BASE, "hidden_layer_sizes": np.array(5)}).fit(X, Y)
+
+
+def test_a_wrong_isa_does_not_hide_the_other_backends(monkeypatch):
+    code = "from eqprop_fast import show_backends; print(show_backends()['numpy']['available'])"
+    environment = {**os.environ, "EQPROP_ISA": "abacus"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "True"
+    if "c" in available_backends():
+        assert "EQPROP_ISA must be one of" in done.stdout
+
+
+@pytest.mark.parametrize("value, expected", [("1", 1), ("1,4", 1), ("0", None), ("all", None), ("99", None)])
+def test_threads_are_bounded_as_joblib_bounds_its_workers(monkeypatch, value, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert effective_n_threads(None) == (expected or joblib.cpu_count())
+    assert effective_n_threads(3) == 3
 
 
 def test_edge_sizes():
