@@ -91,6 +91,8 @@ class GradientMatch(TheoryResult):
             axis.axis("off")
         s = self.settings
         what = f"{s.get('preset') or 'gradient match'}, {s['rule']}, beta {s['beta']:g}"
+        if s["n_draws"] > 1:
+            bars.set_title(f"mean RMSE of {s['n_draws']} draws", fontsize=9)
         if s["convention"] == "as_coded":
             what += ", as_coded"
         figure.suptitle(f"{what}: solid -gradient (BPTT), dashed update", fontsize=10)
