@@ -171,4 +171,7 @@ def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight,
             spec, copies[0], back, copies[1], x, y, rows, plan, row_weight,
             None if particles is None else [p.copy() for p in particles],
         )
-    raise DivergenceError(f"a state became non-finite in batch {batch}", phase="nudged")
+    raise DivergenceError(
+        f"a state became non-finite in batch {batch} of the call, by rounding: the NumPy twin, which names "
+        "layer and step, stays just within the range of the dtype there", phase="nudged",
+    )
