@@ -21,6 +21,7 @@ HEADER = (
     "| experiment | epochs | seeds | test error, % | train error, % | published test error, % | one run, s | "
     "how |\n|---|---|---|---|---|---|---|---|\n"
 )
+FLOOR = 1e-3  # of the curve plots, percent: below one sample of MNIST
 TITLE = (
     "# Results\n\nWritten by `eqprop-fast reproduce PAPER/EXPERIMENT`, a row per experiment: errors "
     "after the last epoch, mean +- standard deviation over the seeds; time is training alone.\n\n"
@@ -292,9 +293,9 @@ def plot_curves(record, path):
     style = dict(alpha=0.7, marker="o" if max(record["epochs"]) == 1 else None)  # a line needs two points
     for i, history in enumerate(record["history"].values()):
         epochs = [e["epoch"] for e in history]
-        axis.semilogy(epochs, [max(e["test_error"], 1e-2) for e in history], color="C0", **style,
+        axis.semilogy(epochs, [max(e["test_error"], FLOOR) for e in history], color="C0", **style,
                       label=None if i else "test")
-        axis.semilogy(epochs, [max(e["train_error"], 1e-2) for e in history], color="C1", **style,
+        axis.semilogy(epochs, [max(e["train_error"], FLOOR) for e in history], color="C1", **style,
                       label=None if i else "training")
     if record["published_test_error"] is not None:
         axis.axhline(record["published_test_error"], color="gray", ls=":", label="published test error")
