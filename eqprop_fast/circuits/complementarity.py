@@ -194,7 +194,8 @@ def _unique(linear, to_plain, seen, to_ideal, v, strict):
     if not null.size:
         return True
     sides = to_ideal[~strict & (np.abs(v) <= 1e-9)] @ null
-    if np.linalg.matrix_rank(sides) < null.shape[1]:
+    # fewer rows first: matrix_rank refuses an empty matrix before NumPy 2.3
+    if len(sides) < null.shape[1] or np.linalg.matrix_rank(sides) < null.shape[1]:
         return False
     # {z: sides z <= 0} is {0} only if some combination with positive weights of the rows is zero
     n = len(sides)
