@@ -8,10 +8,9 @@ import warnings
 
 import click
 
-from eqprop_fast.reproduce import reproduce
+from eqprop_fast.reproduce import THREADS, reproduce
 
 BACKEND_CHOICE = click.Choice(["auto", "c", "numba", "numpy"])
-THREADS = click.IntRange(min=1, max=1024)
 
 
 @click.group()

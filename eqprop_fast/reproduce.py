@@ -21,6 +21,7 @@ HEADER = (
     "| experiment | epochs | seeds | test error, % | train error, % | published test error, % | one run, s | "
     "how |\n|---|---|---|---|---|---|---|---|\n"
 )
+THREADS = click.IntRange(min=1, max=1024)  # as n_threads of the estimators
 FLOOR = 1e-3  # of the curve plots, percent: below one sample of MNIST
 TITLE = (
     "# Results\n\nWritten by `eqprop-fast reproduce PAPER/EXPERIMENT`, a row per experiment: errors "
@@ -317,7 +318,7 @@ def plot_curves(record, path):
 @click.option(
     "--backend", type=click.Choice(["auto", "c", "numba", "numpy"]), default="auto", show_default=True
 )
-@click.option("--threads", type=click.IntRange(1, 1024), default=None, help="Default: all usable cores.")
+@click.option("--threads", type=THREADS, default=None, help="Default: all usable cores.")
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE",
     help="Change a parameter, e.g. nudging=random_sign; the row's name says so. May be repeated.",

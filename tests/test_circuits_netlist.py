@@ -201,7 +201,7 @@ def test_conductances_travel_as_csv(tmp_path):
         ("name,siemens\nw_0_0,5\n", "bounds"),
         ("name,siemens\nw_0_0,1e-3\nW_0_0,2e-3\n", ":3: 'W_0_0' is given twice"),
         (b"\x89PNG\r\n\xff\xfe", "not UTF-8"),
-        (b"\0\0\0", "columns|NUL"),  # Python 3.10 refuses NUL by itself
+        (b"\0\0\0", "columns"),
     ):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(ElementError, match=message):

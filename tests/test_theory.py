@@ -39,7 +39,8 @@ def test_toy_network_meets_the_papers_figure():
         assert r.holds and r.target == limit
         for rmse in (r.neuron_rmse, r.synapse_rmse):
             assert max(rmse.values()) < limit
-        assert min(r.sign_agreement.values()) > 99
+        draws = [theory.gradient_match("1905.13633/fig2-toy", beta=beta, random_state=s) for s in range(10)]
+        assert np.mean([min(one.sign_agreement.values()) for one in draws]) > 99
 
 
 def test_draws_are_averaged():

@@ -389,7 +389,9 @@ class Netlist:
                     raise ElementError(f"{path}:{rows.line_num}: {row['name']!r} is given twice")
                 found[where[1]] = g
         except csv.Error as error:
-            raise ElementError(f"{path}:{rows.line_num}: not a CSV file ({error})") from None
+            raise ElementError(
+                f"{path}:{rows.line_num}: not a CSV file with columns name and siemens ({error})"
+            ) from None
         self.set_conductances(np.array(list(found.values())), np.array(list(found), dtype=np.int64))
 
     def diode_parameters(self):

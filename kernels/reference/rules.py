@@ -13,6 +13,8 @@ from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats, check_rule, fre
 from . import gradients
 from .activations import rho
 from .layered import (
+    _field,
+    _new_state,
     acting,
     back_or_transpose,
     begin_batches,
@@ -87,11 +89,8 @@ def _exact_layer(spec, weights, biases, drive, states, k):
 
     Over-relaxed (``dt > 1``) it goes that much further than there.
     """
-    field = drive if k == 1 else states[k - 2] @ weights[k - 1] + biases[k - 1]
-    if k < spec.n_weights:
-        field = field + states[k] @ weights[k].T
-    best = rho(spec.out_activation if k == spec.n_weights else spec.activation, field)
-    return best if spec.dt == 1 else states[k - 1] + best.dtype.type(spec.dt) * (best - states[k - 1])
+    field = _field(spec, weights, back_or_transpose(weights, None), biases, drive, states, k)
+    return _new_state(spec, k, states[k - 1], field, None)
 
 
 def _sweep(spec, weights, biases, drive, states, layers):
