@@ -69,19 +69,27 @@ def passes(spec):
     return [range(1, n + 1)] if spec.schedule == "synchronous" else [range(1, n + 1, 2), range(2, n + 1, 2)]
 
 
-def layered_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
-    """One step of all layers; returns new states (list) and the largest change / dt of each sample (M,)."""
+def move_layers(spec, weights, back, biases, drive, states, order, y=None, beta=0.0):
+    """Move the layers of each group of `order` together, group after group.
+
+    Returns new states (list) and the largest change / dt of each sample (M,).
+    """
     n = spec.n_weights
-    old, new = states, list(states)
-    for layers in passes(spec):
+    new = list(states)
+    for layers in order:
         seen = list(new)
         shown = [acting(spec, k, seen[k - 1]) for k in range(1, n + 1)]
         for k in layers:
             force = nudge(spec, seen[k - 1], y, beta) if k == n and beta != 0 else None
             field = _field(spec, weights, back, biases, drive, shown, k)
             new[k - 1] = _new_state(spec, k, seen[k - 1], field, force)
-    change = np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, old)], axis=0)
+    change = np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, states)], axis=0)
     return new, change / spec.dt
+
+
+def layered_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
+    """One step of all layers; see `move_layers`."""
+    return move_layers(spec, weights, back, biases, drive, states, passes(spec), y, beta)
 
 
 def relax_from_drive(
@@ -217,6 +225,20 @@ def end_free_phase(spec, batch, free, steps, particles, stats):
             p[batch.rows] = s
 
 
+def nudged_phases(spec, weights, back, biases, drive, free, batch, plan, stats):
+    """The second phase from `free`, or both of centered EP: two states to contrast, and the beta between."""
+    ends = []
+    for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
+        states = [s.copy() for s in free]
+        steps, _ = relax_from_drive(
+            spec, weights, back, biases, drive, states, batch.y, beta,
+            plan.n_nudged_steps, plan.tol_nudged, "nudged",
+        )
+        stats.nudged_steps += int(steps.sum())
+        ends.append(states)
+    return (ends[1], ends[0], 2 * batch.beta) if plan.centered else (free, ends[0], batch.beta)
+
+
 def layered_train(
     spec,
     weights,
@@ -258,16 +280,9 @@ def layered_train(
         steps, _ = relax_from_drive(fast, *args[1:], free, None, 0.0, plan.n_free_steps, plan.tol_free)
         end_free_phase(spec, batch, free, steps, particles, stats)
 
-        ends = []
-        for b in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
-            s = [a.copy() for a in free]
-            steps, _ = relax_from_drive(*args, s, batch.y, b, plan.n_nudged_steps, plan.tol_nudged, "nudged")
-            stats.nudged_steps += int(steps.sum())
-            ends.append(s)
-        span = 2 * batch.beta if plan.centered else batch.beta
-        start_states = ends[1] if plan.centered else free
+        start, end, span = nudged_phases(*args, free, batch, plan, stats)
         if batch.total > 0:
-            dw, db = layered_contrast(spec, batch.x, start_states, ends[0], batch.row_weight)
+            dw, db = layered_contrast(spec, batch.x, start, end, batch.row_weight)
             scale = dtype.type(1 / (span * batch.total))
             dw, db = [d * scale for d in dw], [d * scale for d in db]
             apply_update(weights, biases, dw, db, plan, optimizer_state, batch.number)

@@ -13,8 +13,6 @@ from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats, check_rule, fre
 from . import gradients
 from .activations import rho
 from .layered import (
-    _field,
-    _new_state,
     acting,
     back_or_transpose,
     begin_batches,
@@ -22,6 +20,8 @@ from .layered import (
     layered_contrast,
     layered_drive,
     layered_step,
+    move_layers,
+    nudged_phases,
     passes,
     relax_from_drive,
 )
@@ -73,42 +73,24 @@ def shown_input(spec, x):
 
 def held_output_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
     """A step of every layer but the output, which stays where it is."""
-    together = replace(spec, schedule="synchronous")
-    new = list(states)
-    for layers in passes(spec):
-        moved, _ = layered_step(together, weights, back, biases, drive, new)
-        for k in layers:
-            if k < spec.n_weights:
-                new[k - 1] = moved[k - 1]
-    change = np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, states)], axis=0)
-    return new, change / spec.dt
-
-
-def _exact_layer(spec, weights, biases, drive, states, k):
-    """Minimiser of layer k given its neighbours: rho(bottom-up + top-down + bias) (1602.05179 v1).
-
-    Over-relaxed (``dt > 1``) it goes that much further than there.
-    """
-    field = _field(spec, weights, back_or_transpose(weights, None), biases, drive, states, k)
-    return _new_state(spec, k, states[k - 1], field, None)
-
-
-def _sweep(spec, weights, biases, drive, states, layers):
-    new = list(states)
-    for k in layers:
-        new[k - 1] = _exact_layer(spec, weights, biases, drive, new, k)
-    change = np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, states)], axis=0)
-    return new, change / spec.dt
+    hidden = [[k for k in layers if k < spec.n_weights] for layers in passes(spec)]
+    return move_layers(spec, weights, back, biases, drive, states, hidden)
 
 
 def forward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0):
-    """Layers 1..L in turn, each from the already updated layer below and the old one above."""
-    return _sweep(spec, weights, biases, drive, states, range(1, spec.n_weights + 1))
+    """Layers 1..L in turn, each from the already updated layer below and the old one above.
+
+    With ``dt = 1`` each goes to its minimiser given its neighbours (1602.05179 v1); over-relaxed
+    (``dt > 1``) it goes that much further.
+    """
+    upward = [[k] for k in range(1, spec.n_weights + 1)]
+    return move_layers(spec, weights, back, biases, drive, states, upward)
 
 
 def backward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0):
     """Layers L-1..1 in turn; the output stays clamped."""
-    return _sweep(spec, weights, biases, drive, states, range(spec.n_weights - 1, 0, -1))
+    downward = [[k] for k in range(spec.n_weights - 1, 0, -1)]
+    return move_layers(spec, weights, back, biases, drive, states, downward)
 
 
 # --- the rules
@@ -276,18 +258,11 @@ def bptt(net, batch, drive, trajectory, plan, stats):
 
 
 def equilibrium_propagation(net, batch, drive, free, plan, stats):
-    """Plain EP as one more rule, for `estimate`; `layered_train` has its own copy of these lines."""
-    ends = []
-    for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
-        states = [s.copy() for s in free]
-        steps, _ = relax_from_drive(
-            net.spec, net.weights, net.backs, net.biases, drive, states, batch.y, beta, plan.n_nudged_steps,
-            plan.tol_nudged, "nudged",
-        )
-        stats.nudged_steps += int(steps.sum())
-        ends.append(states)
-    start, span = (ends[1], 2 * batch.beta) if plan.centered else (free, batch.beta)
-    ascent = Ascent(*layered_contrast(net.spec, batch.x, start, ends[0], batch.row_weight))
+    """Plain EP as one more rule, for `estimate`."""
+    start, end, span = nudged_phases(
+        net.spec, net.weights, net.backs, net.biases, drive, free, batch, plan, stats
+    )
+    ascent = Ascent(*layered_contrast(net.spec, batch.x, start, end, batch.row_weight))
     return ascent.scaled(1 / (span * batch.total))
 
 
