@@ -51,6 +51,19 @@ def test_a_refused_first_fit_is_no_fit(wrong):
         est.predict(X)
 
 
+SCALES = ["beta", "dt", "cost_factor"]
+
+
+@pytest.mark.parametrize("name", [*SCALES, "learning_rate_init", "bias_learning_rate_init", "weight_decay"])
+def test_numbers_beyond_the_dtype_are_named(name):
+    with pytest.raises(ValueError, match=f"^{name}=1e\\+39: .* in float32"):
+        EqPropClassifier(**BASE, **{name: 1e39}).fit(X, Y)
+    if name in SCALES:
+        with pytest.raises(ValueError, match=f"^{name}=1e-40: .* in float32"):
+            EqPropRegressor(**BASE, **{name: 1e-40}).fit(X, Y)
+        EqPropRegressor(**BASE, **{name: 1e-40}, dtype="float64").fit(X, Y)
+
+
 def test_a_refused_partial_fit_is_no_fit():
     est = EqPropClassifier(**BASE)
     with pytest.raises(ValueError, match="NaN"):
@@ -95,8 +108,8 @@ def test_divergence_gives_the_best_weights_back_under_early_stopping(backend):
 @pytest.mark.parametrize(
     "good, bad",
     [
-        (dict(solver="adam"), dict(bias_learning_rate_init=1e39)),
-        (dict(solver="nesterov"), dict(weight_decay=1e300)),
+        (dict(solver="adam"), dict(bias_learning_rate_init=3e38)),
+        (dict(solver="nesterov"), dict(weight_decay=3e38)),
         (dict(activation="relu", out_activation="identity"), dict(learning_rate_init=10.0)),
         (
             dict(

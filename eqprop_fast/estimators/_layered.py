@@ -93,6 +93,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
     def _check_rule(self, spec):
         """Refuse what the learning rule cannot serve, in the estimator's own parameter names."""
         plan = self._plan(1, *self._rates(spec.n_weights))
+        self._check_range(plan)
         if self.nudging == "random_sign" and plan.rule in NOT_NUDGED:
             raise ValueError(f"nudging: learning_rule={plan.rule!r} has no nudging whose sign could change")
         if self.carry_over and plan.rule != "ep":
@@ -116,6 +117,22 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         except ValueError as error:
             message = str(error).replace("optimizer=", "solver=").replace("tol:", "tol_nudged:")
             raise ValueError(message.replace("persistent particles:", "persistent_particles:")) from None
+
+    def _check_range(self, plan):
+        """Refuse numbers that `dtype` has not: they would act as 0 or as infinity."""
+        limits = np.finfo(self.dtype)
+        for name in ("beta", "dt", "cost_factor"):  # these divide or multiply the whole update
+            value = getattr(self, name)
+            if not limits.tiny <= abs(value) <= limits.max:
+                bounds = f"{limits.tiny:.2g} to {limits.max:.2g}"
+                raise ValueError(f"{name}={value!r}: its size must be from {bounds} in {self.dtype}")
+        largest = {
+            "learning_rate_init": max(plan.rate), "bias_learning_rate_init": max(plan.bias_rate),
+            "weight_decay": plan.weight_decay,
+        }
+        for name, value in largest.items():
+            if value > limits.max:
+                raise ValueError(f"{name}={value!r}: must be at most {limits.max:.2g} in {self.dtype}")
 
     def _check_continued(self, network):
         if (self.learning_rule in VECTOR_FIELD_RULES) != (network.back is not None):
