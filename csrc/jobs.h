@@ -15,7 +15,7 @@ typedef struct {
 
     /* --- dynamics --- */
     int32_t dynamics;      /* 0 discrete map, 1 Euler steps of the energy's gradient */
-    int32_t schedule;      /* 0 synchronous, 1 asynchronous (odd layers, then even) */
+    int32_t schedule;      /* 0 synchronous, 1 asynchronous (odd layers, then even), 2 layer after layer (relaxing only) */
     int32_t activation;    /* hidden layers: 0 identity, 1 shifted sigmoid, 2 hard sigmoid, 3 tanh, 4 sigmoid,
                               5 relu, 6 half hard sigmoid clip(x/2,0,1), 7 centred hard sigmoid clip(x,-.5,.5) */
     int32_t out_activation;

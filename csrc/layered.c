@@ -12,7 +12,7 @@ int EQP_NAME(layered_check)(const eqp_layered_job *j) {
         if (!j->weight[k] || !j->bias[k] || (j->back && k > 0 && !j->back[k])) return EQP_E_NULL;
     if (!j->x && !j->indptr) return EQP_E_NULL;
     if (j->indptr && (!j->indices || !j->data)) return EQP_E_NULL;
-    const int32_t options[][2] = {{j->dynamics, 2}, {j->schedule, 2}, {j->activation, N_ACTIVATIONS},
+    const int32_t options[][2] = {{j->dynamics, 2}, {j->schedule, 3}, {j->activation, N_ACTIVATIONS},
         {j->out_activation, N_ACTIVATIONS}, {j->input_activation, N_ACTIVATIONS}, {j->cost, 2}};
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (options[i][0] < 0 || options[i][0] >= options[i][1]) return EQP_E_OPTION;

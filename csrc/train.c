@@ -49,7 +49,7 @@ int EQP_NAME(train_check)(const eqp_layered_job *j) {
     if (status) return status;
     if (!j->y || !j->rate || !j->bias_rate || !j->loss || !j->counts || !j->order) return EQP_E_NULL;
     if (j->batch_size < 1) return EQP_E_SIZE;
-    if (!(j->over_relaxation > 0) || (j->beta == 0 && !is_gradient(j->rule))) return EQP_E_OPTION;
+    if (j->schedule > VISIT_ODD_EVEN || !(j->over_relaxation > 0) || (j->beta == 0 && !is_gradient(j->rule))) return EQP_E_OPTION;
     if (j->rule < 0 || j->rule >= N_RULES || j->optimizer < 0 || j->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
     if (is_vector_field(j->rule) && !j->back) return EQP_E_NULL;
     if (is_continual(j->rule) && (j->optimizer != OPT_SGD || j->weight_decay != 0 || j->centered)) return EQP_E_OPTION;
@@ -226,6 +226,7 @@ static void score_row(const network *net, batch_buffers *b, int q, int s) {
     if (net->job->cost == 1) {
         for (int i = 0; i < n; i++) sum += exp((double)(out[i] - out[best]));
         for (int i = 0; i < n; i++) cost -= (double)y[i] * ((double)(out[i] - out[best]) - log(sum));
+        cost *= net->job->cost_factor;
     } else {
         for (int i = 0; i < n; i++) cost += 0.5 * net->job->cost_factor * (double)(out[i] - y[i]) * (double)(out[i] - y[i]);
     }

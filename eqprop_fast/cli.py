@@ -53,9 +53,9 @@ def presets():
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="On MNIST; default: the preset's.")
 @click.option("--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="For MNIST.")
 @click.option(
-    "--nudging", type=click.Choice(["positive", "random_sign", "centered"]), default="random_sign",
-    show_default=True,
-    help="On MNIST, instead of the preset's (positive, which ends a point worse: docs/results.md).",
+    "--nudging", type=click.Choice(["positive", "random_sign", "centered"]), default=None,
+    help="On MNIST; default: random_sign instead of the preset's (positive, which ends a point worse: "
+    "docs/results.md), or the preset's where the learning rule has no nudge.",
 )
 @click.option(
     "--nudged-steps", type=click.IntRange(min=1), default=None,
@@ -70,7 +70,15 @@ def demo(backend, threads, epochs, preset_name, nudging, nudged_steps, mnist, se
     from eqprop_fast._backends import effective_n_threads
     from eqprop_fast.datasets import DatasetUnavailableError, load_digits, load_mnist
     from eqprop_fast.estimators import preset
+    from eqprop_fast.estimators._layered import NOT_NUDGED
 
+    try:
+        published = preset(preset_name).parameters
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--preset") from error
+    if nudging is None:
+        no_sign = published.get("learning_rule", "ep") in NOT_NUDGED
+        nudging = published["nudging"] if no_sign else "random_sign"
     kernels = get_backend(backend)
     n_threads = 1 if kernels.name == "numpy" else effective_n_threads(threads)
     where = f"backend {kernels.name}, ISA {kernels.isa or '-'}, {n_threads} threads"
@@ -85,11 +93,8 @@ def demo(backend, threads, epochs, preset_name, nudging, nudged_steps, mnist, se
     except DatasetUnavailableError as error:
         click.echo(f"MNIST skipped. {error}")
         return
-    try:
-        published = preset(preset_name).parameters["n_nudged_steps"]
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--preset") from error
-    steps = nudged_steps or published + (published > 1 and published % 2)
+    steps = published["n_nudged_steps"]
+    steps = nudged_steps or steps + (steps > 1 and steps % 2)
     overrides = dict(common, nudging=nudging, n_nudged_steps=steps)
     if epochs is not None:
         overrides["max_iter"] = epochs
@@ -105,7 +110,10 @@ def _fit_and_report(name, classifier, data, where):
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the demo runs a fixed number of epochs
-        classifier.fit(x_train, y_train)
+        try:
+            classifier.fit(x_train, y_train)
+        except (ValueError, ArithmeticError) as error:
+            raise click.ClickException(str(error)) from error
     seconds = time.perf_counter() - start
     start = time.perf_counter()
     accuracy = classifier.score(x_test, y_test)

@@ -22,6 +22,13 @@ HEADER = (
     "how |\n|---|---|---|---|---|---|---|---|\n"
 )
 THREADS = click.IntRange(min=1, max=1024)  # as n_threads of the estimators
+OPTION_OF = {  # parameters that the command sets itself
+    "random_state": "--first-seed", "max_iter": "--epochs", "backend": "--backend", "n_threads": "--threads",
+}
+NOT_SET = {  # a row is the paper's epochs, all of them, with checkpoints of its own
+    "callbacks", "checkpoint", "checkpoint_every", "early_stopping", "n_iter_no_change", "tol",
+    "validation_fraction", "verbose", "warm_start",
+}
 FLOOR = 1e-3  # of the curve plots, percent: below one sample of MNIST
 TITLE = (
     "# Results\n\nWritten by `eqprop-fast reproduce PAPER/EXPERIMENT`, a row per experiment: errors "
@@ -75,7 +82,7 @@ def changed(row, changes):
     Raises
     ------
     ValueError
-        Not NAME=VALUE, or no such parameter.
+        Not NAME=VALUE, no such parameter, or one that a row of results has no say in.
     """
     if not changes:
         return row
@@ -88,11 +95,18 @@ def changed(row, changes):
             raise ValueError(
                 f"--set takes NAME=VALUE with a parameter of {estimator.__name__}, got {change!r}"
             )
+        if name in OPTION_OF or name in NOT_SET:
+            instead = f"use {OPTION_OF[name]}" if name in OPTION_OF else "a row has its own"
+            raise ValueError(f"--set cannot change {name}: {instead}")
         try:
             parameters[name] = json.loads(text)  # numbers, true, null; anything else is a word
         except ValueError:
             parameters[name] = text
-    return replace(row, name=f"{row.name}, {', '.join(changes)}", parameters=parameters)
+    layers = row.layers
+    if parameters["hidden_layer_sizes"] != row.parameters["hidden_layer_sizes"]:
+        hidden = parameters["hidden_layer_sizes"]
+        layers = (layers[0], *(hidden if isinstance(hidden, list) else [hidden]), layers[-1])
+    return replace(row, name=f"{row.name}, {', '.join(changes)}", layers=layers, parameters=parameters)
 
 
 def run_seed(

@@ -21,7 +21,7 @@ ACTIVATIONS = {
     "wide_hard_sigmoid": 8,  # clip(x, -1, 2): outputs of 2205.15021
 }
 DYNAMICS = {"discrete": 0, "continuous": 1}
-SCHEDULES = {"synchronous": 0, "asynchronous": 1}
+SCHEDULES = {"synchronous": 0, "asynchronous": 1, "forward": 2}
 COSTS = {"squared_error": 0, "cross_entropy": 1}
 OPTIMIZERS = {"sgd": 0, "momentum": 1, "nesterov": 2, "adam": 3}
 RULES = {
@@ -50,8 +50,9 @@ class LayeredSpec:
     dynamics : {"discrete", "continuous"}
         The map ``s <- rho(field)`` (1905.13633, prototypical) or Euler steps of ``ds/dt = -dE/ds``
         (1602.05179).
-    schedule : {"synchronous", "asynchronous"}
-        All layers at once from the old state; or odd layers, then even ones.
+    schedule : {"synchronous", "asynchronous", "forward"}
+        All layers at once from the old state; odd layers, then even ones; or one after another, input first.
+        "forward" is for `layered_relax` only: it is how "clamped_sweep" trains, whose schedule is not asked.
     activation, out_activation, input_activation : str
         A key of `ACTIVATIONS`. The input acts on the first layer as ``input_activation(x)``.
     prime_hidden, prime_output : bool
@@ -158,6 +159,8 @@ def check_rule(spec, plan, has_back, has_particles):
     rule = plan.rule
     if rule not in RULES:
         raise ValueError(f"learning_rule must be one of {sorted(RULES)}, got {rule!r}")
+    if spec.schedule == "forward":
+        raise ValueError("schedule='forward' is for relaxation outside training only")
     if plan.over_relaxation != 1:
         if spec.dynamics != "discrete" or spec.schedule != "asynchronous" or spec.dt != 1:
             raise ValueError(

@@ -82,3 +82,17 @@ def test_what_cannot_carry_says_so():
         with pytest.raises(ValueError, match="carry_over"):
             EqPropClassifier(**{**BASE, **wrong}).fit(X, Y)
     assert preset("2402.11674/DHN-1H").parameters["carry_over"]
+
+
+def test_carried_by_partial_fit():
+    """Calls with one batch each are the epochs of a fit on that batch."""
+    est = EqPropClassifier(**{**BASE, "max_iter": 3, "batch_size": 20}, nudging="positive").fit(X, Y)
+    parts = EqPropClassifier(**{**BASE, "batch_size": 20}, nudging="positive")
+    for _ in range(3):
+        parts.partial_fit(X, Y, classes=[0, 1, 2])
+    for a, b in zip([*est.coefs_, *est.intercepts_], [*parts.coefs_, *parts.intercepts_]):
+        np.testing.assert_array_equal(a, b)
+    parts = EqPropClassifier(**{**BASE, "carry_over": False, "batch_size": 20}, nudging="positive")
+    for _ in range(3):
+        parts.partial_fit(X, Y, classes=[0, 1, 2])
+    assert not np.array_equal(est.coefs_[0], parts.coefs_[0])

@@ -60,6 +60,7 @@ def test_four_methods_agree(dynamics, schedule, dt, angle):
     dict(dynamics="continuous", prime_output=True, linear_output=False, dt=0.5),
     dict(activation="shifted_sigmoid"),
     dict(activation="tanh", cost="cross_entropy"),
+    dict(activation="tanh", cost="cross_entropy", cost_factor=2.0),
     dict(dynamics="continuous", dt=0.5, cost_factor=2.0),
     dict(activation="tanh", input_activation="tanh"),
 ])

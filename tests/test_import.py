@@ -81,3 +81,22 @@ def test_command_line():
     assert result.exit_code == 0 and "test accuracy" in result.output
     accuracy = float(result.output.split("digits: test accuracy ")[1].split(" %")[0])
     assert accuracy >= 97
+
+
+def test_demo_of_presets_without_a_sign(monkeypatch):
+    """A rule without nudging keeps its own; what a rule refuses is said, without a traceback."""
+    from click.testing import CliRunner
+
+    from eqprop_fast import datasets
+    from eqprop_fast.cli import main
+
+    small = tuple(part[:100] for part in datasets.load_digits())
+    monkeypatch.setattr(datasets, "load_mnist", lambda **options: small)
+    monkeypatch.setattr(datasets, "load_digits", lambda: small)
+    demo = ["demo", "--epochs", "1", "--threads", "1", "--preset"]
+    result = CliRunner().invoke(main, [*demo, "1602.05179/speed_net1"])
+    assert result.exit_code == 0 and "nudging=positive" in result.output
+    result = CliRunner().invoke(main, [*demo, "2005.04168/C-EP-1h", "--nudging", "centered"])
+    assert result.exit_code == 1 and "Error: nudging:" in result.output
+    result = CliRunner().invoke(main, [*demo, "nowhere"])
+    assert result.exit_code == 2 and "epoch" not in result.output

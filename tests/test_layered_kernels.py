@@ -24,7 +24,7 @@ SPECS = {
     "entropy": LayeredSpec((0,), activation="sigmoid", out_activation="identity", cost="cross_entropy"),
     "entropy_async": LayeredSpec(
         (0,), activation="half_hard_sigmoid", out_activation="identity", cost="cross_entropy",
-        schedule="asynchronous",
+        cost_factor=1.5, schedule="asynchronous",
     ),
     "centered_hard": LayeredSpec((0,), activation="centered_hard_sigmoid", out_activation="relu"),
     "wide_hard": LayeredSpec((0,), activation="hard_sigmoid", out_activation="wide_hard_sigmoid",
@@ -43,6 +43,11 @@ SPECS = {
     "prop": LayeredSpec((0,), dynamics="continuous", dt=0.5, clamp=True, activation="hard_sigmoid",
                         out_activation="hard_sigmoid", cost_factor=2.0, input_activation="hard_sigmoid"),
     "leaky": LayeredSpec((0,), dynamics="continuous", dt=0.2, prime_hidden=False),
+}
+RELAXED = {
+    **SPECS,
+    "forward": LayeredSpec((0,), schedule="forward", activation="hard_sigmoid"),
+    "continuous_forward": LayeredSpec((0,), dynamics="continuous", dt=0.3, schedule="forward", clamp=True),
 }
 
 
@@ -71,11 +76,11 @@ WIDTHS = [1, 7, 8, 9, 15, 16, 17, 31, 33]
 
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", RELAXED)
 def test_relax_matches_reference(backend, dtype, name):
     for depth, width in [(1, w) for w in WIDTHS] + [(0, 5), (2, 9), (2, 33), (3, 17)]:
         sizes = (width + 2, *[width] * depth, 10 if width > 9 else 3)
-        spec = dataclasses.replace(SPECS[name], sizes=sizes)
+        spec = dataclasses.replace(RELAXED[name], sizes=sizes)
         weights, biases, x, y, back = make(sizes, dtype, rows=29, back=depth == 2)
         for beta, tol, steps in [(0.0, -1.0, 7), (0.3, -1.0, 4), (0.0, 1e-3, 60)]:
             results = []

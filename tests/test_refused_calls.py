@@ -65,6 +65,8 @@ def test_numbers_beyond_the_dtype_are_named(name):
 
 
 def test_a_refused_partial_fit_is_no_fit():
+    with pytest.raises(ValueError, match="persistent_particles"):
+        EqPropClassifier(**BASE, persistent_particles=True).partial_fit(X, Y, classes=range(4))
     est = EqPropClassifier(**BASE)
     with pytest.raises(ValueError, match="NaN"):
         est.partial_fit(X * np.nan, Y, classes=range(4))

@@ -105,6 +105,22 @@ def test_unknown_experiment_lists_the_known_ones():
     assert result.exit_code == 2 and "speed_net3" in result.output and "P-1h" in result.output
 
 
+@pytest.mark.parametrize("change, match", [
+    ("random_state=7", "--first-seed"), ("max_iter=1", "--epochs"), ("backend=numpy", "--backend"),
+    ("n_threads=1", "--threads"), ("tol=10", "a row has its own"), ("checkpoint=a", "a row has its own"),
+    ("nonsense=1", "NAME=VALUE"), ("beta", "NAME=VALUE"),
+])
+def test_what_a_row_has_no_say_in_cannot_be_set(change, match):
+    result = CliRunner().invoke(main, ["reproduce", "1905.13633/P-1h", "--set", change])
+    assert result.exit_code == 2 and match in result.output
+
+
+def test_a_changed_row_names_its_layers(row):
+    assert module.changed(row, ["hidden_layer_sizes=[10, 5]"]).layers[1:-1] == (10, 5)
+    assert module.changed(row, ["hidden_layer_sizes=7"]).layers[1:-1] == (7,)
+    assert module.changed(row, ["beta=0.3"]).layers == row.layers
+
+
 def test_missing_data_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("EQPROP_DATA", str(tmp_path))
     monkeypatch.setenv("EQPROP_OFFLINE", "1")

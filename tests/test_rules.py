@@ -227,6 +227,13 @@ def test_clamped_sweep_fits_its_training_set(hidden):
     pytest.fail(f"{60 - stats.n_correct} of 60 still wrong")
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_forward_sweeps_are_for_relaxation_only(rule):
+    spec, w, back, b, x, y, plan = setting(rule, schedule="forward")
+    with pytest.raises(ValueError, match="schedule='forward'"):
+        layered_train(spec, w, back, b, x, y, np.arange(6), plan)
+
+
 def test_contrastive_is_coupled_learning_at_1():
     for schedule in ("synchronous", "asynchronous"):
         spec, w, _, b, x, y, plan = setting("contrastive", schedule=schedule)

@@ -299,6 +299,23 @@ def test_too_large_a_step_climbs():
     (lambda: theory.asymmetry_bound(eps=np.inf), "eps"),
     (lambda: theory.energy_descent(dt=2.0), "dt"),
     (lambda: layered_spec("energy", (3, 2), "loose"), "convention"),
+    (lambda: theory.gradient_match("1905.13633/fig2-toy", y=np.ones((1, 10))), "x and y"),
+    (lambda: theory.gradient_match("1905.13633/fig2-toy", beta="a"), "beta"),
+    (lambda: theory.gradient_match("1905.13633/fig2-toy", dt="a"), "dt"),
+    (lambda: theory.gradient_match("1905.13633/fig2-toy", steady_tol="a"), "steady_tol"),
+    (lambda: theory.gradient_match("1905.13633/fig2-toy", random_state=-1), "random_state"),
+    (lambda: theory.gradient_match("1905.13633/fig2-toy", rule="continual", rate="a"), "rate"),
+    (lambda: theory.rbp_match(y=np.ones((4, 5))), "x and y"),
+    (lambda: theory.rbp_match(x=np.ones((2, 8)), y=np.ones((2, 4))), "y must have"),
+    (lambda: theory.rbp_match(x=np.ones((2, 8)), y=np.full((2, 5), np.nan)), "y must be finite"),
+    (lambda: theory.rbp_match(x="nonsense", y=np.ones((2, 5))), "x must be an array of numbers"),
+    (lambda: theory.rbp_match(n_nudged_steps=1), "n_nudged_steps"),
+    (lambda: theory.continual_deviation(n_nudged_steps=1), "n_nudged_steps"),
+    (lambda: theory.continual_deviation(y="nonsense"), "x and y"),
+    (lambda: theory.gradient_order(x=np.ones((2, 8))), "x and y"),
+    (lambda: theory.energy_descent(x=np.full((2, 8), np.nan)), "x must be finite"),
+    (lambda: theory.energy_descent(model=small()["model"]), "x is needed"),
+    (lambda: theory.gradient_match(**small(angle=9), beta=1, **SMALL, rule="vector_field"), "leaky field"),
     (lambda: theory.rbp_match(beta=-1), "beta"),
     (lambda: theory.rbp_match(n_halvings=0), "n_halvings"),
     (lambda: theory.rbp_match(n_nudged_steps=0), "n_nudged_steps"),
@@ -312,6 +329,31 @@ def test_too_large_a_step_climbs():
 def test_refusals(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_an_order_without_equilibrium_is_refused():
+    with pytest.raises(ArithmeticError, match="5 steps"):
+        theory.gradient_order(n_steps=5)
+
+
+@pytest.mark.parametrize("check, options", [
+    (theory.rbp_match, {}), (theory.gradient_order, {}), (theory.continual_deviation, {}),
+    (theory.energy_descent, {}), (theory.asymmetry_bound, dict(n_networks=2)),
+    (theory.gradient_match, dict(preset="2005.04168/toy", n_draws=2, n_free_steps=300, n_nudged_steps=10)),
+])
+def test_settings_give_it_again(check, options):
+    """Also with a seed that was drawn, and beside data that was given."""
+    first = check(**options, random_state=None)
+    again = check(**first.settings)
+    assert again.verdict == first.verdict and again.settings == first.settings
+    if check in (theory.asymmetry_bound, theory.gradient_match):
+        return
+    data = dict(x=np.full((2, 8), 0.5).tolist())
+    if check is not theory.energy_descent:
+        data["y"] = np.eye(5)[[1, 2]].tolist()
+    first = check(**data, **options)
+    assert "n_samples" not in first.settings
+    assert check(**data, **first.settings).verdict == first.verdict
 
 
 def test_dynamics_without_energy_are_refused_with_the_reason():

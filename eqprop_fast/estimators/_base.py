@@ -177,6 +177,10 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         self._run(*job, incremental)
         return self
 
+    def _exclusive_classes(self):
+        """Whether the largest output is the prediction."""
+        return False
+
     def _first_partial_fit(self, y, classes):
         """What the first partial_fit fixes for good."""
 
@@ -186,6 +190,10 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         self._check_files_and_callbacks()
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if incremental and self.persistent_particles:
+            raise ValueError(
+                "partial_fit does not support persistent_particles=True: it cannot tell samples it saw before"
+            )
         first = not hasattr(self, "_state") or (not self.warm_start and not incremental and n_epochs is None)
         X, y = self._validate_targets(X, y, incremental or n_epochs is not None, first)
         row_weight = self._row_weights(X, y, sample_weight, incremental)
@@ -209,7 +217,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         if not data.total_weight() > 0:
             raise ValueError("sample_weight of the training rows left by early_stopping is zero everywhere")
         settings = self._settings(len(rows), network, 1 if incremental else n_epochs, target.shape[1])
-        self._prepare_particles(network, state, X.shape[0], keep=not first and not incremental)
+        self._prepare_particles(network, state, X.shape[0], keep=not first)
         self._adopt_solver(network, state)
         return network, data, state, settings, validate
 
@@ -305,7 +313,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             n_epochs=self.max_iter if n_epochs is None else n_epochs,
             shuffle=self.shuffle,
             random_sign=self.nudging == "random_sign",
-            classes=is_classifier(self) and n_outputs > 1,
+            classes=self._exclusive_classes() and n_outputs > 1,
             schedule=self.learning_rate,
             power_t=self.power_t,
             decay=self.lr_decay,

@@ -9,7 +9,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..kernels import ACTIVATIONS, LayeredSpec, TrainPlan
-from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES, VECTOR_FIELD_RULES, check_rule
+from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, VECTOR_FIELD_RULES, check_rule
 from ..networks.asymmetry import backward_weights, check_angle
 from ..networks.layered import WEIGHT_INITS, LayeredNetwork, init_parameters
 from ._base import MAX_INT, BaseNetworkEstimator, _per_layer
@@ -27,7 +27,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
     _parameter_constraints: dict = {
         **BaseNetworkEstimator._parameter_constraints,
         "dynamics": [StrOptions(set(DYNAMICS))],
-        "schedule": [StrOptions(set(SCHEDULES))],
+        "schedule": [StrOptions({"synchronous", "asynchronous"})],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "out_activation": [StrOptions({"auto", *ACTIVATIONS})],
         "input_activation": [StrOptions(set(ACTIVATIONS))],
@@ -86,8 +86,12 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
         back = None
         if self.learning_rule in VECTOR_FIELD_RULES:
             back = backward_weights(weights, check_angle(self.feedback_angle, "feedback_angle"), rng)
+        return self._network(spec, kernels, weights, biases, back)
+
+    def _network(self, spec, kernels, weights, biases, back):
         return LayeredNetwork(
-            spec, kernels, weights, biases, back, float(self.over_relaxation), self.carry_over
+            spec, kernels, weights, biases, back, float(self.over_relaxation), self.carry_over,
+            sweeps=self.learning_rule == "clamped_sweep",
         )
 
     def _check_rule(self, spec):
@@ -150,9 +154,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             group and [a if a.flags.writeable else np.array(a) for a in group]
             for group in (self.coefs_, self.intercepts_, getattr(self, "feedback_coefs_", None))
         )
-        return LayeredNetwork(
-            self._spec(sizes), kernels, weights, biases, back, float(self.over_relaxation), self.carry_over
-        )
+        return self._network(self._spec(sizes), kernels, weights, biases, back)
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases

@@ -28,7 +28,7 @@ class ClassifierTargets(ClassifierMixin):
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_labels(y, keep_classes)
-        if self.cost == "cross_entropy" and self._label_binarizer.y_type_.startswith("multilabel"):
+        if self.cost == "cross_entropy" and not self._exclusive_classes():
             raise ValueError("cost='cross_entropy' is a softmax over exclusive classes; y is multilabel")
         return X, y
 
@@ -71,8 +71,11 @@ class ClassifierTargets(ClassifierMixin):
         weight = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
         return weight[np.searchsorted(self.classes_, y)]
 
+    def _exclusive_classes(self):
+        return not self._label_binarizer.y_type_.startswith("multilabel")
+
     def _binary(self):
-        return len(self.classes_) == 2 and not self._label_binarizer.y_type_.startswith("multilabel")
+        return len(self.classes_) == 2 and self._exclusive_classes()
 
     def _decision(self, outputs):
         """Decision values: 1-D with threshold 0 for two classes, else one column per class."""
@@ -85,7 +88,7 @@ class ClassifierTargets(ClassifierMixin):
             return self.classes_[(self._decision(outputs) > 0).astype(int)]
         if len(self.classes_) == 1:
             return np.repeat(self.classes_, len(outputs))
-        if self._label_binarizer.y_type_.startswith("multilabel"):
+        if not self._exclusive_classes():
             return self._label_binarizer.inverse_transform(outputs, threshold=0.5)
         return self.classes_[outputs.argmax(axis=1)]
 

@@ -39,17 +39,21 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     feedback_angle : float, default=0.0
         Vector-field rules: initial angle in degrees between feedback and forward weights (2005.04168).
     beta : float, default=0.5
-        Nudging strength, not 0; negative with "positive" nudging means nudging away from the target.
+        Nudging strength, not 0; negative with "positive" nudging means nudging away from the target. Of
+        "ep", "coupled" and the continual and vector-field rules; the others have no nudge and do not use it.
     nudging : {"positive", "random_sign", "centered"}, default="centered"
         One nudged phase at +beta; at +-beta, one random sign per mini-batch; or two at +beta and -beta
         (2006.03824).
     nudge_inside : bool, default=False
-        Discrete: ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633).
+        Discrete: ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633). No
+        effect on the rules that hold the output ("coupled", "contrastive", "clamped_sweep") or have no nudge.
     n_free_steps, n_nudged_steps : int, default=20, 10
-        Relaxation steps at most (T and K of the papers). Prediction uses `n_free_steps`.
+        Relaxation steps at most (T and K of the papers). Prediction uses `n_free_steps`. "implicit" has no
+        second phase.
     tol_free, tol_nudged : float or None, default=1e-3
         A sample stops after the step in which no unit changed by more than this (per unit time); None:
-        always all steps.
+        always all steps. "bptt" and "implicit" do not use `tol_nudged`; "recurrent_backprop" stops once the
+        last increment of its errors is at most `tol_nudged` of the first, over the batch.
     over_relaxation : float in [1, 2), default=1.0
         Discrete networks with asynchronous sweeps: the free phase steps by
         ``over_relaxation * (rho(field) - s)``, which reaches the same fixed points in fewer sweeps
@@ -66,7 +70,8 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     cost : {"squared_error"}, default="squared_error"
         ``cost_factor/2 |s - y|^2``.
     cost_factor : float, default=1.0
-        2 for the ``|s - y|^2`` of 1602.05179.
+        2 for the ``|s - y|^2`` of 1602.05179. Of the updates of "coupled", "contrastive" and "clamped_sweep",
+        which hold the output instead of nudging it, it is no part.
     learning_rate_init : float or sequence of float, default=0.002
         Rate of every layer of weights, or one per layer from input to output (several papers list output to
         input).
@@ -94,7 +99,8 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         Hold out `validation_fraction`, stop on its score and restore the best weights.
     validation_fraction : float, default=0.1
     persistent_particles : bool, default=False
-        Start each sample's free phase where it ended in the last epoch (1602.05179) instead of at zero.
+        Start each sample's free phase where it ended in the last epoch (1602.05179) instead of at zero. Not
+        with `partial_fit`; a warm-started `fit` on as many rows takes them for the same samples.
     carry_over : bool, default=False
         Training: start a batch's free phase where the nudged phase of the last batch ended (the code of
         2402.11674), the +beta one under centered nudging; at zero after a batch of another size. Only "ep".

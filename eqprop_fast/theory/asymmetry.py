@@ -11,7 +11,7 @@ from ..gradients.record import check_count
 from ..kernels.reference import gradients as kernel
 from ..kernels.reference.layered import acting
 from ..networks.asymmetry import backward_weights, check_angle
-from .checks import by_dtype, check_dtype, check_sizes, settle
+from .checks import by_dtype, check_dtype, check_number, check_seed, check_sizes, settle
 from .match import angle_between
 from .models import LayeredModel, random_parameters
 from .presets import layered_spec, uniform_batch
@@ -161,8 +161,9 @@ def asymmetry_bound(
         raise ValueError(f"sizes must hold a hidden layer, or there is no feedback, got {sizes}")
     check_count(n_networks, "n_networks")
     check_count(n_halvings, "n_halvings")
+    random_state = check_seed(random_state)
     for name, value in (("gain", gain), ("dt", dt), ("eps", eps), ("beta", 1 if beta is None else beta)):
-        if not (np.isfinite(value) and value > 0):
+        if not check_number(value, name) > 0:
             raise ValueError(f"{name} must be > 0 and finite, got {value!r}")
     dtype = check_dtype(dtype)
     beta, gap = by_dtype(beta, dtype, 1e-3, 1e-2), by_dtype(None, dtype, 1e-3, 1e-2)

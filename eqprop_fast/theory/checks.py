@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import numpy as np
 
 from ..gradients.record import check_count
@@ -18,9 +20,36 @@ def halvings(largest, n_halvings, name):
     ValueError
         `largest` not positive and finite, or fewer than one halving.
     """
-    if not np.isfinite(largest) or not largest > 0:
+    check_number(largest, name)
+    if not largest > 0:
         raise ValueError(f"{name} must be > 0 and finite, got {largest!r}")
     return largest / 2.0 ** np.arange(check_count(n_halvings, "n_halvings") + 1)
+
+
+def check_number(value, name):
+    """`value`, refused if it is not a finite real number.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return value
+
+
+def check_seed(random_state):
+    """A seed that the settings can name; None draws one.
+
+    Raises
+    ------
+    ValueError
+    """
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**32))
+    if isinstance(random_state, bool) or not isinstance(random_state, Integral) or random_state < 0:
+        raise ValueError(f"random_state must be an integer >= 0 or None, got {random_state!r}")
+    return int(random_state)
 
 
 def check_dtype(dtype):
@@ -79,16 +108,16 @@ def model_and_data(
     if model is None:
         sizes, n_samples = check_sizes(sizes), check_count(n_samples, "n_samples")
         model = LayeredModel.random(make_spec(sizes), rng, dtype=dtype, **parameters)
-    else:
-        check_data(model, x, y)
-    if x is None:
-        x, y = uniform_batch(n_samples, model.spec.sizes[0], model.spec.sizes[-1], rng, dtype)
-    return model, x, y
+        if x is None and y is None:
+            return model, *uniform_batch(n_samples, sizes[0], sizes[-1], rng, dtype)
+    return model, *check_data(model, x, y)
 
 
-def drawn(model, sizes, n_samples):
-    """Settings of the network and data that a check draws; none with the caller's model."""
-    return {} if model is not None else dict(sizes=tuple(sizes), n_samples=n_samples)
+def drawn(model, x, sizes, n_samples):
+    """Settings of the network and data that a check draws: none of what the caller gives."""
+    if model is not None:
+        return {}
+    return dict(sizes=tuple(sizes)) if x is not None else dict(sizes=tuple(sizes), n_samples=n_samples)
 
 
 def settle(model, x, n_steps=100_000, tol=None):
@@ -120,18 +149,32 @@ def check_layered(model):
 
 
 def check_data(model, x, y):
-    """Refuse inputs and targets that do not fit a model: as many rows, and its first and last layer wide.
+    """`x` and `y` as arrays of the model's dtype: as many rows, and its first and last layer wide.
 
     Raises
     ------
     ValueError
     """
-    if x is None or y is None or len(x) != len(y):
-        raise ValueError("x and y must be given together, with as many rows")
+    if x is None or y is None:
+        raise ValueError("x and y must be given together")
+    x, y = (_numbers(name, values, model.dtype) for name, values in (("x", x), ("y", y)))
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"x and y must have as many rows, at least 1, got {len(x)} and {len(y)}")
     sizes = model.spec.sizes if isinstance(model, LayeredModel) else getattr(model, "sizes", None)
     for name, array, end in (("x", x, 0), ("y", y, -1)):
         if sizes is not None and np.shape(array)[1:] != (sizes[end],):
             raise ValueError(f"{name} must have shape (rows, {sizes[end]}), got {np.shape(array)}")
+    return x, y
+
+
+def _numbers(name, values, dtype):
+    try:
+        array = np.asarray(values, dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of numbers: {error}") from error
+    if array.ndim < 2 or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, with a row for each sample, got shape {array.shape}")
+    return array
 
 
 def check_has_energy(spec):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import by_dtype, drawn, halvings, model_and_data, settle
+from .checks import by_dtype, check_seed, drawn, halvings, model_and_data, settle
 from .match import angle_between
 from .phases import VECTOR_FIELD, bptt_moments, nudged_moments
 from .presets import layered_spec
@@ -90,7 +90,7 @@ def continual_deviation(
         Largest of each sweep, and how often they are halved; the rate is swept at this beta, beta at rate 0.
         4e-5, 0.01 and 4, or 2e-3, 0.15 and 3 in float32.
     n_nudged_steps : int
-        K.
+        K, at least 2.
 
     Returns
     -------
@@ -113,10 +113,11 @@ def continual_deviation(
     rate, beta = by_dtype(rate, dtype, 4e-5, 2e-3), by_dtype(beta, dtype, 0.01, 0.15)
     n_halvings = by_dtype(n_halvings, dtype, 4, 3)
     rates, betas = halvings(rate, n_halvings, "rate"), halvings(beta, n_halvings, "beta")
-    k = check_count(n_nudged_steps, "n_nudged_steps")
+    k = check_count(n_nudged_steps, "n_nudged_steps", at_least=2)  # moved weights act from the second step on
+    random_state = check_seed(random_state)
     if rule not in ("continual", "continual_vector_field"):
         raise ValueError(f"rule must be 'continual' or 'continual_vector_field', got {rule!r}")
-    own = drawn(model, sizes, n_samples)
+    own = drawn(model, x, sizes, n_samples)
     made = {}
     if rule in VECTOR_FIELD:
         made = dict(make_spec=_linear_leaky_spec, angle=0.0, gain=0.5)

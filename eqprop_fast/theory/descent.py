@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import check_has_energy, check_layered, drawn, model_and_data
+from .checks import check_has_energy, check_layered, check_seed, drawn, model_and_data
 from .models import LayeredModel
 from .results import TheoryResult, new_figure
 
@@ -73,11 +73,15 @@ def energy_descent(
         The dynamics descend no energy (its message says why), or a parameter is out of range.
     """
     check_count(n_steps, "n_steps")
-    own = drawn(model, sizes, n_samples)
-    unused = None
+    own = drawn(model, x, sizes, n_samples)
+    random_state, unused = check_seed(random_state), None
     if model is not None:
         check_layered(model)
-        unused = np.zeros((0 if x is None else len(x), model.spec.sizes[-1]))  # a free phase has no targets
+        sizes = model.spec.sizes
+        if x is None:
+            raise ValueError("x is needed with a model")
+    if x is not None:
+        unused = np.zeros((len(np.atleast_1d(x)), sizes[-1]))  # a free phase has no targets
     model, x, _ = model_and_data(model, x, unused, sizes, n_samples, random_state, dtype)
     if model.back is not None:
         raise ValueError("model: independent backward weights have no energy")

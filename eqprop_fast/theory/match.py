@@ -8,7 +8,7 @@ import numpy as np
 
 from ..gradients.record import check_count
 from ..networks.asymmetry import check_angle, measured_angles
-from .checks import check_data, check_dtype
+from .checks import check_data, check_dtype, check_number, check_seed
 from .conv import ConvNetwork
 from .models import LayeredModel
 from .phases import CONTINUAL, RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
@@ -139,7 +139,7 @@ def preset_model(
         raise ValueError(f"angle: {preset!r} has no backward weights of its own")
     if dt is not None and kind == "conv":
         raise ValueError(f"dt: {preset!r} replaces its states at every step")
-    if dt is not None and not (np.isfinite(dt) and dt > 0):
+    if dt is not None and not check_number(dt, "dt") > 0:
         raise ValueError(f"dt must be > 0 and finite, got {dt!r}")
     check_dtype(dtype)
     rng = np.random.default_rng(random_state)
@@ -160,9 +160,9 @@ def preset_model(
     return model, x, y, entry
 
 
-def _target(preset, beta):
-    """What 1905.13633's theorem should reach: its EP of an energy; deviations are of order beta."""
-    if preset is None:
+def _target(preset, beta, rule):
+    """What the theorems of 1905.13633 and 2005.04168 should reach: EP or C-EP of an energy, to order beta."""
+    if preset is None or rule in VECTOR_FIELD:
         return None
     if preset.endswith("toy"):
         return abs(beta)
@@ -242,9 +242,10 @@ def gradient_match(
     given = dict(
         beta=beta, n_free_steps=n_free_steps, n_nudged_steps=n_nudged_steps, rule=rule, rate=rate
     )
+    random_state = check_seed(random_state)
     of_preset = dict(convention=convention, dt=dt, angle=angle, dtype=dtype)
     if check_count(n_draws, "n_draws") > 1:
-        if preset is None or x is not None:
+        if preset is None or x is not None or y is not None:
             raise ValueError(f"n_draws={n_draws}: a given model and data are not drawn")
         return _mean([
             gradient_match(
@@ -261,23 +262,27 @@ def gradient_match(
     else:
         of_preset["dtype"] = np.float64 if dtype is None else dtype
         model, data_x, data_y, entry = preset_model(preset, random_state=random_state, **of_preset)
-        x, y = (data_x, data_y) if x is None else (x, y)
+        x, y = (data_x, data_y) if x is None and y is None else (x, y)
         settings.update(entry)
     settings.update({k: v for k, v in given.items() if v is not None})
     for name in ("beta", "n_free_steps", "n_nudged_steps"):
         if name not in settings:
             raise ValueError(f"{name} is needed without a preset")
-    check_data(model, x, y)
+    x, y = check_data(model, x, y)
     beta, rule, rate = settings["beta"], settings["rule"], settings["rate"]
-    if not np.isfinite(beta) or beta == 0:
+    check_number(steady_tol, "steady_tol")
+    if check_number(beta, "beta") == 0:
         raise ValueError(f"beta must be finite and not 0, got {beta!r}")
     if rule not in RULES:
         raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
     if rule in VECTOR_FIELD and getattr(model, "back", None) is None:
         raise ValueError(f"rule: {rule!r} needs a model with backward weights (angle=...)")
+    spec = getattr(model, "spec", None)
+    if rule in VECTOR_FIELD and spec.dynamics == "continuous" and (spec.prime_hidden or spec.prime_output):
+        raise ValueError(f"rule: {rule!r} is the leaky field without rho' (1808.04873), which this model has")
     if rule not in VECTOR_FIELD and getattr(model, "back", None) is not None:
         raise ValueError(f"rule: {rule!r} is for symmetric weights; this network has backward ones (angle)")
-    if not (np.isfinite(rate) and rate >= 0):
+    if not check_number(rate, "rate") >= 0:
         raise ValueError(f"rate must be >= 0 and finite, got {rate!r}")
     if rule not in CONTINUAL:
         if given["rate"]:
@@ -326,7 +331,7 @@ def gradient_match(
     ]
     return GradientMatch(
         verdict=float(np.max([*means_s.values(), *means_w.values()])),
-        target=_target(preset, beta) if target is None else target,
+        target=_target(preset, beta, rule) if target is None else target,
         settings=dict(
             settings,
             preset=preset,

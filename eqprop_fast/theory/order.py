@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients import estimated_gradient, implicit
-from .checks import by_dtype, check_layered, drawn, halvings, model_and_data, settle
+from ..gradients.record import check_count
+from .checks import by_dtype, check_layered, check_seed, drawn, halvings, model_and_data, settle
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
 KINDS = ("positive", "negative", "random sign", "centered")
@@ -72,13 +73,14 @@ def gradient_order(
     dtype = model.dtype if model is not None else dtype
     beta, n_halvings = by_dtype(beta, dtype, 0.1, 0.2), by_dtype(n_halvings, dtype, 5, 3)
     betas = halvings(beta, n_halvings, "beta")
-    own = drawn(model, sizes, n_samples)
+    random_state = check_seed(random_state)
+    own = drawn(model, x, sizes, n_samples)
     if model is not None:
         check_layered(model)
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
     if model.back is not None:
         raise ValueError("model: EP is for symmetric weights; this network has backward ones")
-    settle(model, x)
+    settle(model, x, check_count(n_steps, "n_steps"))
     tol = 100 * np.finfo(model.dtype).eps
     network = model.spec, model.weights, model.biases, x, y
     exact = implicit(*network, n_free_steps=n_steps, tol=tol).flat()

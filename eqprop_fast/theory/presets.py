@@ -41,7 +41,7 @@ PRESETS = {
     "1905.13633/fig13-P-3h": _entry("prototypical", _THREE, 0.015, 5000, 40, 1),
     "1905.13633/fig4-conv": _entry("conv", (1, 32, 64), 0.02, 5000, 10, 1),
     "1905.13633/fig16-conv": _entry("conv", (1, 32, 64), 0.02, 5000, 10, 20),
-    "2005.04168/toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1),
+    "2005.04168/toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1, rule="continual", rate=2e-5),
 }
 for _rule, _name in [("continual", "C-EP"), ("continual_vector_field", "C-VF")]:
     for _rate, _suffix in [(0.0, "eta0"), (2e-5, "eta2e-5")]:

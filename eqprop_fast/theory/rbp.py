@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import by_dtype, drawn, halvings, model_and_data, settle
+from .checks import by_dtype, check_seed, drawn, halvings, model_and_data, settle
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
 
@@ -86,7 +86,7 @@ def rbp_match(
     beta, n_halvings : float and int, optional
         Largest nudging strength, and how often it is halved; 0.02 and 4, or 0.15 and 3 in float32.
     n_nudged_steps : int
-        K.
+        K, at least 2.
 
     Returns
     -------
@@ -103,8 +103,9 @@ def rbp_match(
     dtype = model.dtype if model is not None else dtype
     beta, n_halvings = by_dtype(beta, dtype, 0.02, 0.15), by_dtype(n_halvings, dtype, 4, 3)
     betas = halvings(beta, n_halvings, "beta")
-    own = drawn(model, sizes, n_samples)
-    k = check_count(n_nudged_steps, "n_nudged_steps")
+    own = drawn(model, x, sizes, n_samples)
+    k = check_count(n_nudged_steps, "n_nudged_steps", at_least=2)  # the first step is the force itself
+    random_state = check_seed(random_state)
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
     drive, free, residual = settle(model, x)
     m = len(y)

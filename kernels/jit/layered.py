@@ -96,7 +96,7 @@ def row_cost(ints, floats, s, y):
     cost = 0.0
     for i in range(n):
         cost -= y[i] * (s[i] - top - log_total)
-    return cost
+    return floats[COST_FACTOR] * cost
 
 
 @kernel

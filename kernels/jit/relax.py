@@ -39,7 +39,7 @@ from .narrow import is_narrow, keep_outputs, leave_alternating, narrow_fields
 from .products import add_dots, add_panels
 
 STEP_SHIFT, PHASE_SHIFT = 8, 40  # a failure is one integer, phase | step | layer: the smallest came first
-SYNCHRONOUS, ODD_EVEN, UPWARDS, DOWNWARDS = range(4)  # orders of visiting; the first two are spec.SCHEDULES
+SYNCHRONOUS, ODD_EVEN, UPWARDS, DOWNWARDS = range(4)  # orders of visiting; the first three are spec.SCHEDULES
 
 
 @kernel(inline=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import DivergenceError, TrainStats, free_spec
+from ..spec import DivergenceError, TrainStats, check_rule, free_spec
 from .activations import rho, rho_prime, softmax
 from .update import apply_update
 
@@ -65,8 +65,10 @@ def _new_state(spec, k, s, field, force):
 
 def passes(spec):
     """Layers (1..L) that move together, pass after pass, in one step."""
-    n = spec.n_weights
-    return [range(1, n + 1)] if spec.schedule == "synchronous" else [range(1, n + 1, 2), range(2, n + 1, 2)]
+    layers = range(1, spec.n_weights + 1)
+    if spec.schedule == "forward":
+        return [[k] for k in layers]
+    return [layers] if spec.schedule == "synchronous" else [layers[::2], layers[1::2]]
 
 
 def move_layers(spec, weights, back, biases, drive, states, order, y=None, beta=0.0):
@@ -175,7 +177,7 @@ def layered_cost(spec, s_out, y, row_weight=None):
     if spec.cost == "cross_entropy":
         log_p = s_out - s_out.max(axis=1, keepdims=True)
         log_p = log_p - np.log(np.exp(log_p).sum(axis=1, keepdims=True))
-        per_row = -(y * log_p).sum(axis=1)
+        per_row = -spec.cost_factor * (y * log_p).sum(axis=1)
     else:
         per_row = 0.5 * spec.cost_factor * ((s_out - y) ** 2).sum(axis=1)
     if row_weight is not None:
@@ -264,6 +266,7 @@ def layered_train(
     DivergenceError
         Weights are those after the last finite batch.
     """
+    check_rule(spec, plan, back is not None, particles is not None)
     if plan.rule != "ep":
         from .rules import train_with_rule  # here, because rules.py is built from the parts above
 

@@ -77,16 +77,6 @@ def held_output_step(spec, weights, back, biases, drive, states, y=None, beta=0.
     return move_layers(spec, weights, back, biases, drive, states, hidden)
 
 
-def forward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0):
-    """Layers 1..L in turn, each from the already updated layer below and the old one above.
-
-    With ``dt = 1`` each goes to its minimiser given its neighbours (1602.05179 v1); over-relaxed
-    (``dt > 1``) it goes that much further.
-    """
-    upward = [[k] for k in range(1, spec.n_weights + 1)]
-    return move_layers(spec, weights, back, biases, drive, states, upward)
-
-
 def backward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0):
     """Layers L-1..1 in turn; the output stays clamped."""
     downward = [[k] for k in range(spec.n_weights - 1, 0, -1)]
@@ -282,11 +272,13 @@ TABLE = {
 
 def _free_phase(net, batch, drive, plan):
     """Relax batch.states in place; returns the steps, and for BPTT the states of the last K + 1 moments."""
-    args = (free_spec(net.spec, plan.over_relaxation), net.weights, net.backs, net.biases, drive)
-    step_fn = forward_sweep if plan.rule == "clamped_sweep" else layered_step
+    spec = free_spec(net.spec, plan.over_relaxation)
+    if plan.rule == "clamped_sweep":  # each layer goes to its minimiser given its neighbours (1602.05179 v1)
+        spec = replace(spec, schedule="forward")
+    args = (spec, net.weights, net.backs, net.biases, drive)
     n_recorded = plan.n_nudged_steps if plan.rule == "bptt" else 0
     steps, _ = relax_from_drive(
-        *args, batch.states, None, 0.0, plan.n_free_steps - n_recorded, plan.tol_free, "free", step_fn
+        *args, batch.states, None, 0.0, plan.n_free_steps - n_recorded, plan.tol_free
     )
     trajectory = [[s.copy() for s in batch.states]]
     for _ in range(n_recorded):
@@ -298,7 +290,6 @@ def _free_phase(net, batch, drive, plan):
 
 def train_with_rule(spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state):
     """`layered_train` for every rule but "ep"; same arguments, returns and errors."""
-    check_rule(spec, plan, back is not None, particles is not None)
     stats = TrainStats(plan.loss_so_far)
     net = Net(spec, weights, back, biases)
     for batch in begin_batches(spec, x, y, order, plan, row_weight, particles, weights[0].dtype):
