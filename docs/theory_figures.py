@@ -102,9 +102,7 @@ def main(names):
             flush=True,
         )
         if name in KEPT:
-            result.plot().savefig(
-                IMAGES / f"theory_{name}.png", dpi=62 if name.endswith(("_3h", "p_2h")) else 80
-            )
+            result.plot().savefig(IMAGES / f"theory_{name}.png", dpi=80)
 
 
 if __name__ == "__main__":

@@ -79,8 +79,11 @@ class GradientMatch(TheoryResult):
         values = list(self.neuron_rmse.values()) + list(self.synapse_rmse.values())
         colors = ["C0"] * len(self.neuron_rmse) + ["C1"] * len(self.synapse_rmse)
         drawn = bars.bar(range(len(names)), values, color=colors)
-        bars.bar_label(drawn, [f"{v:.1e}" for v in values], fontsize=6)
-        bars.margins(y=0.15)
+        crowded = len(names) > 6  # then the labels stand upright
+        bars.bar_label(
+            drawn, [f"{v:.1e}" for v in values], fontsize=7, rotation=90 if crowded else 0, padding=2
+        )
+        bars.margins(y=0.4 if crowded else 0.15)
         bars.set_xticks(
             range(len(names)), [n.replace(" ", "\n").replace("-", "\n") for n in names], fontsize=6
         )
@@ -217,8 +220,8 @@ def gradient_match(
         number is then the mean over them, and the curves are the first one's.
     target : float, optional
         What the verdict should stay below; by default beta for the toy presets, 1e-2 for EB-1h, none else.
-    random_state : int
-        Seed of parameters, data and the curves shown.
+    random_state : int or None
+        Seed of parameters, data and the curves shown; None draws one, which the settings name.
     dtype : float32 or float64, optional
         Of a preset; float64 by default. `convention`, `dt`, `angle` and `dtype` are a given model's own.
 
