@@ -163,6 +163,31 @@ def preset_model(
     return model, x, y, entry
 
 
+def _check_settings(settings, given_rate, model):
+    """Refuse numbers out of range and rules that the model cannot follow; the rate of a rule without is 0."""
+    rule, rate = settings["rule"], settings["rate"]
+    if check_number(settings["beta"], "beta") == 0:
+        raise ValueError(f"beta must be finite and not 0, got {settings['beta']!r}")
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
+    if rule in VECTOR_FIELD and getattr(model, "back", None) is None:
+        raise ValueError(f"rule: {rule!r} needs a model with backward weights (angle=...)")
+    spec = getattr(model, "spec", None)
+    if rule in VECTOR_FIELD and spec.dynamics == "continuous" and (spec.prime_hidden or spec.prime_output):
+        raise ValueError(f"rule: {rule!r} is the leaky field without rho' (1808.04873), which this model has")
+    if rule not in VECTOR_FIELD and getattr(model, "back", None) is not None:
+        raise ValueError(f"rule: {rule!r} is for symmetric weights; this network has backward ones (angle)")
+    if not check_number(rate, "rate") >= 0:
+        raise ValueError(f"rate must be >= 0 and finite, got {rate!r}")
+    if rule not in CONTINUAL:
+        if given_rate:
+            raise ValueError(f"rate: {rule!r} leaves the parameters alone; only {CONTINUAL} move them")
+        settings["rate"] = 0.0
+    k = check_count(settings["n_nudged_steps"], "n_nudged_steps")
+    if check_count(settings["n_free_steps"], "n_free_steps") < k:
+        raise ValueError(f"n_free_steps={settings['n_free_steps']} must be >= n_nudged_steps={k}")
+
+
 def _target(preset, beta, rule):
     """What the theorems of 1905.13633 and 2005.04168 should reach: EP or C-EP of an energy, to order beta."""
     if preset is None or rule in VECTOR_FIELD:
@@ -272,29 +297,9 @@ def gradient_match(
         if name not in settings:
             raise ValueError(f"{name} is needed without a preset")
     x, y = check_data(model, x, y)
-    beta, rule, rate = settings["beta"], settings["rule"], settings["rate"]
     check_number(steady_tol, "steady_tol")
-    if check_number(beta, "beta") == 0:
-        raise ValueError(f"beta must be finite and not 0, got {beta!r}")
-    if rule not in RULES:
-        raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
-    if rule in VECTOR_FIELD and getattr(model, "back", None) is None:
-        raise ValueError(f"rule: {rule!r} needs a model with backward weights (angle=...)")
-    spec = getattr(model, "spec", None)
-    if rule in VECTOR_FIELD and spec.dynamics == "continuous" and (spec.prime_hidden or spec.prime_output):
-        raise ValueError(f"rule: {rule!r} is the leaky field without rho' (1808.04873), which this model has")
-    if rule not in VECTOR_FIELD and getattr(model, "back", None) is not None:
-        raise ValueError(f"rule: {rule!r} is for symmetric weights; this network has backward ones (angle)")
-    if not check_number(rate, "rate") >= 0:
-        raise ValueError(f"rate must be >= 0 and finite, got {rate!r}")
-    if rule not in CONTINUAL:
-        if given["rate"]:
-            raise ValueError(f"rate: {rule!r} leaves the parameters alone; only {CONTINUAL} move them")
-        settings["rate"] = rate = 0.0
-    k = check_count(settings["n_nudged_steps"], "n_nudged_steps")
-    if check_count(settings["n_free_steps"], "n_free_steps") < k:
-        raise ValueError(f"n_free_steps={settings['n_free_steps']} must be >= n_nudged_steps={k}")
-
+    _check_settings(settings, given["rate"], model)
+    beta, rule, k = settings["beta"], settings["rule"], settings["n_nudged_steps"]
     drive = model.drive(x)
     trajectory, steps, residual = free_trajectory(
         model, drive, len(x), settings["n_free_steps"], k, steady_tol
@@ -305,7 +310,7 @@ def gradient_match(
     picker = np.random.default_rng(random_state)
     curves_s, curves_w, picked = {n: [] for n in neurons}, {n: [] for n in synapses}, {}
     exact_moments = bptt_moments(model, drive, trajectory, y)
-    rule_moments = nudged_moments(model, x, y, free, beta, k, rule, rate)
+    rule_moments = nudged_moments(model, x, y, free, beta, k, rule, settings["rate"])
     for t, ((n_s, n_w), (d_s, d_w)) in enumerate(zip(exact_moments, rule_moments)):
         for name, depth, n, d in zip(model.layers, model.depth, n_s, d_s):
             n, d = n.sum(axis=0).ravel(), d.sum(axis=0).ravel()
