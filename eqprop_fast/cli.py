@@ -54,8 +54,8 @@ def presets():
 @click.option("--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="For MNIST.")
 @click.option(
     "--nudging", type=click.Choice(["positive", "random_sign", "centered"]), default=None,
-    help="On MNIST; default: random_sign instead of the preset's (positive, which ends a point worse: "
-    "docs/results.md), or the preset's where the learning rule has no nudge.",
+    help="On MNIST; default: the preset's, but random_sign for a positive nudge, which ends a point worse "
+    "(docs/results.md).",
 )
 @click.option(
     "--nudged-steps", type=click.IntRange(min=1), default=None,
@@ -76,9 +76,10 @@ def demo(backend, threads, epochs, preset_name, nudging, nudged_steps, mnist, se
         published = preset(preset_name).parameters
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--preset") from error
+    nudged = published.get("learning_rule", "ep") not in NOT_NUDGED
     if nudging is None:
-        no_sign = published.get("learning_rule", "ep") in NOT_NUDGED
-        nudging = published["nudging"] if no_sign else "random_sign"
+        one_sided = nudged and published["nudging"] == "positive"
+        nudging = "random_sign" if one_sided else published["nudging"]
     kernels = get_backend(backend)
     n_threads = 1 if kernels.name == "numpy" else effective_n_threads(threads)
     where = f"backend {kernels.name}, ISA {kernels.isa or '-'}, {n_threads} threads"
@@ -94,7 +95,7 @@ def demo(backend, threads, epochs, preset_name, nudging, nudged_steps, mnist, se
         click.echo(f"MNIST skipped. {error}")
         return
     steps = published["n_nudged_steps"]
-    steps = nudged_steps or steps + (steps > 1 and steps % 2)
+    steps = nudged_steps or steps + (nudged and steps > 1 and steps % 2)
     overrides = dict(common, nudging=nudging, n_nudged_steps=steps)
     if epochs is not None:
         overrides["max_iter"] = epochs

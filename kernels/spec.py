@@ -66,7 +66,7 @@ class LayeredSpec:
         Discrete: ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633).
     cost : {"squared_error", "cross_entropy"}
     cost_factor : float
-        1 for ``C = |s - y|^2 / 2``, 2 for ``C = |s - y|^2`` (1602.05179).
+        1 for ``C = |s - y|^2 / 2``, 2 for ``C = |s - y|^2`` (1602.05179); multiplies cross-entropy too.
     dt : float
         Euler step; for the discrete map a damping, 1 being the plain map.
     """

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from eqprop_fast import EqPropClassifier
+from eqprop_fast import DivergenceError, EqPropClassifier
 from eqprop_fast.estimators import preset
 
 from .backend_list import BACKENDS
@@ -96,3 +96,29 @@ def test_carried_by_partial_fit():
     for _ in range(3):
         parts.partial_fit(X, Y, classes=[0, 1, 2])
     assert not np.array_equal(est.coefs_[0], parts.coefs_[0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_diverged_call_leaves_the_carried_states(backend):
+    """What comes after it is what would have come without it."""
+    options = {**BASE, "activation": "relu", "out_activation": "identity", "learning_rate_init": 0.01}
+    pair = [EqPropClassifier(**options, nudging="positive", backend=backend) for _ in range(2)]
+    for est in pair:
+        est.partial_fit(X, Y, classes=[0, 1, 2])
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError):
+        pair[0].set_params(learning_rate_init=1e200).partial_fit(X, Y)
+    pair[0].set_params(learning_rate_init=0.01)
+    for est in pair:
+        est.partial_fit(X, Y)
+    np.testing.assert_array_equal(pair[0].coefs_[0], pair[1].coefs_[0])
+
+
+def test_loaded_states_must_fit(tmp_path):
+    est = EqPropClassifier(**BASE, nudging="positive").fit(X, Y)
+    for wrong in (est._state.particles[:1], [p[:, :2] for p in est._state.particles],
+                  [p * np.nan for p in est._state.particles]):
+        est._state.particles = wrong
+        est.save_checkpoint(tmp_path / "a.npz")
+        with pytest.raises(ValueError, match="carried states"):
+            EqPropClassifier.load_checkpoint(tmp_path / "a.npz")
+        est = EqPropClassifier(**BASE, nudging="positive").fit(X, Y)

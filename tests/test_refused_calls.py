@@ -51,17 +51,25 @@ def test_a_refused_first_fit_is_no_fit(wrong):
         est.predict(X)
 
 
-SCALES = ["beta", "dt", "cost_factor"]
-
-
-@pytest.mark.parametrize("name", [*SCALES, "learning_rate_init", "bias_learning_rate_init", "weight_decay"])
+@pytest.mark.parametrize(
+    "name",
+    ["beta", "dt", "cost_factor", "learning_rate_init", "bias_learning_rate_init", "weight_decay", "epsilon"],
+)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_numbers_beyond_the_dtype_are_named(name):
     with pytest.raises(ValueError, match=f"^{name}=1e\\+39: .* in float32"):
         EqPropClassifier(**BASE, **{name: 1e39}).fit(X, Y)
-    if name in SCALES:
-        with pytest.raises(ValueError, match=f"^{name}=1e-40: .* in float32"):
-            EqPropRegressor(**BASE, **{name: 1e-40}).fit(X, Y)
-        EqPropRegressor(**BASE, **{name: 1e-40}, dtype="float64").fit(X, Y)
+    with pytest.raises(ValueError, match=f"^{name}=1e-40: .* in float32"):
+        EqPropRegressor(**BASE, **{name: 1e-40}).fit(X, Y)
+    EqPropRegressor(**BASE, **{name: 1e-40}, dtype="float64").fit(X, Y)
+
+
+@pytest.mark.parametrize("name", ["momentum", "beta_1", "beta_2"])
+def test_averages_that_round_to_one_are_named(name):
+    nearly = 1 - 1e-12
+    with pytest.raises(ValueError, match=f"^{name}=0.99.* is 1 in float32"):
+        EqPropClassifier(**BASE, **{name: nearly}).fit(X, Y)
+    EqPropClassifier(**BASE, **{name: nearly}, dtype="float64").fit(X, Y)
 
 
 def test_a_refused_partial_fit_is_no_fit():

@@ -168,6 +168,13 @@ def test_continuing_is_as_if_never_stopped(iris, tmp_path, solver):
     for _ in range(3):
         part.partial_fit(*iris, classes=[0, 1, 2])
     assert part.n_iter_ == 3 and part.loss_curve_[-1] < part.loss_curve_[0]
+    whole.set_params(max_iter=3, shuffle=False, batch_size=len(iris[0])).fit(*iris)
+    part = clone(whole)
+    for _ in range(3):  # the state is carried from call to call
+        part.partial_fit(*iris, classes=[0, 1, 2])
+    np.testing.assert_array_equal(part.conductances_[0], whole.conductances_[0])
+    dropped = clone(whole).set_params(carry_over=False).fit(*iris)
+    assert not np.array_equal(dropped.conductances_[0], whole.conductances_[0])
 
 
 def test_conductances_csv(fitted, iris, tmp_path):

@@ -273,6 +273,10 @@ def test_too_large_a_step_climbs():
     assert not theory.energy_descent(model=model, x=x, n_steps=60, dt=(1.0,)).holds
 
 
+def conv_data(size, n_outputs=10):
+    return dict(x=np.ones((2, 1, size, size)), y=np.ones((2, n_outputs)))
+
+
 @pytest.mark.parametrize("call, match", [
     (lambda: theory.gradient_match("nowhere/fig"), "preset"),
     (lambda: theory.gradient_match(), "preset or model"),
@@ -315,6 +319,12 @@ def test_too_large_a_step_climbs():
     (lambda: theory.gradient_order(x=np.ones((2, 8))), "x and y"),
     (lambda: theory.energy_descent(x=np.full((2, 8), np.nan)), "x must be finite"),
     (lambda: theory.energy_descent(model=small()["model"]), "x is needed"),
+    (lambda: theory.energy_descent(x=np.ones((2, 8)), sizes=(8, -5)), "sizes"),
+    (lambda: theory.energy_descent(x=np.ones((2, 8)), sizes=()), "sizes"),
+    (lambda: theory.energy_descent(x=[[1.0], [1.0, 2.0]]), "x must be an array of numbers"),
+    (lambda: theory.rbp_match(beta=10**400), "beta"),
+    (lambda: theory.gradient_match(model=theory.ConvNetwork(), **conv_data(27), beta=1, **SMALL), "x m"),
+    (lambda: theory.gradient_match(model=theory.ConvNetwork(), **conv_data(28, 7), beta=1, **SMALL), "y m"),
     (lambda: theory.gradient_match(**small(angle=9), beta=1, **SMALL, rule="vector_field"), "leaky field"),
     (lambda: theory.rbp_match(beta=-1), "beta"),
     (lambda: theory.rbp_match(n_halvings=0), "n_halvings"),

@@ -208,10 +208,12 @@ static double stepped(const problem *q, double **s, const double *y, int k, int 
 
 static void twin_step(const problem *q, double **s, double **next, const double *y) {
     const int L = q->job->n_weights;
-    for (int pass = 0; pass < (q->job->schedule ? 2 : 1); pass++) {
-        for (int k = 1; k <= L; k++)
-            for (int i = 0; i < q->size[k]; i++)
-                next[k][i] = !q->job->schedule || k % 2 != pass ? stepped(q, s, y, k, i) : s[k][i];
+    const int schedule = q->job->schedule, passes = schedule == 2 ? L : 1 + schedule;
+    for (int pass = 0; pass < passes; pass++) {
+        for (int k = 1; k <= L; k++) {
+            const int moves = schedule == 0 || (schedule == 1 ? k % 2 != pass : k == pass + 1);
+            for (int i = 0; i < q->size[k]; i++) next[k][i] = moves ? stepped(q, s, y, k, i) : s[k][i];
+        }
         for (int k = 1; k <= L; k++) memcpy(s[k], next[k], (size_t)q->size[k] * sizeof(double));
     }
 }
@@ -296,10 +298,10 @@ static void relax_case(const precision *p, int s, const config *c, double beta, 
 static void relax_cases(const precision *p) {
     for (int s = 0; s < N_SIZES; s++)
         for (int i = 0; i < 10; i++) {
-            config c = {.act = i % N_ACT, .out_act = (i + s) % N_ACT, .schedule = i & 1, .inside = i >> 1 & 1, .dt = i % 3 ? 1 : 0.5,
+            config c = {.act = i % N_ACT, .out_act = (i + s) % N_ACT, .schedule = (i + s) % 3, .inside = i >> 1 & 1, .dt = i % 3 ? 1 : 0.5,
                         .in_act = i == 5 ? SHIFTED_SIGMOID : IDENTITY, .tol = i & 2 ? 1e-3 : -1};
             if (i >= 7) c = (config){.dynamics = 1, .act = (int[]){TANH, SIGMOID, SHIFTED_SIGMOID}[i - 7], .out_act = TANH, .prime = 1,
-                                     .schedule = i & 1, .dt = 0.2, .tol = -1};
+                                     .schedule = i % 3, .dt = 0.2, .tol = -1};
             for (int form = 0; form < 4; form++) {
                 snprintf(where, sizeof where, "%s %s relax size %d case %d%s%s", eqp_isa(), p->name, SIZES[s], i,
                          form & 1 ? " csr" : "", form & 2 ? " nudged" : "");
@@ -446,6 +448,9 @@ static void wrong_jobs(const precision *p) {
         }
         release();
     }
+    for (int t = 0; t < 2; t++) WRONG(t, 0, j->schedule = 3, EQP_E_OPTION);
+    WRONG(0, 0, j->schedule = 2, EQP_OK); /* layer after layer: relaxation only */
+    WRONG(1, 0, j->schedule = 2, EQP_E_OPTION);
     WRONG(0, 0, j->state = NULL, EQP_E_NULL);
     WRONG(0, 0, j->steps = NULL, EQP_E_NULL);
     WRONG(0, 0, j->residual = NULL, EQP_E_NULL);

@@ -273,6 +273,17 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         self._keep_network(network)
         return network
 
+    def _check_loaded_states(self, network):
+        """Refuse states of free phases (they came from a file) that are not of the network's layers."""
+        states = self._state.particles
+        if states is None:
+            return
+        widths, rows = [p.shape[1] for p in network.new_particles(0)], {p.shape[:1] for p in states}
+        if [p.shape[1:] for p in states] != [(n,) for n in widths] or len(rows) != 1:
+            raise ValueError("shape of the persistent or carried states is wrong")
+        if any(p.dtype != network.dtype or not np.isfinite(p).all() for p in states):
+            raise ValueError("persistent or carried states are not finite, or of another dtype")
+
     def _check_continued(self, network):
         """Refuse parameters with which the fitted network cannot go on."""
 

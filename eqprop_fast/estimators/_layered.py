@@ -124,19 +124,22 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
 
     def _check_range(self, plan):
         """Refuse numbers that `dtype` has not: they would act as 0 or as infinity."""
-        limits = np.finfo(self.dtype)
-        for name in ("beta", "dt", "cost_factor"):  # these divide or multiply the whole update
+        limits, dtype = np.finfo(self.dtype), np.dtype(self.dtype).type
+        smallest, largest = float(limits.tiny), float(limits.max)
+        bounds = f"{smallest:.2g} to {largest:.2g}"
+        factors = {name: [getattr(self, name)] for name in ("beta", "dt", "cost_factor")}
+        factors["learning_rate_init"], factors["bias_learning_rate_init"] = plan.rate, plan.bias_rate
+        factors["weight_decay"] = [plan.weight_decay]
+        if plan.optimizer == "adam":
+            factors["epsilon"] = [plan.epsilon]
+        for name, values in factors.items():
+            for value in values:
+                if value != 0 and not smallest <= abs(value) <= largest:
+                    raise ValueError(f"{name}={value!r}: its size must be from {bounds} in {self.dtype}")
+        for name in ("momentum", "beta_1", "beta_2"):
             value = getattr(self, name)
-            if not limits.tiny <= abs(value) <= limits.max:
-                bounds = f"{limits.tiny:.2g} to {limits.max:.2g}"
-                raise ValueError(f"{name}={value!r}: its size must be from {bounds} in {self.dtype}")
-        largest = {
-            "learning_rate_init": max(plan.rate), "bias_learning_rate_init": max(plan.bias_rate),
-            "weight_decay": plan.weight_decay,
-        }
-        for name, value in largest.items():
-            if value > limits.max:
-                raise ValueError(f"{name}={value!r}: must be at most {limits.max:.2g} in {self.dtype}")
+            if dtype(value) == 1:
+                raise ValueError(f"{name}={value!r} is 1 in {self.dtype}: it would never forget")
 
     def _check_continued(self, network):
         if (self.learning_rule in VECTOR_FIELD_RULES) != (network.back is not None):
@@ -198,6 +201,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
                       state.last_snapshot):
             if group and [a.shape for a in group] != [p.shape for p in parameters]:
                 raise ValueError("optimiser state or best weights do not fit coefs_")
+        self._check_loaded_states(self._fitted_network(None))
 
     def _plan(self, batch_size, rate, bias_rate):
         return TrainPlan(

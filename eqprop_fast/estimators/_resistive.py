@@ -166,7 +166,9 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         for group in (state.optimizer_state.velocity, state.best_snapshot):
             if group and [a.shape for a in group] != shapes:
                 raise ValueError("momentum or best conductances do not fit the current ones")
-        self.input_gain_ = self._fitted_network(None).spec.input_gain
+        network = self._fitted_network(None)
+        self._check_loaded_states(network)
+        self.input_gain_ = network.spec.input_gain
 
     def _plan(self, batch_size, rate, bias_rate):
         beta = float(self.beta_ if self.beta == "auto" else self.beta)

@@ -140,7 +140,7 @@ class ClassifierTargets(ClassifierMixin):
         outputs = self._outputs(X)
         if self.out_activation_ == "softmax":
             return softmax(outputs, axis=1)
-        if self._label_binarizer.y_type_.startswith("multilabel"):
+        if not self._exclusive_classes():
             return np.clip(outputs, 0, 1)
         if len(self.classes_) == 1:
             return np.ones((len(outputs), 1))

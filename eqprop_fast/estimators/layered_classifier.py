@@ -24,7 +24,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         energy (1602.05179; 1905.13633, energy-based).
     schedule : {"synchronous", "asynchronous"}, default="asynchronous"
         All layers at once (the papers' map), or odd layers then even ones: same fixed point, about half the
-        work.
+        work. "clamped_sweep" asks for "asynchronous" and visits layer after layer, also in prediction.
     activation, out_activation : str, default="shifted_sigmoid", "auto"
         A key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(-4(x-1/2))), "hard_sigmoid"
         clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1), "centered_hard_sigmoid"
@@ -69,7 +69,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     linear_output : bool, default=False
         Continuous: the output acts and learns as ``s`` instead of ``rho(s)``.
     cost : {"squared_error", "cross_entropy"}, default="squared_error"
-        ``cost_factor/2 |s - y|^2`` or softmax cross-entropy of the output states.
+        ``cost_factor/2 |s - y|^2`` or `cost_factor` times the softmax cross-entropy of the output states.
     cost_factor : float, default=1.0
         2 for the ``|s - y|^2`` of 1602.05179. Of the updates of "coupled", "contrastive" and "clamped_sweep",
         which hold the output instead of nudging it, it is no part.

@@ -24,7 +24,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         energy (1602.05179; 1905.13633, energy-based).
     schedule : {"synchronous", "asynchronous"}, default="asynchronous"
         All layers at once (the papers' map), or odd layers then even ones: same fixed point, about half the
-        work.
+        work. "clamped_sweep" asks for "asynchronous" and visits layer after layer, also in prediction.
     activation, out_activation : str, default="shifted_sigmoid", "identity"
         A key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(-4(x-1/2))), "hard_sigmoid"
         clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1), "centered_hard_sigmoid"

@@ -20,6 +20,8 @@ class BaseNetwork:
     one tile in place and returns steps and residuals.
     """
 
+    carry_over = False  # whether `particles` are the states of one batch, carried to the next
+
     @property
     def parameters(self):
         return [*self.weights, *self.biases]

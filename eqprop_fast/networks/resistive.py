@@ -126,6 +126,10 @@ class ResistiveNetwork(BaseNetwork):
         self._lower, self._upper = spec.bounds(weights[0].dtype)
         self._epoch_rows, self._write, self._seen = 0, None, 0
 
+    @property
+    def carry_over(self):
+        return self.spec.carry_over
+
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.node_sizes]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..gradients.record import check_count
 from ..kernels.spec import LayeredSpec
+from .conv import ConvNetwork
 from .models import LayeredModel
 from .presets import uniform_batch
 
@@ -33,7 +34,11 @@ def check_number(value, name):
     ------
     ValueError
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(value):
+    try:
+        finite = isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value))
+    except OverflowError:
+        finite = False
+    if not finite:
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     return value
 
@@ -157,17 +162,28 @@ def check_data(model, x, y):
     """
     if x is None or y is None:
         raise ValueError("x and y must be given together")
-    x, y = (_numbers(name, values, model.dtype) for name, values in (("x", x), ("y", y)))
+    x, y = (as_numbers(name, values, model.dtype) for name, values in (("x", x), ("y", y)))
     if len(x) != len(y) or not len(x):
         raise ValueError(f"x and y must have as many rows, at least 1, got {len(x)} and {len(y)}")
-    sizes = model.spec.sizes if isinstance(model, LayeredModel) else getattr(model, "sizes", None)
-    for name, array, end in (("x", x, 0), ("y", y, -1)):
-        if sizes is not None and np.shape(array)[1:] != (sizes[end],):
-            raise ValueError(f"{name} must have shape (rows, {sizes[end]}), got {np.shape(array)}")
+    if isinstance(model, ConvNetwork):
+        ends = model.image_shape, model.shapes[-1]
+    else:
+        sizes = model.spec.sizes if isinstance(model, LayeredModel) else model.sizes
+        ends = sizes[:1], sizes[-1:]
+    for name, array, end in (("x", x, ends[0]), ("y", y, ends[1])):
+        if array.shape[1:] != tuple(end):
+            wanted = ", ".join(map(str, end))
+            raise ValueError(f"{name} must have shape (rows, {wanted}), got {array.shape}")
     return x, y
 
 
-def _numbers(name, values, dtype):
+def as_numbers(name, values, dtype):
+    """`values` as a finite array of rows.
+
+    Raises
+    ------
+    ValueError
+    """
     try:
         array = np.asarray(values, dtype)
     except (TypeError, ValueError) as error:

@@ -83,6 +83,7 @@ class ConvNetwork:
         rng = np.random.default_rng(random_state)
         self.dtype, self.activation = np.dtype(dtype), activation
         self.shapes, size = [], image_size
+        self.image_shape = (channels[0], image_size, image_size)
         self.weights, self.biases = [], []
         for c_in, c_out in zip(channels, channels[1:]):
             size = size - kernel_size + 1

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import check_has_energy, check_layered, check_seed, drawn, model_and_data
+from .checks import (
+    as_numbers,
+    check_has_energy,
+    check_layered,
+    check_seed,
+    check_sizes,
+    drawn,
+    model_and_data,
+)
 from .models import LayeredModel
 from .results import TheoryResult, new_figure
 
@@ -78,10 +86,12 @@ def energy_descent(
     if model is not None:
         check_layered(model)
         sizes = model.spec.sizes
+        dtype = model.dtype
         if x is None:
             raise ValueError("x is needed with a model")
     if x is not None:
-        unused = np.zeros((len(np.atleast_1d(x)), sizes[-1]))  # a free phase has no targets
+        x, sizes = as_numbers("x", x, dtype), check_sizes(sizes)
+        unused = np.zeros((len(x), sizes[-1]))  # a free phase has no targets
     model, x, _ = model_and_data(model, x, unused, sizes, n_samples, random_state, dtype)
     if model.back is not None:
         raise ValueError("model: independent backward weights have no energy")

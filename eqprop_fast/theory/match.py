@@ -188,9 +188,9 @@ def _check_settings(settings, given_rate, model):
         raise ValueError(f"n_free_steps={settings['n_free_steps']} must be >= n_nudged_steps={k}")
 
 
-def _target(preset, beta, rule):
-    """What the theorems of 1905.13633 and 2005.04168 should reach: EP or C-EP of an energy, to order beta."""
-    if preset is None or rule in VECTOR_FIELD:
+def _target(preset, beta):
+    """What the theorems of 1905.13633 and, at a small rate, 2005.04168 should reach: errors of order beta."""
+    if preset is None:
         return None
     if preset.endswith("toy"):
         return abs(beta)
@@ -339,7 +339,7 @@ def gradient_match(
     ]
     return GradientMatch(
         verdict=float(np.max([*means_s.values(), *means_w.values()])),
-        target=_target(preset, beta, rule) if target is None else target,
+        target=_target(preset, beta) if target is None else target,
         settings=dict(
             settings,
             preset=preset,

@@ -106,6 +106,7 @@ class _Rollback:
         self.parameters = network.snapshot()
         self.memory = [a.copy() for a in [*memory.velocity, *memory.second]]
         self.streams, self.n_updates = state.streams.state(), state.n_updates
+        self.carried = [p.copy() for p in state.particles] if network.carry_over else None
 
     def undo(self, network, state):
         memory = state.optimizer_state
@@ -113,7 +114,10 @@ class _Rollback:
         for a, saved in zip([*memory.velocity, *memory.second], self.memory):
             a[...] = saved
         state.streams, state.n_updates = type(state.streams).from_state(self.streams), self.n_updates
-        self._forget_lost_states(state.particles or [])
+        if self.carried is not None:
+            state.particles[:] = self.carried
+        else:
+            self._forget_lost_states(state.particles or [])
 
     @staticmethod
     def _forget_lost_states(particles):

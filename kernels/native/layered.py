@@ -107,6 +107,8 @@ def layered_train(
     holder = Holder(weights[0].dtype)
     if y.shape != (x.shape[0], spec.sizes[-1]):
         raise ValueError(f"y must have shape {(x.shape[0], spec.sizes[-1])}, got {y.shape}")
+    if particles is not None and [p.shape for p in particles] != [(x.shape[0], n) for n in spec.sizes[1:]]:
+        raise ValueError("particles do not have the shapes of x and sizes")
     job = _job(spec, weights, back, biases, x, holder, learns=True)
     order = np.ascontiguousarray(order, np.int64)
     check_order(order, x.shape[0])
