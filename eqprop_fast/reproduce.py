@@ -22,12 +22,13 @@ HEADER = (
     "how |\n|---|---|---|---|---|---|---|---|\n"
 )
 THREADS = click.IntRange(min=1, max=1024)  # as n_threads of the estimators
-OPTION_OF = {  # parameters that the command sets itself
-    "random_state": "--first-seed", "max_iter": "--epochs", "backend": "--backend", "n_threads": "--threads",
-}
 NOT_SET = {  # a row is the paper's epochs, all of them, with checkpoints of its own
-    "callbacks", "checkpoint", "checkpoint_every", "early_stopping", "n_iter_no_change", "tol",
-    "validation_fraction", "verbose", "warm_start",
+    "random_state": "use --first-seed", "max_iter": "use --epochs",
+    "backend": "use --backend", "n_threads": "use --threads",
+    **dict.fromkeys(
+        ("callbacks", "checkpoint", "checkpoint_every", "early_stopping", "n_iter_no_change", "tol",
+         "validation_fraction", "verbose", "warm_start"), "a row has its own",
+    ),
 }
 FLOOR = 1e-3  # of the curve plots, percent: below one sample of MNIST
 TITLE = (
@@ -95,9 +96,8 @@ def changed(row, changes):
             raise ValueError(
                 f"--set takes NAME=VALUE with a parameter of {estimator.__name__}, got {change!r}"
             )
-        if name in OPTION_OF or name in NOT_SET:
-            instead = f"use {OPTION_OF[name]}" if name in OPTION_OF else "a row has its own"
-            raise ValueError(f"--set cannot change {name}: {instead}")
+        if name in NOT_SET:
+            raise ValueError(f"--set cannot change {name}: {NOT_SET[name]}")
         try:
             parameters[name] = json.loads(text)  # numbers, true, null; anything else is a word
         except ValueError:

@@ -132,14 +132,18 @@ def check_order(order, n_rows):
         raise ValueError(f"order must hold row numbers of x, 0 to {n_rows - 1}")
 
 
-def free_spec(spec, over_relaxation):
-    """The dynamics of the free phase under over-relaxation: ``s <- s + over_relaxation (rho(field) - s)``.
+def free_spec(spec, over_relaxation, rule="ep"):
+    """The dynamics of a rule's free phase: ``s <- s + over_relaxation (rho(field) - s)``.
+
+    That of "clamped_sweep" visits layer after layer (1602.05179 v1), whatever the schedule.
 
     Layers of equal parity do not meet, so an asynchronous sweep is a red-black Gauss-Seidel sweep, and
     Young's theory of successive over-relaxation holds near a fixed point: the fixed points are the same,
     and with ``over_relaxation = 2 / (1 + sqrt(1 - r))`` a convergence rate r per sweep becomes
     ``over_relaxation - 1``.
     """
+    if rule == "clamped_sweep":
+        spec = replace(spec, schedule="forward")
     return spec if over_relaxation == 1 else replace(spec, dt=spec.dt * over_relaxation)
 
 

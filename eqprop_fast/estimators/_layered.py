@@ -9,7 +9,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..kernels import ACTIVATIONS, LayeredSpec, TrainPlan
-from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, VECTOR_FIELD_RULES, check_rule
+from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES, VECTOR_FIELD_RULES, check_rule
 from ..networks.asymmetry import backward_weights, check_angle
 from ..networks.layered import WEIGHT_INITS, LayeredNetwork, init_parameters
 from ._base import MAX_INT, BaseNetworkEstimator, _per_layer
@@ -27,7 +27,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
     _parameter_constraints: dict = {
         **BaseNetworkEstimator._parameter_constraints,
         "dynamics": [StrOptions(set(DYNAMICS))],
-        "schedule": [StrOptions({"synchronous", "asynchronous"})],
+        "schedule": [StrOptions(set(SCHEDULES) - {"forward"})],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "out_activation": [StrOptions({"auto", *ACTIVATIONS})],
         "input_activation": [StrOptions(set(ACTIVATIONS))],
@@ -91,7 +91,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
     def _network(self, spec, kernels, weights, biases, back):
         return LayeredNetwork(
             spec, kernels, weights, biases, back, float(self.over_relaxation), self.carry_over,
-            sweeps=self.learning_rule == "clamped_sweep",
+            self.learning_rule,
         )
 
     def _check_rule(self, spec):

@@ -63,18 +63,16 @@ class LayeredNetwork(BaseNetwork):
     carry_over : bool
         In training a free phase starts where the nudged phase of the batch before ended: `particles` are then
         the states of one batch, zero at first and after a batch of another size (2402.11674's code).
-    sweeps : bool
-        The free phase outside training visits layer after layer, as the one of "clamped_sweep" in training.
+    rule : str
+        Outside training too the free phase is this learning rule's (`free_spec`).
     """
 
     def __init__(
-        self, spec, kernels, weights, biases, back=None, over_relaxation=1.0, carry_over=False, sweeps=False
+        self, spec, kernels, weights, biases, back=None, over_relaxation=1.0, carry_over=False, rule="ep"
     ):
         self.carry_over = carry_over
         self.spec, self.kernels = spec, kernels
-        self.free_spec = free_spec(spec, over_relaxation)
-        if sweeps:
-            self.free_spec = replace(self.free_spec, schedule="forward")
+        self.free_spec = free_spec(spec, over_relaxation, rule)
         self.weights, self.biases, self.back = weights, biases, back
 
     @property

@@ -11,7 +11,7 @@ from ..gradients.record import check_count
 from ..kernels.reference import gradients as kernel
 from ..kernels.reference.layered import acting
 from ..networks.asymmetry import backward_weights, check_angle
-from .checks import by_dtype, check_dtype, check_number, check_seed, check_sizes, settle
+from .checks import by_dtype, check_dtype, check_positive, check_seed, check_sizes, settle
 from .match import angle_between
 from .models import LayeredModel, random_parameters
 from .presets import layered_spec, uniform_batch
@@ -163,8 +163,7 @@ def asymmetry_bound(
     check_count(n_halvings, "n_halvings")
     random_state = check_seed(random_state)
     for name, value in (("gain", gain), ("dt", dt), ("eps", eps), ("beta", 1 if beta is None else beta)):
-        if not check_number(value, name) > 0:
-            raise ValueError(f"{name} must be > 0 and finite, got {value!r}")
+        check_positive(value, name)
     dtype = check_dtype(dtype)
     beta, gap = by_dtype(beta, dtype, 1e-3, 1e-2), by_dtype(None, dtype, 1e-3, 1e-2)
     tol = 50 * np.finfo(dtype).eps

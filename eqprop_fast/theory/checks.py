@@ -21,10 +21,7 @@ def halvings(largest, n_halvings, name):
     ValueError
         `largest` not positive and finite, or fewer than one halving.
     """
-    check_number(largest, name)
-    if not largest > 0:
-        raise ValueError(f"{name} must be > 0 and finite, got {largest!r}")
-    return largest / 2.0 ** np.arange(check_count(n_halvings, "n_halvings") + 1)
+    return check_positive(largest, name) / 2.0 ** np.arange(check_count(n_halvings, "n_halvings") + 1)
 
 
 def check_number(value, name):
@@ -40,6 +37,18 @@ def check_number(value, name):
         finite = False
     if not finite:
         raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return value
+
+
+def check_positive(value, name):
+    """`value`, refused if it is not a finite real number above 0.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not check_number(value, name) > 0:
+        raise ValueError(f"{name} must be > 0 and finite, got {value!r}")
     return value
 
 

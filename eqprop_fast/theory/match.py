@@ -8,7 +8,7 @@ import numpy as np
 
 from ..gradients.record import check_count
 from ..networks.asymmetry import check_angle, measured_angles
-from .checks import check_data, check_dtype, check_number, check_seed
+from .checks import check_data, check_dtype, check_number, check_positive, check_seed
 from .conv import ConvNetwork
 from .models import LayeredModel
 from .phases import CONTINUAL, RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
@@ -142,8 +142,8 @@ def preset_model(
         raise ValueError(f"angle: {preset!r} has no backward weights of its own")
     if dt is not None and kind == "conv":
         raise ValueError(f"dt: {preset!r} replaces its states at every step")
-    if dt is not None and not check_number(dt, "dt") > 0:
-        raise ValueError(f"dt must be > 0 and finite, got {dt!r}")
+    if dt is not None:
+        check_positive(dt, "dt")
     check_dtype(dtype)
     rng = np.random.default_rng(random_state)
     if kind == "toy":

@@ -73,11 +73,15 @@ def _check_shapes(spec, weights, back, biases, x):
         raise ValueError(f"weights, biases or x do not have the shapes of sizes={sizes}")
 
 
+def _check_states(name, states, spec, rows):
+    if [s.shape for s in states] != [(rows, n) for n in spec.sizes[1:]]:
+        raise ValueError(f"{name} do not have the shapes of x and sizes")
+
+
 def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
     _check_shapes(spec, weights, back, biases, x)
     rows = x.shape[0]
-    if any(s.shape != (rows, n) for s, n in zip(states, spec.sizes[1:])):
-        raise ValueError("states do not have the shapes of x and sizes")
+    _check_states("states", states, spec, rows)
     holder = Holder(weights[0].dtype)
     job = _job(spec, weights, back, biases, x, holder, learns=False)
     steps, residual = np.zeros(rows, np.int32), np.zeros(rows, holder.dtype)
@@ -107,8 +111,8 @@ def layered_train(
     holder = Holder(weights[0].dtype)
     if y.shape != (x.shape[0], spec.sizes[-1]):
         raise ValueError(f"y must have shape {(x.shape[0], spec.sizes[-1])}, got {y.shape}")
-    if particles is not None and [p.shape for p in particles] != [(x.shape[0], n) for n in spec.sizes[1:]]:
-        raise ValueError("particles do not have the shapes of x and sizes")
+    if particles is not None:
+        _check_states("particles", particles, spec, x.shape[0])
     job = _job(spec, weights, back, biases, x, holder, learns=True)
     order = np.ascontiguousarray(order, np.int64)
     check_order(order, x.shape[0])

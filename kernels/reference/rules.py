@@ -272,9 +272,7 @@ TABLE = {
 
 def _free_phase(net, batch, drive, plan):
     """Relax batch.states in place; returns the steps, and for BPTT the states of the last K + 1 moments."""
-    spec = free_spec(net.spec, plan.over_relaxation)
-    if plan.rule == "clamped_sweep":  # each layer goes to its minimiser given its neighbours (1602.05179 v1)
-        spec = replace(spec, schedule="forward")
+    spec = free_spec(net.spec, plan.over_relaxation, plan.rule)
     args = (spec, net.weights, net.backs, net.biases, drive)
     n_recorded = plan.n_nudged_steps if plan.rule == "bptt" else 0
     steps, _ = relax_from_drive(
