@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.txt csrc/*.py)
 
-.PHONY: run test test-all bench lint csan clean build
+.PHONY: run test test-all fuzz bench lint csan clean build
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,12 @@ test: build
 
 test-all: build
 	EQPROP_REQUIRE_C=1 $(PY) -m pytest
+
+# All fuzz targets, FUZZ_SECONDS together; make fuzz FUZZ_SEED=1 FUZZ="checkpoints conductances"
+FUZZ_SECONDS ?= 300
+FUZZ_SEED ?= 0
+fuzz: build
+	PYTHONWARNINGS=ignore $(PY) -m tests.fuzz $(FUZZ_SECONDS) $(FUZZ_SEED) $(FUZZ)
 
 $(VENV)/.bench: $(VENV)/.build
 	$(PY) -m pip install -q --disable-pip-version-check -e ".[bench]" --no-build-isolation
