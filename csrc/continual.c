@@ -1,5 +1,5 @@
 /* continual.c - nudged phases that are walked step by step because the samples of a batch meet in them: continual EP
- * and the vector field rules (2005.04168, 1808.04873; papers.md 4, 6).
+ * and the vector field rules (2005.04168, 1808.04873; docs/equations.md 5, 6).
  *
  * Continual EP needs no pass over the weights at a step. Its updates telescope: after t steps
  *     W_k(t) - W_k(0) = c sum_s w_s ( q_k^t[s] q_{k+1}^t[s]' - q_k^0[s] q_{k+1}^0[s]' ),   c = rate / (beta sum w)

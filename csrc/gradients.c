@@ -1,5 +1,5 @@
 /* gradients.c - exact gradients of the free phase: back-propagation through its last steps, recurrent back-propagation,
- * implicit differentiation (1905.13633, 1711.08416; papers.md 3, 5.3). Twin: kernels/reference/gradients.py.
+ * implicit differentiation (1905.13633, 1711.08416; docs/equations.md 9). Twin: kernels/reference/gradients.py.
  *
  * One free step is recorded (bptt: each of the last ones; the others: one, at the equilibrium) as three slopes of every unit:
  *     gain = d new / d field,   keep = d new / d old,   lean = d shown / d old

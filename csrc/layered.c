@@ -1,4 +1,4 @@
-/* layered.c - layered networks: scratch, input drive, relaxation (1602.05179, 1905.13633; papers.md 1, 5). */
+/* layered.c - layered networks: scratch, input drive, relaxation (1602.05179, 1905.13633; docs/equations.md 1-3). */
 #include "finish.h"
 
 /* ---------------------------------------------------------------- checks and scratch */

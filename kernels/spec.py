@@ -41,7 +41,7 @@ MAX_WEIGHTS = 16  # EQP_MAX_WEIGHTS
 
 @dataclass(frozen=True)
 class LayeredSpec:
-    """Dynamics of a layered network (papers.md 1, 5 and the convention traps of 11).
+    """Dynamics of a layered network (docs/equations.md 1, 2).
 
     Attributes
     ----------

@@ -104,7 +104,7 @@ def test_estimate_is_what_training_applies():
 
 
 def test_continual_by_hand():
-    """C-EP written out step by step (papers.md 6.1)."""
+    """C-EP written out step by step (docs/equations.md 5)."""
     spec, w, _, b, x, y, plan = setting("continual")
     expected_w, expected_b = [p.copy() for p in w], [p.copy() for p in b]
     states = [np.zeros((6, n)) for n in SIZES[1:]]

@@ -57,7 +57,7 @@ def bptt(spec, weights, biases, x, y, *, back=None, n_free_steps, truncate=None,
 
     References
     ----------
-    1905.13633 (papers.md 5.3).
+    1905.13633 (docs/equations.md 9.1).
     """
     x, y = check_network(spec, weights, biases, x, y, back)
     check_count(n_free_steps, "n_free_steps")
@@ -92,7 +92,7 @@ def recurrent_backprop(
 
     References
     ----------
-    1711.08416 (papers.md 3).
+    1711.08416 (docs/equations.md 9.2).
     """
     x, y = check_network(spec, weights, biases, x, y, back)
     check_count(n_free_steps, "n_free_steps")

@@ -1,4 +1,4 @@
-"""Independent backward weights at a chosen angle to the forward ones (2005.04168, papers.md 6.2)."""
+"""Independent backward weights at a chosen angle to the forward ones (2005.04168, docs/equations.md 6.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Error of the vector-field estimate against the asymmetry of the weights (1808.04873, papers.md 4)."""
+"""Error of the vector-field estimate against the asymmetry of the weights (1808.04873).
+
+The bound: docs/equations.md 6.1.
+"""
 
 from __future__ import annotations
 

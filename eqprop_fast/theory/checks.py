@@ -217,5 +217,5 @@ def check_has_energy(spec):
         raise ValueError(
             f"prime_output={spec.prime_output}, linear_output={spec.linear_output}: the output must either "
             "act as s and have no rho' (linear_output) or act as rho(s) and have it (prime_output); the "
-            "mixture of 1905.13633's code is the gradient of no energy (papers.md 5.1a)"
+            "mixture of 1905.13633's code is the gradient of no energy (docs/equations.md 1.4)"
         )

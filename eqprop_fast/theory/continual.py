@@ -1,4 +1,4 @@
-"""Continual EP against BPTT as learning rate and nudging go to 0 (2005.04168, papers.md 6.3)."""
+"""Continual EP against BPTT as learning rate and nudging go to 0 (2005.04168, docs/equations.md 10.2)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class ContinualDeviation(TheoryResult):
     angle_at_rate_0 : float
     debug_identity : dict of float to float
         By the factor on the rate: largest relative difference between EP's weight change and that of the
-        debug procedure (papers.md 6.4). It falls in proportion to the factor as long as the tiny changes of
+        debug procedure (docs/equations.md 5). It
+        falls in proportion to the factor as long as the tiny changes of
         the weights are above their rounding.
     residual : float
         Largest speed of any unit at the end of the free phase.

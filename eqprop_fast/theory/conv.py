@@ -1,8 +1,8 @@
-"""The prototypical convolutional network of 1905.13633 (papers.md 5.1c), for its gradient-match figures.
+"""The prototypical convolutional network of 1905.13633, for its gradient-match figures.
 
-Layer n: ``s_n <- rho(pool(conv(s_n-1) + b) + conv^T(unpool(s_n+1)))``; the top one is dense. Max pooling
-2x2; the positions of the maxima of the current step serve its unpooling and its correlations. Small and
-readable, not a training kernel.
+Layer n (docs/equations.md 10.4): ``s_n <- rho(pool(conv(s_n-1) + b) + conv^T(unpool(s_n+1)))``;
+the top one is dense. Max pooling 2x2; the positions of the maxima of the current step serve its
+unpooling and its correlations. Small and readable, not a training kernel.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The free phase goes down the energy (1602.05179, papers.md 1.6)."""
+"""The free phase goes down the energy (1602.05179, docs/equations.md 1.4)."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ class GradientMatch(TheoryResult):
     ----------
     neuron_rmse, synapse_rmse : dict of str to float
         Mean over the entries of a layer (of a weight matrix) of
-        ``sqrt(sum_t (n - d)^2 / max(sum_t n^2, sum_t d^2))`` (papers.md 5.3); synapses by their cumulated
+        ``sqrt(sum_t (n - d)^2 / max(sum_t n^2, sum_t d^2))``
+        (docs/equations.md 10.1); synapses by their cumulated
         curves.
     neuron_rmse_std, synapse_rmse_std : dict
         Standard deviation over the same entries.
@@ -36,7 +37,8 @@ class GradientMatch(TheoryResult):
     sign_agreement : dict of str to float
         Percentage of the synapses whose total update has the sign of the gradient (or both are 0).
     angle : float
-        Between the total update and the total gradient, all matrices concatenated, degrees (papers.md 6.3).
+        Between the total update and the total gradient, all matrices concatenated, degrees
+        (docs/equations.md 10.2).
     neuron_curves, synapse_curves : dict of str to (gradient, update), each ndarray (K, 5)
         A few entries over time; synapses cumulated.
     weight_angles : list of float
@@ -314,7 +316,7 @@ def gradient_match(
     for t, ((n_s, n_w), (d_s, d_w)) in enumerate(zip(exact_moments, rule_moments)):
         for name, depth, n, d in zip(model.layers, model.depth, n_s, d_s):
             n, d = n.sum(axis=0).ravel(), d.sum(axis=0).ravel()
-            if t < depth:  # the signal has not arrived (papers.md 5.3)
+            if t < depth:  # the signal has not arrived (docs/equations.md 10.1)
                 n, d = np.zeros_like(n), np.zeros_like(d)
             neurons[name].add(n, d)
             pick = picked.setdefault(name, picker.permutation(n.size)[:N_CURVES])

@@ -1,4 +1,4 @@
-"""The papers' figure settings for `gradient_match`, and the data they use (papers.md 5.4 and 6.4)."""
+"""The papers' figure settings for `gradient_match`, and the data they use (docs/equations.md 10)."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=Non
     ----------
     convention : {"consistent", "as_coded"}
         For "energy": "consistent" lets the linear output act as s, which makes one energy of all terms;
-        "as_coded" lets it act as rho(s) without a rho' of its own, as the authors' code does (papers.md
-        5.1a).
+        "as_coded" lets it act as rho(s) without a rho' of its own, as the authors' code does
+        (docs/equations.md 1.4).
     dt : float, optional
         Euler step (0.08 by default), or damping of the discrete map (1 by default: the plain map).
     """

@@ -1,4 +1,4 @@
-"""The second phase of EP performs recurrent back-propagation (1711.08416, papers.md 3)."""
+"""The second phase of EP performs recurrent back-propagation (1711.08416, docs/equations.md 9.2)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The toy network of 1905.13633 Fig. 2: input, hidden and output layer, with an output-input skip connection.
 
-Energy (papers.md 5.1d): ``E = |h|^2/2 + |o|^2/2 - rho(x) W_xh rho(h) - rho(h) W_ho rho(o) - rho(x) W_xo
+Energy (docs/equations.md 10.3):
+``E = |h|^2/2 + |o|^2/2 - rho(x) W_xh rho(h) - rho(h) W_ho rho(o) - rho(x) W_xo
 rho(o) - biases``; Euler steps of its gradient, rho' on the output too, tanh. Layers here run hidden,
 output.
 """

@@ -132,7 +132,7 @@ def activate(code, single, row):
 
 @kernel
 def times_prime(code, s, r, field):
-    """field *= rho'(s), given r = rho(s); hard edges count as inside (papers.md 1.1)."""
+    """field *= rho'(s), given r = rho(s); hard edges count as inside (docs/equations.md 1.1)."""
     widest_vectors()
     n = s.size
     if code == SHIFTED_SIGMOID:

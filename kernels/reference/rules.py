@@ -2,7 +2,7 @@
 
 Each rule is a function ``rule(net, batch, drive, free, plan, stats)`` that runs its own second phase from
 the free equilibrium and returns an `Ascent`, or None when it has changed the weights itself (the continual
-rules). Notation and shapes are those of layered.py; papers.md sections give the equations.
+rules). Notation and shapes are those of layered.py; docs/equations.md gives the equations.
 """
 
 from dataclasses import dataclass, replace
@@ -117,7 +117,7 @@ def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
 def vector_field_increment(spec, x, old, new, row_weight=None):
     """Change of each post-synaptic state times pre-synaptic activity, summed over the samples.
 
-    Pre-synaptic activity is taken before the step, as in the papers' code (papers.md 4 and 6.1). Returns
+    Pre-synaptic activity is taken before the step, as in the papers' code (docs/equations.md 6.1). Returns
     an `Ascent` not yet divided by beta and the batch size.
     """
     n = spec.n_weights
@@ -132,7 +132,7 @@ def vector_field_increment(spec, x, old, new, row_weight=None):
 
 
 def continual_increment(spec, x, old, new, row_weight=None):
-    """Change of the correlations of each weight over one step (C-EP, papers.md 6.1)."""
+    """Change of the correlations of each weight over one step (C-EP, docs/equations.md 5)."""
     return Ascent(*layered_contrast(spec, x, old, new, row_weight))
 
 
@@ -167,7 +167,7 @@ def vector_field(net, batch, drive, free, plan, stats):
 
 
 def clamped_sweep(net, batch, drive, free, plan, stats):
-    """1602.05179 v1 (papers.md 1.5): output clamped to the target, sweeps down, pre x change of post."""
+    """Output clamped to the target, sweeps down, pre x change of post (docs/equations.md 8)."""
     spec = net.spec
     states = [s.copy() for s in free]
     states[-1] = batch.y.astype(states[-1].dtype)
@@ -183,7 +183,7 @@ def clamped_sweep(net, batch, drive, free, plan, stats):
 
 
 def coupled(net, batch, drive, free, plan, stats):
-    """CpL and CL (2312.15103, papers.md 10): output held at o* + b (y - o*), the others relax.
+    """CpL and CL (2312.15103, docs/equations.md 7): output held at o* + b (y - o*), the others relax.
 
     CL is b = 1: the output held at the target itself.
     """
