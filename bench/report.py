@@ -1,13 +1,34 @@
-"""From the JSON record of a run to the Markdown table, the README's bench section, and the plot."""
+"""From the JSON records of runs to docs/benchmarks.md and its plot.
+
+    python -m bench.report        # writes the page anew from bench/results/*.json
+"""
 
 from __future__ import annotations
 
+import json
+import textwrap
 from pathlib import Path
 
 from .contenders import BASELINES, FAST_SUFFIX
 from .machine import in_words
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+MACHINES = {"latest": "AMD Zen 4", "xeon": "Intel Xeon"}  # records that have a table of their own
+HOW = """\
+Training on MNIST in samples/s: whole steps (free and nudged phase, update), medians of interleaved
+rounds in one run. Every contender trains the same network on the same batches. Absolute rates depend on the
+machine and on what else it does; ratios are taken within each round, against the baseline at its faster
+thread count. Both baselines are PyTorch code of our own (`bench/baselines/layered_torch.py`):
+`torch-published` computes W x again at every step, as the papers' code does, `torch-hoisted` once a
+batch, as our kernels do. The first ratio says what a user of the published code gains, the second what the
+kernels gain beyond that idea.
+
+*of sgemm*: the dense count of the job's arithmetic (drive once, all steps, update) over the machine's own
+float32 matrix-multiply rate, the best of NumPy and PyTorch. A code that skips zero pixels or stops
+early can pass 100 %. *same path*: largest parameter difference to the float64 NumPy twin after three
+batches, at most 1e-5. `-async` contenders take another path to the same fixed points
+(asynchronous sweeps, stopping at a tolerance of 1e-6, over-relaxed by 1.2 for P-2h and 1.3 for P-3h)."""
 COLORS = {
     "torch-published": "#b0b0b0",
     "torch-hoisted": "#6b6b6b",
@@ -95,9 +116,9 @@ def estimator_table(record):
     return "\n".join(lines)
 
 
-def markdown(record, plot):
-    """The whole bench section, with the path of its `plot`."""
-    parts = [_machine(record), _method(record), training_table(record)]
+def section(record):
+    """Machine, training table and estimator runs of one record."""
+    parts = [_machine(record), training_table(record)]
     busy = max(record["load_average"])
     if busy > record["machine"]["processor"]["cores"] + 1.0:  # the benchmark itself makes up for one or two
         parts.insert(
@@ -109,42 +130,43 @@ def markdown(record, plot):
             absent.setdefault((name, why), []).append(comparison["setting"])
     if absent:
         reasons = [f"{name} at {', '.join(where)} ({why})" for (name, why), where in absent.items()]
-        parts.append("Not run: " + "; ".join(reasons) + ".")
-    parts += [f"![Training rates by setting and backend]({plot})", estimator_table(record)]
+        parts.append(_prose("Not run: " + "; ".join(reasons) + "."))
+    return "\n\n".join([*parts, estimator_table(record)]) + "\n"
+
+
+def page(records):
+    """docs/benchmarks.md: how to read it, then a section for each record of `MACHINES` that there is."""
+    parts = [
+        "# Benchmarks",
+        "Written by `make bench` (`python -m bench.report` writes it anew from bench/results).",
+        "\n".join(_prose(part) + "\n" for part in HOW.split("\n\n")).rstrip(),
+        "![Training rates by setting and backend](img/bench.png)",
+        "Deep resistive networks against PyTorch: [drn](../bench/results/drn.md); circuits against ngspice "
+        "and SciPy:\n[nodal](../bench/results/nodal.md).",
+    ]
+    for name, record in records.items():
+        parts += [f"## {MACHINES[name]}", section(record).rstrip()]
     return "\n\n".join(parts) + "\n"
+
+
+def write_page():
+    """Write docs/benchmarks.md from the records in bench/results."""
+    paths = {name: ROOT / "bench" / "results" / f"{name}.json" for name in MACHINES}
+    PAGE.write_text(
+        page({name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()})
+    )
+
+
+def _prose(text):
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
 def _machine(record):
     rates = ", ".join(f"{r['best']:.0f} GFLOP/s with {n} thread(s)" for n, r in record["sgemm"].items())
-    return (
-        f"Machine: {in_words(record['machine'])}. Its float32 matrix-multiply rate, the best of NumPy and "
-        f"PyTorch: {rates}."
+    return _prose(
+        f"{in_words(record['machine'])}. Float32 matrix-multiply rate: {rates}. Batch "
+        f"{record['batch_size']}, {record['rounds']} rounds."
     )
-
-
-def _method(record):
-    return (
-        f"Training on MNIST in samples/s, batch {record['batch_size']}, whole steps (free and nudged phase, "
-        f"update), medians of {record['rounds']} interleaved rounds in one run. Both baselines are PyTorch "
-        "code of our own (`bench/baselines/layered_torch.py`): `torch-published` recomputes W x at every "
-        "step as the authors' code does, `torch-hoisted` computes it once a batch. Ratios are taken within "
-        'each round, against the baseline at its faster thread count. "of sgemm": the dense count of the '
-        "job's arithmetic (drive once, all steps, update) over the rate above; a code that skips zero pixels "
-        'or stops early can pass 100 %. "same path": largest parameter difference to the float64 NumPy twin '
-        "after three batches, at most 1e-5."
-    )
-
-
-def splice(path, section):
-    """Put `section` between the bench markers of a file; False, and nothing done, where it has no markers."""
-    path = Path(path)
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
-        return False
-    path.write_text(f"{head}{BEGIN}\n{section}{END}{tail}", encoding="utf-8")
-    return True
 
 
 def plot(record, path):
@@ -217,3 +239,7 @@ def _tick(comparison):
     return (
         f"{comparison['setting']}\n{layers}\nT={comparison['n_free_steps']} K={comparison['n_nudged_steps']}"
     )
+
+
+if __name__ == "__main__":
+    write_page()

@@ -1,7 +1,7 @@
 """`python -m bench.run`: kernels under pytest-benchmark, whole training steps against PyTorch, the report.
 
-Writes bench/results/NAME.json (everything), NAME.md (the table) and docs/img/bench.png, and puts the table
-between the bench markers of README.md. Without MNIST it says why it measures nothing and exits with status 2.
+Writes bench/results/NAME.json (everything), docs/benchmarks.md and docs/img/bench.png.
+Without MNIST it says why it measures nothing and exits with status 2.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ASYNC_SETTINGS = ("P-1h", "P-2h", "P-3h", "EB-1h", "EB-2h")
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="3 short rounds, no kernels, no README, no plot")
+    parser.add_argument("--quick", action="store_true", help="3 short rounds, no kernels, no page, no plot")
     parser.add_argument(
         "--only", action="append", choices=sorted(SETTINGS), help="settings to time (repeatable)"
     )
@@ -44,7 +44,7 @@ def parse(arguments=None):
     )
     parser.add_argument("--no-kernels", action="store_true", help="skip pytest-benchmark")
     parser.add_argument("--no-estimator", action="store_true", help="skip predict rate and memory of a fit")
-    parser.add_argument("--no-readme", action="store_true", help="leave README.md and the plot alone")
+    parser.add_argument("--no-page", action="store_true", help="leave docs/benchmarks.md and the plot alone")
     return parser.parse_args(arguments)
 
 
@@ -145,15 +145,12 @@ def write(record, options):
     name = options.name or ("quick" if options.quick else "latest")
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    section = report.markdown(record, plot="../../docs/img/bench.png")
-    (folder / f"{name}.md").write_text(section)
-    print(f"\n{section}\nwritten: bench/results/{name}.json, .md")
-    if options.quick or options.no_readme or options.only:
+    print(f"\n{report.section(record)}\nwritten: bench/results/{name}.json")
+    if options.quick or options.no_page or options.only:
         return
     report.plot(record, ROOT / "docs" / "img" / "bench.png")
-    print("written: docs/img/bench.png")
-    if not report.splice(ROOT / "README.md", report.markdown(record, plot="docs/img/bench.png")):
-        print("README.md has no bench markers: left alone")
+    report.write_page()
+    print("written: docs/benchmarks.md, docs/img/bench.png")
 
 
 if __name__ == "__main__":
