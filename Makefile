@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.txt csrc/*.py)
 
-.PHONY: run test test-all fuzz bench lint csan clean build
+.PHONY: run test test-all fuzz bench figures lint csan clean build
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,10 @@ bench: $(VENV)/.bench
 lint: build
 	$(PY) -m pip install -q --disable-pip-version-check ruff
 	$(PY) -m ruff check .
+
+# Every picture in docs/img.
+figures: build
+	$(PY) docs/figures.py
 
 # The C kernels alone, under the address and undefined-behaviour sanitizers.
 csan:

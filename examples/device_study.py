@@ -96,14 +96,14 @@ def plot(results, base, title, path):
     figure.savefig(path, dpi=110)
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mnist", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent.parent / "docs" / "img" / "devices.png"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.mnist:
         split, title = load_mnist(), "DRN-XS (784 x 2 - 100 - 10) on MNIST, 10 epochs"
 

@@ -1,25 +1,32 @@
-"""Runs every check of eqprop_fast.theory, writes docs/img/theory_*.png, prints the numbers of docs/theory.md.
+"""Makes every picture in docs/img, kept small, and prints the numbers of docs/theory.md.
 
-    EQPROP_DATA=... python docs/theory_figures.py [name ...]
+    EQPROP_DATA=... make figures                       # all: some 10 minutes
+    EQPROP_DATA=... python docs/figures.py [name ...]  # some: a key of CHECKS or of PROGRAMS
 """
 
+import io
+import json
+import runpy
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import matplotlib
+from PIL import Image
 
 matplotlib.use("Agg")
 from eqprop_fast import theory  # noqa: E402
 
-IMAGES = Path(__file__).parent / "img"
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "img"
 
 
 def match(preset, **more):
     return lambda: theory.gradient_match(preset, **more)
 
 
-FIGURES = {
+CHECKS = {
     "toy": match("1905.13633/fig2-toy", n_draws=10),
     "toy_beta_0.001": match("1905.13633/fig2-toy", beta=0.001, n_draws=10),
     "eb_1h": match("1905.13633/fig3-EB-1h"),
@@ -90,19 +97,54 @@ def numbers(result):
     return ", ".join(f"{n} {getattr(result, n)}" for n in names if hasattr(result, n))
 
 
+def save(name, draw):
+    """Keep docs/img/NAME.png as `draw(path)` makes it, with a palette: a third of the bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture.png"
+        draw(path)
+        picture = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
+        palette = picture.quantize(256, dither=Image.Dither.NONE)
+        palette.save(IMAGES / f"{name}.png", optimize=True)
+
+
+def check(name):
+    """Run a check of eqprop_fast.theory, print its numbers, keep its plot if docs/theory.md shows it."""
+    start = time.perf_counter()
+    result = CHECKS[name]()
+    seconds = time.perf_counter() - start
+    verdict = f"{name}: verdict {result.verdict:.3g}, target {result.target}, {seconds:.1f} s"
+    print(f"{verdict} | {numbers(result)}", flush=True)
+    if name in KEPT:
+        save(f"theory_{name}", lambda path: result.plot().savefig(path, dpi=80))
+
+
+def circuit_xor(path):
+    with tempfile.TemporaryDirectory() as folder:
+        runpy.run_path(ROOT / "examples" / "circuit_xor.py")["main"](folder)
+        path.write_bytes((Path(folder) / "xor.png").read_bytes())
+
+
+def devices(path):
+    runpy.run_path(ROOT / "examples" / "device_study.py")["main"](["--out", str(path)])
+
+
+def bench(path):
+    from bench import report
+
+    report.plot(json.loads((ROOT / "bench" / "results" / "latest.json").read_text()), path)
+
+
+PROGRAMS = {"circuit_xor": circuit_xor, "devices": devices, "bench": bench}
+
+
 def main(names):
+    sys.path.insert(0, str(ROOT))
     IMAGES.mkdir(exist_ok=True)
-    for name in names or FIGURES:
-        start = time.perf_counter()
-        result = FIGURES[name]()
-        seconds = time.perf_counter() - start
-        print(
-            f"{name}: verdict {result.verdict:.3g}, target {result.target}, {seconds:.1f} s | "
-            + numbers(result),
-            flush=True,
-        )
-        if name in KEPT:
-            result.plot().savefig(IMAGES / f"theory_{name}.png", dpi=80)
+    for name in names or [*CHECKS, *PROGRAMS]:
+        if name in PROGRAMS:
+            save(name, PROGRAMS[name])
+        else:
+            check(name)
 
 
 if __name__ == "__main__":
