@@ -6,8 +6,6 @@ for tanh; derived by bench/fit_tanh.py): without a vector math library, exp woul
 unit. float64 uses exp and tanh themselves. Comparisons are written so that a NaN comes out as NaN.
 """
 
-import math
-
 import numpy as np
 
 from .compile import kernel, widest_vectors
@@ -33,13 +31,18 @@ Q0, Q1, Q2, Q3 = (
 
 @kernel(inline=True)
 def _half_sum_ratio(x):
-    """(1 + tanh x) / 2 as (Q + x P) / 2Q: one rounding less than through the ratio x P / Q."""
-    x = CLAMP if x > CLAMP else x
-    x = MINUS_CLAMP if x < MINUS_CLAMP else x
-    u = x * x
+    """(1 + tanh x) / 2 as (Q + x P) / 2Q: one rounding less than through the ratio x P / Q.
+
+    Beyond the clamp exactly 0 or 1: the 1e-7 that is left there would be multiplied by a large input.
+    """
+    c = CLAMP if x > CLAMP else x
+    c = MINUS_CLAMP if c < MINUS_CLAMP else c
+    u = c * c
     p = ((((P5 * u + P4) * u + P3) * u + P2) * u + P1) * u + P0
     q = ((Q3 * u + Q2) * u + Q1) * u + Q0
-    return HALF * (x * p + q) / q
+    t = HALF * (c * p + q) / q
+    t = ONE if x > CLAMP else t
+    return ZERO if x < MINUS_CLAMP else t
 
 
 @kernel(inline=True)
@@ -49,13 +52,13 @@ def shifted_sigmoid32(x):
 
 @kernel(inline=True)
 def _tanh32(x):
-    x = CLAMP if x > CLAMP else x
-    x = MINUS_CLAMP if x < MINUS_CLAMP else x
-    u = x * x
+    a = x if x >= ZERO else -x
+    c = CLAMP if a > CLAMP else a
+    u = c * c
     p = ((((P5 * u + P4) * u + P3) * u + P2) * u + P1) * u + P0
     q = ((Q3 * u + Q2) * u + Q1) * u + Q0
-    a = x if x >= ZERO else -x
-    t = ONE - (q - a * p) / q
+    t = ONE - (q - c * p) / q
+    t = ONE if a > CLAMP else t
     return t if x >= ZERO else -t
 
 
@@ -66,18 +69,23 @@ def _clip(x, low, high):
 
 
 @kernel(inline=True)
+def relu(x):
+    return ZERO if x < ZERO else x
+
+
+@kernel(inline=True)
 def rho_scalar(code, x):
     """rho of one number, by the exact functions (inputs, rho(0))."""
     if code == SHIFTED_SIGMOID:
-        return ONE / (ONE + math.exp(TWO - FOUR * x))
+        return ONE / (ONE + np.exp(TWO - FOUR * x))
     if code == HARD_SIGMOID:
         return _clip(x, ZERO, ONE)
     if code == TANH:
-        return math.tanh(x)
+        return np.tanh(x)
     if code == SIGMOID:
-        return ONE / (ONE + math.exp(-x))
+        return ONE / (ONE + np.exp(-x))
     if code == RELU:
-        return _clip(x, ZERO, x)
+        return relu(x)
     if code == HALF_HARD:
         return _clip(HALF * x, ZERO, ONE)
     if code == CENTERED_HARD:
@@ -117,8 +125,7 @@ def activate(code, single, row):
             row[i] = ONE / (ONE + np.exp(-row[i]))
     elif code == RELU:
         for i in range(n):
-            x = row[i]
-            row[i] = ZERO if x < ZERO else x
+            row[i] = relu(row[i])
     elif code == HALF_HARD:
         for i in range(n):
             row[i] = _clip(HALF * row[i], ZERO, ONE)
