@@ -43,7 +43,7 @@ fuzz: build
 
 $(VENV)/.bench: $(VENV)/.build
 	$(PY) -m pip install -q --disable-pip-version-check -e ".[bench]" --no-build-isolation
-	$(PY) -m pip install -q --disable-pip-version-check "torch==2.13.0"
+	$(PY) -m pip install -q --disable-pip-version-check "torch==2.13.0" jax
 	@touch $@
 
 # e.g. make bench BENCH="--quick --only P-1h"

@@ -2,13 +2,15 @@
 
 A contender owns its parameters and trains on consecutive mini-batches of one shared data block: `train(first,
 count)` runs batches first .. first + count - 1 (modulo the block). Nothing else is timed: data are laid out
-beforehand (for PyTorch, as ready-made tensors), and the first, untimed call compiles what is to be compiled.
+beforehand (for PyTorch and JAX, as ready-made tensors), and the first, untimed call compiles what is to
+be compiled.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +23,7 @@ BACKENDS = ("c", "numba", "numpy")
 # tests/test_over_relaxation.py shows.
 FAST_SUFFIX = "-async"
 FAST_TOL = 1e-6  # at which the -async contenders stop
-BASELINES = ("torch-published", "torch-hoisted")
+BASELINES = ("torch-published", "torch-hoisted", "jax")
 
 
 class Unavailable(RuntimeError):
@@ -87,6 +89,43 @@ class TorchContender:
         for start, stop in self.block.runs(first, count):
             for i in range(start, stop):
                 step(ready[i], signs[i])
+
+
+class JaxContender:
+    """The JAX baseline of `bench.baselines.layered_jax`, at the threads that XLA takes by itself."""
+
+    exact = True
+
+    def __init__(self, name, setting, block, n_threads, dtype=np.float32):
+        try:
+            from .baselines.layered_jax import JaxLayered
+        except ImportError as error:
+            raise Unavailable(f"{name}: JAX is not installed (make bench installs it)") from error
+        cores = usable_cores()
+        if n_threads != cores:
+            raise Unavailable(f"{name}: XLA's pool has {cores} threads, whatever is asked")
+        self.name, self.n_threads, self.block = name, n_threads, block
+        weights, biases = initial_parameters(setting, dtype=dtype)
+        x, y = (np.stack([pair[i] for pair in block.batches]).astype(dtype) for i in (0, 1))
+        self._net = JaxLayered(
+            setting, weights, biases, initial_back(setting, weights), x, y, block.signs
+        )
+
+    @property
+    def weights(self):
+        return [np.asarray(w) for w in self._net.parameters[0]]
+
+    @property
+    def biases(self):
+        return [np.asarray(b) for b in self._net.parameters[1]]
+
+    def train(self, first, count):
+        for start, stop in self.block.runs(first, count):
+            self._net.train(start, stop)
+
+
+def usable_cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 class KernelContender:
@@ -192,6 +231,8 @@ def kernel_records(setting):
 
 def make_contender(name, setting, block, n_threads, dtype=np.float32, tol=FAST_TOL):
     """The contender called `name`; raises `Unavailable` with the reason where it cannot run."""
+    if name == "jax":
+        return JaxContender(name, setting, block, n_threads, dtype)
     if name in BASELINES:
         return TorchContender(name, setting, block, n_threads, dtype)
     return KernelContender(name, setting, block, n_threads, dtype, tol)

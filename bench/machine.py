@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZE = 1024  # a product takes some 10 ms: short enough to fall between other work on a busy machine
 OVERRIDES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-PACKAGES = ("eqprop-fast", "numpy", "scipy", "scikit-learn", "numba", "torch")
+PACKAGES = ("eqprop-fast", "numpy", "scipy", "scikit-learn", "numba", "torch", "jax")
 
 
 def sgemm_rate(library, repeats=60):

@@ -19,10 +19,10 @@ HOW = """\
 Training on MNIST in samples/s: whole steps (free and nudged phase, update), medians of interleaved
 rounds in one run. Every contender trains the same network on the same batches. Absolute rates depend on the
 machine and on what else it does; ratios are taken within each round, against the baseline at its faster
-thread count. Both baselines are PyTorch code of our own (`bench/baselines/layered_torch.py`):
-`torch-published` computes W x again at every step, as the papers' code does, `torch-hoisted` once a
-batch, as our kernels do. The first ratio says what a user of the published code gains, the second what the
-kernels gain beyond that idea.
+thread count. The baselines are code of our own (`bench/baselines/`): `torch-published` computes W x
+again at every step, as the papers' code does; `torch-hoisted` once a batch, as our kernels do; `jax` the
+same, whole runs of batches in one compiled loop, at XLA's own threads. The first ratio says what a user of
+the published code gains, the others what the kernels gain beyond that idea.
 
 *of sgemm*: the dense count of the job's arithmetic (drive once, all steps, update) over the machine's own
 float32 matrix-multiply rate, the best of NumPy and PyTorch. A code that skips zero pixels or stops
@@ -32,6 +32,7 @@ batches, at most 1e-5. `-async` contenders take another path to the same fixed p
 COLORS = {
     "torch-published": "#b0b0b0",
     "torch-hoisted": "#6b6b6b",
+    "jax": "#8e6bb0",
     "numpy": "#e0b45c",
     "numba": "#4c9f70",
     "c": "#2f6db3",
@@ -69,8 +70,8 @@ def _names(record):
 def training_table(record):
     """One row per setting and contender; ratios and share of sgemm at its faster thread count."""
     lines = [
-        "| setting | code | 1 thread | 2 threads | / published | / hoisted | of sgemm | same path |",
-        "|---|---|---:|---:|---:|---:|---:|---|",
+        "| setting | code | 1 thread | 2 threads | / published | / hoisted | / jax | of sgemm | same path |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for comparison in record["training"]:
         for name in _names(record):
