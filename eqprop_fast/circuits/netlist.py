@@ -26,6 +26,7 @@ from .errors import ElementError, UnknownModelError, UnknownNodeError
 
 _GROUND = ("0", "gnd", "GND")
 CACHES = ("_solver", "_scales", "_trainable", "_bounds", "_with_loads")  # made again when missing
+MAX_SIEMENS = 1e30
 _RESERVED = re.compile(r"[\s(),={};*$'\"]")
 
 
@@ -55,7 +56,7 @@ class Netlist:
         return {name: value for name, value in self.__dict__.items() if name not in CACHES}
 
     def __init__(self, title="circuit", *, temperature=27.0, gmin=1e-12, tnom=27.0):
-        self.title = str(title).replace("\n", " ")
+        self.title = clean_title(title)
         self.temperature = _number("temperature", temperature, low=-272.0, high=2000.0)
         self.tnom = _number("tnom", tnom, low=-272.0, high=2000.0)
         self.gmin = _number("gmin", gmin, low=0.0, high=1.0)
@@ -122,7 +123,7 @@ class Netlist:
         siemens = _number(f"conductance {name!r}", siemens)
         low = _number(f"conductance {name!r}: g_min", g_min)
         high = _number(f"conductance {name!r}: g_max", g_max, finite=False)
-        if not 0 <= low <= siemens <= high or siemens <= 0 or siemens > 1e30:
+        if not 0 <= low <= siemens <= high or siemens <= 0 or siemens > MAX_SIEMENS:
             raise ElementError(
                 f"conductance {name!r}: need 0 <= g_min <= g <= g_max and g > 0, "
                 f"got {siemens} in [{low}, {high}]"
@@ -138,6 +139,7 @@ class Netlist:
         siemens : array-like of shape (len(rows), len(columns))
             Positive conductances.
         """
+        _check_name("crossbar", str(prefix))
         g = np.asarray(siemens, dtype=np.float64)
         if g.shape != (len(rows), len(columns)):
             raise ElementError(
@@ -232,10 +234,7 @@ class Netlist:
 
     def _add(self, kind, name, nodes, value):
         name = str(name)
-        if not name or _RESERVED.search(name):
-            raise ElementError(
-                f"{KIND_NAMES[kind]} name {name!r} is empty or has a character that SPICE reserves"
-            )
+        _check_name(KIND_NAMES[kind], name)
         if name.lower() in self._where:
             raise ElementError(f"an element called {name!r} exists already")
         numbers_ = tuple(self.node(n) for n in nodes)
@@ -415,12 +414,24 @@ class Netlist:
         return f"Netlist({self.title!r}: {self.n_nodes} nodes, {counts})"
 
 
+def clean_title(title):
+    """The title as one line: runs of spaces, line ends and control characters are one space each."""
+    printable = "".join(c if c.isprintable() else " " for c in str(title))
+    return " ".join(printable.split()) or "circuit"
+
+
+def _check_name(what, name):
+    if not name or _RESERVED.search(name) or not name.isprintable():
+        raise ElementError(
+            f"{what} name {name!r} is empty or has a character that SPICE reserves or that cannot be printed"
+        )
+
+
 def _node_key(name):
     key = str(name)
     if key in _GROUND:
         return "0"
-    if not key or _RESERVED.search(key):
-        raise ElementError(f"node name {key!r} is empty or has a character that SPICE reserves")
+    _check_name("node", key)
     return key
 
 

@@ -90,5 +90,6 @@ def _read_raw(path):
     start = next(k for k, line in enumerate(lines) if line.startswith("Variables:"))
     names = [line.split()[1] for line in lines[start + 1 : start + 1 + count]]
     values = np.frombuffer(body[: 8 * count], dtype=np.float64)
+    # A lone vector is called V(1) for v(1), and written a second time as v(all).
     strip = lambda name: name[2:-1] if name.startswith("v(") else name  # noqa: E731
-    return {strip(name): float(value) for name, value in zip(names, values, strict=True)}
+    return {strip(name.lower()): float(value) for name, value in zip(names, values, strict=True)}

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import dataclass
 
 from .errors import CircuitError
 
@@ -53,6 +54,16 @@ def number(text):
     if not math.isfinite(value):
         raise ValueError(f"number {text[:40]!r} is too large")
     return value
+
+
+def _number_in_expression(text):
+    """As `number`; but there ngspice reads `mil` as milli, so it is refused."""
+    if text.lstrip("0123456789.e+-").startswith("mil"):
+        raise ValueError(
+            f"unexpected suffix 'mil' in {text[:40]!r}: in .param and expressions ngspice reads it as milli, "
+            "elsewhere as 25.4e-6; write the power of ten"
+        )
+    return number(text)
 
 
 def evaluate(text, names):
@@ -132,7 +143,7 @@ class _Parser:
                 f"unexpected sign {sign!r} after an operator in expression {self.text[:60]!r} "
                 "(ngspice takes there only '-' before a number): put parentheses around the signed part"
             )
-        return -number(self.take())
+        return -_number_in_expression(self.take())
 
     def atom(self, depth):
         token = self.take()
@@ -152,7 +163,7 @@ class _Parser:
                 raise ValueError(f"expected {count} arguments of {token}, got {len(arguments)}")
             return float(function(*arguments))
         if token and (token[0].isdigit() or token[0] == "."):
-            return number(token)
+            return _number_in_expression(token)
         if token and (token[0].isalpha() or token[0] == "_"):
             if token not in self.names:
                 raise ValueError(f"unknown parameter {token!r}")
@@ -166,13 +177,13 @@ class _Parser:
             raise ValueError(f"expected {token!r} in expression {self.text[:60]!r}")
 
 
-def value_of(text, names):
+def value_of(text, names, read=number):
     """Value of one field: a number, or an expression in braces or quotes, or a parameter's name."""
     if len(text) >= 2 and (text[0] + text[-1]) in ("{}", "''"):
         return evaluate(text[1:-1], names)
     if text in names:
         return names[text]
-    return number(text)
+    return read(text)
 
 
 class Scope:
@@ -213,7 +224,7 @@ class Scope:
             self._fail(line, f"parameters need one another more than {MAX_NESTING} deep")
         self._open.append(name)
         try:
-            self._values[name] = value_of(text, self)
+            self._values[name] = value_of(text, self, _number_in_expression)
         except CircuitError:
             raise
         except ValueError as error:
@@ -225,51 +236,112 @@ class Scope:
         return self._values[name]
 
 
-def logical_lines(text):
-    """(line number, card, annotation) triples: comments gone, continuations joined, lower case.
+_COMMENT = re.compile(r";|//|(?<=[ \t,])\$")
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
-    The annotation is the text after `; @` on a card, or after `*@` on a comment line (card "").
+
+@dataclass
+class Line:
+    """A logical line: comments gone, continuations joined, ASCII letters in lower case.
+
+    Attributes
+    ----------
+    number : int
+        Of the physical line it begins on, from 1.
+    text : str
+        The card; "" for a `*@` comment line.
+    note : str
+        What stands after `; @` on a card, or after `*@`.
     """
-    out = []
-    for k, raw in enumerate(text.splitlines(), start=1):
-        line = raw.strip()
+
+    number: int
+    text: str
+    note: str
+
+    def __post_init__(self):
+        self.word = self.text.split(None, 1)[0] if self.text else ""
+
+
+def logical_lines(text):
+    """The `Line`s of a text after its title; ValueError((line number, message))."""
+    out, card = [], None  # [number, parts of the card, note]; the last one that is a card
+    for k, raw in enumerate(text.split("\n"), start=1):
+        line = raw.removesuffix("\r").strip(" \t")
         if k == 1 or not line:
             continue
+        if line.startswith("*@"):
+            out.append([k, [], line[2:].strip(" \t")])
+            _printable(k, line)
         if line[0] == "*":
-            if line.startswith("*@"):
-                out.append([k, "", line[2:].strip()])
             continue
-        annotation = ""
-        if ";" in line:
-            line, _, comment = line.partition(";")
-            comment = comment.strip()
-            annotation = comment[1:].strip() if comment.startswith("@") else ""
-        line = re.split(r"\s\$", line, maxsplit=1)[0].strip().lower()
+        note = ""
+        comment = _COMMENT.search(line)
+        if comment:
+            after = line[comment.end() :].lstrip(" \t")
+            if comment[0] == ";" and after.startswith("@"):
+                note = after[1:].strip(" \t")
+                _printable(k, note)
+            line = line[: comment.start()].rstrip(" \t")
         if not line:
+            if note:
+                raise ValueError((k, "expected a card before '; @'"))
             continue
-        if line[0] == "+":
-            last = next((card for card in reversed(out) if card[1]), None)
-            if last is None:
-                raise ValueError((k, "expected a card before this continuation line"))
-            last[1] += " " + line[1:]
-            last[2] = last[2] or annotation
+        _printable(k, line)
+        line = line.lower() if line.isascii() else line.translate(_LOWER)
+        if line[0] != "+":
+            card = [k, [line], note]
+            out.append(card)
             continue
-        out.append([k, line, annotation])
-    return out
+        if card is None:
+            raise ValueError((k, "expected a card before this continuation line"))
+        card[1].append(line[1:])
+        if note and card[2]:
+            raise ValueError((k, "one card has two '; @' annotations"))
+        card[2] = card[2] or note
+    return [Line(k, " ".join(parts), note) for k, parts, note in out]
 
 
-_FIELD = re.compile(r"\{[^}]*\}|'[^']*'|=|[^\s=,(){}']+|[(),{}']")
+def _printable(k, text):
+    bad = "" if text.isprintable() else next((c for c in text if c != "\t" and not c.isprintable()), "")
+    if bad:
+        raise ValueError((k, f"unexpected character {bad!r} (or text that is not UTF-8)"))
 
 
-def fields(card):
-    """Fields of a card: words, expressions in braces or quotes kept whole, "=" alone; commas and brackets
-    dropped.
+_FIELD = re.compile(r"\{[^{}]*\}|'[^']*'|[=(),{}']|[^\s=(),{}']+", re.ASCII)
+_SEPARATORS = " \t,="
+
+
+def fields(card, calls=()):
+    """Fields of a card: words, expressions in braces or quotes kept whole, "=" alone.
+
+    Commas are dropped, and so are brackets, which must match; those behind a word of `calls` are fields.
+    Elsewhere a bracket that follows a word directly, as in `poly(1)`, is an error: it would be a function.
     """
-    found = _FIELD.findall(card)
-    for field in found:
+    out, kept, last = [], [], 0  # kept: of every open bracket, whether it is a field
+    for match in _FIELD.finditer(card):
+        field, before = match[0], card[match.start() - 1 : match.start()]
         if field in ("{", "}", "'"):
             raise ValueError(f"expected a matching {field!r}")
-    return [f for f in found if f not in ("(", ")", ",")]
+        if field[0] in "{'(" and before and before not in _SEPARATORS + "(":
+            if field != "(" or not out or out[-1] not in calls or before == ")":
+                raise ValueError(f"unexpected {field[0]!r} after {card[last : match.start()]!r}")
+        if field[0] not in "=,()" and before and before in "})'":
+            raise ValueError(f"unexpected {field[:40]!r} after {before!r}")
+        if field == "(":
+            kept.append(bool(out) and out[-1] in calls)
+            if kept[-1]:
+                out.append(field)
+        elif field == ")":
+            if not kept or before == "(":
+                raise ValueError("unmatched ')'" if not kept else "unexpected '()'")
+            if kept.pop():
+                out.append(field)
+        elif field != ",":
+            out.append(field)
+        last = match.start()
+    if kept:
+        raise ValueError("unmatched '('")
+    return out
 
 
 def assignments(words):

@@ -1,5 +1,6 @@
 """Writes a Netlist as SPICE text that ngspice runs and `read_spice` reads back."""
 
+import math
 import os
 import re
 
@@ -7,7 +8,8 @@ import numpy as np
 
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, IDEAL, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
 from .errors import ElementError, UnknownModelError
-from .spice_read import AMPLIFIER_SUBCKT
+from .netlist import clean_title
+from .spice_read import AMPLIFIER_CARDS, AMPLIFIER_SUBCKT, BEHAVIOURAL, IDEAL_CARD
 
 _LETTER = {
     RESISTOR: "r",
@@ -22,15 +24,8 @@ _LETTER = {
 }
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.]*", re.ASCII)
 
-#: What stands for an ideal diode in ngspice: about 1 mV forward drop at 1 mA.
-IDEAL_CARD = f".model {IDEAL} d (is=1e-15 n=0.001)"
-_AMPLIFIER_CARDS = [
-    f".subckt {AMPLIFIER_SUBCKT} in out params: gain=1 feedback=1",
-    "e1 mid 0 in 0 {gain}",
-    "v1 mid out 0",
-    "f1 in 0 v1 {feedback}",
-    ".ends",
-]
+# Names that mean something else to ngspice, or to a reader, where a node or a model may stand.
+_TAKEN = {*BEHAVIOURAL, "all", "off", "area", "params"}
 
 
 def to_spice(netlist, inputs=None, *, end=True):
@@ -52,8 +47,15 @@ def to_spice(netlist, inputs=None, *, end=True):
         when read back).
     """
     net = netlist
+    if not any(net.names):
+        raise ElementError("a netlist without elements has no SPICE text")
+    touched = {0}.union(*(at for kind in net.nodes for at in kind))
+    if len(touched) < net.n_nodes:
+        k = next(k for k in range(net.n_nodes) if k not in touched)
+        raise ElementError(f"no element touches node {net.node_names[k]!r}, so it has no SPICE text")
     nodes, aliases = spice_nodes(net)
     names = spice_names(net)
+    models = _model_names(net)
     sources = {kind: list(net.values[kind]) for kind in (VSOURCE, ISOURCE)}
     if inputs is not None:
         inputs = np.asarray(inputs, dtype=np.float64)
@@ -62,34 +64,45 @@ def to_spice(netlist, inputs=None, *, end=True):
         for name, value in zip(net.inputs, inputs.tolist(), strict=True):
             kind, k = net.find(name)
             sources[kind][k] = value
-    out = [f"* {net.title}"]
+    out = [f"* {clean_title(net.title)}"]
     out += [f"*@ alias {nodes[k]} {net.node_names[k]}" for k in aliases]
     for kind in range(9):
         for k, (name, at) in enumerate(zip(names[kind], net.nodes[kind], strict=True)):
             start = " ".join([name, *(nodes[n] for n in at)])
-            value = net.values[kind][k]
+            value = float(net.values[kind][k])
             if kind == RESISTOR:
-                out.append(f"{start} {1.0 / value!r}{_bounds(net, k)}")
+                out.append(f"{start} {_ohms(net, k)!r}{_bounds(net, k)}")
             elif kind == DIODE:
                 area = "" if value == 1.0 else f" area={value!r}"
-                out.append(f"{start} {_model_name(net.diode_models[k])}{area}")
+                out.append(f"{start} {models[net.diode_models[k]]}{area}")
             elif kind in sources:
-                out.append(f"{start} dc {sources[kind][k]!r}")
+                out.append(f"{start} dc {float(sources[kind][k])!r}")
             elif kind in (CCCS, CCVS):
                 source, at_source = net.find(net.controls[kind][k])
+                if source != VSOURCE:
+                    raise ElementError(
+                        f"{net.names[kind][k]!r} is controlled by {net.controls[kind][k]!r}, "
+                        "which is no voltage source"
+                    )
                 out.append(f"{start} {names[source][at_source]} {value!r}")
             elif kind == AMPLIFIER:
-                out.append(f"{start} {AMPLIFIER_SUBCKT} gain={value!r} feedback={net.feedback[k]!r}")
+                out.append(f"{start} {AMPLIFIER_SUBCKT} gain={value!r} feedback={float(net.feedback[k])!r}")
             else:
                 out.append(f"{start} {value!r}")
     if net.names[AMPLIFIER]:
-        out += _AMPLIFIER_CARDS
-    out += _models(net)
+        out += AMPLIFIER_CARDS
+    out += _models(net, models)
     for k in range(0, len(net.inputs), 20):
         found = [net.find(name) for name in net.inputs[k : k + 20]]
         out.append("*@ input " + " ".join(names[kind][index] for kind, index in found))
     out += [f"*@ output {nodes[a]}" + (f" {nodes[b]}" if b else "") for a, b in net.outputs]
-    out.append(f".options temp={net.temperature!r} tnom={net.tnom!r} gmin={net.gmin!r}")
+    out.append(
+        ".options"
+        + "".join(
+            f" {key}={float(value)!r}"
+            for key, value in (("temp", net.temperature), ("tnom", net.tnom), ("gmin", net.gmin))
+        )
+    )
     return "\n".join(out + ([".op", ".end"] if end else [])) + "\n"
 
 
@@ -102,10 +115,11 @@ def write_spice(netlist, path, inputs=None):
 
 def spice_nodes(net):
     """Node names as SPICE knows them (lower case), and numbers of those that had to be renamed."""
-    out, aliases, taken = [], [], set()
+    out, aliases = [], []
+    taken = {f"{name}.mid" for name in spice_names(net)[AMPLIFIER]}  # inside the amplifiers, to ngspice
     for k, name in enumerate(net.node_names):
         plain = name.lower()
-        if not _PLAIN.fullmatch(plain) or plain in taken or name != plain:
+        if not _PLAIN.fullmatch(plain) or plain in taken or plain in _TAKEN or name != plain:
             plain = f"n_{k}"
             while plain in taken or plain in net._node:
                 plain += "_"
@@ -136,33 +150,51 @@ def spice_names(net):
     return out
 
 
+def _ohms(net, k):
+    """The resistance of conductance `k`: of the nearest floats the one whose inverse is the conductance."""
+    g = float(net.values[RESISTOR][k])
+    ohms = 1.0 / g if g > 0 else math.inf
+    if not math.isfinite(ohms):
+        raise ElementError(f"conductance {net.names[RESISTOR][k]!r} is too small for SPICE: {g} S")
+    if 1.0 / ohms != g:
+        near = (math.nextafter(ohms, 0.0), math.nextafter(ohms, math.inf))
+        ohms = next((r for r in near if 1.0 / r == g), ohms)
+    return ohms
+
+
 def _bounds(net, k):
-    low, high = net.g_min[k], net.g_max[k]
-    if low == 0 and high == np.inf and not net.trainable[k]:
+    low, high, plain = float(net.g_min[k]), float(net.g_max[k]), 1e-30 < _ohms(net, k) < 1e30
+    if low == 0 and high == np.inf and not net.trainable[k] and plain:
         return ""
     return f" ; @ {'trainable' if net.trainable[k] else 'fixed'} g_min={low!r} g_max={high!r}"
 
 
-def _model_name(name):
-    return name if _PLAIN.fullmatch(name) else re.sub(r"[^a-z0-9_]", "_", name)
+def _model_names(net):
+    """SPICE's name of each model that a diode has."""
+    out, taken = {IDEAL: IDEAL}, {IDEAL}
+    for name in dict.fromkeys(net.diode_models):
+        if name == IDEAL:
+            continue
+        if name not in net.models:
+            raise UnknownModelError(f"no model is called {name!r}")
+        plain = re.sub(r"[^a-z0-9_.]", "_", name)
+        if not plain[0].isalpha() or plain in _TAKEN:
+            plain = f"m_{plain}"
+        while plain in taken:
+            plain += "_"
+        taken.add(plain)
+        out[name] = plain
+    return out
 
 
-def _models(net):
-    out, written = [], {}
+def _models(net, names):
+    out = []
     for name in dict.fromkeys(net.diode_models):
         if name == IDEAL:
             out.append(IDEAL_CARD)
             continue
-        if name not in net.models:
-            raise UnknownModelError(f"no model is called {name!r}")
-        model, plain = net.models[name], _model_name(name)
-        if written.setdefault(plain, name) != name:
-            raise ElementError(f"diode models {written[plain]!r} and {name!r} have the same SPICE name")
-        keys = ("IS", "N", "RS", "EG", "XTI", "TNOM", "BV", "IBV")
+        model, keys = net.models[name], ("IS", "N", "RS", "EG", "XTI", "TNOM", "BV", "IBV")
         given = {k: getattr(model, k) for k in keys if getattr(model, k) is not None}
-        if model.BV is None:
-            given.pop("IBV")
-        out.append(
-            f".model {plain} d (" + " ".join(f"{k.lower()}={float(v)!r}" for k, v in given.items()) + ")"
-        )
+        values = " ".join(f"{k.lower()}={float(v)!r}" for k, v in given.items())
+        out.append(f".model {names[name]} d ({values})")
     return out
