@@ -20,11 +20,18 @@ from eqprop_fast.circuits import (
     to_spice,
     write_spice,
 )
-from eqprop_fast.circuits.ngspice import NgspiceError, ngspice_available, run_ngspice, run_ngspice_text
+from eqprop_fast.circuits.ngspice import (
+    NgspiceError,
+    ngspice_available,
+    run_ngspice,
+    run_ngspice_text,
+)
 
 from .fuzz.fuzz_spice import circuit
 
-needs_ngspice = pytest.mark.skipif(not ngspice_available(), reason="the program ngspice is not installed")
+needs_ngspice = pytest.mark.skipif(
+    not ngspice_available(), reason="the program ngspice is not installed"
+)
 DIODE = "v9 9 0 1\nr9 9 1 1k\nd1 1 0 m\n.model m d(is=1e-14)\n"
 BASE = "v1 a 0 6\nr1 a b 1k\nr2 b 0 1k\n"
 
@@ -162,10 +169,14 @@ def test_temperature(cards, value):
 
 @needs_ngspice
 @pytest.mark.needs_ngspice
-@pytest.mark.parametrize("cards", [cards for cards, _ in TEMPERATURES] + [".options tnom=50\n.options tnom=60 temp=40"])
+@pytest.mark.parametrize(
+    "cards", [cards for cards, _ in TEMPERATURES] + [".options tnom=50\n.options tnom=60 temp=40"]
+)
 def test_temperature_against_ngspice(cards):
     text = f"t\n{DIODE}{cards}\n"
-    assert operating_point(parse_spice(text)).voltage("1") == pytest.approx(run_ngspice_text(text)["1"], rel=1e-6)
+    assert operating_point(parse_spice(text)).voltage("1") == pytest.approx(
+        run_ngspice_text(text)["1"], rel=1e-6
+    )
 
 
 # --- everything else the reader does not act on ---
@@ -188,6 +199,10 @@ def test_temperature_against_ngspice(cards):
         (".control now\n.endc", ".control"),
         (".temp 60 80", ".temp"),
         (".temp=80", ".temp"),
+        (".temp (80)", r"'\('"),
+        (".options temp=(80)", r"'\('"),
+        (".model {m} d", "model name"),
+        (".subckt s a {b}\nr1 a {b} 1\n.ends\nx1 b 0 s", "node name"),
         (".options temp 80", "temp"),
         (".options temp=80 temp=60", "temp"),
         (".options reltol=abc", "number"),
@@ -254,7 +269,10 @@ def test_temperature_against_ngspice(cards):
         (".subckt s a b\nr1 a b 1\n.ends other\nx1 b 0 s", "ends"),
         (".subckt s a b\nr1 a b 1\n*@ output a\n.ends\nx1 b 0 s", r"\*@"),
         (".subckt s a b params r=1\nr1 a b 1\n.ends\nx1 b 0 s", "expected 3 nodes"),
-        (".subckt eqp_amplifier in out params: gain=1 feedback=1\nr1 in out 1\n.ends", "eqp_amplifier"),
+        (
+            ".subckt eqp_amplifier in out params: gain=1 feedback=1\nr1 in out 1\n.ends",
+            "eqp_amplifier",
+        ),
         ("v2 c 0 1 ; @ trainable", "resistors only"),
         ("r3 b 0 1k ; @ trainable fixed", "expected ; @"),
         ("r3 b 0 ; @ trainable\n+ 1k ; @ fixed", "two '; @'"),
@@ -322,7 +340,12 @@ def test_suffixes_against_ngspice():
     kept, refused = [], 0
     for card in cards:
         try:
-            parse_spice("t\nrq q 0 1\n" + "\n".join(c for c in cards if c[0] == "." and "mil" not in c) + "\n" + card)
+            parse_spice(
+                "t\nrq q 0 1\n"
+                + "\n".join(c for c in cards if c[0] == "." and "mil" not in c)
+                + "\n"
+                + card
+            )
             kept.append(card)
         except SpiceError as error:
             refused += "mil" in str(error) or "p10" in card
@@ -349,14 +372,25 @@ def test_models_against_ngspice():
         "tref": lambda: rng.uniform(0, 80),
         "bv": lambda: rng.uniform(2, 50),
         "ibv": lambda: 10 ** rng.uniform(-6, -2),
-        **{key: (lambda: 10 ** rng.uniform(-2, -0.5)) for key in "cjo cj0 cj cjsw cjp vj pb m mj fc fcs tt".split()},
+        **{
+            key: (lambda: 10 ** rng.uniform(-2, -0.5))
+            for key in "cjo cj0 cj cjsw cjp vj pb m mj fc fcs tt".split()
+        },
         "level": lambda: 1,
     }
     for _ in range(12):
-        cards = ["t", f".temp {rng.uniform(-20, 90):.3f}", f".options tnom={rng.uniform(0, 60):.3f} gmin=1e-11"]
+        cards = [
+            "t",
+            f".temp {rng.uniform(-20, 90):.3f}",
+            f".options tnom={rng.uniform(0, 60):.3f} gmin=1e-11",
+        ]
         for k in range(10):
             keys = [key for key in draw if rng.random() < 0.35]
-            keys = [key for key in keys if (key, True) not in {("js", "is" in keys), ("tref", "tnom" in keys)}]
+            keys = [
+                key
+                for key in keys
+                if (key, True) not in {("js", "is" in keys), ("tref", "tnom" in keys)}
+            ]
             values = " ".join(f"{key}={draw[key]():.6g}" for key in keys)
             area = f" area={rng.uniform(0.2, 4):.3f}" if rng.random() < 0.3 else ""
             cards += [f".model m{k} d({values})", f"v{k} a{k} 0 {rng.choice([1, 5, -3, -60])}"]
@@ -394,7 +428,10 @@ def bomb(levels, fan=2):
         ("t\nr1 a 0 " + "{" * 200_000, "matching"),
         ("t\nr1 a 0 " + "(" * 200_000, "unmatched"),
         ("t\nr1 a 0 1\n" + "*@ x\n" * 50_000 + "+ 2\n" * 50_000, "Rname"),
-        ("t\n.param " + " ".join(f"p{k}={{p{k + 1}}}" for k in range(5000)) + "\nr1 a 0 1\n", "deep"),
+        (
+            "t\n.param " + " ".join(f"p{k}={{p{k + 1}}}" for k in range(5000)) + "\nr1 a 0 1\n",
+            "deep",
+        ),
     ],
 )
 def test_bombs_are_refused_soon(text, expected):
@@ -413,7 +450,24 @@ def test_the_limit_of_expansion_is_an_argument():
 # --- round trips ---
 
 ANY_TEXT = st.text(st.characters(codec=None), min_size=1, max_size=8)
-NASTY = st.sampled_from(["x\ry z", "* a", "", "\n", "a=b", "poly", "off", "Gnd", "all", "n_2", "N_2", "é", "\u2028", "r//x"])
+NASTY = st.sampled_from(
+    [
+        "x\ry z",
+        "* a",
+        "",
+        "\n",
+        "a=b",
+        "poly",
+        "off",
+        "Gnd",
+        "all",
+        "n_2",
+        "N_2",
+        "é",
+        "\u2028",
+        "r//x",
+    ]
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -440,7 +494,24 @@ def test_any_accepted_name_comes_back(words):
     assert set(again.node_names) == set(net.node_names)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a\rb", "a\x00b", "a\x1bb", "a\u2028b", "a\u200bb", "a\ud800", "a=b", "(", "*", ";", "$"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a b",
+        "a\rb",
+        "a\x00b",
+        "a\x1bb",
+        "a\u2028b",
+        "a\u200bb",
+        "a\ud800",
+        "a=b",
+        "(",
+        "*",
+        ";",
+        "$",
+    ],
+)
 def test_names_that_cannot_be_written_are_refused(name):
     net = Netlist()
     with pytest.raises(ElementError, match="name"):
@@ -452,7 +523,14 @@ def test_names_that_cannot_be_written_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    "title, kept", [("x\ry z", "x y z"), ("x\u2028y", "x y"), ("", "circuit"), ("* t", "* t"), (" a  b\x00", "a b")]
+    "title, kept",
+    [
+        ("x\ry z", "x y z"),
+        ("x\u2028y", "x y"),
+        ("", "circuit"),
+        ("* t", "* t"),
+        (" a  b\x00", "a b"),
+    ],
 )
 def test_titles_are_one_line(title, kept):
     net = Netlist(title)

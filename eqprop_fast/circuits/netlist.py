@@ -139,7 +139,7 @@ class Netlist:
         siemens : array-like of shape (len(rows), len(columns))
             Positive conductances.
         """
-        _check_name("crossbar", str(prefix))
+        check_name("crossbar", str(prefix))
         g = np.asarray(siemens, dtype=np.float64)
         if g.shape != (len(rows), len(columns)):
             raise ElementError(
@@ -234,7 +234,7 @@ class Netlist:
 
     def _add(self, kind, name, nodes, value):
         name = str(name)
-        _check_name(KIND_NAMES[kind], name)
+        check_name(KIND_NAMES[kind], name)
         if name.lower() in self._where:
             raise ElementError(f"an element called {name!r} exists already")
         numbers_ = tuple(self.node(n) for n in nodes)
@@ -420,7 +420,8 @@ def clean_title(title):
     return " ".join(printable.split()) or "circuit"
 
 
-def _check_name(what, name):
+def check_name(what, name):
+    """ElementError if `name` cannot stand in SPICE text, or in a comment there."""
     if not name or _RESERVED.search(name) or not name.isprintable():
         raise ElementError(
             f"{what} name {name!r} is empty or has a character that SPICE reserves or that cannot be printed"
@@ -431,7 +432,7 @@ def _node_key(name):
     key = str(name)
     if key in _GROUND:
         return "0"
-    _check_name("node", key)
+    check_name("node", key)
     return key
 
 

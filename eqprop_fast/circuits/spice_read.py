@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from .elements import CCCS, CCVS, DIODE, IDEAL, RESISTOR, VSOURCE, DiodeModel
 from .errors import CircuitError, SpiceError, UnknownModelError
-from .netlist import MAX_SIEMENS, Netlist
+from .netlist import MAX_SIEMENS, Netlist, check_name
 from .spice_source import TIME_FUNCTIONS, source_value
 from .spice_text import Scope, assignments, fields, logical_lines, value_of
 
@@ -36,7 +36,23 @@ _MODEL_FIELDS = {
     "bv": "BV",
     "ibv": "IBV",
 }
-_DYNAMIC = {"cjo", "cj0", "cj", "cjsw", "cjp", "vj", "pb", "m", "mj", "fc", "fcs", "tt", "kf", "af", "level"}
+_DYNAMIC = {
+    "cjo",
+    "cj0",
+    "cj",
+    "cjsw",
+    "cjp",
+    "vj",
+    "pb",
+    "m",
+    "mj",
+    "fc",
+    "fcs",
+    "tt",
+    "kf",
+    "af",
+    "level",
+}
 _HARMLESS_OPTIONS = {
     "reltol",
     "abstol",
@@ -94,7 +110,18 @@ _VARIABLES = {
 _SETTINGS = {".param", ".model", ".options", ".option", ".temp"}
 _IGNORED_CARDS = {".op", ".print", ".plot", ".save", ".probe", ".width", ".title"}
 #: Words that make another element of an E, F, G or H card where they stand for a node, a source or a gain.
-BEHAVIOURAL = {"poly", "table", "value", "vol", "cur", "laplace", "freq", "chebyshev", "delay", "pwl"}
+BEHAVIOURAL = {
+    "poly",
+    "table",
+    "value",
+    "vol",
+    "cur",
+    "laplace",
+    "freq",
+    "chebyshev",
+    "delay",
+    "pwl",
+}
 _FORMS = {
     "r": "Rname node node ohms",
     "d": "Dname anode cathode model [area=value]",
@@ -286,6 +313,10 @@ class _Reader:
             words = fields(card.text, calls)
             if first == "x":
                 words = _without_params(words)
+            elif word in (".temp", ".options", ".option") and "(" in re.sub(
+                r"{.*?}|'.*?'", "", card.text
+            ):
+                raise ValueError(f"unexpected '(' in {card.text[:60]!r}")
             elif first == ".":
                 words = [w for w in words if w not in ("(", ")")]
             card.fields = (words, {}) if first in "vi" else assignments(words)
@@ -307,7 +338,9 @@ class _Reader:
         if not card.text:
             raise ValueError("'*@' is not supported inside .control")
         if card.word not in _COMMANDS:
-            raise ValueError(f"command {card.text[:40]!r} may change the circuit and is not supported")
+            raise ValueError(
+                f"command {card.text[:40]!r} may change the circuit and is not supported"
+            )
         if card.word in ("set", "unset"):
             for name in re.sub(r"\s*=\s*", "=", card.text).split()[1:]:
                 if name.split("=")[0] not in _VARIABLES:
@@ -321,6 +354,8 @@ class _Reader:
         if len(plain) < 2:
             raise ValueError("expected .subckt name node ...")
         name, *ports = plain
+        for word in plain:
+            check_name("subcircuit or node", word)
         if name in self.subckts:
             raise ValueError(f"subcircuit {name!r} is defined twice")
         if len(set(ports)) < len(ports):
@@ -328,7 +363,9 @@ class _Reader:
         if not {"0", "gnd"}.isdisjoint(ports):
             raise ValueError(f"subcircuit {name!r}: ground cannot be one of its nodes")
         if "m" in pairs:
-            raise ValueError(f"subcircuit {name!r}: a parameter 'm' (a multiplier in ngspice) is not supported")
+            raise ValueError(
+                f"subcircuit {name!r}: a parameter 'm' (a multiplier in ngspice) is not supported"
+            )
         made = self.subckts[name] = _Subckt(name, card.number, ports, pairs)
         return made
 
@@ -344,7 +381,9 @@ class _Reader:
                 or current.ports != ["in", "out"]
                 or set(current.defaults) != {"gain", "feedback"}
             ):
-                raise ValueError(f"expected {AMPLIFIER_SUBCKT} as to_spice writes it: {AMPLIFIER_CARDS}")
+                raise ValueError(
+                    f"expected {AMPLIFIER_SUBCKT} as to_spice writes it: {AMPLIFIER_CARDS}"
+                )
 
     def _bound_expansion(self, top):
         """Refuse recursion, depth and size of the instances before expanding any."""
@@ -353,13 +392,16 @@ class _Reader:
         def size(name, path):
             if name in path:
                 circle = " -> ".join([*path[path.index(name) :], name])
-                raise ValueError(f"subcircuits nested deeper than {MAX_DEPTH}: {name!r} contains itself, {circle}")
+                raise ValueError(
+                    f"subcircuits nested deeper than {MAX_DEPTH}: {name!r} contains itself, {circle}"
+                )
             if len(path) >= MAX_DEPTH:
                 raise ValueError(f"subcircuits nested deeper than {MAX_DEPTH}")
             if name not in sizes and name in self.subckts:
                 subckt = self.subckts[name]
                 inside = [
-                    self._guard(line, size, kind, (*path, name)) for line, kind in subckt.instances()
+                    self._guard(line, size, kind, (*path, name))
+                    for line, kind in subckt.instances()
                 ]
                 sizes[name] = (
                     len(subckt.cards) + sum(cards for cards, _ in inside) + len(subckt.defaults),
@@ -405,7 +447,9 @@ class _Reader:
                     raise ValueError(f"option gmin must be between 0 and 1, got {gmin}")
                 self.net.gmin = gmin
             elif name in ("temp", "tnom"):
-                setattr(self.net, "temperature" if name == "temp" else "tnom", self._temperature(text))
+                setattr(
+                    self.net, "temperature" if name == "temp" else "tnom", self._temperature(text)
+                )
             elif name not in _HARMLESS_OPTIONS:
                 raise ValueError(f"option {name!r} is not supported")
             else:
@@ -434,6 +478,7 @@ class _Reader:
             raise ValueError(
                 f"expected .model {name} D (parameter=value ...), got type {' '.join(plain[1:])!r}"
             )
+        check_name("model", name)
         if name in models:
             raise ValueError(f"model {name!r} is defined twice")
         given = {}
@@ -501,7 +546,9 @@ class _Reader:
 
     def _v(self, card, place, plain, pairs):
         if len(plain) < 3:
-            raise ValueError(f"expected {card.word[0].upper()}name node node [dc] value, got {card.text[:60]!r}")
+            raise ValueError(
+                f"expected {card.word[0].upper()}name node node [dc] value, got {card.text[:60]!r}"
+            )
         add = self.net.voltage_source if card.word[0] == "v" else self.net.current_source
         value = source_value(plain[3:], place.value)
         add(place.element(plain[0]), place.node(plain[1]), place.node(plain[2]), value)
@@ -531,9 +578,7 @@ class _Reader:
     def _refuse_behavioural(plain):
         found = BEHAVIOURAL.intersection(plain[1:])
         if found:
-            raise ValueError(
-                f"{found.pop()!r} is not supported: expected {_FORMS[plain[0][0]]}"
-            )
+            raise ValueError(f"{found.pop()!r} is not supported: expected {_FORMS[plain[0][0]]}")
 
     def _x(self, card, place, plain, pairs):
         kind, given = plain[-1], [place.node(p) for p in plain[1:-1]]
@@ -541,7 +586,9 @@ class _Reader:
             raise ValueError(f"unknown subcircuit {kind!r}")
         subckt = self.subckts[kind]
         if len(given) != len(subckt.ports):
-            raise ValueError(f"expected {len(subckt.ports)} nodes of subcircuit {kind!r}, got {len(given)}")
+            raise ValueError(
+                f"expected {len(subckt.ports)} nodes of subcircuit {kind!r}, got {len(given)}"
+            )
         unknown = set(pairs) - set(subckt.defaults)
         if unknown:
             raise ValueError(f"subcircuit {kind!r} has no parameter {sorted(unknown)[0]!r}")
@@ -558,7 +605,9 @@ class _Reader:
             self.net.amplifier(name, *given, names["gain"], feedback=names["feedback"])
             return
         path = f"{name[2:] if place.prefix else name}."
-        inside = _Place(names, path, dict(zip(subckt.ports, given, strict=True)), {}, place.depth + 1)
+        inside = _Place(
+            names, path, dict(zip(subckt.ports, given, strict=True)), {}, place.depth + 1
+        )
         for inner in subckt.cards:
             if inner.word == ".model":
                 self._guard(inner.number, self._model, inner, names, inside.models)
@@ -600,7 +649,9 @@ class _Reader:
             for line, name, source in zip(lines, net.names[kind], net.controls[kind], strict=True):
                 if source not in net._where or net.find(source)[0] != VSOURCE:
                     raise SpiceError(
-                        self.file, line, f"{name!r} is controlled by {source!r}, which is no voltage source"
+                        self.file,
+                        line,
+                        f"{name!r} is controlled by {source!r}, which is no voltage source",
                     )
         try:
             if self.marks["input"]:

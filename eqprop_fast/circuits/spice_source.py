@@ -35,7 +35,9 @@ def source_value(words, value):
         try:
             bare = value(words[0])
         except ValueError as error:
-            raise ValueError(f"expected node node [dc] value, got {words[0][:40]!r} ({error})") from None
+            raise ValueError(
+                f"expected node node [dc] value, got {words[0][:40]!r} ({error})"
+            ) from None
         words.pop(0)
     while words:
         word = words.pop(0)
@@ -54,7 +56,9 @@ def source_value(words, value):
                 raise ValueError(f"expected one function of time, got {word!r} too")
             start = _at_time_zero(word, [value(text) for text in _arguments(word, words)])
         else:
-            raise ValueError(f"expected node node [dc] value [ac ...] [function], got {word[:40]!r}")
+            raise ValueError(
+                f"expected node node [dc] value [ac ...] [function], got {word[:40]!r}"
+            )
     return next((v for v in (bare, dc, start) if v is not None), 0.0)
 
 
@@ -67,7 +71,9 @@ def _arguments(name, words):
     while words and words[0] not in _KEYWORDS:
         out.append(words.pop(0))
     if bracket and words[:1] != [")"]:
-        raise ValueError(f"expected numbers in {name}(...), got {words[0] if words else 'the end'!r}")
+        raise ValueError(
+            f"expected numbers in {name}(...), got {words[0] if words else 'the end'!r}"
+        )
     if bracket:
         words.pop(0)
     return out
@@ -76,8 +82,10 @@ def _arguments(name, words):
 def _at_time_zero(name, given):
     least, most, delays = TIME_FUNCTIONS[name]
     if not least <= len(given) <= most:
-        raise ValueError(f"expected node node [dc] value, got {name}(...) of {len(given)} numbers "
-            f"(it needs {least} to {most})")
+        raise ValueError(
+            f"expected node node [dc] value, got {name}(...) of {len(given)} numbers "
+            f"(it needs {least} to {most})"
+        )
     for k in delays:
         if k < len(given) and given[k] < 0:
             raise ValueError(f"expected no negative time in {name}(...), got {given[k]}")

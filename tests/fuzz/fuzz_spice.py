@@ -80,7 +80,12 @@ def circuit(net):
     elements = []
     for kind, names in enumerate(spice_names(net)):
         for k, name in enumerate(names):
-            entry = [kind, name, [net.node_names[n] for n in net.nodes[kind][k]], net.values[kind][k]]
+            entry = [
+                kind,
+                name,
+                [net.node_names[n] for n in net.nodes[kind][k]],
+                net.values[kind][k],
+            ]
             if kind == 0:
                 entry += [net.g_min[k], net.g_max[k], net.trainable[k]]
             elif kind == DIODE:
@@ -90,7 +95,14 @@ def circuit(net):
                 entry.append(net.controls[kind][k])
             elements.append(entry)
     outputs = [[net.node_names[n] for n in pair] for pair in net.outputs]
-    settings = [net.temperature, net.tnom, net.gmin, net.title, list(map(str.lower, net.inputs)), outputs]
+    settings = [
+        net.temperature,
+        net.tnom,
+        net.gmin,
+        net.title,
+        list(map(str.lower, net.inputs)),
+        outputs,
+    ]
     return elements, net.feedback, settings
 
 
