@@ -1,4 +1,4 @@
-"""What the SPICE reader acts on gives ngspice's operating point; what it does not act on it refuses by name."""
+"""What the SPICE reader acts on gives ngspice's operating point; the rest it refuses by name."""
 
 import itertools
 import time

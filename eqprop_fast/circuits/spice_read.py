@@ -328,7 +328,8 @@ class _Reader:
     def _after_end(card, ended):
         if not card.text or card.word[0] in "rdviefghx.":
             raise ValueError(
-                f"{card.text[:40] or '*@'!r} follows .end in line {ended}: ngspice reads on, other programs do not"
+                f"{card.text[:40] or '*@'!r} follows .end in line {ended}, "
+                "where ngspice reads on and other programs stop"
             )
 
     @staticmethod
@@ -364,7 +365,7 @@ class _Reader:
             raise ValueError(f"subcircuit {name!r}: ground cannot be one of its nodes")
         if "m" in pairs:
             raise ValueError(
-                f"subcircuit {name!r}: a parameter 'm' (a multiplier in ngspice) is not supported"
+                f"subcircuit {name!r}: 'm', ngspice's multiplier, is not supported"
             )
         made = self.subckts[name] = _Subckt(name, card.number, ports, pairs)
         return made

@@ -2,9 +2,9 @@
 
 import math
 
-# Functions of time: least and most numbers, and which of them are times. SPICE takes the numbers that are left
-# out from the .tran card, which is outside the subset; more of them than here (phases, a count of pulses) differ
-# between simulators.
+# Functions of time: least and most numbers, and which of them are times. SPICE takes the numbers
+# that are left out from the .tran card, which is outside the subset; what may follow them (phases, a
+# count of pulses) differs between simulators.
 TIME_FUNCTIONS = {
     "sin": (3, 6, (3,)),
     "pulse": (7, 7, (2,)),

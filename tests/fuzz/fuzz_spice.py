@@ -1,5 +1,5 @@
-"""SPICE text, bytes and cards: `parse_spice` reads it or says a CircuitError, soon; what it reads it writes so
-that it reads the same circuit again."""
+"""SPICE bytes and cards: `parse_spice` reads them or raises a CircuitError, soon; what it reads comes
+back from `to_spice`."""
 
 import time
 
@@ -66,11 +66,13 @@ print all
 TOKENS = [
     token.encode()
     for token in (
-        " dc 5|dc| ac 1 |sin(1 2 3)|pulse(0 1 0 1 1 1 1)|pwl(0 1 1 2)|poly(1)|off|area=|m=2|(|)|{|}|'|=|,|;|; @ |$|//|*@ |"
-        "\n+ |\n*@ alias in A\n|\n.temp 80\n|\n.options temp=60\n|\n.param a={a}\n|{half*|{1mil}|1mil|1meg|1e400|1e-320|-0|0|"
-        "nan|inf|1_0|\r|\r\n|\0|\x85|\u2028|\u00a0|\u212a|\u0130|\u00b5|gnd|x1 a b half\n|\nxx a b half half=3\n|.ends\n|.subckt half a b\n|"
-        "\n.end\n|.include a\n|\n.control\nset temp=80\n.endc\n|r|d|v1|i|e|h1|.model |ideal|n_3|(((((|**|^|max(1,2)|9**9|--|"
-        "trainable|g_min=1|1e-30|1e30|1e29|params:|level=1|js=1e-12"
+        " dc 5|dc| ac 1 |sin(1 2 3)|pulse(0 1 0 1 1 1 1)|pwl(0 1 1 2)|poly(1)|off|area=|"
+        "m=2|(|)|{|}|'|=|,|;|; @ |$|//|*@ |\n+ |\n*@ alias in A\n|\n.temp 80\n|"
+        "\n.options temp=60\n|\n.param a={a}\n|{half*|{1mil}|1mil|1meg|1e400|1e-320|-0|0|"
+        "nan|inf|1_0|\r|\r\n|\x00|\x85|\u2028|\xa0|\u212a|\u0130|\xb5|gnd|x1 a b half\n|"
+        "\nxx a b half half=3\n|.ends\n|.subckt half a b\n|\n.end\n|.include a\n|"
+        "\n.control\nset temp=80\n.endc\n|r|d|v1|i|e|h1|.model |ideal|n_3|(((((|**|^|"
+        "max(1,2)|9**9|--|trainable|g_min=1|1e-30|1e30|1e29|params:|level=1|js=1e-12"
     ).split("|")
 ] + [b"\xff", b"\xb5"]
 
