@@ -13,6 +13,7 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "csrc"))
@@ -89,6 +90,20 @@ class BuildKernels(build_ext):
             return [obj for objs in pool.map(compile_one, jobs) for obj in objs]
 
 
+class BuildModules(build_py):
+    """Puts jobs.h beside kernels/jobs.py, which reads it, with or without a compiler."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "eqprop_fast" / "kernels" / "jobs.h"
+            self.copy_file(str(ROOT / "csrc" / "jobs.h"), str(target))
+
+    def get_outputs(self, include_bytecode=True):
+        target = Path(self.build_lib) / "eqprop_fast" / "kernels" / "jobs.h"
+        return [*super().get_outputs(include_bytecode), *([] if self.editable_mode else [str(target)])]
+
+
 def extensions():
     try:
         from build_ffi import make_extension
@@ -106,7 +121,7 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     setup(
         ext_modules=extensions(),
-        cmdclass={"build_ext": BuildKernels},
+        cmdclass={"build_ext": BuildKernels, "build_py": BuildModules},
         options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},
     )
 

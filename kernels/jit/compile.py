@@ -73,6 +73,13 @@ def kernel(function=None, *, ordered=False, inline=False, strict=False):
     return compiled
 
 
+def accessor(function):
+    """Compile a function that returns a view. It becomes part of its callers: without reference counts
+    compiled code can return no array.
+    """
+    return function if JIT_DISABLED else numba.njit(inline="always")(function)
+
+
 def typed_list(arrays):
     """A list that compiled code can index."""
     return list(arrays) if JIT_DISABLED else numba.typed.List(list(arrays))

@@ -1,96 +1,185 @@
-"""Layered crossbars in Numba: the jitted functions; crossbar_driver.py calls them.
+"""Layered crossbars in Numba: what a thread does; crossbar_driver.py calls it.
 
 Loops over one sample at a time. Threads share the samples of a batch, then the rows of the conductances, and
 meet at a barrier between the two: no sum is ever split, so results are bit-equal for any number of threads.
+
+`job` is an eqp_crossbar_job of csrc/jobs.h; `net` and `work` hold the scratch that crossbar_driver.py makes
+for relaxing and for learning, `own` is a thread's part of it. A row of states holds the nodes of all layers
+side by side, layer k + 1 from net.offset[k] on.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-from .compile import kernel
+from .compile import accessor, kernel
 from .threads import barrier
+from .views import array, matrix, vector
 
 _jit = kernel(strict=True)
+_inline = kernel(strict=True, inline=True)
 DIVERGED, SINGULAR = 1, 2
+SYNCHRONOUS, NESTEROV = 0, 2  # codes of job.schedule, job.optimizer
+
+
+class Step(NamedTuple):
+    """Numbers of one learning step, of the kernel's precision."""
+
+    kappa: float  # rate times gradient per contrast
+    per: float  # gradient per contrast
+    rate: float
+    momentum: float
+    nesterov: bool
+    low: float
+    high: float
+
+
+@_inline
+def address_in(table, k):
+    """Address number k of a table of the job."""
+    return vector(np.int64, table, k + 1)[k]
+
+
+@_inline
+def n_nodes(job, k):
+    """Nodes of layer k, 0 being the inputs."""
+    return np.int64(vector(np.int32, job.size, k + 1)[k])
+
+
+@accessor
+def conductances(job, table, k):
+    """Matrix k (2 N[0] or N[k], N[k+1]) of a table shaped as the weights."""
+    n_rows = n_nodes(job, k) * (2 if k == 0 else 1)
+    return matrix(job.real, address_in(table, k), n_rows, n_nodes(job, k + 1))
+
+
+@accessor
+def at_nodes(job, table, k):
+    """Vector k (N[k+1]) of a table of the job."""
+    return vector(job.real, address_in(table, k), n_nodes(job, k + 1))
+
+
+@accessor
+def targets(job, row):
+    """Row `row` of y: as many as there are outputs, or pairs of them."""
+    n = n_nodes(job, job.n_weights)
+    n = n // 2 if job.pairs else n
+    return matrix(job.real, job.y, row + 1, n)[row]
+
+
+@_inline
+def share(n, thread, n_threads):
+    """This thread's part of n items."""
+    return n * thread // n_threads, n * (thread + 1) // n_threads
+
+
+# --- one sample
 
 
 @_jit
-def _drive(weight, data, indices, gain, out):
-    """out = gain * x (g+ - g-) for one sample given by its non-zeros."""
-    n = weight.shape[0] // 2
-    out[:] = 0
-    for e in range(indices.shape[0]):
+def drive_sample(job, row, out):
+    """out (N[1]) = gain * x (g+ - g-) for one row of x, given by its non-zeros."""
+    weight, n = conductances(job, job.weight, 0), n_nodes(job, 0)
+    begin, end = vector(np.int64, job.indptr, row + 2)[row : row + 2]
+    indices, data = vector(np.int32, job.indices, end), vector(job.real, job.data, end)
+    gain = out.dtype.type(job.input_gain)
+    for i in range(out.size):
+        out[i] = 0
+    for e in range(begin, end):
         v, up, down = gain * data[e], weight[indices[e]], weight[indices[e] + n]
-        for i in range(out.shape[0]):
+        for i in range(out.size):
             out[i] += v * (up[i] - down[i])
 
 
 @_jit
-def _solve(k, weights, biases, totals, lower, upper, drive, states, beta, y, pairs, out):
-    """Exact minimiser of layer k + 1 given its neighbours; False if the nudge exceeds a conductance."""
-    n = out.shape[0]
-    last = k + 1 == len(weights)
-    out[:] = biases[k]
+def add_currents(job, net, own, k, states, out):
+    """out (N[k+1]): the currents into layer k + 1 from its biases and from the layers beside it."""
+    offset, bias, drive = array(net.offset), at_nodes(job, job.bias, k), array(own.drive)
+    n = out.size
+    for i in range(n):
+        out[i] = bias[i]
     if k == 0:
-        out += drive
+        for i in range(n):
+            out[i] += drive[i]
     else:
-        for j in range(states[k - 1].shape[0]):
-            v = states[k - 1][j]
+        weight = conductances(job, job.weight, k)
+        for j in range(weight.shape[0]):
+            v = states[offset[k - 1] + j]
             if v != 0:
-                row = weights[k][j]
+                row = weight[j]
                 for i in range(n):
                     out[i] += v * row[i]
-    if not last:
+    if k + 1 < job.n_weights:
+        weight, v = conductances(job, job.weight, k + 1), states[offset[k + 1] : offset[k + 2]]
         for i in range(n):
-            row, v = weights[k + 1][i], states[k + 1]
-            s = out[i]
-            for j in range(v.shape[0]):
+            row, s = weight[i], out[i]
+            for j in range(v.size):
                 s += row[j] * v[j]
             out[i] = s
-    ok = True
-    for i in range(n):
-        num, den = out[i], totals[k][i]
-        if last and beta != 0 and not pairs:
-            num, den = num + beta * y[i], den + beta
-            ok = ok and den > 0
-        out[i] = num / den if den > 0 else 0
-    if last and beta != 0 and pairs:
-        half = n // 2
-        for i in range(half):
-            up = 1 / totals[k][i] if totals[k][i] > 0 else 0
-            down = 1 / totals[k][half + i] if totals[k][half + i] > 0 else 0
-            stiffness = 1 + beta * (up + down)
-            ok = ok and stiffness > 0
-            current = beta * (y[i] - (out[i] - out[half + i])) / stiffness
-            out[i] += current * up
-            out[half + i] -= current * down
-    for i in range(n):  # comparisons, not min and max: a NaN must stay one
-        if out[i] < lower[k][i]:
-            out[i] = lower[k][i]
-        elif out[i] > upper[k][i]:
-            out[i] = upper[k][i]
+
+
+@_jit
+def nudge_pairs(totals, beta, y, out):
+    """A current of beta (y - prediction) into one node and out of the other; False if beta exceeds what the
+    nodes can give."""
+    half, ok = out.size // 2, True
+    for i in range(half):
+        up = 1 / totals[i] if totals[i] > 0 else 0
+        down = 1 / totals[half + i] if totals[half + i] > 0 else 0
+        stiffness = 1 + beta * (up + down)
+        ok = ok and stiffness > 0
+        current = beta * (y[i] - (out[i] - out[half + i])) / stiffness
+        out[i] += current * up
+        out[half + i] -= current * down
     return ok
 
 
 @_jit
-def _relax_one(
-    weights, biases, totals, lower, upper, drive, states, order, together, n_steps, tol, beta, y, pairs, new
-):
-    """Up to `n_steps` steps of one sample, in place. Returns steps, residual, ok."""
-    residual, zero = drive[0] * 0, drive[0] * 0
+def solve_layer(job, net, own, k, states, beta, y):
+    """Exact minimiser of layer k + 1 given its neighbours, in own.new; False if the nudge exceeds a
+    conductance.
+    """
+    offset = array(net.offset)
+    out, totals = array(own.new)[offset[k] : offset[k + 1]], array(net.totals)[offset[k] : offset[k + 1]]
+    lower, upper = at_nodes(job, job.lower, k), at_nodes(job, job.upper, k)
+    add_currents(job, net, own, k, states, out)
+    nudged, ok = k + 1 == job.n_weights and beta != 0, True
+    for i in range(out.size):
+        num, den = out[i], totals[i]
+        if nudged and not job.pairs:
+            num, den = num + beta * y[i], den + beta
+            ok = ok and den > 0
+        out[i] = num / den if den > 0 else 0
+    if nudged and job.pairs:
+        ok = nudge_pairs(totals, beta, y, out)
+    for i in range(out.size):  # comparisons, not min and max: a NaN must stay one
+        if out[i] < lower[i]:
+            out[i] = lower[i]
+        elif out[i] > upper[i]:
+            out[i] = upper[i]
+    return ok
+
+
+@_jit
+def relax_sample(job, net, own, states, n_steps, tol, beta, y):
+    """Up to `n_steps` steps of one sample's states, in place. Returns steps, residual, ok."""
+    offset, order, new = array(net.offset), array(net.sequence), array(own.new)
+    together = job.schedule == SYNCHRONOUS
+    residual = zero = states.dtype.type(0)
     for step in range(n_steps):
         change = zero
         for k in order:
-            if not _solve(k, weights, biases, totals, lower, upper, drive, states, beta, y, pairs, new[k]):
+            if not solve_layer(job, net, own, k, states, beta, y):
                 return step, residual, False
-            for i in range(new[k].shape[0]):
-                moved = abs(new[k][i] - states[k][i])
+            for i in range(offset[k], offset[k + 1]):
+                moved = abs(new[i] - states[i])
                 if not moved <= change:
                     change = moved
                 if not together:
-                    states[k][i] = new[k][i]
+                    states[i] = new[i]
         if together:
-            for k in order:
-                states[k][:] = new[k]
+            for i in range(new.size):
+                states[i] = new[i]
         residual = change
         if tol >= 0 and change <= tol:
             return step + 1, residual, True
@@ -98,106 +187,84 @@ def _relax_one(
 
 
 @_jit
-def _share(n, thread, n_threads):
-    """This thread's part of n items."""
-    return n * thread // n_threads, n * (thread + 1) // n_threads
-
-
-@_jit
-def _totals(weights, totals, thread, n_threads):
-    """Sums of the conductances at this thread's nodes of every layer; each is one sum in order."""
-    for k in range(len(weights)):
-        own = totals[k]
-        a, b = _share(own.shape[0], thread, n_threads)
-        own[a:b] = 0
-        for row in weights[k]:
-            for i in range(a, b):
+def sum_conductances(job, net, thread, n_threads):
+    """net.totals at this thread's nodes of every layer; each is one sum in order."""
+    offset = array(net.offset)
+    for k in range(job.n_weights):
+        own, below = array(net.totals)[offset[k] : offset[k + 1]], conductances(job, job.weight, k)
+        first, last = share(own.size, thread, n_threads)
+        for i in range(first, last):
+            own[i] = 0
+        for j in range(below.shape[0]):
+            row = below[j]
+            for i in range(first, last):
                 own[i] += row[i]
-        if k + 1 < len(weights):
-            for i in range(a, b):
-                own[i] += weights[k + 1][i].sum()
+        if k + 1 < job.n_weights:
+            above = conductances(job, job.weight, k + 1)
+            for i in range(first, last):
+                row, s = above[i], own.dtype.type(0)
+                for j in range(row.size):
+                    s += row[j]
+                own[i] += s
 
 
 @_jit
-def relax_all(
-    thread,
-    n_threads,
-    control,
-    weights,
-    biases,
-    lower,
-    upper,
-    totals,
-    indptr,
-    indices,
-    data,
-    states,
-    gain,
-    order,
-    together,
-    n_steps,
-    tol,
-    beta,
-    y,
-    pairs,
-    steps,
-    residual,
-    status,
-):
-    """Totals, then this thread's samples."""
-    _totals(weights, totals, thread, n_threads)
+def relax_all(thread, n_threads, control, job, net):
+    """Totals, then this thread's samples; `job.state` is in/out."""
+    offset, own, status = array(net.offset), array(net.own)[thread], array(net.status)
+    states, n = array(own.states), job.n_rows
+    steps, residual = vector(np.int32, job.steps, n), vector(job.real, job.residual, n)
+    beta, tol = states.dtype.type(job.beta), states.dtype.type(job.tol_free)
+    sum_conductances(job, net, thread, n_threads)
     if not barrier(control, n_threads):
         return
-    drive, new = np.empty_like(biases[0]), [np.empty_like(b) for b in biases]
-    m0, m1 = _share(steps.shape[0], thread, n_threads)
-    for m in range(m0, m1):
-        own = slice(indptr[m], indptr[m + 1])
-        _drive(weights[0], data[own], indices[own], gain, drive)
-        one = [s[m] for s in states]
-        steps[m], residual[m], ok = _relax_one(
-            weights,
-            biases,
-            totals,
-            lower,
-            upper,
-            drive,
-            one,
-            order,
-            together,
-            n_steps,
-            tol,
-            beta,
-            y[m],
-            pairs,
-            new,
-        )
+    first, last = share(n, thread, n_threads)
+    for m in range(first, last):
+        drive_sample(job, m, array(own.drive))
+        for k in range(job.n_weights):
+            layer = matrix(job.real, address_in(job.state, k), n, n_nodes(job, k + 1))
+            states[offset[k] : offset[k + 1]] = layer[m]
+        y = targets(job, m)
+        steps[m], residual[m], ok = relax_sample(job, net, own, states, job.n_free_steps, tol, beta, y)
+        for k in range(job.n_weights):
+            layer = matrix(job.real, address_in(job.state, k), n, n_nodes(job, k + 1))
+            layer[m] = states[offset[k] : offset[k + 1]]
         if not ok:
             status[thread] = SINGULAR
             return
 
 
-@_jit
-def _moved(w, gradient, velocity, rate, momentum, nesterov):
+# --- learning
+
+
+@_inline
+def moved(w, gradient, velocity, step):
     """(new parameter before clipping, new velocity)."""
-    v = momentum * velocity + gradient
-    return w - rate * (gradient + momentum * v if nesterov else v), v
+    v = step.momentum * velocity + gradient
+    return w - step.rate * (gradient + step.momentum * v if step.nesterov else v), v
+
+
+@_inline
+def clip(w, step):
+    return min(max(w, step.low), step.high)
 
 
 @_jit
-def _clip(w, g_min, g_max):
-    return min(max(w, g_min), g_max)
-
-
-@_jit
-def _by_node(indptr, indices, data, rows, gain, start, sample, value):
+def list_by_node(job, work, rows):
     """Non-zero inputs of a batch by input node, samples in order: places start[j] to start[j + 1]."""
-    start[:] = 0
-    for m in range(rows.shape[0]):
+    start, sample, value = array(work.start), array(work.sample), array(work.value)
+    n_data = work.n_data
+    indptr = vector(np.int64, job.indptr, n_data + 1)
+    indices, data = vector(np.int32, job.indices, indptr[n_data]), vector(job.real, job.data, indptr[n_data])
+    gain = value.dtype.type(job.input_gain)
+    for j in range(start.size):
+        start[j] = 0
+    for m in range(rows.size):
         for e in range(indptr[rows[m]], indptr[rows[m] + 1]):
             start[indices[e] + 2] += 1
-    for j in range(start.shape[0] - 1):
+    for j in range(start.size - 1):
         start[j + 1] += start[j]
-    for m in range(rows.shape[0]):
+    for m in range(rows.size):
         for e in range(indptr[rows[m]], indptr[rows[m] + 1]):
             at = start[indices[e] + 1]
             sample[at], value[at] = m, 2 * gain * data[e]
@@ -205,69 +272,78 @@ def _by_node(indptr, indices, data, rows, gain, start, sample, value):
 
 
 @_jit
-def _learn_input(weight, velocity, lists, diff, mean, numbers, nesterov, limits, j0, j1):
-    """g <- clip(g - rate per sum_m [(drop_a)^2 - (drop_b)^2]) for the conductances of inputs [j0, j1)."""
-    n, width = weight.shape[0] // 2, weight.shape[1]
-    start, sample, value = lists
-    kappa, per, rate, momentum = numbers[0], numbers[1], numbers[2], numbers[3]
-    shift, step = np.zeros_like(weight[0]), np.empty_like(weight[0])
-    for m in range(diff.shape[0]):
+def learn_input(job, work, own, step, n, first, last):
+    """g <- clip(g - rate per sum_m [(drop_a)^2 - (drop_b)^2]) for the conductances of inputs first..last."""
+    weight, n_in = conductances(job, job.weight, 0), n_nodes(job, 0)
+    velocity = conductances(job, job.velocity, 0) if job.optimizer else weight
+    start, sample, value = array(work.start), array(work.sample), array(work.value)
+    diff, mean, shift, change = array(work.diff), array(work.mean), array(own.shift), array(own.change)
+    width = weight.shape[1]
+    for i in range(width):
+        shift[i] = 0
+    for m in range(n):
         for i in range(width):
             shift[i] += diff[m, i] * mean[m, i]
-    for j in range(j0, j1):
-        step[:] = 0
-        for e in range(start[j], start[j + 1]):
-            m, v = sample[e], value[e]
-            for i in range(width):
-                step[i] += v * diff[m, i]
-        up, down = weight[j], weight[j + n]
-        if velocity.shape[0] == 0:
-            for i in range(width):
-                up[i] = _clip(up[i] - kappa * (shift[i] - step[i]), *limits)
-                down[i] = _clip(down[i] - kappa * (shift[i] + step[i]), *limits)
-            continue
-        vu, vd = velocity[j], velocity[j + n]
+    for j in range(first, last):
         for i in range(width):
-            w, vu[i] = _moved(up[i], per * (shift[i] - step[i]), vu[i], rate, momentum, nesterov)
-            up[i] = _clip(w, *limits)
-            w, vd[i] = _moved(down[i], per * (shift[i] + step[i]), vd[i], rate, momentum, nesterov)
-            down[i] = _clip(w, *limits)
+            change[i] = 0
+        for e in range(start[j], start[j + 1]):
+            d, v = diff[sample[e]], value[e]
+            for i in range(width):
+                change[i] += v * d[i]
+        up, down = weight[j], weight[j + n_in]
+        if not job.optimizer:
+            for i in range(width):
+                up[i] = clip(up[i] - step.kappa * (shift[i] - change[i]), step)
+                down[i] = clip(down[i] - step.kappa * (shift[i] + change[i]), step)
+            continue
+        vu, vd = velocity[j], velocity[j + n_in]
+        for i in range(width):
+            w, vu[i] = moved(up[i], step.per * (shift[i] - change[i]), vu[i], step)
+            up[i] = clip(w, step)
+            w, vd[i] = moved(down[i], step.per * (shift[i] + change[i]), vd[i], step)
+            down[i] = clip(w, step)
 
 
 @_jit
-def _learn_inner(weight, velocity, below, diff_k, mean_k, numbers, nesterov, limits, j0, j1):
-    """The same between two layers: the bracket is (d_j - d_k)(m_j - m_k), d = v_a - v_b, m = v_a + v_b."""
-    kappa, per, rate, momentum = numbers[0], numbers[1], numbers[2], numbers[3]
-    diff_j, mean_j = below
-    for j in range(j0, j1):
+def learn_inner(job, work, k, step, n, first, last):
+    """The same between layers k and k + 1: the bracket is (d_j - d_i)(m_j - m_i), d = v_a - v_b and
+    m = v_a + v_b of `n` samples."""
+    weight, offset = conductances(job, job.weight, k), array(work.net.offset)
+    velocity = conductances(job, job.velocity, k) if job.optimizer else weight
+    diff, mean = array(work.diff), array(work.mean)
+    below, here = offset[k - 1], offset[k]
+    for j in range(first, last):
         for i in range(weight.shape[1]):
             s = weight[j, i] * 0
-            for m in range(diff_j.shape[0]):
-                s += (diff_j[m, j] - diff_k[m, i]) * (mean_j[m, j] - mean_k[m, i])
-            if velocity.shape[0] == 0:
-                weight[j, i] = _clip(weight[j, i] - kappa * s, *limits)
+            for m in range(n):
+                s += (diff[m, below + j] - diff[m, here + i]) * (mean[m, below + j] - mean[m, here + i])
+            if not job.optimizer:
+                weight[j, i] = clip(weight[j, i] - step.kappa * s, step)
             else:
-                w, velocity[j, i] = _moved(weight[j, i], per * s, velocity[j, i], rate, momentum, nesterov)
-                weight[j, i] = _clip(w, *limits)
+                w, velocity[j, i] = moved(weight[j, i], step.per * s, velocity[j, i], step)
+                weight[j, i] = clip(w, step)
 
 
 @_jit
-def _learn_bias(bias, velocity, diff, numbers, nesterov):
-    kappa, per, rate, momentum = numbers[0], numbers[1], numbers[2], numbers[3]
-    for i in range(bias.shape[0]):
+def learn_bias(job, work, k, step, n):
+    """Biases of layer k + 1: minus their gradient is the sum of v_a - v_b."""
+    bias, at, diff = at_nodes(job, job.bias, k), array(work.net.offset)[k], array(work.diff)
+    for i in range(bias.size):
         s = bias[i] * 0
-        for m in range(diff.shape[0]):
-            s += diff[m, i]
-        if velocity.shape[0] == 0:
-            bias[i] += kappa * s
+        for m in range(n):
+            s += diff[m, at + i]
+        if not job.optimizer:
+            bias[i] += step.kappa * s
         else:
-            bias[i], velocity[i] = _moved(bias[i], -per * s, velocity[i], rate, momentum, nesterov)
+            velocity = vector(job.real, address_in(job.velocity, job.n_weights + k), bias.size)
+            bias[i], velocity[i] = moved(bias[i], -step.per * s, velocity[i], step)
 
 
 @_jit
-def _score(v, y, pairs, weight):
+def score(v, y, pairs, weight):
     """Weighted cost of one sample and whether its argmax is right; NaN stays NaN."""
-    half = y.shape[0]
+    half = y.size
     cost, best, wanted, top = 0.0, 0, 0, v[0] * 0
     for i in range(half):
         u = v[i] - v[half + i] if pairs else v[i]
@@ -281,136 +357,97 @@ def _score(v, y, pairs, weight):
 
 
 @_jit
-def train_all(
-    thread,
-    n_threads,
-    control,
-    weights,
-    biases,
-    velocities,
-    bias_velocities,
-    lower,
-    upper,
-    totals,
-    indptr,
-    indices,
-    data,
-    order,
-    row_weight,
-    gain,
-    y,
-    free,
-    a,
-    b,
-    diff,
-    mean,
-    cost,
-    correct,
-    sequence,
-    together,
-    steps,
-    tols,
-    betas,
-    pairs,
-    carry,
-    rates,
-    bias_rates,
-    momentum,
-    nesterov,
-    limits,
-    lists,
-    loss,
-    status,
-):
-    """Batches of a.shape[0] samples: every thread relaxes its samples, then moves its rows of conductances.
+def phases(job, work, own, m, row, from_zero):
+    """The free and the nudged states of sample m, which is row `row` of the data, and their contrast.
+
+    Its free phase starts where the last batch's phase a ended, or from zero.
+    """
+    free, a, b = array(work.free)[m], array(work.a)[m], array(work.b)[m]
+    diff, mean, betas = array(work.diff)[m], array(work.mean)[m], array(work.betas)
+    cost, correct, status = array(work.cost), array(work.correct), array(work.net.status)
+    real, y, weight = free.dtype.type, targets(job, row), vector(job.real, job.row_weight, row + 1)[row]
+    for i in range(free.size):
+        free[i] = 0 if from_zero else a[i]
+    drive_sample(job, row, array(own.drive))
+    n_steps, tol = job.n_free_steps, real(job.tol_free)
+    ok = relax_sample(job, work.net, own, free, n_steps, tol, 0.0, y)[2]
+    cost[m], correct[m] = score(free[array(work.net.offset)[job.n_weights - 1] :], y, job.pairs, weight)
+    if not np.isfinite(cost[m]) and status[own.thread] == 0:
+        status[own.thread] = DIVERGED
+    n_steps, tol = job.n_nudged_steps, real(job.tol_nudged)
+    for i in range(free.size):
+        a[i] = b[i] = free[i]
+    ok = relax_sample(job, work.net, own, a, n_steps, tol, np.float64(betas[0]), y)[2] and ok
+    if betas[1] != 0:
+        ok = relax_sample(job, work.net, own, b, n_steps, tol, np.float64(betas[1]), y)[2] and ok
+    if not ok:
+        status[own.thread] = SINGULAR
+    for i in range(free.size):
+        diff[i] = weight * (a[i] - b[i])
+        mean[i] = a[i] + b[i]
+
+
+@_inline
+def step_of(job, real, rate, per, per_rate):
+    """Numbers of a step along `per` times a contrast; per_rate: rate times per, rounded as it always was."""
+    return Step(
+        real(per_rate), real(per), real(rate), real(job.momentum), job.optimizer == NESTEROV,
+        real(job.g_min), real(job.g_max),
+    )
+
+
+@_jit
+def learn(job, work, own, rows, n_threads):
+    """The batch's step of this thread's rows of the conductances; thread 0 also steps the biases."""
+    n, betas, real = rows.size, array(work.betas), array(work.betas).dtype.type
+    rates, bias_rates = vector(np.float64, job.rate, job.n_weights), vector(np.float64, job.bias_rate, job.n_weights)
+    weight, loss = vector(job.real, job.row_weight, work.n_data), vector(np.float64, job.loss, 2)
+    cost, correct, total = array(work.cost), array(work.correct), 0.0
+    for m in range(n):
+        total += weight[rows[m]]
+    per = 1.0 / ((betas[0] - betas[1]) * total) if total > 0 else 0.0
+    if own.thread == 0:
+        for m in range(n):
+            loss[0] += cost[m]
+            loss[1] += correct[m]
+        for k in range(job.n_weights):
+            learn_bias(job, work, k, step_of(job, real, bias_rates[k], per, bias_rates[k] * per), n)
+    for k in range(job.n_weights):
+        step = step_of(job, real, rates[k], 0.5 * per, 0.5 * rates[k] * per)
+        first, last = share(n_nodes(job, k), own.thread, n_threads)
+        if k == 0:
+            learn_input(job, work, own, step, n, first, last)
+        else:
+            learn_inner(job, work, k, step, n, first, last)
+
+
+@_jit
+def train_all(thread, n_threads, control, job, work):
+    """Batches of B samples: every thread relaxes its samples, then moves its rows of conductances.
 
     A thread's sample m starts where its own a[m] ended, so nothing else need be handed over.
     """
-    size, L = a[0].shape[0], len(weights)
-    drive, new = np.empty_like(biases[0]), [np.empty_like(v) for v in biases]
+    own, status, size = array(work.net.own)[thread], array(work.net.status), job.batch_size
+    order = vector(np.int64, job.order, job.n_rows)
     fresh = False  # whether the last batch was of another size
-    zero, numbers = gain * 0, np.empty(4, drive.dtype)
-    for first in range(0, order.shape[0], size):
-        rows = order[first : first + size]
-        n = rows.shape[0]
-        from_zero = fresh or n < size or not carry
+    for begin in range(0, order.size, size):
+        rows = order[begin : begin + size]
+        n = rows.size
+        from_zero = fresh or n < size or not job.carry
         fresh = n < size
-        _totals(weights, totals, thread, n_threads)
+        sum_conductances(job, work.net, thread, n_threads)
         if thread == 0:
-            _by_node(indptr, indices, data, rows, gain, *lists)
+            list_by_node(job, work, rows)
         if not barrier(control, n_threads):
             return
-        m0, m1 = _share(n, thread, n_threads)
-        for m in range(m0, m1):
-            own = slice(indptr[rows[m]], indptr[rows[m] + 1])
-            _drive(weights[0], data[own], indices[own], gain, drive)
-            target, w = y[rows[m]], row_weight[rows[m]]
-            one, one_a, one_b = [s[m] for s in free], [s[m] for s in a], [s[m] for s in b]
-            for k in range(L):
-                if from_zero:
-                    one[k][:] = 0
-                else:
-                    one[k][:] = one_a[k]
-            for turn in range(3):
-                v = one if turn == 0 else one_a if turn == 1 else one_b
-                beta = zero if turn == 0 else betas[turn - 1]
-                if turn:
-                    for k in range(L):
-                        v[k][:] = one[k]
-                if turn == 2 and beta == 0:
-                    continue
-                which = min(turn, 1)
-                ok = _relax_one(
-                    weights,
-                    biases,
-                    totals,
-                    lower,
-                    upper,
-                    drive,
-                    v,
-                    sequence,
-                    together,
-                    steps[which],
-                    tols[which],
-                    beta,
-                    target,
-                    pairs,
-                    new,
-                )[2]
-                if not ok:
-                    status[thread] = SINGULAR
-                if turn == 0:
-                    cost[m], correct[m] = _score(one[L - 1], target, pairs, w)
-                    if not np.isfinite(cost[m]) and status[thread] == 0:
-                        status[thread] = DIVERGED
-            for k in range(L):
-                for i in range(one_a[k].shape[0]):
-                    diff[k][m, i] = w * (one_a[k][i] - one_b[k][i])
-                    mean[k][m, i] = one_a[k][i] + one_b[k][i]
+        first, last = share(n, thread, n_threads)
+        for m in range(first, last):
+            phases(job, work, own, m, rows[m], from_zero)
         if not barrier(control, n_threads):
             return
-        if status.max() != 0:
-            return
-        total = 0.0
-        for m in range(n):
-            total += row_weight[rows[m]]
-        per = 1.0 / ((betas[0] - betas[1]) * total) if total > 0 else 0.0
-        if thread == 0:
-            for m in range(n):
-                loss[0] += cost[m]
-                loss[1] += correct[m]
-            for k in range(L):
-                numbers[:] = bias_rates[k] * per, per, bias_rates[k], momentum
-                _learn_bias(biases[k], bias_velocities[k], diff[k][:n], numbers, nesterov)
-        for k in range(L):
-            n_rows = weights[k].shape[0] if k else weights[k].shape[0] // 2
-            j0, j1 = _share(n_rows, thread, n_threads)
-            numbers[:] = 0.5 * rates[k] * per, 0.5 * per, rates[k], momentum
-            w, v, d, m = weights[k], velocities[k], diff[k][:n], mean[k][:n]
-            if k:
-                below = diff[k - 1][:n], mean[k - 1][:n]
-                _learn_inner(w, v, below, d, m, numbers, nesterov, limits, j0, j1)
-            else:
-                _learn_input(w, v, lists, d, m, numbers, nesterov, limits, j0, j1)
+        for t in range(n_threads):
+            if status[t] != 0:
+                return
+        learn(job, work, own, rows, n_threads)
         if not barrier(control, n_threads):
             return

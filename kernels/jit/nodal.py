@@ -1,11 +1,14 @@
 """Nodal analysis in Numba (twin: kernels/reference/nodal.py): one sample at a time, samples shared among
 threads.
+
+`job` is an eqp_nodal_job of csrc/jobs.h (N unknowns, D diodes), `own` a thread's scratch.
 """
 
 import math
 
 import numpy as np
 
+from ..prepare.nodal import newton_job
 from ..reference.nodal import (
     CONVERGED,
     EXP_MAX,
@@ -20,6 +23,7 @@ from .compile import kernel
 from .nodal_head import head_backward, head_factor, head_forward
 from .nodal_lu import dense_lu_solve, sparse_lu_solve
 from .threads import run_threads, usable
+from .views import Record, argument, array, matrix, row_records, vector
 
 __all__ = [
     "CONVERGED",
@@ -34,7 +38,7 @@ __all__ = [
 
 @kernel(inline=True)
 def junction_current(par, v):
-    """Current and slope at junction voltage v for one parameter row."""
+    """Current and slope at junction voltage v for one parameter row (7)."""
     i_sat, vte = par[0], par[1]
     if v < -par[5]:
         rise = math.exp(min(-(par[5] + v) / par[6], EXP_MAX))
@@ -81,49 +85,51 @@ def across(d, anode, cathode, offset, x):
 
 
 @kernel(inline=True)
-def linearise(
-    base,
-    indptr,
-    indices,
-    anode,
-    cathode,
-    branch,
-    stamp,
-    par,
-    rhs,
-    offset,
-    x,
-    junction,
-    values,
-    f,
-    current,
-    slope,
-):
-    """Fill `values` (the Jacobian) and `f` (the residual) for one sample."""
+def linear_residual(job, rhs, x, values, f):
+    """f (N) = base x - rhs; the Jacobian `values`, shaped as base, starts from it."""
     n = x.size
+    base = vector(job.real, job.base, values.size)
     for p in range(base.size):
         values[p] = base[p]
+    if job.indptr:
+        indptr, indices = vector(np.int32, job.indptr, n + 1), vector(np.int32, job.indices, base.size)
     for r in range(n):
         total = -rhs[r]
-        if indptr.size:
+        if job.indptr:
             for p in range(indptr[r], indptr[r + 1]):
                 total += base[p] * x[indices[p]]
         else:
             for c in range(n):
                 total += base[r * n + c] * x[c]
         f[r] = total
-    for d in range(anode.size):
+
+
+@kernel(inline=True)
+def add_ideal(d, on, v, branch, gmin, at, x, values, f):
+    """The row of an ideal diode: v = 0 while it conducts, i = gmin v while it does not."""
+    f[branch] = v if on else x[branch] - gmin * v
+    if not on:
+        values[at[8]] += 1.0
+    slope_on = 1.0 if on else -gmin
+    if at[6] >= 0:
+        values[at[6]] += slope_on
+    if at[7] >= 0:
+        values[at[7]] -= slope_on
+
+
+@kernel(inline=True)
+def linearise(job, own, rhs, offset, x, junction):
+    """Fill own.values (the Jacobian) and own.f (the residual) for one sample."""
+    n_d, values, f = junction.size, array(own.values), array(own.f)
+    current, slope = array(own.current), array(own.slope)
+    anode, cathode = vector(np.int32, job.anode, n_d), vector(np.int32, job.cathode, n_d)
+    branch, stamp = vector(np.int32, job.branch, n_d), matrix(np.int32, job.stamp, n_d, 9)
+    par = matrix(job.real, job.parameters, n_d, 7)
+    linear_residual(job, rhs, x, values, f)
+    for d in range(n_d):
         v, at = across(d, anode, cathode, offset, x), stamp[d]
         if branch[d] >= 0:
-            on = junction[d] > 0
-            f[branch[d]] = v if on else x[branch[d]] - par[d, 4] * v
-            if not on:
-                values[at[8]] += 1.0
-            slope_on = 1.0 if on else -par[d, 4]
-            if at[6] >= 0:
-                values[at[6]] += slope_on
-            if at[7] >= 0:
-                values[at[7]] -= slope_on
+            add_ideal(d, junction[d] > 0, v, branch[d], par[d, 4], at, x, values, f)
             continue
         i, g = junction_current(par[d], junction[d])
         current[d], slope[d] = i, g
@@ -139,10 +145,13 @@ def linearise(
 
 
 @kernel(inline=True)
-def update_diodes(anode, cathode, branch, par, offset, x, junction, current, slope, one_at_a_time):
+def update_diodes(job, own, offset, x, junction, one_at_a_time):
     """New junction voltages and states; whether some still move."""
+    n_d, current, slope = junction.size, array(own.current), array(own.slope)
+    anode, cathode = vector(np.int32, job.anode, n_d), vector(np.int32, job.cathode, n_d)
+    branch, par = vector(np.int32, job.branch, n_d), matrix(job.real, job.parameters, n_d, 7)
     moving = flipped = False
-    for d in range(anode.size):
+    for d in range(n_d):
         v = across(d, anode, cathode, offset, x)
         if branch[d] >= 0:
             on = junction[d] > 0
@@ -162,106 +171,43 @@ def update_diodes(anode, cathode, branch, par, offset, x, junction, current, slo
     return moving
 
 
+@kernel(inline=True)
+def newton_step(job, own, rhs, offset, x, junction):
+    """The step of one sample, in own.f; False if it is not finite."""
+    f = array(own.f)
+    linearise(job, own, rhs, offset, x, junction)
+    if job.indptr:
+        sparse_lu_solve(job, own, f)
+    else:
+        dense_lu_solve(array(own.values), array(own.rdiag), f)
+    good = True
+    for k in range(f.size):
+        good = good and math.isfinite(f[k])
+    return good
+
+
 @kernel
-def newton_rows(
-    thread,
-    n_threads,
-    control,
-    base,
-    indptr,
-    indices,
-    row_of,
-    col_of,
-    a_ptr,
-    a_row,
-    a_src,
-    l_ptr,
-    l_row,
-    u_ptr,
-    u_row,
-    anode,
-    cathode,
-    branch,
-    stamp,
-    par,
-    rhs,
-    offset,
-    x,
-    junction,
-    max_iter,
-    vtol,
-    rtol,
-    single_after,
-    iterations,
-    status,
-    steps,
-    worst,
-    all_values,
-    all_f,
-    all_diode,
-    all_l,
-    all_u,
-):
+def newton_rows(thread, n_threads, control, job, work):
     """Samples thread, thread + n_threads, ..., each from start to end."""
-    m, n = x.shape
-    values, f, work, rdiag = all_values[thread], all_f[thread, 0], all_f[thread, 1], all_f[thread, 2]
-    current, slope, lower, upper = all_diode[thread, 0], all_diode[thread, 1], all_l[thread], all_u[thread]
+    own, m, n, n_d = array(work.own)[thread], job.n_samples, job.n, job.n_diodes
+    f, all_x, all_junctions = array(own.f), matrix(job.real, job.x, m, n), matrix(job.real, job.junction, m, n_d)
+    all_rhs, all_offsets = matrix(job.real, job.rhs, m, n), matrix(job.real, job.offset, m, n_d)
+    iterations, status = vector(np.int32, job.iterations, m), vector(np.int32, job.sample_status, m)
+    steps, worst = vector(np.float64, job.step, m), vector(np.int32, job.worst, m)
+    vtol, rtol = job.vtol, job.rtol
     for s in range(thread, m, n_threads):
-        xs, js = x[s], junction[s]
-        for iteration in range(1, max_iter + 1):
+        x, junction, rhs, offset = all_x[s], all_junctions[s], all_rhs[s], all_offsets[s]
+        for iteration in range(1, job.max_iter + 1):
             iterations[s] = iteration
-            linearise(
-                base,
-                indptr,
-                indices,
-                anode,
-                cathode,
-                branch,
-                stamp,
-                par,
-                rhs[s],
-                offset[s],
-                xs,
-                js,
-                values,
-                f,
-                current,
-                slope,
-            )
-            if indptr.size:
-                sparse_lu_solve(
-                    row_of,
-                    col_of,
-                    a_ptr,
-                    a_row,
-                    a_src,
-                    l_ptr,
-                    l_row,
-                    u_ptr,
-                    u_row,
-                    values,
-                    lower,
-                    upper,
-                    rdiag,
-                    work,
-                    f,
-                )
-            else:
-                dense_lu_solve(values, rdiag, f)
-            good = True
-            for k in range(n):
-                good = good and math.isfinite(f[k])
-            if not good:
+            if not newton_step(job, own, rhs, offset, x, junction):
                 status[s] = SINGULAR
                 break
             for k in range(n):
-                xs[k] -= f[k]
-            moving = update_diodes(
-                anode, cathode, branch, par, offset[s], xs, js, current, slope, iteration >= single_after
-            )
+                x[k] -= f[k]
+            moving = update_diodes(job, own, offset, x, junction, iteration >= job.single_after)
             largest, step = 0.0, 0.0
             for k in range(n):
-                size = abs(f[k]) / (vtol + rtol * abs(xs[k]))
+                size = abs(f[k]) / (vtol + rtol * abs(x[k]))
                 step = max(step, abs(f[k]))
                 if size > largest:
                     largest = size
@@ -277,15 +223,15 @@ def nodal_newton(
 ):
     """As kernels.reference.nodal.nodal_newton, with the fixed pivots of the C kernel."""
     m, n, n_d = len(x), system.n, len(system.anode)
-    for name, array, shape in (
+    for name, array_, shape in (
         ("x", x, (m, n)),
         ("rhs", rhs, (m, n)),
         ("offset", offset, (m, n_d)),
         ("junction", junction, (m, n_d)),
     ):
-        if array.shape != shape or array.dtype != np.float64 or not array.flags.c_contiguous:
+        if array_.shape != shape or array_.dtype != np.float64 or not array_.flags.c_contiguous:
             raise ValueError(
-                f"{name} must be a C-contiguous float64 array of shape {shape}, got {array.shape}"
+                f"{name} must be a C-contiguous float64 array of shape {shape}, got {array_.shape}"
             )
     report = NewtonReport(
         np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf), np.zeros(m, np.int32)
@@ -293,42 +239,17 @@ def nodal_newton(
     if m == 0:
         return report
     n_threads = usable(n_threads, m)
-    none = np.zeros(0, np.int32)
-    lu = system.lu
-    pattern = (
-        [none] * 9
-        if lu is None
-        else [lu.row_of, lu.col_of, lu.a_ptr, lu.a_row, lu.a_src, lu.l_ptr, lu.l_row, lu.u_ptr, lu.u_row]
+    job = newton_job(
+        system, rhs, offset, x, junction, report, max_iter=max_iter, vtol=vtol, rtol=rtol,
+        single_after=single_after,
     )
-    base = np.ascontiguousarray(system.base, dtype=np.float64).reshape(-1)
-    run_threads(
-        newton_rows,
-        n_threads,
-        base,
-        none if lu is None else system.indptr.astype(np.int32),
-        none if lu is None else system.indices.astype(np.int32),
-        *pattern,
-        system.anode,
-        system.cathode,
-        system.branch,
-        np.ascontiguousarray(system.stamp),
-        np.ascontiguousarray(system.parameters),
-        rhs,
-        offset,
-        x,
-        junction,
-        max_iter,
-        vtol,
-        rtol,
-        single_after,
-        report.iterations,
-        report.status,
-        report.step,
-        report.worst,
-        np.empty((n_threads, base.size)),
-        np.empty((n_threads, 3, n)),
-        np.empty((n_threads, 2, n_d)),
-        np.empty((n_threads, pattern[6].size)),
-        np.empty((n_threads, pattern[8].size)),
-    )
+    lower, upper = (0, 0) if system.lu is None else (system.lu.l_row.size, system.lu.u_row.size)
+    sizes = {
+        "values": system.base.size, "f": n, "work": n, "rdiag": n, "current": n_d, "slope": n_d,
+        "lower": lower, "upper": upper,
+    }
+    own, kept = row_records(n_threads, **{name: np.zeros((n_threads, size)) for name, size in sizes.items()})
+    work = Record(own=own)
+    with job:
+        run_threads(newton_rows, n_threads, argument(job), argument(work))
     return report

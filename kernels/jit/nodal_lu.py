@@ -2,7 +2,10 @@
 nodal_sparse.h).
 """
 
+import numpy as np
+
 from .compile import kernel
+from .views import array, vector
 
 
 @kernel
@@ -25,13 +28,17 @@ def dense_lu_solve(a, rdiag, b):
 
 
 @kernel
-def sparse_lu_solve(
-    row_of, col_of, a_ptr, a_row, a_src, l_ptr, l_row, u_ptr, u_row, values, lower, upper, rdiag, work, b
-):
-    """Left-looking refactorisation in the stored pivot order; b (n,) by equation becomes the solution by
-    unknown.
+def sparse_lu_solve(job, own, b):
+    """Left-looking refactorisation of own.values in the stored pivot order; b (N) by equation becomes the
+    solution by unknown.
     """
-    n = b.size
+    n, values, work, rdiag = job.n, array(own.values), array(own.work), array(own.rdiag)
+    lower, upper = array(own.lower), array(own.upper)
+    row_of, col_of = vector(np.int32, job.row_of, n), vector(np.int32, job.col_of, n)
+    a_ptr, a_row = vector(np.int32, job.a_ptr, n + 1), vector(np.int32, job.a_row, values.size)
+    a_src = vector(np.int32, job.a_src, values.size)
+    l_ptr, l_row = vector(np.int32, job.l_ptr, n + 1), vector(np.int32, job.l_row, lower.size)
+    u_ptr, u_row = vector(np.int32, job.u_ptr, n + 1), vector(np.int32, job.u_row, upper.size)
     for c in range(n):
         for p in range(u_ptr[c], u_ptr[c + 1]):
             work[u_row[p]] = 0.0

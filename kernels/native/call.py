@@ -5,6 +5,8 @@ import threading
 import numpy as np
 from eqprop_fast._native import ffi, lib
 
+from ..jobs import address
+
 SUFFIX = {np.dtype("float32"): "f32", np.dtype("float64"): "f64"}
 DIVERGED = 5  # EQP_E_DIVERGED
 SINGULAR = 6  # EQP_E_SINGULAR
@@ -91,6 +93,17 @@ def run(name, job, holder, n_threads):
         go.set()
         _join(threads)
     return next((r for r in results if r), 0)
+
+
+def pointer(job):
+    """The record of a `kernels.jobs.Job` as C takes it."""
+    return ffi.cast(f"{job.name} *", address(job.memory))
+
+
+def run_job(name, job, n_threads):
+    """`run` of a `kernels.jobs.Job`."""
+    with job:
+        return run(name, pointer(job), job, n_threads)
 
 
 def _join(threads):

@@ -1,11 +1,11 @@
 """C kernel of nodal analysis (csrc/nodal.c): checks shapes, fills the job, runs it on Python threads."""
 
 import numpy as np
-from eqprop_fast._native import ffi
 
+from ..prepare.nodal import BACKWARD, FACTOR, FORWARD, head_job, newton_job, update_job
 from ..reference.nodal import CONVERGED, NOT_CONVERGED, SINGULAR, NewtonReport
 from ..reference.nodal_update import check_update
-from .call import DIVERGED, Holder, kernel, run, status_text
+from .call import DIVERGED, kernel, pointer, run_job, status_text
 
 __all__ = [
     "CONVERGED",
@@ -17,8 +17,6 @@ __all__ = [
     "nodal_newton",
     "nodal_update",
 ]
-
-_LU_FIELDS = ("row_of", "col_of", "a_ptr", "a_row", "a_src", "l_ptr", "l_row", "u_ptr", "u_row")
 
 
 def nodal_newton(
@@ -49,84 +47,46 @@ def nodal_newton(
     )
     if m == 0:
         return report
-    hold = Holder(dtype)
-    job = ffi.new("eqp_nodal_job *")
-    job.n, job.n_diodes, job.n_samples = n, n_d, m
-    job.base = hold.array(system.base)
-    if system.indptr is not None:
-        job.indptr = hold.cast("int32_t *", system.indptr, np.int32)
-        job.indices = hold.cast("int32_t *", system.indices, np.int32)
-        for name in _LU_FIELDS:
-            setattr(job, name, hold.cast("int32_t *", getattr(system.lu, name), np.int32))
-    for name in ("anode", "cathode", "branch", "stamp"):
-        setattr(job, name, hold.cast("int32_t *", getattr(system, name), np.int32))
-    job.parameters, job.rhs, job.offset = hold.array(system.parameters), hold.array(rhs), hold.array(offset)
-    job.x, job.junction = hold.array(x, writable=True), hold.array(junction, writable=True)
-    job.vtol, job.rtol, job.max_iter, job.single_after = vtol, rtol, max_iter, single_after
-    job.iterations = hold.cast("int32_t *", report.iterations, np.int32, writable=True)
-    job.sample_status = hold.cast("int32_t *", report.status, np.int32, writable=True)
-    job.step = hold.cast("double *", report.step, np.float64, writable=True)
-    job.worst = hold.cast("int32_t *", report.worst, np.int32, writable=True)
-    status = run("nodal_newton", job, hold, max(1, min(int(n_threads), m)))
+    job = newton_job(
+        system, rhs, offset, x, junction, report, max_iter=max_iter, vtol=vtol, rtol=rtol,
+        single_after=single_after,
+    )
+    status = run_job("nodal_newton", job, max(1, min(int(n_threads), m)))
     if status:
         raise ValueError(f"nodal_newton: {status_text(status)}")
     return report
 
 
 def _head(task, plan, value, pivot, b=None):
-    hold = Holder(np.float64)
-    job = ffi.new("eqp_nodal_head_job *")
-    job.task, job.n_head, job.n = task, plan.n_head, plan.n
-    job.ptr, job.row = hold.cast("int64_t *", plan.ptr, np.int64), hold.cast("int32_t *", plan.row, np.int32)
-    job.target = hold.cast("int64_t *", plan.target, np.int64)
-    job.value, job.pivot = hold.array(value, writable=True), hold.array(pivot, writable=True)
-    if b is not None:
-        job.b, job.n_rows = hold.array(b, writable=True), b.shape[1]
-    return kernel("nodal_head", np.float64)(job, 0, 1)
+    job = head_job(task, plan, value, pivot, b)
+    with job:
+        return kernel("nodal_head", job.dtype)(pointer(job), 0, 1)
 
 
 def head_factor(plan, value, pivot):
     """As kernels.reference.nodal_head.head_factor."""
-    return _head(0, plan, value, pivot) == 0
+    return _head(FACTOR, plan, value, pivot) == 0
 
 
 def head_forward(plan, value, pivot, b):
     """As kernels.reference.nodal_head.head_forward."""
-    _head(1, plan, value, pivot, b)
+    _head(FORWARD, plan, value, pivot, b)
 
 
 def head_backward(plan, value, pivot, b):
     """As kernels.reference.nodal_head.head_backward."""
-    _head(2, plan, value, pivot, b)
+    _head(BACKWARD, plan, value, pivot, b)
 
 
 def nodal_update(
-    difference,
-    total,
-    pairs,
-    scale,
-    velocity,
-    conductance,
-    low,
-    high,
-    gradient,
-    *,
-    learning_rate,
-    momentum=0.0,
-    n_threads=1,
+    difference, total, pairs, scale, velocity, conductance, low, high, gradient, *, learning_rate,
+    momentum=0.0, n_threads=1,
 ):
     """As kernels.reference.nodal_update.nodal_update."""
-    check_update(difference, total, pairs, scale, velocity, conductance, low, high, gradient)
-    hold = Holder(difference.dtype)
-    job = ffi.new("eqp_nodal_update_job *")
-    job.n_pairs, job.n_samples = len(pairs), difference.shape[1]
-    job.difference, job.total, job.scale = hold.array(difference), hold.array(total), hold.array(scale)
-    job.low, job.high, job.pairs = hold.array(low), hold.array(high), hold.cast("int32_t *", pairs, np.int32)
-    job.velocity = hold.array(velocity, writable=True)
-    job.conductance = hold.array(conductance, writable=True)
-    job.gradient = hold.array(gradient, writable=True)
-    job.learning_rate, job.momentum = learning_rate, momentum
-    status = run("nodal_update", job, hold, max(1, min(int(n_threads), len(pairs))))
+    arrays = (difference, total, pairs, scale, velocity, conductance, low, high, gradient)
+    check_update(*arrays)
+    job = update_job(*arrays, learning_rate=learning_rate, momentum=momentum)
+    status = run_job("nodal_update", job, max(1, min(int(n_threads), len(pairs))))
     if status and status != DIVERGED:
         raise ValueError(f"nodal_update: {status_text(status)}")
     return status == 0

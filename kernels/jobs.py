@@ -1,0 +1,118 @@
+"""The records of csrc/jobs.h as NumPy dtypes: a job is filled once, for the C kernels and for Numba's.
+
+The declarations are read from jobs.h itself, so that the two cannot drift. In a record a pointer is a field
+that holds an address; behind the last field of the struct lies `real`, a number of the kernel's precision,
+which tells compiled code what `void *` points to.
+"""
+
+import functools
+import re
+from pathlib import Path
+
+import numpy as np
+
+NUMBERS = {"int8_t": np.int8, "int32_t": np.int32, "int64_t": np.int64, "double": np.float64}
+
+
+def _declarations():
+    """The text of jobs.h: beside this file in an installed package (setup.py), else in the sources."""
+    here = Path(__file__).parent
+    installed, source = here / "jobs.h", here.parent / "csrc" / "jobs.h"
+    return (installed if installed.exists() else source).read_text()
+
+
+@functools.cache
+def structs():
+    """{struct: {field: (name of its type, number of stars)}} of jobs.h, in the order of declaration."""
+    text, found = re.sub(r"/\*.*?\*/", " ", _declarations(), flags=re.S), {}
+    for body, name in re.findall(r"typedef struct \{(.*?)\} *(\w+);", text, re.S):
+        found[name] = {}
+        for declaration in body.split(";"):
+            if declaration.strip():
+                kind, declared = re.fullmatch(r"\s*(?:const )?(\w+)(.*)", declaration, re.S).groups()
+                for one in declared.split(","):
+                    found[name][one.strip(" *\n")] = kind, one.count("*")
+    return found
+
+
+@functools.cache
+def record_dtype(name, real):
+    """The struct `name` as an aligned dtype, and behind it the field `real`."""
+    fields = [
+        (field, np.intp if stars else NUMBERS[kind]) for field, (kind, stars) in structs()[name].items()
+    ]
+    return np.dtype([*fields, ("real", real)], align=True)
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def readable(array, dtype):
+    """`array` as kernels read it: C-contiguous, aligned, of `dtype`."""
+    return np.require(array, dtype, "CA")
+
+
+class Job:
+    """One record of csrc/jobs.h and the arrays it points to.
+
+    The kernels run inside `with job:`. Arrays that they write to and that are not as they need them are
+    copied, and the copies are written back at the end of the block, be it an exception.
+
+    Parameters
+    ----------
+    name : str
+        Struct of jobs.h.
+    dtype : dtype
+        float32 or float64: what `void *` points to.
+    """
+
+    def __init__(self, name, dtype):
+        self.dtype, self.name, self.kinds = np.dtype(dtype), name, structs()[name]
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
+        self.memory = np.zeros(1, record_dtype(name, self.dtype))
+        self.kept, self.copies = [], []
+
+    def __getitem__(self, field):
+        return self.memory[field][0]
+
+    def numbers(self, **values):
+        for field, value in values.items():
+            self.memory[field] = value
+
+    def reads(self, **arrays):
+        """Arrays, or lists of arrays, that the kernel only reads; None is NULL."""
+        self._point(readable, arrays)
+
+    def writes(self, **arrays):
+        """Arrays, or lists of arrays, that the kernel writes to."""
+        self._point(self._writable, arrays)
+
+    def _point(self, prepared, arrays):
+        for field, value in arrays.items():
+            kind, stars = self.kinds[field]
+            dtype = NUMBERS.get(kind, self.dtype)
+            if stars == 2:
+                value = [None if a is None else prepared(a, dtype) for a in value or ()]
+                self.kept.append(value)
+                value = np.array([0 if a is None else address(a) for a in value], np.intp) if value else None
+            elif value is not None:
+                value = prepared(value, dtype)
+            self.kept.append(value)
+            self.memory[field] = 0 if value is None else address(value)
+
+    def _writable(self, array, dtype):
+        if not array.flags.writeable:
+            raise ValueError("an in/out array is read-only")
+        good = np.require(array, dtype, "CAW")
+        if good is not array and not np.shares_memory(array, good):
+            self.copies.append((array, good))
+        return good
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for array, good in self.copies:
+            array[...] = good
