@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.txt csrc/*.py)
 
-.PHONY: run test test-all fuzz bench figures lint csan clean build
+.PHONY: run test test-all kill-test fuzz bench figures lint csan clean build
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,13 @@ test: build
 
 test-all: build
 	EQPROP_REQUIRE_C=1 $(PY) -m pytest
+
+# SIGKILL at random moments: KILLS of them, or for KILL_SECONDS
+KILLS ?= 200
+KILL_SEED ?= 0
+KILL_SECONDS ?= 900
+kill-test: build
+	$(PY) -m tests.kill_test $(KILLS) $(KILL_SEED) $(KILL_SECONDS)
 
 # All fuzz targets, FUZZ_SECONDS together; make fuzz FUZZ_SEED=1 FUZZ="checkpoints conductances"
 FUZZ_SECONDS ?= 300

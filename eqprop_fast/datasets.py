@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from ._archive import Archive, ArchiveError
+
 OPENML_SILENCE = 10.0  # seconds without an answer before OpenML counts as unreachable
+_PIXELS = 28 * 28
+_MAX_BYTES = 2**30  # of one array of a file: MNIST's largest has 47 million
 
 
 class DatasetUnavailableError(RuntimeError):
@@ -66,24 +70,58 @@ def load_mnist(dtype="float32", download=False):
     Raises
     ------
     DatasetUnavailableError
+        Also where the file, or what OpenML sent, is not such a set of images and labels.
     """
+    dtype = np.dtype(dtype)
+    if dtype.kind != "f":
+        raise ValueError(f"dtype must be a floating-point type, got {dtype}")
     path = mnist_path()
     if path is not None:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                parts = [file[k] for k in ("x_train", "x_test", "y_train", "y_test")]
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-            raise DatasetUnavailableError(f"{path} is no MNIST archive ({error})") from error
+        parts = _mnist_from_file(path)
     elif download:
         parts = _mnist_from_openml()
     else:
         raise DatasetUnavailableError("MNIST not found: set EQPROP_DATA to a folder that holds mnist.npz")
     x_train, x_test, y_train, y_test = parts
-    scale = np.dtype(dtype).type(1 / 255)
+    scale = dtype.type(1 / 255)
     images = [x.reshape(len(x), -1).astype(dtype) for x in (x_train, x_test)]
     for x in images:
         x *= scale
     return images[0], images[1], y_train.astype(np.int64), y_test.astype(np.int64)
+
+
+def _mnist_from_file(path):
+    try:
+        with Archive(path, compressed=True) as archive:
+            shapes = {}
+            for name in ("x_train", "x_test", "y_train", "y_test"):  # before the first is read
+                dtype, shapes[name] = archive.look(name)
+                if dtype.kind not in "iuf":
+                    raise ArchiveError(f"{name} is {dtype}, not numbers")
+            for part in ("train", "test"):
+                _check_shapes(part, shapes[f"x_{part}"], shapes[f"y_{part}"])
+            parts = [archive.read(k, archive.dtypes[k], s, "A", _MAX_BYTES) for k, s in shapes.items()]
+        _check_values(parts)
+    except (OSError, ValueError, MemoryError) as error:
+        raise DatasetUnavailableError(f"{path} is no MNIST archive ({error})") from error
+    return parts
+
+
+def _check_shapes(part, images, labels):
+    if len(images) < 2 or math.prod(images[1:]) != _PIXELS or not images[0]:
+        raise ArchiveError(f"x_{part} has the shape {images}, expected images of {_PIXELS} pixels")
+    if labels != images[:1]:
+        raise ArchiveError(f"y_{part} has the shape {labels}, expected a label for each of {images[0]} images")
+
+
+def _check_values(parts):
+    """Pixels from 0 to 255 and labels 0 to 9, without exception."""
+    for x in parts[:2]:
+        if not (x.min() >= 0 and x.max() <= 255):  # not so where there is a NaN
+            raise ArchiveError("pixels must be numbers from 0 to 255")
+    for y in parts[2:]:
+        if not (y.min() >= 0 and y.max() <= 9 and (y == np.floor(y)).all()):
+            raise ArchiveError("labels must be whole numbers from 0 to 9")
 
 
 @contextmanager
@@ -107,5 +145,12 @@ def _mnist_from_openml():
         raise DatasetUnavailableError(
             f"MNIST not found: EQPROP_DATA holds no mnist.npz and OpenML did not serve it ({error})"
         ) from error
-    y = y.astype(np.int64)
-    return X[:60_000], X[60_000:], y[:60_000], y[60_000:]
+    try:
+        y = y.astype(np.int64)
+        parts = X[:60_000], X[60_000:], y[:60_000], y[60_000:]
+        for part, x, labels in zip(("train", "test"), parts[:2], parts[2:]):
+            _check_shapes(part, x.shape, labels.shape)
+        _check_values(parts)
+    except (TypeError, ValueError) as error:
+        raise DatasetUnavailableError(f"OpenML did not serve MNIST ({error})") from error
+    return parts

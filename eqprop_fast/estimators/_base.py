@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -25,9 +26,13 @@ from .._backends import effective_n_threads
 from ..kernels import get_backend
 from ..kernels.registry import BACKENDS
 from ..kernels.spec import OPTIMIZERS
-from ..training import SCHEDULES, FitSettings, RandomStreams, TrainingData, TrainingState, fit_epochs
+from ..training import (
+    SCHEDULES, FitSettings, RandomStreams, TrainingData, TrainingState, fit_epochs, has_stopped,
+)
 from ..training.checkpoint import CheckpointMixin
+from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
+from ..training.state import writable
 
 AUTO_BATCH_SIZE = 32
 MAX_THREADS = 1024
@@ -78,6 +83,15 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     @abstractmethod
     def _fitted_network(self, kernels):
         """The network over the fitted parameter arrays (not copies)."""
+
+    def _fitted_arrays(self):
+        """Weights, biases and feedback weights (or None), as lists a network can take and train in place.
+
+        Arrays that came read-only, from a memory map or a joblib worker, are copied.
+        """
+        return tuple(
+            writable(getattr(self, name, None)) for name in ("coefs_", "intercepts_", "feedback_coefs_")
+        )
 
     @abstractmethod
     def _keep_network(self, network):
@@ -144,6 +158,8 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     def resume(self, X, y, sample_weight=None):
         """Go on with an interrupted or reloaded fit, on the same data, until `max_iter` epochs in all.
 
+        A run that ended by `tol` and `n_iter_no_change`, as they stand now, trains no more.
+
         Parameters
         ----------
         X, y, sample_weight
@@ -152,9 +168,12 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         Returns
         -------
         self
+
+        Raises
+        ------
+        NotFittedError
         """
-        if not hasattr(self, "_state"):
-            raise ValueError("resume needs a fitted or reloaded estimator; call fit")
+        check_is_fitted(self, "_state")
         remaining = self.max_iter - self._state.epoch
         return self if remaining <= 0 else self._fit(X, y, sample_weight, n_epochs=remaining)
 
@@ -174,7 +193,9 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             if incremental:
                 self._first_partial_fit(y, classes)
             job = self._prepare_fit(X, y, sample_weight, incremental, n_epochs)
-        self._run(*job, incremental)
+        _, _, state, settings, _ = job
+        if n_epochs is None or state.ended is None or not has_stopped(state, settings):
+            self._run(*job, incremental)
         return self
 
     def _exclusive_classes(self):
@@ -217,8 +238,14 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         if not data.total_weight() > 0:
             raise ValueError("sample_weight of the training rows left by early_stopping is zero everywhere")
         settings = self._settings(len(rows), network, 1 if incremental else n_epochs, target.shape[1])
+        settings = replace(settings, whole=not incremental)
+        position = state.position  # only `resume` is given the data of the interrupted epoch
+        if position and (n_epochs is None or not position.fits(len(rows), settings.plan.batch_size)):
+            state.position = None
         self._prepare_particles(network, state, X.shape[0], keep=not first)
         self._adopt_solver(network, state)
+        if self.checkpoint is not None:
+            self._check_storable()
         return network, data, state, settings, validate
 
     def _check_files_and_callbacks(self):
@@ -230,9 +257,12 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             if wrong:
                 raise ValueError(f"callbacks must be callables, got {wrong[0]!r}")
         if self.checkpoint is not None:
-            folder = os.path.dirname(os.path.abspath(os.fspath(self.checkpoint)))
-            if not os.path.isdir(folder):
-                raise ValueError(f"checkpoint={self.checkpoint!r}: there is no folder {folder!r}")
+            try:
+                remove_leftovers(check_writable(self.checkpoint))
+            except OSError as error:
+                raise ValueError(f"checkpoint={self.checkpoint!r}: {error.strerror}") from error
+            except ValueError as error:  # a null byte
+                raise ValueError(f"checkpoint={self.checkpoint!r}: {error}") from error
 
     def _initialise(self, kernels, sizes):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -273,8 +303,60 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         self._keep_network(network)
         return network
 
+    def _check_parameters_of_fit(self):
+        """Refuse parameters that were changed since the fit and no longer suit what was fitted."""
+        self._validate_params()
+        layers, dtypes = [p.shape for p in self.coefs_], {p.dtype for p in (*self.coefs_, *self.intercepts_)}
+        if len(dtypes) == 1 and dtypes != {np.dtype(self.dtype)}:
+            raise ValueError(f"dtype={self.dtype!r} differs from the fitted {dtypes.pop().name}")
+        if all(above[1] == below[0] for above, below in zip(layers, layers[1:])):
+            network = self._fitted_network(None)
+            self._check_fitted_sizes(network)
+            self._check_continued(network)
+
+    def _check_fitted_sizes(self, network):
+        sizes = self.n_features_in_, *self._hidden_sizes(), self.n_outputs_
+        if tuple(network.spec.sizes) != sizes or self.n_layers_ != len(sizes):
+            raise ValueError(
+                f"hidden_layer_sizes (layers {sizes}) differ from the fitted {network.spec.sizes}"
+            )
+
+    def _check_loaded(self):
+        """Refuse what was read from a file unless all of it fits together."""
+        groups = [group for group in self._fitted_arrays() if group]
+        parameters = [p for group in groups for p in group]
+        layers = [p.shape for p in self.coefs_]
+        if not layers or any(len(shape) != 2 for shape in layers):
+            raise ValueError("coefs_ must be matrices")
+        shapes = [*layers, *((columns,) for _, columns in layers)]
+        if len(groups) == 3:
+            shapes += [shape[::-1] for shape in layers]
+        if any(above[1] != below[0] for above, below in zip(layers, layers[1:])):
+            raise ValueError("the shapes of coefs_ do not follow each other")
+        state, memory = self._state, self._state.optimizer_state
+        for name, arrays in (
+            ("coefs_, intercepts_ and feedback_coefs_", parameters),
+            ("the momentum", memory.velocity), ("the second moments", memory.second),
+            ("the best parameters", state.best_snapshot), ("the last parameters", state.last_snapshot),
+        ):
+            if arrays:
+                self._check_arrays(name, arrays, shapes)
+        if any((a < 0).any() for a in memory.second):
+            raise ValueError("the second moments must be >= 0")
+        network = self._fitted_network(None)
+        self._check_fitted_sizes(network)
+        self._check_continued(network)
+        self._check_loaded_states(network)
+        self._check_loaded_counters(state)
+
+    def _check_arrays(self, name, arrays, shapes):
+        if [a.shape for a in arrays] != shapes or any(a.dtype != np.dtype(self.dtype) for a in arrays):
+            raise ValueError(f"shape or dtype of {name} is wrong")
+        if not all(np.isfinite(a).all() for a in arrays):
+            raise ValueError(f"{name} are not finite")
+
     def _check_loaded_states(self, network):
-        """Refuse states of free phases (they came from a file) that are not of the network's layers."""
+        """Refuse states of free phases that are not of the network's layers."""
         states = self._state.particles
         if states is None:
             return
@@ -283,6 +365,15 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             raise ValueError("shape of the persistent or carried states is wrong")
         if any(p.dtype != network.dtype or not np.isfinite(p).all() for p in states):
             raise ValueError("persistent or carried states are not finite, or of another dtype")
+
+    @staticmethod
+    def _check_loaded_counters(state):
+        position, epochs = state.position, state.epoch
+        counted = len(state.loss_curve) == epochs and state.no_improvement <= epochs
+        if not counted or max(len(state.validation_scores), len(state.angle_curve)) > epochs:
+            raise ValueError("the counters and the curves do not fit together")
+        if position is not None and (position.batches - 1) * position.batch_size >= position.n_rows:
+            raise ValueError("the position in the epoch is behind its end")
 
     def _check_continued(self, network):
         """Refuse parameters with which the fitted network cannot go on."""
@@ -345,21 +436,31 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     def _run(self, network, data, state, settings, validate, incremental):
         callbacks = self.callbacks
         callbacks = [] if callbacks is None else [callbacks] if callable(callbacks) else list(callbacks)
-        on_epoch = None
-        if self.checkpoint is not None:
-            def on_epoch():
-                if state.epoch % self.checkpoint_every == 0:
-                    self._publish(state)
-                    self.save_checkpoint(os.fspath(self.checkpoint))
+        written = None  # what the file holds: epoch, position in it, end of the run
+
+        def write():
+            nonlocal written
+            self._publish(state)
+            if self.checkpoint is not None and written != (state.epoch, state.position, state.ended):
+                self.save_checkpoint(os.fspath(self.checkpoint))
+                written = state.epoch, state.position, state.ended
+
+        def on_epoch():
+            if state.epoch % self.checkpoint_every == 0:
+                write()
 
         try:
             with make_progress(self.verbose, settings.n_epochs, len(data.rows), state.epoch) as progress:
                 reason = fit_epochs(
                     network, data, state, settings, validate=validate, callbacks=callbacks, progress=progress,
-                    on_epoch=on_epoch,
+                    on_epoch=None if self.checkpoint is None else on_epoch,
                 )
-        finally:
+        except BaseException:
             self._publish(state)
+            with suppress(OSError):  # the failure of the fit says more
+                write()
+            raise
+        write()
         if reason == "max_iter" and not incremental and self.n_iter_no_change != np.inf:
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the training loss or validation score "
@@ -368,6 +469,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     def _publish(self, state):
         self.n_iter_, self.t_ = state.epoch, state.samples_seen
+        self.ended_by_ = state.ended
         self.loss_curve_ = list(state.loss_curve)
         self.loss_ = state.loss_curve[-1] if state.loss_curve else np.nan
         self.best_loss_ = None if self.early_stopping else state.best_loss

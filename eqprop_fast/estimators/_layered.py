@@ -22,6 +22,7 @@ NOT_NUDGED = ("contrastive", "clamped_sweep", "bptt", "recurrent_backprop", "imp
 class BaseLayeredEstimator(BaseNetworkEstimator):
     """What the classifier and the regressor share; not for direct use."""
 
+    _has_beta = False  # whether a fit chooses the strength of the nudge, `beta_`
     _not_of_papers = ()  # parameters of a preset that the estimator keeps at its own default
 
     _parameter_constraints: dict = {
@@ -152,12 +153,7 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
 
     def _fitted_network(self, kernels):
         sizes = (self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_))
-        # arrays memory-mapped read-only by joblib.load are copied: kernels take the parameters as in/out
-        weights, biases, back = (
-            group and [a if a.flags.writeable else np.array(a) for a in group]
-            for group in (self.coefs_, self.intercepts_, getattr(self, "feedback_coefs_", None))
-        )
-        return self._network(self._spec(sizes), kernels, weights, biases, back)
+        return self._network(self._spec(sizes), kernels, *self._fitted_arrays())
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases
@@ -179,29 +175,6 @@ class BaseLayeredEstimator(BaseNetworkEstimator):
             self.feedback_angle_curve_ = [list(angles) for angles in state.angle_curve]
         elif hasattr(self, "feedback_angle_curve_"):
             del self.feedback_angle_curve_
-
-    def _check_loaded(self):
-        """Refuse fitted arrays that do not fit together (they came from a file)."""
-        dtype = np.dtype(self.dtype)
-        if len(self.coefs_) != len(self.intercepts_) or not self.coefs_:
-            raise ValueError("coefs_ and intercepts_ do not match")
-        n_in = self.n_features_in_
-        for w, b in zip(self.coefs_, self.intercepts_):
-            if w.ndim != 2 or w.shape[0] != n_in or b.shape != (w.shape[1],) or {w.dtype, b.dtype} != {dtype}:
-                raise ValueError("shape or dtype of coefs_ or intercepts_ is wrong")
-            if not (np.isfinite(w).all() and np.isfinite(b).all()):
-                raise ValueError("coefs_ or intercepts_ are not finite")
-            n_in = w.shape[1]
-        back = getattr(self, "feedback_coefs_", [])
-        if back and [b.shape for b in back] != [w.shape[::-1] for w in self.coefs_]:
-            raise ValueError("shape of feedback_coefs_ is wrong")
-        parameters = [*self.coefs_, *self.intercepts_, *back]
-        state = self._state
-        for group in (state.optimizer_state.velocity, state.optimizer_state.second, state.best_snapshot,
-                      state.last_snapshot):
-            if group and [a.shape for a in group] != [p.shape for p in parameters]:
-                raise ValueError("optimiser state or best weights do not fit coefs_")
-        self._check_loaded_states(self._fitted_network(None))
 
     def _plan(self, batch_size, rate, bias_rate):
         return TrainPlan(

@@ -50,6 +50,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         "g_max": [None, Interval(Real, 0, None, closed="neither")],
         "device": [None, dict],
     }
+    _has_beta = True
     cost, persistent_particles, free_start = "squared_error", False, "zero"  # fixed; what the base asks for
 
     def _spec(self, sizes):
@@ -129,7 +130,8 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         spec = self._spec(sizes)
         if kernels is not None:  # to relax, and not only to be looked at
             self._check_steps(spec)
-        return ResistiveNetwork(spec, kernels, self.coefs_, self.intercepts_)
+        weights, biases, _ = self._fitted_arrays()
+        return ResistiveNetwork(spec, kernels, weights, biases)
 
     def _keep_network(self, network):
         self.coefs_, self.intercepts_ = network.weights, network.biases
@@ -144,31 +146,18 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
     def bias_currents_(self):
         return self.intercepts_
 
-    def _check_loaded(self):
-        """Refuse fitted arrays that do not fit together (they came from a file)."""
-        dtype, n_in = np.dtype(self.dtype), 2 * self.n_features_in_
-        if len(self.coefs_) != len(self.intercepts_) or not self.coefs_:
-            raise ValueError("coefs_ and intercepts_ do not match")
-        for w, b in zip(self.coefs_, self.intercepts_):
-            if (
-                w.ndim != 2
-                or w.shape[0] != n_in
-                or b.shape != (w.shape[1],)
-                or w.dtype != dtype
-                or b.dtype != dtype
-            ):
-                raise ValueError("shape or dtype of the conductances or bias currents is wrong")
-            if not (np.isfinite(w).all() and np.isfinite(b).all() and (w >= 0).all()):
-                raise ValueError("conductances must be finite and >= 0, bias currents finite")
-            n_in = w.shape[1]
-        shapes = [p.shape for p in (*self.coefs_, *self.intercepts_)]
-        state = self._state
-        for group in (state.optimizer_state.velocity, state.best_snapshot):
-            if group and [a.shape for a in group] != shapes:
-                raise ValueError("momentum or best conductances do not fit the current ones")
-        network = self._fitted_network(None)
-        self._check_loaded_states(network)
-        self.input_gain_ = network.spec.input_gain
+    def _check_arrays(self, name, arrays, shapes):
+        super()._check_arrays(name, arrays, shapes)
+        conductances = [a for a in arrays if a.ndim == 2]
+        if "parameters" in name or "coefs_" in name:
+            if any((g < 0).any() for g in conductances):
+                raise ValueError("conductances must be >= 0")
+
+    def _check_continued(self, network):
+        self._rates(network.spec.n_weights)
+        self._check_steps(network.spec)
+        if self.device is not None:
+            self._device_model(network.spec, 1)
 
     def _plan(self, batch_size, rate, bias_rate):
         beta = float(self.beta_ if self.beta == "auto" else self.beta)
@@ -208,7 +197,8 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
                 for k, (g, array) in enumerate(zip(network.weights, arrays)):
                     g[...] = array.write(g, np.random.default_rng((seed, k, epoch + 1)), verify=True)
 
-            network.write_after(len(data.rows), write)
+            done = 0 if state.position is None else state.position.batches * settings.plan.batch_size
+            network.write_after(len(data.rows), write, done)
         super()._run(network, data, state, settings, validate, incremental)
 
     @classmethod

@@ -11,17 +11,25 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..kernels import get_backend
-from ..training.checkpoint import write_atomically
+from ..training.files import write_atomically
 
 _HEADER = ("layer", "row", "column", "siemens")
+MAX_ROW = 256  # characters of a row of the file, on average; ours have at most 60
 
 
-def _csv_text(path):
+def _csv_text(path, n_positions):
+    """The file's text, unless it is longer than a file of that many positions can be."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path} is not a file")
+    limit = MAX_ROW * (n_positions + 1)
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return file.read()
+            text = file.read(limit + 1)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no CSV text") from None
+    if len(text) > limit:
+        raise ValueError(f"{path} is longer than {n_positions} positions can be")
+    return text
 
 
 def _csv_rows(file, path):
@@ -166,7 +174,8 @@ class ResistiveInterop:
         with np.errstate(over="ignore"):
             bounds = self.g_min, np.inf if self.g_max is None else self.g_max
             low, high = (new_g[0].dtype.type(bound) for bound in bounds)
-        with io.StringIO(_csv_text(path), newline="") as file:
+        n_positions = sum(a.size for a in (*new_g, *new_b))
+        with io.StringIO(_csv_text(path, n_positions), newline="") as file:
             reader = _csv_rows(file, path)
             if tuple(next(reader, (0, ()))[1]) != _HEADER:
                 raise ValueError(f"{path}, line 1: expected the header {','.join(_HEADER)}")
@@ -179,7 +188,7 @@ class ResistiveInterop:
                         raise IndexError
                 except (ValueError, IndexError):
                     raise ValueError(
-                        f"{at}: expected a new position and a number, got {','.join(fields)!r}"
+                        f"{at}: expected a new position and a number, got {','.join(fields)[:100]!r}"
                     ) from None
                 with np.errstate(over="ignore"):
                     number = group[0].dtype.type(value)
@@ -197,8 +206,8 @@ class ResistiveInterop:
         missing = sum(int(np.isnan(a).sum()) for a in (*new_g, *new_b))
         if missing:
             raise ValueError(f"{path}: {missing} positions are missing")
-        for old, new in zip((*self.coefs_, *self.intercepts_), (*new_g, *new_b)):
-            old[...] = new
+        self.coefs_, self.intercepts_ = new_g, new_b
+        self._state.forget_best()
         return self
 
     def program(self, device, random_state=None):
@@ -222,6 +231,7 @@ class ResistiveInterop:
         rng = np.random.default_rng(random_state)
         twin = copy.deepcopy(self)
         twin.coefs_ = [device.program(g, rng) for g in self.coefs_]
+        twin._state.forget_best()
         return twin
 
     def plot_curves(self, ax=None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, issparse
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
@@ -164,6 +164,36 @@ class ClassifierTargets(ClassifierMixin):
             self._label_binarizer = LabelBinarizer().fit(labels)
             self.classes_ = self._label_binarizer.classes_
 
+    # ---- in a checkpoint ----
+
+    def _target_type(self):
+        sparse = " sparse" if self._label_binarizer.sparse_input_ else ""
+        return self._label_binarizer.y_type_ + sparse
+
+    def _target_arrays(self, archive):
+        """Kinds of dtype and shape of what a file has besides the network's arrays."""
+        _, shape = archive.look("classes_")
+        if len(shape) != 1 or not 1 <= shape[0] <= self.n_outputs_ + 1:
+            raise ValueError(f"classes_ has the shape {shape}, the network {self.n_outputs_} outputs")
+        return {"classes_": ("biufU", shape)}
+
+    def _restore_targets(self, target_type):
+        """The label binarizer of the run, from `classes_`."""
+        classes, labels = self.classes_, self.classes_
+        if target_type in ("multilabel-indicator", "multilabel-indicator sparse"):
+            labels = np.repeat([[0], [1]], len(classes), axis=1)
+            labels = csr_matrix(labels) if target_type.endswith("sparse") else labels
+            right = classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes)))
+        else:
+            right = classes.dtype.kind != "f" or np.isfinite(classes).all()
+            right = right and np.array_equal(np.unique(classes), classes)
+        if not right:
+            raise ValueError("classes_ must be finite, sorted and each there once")
+        self._label_binarizer = LabelBinarizer().fit(labels)
+        needed = self._encode_targets(labels[:1], None, False).shape[1]
+        if self._target_type() != target_type or needed != self.n_outputs_:
+            raise ValueError(f"classes_ need {needed} outputs, the network has {self.n_outputs_}")
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
@@ -200,6 +230,19 @@ class RegressorTargets(RegressorMixin):
         if y.shape[1] != len(self._y_mean):
             raise ValueError(f"y has {y.shape[1]} outputs, the fitted network {len(self._y_mean)}")
         return (y - self._y_mean) / self._y_scale
+
+    def _target_type(self):
+        return None
+
+    def _target_arrays(self, archive):
+        return {name: ("f", (self.n_outputs_,)) for name in ("_y_mean", "_y_scale")}
+
+    def _restore_targets(self, target_type):
+        mean, scale = self._y_mean, self._y_scale
+        if target_type is not None or {mean.dtype, scale.dtype} != {np.dtype("float64")}:
+            raise ValueError("_y_mean and _y_scale must be float64, without target_type")
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
+            raise ValueError("_y_mean and _y_scale must be finite, and _y_scale > 0")
 
     def _values(self, outputs):
         values = outputs.astype(np.float64) * self._y_scale + self._y_mean

@@ -121,7 +121,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     callbacks : callable, sequence of callables or None
         Called after each epoch with an `EpochRecord`; returning True stops the fit.
     checkpoint : path or None
-        File written by `save_checkpoint` every `checkpoint_every` epochs.
+        File written by `save_checkpoint` every `checkpoint_every` epochs and at the end, however the fit ends.
     checkpoint_every : int, default=1
     backend : {"auto", "c", "numba", "numpy"}, default="auto"
     n_threads : int or None, default=None
@@ -149,6 +149,9 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     n_layers_, n_outputs_, n_features_in_ : int
     feature_names_in_ : ndarray of str, when X had string column names
     out_activation_ : str
+    ended_by_ : str or None
+        Why the last run ended: "max_iter", "tol" (early stopping too), "callback", "interrupted", "divergence"
+        or, after another exception, "error". None: `partial_fit`, or the file of a run that was killed.
     backend_ : str
         The backend that trained.
     classes_ : ndarray of shape (n_classes,)

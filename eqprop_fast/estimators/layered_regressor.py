@@ -119,7 +119,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     callbacks : callable, sequence of callables or None
         Called after each epoch with an `EpochRecord`; returning True stops the fit.
     checkpoint : path or None
-        File written by `save_checkpoint` every `checkpoint_every` epochs.
+        File written by `save_checkpoint` every `checkpoint_every` epochs and at the end, however the fit ends.
     checkpoint_every : int, default=1
     backend : {"auto", "c", "numba", "numpy"}, default="auto"
     n_threads : int or None, default=None

@@ -82,7 +82,7 @@ _PARAMETERS = """
     callbacks : callable, sequence of callables or None
         Called after each epoch with an `EpochRecord`; returning True stops the fit.
     checkpoint : path or None
-        File written by `save_checkpoint` every `checkpoint_every` epochs.
+        File written by `save_checkpoint` every `checkpoint_every` epochs and at the end, however the fit ends.
     checkpoint_every : int, default=1
     backend : {"auto", "c", "numba", "numpy"}, default="auto"
     n_threads : int or None, default=None
@@ -101,6 +101,9 @@ _PARAMETERS = """
     loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_
         As of scikit-learn's MLP.
     n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
+    ended_by_ : str or None
+        Why the last run ended: "max_iter", "tol" (early stopping too), "callback", "interrupted", "divergence"
+        or, after another exception, "error". None: `partial_fit`, or the file of a run that was killed.
     backend_ : str
 """
 

@@ -133,9 +133,12 @@ class ResistiveNetwork(BaseNetwork):
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.node_sizes]
 
-    def write_after(self, n_rows, write):
-        """Call `write` each time `train` has seen `n_rows` rows: an epoch, however it is cut into calls."""
-        self._epoch_rows, self._write, self._seen = n_rows, write, 0
+    def write_after(self, n_rows, write, seen=0):
+        """Call `write` each time `train` has seen `n_rows` rows: an epoch, however it is cut into calls.
+
+        `seen`: rows of the first epoch that earlier calls have trained on.
+        """
+        self._epoch_rows, self._write, self._seen = n_rows, write, seen
 
     @property
     def _arrays(self):

@@ -1,6 +1,6 @@
 """The driver: epochs, batches, schedules, early stopping, checkpoints; it knows networks, not estimators."""
 
-from .driver import FitSettings, TrainingData, fit_epochs
+from .driver import FitSettings, TrainingData, fit_epochs, has_stopped
 from .schedules import SCHEDULES, learning_rate_factor
 from .state import RandomStreams, TrainingState
 
@@ -11,5 +11,6 @@ __all__ = [
     "TrainingData",
     "TrainingState",
     "fit_epochs",
+    "has_stopped",
     "learning_rate_factor",
 ]

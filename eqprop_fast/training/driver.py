@@ -17,6 +17,7 @@ import numpy as np
 from ..kernels import DivergenceError, TrainPlan, TrainStats
 from .interrupts import interrupt_afterwards
 from .schedules import ADAPTIVE_DIVISOR, ADAPTIVE_SMALLEST_RATE, learning_rate_factor
+from .state import EpochPosition, RandomStreams
 
 CHUNK_SECONDS = 0.3
 FIRST_CHUNK = 16  # batches in the first call, before any timing
@@ -65,6 +66,7 @@ class FitSettings:
     n_threads: int = 1
     normal_start: bool = False  # free phases start at standard normal states instead of zero
     chunk_batches: int | None = None  # None: by time
+    whole: bool = True  # False: an epoch of partial_fit, which ends no run
 
 
 @dataclass(frozen=True)
@@ -95,27 +97,34 @@ class _Chunks:
 
 
 class _Rollback:
-    """What an epoch that diverges must leave as it was: parameters, optimiser memory, random streams, counts.
+    """What an epoch that diverges, or a call that is cut, must leave as it was.
 
-    The weights under which a state blows up are finite too, but of no use; those that trained the epoch
-    before are.
+    Parameters, optimiser memory, random streams, counts; persistent states of `rows`. The weights under
+    which a state blows up are finite too, but of no use; those that trained the epoch before are.
     """
 
-    def __init__(self, network, state):
+    def __init__(self, network, state, rows=None):
         memory = state.optimizer_state
         self.parameters = network.snapshot()
         self.memory = [a.copy() for a in [*memory.velocity, *memory.second]]
         self.streams, self.n_updates = state.streams.state(), state.n_updates
+        self.position = state.position
         self.carried = [p.copy() for p in state.particles] if network.carry_over else None
+        self.rows = None if self.carried is not None or not state.particles else rows
+        self.states = None if self.rows is None else [p[rows] for p in state.particles]
 
     def undo(self, network, state):
         memory = state.optimizer_state
         network.restore(self.parameters)
         for a, saved in zip([*memory.velocity, *memory.second], self.memory):
             a[...] = saved
-        state.streams, state.n_updates = type(state.streams).from_state(self.streams), self.n_updates
+        state.streams, state.n_updates = RandomStreams.from_state(self.streams), self.n_updates
+        state.position = self.position
         if self.carried is not None:
             state.particles[:] = self.carried
+        elif self.states is not None:
+            for part, saved in zip(state.particles, self.states):
+                part[self.rows] = saved
         else:
             self._forget_lost_states(state.particles or [])
 
@@ -129,8 +138,8 @@ class _Rollback:
                     p[lost] = 0
 
 
-def check_finite(network, stats):
-    """DivergenceError if a parameter, or the sum of the costs, is not finite."""
+def check_finite(network, stats, memory):
+    """DivergenceError if a parameter, the optimiser's memory or the sum of the costs is not finite."""
     for index, p in enumerate(network.parameters):
         if not np.isfinite(p).all():
             layer = network.layer_of(index)
@@ -144,6 +153,14 @@ def check_finite(network, stats):
             f"the cost of the states of layer {layer}, the output, became non-finite (a smaller "
             "learning_rate_init usually helps)", layer, None, "free",
         )
+    for kept in (memory.velocity, memory.second):
+        for index, a in enumerate(kept):
+            if not np.isfinite(a).all():
+                layer = network.layer_of(index)
+                raise DivergenceError(
+                    f"the solver's memory of the gradients of layer {layer} became non-finite (a smaller "
+                    "learning_rate_init usually helps)", layer, None, "update",
+                )
 
 
 def _train_chunk(network, data, rows, plan, state, settings):
@@ -157,20 +174,24 @@ def _train_chunk(network, data, rows, plan, state, settings):
     stats = network.train(
         x, y, rows, plan, row_weight, particles, state.optimizer_state, settings.n_threads
     )
-    check_finite(network, stats)
+    check_finite(network, stats, state.optimizer_state)
     return stats
 
 
 def _train_epoch(network, data, state, settings, chunks, on_chunk):
+    """One epoch, or what an interrupt has left of it."""
     plan = settings.plan
-    order = data.rows
+    position = state.position
+    if position is None or not position.fits(len(data.rows), plan.batch_size):
+        position = EpochPosition(len(data.rows), plan.batch_size, state.streams.state())
+    order, sign = data.rows, None
+    streams = RandomStreams.from_state(position.streams)
     if settings.shuffle:
-        order = state.streams.shuffle.permutation(order)
+        order = streams.shuffle.permutation(order)
     order = np.ascontiguousarray(order, dtype=np.int64)
     n_batches = -(-len(order) // plan.batch_size)
-    sign = None
     if settings.random_sign:
-        sign = (2 * state.streams.sign.integers(0, 2, n_batches) - 1).astype(np.int8)
+        sign = (2 * streams.sign.integers(0, 2, n_batches) - 1).astype(np.int8)
     factor = learning_rate_factor(
         settings.schedule, state.epoch, state.samples_seen, state.rate_factor, power_t=settings.power_t,
         decay=settings.decay, min_factor=settings.min_factor, period=settings.period,
@@ -178,9 +199,11 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
     plan = replace(
         plan, rate=tuple(factor * r for r in plan.rate), bias_rate=tuple(factor * r for r in plan.bias_rate)
     )
-    stats = TrainStats()
-    done = 0
-    while done < n_batches:
+    with interrupt_afterwards():
+        streams.start = state.streams.start  # which runs on within the epoch
+        state.streams, state.position = streams, position
+    while position.batches < n_batches:
+        done, stats = position.batches, position.stats
         count = min(chunks.size, n_batches - done)
         part = replace(
             plan, sign=None if sign is None else sign[done : done + count], adam_step=state.n_updates,
@@ -188,14 +211,19 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
         )
         rows = order[done * plan.batch_size : (done + count) * plan.batch_size]
         start = time.perf_counter()
+        whole = _Rollback(network, state, rows)
         with interrupt_afterwards():
-            stats = stats.followed_by(_train_chunk(network, data, rows, part, state, settings))
+            try:
+                stats = stats.followed_by(_train_chunk(network, data, rows, part, state, settings))
+            except KeyboardInterrupt:  # not held back: nobody knows how far the call got
+                whole.undo(network, state)
+                raise
             state.n_updates += count
+            state.position = position = replace(position, batches=done + count, stats=stats)
         chunks.tell(count, time.perf_counter() - start)
-        done += count
         if on_chunk is not None:
             on_chunk(len(rows))
-    return stats, plan.rate
+    return position.stats, plan.rate
 
 
 def fit_epochs(
@@ -219,12 +247,15 @@ def fit_epochs(
     progress : Progress or None
         See `training.progress`.
     on_epoch : callable or None
-        Called with no argument once the state of an epoch is complete (checkpoints).
+        Called with no argument once the state of an epoch is complete (checkpoints); that of the last one is
+        then as at the end of the run, with the best snapshot in place.
 
     Returns
     -------
     str
-        Why it ended: "max_iter", "tol", "callback" or "interrupted".
+        Why it ended: "max_iter", "tol", "callback" or "interrupted"; `state.ended` too, also "divergence" or
+        "error" where an exception leaves. An interrupted epoch is gone on with by the next call with this
+        state.
 
     Raises
     ------
@@ -232,60 +263,87 @@ def fit_epochs(
         The epoch is undone, as if it had not begun: parameters, optimiser memory and counts are those after
         the last whole epoch; with `validate`, the best parameters are put back.
     """
-    if validate is not None and state.last_snapshot is not None:
-        network.restore(state.last_snapshot)  # the optimiser's memory belongs to these, not to the best ones
-        state.last_snapshot = None
-    chunks = _Chunks(settings.chunk_batches)
-    total_weight = data.total_weight()
-    reason = "max_iter"
+    _reopen(network, state, validate)
+    reason = "error"
     try:
-        for _ in range(settings.n_epochs):
-            start = time.perf_counter()
-            rollback = _Rollback(network, state)
-            try:
-                stats, rates = _train_epoch(
-                    network, data, state, settings, chunks, None if progress is None else progress.advance
-                )
-                score = None if validate is None else validate()
-            except DivergenceError:
-                rollback.undo(network, state)
-                raise
-            state.epoch += 1
-            state.samples_seen += len(data.rows)
-            state.loss_curve.append(stats.loss / total_weight)
-            _note_improvement(network, state, settings, score)
-            angles = network.feedback_angles()
-            if angles is not None:
-                state.angle_curve.append(angles)
-            accuracy = stats.n_correct / stats.n_samples if settings.classes else None
-            record = EpochRecord(
-                state.epoch, state.loss_curve[-1], accuracy, score, rates, stats,
-                time.perf_counter() - start, angles,
-            )
-            if progress is not None:
-                progress.epoch(record)
-            stop = _should_stop(state, settings)
-            if on_epoch is not None:
-                on_epoch()
-            # every callback hears of every epoch, so no short-circuit
-            asked = [bool(callback(record)) for callback in callbacks]
-            if stop or any(asked):
-                reason = "tol" if stop else "callback"
-                break
+        reason = _run_epochs(network, data, state, settings, validate, callbacks, progress, on_epoch)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
         reason = "interrupted"
     except DivergenceError:
-        _put_best_back(network, state, validate)
+        reason = "divergence"
         raise
-    _put_best_back(network, state, validate)
+    finally:
+        _close(network, state, validate, reason if settings.whole else None)
     return reason
 
 
-def _put_best_back(network, state, validate):
+def _run_epochs(network, data, state, settings, validate, callbacks, progress, on_epoch):
+    chunks = _Chunks(settings.chunk_batches)
+    total_weight = data.total_weight()
+    for index in range(settings.n_epochs):
+        start = time.perf_counter()
+        rollback = _Rollback(network, state)
+        try:
+            stats, rates = _train_epoch(
+                network, data, state, settings, chunks, None if progress is None else progress.advance
+            )
+            score = None if validate is None else validate()
+        except DivergenceError:
+            rollback.undo(network, state)
+            raise
+        with interrupt_afterwards():
+            state.epoch += 1
+            state.samples_seen += len(data.rows)
+            state.loss_curve.append(stats.loss / total_weight)
+            state.position = None
+            _note_improvement(network, state, settings, score)
+            angles = network.feedback_angles()
+            if angles is not None:
+                state.angle_curve.append(angles)
+            stop = _should_stop(state, settings)
+        accuracy = stats.n_correct / stats.n_samples if settings.classes else None
+        record = EpochRecord(
+            state.epoch, state.loss_curve[-1], accuracy, score, rates, stats,
+            time.perf_counter() - start, angles,
+        )
+        if progress is not None:
+            progress.epoch(record)
+        reason = "tol" if stop else "max_iter" if index + 1 == settings.n_epochs else None
+        if on_epoch is not None:
+            if reason is not None and settings.whole:
+                _close(network, state, validate, reason)
+            on_epoch()
+            _reopen(network, state, validate)
+        # every callback hears of every epoch, so no short-circuit
+        asked = [bool(callback(record)) for callback in callbacks]
+        if stop or any(asked):
+            return "tol" if stop else "callback"
+    return "max_iter"
+
+
+def has_stopped(state, settings):
+    """Whether the run has ended because nothing improved, by the settings that hold now."""
+    rate = max(settings.plan.rate) * state.rate_factor
+    slower = settings.schedule == "adaptive" and rate > ADAPTIVE_SMALLEST_RATE
+    return state.no_improvement > settings.n_iter_no_change and not slower
+
+
+def _close(network, state, validate, reason):
+    """The run's end: its reason, and the best parameters put back."""
+    state.ended = reason
     if validate is not None and state.best_snapshot is not None:
-        state.last_snapshot = network.snapshot()
+        if state.last_snapshot is None:
+            state.last_snapshot = network.snapshot()
         network.restore(state.best_snapshot)
+
+
+def _reopen(network, state, validate):
+    """Undo `_close`: the optimiser's memory belongs to the last parameters, not to the best ones."""
+    state.ended = None
+    if validate is not None and state.last_snapshot is not None:
+        network.restore(state.last_snapshot)
+    state.last_snapshot = None
 
 
 def _note_improvement(network, state, settings, score):
@@ -304,11 +362,9 @@ def _note_improvement(network, state, settings, score):
 
 
 def _should_stop(state, settings):
-    if state.no_improvement <= settings.n_iter_no_change:
-        return False
-    rate = max(settings.plan.rate) * state.rate_factor
-    if settings.schedule == "adaptive" and rate > ADAPTIVE_SMALLEST_RATE:
+    if has_stopped(state, settings):
+        return True
+    if state.no_improvement > settings.n_iter_no_change:  # "adaptive": slower instead
         state.rate_factor /= ADAPTIVE_DIVISOR
         state.no_improvement = 0
-        return False
-    return True
+    return False

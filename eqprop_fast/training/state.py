@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..kernels import OptimizerState
+from ..kernels import OptimizerState, TrainStats
 
 
 class RandomStreams:
@@ -31,9 +31,24 @@ class RandomStreams:
     def from_state(cls, state):
         streams = cls(0)
         for name in cls.NAMES:
-            if name in state or name != "start":  # which older files do not have
+            if name in state or name != "start":  # which older states do not have
                 getattr(streams, name).bit_generator.state = state[name]
         return streams
+
+
+@dataclass(frozen=True)
+class EpochPosition:
+    """How far an epoch has come, for an interrupted one to be gone on with."""
+
+    n_rows: int
+    batch_size: int
+    streams: dict  # before the epoch: its order and its signs are drawn from them
+    batches: int = 0  # done
+    stats: TrainStats = field(default_factory=TrainStats)  # of those
+
+    def fits(self, n_rows, batch_size):
+        """Whether an epoch of so many rows in such batches is the one that was interrupted."""
+        return (self.n_rows, self.batch_size) == (n_rows, batch_size)
 
 
 @dataclass
@@ -56,13 +71,21 @@ class TrainingState:
     best_validation_score: float = -np.inf
     best_snapshot: list | None = None
     last_snapshot: list | None = None  # of an early-stopped run, before its best weights were put back
+    position: EpochPosition | None = None  # within an epoch that was interrupted
+    ended: str | None = None  # "max_iter", "tol", "callback", "interrupted", "divergence", "error"
 
     def make_writable(self):
         """Copies arrays that came read-only from a memory map."""
-        self.optimizer_state.velocity = _writable(self.optimizer_state.velocity)
-        self.optimizer_state.second = _writable(self.optimizer_state.second)
-        self.particles = _writable(self.particles)
+        self.optimizer_state.velocity = writable(self.optimizer_state.velocity)
+        self.optimizer_state.second = writable(self.optimizer_state.second)
+        self.particles = writable(self.particles)
+
+    def forget_best(self):
+        """The parameters were replaced: those that were the best so far are another model's."""
+        self.best_snapshot = self.last_snapshot = None
+        self.best_validation_score = -np.inf
 
 
-def _writable(arrays):
+def writable(arrays):
+    """`arrays` (a list or None), those that are read-only copied: kernels take parameters as in/out."""
     return arrays and [a if a.flags.writeable else np.array(a) for a in arrays]

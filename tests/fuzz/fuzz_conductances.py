@@ -1,4 +1,4 @@
-"""CSV of conductances: `import_conductances` takes the file, or refuses with a ValueError and changes nothing."""
+"""CSV of conductances: `import_conductances` takes it, or refuses with a ValueError and changes nothing."""
 
 import functools
 import os
@@ -10,7 +10,9 @@ from eqprop_fast import ResistiveRegressor
 
 from .common import corpus, mutate, run_inputs
 
-TOKENS = (b",", b'"', b"\r", b"bias", b"1e400", b"-1", b"nan", b"inf", b"\0", b"1_0", b"9" * 20, "½²١".encode())
+TOKENS = (
+    b",", b'"', b"\r", b"bias", b"1e400", b"-1", b"nan", b"inf", b"\0", b"1_0", b"9" * 20, "½²١".encode()
+)
 
 
 @functools.cache
@@ -38,7 +40,8 @@ def check(data):
         try:
             model.import_conductances(path)
         except ValueError:
-            assert all(np.array_equal(a, b) for a, b in zip(arrays, before)), "a refused file changed the model"
+            same = all(np.array_equal(a, b) for a, b in zip(arrays, before))
+            assert same, "a refused file changed the model"
             return False
     assert all(np.isfinite(a).all() for a in arrays) and all((g >= 0).all() for g in model.coefs_)
     return True
