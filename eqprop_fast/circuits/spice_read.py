@@ -364,9 +364,7 @@ class _Reader:
         if not {"0", "gnd"}.isdisjoint(ports):
             raise ValueError(f"subcircuit {name!r}: ground cannot be one of its nodes")
         if "m" in pairs:
-            raise ValueError(
-                f"subcircuit {name!r}: 'm', ngspice's multiplier, is not supported"
-            )
+            raise ValueError(f"subcircuit {name!r}: 'm', ngspice's multiplier, is not supported")
         made = self.subckts[name] = _Subckt(name, card.number, ports, pairs)
         return made
 
@@ -431,8 +429,12 @@ class _Reader:
         if card.word == ".model":
             self._model(card, self.params, self.models)
         elif card.word == ".temp":
-            if len(plain) != 2 or pairs:
+            if len(plain) != 2 or pairs or "," in card.text.replace(plain[1], ""):
                 raise ValueError("expected .temp value")
+            if plain[1][0] not in "{'":
+                float(
+                    plain[1]
+                )  # ngspice takes no suffix here, and lets such a card go with a warning
             self.temperature = self._temperature(plain[1])
         else:
             self._options(plain[1:], pairs)
@@ -443,7 +445,7 @@ class _Reader:
                 raise ValueError(f"option {name!r} is not supported")
         for name, text in pairs.items():
             if name == "gmin":
-                gmin = value_of(text, self.params)
+                gmin = self._option(text)
                 if not 0 <= gmin <= 1:
                     raise ValueError(f"option gmin must be between 0 and 1, got {gmin}")
                 self.net.gmin = gmin
@@ -454,10 +456,14 @@ class _Reader:
             elif name not in _HARMLESS_OPTIONS:
                 raise ValueError(f"option {name!r} is not supported")
             else:
-                value_of(text, self.params)
+                self._option(text)
+
+    def _option(self, text):
+        """Value of an option: ngspice knows no parameter there but in braces or quotes."""
+        return value_of(text, self.params if text[0] in "{'" else {})
 
     def _temperature(self, text):
-        value = value_of(text, self.params)
+        value = self._option(text)
         if not -272 <= value <= 2000:
             raise ValueError(f"expected a temperature in degree Celsius, got {value}")
         return value

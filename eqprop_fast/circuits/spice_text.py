@@ -35,6 +35,7 @@ _FUNCTIONS = {
     "tanh": (1, math.tanh),
     "int": (1, math.trunc),
 }
+BUILT_IN = ("temper", "time", "hertz")  # of ngspice, whatever .param says
 MAX_NESTING = 40
 
 
@@ -203,8 +204,8 @@ class Scope:
         self._texts, self._outside, self._fail = definitions, outside, fail
         self._values, self._open = {}, []
         for name, (_, line) in definitions.items():
-            if not (name[0].isalpha() or name[0] == "_"):
-                fail(line, f"expected a parameter name, got {name!r}")
+            if name in BUILT_IN or not (name[0].isalpha() or name[0] == "_"):
+                fail(line, f"expected a parameter name of your own, got {name!r}")
         for name in definitions:
             self[name]
 
