@@ -39,6 +39,10 @@ EQP_INLINE int leave_one_node(const int32_t *pairs) {
     return same;
 }
 
+EQP_INLINE real stepped(const eqp_nodal_update_job *j, real velocity, real gradient) {
+    return (real)j->momentum * velocity - (real)j->learning_rate * gradient;
+}
+
 static int update_conductances(eqp_nodal_update_job *j, int thread, int n_threads) {
     const int64_t m = j->n_samples, first = j->n_pairs * thread / n_threads, end = j->n_pairs * (thread + 1) / n_threads;
     const real *d = j->difference, *t = j->total, *scale = j->scale, *low = j->low, *high = j->high;
@@ -55,12 +59,12 @@ static int update_conductances(eqp_nodal_update_job *j, int thread, int n_thread
     }
     for (int64_t k = first; k < end; k++) {
         gradient[k] *= scale[k];
-        if (!isfinite(gradient[k])) __atomic_store_n(&j->not_finite, 1, __ATOMIC_RELAXED);
+        if (!isfinite(g[k] + stepped(j, velocity[k], gradient[k]))) __atomic_store_n(&j->not_finite, 1, __ATOMIC_RELAXED);
     }
-    eqp_wait(j->barrier, n_threads); /* nothing is changed before all sums are known to be numbers */
+    eqp_wait(j->barrier, n_threads); /* nothing is changed before all steps are known to be numbers */
     if (__atomic_load_n(&j->not_finite, __ATOMIC_RELAXED)) return EQP_E_DIVERGED;
     for (int64_t k = first; k < end; k++) {
-        velocity[k] = (real)j->momentum * velocity[k] - (real)j->learning_rate * gradient[k];
+        velocity[k] = stepped(j, velocity[k], gradient[k]);
         const real wanted = g[k] + velocity[k], above = wanted > low[k] ? wanted : low[k];
         g[k] = above < high[k] ? above : high[k];
     }

@@ -46,6 +46,7 @@ def data(loss, n_out=2, m=5):
     return x, y
 
 
+@pytest.mark.filterwarnings("ignore::eqprop_fast.circuits.NudgeWarning")
 @pytest.mark.parametrize("loss, nudge", [(loss, "current") for loss in LOSSES] + [("squared", "conductance")])
 @pytest.mark.parametrize("gain", [4.0, 1.5, -2.0])
 def test_gradient_is_that_of_the_loss_to_the_right_order(loss, nudge, gain):
@@ -109,6 +110,7 @@ def test_both_nudges_have_the_same_limit(make):
     assert 0.8 < np.log2(gaps[1] / gaps[2]) < 1.2
 
 
+@pytest.mark.filterwarnings("ignore::eqprop_fast.circuits.NudgeWarning")
 def test_the_conductance_nudge_is_a_conductance_to_a_source_at_the_target():
     """Against the same circuit written out with that conductance and source, at a large beta."""
     (net, x, y), beta = odd_circuit(), 3e-4
@@ -134,6 +136,7 @@ def test_the_conductance_nudge_is_a_conductance_to_a_source_at_the_target():
     assert np.abs(circuit_gradient(net, x, y, **options).gradient / found - 1).max() > 0.1
 
 
+@pytest.mark.filterwarnings("ignore::eqprop_fast.circuits.NudgeWarning")
 def test_a_negative_conductance_beyond_the_circuits_own_is_an_error():
     net = Netlist()
     net.voltage_source("v", "s", "0", 1.0)

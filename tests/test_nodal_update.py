@@ -6,9 +6,14 @@ from eqprop_fast.kernels import get_backend
 from eqprop_fast.kernels.reference.nodal_update import PIECE
 from eqprop_fast.kernels.tolerances import tolerance
 
-from eqprop_fast.circuits import CircuitError
+from eqprop_fast.circuits import CircuitError, ElementError, NudgeWarning
 from eqprop_fast.circuits.builders import complementary, layered_netlist
-from eqprop_fast.circuits.learning import CircuitTrainer, _square_difference, circuit_gradient
+from eqprop_fast.circuits.learning import (
+    CircuitTrainer,
+    _square_difference,
+    circuit_gradient,
+    finite_difference_gradient,
+)
 
 from .backend_list import BACKENDS
 
@@ -104,6 +109,50 @@ def test_nothing_changes_when_a_gradient_is_not_finite(name, value):
             np.testing.assert_array_equal(got[key], job[key])
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("velocity", np.nan),
+        ("velocity", -np.inf),
+        ("conductance", np.nan),
+        ("conductance", np.inf),
+        ("scale", np.nan),
+        ("learning_rate", 1e305),
+        ("learning_rate", np.nan),
+        ("momentum", np.inf),
+    ],
+    ids=str,
+)
+def test_nothing_changes_when_a_step_is_not_finite(name, change, dtype):
+    """One wrong number of many; clamping to a bound must not hide it."""
+    what, value = change
+    for n, at in ((1, 0), (40, 37)):
+        job, options = make(n, 9, dtype), {}
+        if what in job:
+            job[what][at] = value
+        else:
+            options[what] = value
+            job["difference"] *= dtype(1e10)
+            job["velocity"][at] = 1.0
+        for threads in (1, 3):
+            good, got = step(name, job, n_threads=threads, **options)
+            assert not good
+            for key in ("velocity", "conductance"):
+                np.testing.assert_array_equal(got[key], job[key])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_bounds_are_numbers_in_order(name):
+    job = make(4, 3)
+    for key, value in (("low", np.nan), ("high", np.nan), ("low", 2.0), ("high", -1.0)):
+        bad = job[key].copy()
+        bad[2] = value
+        with pytest.raises(ValueError, match="low and high"):
+            step(name, job | {key: bad})
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 def test_bad_arrays_are_refused(name):
     job = make(4, 3)
@@ -149,7 +198,92 @@ def test_trainer_leaves_all_as_it_was_when_the_gradient_overflows(name):
     trainer = CircuitTrainer(net, learning_rate=1e-5, backend=name, beta=1e-310, centered=False)
     before = net.conductances
     trainer.velocity[:] = 1e-6
-    with np.errstate(over="ignore"), pytest.raises(CircuitError, match="gradient is not finite"):
+    not_finite = pytest.raises(CircuitError, match="gradient is not finite")
+    with pytest.warns(NudgeWarning), np.errstate(over="ignore"), not_finite:
         trainer.step(np.ones((1, 4)), np.ones((1, 2)))
     np.testing.assert_array_equal(net.conductances, before)
     assert (trainer.velocity == 1e-6).all()
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("g_max", [np.inf, 1e-2])
+@pytest.mark.parametrize(
+    "rate, velocity, message",
+    [
+        (1e300, 0.0, "step is not finite|beyond 1e[+]30 S"),
+        (1e308, 0.0, "step is not finite|beyond 1e[+]30 S"),
+        (1e-5, np.nan, "momentum carries, is not finite"),
+        (1e-5, -np.inf, "momentum carries, is not finite"),
+    ],
+)
+def test_a_refused_step_leaves_all_as_it_was(name, g_max, rate, velocity, message):
+    """And says what is not finite, in the same words on every backend."""
+    net = layered_netlist(
+        [2, 4, 2], gain=4.0, low=0.2, high=-0.2, g_init=(1e-4, 1e-3), g_max=g_max, random_state=0
+    )
+    trainer = CircuitTrainer(net, learning_rate=rate, momentum=0.5, backend=name)
+    trainer.velocity[3] = velocity
+    before, carried = net.conductances, trainer.velocity.copy()
+    if rate == 1e300 and np.isfinite(g_max):  # so large a step ends at the bounds, as any step does
+        trainer.step(np.ones((1, 4)), np.ones((1, 2)))
+        assert (net.conductances[net.trainable_indices] <= g_max).all()
+        return
+    targets = 1e9 * np.ones((1, 2)) if rate == 1e308 else np.ones((1, 2))
+    with pytest.raises(CircuitError, match=message):
+        trainer.step(np.ones((1, 4)), targets)
+    np.testing.assert_array_equal(net.conductances, before)
+    np.testing.assert_array_equal(trainer.velocity, carried)
+    assert trainer.losses == [] and not hasattr(trainer, "beta_")
+
+
+def test_trainer_and_fit_check_their_arguments():
+    net = layered_netlist([2, 4, 2], g_init=(1e-4, 1e-3), random_state=0)
+    x, y = np.ones((3, 4)), np.ones((3, 2))
+    trainer = CircuitTrainer(net, learning_rate=1e-9)
+    before = net.conductances
+    for what in ("epochs", "batch_size"):
+        for value in (-1, 0, 2.5, 2.0, True, "3", np.nan, [2]) + ((None,) if what == "epochs" else ()):
+            with pytest.raises(ElementError, match=f"{what} must be a whole number of at least 1"):
+                trainer.fit(x, y, **({"epochs": 1} | {what: value}))
+    for what, values in {
+        "random_state": ["x", -1, 2.5],
+        "inputs": [x * np.nan, x * 1j, [["a"] * 4] * 3, np.ones((3, 4, 2))[:, :, 0].tolist() + [[1]]],
+        "targets": [y * np.inf, y * 1j],
+    }.items():
+        for value in values:
+            arguments = {"inputs": x, "targets": y, "epochs": 1} | {what: value}
+            with pytest.raises(ElementError, match=what):
+                trainer.fit(**arguments)
+    with pytest.raises(ElementError, match="at least one sample"):
+        trainer.fit(x[:0], y[:0], epochs=1)
+    np.testing.assert_array_equal(net.conductances, before)
+    trainer.fit(x, y, epochs=np.int64(2), batch_size=np.int32(2), random_state=np.random.default_rng(0))
+    assert len(trainer.losses) == 4
+    for bad in (
+        {"learning_rate": True},
+        {"learning_rate": "1"},
+        {"learning_rate": -1.0},
+        {"learning_rate": np.inf},
+        {"learning_rate": np.nan},
+        {"momentum": True},
+        {"momentum": -0.1},
+        {"momentum": None},
+        {"beta": "large"},
+        {"beta": True},
+        {"beta": None},
+        {"centered": 1},
+        {"check": "yes"},
+        {"loss": 3},
+        {"nudge": ["current"]},
+        {"n_threads": 0},
+        {"n_threads": 1.5},
+        {"backend": "gpu"},
+    ):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            CircuitTrainer(net, **({"learning_rate": 1.0} | bad))
+    with pytest.raises(ElementError, match="netlist"):
+        CircuitTrainer("net", learning_rate=1.0)
+    with pytest.raises(ElementError, match="netlist"):
+        circuit_gradient(None, x, y)
+    with pytest.raises(ElementError, match="step"):
+        finite_difference_gradient(net, x, y, step=0)

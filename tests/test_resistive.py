@@ -7,6 +7,7 @@ from eqprop_fast.kernels.reference.crossbar import NudgeError
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, make_regression
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
 from sklearn.preprocessing import scale
 
 from eqprop_fast import ResistiveClassifier, ResistiveRegressor, get_backend, list_resistive_presets
@@ -40,6 +41,31 @@ def test_learns(backend, iris):
     regressor = ResistiveRegressor((24,), max_iter=60, random_state=0, backend=backend).fit(scale(X), y)
     assert regressor.score(scale(X), y) > 0.95
     assert regressor.predict(scale(X)).shape == (150, 2)
+
+
+@pytest.mark.parametrize("kind", ["classes", "two", "labels", "one"])
+def test_probabilities_are_probabilities(iris, kind):
+    """No zeros, rows of sum 1, the order of `predict`, and a log-loss not ruled by a few sure mistakes."""
+    X, y = iris
+    y = {"classes": y, "two": y > 0, "labels": np.eye(3)[y].astype(int), "one": np.zeros_like(y)}[kind]
+    model = ResistiveClassifier((16,), max_iter=40, random_state=0).fit(X[::2], y[::2])
+    for data in (X[1::2], 100 * X[1::2]):  # far from all that was seen, too
+        p = model.predict_proba(data)
+        assert p.dtype == np.float64 and (p >= 0).all() and (p <= 1).all()
+        if kind == "labels":
+            np.testing.assert_array_equal(p > 0.5, model.predict(data) == 1)
+        else:
+            np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
+            np.testing.assert_array_equal(model.classes_[p.argmax(axis=1)], model.predict(data))
+    p = model.predict_proba(X[1::2])
+    assert (p > 0).all()
+    if kind == "classes":
+        assert log_loss(y[1::2], p) < 0.25  # 0.5 and more with the clipped voltages of before
+        ratio = np.log(p[:, 1] / p[:, 0])
+        volts = model.decision_function(X[1::2])
+        np.testing.assert_allclose(
+            ratio, (volts[:, 1] - volts[:, 0]) / (2 * model.loss_ / 3 + 1 / 16), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

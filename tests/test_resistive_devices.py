@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eqprop_fast import ResistiveClassifier
-from eqprop_fast.circuits import FloatingNodeError, operating_point
+from eqprop_fast.circuits import ElementError, FloatingNodeError, Netlist, operating_point, to_spice
 from eqprop_fast.circuits.devices import DeviceModel
 from eqprop_fast.datasets import load_digits
 
@@ -242,3 +242,57 @@ def test_training_curves(digits, early_stopping):
     ax = est.plot_curves()
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), est.loss_curve_)
     assert len(ax.figure.axes) == 1 + early_stopping and est.plot_curves(ax) is ax
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_writes_take_numbers_only(verify):
+    array = DeviceModel(variability=0.1).array((2, 3), 0)
+    good = np.full((2, 3), 0.5)
+    for bad in (np.nan, np.inf, -np.inf, -0.1, 1j):
+        wrong = good * (1 + 0j if bad == 1j else 1.0)
+        wrong[1, 2] = bad
+        with pytest.raises(ValueError, match="conductances"):
+            array.write(wrong, verify=verify)
+    assert array.g_on is None  # a refused write leaves nothing behind
+    for bad in ("x", [[1, 2, 3]], None):
+        with pytest.raises(ValueError, match="conductances"):
+            array.write(bad, verify=verify)
+    with pytest.raises(ValueError, match="random_state"):
+        array.write(good, "x")
+
+
+def test_whole_numbers_are_written_as_conductances():
+    """Levels between them are not truncated to 0."""
+    model = DeviceModel(n_levels=4, g_on=2.0)
+    for dtype in (np.int64, np.uint8, bool):
+        held = model.program(np.ones((2, 2), dtype), 0)
+        assert held.dtype == np.float64 and held == pytest.approx(np.full((2, 2), 2 / 3))
+    assert model.program([[1, 1]], 0) == pytest.approx(np.full((1, 2), 2 / 3))
+    assert model.program(np.ones((2, 2), np.float32), 0).dtype == np.float32
+
+
+def test_devices_that_are_off_are_open_circuits():
+    """0 S in a circuit that has another way, and a clear error where it has none."""
+    net = Netlist()
+    net.voltage_source("v", "a", "0", 1.0)
+    net.crossbar("w", ["a", "0"], ["b", "c"], np.full((2, 2), 1e-3))
+    stuck = DeviceModel(stuck_off=1.0).program(net.conductances.reshape(2, 2), 0)
+    assert (stuck == 0).all()
+    net.set_conductances([1e-3, stuck[0, 1], 1e-3, 1e-3])
+    for name in BACKENDS:
+        point = operating_point(net, backend=name)
+        assert point.success and point.voltage("b") == 0.5 and point.voltage("c") == 0.0
+        assert point.branch_currents()["w_0_1"] == 0
+    net.set_conductances([1e-3, 0.0, 1e-3, 0.0])
+    with pytest.raises(ElementError, match="too small for SPICE"):
+        to_spice(net)
+    with pytest.raises(FloatingNodeError, match="'c'"):
+        operating_point(net)
+    other = Netlist()
+    other.voltage_source("v", "a", "0", 1.0)
+    other.crossbar("w", ["a", "0"], ["b", "c"], [[1e-3, 0], [1e-3, 1e-3]])
+    assert operating_point(other).voltage("c") == 0
+    held = Netlist()
+    held.conductance("g", "a", "0", 1e-3, g_min=1e-6)
+    with pytest.raises(ElementError, match="'g' set outside its bounds"):
+        held.set_conductances([0.0])

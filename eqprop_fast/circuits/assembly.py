@@ -26,7 +26,7 @@ class Assembly:
         self._incidence = {}
         self._resolve_controls()
         self._check_loops()
-        self._check_floating()
+        self.check_floating()
         self._find_known()
 
         # Branches kept as unknowns, in this order; V sources of the tree are not among them.
@@ -115,11 +115,12 @@ class Assembly:
                 raise VoltageLoopError(f"{name!r} between nodes {ends} closes a loop of voltage sources")
             parent[ra] = rb
 
-    def _check_floating(self):
+    def check_floating(self, conducting=slice(None)):
+        """FloatingNodeError for a node without a path to ground, of the `conducting` resistors alone."""
         net = self.net
         if net.n_nodes == 1:
             raise FloatingNodeError("the circuit has no node besides ground")
-        edges = [self.pairs[kind][:, :2] for kind in (RESISTOR, DIODE) if len(self.pairs[kind])]
+        edges = [self.pairs[RESISTOR][conducting], self.pairs[DIODE]]
         voltage = [(a, b) for a, b, _ in self._voltage_edges()]
         edges.append(np.array(voltage, dtype=np.int64).reshape(-1, 2))
         e = np.concatenate(edges)
@@ -261,7 +262,7 @@ class Assembly:
         """CSR matrices A (n, n) and K (n, n_nodes) for `values`: A x + K v_known + diodes = rhs."""
         data = np.bincount(
             self._a_place, weights=self._a_sign * values[self._a_source], minlength=len(self.indices)
-        )
+        ).astype(np.float64, copy=False)  # that of no entry at all is integer
         a = sparse.csr_matrix((data, self.indices, self.indptr), shape=(self.n, self.n))
         r, c, s, sign = self._k
         k = sparse.csr_matrix((sign * values[s], (r, c)), shape=(self.n, self.net.n_nodes))

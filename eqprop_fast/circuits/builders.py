@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from . import checks
 from .elements import D1N4148
 from .errors import ElementError
 from .netlist import Netlist
@@ -53,10 +54,22 @@ def layered_netlist(
     Netlist
         `inputs` are marked as x1+, x1-, x2+, ...: see `complementary`.
     """
-    sizes = [int(s) for s in sizes]
-    if len(sizes) < 2 or min(sizes) < 1:
+    try:
+        sizes = [checks.count("sizes: each", s) for s in sizes]
+    except TypeError:
+        raise ElementError(f"sizes must be a sequence of whole numbers, got {sizes!r}") from None
+    if len(sizes) < 2:
         raise ElementError(f"sizes must be at least two positive numbers, got {sizes}")
-    rng = np.random.default_rng(random_state)
+    output_pairs = checks.flag("output_pairs", output_pairs)
+    g_min = checks.number("g_min", g_min)
+    g_max = checks.number("g_max", g_max, finite=False)
+    if not 0 <= g_min <= g_max:
+        raise ElementError(f"need 0 <= g_min <= g_max, got {g_min} and {g_max}")
+    if g_init is not None:
+        g_init = checks.array("g_init", g_init, 1)
+        if g_init.size != 2 or not g_min <= g_init[0] <= g_init[1] <= g_max:
+            raise ElementError(f"g_init must be (low, high) within [g_min, g_max], got {g_init.tolist()}")
+    rng = checks.generator(random_state)
     net = Netlist("layered resistive network " + "-".join(map(str, sizes)))
     rows, inputs = [], []
     for k in range(sizes[0]):
@@ -66,12 +79,13 @@ def layered_netlist(
             net.voltage_source(inputs[-1], rows[-1], "0", 0.0)
     bias_rows = []
     if bias is not None:
+        bias = checks.number("bias", bias)
         for name, value in (("bp", bias), ("bn", -bias)):
-            net.voltage_source(f"v{name}", name, "0", float(value))
+            net.voltage_source(f"v{name}", name, "0", value)
             bias_rows.append(name)
     if len(sizes) > 2:
-        net.voltage_source("vlow", "low", "0", float(low))
-        net.voltage_source("vhigh", "high", "0", float(high))
+        net.voltage_source("vlow", "low", "0", low)
+        net.voltage_source("vhigh", "high", "0", high)
     for layer, size in enumerate(sizes[1:], start=1):
         last = layer == len(sizes) - 1
         rows = rows + bias_rows
@@ -98,5 +112,5 @@ def layered_netlist(
 
 def complementary(x, scale=1.0):
     """Inputs (M, n) as the source voltages (M, 2n) of `layered_netlist`: scale * (x1, -x1, x2, -x2, ...)."""
-    x = np.atleast_2d(np.asarray(x, dtype=np.float64)) * scale
+    x = np.atleast_2d(checks.array("x", x)) * checks.number("scale", scale)
     return np.stack([x, -x], axis=2).reshape(len(x), -1)

@@ -7,6 +7,9 @@ from numbers import Real
 
 import numpy as np
 
+from . import checks
+from .errors import ElementError
+
 
 @dataclass(frozen=True)
 class DeviceModel:
@@ -57,7 +60,7 @@ class DeviceModel:
             value = getattr(self, f.name)
             if value is None and f.name in ("g_on", "n_levels"):
                 continue
-            if isinstance(value, bool) or not isinstance(value, Real):
+            if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
                 raise ValueError(f"device parameter {f.name} must be a number, got {value!r}")
         ok = {
             "g_on": self.g_on is None or 0 < self.g_on < np.inf,
@@ -93,11 +96,11 @@ class DeviceModel:
 
         What its devices can hold does not change from write to write either.
         """
-        return DeviceArray(self, shape, np.random.default_rng(random_state))
+        return DeviceArray(self, shape, checks.generator(random_state))
 
     def program(self, conductances, random_state=None):
-        """Write `conductances` (R, C) blindly to a fresh array; what the circuit then sees, same dtype."""
-        rng = np.random.default_rng(random_state)
+        """Write `conductances` (R, C) to a fresh array without looking; returns what `write` does."""
+        rng = checks.generator(random_state)
         return self.array(np.shape(conductances), rng).write(conductances, rng)
 
 
@@ -124,6 +127,7 @@ class DeviceArray:
         Parameters
         ----------
         conductances : ndarray (R, C)
+            Finite and not negative.
         random_state : int, Generator or None
             Of the write noise.
         verify : bool
@@ -133,12 +137,14 @@ class DeviceArray:
 
         Returns
         -------
-        ndarray (R, C), dtype of `conductances`
+        ndarray (R, C), dtype of `conductances` if that is a floating-point type, else float64
         """
-        m, rng = self.model, np.random.default_rng(random_state)
-        wanted = np.asarray(conductances, dtype=np.float64)
+        m, rng = self.model, checks.generator(random_state)
+        wanted = checks.array("conductances", conductances)
         if wanted.shape != self.factor.shape:
             raise ValueError(f"conductances must have shape {self.factor.shape}, got {wanted.shape}")
+        if (wanted < 0).any():
+            raise ElementError(f"conductances must not be negative, got {wanted.min():g}")
         if self.g_on is None:  # once: later writes hold what these devices made of earlier ones
             self.g_on = float(wanted.max(initial=0))
         g_on = self.g_on
@@ -156,7 +162,8 @@ class DeviceArray:
             )
         held = np.where(self.stuck_off, g_off, np.where(self.stuck_on, g_on, held)) * self.factor
         held = held / (1 + wires * held)
-        return held.astype(np.asarray(conductances).dtype)
+        dtype = getattr(conductances, "dtype", wanted.dtype)
+        return held.astype(dtype if dtype.kind == "f" else np.float64)
 
     def _wires(self, shape):
         """Ohm in series with each device."""

@@ -1,6 +1,7 @@
 """Element kinds and the diode model, with the direct-current equations of ngspice."""
 
 import math
+import numbers
 from dataclasses import dataclass
 
 from .errors import ElementError
@@ -76,7 +77,8 @@ class DiodeModel:
     def __post_init__(self):
         def need(ok, key, what):
             value = getattr(self, key)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and ok(value)):
+            real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not (real and math.isfinite(value) and ok(value)):
                 raise ElementError(f"diode model {self.name!r}: {key} must be {what}, got {value!r}")
 
         if not str(self.name) or str(self.name).lower() == IDEAL:

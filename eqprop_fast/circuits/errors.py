@@ -35,6 +35,10 @@ class ReciprocityError(CircuitError):
     does not give the gradient of the loss."""
 
 
+class NudgeWarning(UserWarning):
+    """A nudge out of proportion to the circuit: the gradient that it shows may be far from the loss's."""
+
+
 class SpiceError(CircuitError):
     """SPICE text that is malformed or outside the documented subset.
 

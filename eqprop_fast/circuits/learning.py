@@ -23,12 +23,15 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from ..kernels import get_backend
+from . import checks, nudging
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
 from .errors import CircuitError, ElementError, ReciprocityError
+from .netlist import MAX_SIEMENS, check_netlist
 from .operating_point import operating_point, solver_of
 
 LOSSES = ("squared", "cross_entropy")
 NUDGES = ("current", "conductance")
+MOST_TRIES = 40  # of beta="auto", each at most half the one before
 CONDUCTANCE_FLOOR = 1e-12  # siemens; where g_min is zero a step stops here, for zero is an open circuit
 
 
@@ -43,8 +46,9 @@ def energy_scales(netlist, *, check=True):
         factors do not agree: such a circuit has no energy. With `check` False those are passed over (factor
         1).
     """
+    check_netlist(netlist)
     net, asm = netlist, solver_of(netlist).assembly
-    if check:
+    if checks.flag("check", check):
         for kind in (VCVS, VCCS, CCCS, CCVS):
             if net.names[kind]:
                 raise ReciprocityError(
@@ -107,12 +111,15 @@ def loss_and_drive(outputs, targets, loss):
 
 @dataclass
 class CircuitGradient:
-    """Mean loss over the samples, its gradient for every trainable conductance, and the free phase."""
+    """Mean loss over the samples, its gradient for every trainable conductance, the free phase, and the beta
+    that was used, siemens.
+    """
 
     loss: float
     gradient: np.ndarray
     outputs: np.ndarray
     free: object
+    beta: float
 
 
 def circuit_gradient(
@@ -120,7 +127,7 @@ def circuit_gradient(
     inputs,
     targets,
     *,
-    beta=1e-4,
+    beta="auto",
     centered=True,
     loss="squared",
     nudge="current",
@@ -136,8 +143,10 @@ def circuit_gradient(
         With marked inputs and outputs, and trainable conductances.
     inputs : array-like (M, n_inputs)
     targets : array-like (M, n_outputs)
-    beta : float
-        Nudging strength, siemens.
+    beta : "auto" or float
+        Nudging strength, siemens. "auto": such that outputs move by about 1e-4 of their error, from the
+        resistance between their nodes at the free phase's operating point, and less where a junction would
+        move by more than 1/64 of its thermal voltage. A number is measured: see Warns.
     centered : bool
         +beta against -beta (error O(beta^2)) instead of beta against the free phase (O(beta)).
     loss : {"squared", "cross_entropy"}
@@ -157,6 +166,13 @@ def circuit_gradient(
     CircuitError
         If a phase does not converge, or if the negative one of conductance `beta` exceeds what the circuit
         itself has at an output, so that there is no equilibrium.
+
+    Warns
+    -----
+    NudgeWarning
+        If a given `beta` moves an output by more than 0.1 of its error or a conducting junction by more than
+        half its thermal voltage (the gradient may be far off), or outputs by less than 1e-10 of their error
+        (rounding may drown it).
     """
     phases = _phases(
         netlist,
@@ -185,17 +201,20 @@ class _Phases:
     total: np.ndarray
     pairs: np.ndarray
     scale: np.ndarray
+    beta: float
 
     def found(self, gradient):
-        return CircuitGradient(self.loss, gradient, self.free.outputs, self.free)
+        return CircuitGradient(self.loss, gradient, self.free.outputs, self.free, self.beta)
 
 
 def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n_threads, check):
     """Run the phases of `circuit_gradient`."""
-    if not np.isfinite(beta) or beta == 0:
-        raise ValueError(f"beta must be finite and not zero, got {beta}")
-    _check_nudge(nudge, loss)
-    inputs, targets = np.atleast_2d(np.asarray(inputs, float)), np.atleast_2d(np.asarray(targets, float))
+    _check_rule(beta, centered, loss, nudge, check)
+    inputs = np.atleast_2d(checks.array("inputs", inputs))
+    targets = np.atleast_2d(checks.array("targets", targets))
+    check_netlist(netlist)
+    if not len(inputs):
+        raise ElementError("inputs must have at least one sample")
     if not netlist.outputs:
         raise ElementError("the netlist has no marked outputs")
     if targets.shape != (len(inputs), len(netlist.outputs)):
@@ -217,7 +236,18 @@ def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n
             _check_side(free.outputs - targets, point.outputs - targets)
         return point
 
-    first = nudged(beta)
+    if beta == "auto":
+        beta = nudging.auto_beta(netlist, free, drive)
+        for _ in range(MOST_TRIES):
+            first = nudged(beta)
+            too_much = nudging.excess(*nudging.measure(netlist, free, first, drive, beta))
+            if too_much == 1:
+                break
+            beta /= too_much
+    else:
+        beta = float(beta)
+        first = nudged(beta)
+        nudging.warn_of(beta, *nudging.measure(netlist, free, first, drive, beta))
     second, width = (nudged(-beta), 4 * beta) if centered else (free, 2 * beta)
     which = netlist.trainable_indices
     pairs = solver_of(netlist).assembly.pairs[RESISTOR][which]
@@ -229,12 +259,17 @@ def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n
         total=first.voltages + second.voltages,
         pairs=pairs,
         scale=s_g / (width * s_out * len(inputs)),
+        beta=beta,
     )
 
 
-def _check_nudge(nudge, loss):
-    if nudge not in NUDGES:
-        raise ValueError(f"nudge must be one of {NUDGES}, got {nudge!r}")
+def _check_rule(beta, centered, loss, nudge, check):
+    if not (isinstance(beta, str) and beta == "auto") and checks.number("beta", beta) == 0:
+        raise ElementError('beta must be "auto" or not zero')
+    checks.flag("centered", centered)
+    checks.flag("check", check)
+    checks.choice("loss", loss, LOSSES)
+    checks.choice("nudge", nudge, NUDGES)
     if nudge == "conductance" and loss != "squared":
         raise ValueError(f"nudge='conductance' is the squared loss; it cannot stand for loss={loss!r}")
 
@@ -320,7 +355,10 @@ def finite_difference_gradient(netlist, inputs, targets, *, loss="squared", step
     """Central differences of the mean loss for every trainable conductance (relative `step`): the slow
     truth.
     """
-    targets = np.atleast_2d(np.asarray(targets, float))
+    check_netlist(netlist)
+    checks.choice("loss", loss, LOSSES)
+    step = checks.number("step", step, positive=True)
+    targets = np.atleast_2d(checks.array("targets", targets))
     which, start = netlist.trainable_indices, netlist.conductances
     out = np.empty(which.size)
 
@@ -351,7 +389,7 @@ class CircuitTrainer:
     netlist : Netlist
         Changed in place.
     learning_rate : float
-        Siemens per unit of gradient.
+        Siemens per unit of gradient, > 0.
     beta, centered, loss, nudge, backend, n_threads, check
         See `circuit_gradient`.
     momentum : float
@@ -361,6 +399,10 @@ class CircuitTrainer:
     ----------
     losses : list of float
         Mean loss of every step's batch, before the step.
+    beta_ : float
+        Nudging strength of the last step, siemens: what "auto" meant for its batch.
+    velocity : float64 (n_trainable,)
+        What momentum carries from step to step, siemens.
     """
 
     def __init__(
@@ -368,7 +410,7 @@ class CircuitTrainer:
         netlist,
         *,
         learning_rate,
-        beta=1e-4,
+        beta="auto",
         centered=True,
         loss="squared",
         nudge="current",
@@ -377,16 +419,17 @@ class CircuitTrainer:
         n_threads=1,
         check=True,
     ):
-        if not (np.isfinite(learning_rate) and learning_rate > 0):
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        check_netlist(netlist)
+        learning_rate = checks.number("learning_rate", learning_rate, positive=True)
+        momentum = checks.number("momentum", momentum)
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        if loss not in LOSSES:
-            raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
-        _check_nudge(nudge, loss)
+            raise ElementError(f"momentum must be in [0, 1), got {momentum}")
+        _check_rule(beta, centered, loss, nudge, check)
+        n_threads = checks.count("n_threads", n_threads)
+        get_backend(backend)
         if not netlist.trainable_indices.size:
             raise ElementError("the netlist has no trainable conductance")
-        self.netlist, self.learning_rate, self.momentum = netlist, float(learning_rate), float(momentum)
+        self.netlist, self.learning_rate, self.momentum = netlist, learning_rate, momentum
         self.options = {
             "beta": beta,
             "centered": centered,
@@ -400,19 +443,26 @@ class CircuitTrainer:
         self.losses = []
 
     def step(self, inputs, targets):
-        """One update on one batch; returns the CircuitGradient it used."""
+        """One update on one batch; returns the CircuitGradient it used.
+
+        Raises
+        ------
+        CircuitError
+            If a phase does not converge, or gradient, momentum or step is not finite, or a conductance would
+            exceed 1e30 S: conductances and momentum are then as before.
+        """
         net, which = self.netlist, self.netlist.trainable_indices
         phases = _phases(net, inputs, targets, **self.options)
         low, high = (bound[which] for bound in net.bounds)
-        g, gradient = net.conductances[which], np.empty(which.size)
+        g, gradient, velocity = net.conductances[which], np.empty(which.size), self.velocity.copy()
         finite = get_backend(self.options["backend"]).nodal_update(
             np.ascontiguousarray(phases.difference.T),
             np.ascontiguousarray(phases.total.T),
             phases.pairs.astype(np.int32),
             phases.scale,
-            self.velocity,
+            velocity,
             g,
-            np.maximum(low, CONDUCTANCE_FLOOR),
+            np.minimum(np.maximum(low, CONDUCTANCE_FLOOR), high),
             high,
             gradient,
             learning_rate=self.learning_rate,
@@ -420,21 +470,53 @@ class CircuitTrainer:
             n_threads=self.options["n_threads"],
         )
         if not finite:
-            raise CircuitError("the gradient is not finite; lower learning_rate or beta")
+            raise CircuitError(self._not_finite(gradient))
+        if g.max() > MAX_SIEMENS:
+            raise CircuitError(
+                f"a step leads to a conductance of {g.max():.3g} S, which is beyond {MAX_SIEMENS:g} S; lower "
+                "learning_rate"
+            )
         net.set_conductances(g, which)
+        self.velocity, self.beta_ = velocity, phases.beta
         self.losses.append(phases.loss)
         return phases.found(gradient)
 
+    def _not_finite(self, gradient):
+        if not np.isfinite(gradient).all():
+            return "the gradient is not finite; use another beta, or a lower learning_rate"
+        if not np.isfinite(self.velocity).all():
+            return "velocity, what momentum carries, is not finite"
+        return "a step is not finite: learning_rate times the gradient overflows; lower learning_rate"
+
     def fit(self, inputs, targets, *, epochs, batch_size=None, random_state=None):
-        """`epochs` passes over the samples in random order; returns self."""
-        inputs, targets = np.asarray(inputs, float), np.asarray(targets, float)
+        """`epochs` passes over the samples in random order.
+
+        Parameters
+        ----------
+        inputs : array-like (M, n_inputs)
+        targets : array-like (M, n_outputs)
+        epochs : int
+            At least 1.
+        batch_size : int or None
+            At least 1; None: all samples in one batch.
+        random_state : int, Generator or None
+
+        Returns
+        -------
+        self
+        """
+        epochs = checks.count("epochs", epochs)
+        size = None if batch_size is None else checks.count("batch_size", batch_size)
+        rng = checks.generator(random_state)
+        inputs, targets = checks.array("inputs", inputs), checks.array("targets", targets)
         if inputs.ndim != 2 or targets.ndim < 1 or len(inputs) != len(targets):
             raise ElementError(
                 f"inputs and targets must have a row for each sample, got {inputs.shape} and {targets.shape}"
             )
-        rng = np.random.default_rng(random_state)
-        size = len(inputs) if batch_size is None else int(batch_size)
-        for _ in range(int(epochs)):
+        if not len(inputs):
+            raise ElementError("inputs must have at least one sample")
+        size = len(inputs) if size is None else size
+        for _ in range(epochs):
             order = rng.permutation(len(inputs))
             for k in range(0, len(order), size):
                 rows = order[k : k + size]

@@ -8,6 +8,8 @@ import re
 
 import numpy as np
 
+from . import checks
+from .checks import number
 from .elements import (
     AMPLIFIER,
     CCCS,
@@ -57,9 +59,9 @@ class Netlist:
 
     def __init__(self, title="circuit", *, temperature=27.0, gmin=1e-12, tnom=27.0):
         self.title = clean_title(title)
-        self.temperature = _number("temperature", temperature, low=-272.0, high=2000.0)
-        self.tnom = _number("tnom", tnom, low=-272.0, high=2000.0)
-        self.gmin = _number("gmin", gmin, low=0.0, high=1.0)
+        self.temperature = number("temperature", temperature, low=-272.0, high=2000.0)
+        self.tnom = number("tnom", tnom, low=-272.0, high=2000.0)
+        self.gmin = number("gmin", gmin, low=0.0, high=1.0)
         self.node_names = ["0"]
         self._node = {"0": 0}
         self._where = {}  # lower-case element name -> (kind, index in its table)
@@ -80,15 +82,15 @@ class Netlist:
 
     def node(self, name):
         """Number of the node called `name`, made if new."""
-        number = self._node.get(name)
-        if number is not None:
-            return number
+        place = self._node.get(name)
+        if place is not None:
+            return place
         key = _node_key(name)
-        number = self._node.get(key)
-        if number is None:
-            number = self._node[key] = len(self.node_names)
+        place = self._node.get(key)
+        if place is None:
+            place = self._node[key] = len(self.node_names)
             self.node_names.append(key)
-        return number
+        return place
 
     def find_node(self, name):
         """Number of an existing node; UnknownNodeError if there is none."""
@@ -99,15 +101,15 @@ class Netlist:
 
     def rename_node(self, old, new):
         """Give a node another name, which no other node may have."""
-        number, key = self.find_node(old), _node_key(new)
-        if number == 0 or self._node.get(key, number) != number:
+        place, key = self.find_node(old), _node_key(new)
+        if place == 0 or self._node.get(key, place) != place:
             raise ElementError(f"cannot rename node {old!r} to {new!r}")
-        del self._node[self.node_names[number]]
-        self._node[key], self.node_names[number] = number, key
+        del self._node[self.node_names[place]]
+        self._node[key], self.node_names[place] = place, key
 
     def resistor(self, name, a, b, ohms):
         """A fixed resistor of `ohms` > 0."""
-        ohms = _number(f"resistor {name!r}: resistance", ohms)
+        ohms = number(f"resistor {name!r}: resistance", ohms)
         if not ohms > 0:
             raise ElementError(f"resistor {name!r}: resistance must be positive, got {ohms}")
         if not 1e-30 < ohms < 1e30:
@@ -117,18 +119,20 @@ class Netlist:
         self._conductance(name, a, b, 1.0 / ohms, 0.0, np.inf, False)
 
     def conductance(self, name, a, b, siemens, *, g_min=0.0, g_max=np.inf, trainable=True):
-        """A programmable conductance (memristor) held in [g_min, g_max]; zero is allowed only if g_min is
-        0.
+        """A programmable conductance (memristor) of `siemens` > 0 held in [g_min, g_max].
+
+        `set_conductances` may make it 0 later, an open circuit, if g_min is 0.
         """
-        siemens = _number(f"conductance {name!r}", siemens)
-        low = _number(f"conductance {name!r}: g_min", g_min)
-        high = _number(f"conductance {name!r}: g_max", g_max, finite=False)
+        siemens = number(f"conductance {name!r}", siemens)
+        low = number(f"conductance {name!r}: g_min", g_min)
+        high = number(f"conductance {name!r}: g_max", g_max, finite=False)
+        trainable = checks.flag(f"conductance {name!r}: trainable", trainable)
         if not 0 <= low <= siemens <= high or siemens <= 0 or siemens > MAX_SIEMENS:
             raise ElementError(
                 f"conductance {name!r}: need 0 <= g_min <= g <= g_max and g > 0, "
                 f"got {siemens} in [{low}, {high}]"
             )
-        self._conductance(name, a, b, siemens, low, high, bool(trainable))
+        self._conductance(name, a, b, siemens, low, high, trainable)
 
     def crossbar(self, prefix, rows, columns, siemens, *, g_min=0.0, g_max=np.inf, trainable=True):
         """A programmable conductance from every row node to every column node, named `prefix`_row_column.
@@ -137,23 +141,21 @@ class Netlist:
         ----------
         rows, columns : sequences of node names
         siemens : array-like of shape (len(rows), len(columns))
-            Positive conductances.
+            Conductances; 0, an open circuit, only if g_min is 0.
         """
         check_name("crossbar", str(prefix))
-        g = np.asarray(siemens, dtype=np.float64)
+        what = f"crossbar {prefix!r}"
+        rows, columns, g = _names(rows), _names(columns), checks.array(f"{what}: siemens", siemens)
+        low, high = number(f"{what}: g_min", g_min), number(f"{what}: g_max", g_max, finite=False)
+        trainable = checks.flag(f"{what}: trainable", trainable)
         if g.shape != (len(rows), len(columns)):
             raise ElementError(
                 f"crossbar {prefix!r}: siemens must have shape {(len(rows), len(columns))}, got {g.shape}"
             )
-        if not (
-            np.isfinite(g).all()
-            and (g > 0).all()
-            and (g >= g_min).all()
-            and (g <= g_max).all()
-            and g_min >= 0
-        ):
+        if not ((g >= low).all() and (g <= min(high, MAX_SIEMENS)).all() and 0 <= low <= high):
             raise ElementError(
-                f"crossbar {prefix!r}: conductances must be positive and within [g_min, g_max]"
+                f"crossbar {prefix!r}: conductances must be within [g_min, g_max], not negative, "
+                f"and at most {MAX_SIEMENS:g} siemens"
             )
         rows, columns = [self.node(r) for r in rows], [self.node(c) for c in columns]
         names = [f"{prefix}_{i}_{j}" for i in range(len(rows)) for j in range(len(columns))]
@@ -165,9 +167,9 @@ class Netlist:
         self.names[RESISTOR] += names
         self.nodes[RESISTOR] += [(r, c) for r in rows for c in columns]
         self.values[RESISTOR] += g.ravel().tolist()
-        self.g_min += [float(g_min)] * count
-        self.g_max += [float(g_max)] * count
-        self.trainable += [bool(trainable)] * count
+        self.g_min += [low] * count
+        self.g_max += [high] * count
+        self.trainable += [trainable] * count
         self.version += 1
 
     def _conductance(self, name, a, b, g, g_min, g_max, trainable):
@@ -178,7 +180,7 @@ class Netlist:
 
     def diode(self, name, anode, cathode, model=IDEAL, *, area=1.0):
         """A diode: "ideal" (v <= 0, i >= 0, v i = 0), a DiodeModel, or the name of one added by `model`."""
-        area = _number(f"diode {name!r}: area", area)
+        area = number(f"diode {name!r}: area", area)
         if not 1e-12 < area < 1e12:
             raise ElementError(f"diode {name!r}: area must be positive, got {area}")
         if isinstance(model, DiodeModel):
@@ -195,28 +197,28 @@ class Netlist:
 
     def voltage_source(self, name, plus, minus, volts=0.0):
         """An independent source: v(plus) - v(minus) = volts."""
-        self._add(VSOURCE, name, (plus, minus), _number(f"voltage source {name!r}", volts))
+        self._add(VSOURCE, name, (plus, minus), number(f"voltage source {name!r}", volts))
 
     def current_source(self, name, a, b, amperes=0.0):
         """An independent source that carries `amperes` from `a` through itself to `b`."""
-        self._add(ISOURCE, name, (a, b), _number(f"current source {name!r}", amperes))
+        self._add(ISOURCE, name, (a, b), number(f"current source {name!r}", amperes))
 
     def vcvs(self, name, plus, minus, c_plus, c_minus, gain):
         """E: v(plus) - v(minus) = gain (v(c_plus) - v(c_minus))."""
-        self._add(VCVS, name, (plus, minus, c_plus, c_minus), _number(f"VCVS {name!r}: gain", gain))
+        self._add(VCVS, name, (plus, minus, c_plus, c_minus), number(f"VCVS {name!r}: gain", gain))
 
     def vccs(self, name, a, b, c_plus, c_minus, siemens):
         """G: current siemens (v(c_plus) - v(c_minus)) from `a` to `b`."""
-        self._add(VCCS, name, (a, b, c_plus, c_minus), _number(f"VCCS {name!r}: transconductance", siemens))
+        self._add(VCCS, name, (a, b, c_plus, c_minus), number(f"VCCS {name!r}: transconductance", siemens))
 
     def cccs(self, name, a, b, source, gain):
         """F: gain times the current of the voltage source called `source`, from `a` to `b`."""
-        self._add(CCCS, name, (a, b), _number(f"CCCS {name!r}: gain", gain))
+        self._add(CCCS, name, (a, b), number(f"CCCS {name!r}: gain", gain))
         self.controls[CCCS].append(str(source).lower())
 
     def ccvs(self, name, plus, minus, source, ohms):
         """H: v(plus) - v(minus) = ohms times the current of the voltage source called `source`."""
-        self._add(CCVS, name, (plus, minus), _number(f"CCVS {name!r}: transresistance", ohms))
+        self._add(CCVS, name, (plus, minus), number(f"CCVS {name!r}: transresistance", ohms))
         self.controls[CCVS].append(str(source).lower())
 
     def amplifier(self, name, node_in, node_out, gain, *, feedback=None):
@@ -225,10 +227,10 @@ class Netlist:
         v(out) = gain v(in), and `feedback` (default 1/gain) times the current that it delivers into `out` is
         drawn from `in`; with the default the circuit keeps an energy, E_before + E_after / gain^2.
         """
-        gain = _number(f"amplifier {name!r}: gain", gain)
+        gain = number(f"amplifier {name!r}: gain", gain)
         if gain == 0 or abs(gain) > 1e12:
             raise ElementError(f"amplifier {name!r}: gain must be non-zero, got {gain}")
-        feedback = 1.0 / gain if feedback is None else _number(f"amplifier {name!r}: feedback", feedback)
+        feedback = 1.0 / gain if feedback is None else number(f"amplifier {name!r}: feedback", feedback)
         self._add(AMPLIFIER, name, (node_in, node_out), gain)
         self.feedback.append(feedback)
 
@@ -248,7 +250,7 @@ class Netlist:
 
     def mark_inputs(self, names):
         """The sources, in order, that the columns of `inputs` set."""
-        names = [names] if isinstance(names, str) else list(names)
+        names = _names(names)
         for name in names:
             if self.find(name)[0] not in (VSOURCE, ISOURCE):
                 raise ElementError(f"input {name!r} is not an independent source")
@@ -262,9 +264,11 @@ class Netlist:
         output.
         """
         pairs = []
-        for item in nodes:
-            plus, minus = (item, "0") if isinstance(item, (str, numbers.Integral)) else item
-            pairs.append((self.find_node(plus), self.find_node(minus)))
+        for item in _names(nodes):
+            ends = (item, "0") if isinstance(item, (str, numbers.Integral)) else _names(item)
+            if len(ends) != 2:
+                raise ElementError(f"an output is a node or a pair of nodes, got {item!r}")
+            pairs.append((self.find_node(ends[0]), self.find_node(ends[1])))
         self.outputs = pairs
         self.version += 1
 
@@ -306,14 +310,11 @@ class Netlist:
         return kept[1]
 
     def set_conductances(self, siemens, indices=None):
-        """Write conductances (all, or those at `indices`), which must be positive and within [g_min,
-        g_max].
+        """Write conductances (all, or those at `indices`), which must be within [g_min, g_max].
+
+        0 is an open circuit, as a device that is stuck off.
         """
-        count = len(self.values[RESISTOR])
-        try:
-            g = np.asarray(siemens, dtype=np.float64)
-        except (TypeError, ValueError, OverflowError):
-            raise ElementError("siemens must be an array of numbers") from None
+        count, g = len(self.values[RESISTOR]), checks.array("siemens", siemens)
         indices = np.arange(count) if indices is None else np.asarray(indices)
         if g.shape != indices.shape:
             raise ElementError(f"expected {indices.size} conductances, got an array of shape {g.shape}")
@@ -322,11 +323,12 @@ class Netlist:
         if indices.dtype.kind not in "iu" or ((indices < 0) | (indices >= count)).any():
             raise ElementError(f"indices must be whole numbers from 0 to {count - 1}, got {indices[:5]}")
         low, high = (bound[indices] for bound in self.bounds)
-        bad = ~((g > 0) & np.isfinite(g) & (g >= low) & (g <= high))
+        bad = ~((g >= low) & (g <= np.minimum(high, MAX_SIEMENS)))
         if bad.any():
-            k = int(indices[np.flatnonzero(bad)[0]])
+            k = np.flatnonzero(bad)[0]
             raise ElementError(
-                f"conductance {self.names[RESISTOR][k]!r} set outside its bounds or not positive"
+                f"conductance {self.names[RESISTOR][indices[k]]!r} set outside its bounds: {g[k]:g} is not "
+                f"in [{low[k]:g}, {min(high[k], MAX_SIEMENS):g}]"
             )
         values = self.conductances
         values[indices] = g
@@ -428,23 +430,25 @@ def check_name(what, name):
         )
 
 
+def check_netlist(given):
+    """ElementError unless `given` is a Netlist."""
+    if not isinstance(given, Netlist):
+        raise ElementError(f"netlist must be a Netlist, got {type(given).__name__}")
+
+
+def _names(given):
+    """A list of names, made of one name or a sequence of them."""
+    if isinstance(given, (str, numbers.Integral)):
+        return [given]
+    try:
+        return list(given)
+    except TypeError:
+        raise ElementError(f"expected a name or a sequence of names, got {given!r}") from None
+
+
 def _node_key(name):
     key = str(name)
     if key in _GROUND:
         return "0"
     check_name("node", key)
     return key
-
-
-def _number(what, value, low=None, high=None, finite=True):
-    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
-        raise ElementError(f"{what} must be a number, got {value!r}")
-    try:
-        value = float(value)
-    except OverflowError:
-        raise ElementError(f"{what} must be finite, got a number too large for float64") from None
-    if np.isnan(value) or (finite and not np.isfinite(value)):
-        raise ElementError(f"{what} must be finite, got {value}")
-    if low is not None and not low <= value <= high:
-        raise ElementError(f"{what} must be between {low} and {high}, got {value}")
-    return value

@@ -9,8 +9,10 @@ from scipy.sparse import linalg
 
 from ..kernels import get_backend
 from ..kernels.reference.nodal import EXP_MAX, P_RS, beyond_exp, diode_current
+from . import checks
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
 from .errors import CircuitError, ElementError, UnknownNodeError
+from .netlist import check_netlist
 from .polish import UNIT, Polish, blur, harmless, two_sum
 from .solver import METHODS, Solver
 
@@ -65,8 +67,9 @@ def operating_point(
     CircuitError
         Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular circuit.
     """
+    check_netlist(netlist)
     kernels = get_backend(backend)
-    max_iter, n_threads = _count("max_iter", max_iter), _count("n_threads", n_threads)
+    max_iter, n_threads = checks.count("max_iter", max_iter), checks.count("n_threads", n_threads)
     single = (inputs is None or np.ndim(inputs) == 1) and (nudge is None or np.ndim(nudge) == 1)
     inputs, nudge = _rows("inputs", inputs), _rows("nudge", nudge)
     counts = [len(x) for x in (inputs, nudge) if x is not None]
@@ -174,23 +177,12 @@ def _settle(found, solver, polish, doubtful):
     found.kcl_residual = float(worst[0]) if found.single else worst
 
 
-def _count(what, value):
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ElementError(f"{what} must be a whole number of at least 1, got {value!r}")
-    return int(value)
-
-
 def _rows(what, values):
     if values is None:
         return None
-    try:
-        values = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise ElementError(f"{what} must be an array of numbers") from None
-    if values.ndim not in (1, 2) or not np.isfinite(values).all():
-        raise ElementError(
-            f"{what} must be finite numbers of shape (n,) or (n_samples, n), got shape {values.shape}"
-        )
+    values = checks.array(what, values)
+    if values.ndim not in (1, 2):
+        raise ElementError(f"{what} must be of shape (n,) or (n_samples, n), got shape {values.shape}")
     return np.atleast_2d(values)
 
 

@@ -127,7 +127,7 @@ class Polish:
                 rows = asm.diode_branch[eq.ideal]
                 f[rows] = np.where(on, v, parts[0, eq.diode_full] + parts[1, eq.diode_full])[eq.ideal]
                 if moved > 1e-4:  # else the last factors serve as well
-                    lu = eq.factored(seen, on)
+                    lu = linearised(self.solver, seen, on)
                 step = np.nan if lu is None else lu(-f)
                 if not np.isfinite(step).all():
                     return None
@@ -239,44 +239,46 @@ class _Equations:
 
     @cached_property
     def careful(self):
-        """As `factored`, for resistors whose sums at a node lost too much; None in another circuit."""
-        return self._from(self.solver.without_subtraction())
+        """As `linearised`, for resistors whose sums at a node lost too much; None in another circuit."""
+        return solver_from(self.solver.without_subtraction())
 
-    @staticmethod
-    def _from(factor):
-        return None if factor is None else lambda b: factor.solve(b[None])[0]
 
-    def factored(self, seen, on):
-        """Function that solves Newton's linear equations, None if they are singular.
+def solver_from(factor):
+    """A function of right-hand sides (n,) or (n, k), None without a factor."""
+    return None if factor is None else lambda b: factor.solve(np.atleast_2d(b.T)).T.reshape(b.shape)
 
-        `seen`: slopes of the diodes, `on`: states of the ideal ones.
-        """
-        asm, a = self.asm, self.solver.a
-        if not len(seen):
-            return self._from(self.solver.factor)
-        rows, cols, data = [], [], []
 
-        def put(r, c, value):
-            at = (r >= 0) & (c >= 0)
-            rows.append(r[at])
-            cols.append(c[at])
-            data.append(value[at])
+def linearised(solver, seen, on):
+    """Function that solves Newton's linear equations, None if they are singular.
 
-        an, ca, br = (u.astype(np.int64) for u in (asm.anode, asm.cathode, asm.diode_branch))
-        for r, c, sign in ((an, an, 1), (an, ca, -1), (ca, an, -1), (ca, ca, 1)):
-            put(r, c, sign * seen)
-        closed = np.where(on, 1.0, 0.0)
-        put(br, np.where(self.ideal, an, -1), closed)
-        put(br, np.where(self.ideal, ca, -1), -closed)
-        # A little resistance in a closed one, which acts on the change of its current only: loops of closed
-        # diodes stay solvable.
-        diagonal = np.append(np.abs(a.diagonal()), 0.0)
-        share = 1e-9 / np.maximum(diagonal[an] + diagonal[ca], 1e-12)
-        put(br, br, np.where(on, -share, 1.0))
-        extra = sparse.csr_matrix(
-            (np.concatenate(data), (np.concatenate(rows), np.concatenate(cols))), shape=a.shape
-        )
-        try:
-            return linalg.splu((a + extra).tocsc()).solve
-        except RuntimeError:
-            return None
+    `seen`: slopes of the diodes, `on`: states of the ideal ones.
+    """
+    asm, a = solver.assembly, solver.a
+    if not len(seen):
+        return solver_from(solver.factor)
+    rows, cols, data = [], [], []
+
+    def put(r, c, value):
+        at = (r >= 0) & (c >= 0)
+        rows.append(r[at])
+        cols.append(c[at])
+        data.append(value[at])
+
+    an, ca, br = (u.astype(np.int64) for u in (asm.anode, asm.cathode, asm.diode_branch))
+    for r, c, sign in ((an, an, 1), (an, ca, -1), (ca, an, -1), (ca, ca, 1)):
+        put(r, c, sign * seen)
+    closed = np.where(on, 1.0, 0.0)
+    put(br, np.where(asm.ideal, an, -1), closed)
+    put(br, np.where(asm.ideal, ca, -1), -closed)
+    # A little resistance in a closed one, which acts on the change of its current only: loops of closed
+    # diodes stay solvable.
+    diagonal = np.append(np.abs(a.diagonal()), 0.0)
+    share = 1e-9 / np.maximum(diagonal[an] + diagonal[ca], 1e-12)
+    put(br, br, np.where(on, -share, 1.0))
+    extra = sparse.csr_matrix(
+        (np.concatenate(data), (np.concatenate(rows), np.concatenate(cols))), shape=a.shape
+    )
+    try:
+        return linalg.splu((a + extra).tocsc()).solve
+    except RuntimeError:
+        return None

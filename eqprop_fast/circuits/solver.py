@@ -38,6 +38,9 @@ class Solver:
         asm = self.assembly
         self.parameters, _ = self.net.diode_parameters()
         self.values = asm.values()
+        siemens = self.values[asm.offset_of[RESISTOR] :][: len(asm.pairs[RESISTOR])]
+        if not siemens.all():
+            asm.check_floating(siemens != 0)
         self.a, k = asm.numeric(self.values)
         self.drive = Drive(k)
         self.node_rows = self.a[: asm.n_unknown_nodes].T.tocsr()

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._resistive import BaseResistiveEstimator
 from ._targets import ClassifierTargets, RegressorTargets
 
+UNSEEN_VARIANCE = 1 / 16  # V^2 at an output, beyond the training error; see `predict_proba`
 _PARAMETERS = """
     Parameters
     ----------
@@ -237,10 +238,12 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict_proba(self, X):
-        """Class probabilities: the output voltages, which estimate them, clipped at 0 and normalised.
+        """Class probabilities: what the output voltages say of the targets, if normal noise separates them.
 
-        A sample none of whose outputs is positive gets the softmax of its outputs, so that the most probable
-        class is always that of `predict`. Multilabel: 1 / (1 + exp(-4 (v - 1/2))) of each label's voltage v.
+        With a variance s2 of every output about its target of 0 or 1 V that is the softmax of v / s2; with
+        one output for two classes, and for each label of multilabel y, 1 / (1 + exp(-(v - 1/2) / s2)). s2 is
+        the mean squared error of an output in training, ``2 loss_ / n_outputs_``, and 1/16 V^2 for what new
+        samples add to it: midway between the targets is two standard deviations from either.
 
         Parameters
         ----------
@@ -251,15 +254,16 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         ndarray of float64, shape (n_samples, n_classes)
         """
         check_is_fitted(self)
-        if self._label_binarizer.y_type_.startswith("multilabel"):
-            return expit(4 * (self._outputs(X) - 0.5))
-        if len(self.classes_) <= 2:
-            return super().predict_proba(X)
-        outputs = self._outputs(X)
-        p = np.maximum(outputs, 0)
-        dark = p.max(axis=1) <= 0
-        p[dark] = softmax(outputs[dark], axis=1)
-        return p / p.sum(axis=1, keepdims=True)
+        volts = self._outputs(X).astype(np.float64)
+        variance = 2 * self.loss_ / volts.shape[1] + UNSEEN_VARIANCE
+        if not self._exclusive_classes():
+            return expit((volts - 0.5) / variance)
+        if len(self.classes_) == 1:
+            return np.ones((len(volts), 1))
+        if self._binary():
+            p = expit((volts[:, 0] - 0.5) / variance)
+            return np.column_stack([1 - p, p])
+        return softmax(volts / variance, axis=1)
 
 
 class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):

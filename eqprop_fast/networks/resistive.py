@@ -184,7 +184,8 @@ class ResistiveNetwork(BaseNetwork):
         self._seen += n
         if self._write is not None and self._seen >= self._epoch_rows:
             self._seen = 0
-            self._write()
+            if all(np.isfinite(w).all() for w in self.weights):  # else the caller finds the divergence
+                self._write()
         return TrainStats(loss=loss, n_correct=n_correct, n_samples=n, n_batches=-(-n // plan.batch_size))
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):

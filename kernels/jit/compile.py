@@ -80,6 +80,12 @@ def accessor(function):
     return function if JIT_DISABLED else numba.njit(inline="always")(function)
 
 
+@kernel(inline=True)
+def is_finite(x):
+    """math.isfinite is x - x == x - x, which reassociation may make 0 == 0."""
+    return abs(x) < np.inf
+
+
 def typed_list(arrays):
     """A list that compiled code can index."""
     return list(arrays) if JIT_DISABLED else numba.typed.List(list(arrays))

@@ -19,7 +19,7 @@ from ..reference.nodal import (
     SINGULAR,
     NewtonReport,
 )
-from .compile import kernel
+from .compile import is_finite, kernel
 from .nodal_head import head_backward, head_factor, head_forward
 from .nodal_lu import dense_lu_solve, sparse_lu_solve
 from .threads import run_threads, usable
@@ -182,7 +182,7 @@ def newton_step(job, own, rhs, offset, x, junction):
         dense_lu_solve(array(own.values), array(own.rdiag), f)
     good = True
     for k in range(f.size):
-        good = good and math.isfinite(f[k])
+        good = good and is_finite(f[k])
     return good
 
 

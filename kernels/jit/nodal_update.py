@@ -1,12 +1,10 @@
 """Equilibrium propagation's step of the conductances in Numba (twin: kernels/reference/nodal_update.py)."""
 
-import math
-
 import numpy as np
 
 from ..prepare.nodal import update_job
 from ..reference.nodal_update import check_update
-from .compile import kernel
+from .compile import is_finite, kernel
 from .threads import barrier, run_threads, usable
 from .views import Record, argument, array, matrix, vector
 
@@ -27,7 +25,7 @@ def contrast(job, pairs, k, zero):
 
 @kernel
 def update_range(thread, n_threads, control, job, work):
-    """A share of the conductances; nothing changes before all threads know their gradients to be finite."""
+    """A share of the conductances; nothing changes before all threads know their steps to be finite."""
     n, bad = job.n_pairs, array(work.bad)
     pairs, scale = matrix(np.int32, job.pairs, n, 2), vector(job.real, job.scale, n)
     velocity, conductance = vector(job.real, job.velocity, n), vector(job.real, job.conductance, n)
@@ -37,7 +35,7 @@ def update_range(thread, n_threads, control, job, work):
     first, end = n * thread // n_threads, n * (thread + 1) // n_threads
     for k in range(first, end):
         gradient[k] = scale[k] * contrast(job, pairs, k, real(0))
-        if not math.isfinite(gradient[k]):
+        if not is_finite(conductance[k] + (momentum * velocity[k] - learning_rate * gradient[k])):
             bad[thread] = 1
     if not barrier(control, n_threads):
         return

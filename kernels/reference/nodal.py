@@ -338,7 +338,8 @@ def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_a
     a, c, par = system.anode, system.cathode, system.parameters
     ideal = system.branch >= 0
     at_a, at_c = np.flatnonzero(a >= 0), np.flatnonzero(c >= 0)
-    linear = _matrix(system, system.base)
+    base = np.asarray(system.base, dtype=np.float64)  # an integer one would truncate the slopes
+    linear = _matrix(system, base)
     stamp, vte = system.stamp, np.where(ideal, 1.0, par[:, P_VTE])
     safe_par = np.where(ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), par)
 
@@ -362,7 +363,7 @@ def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_a
         leak = np.where(ideal & ~on, par[:, P_GMIN], 0.0)
         residual[b[ideal]] = np.where(on[ideal], v[ideal], x[b[ideal]] - leak[ideal] * v[ideal])
 
-        values = system.base.copy()
+        values = base.copy()
         flat = values.reshape(-1)
         signs = (1, -1, -1, 1)
         for k in range(4):

@@ -22,6 +22,8 @@ def check_update(difference, total, pairs, scale, velocity, conductance, low, hi
             )
     if pairs.shape != (n, 2) or pairs.dtype != np.int32 or not pairs.flags.c_contiguous:
         raise ValueError(f"pairs must be a C-contiguous int32 array of shape (n, 2), got {pairs.shape}")
+    if not (low <= high).all():  # NaN is no bound
+        raise ValueError("low and high must be numbers, low at most high")
     if n and not (0 <= pairs.min() and pairs.max() < len(difference)):
         raise ValueError(f"pairs must be node numbers below {len(difference)}")
 
@@ -68,7 +70,8 @@ def nodal_update(
     Returns
     -------
     bool
-        False, and velocity and conductance as they were, if some gradient is not finite.
+        False, and velocity and conductance as they were, if some gradient, velocity or conductance before
+        its bounds would not be finite.
     """
     check_update(difference, total, pairs, scale, velocity, conductance, low, high, gradient)
     with np.errstate(all="ignore"):
@@ -76,8 +79,10 @@ def nodal_update(
             a, b = pairs[k : k + PIECE].T
             drop, through = difference[a] - difference[b], total[a] - total[b]
             gradient[k : k + PIECE] = scale[k : k + PIECE] * (drop * through).sum(axis=1)
-        if not np.isfinite(gradient).all():
+        stepped = difference.dtype.type(momentum) * velocity - difference.dtype.type(learning_rate) * gradient
+        wanted = conductance + stepped
+        if not np.isfinite(wanted).all():  # so are the gradient and the velocity, if that is
             return False
-        velocity[:] = momentum * velocity - learning_rate * gradient
-        np.minimum(np.maximum(conductance + velocity, low), high, out=conductance)
+        velocity[:] = stepped
+        np.minimum(np.maximum(wanted, low), high, out=conductance)
     return True

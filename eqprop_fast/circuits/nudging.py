@@ -1,0 +1,106 @@
+"""How strongly to nudge a circuit: beta from the resistance that its outputs show, and a check of any beta.
+
+A nudge of beta siemens moves an output by about beta R of its error, R being the resistance between its nodes
+(driving point, at the free phase's operating point). The gradient's error grows with beta R, and with what a
+junction moves beside its thermal voltage; below, what float64 rounds away remains.
+"""
+
+import warnings
+
+import numpy as np
+
+from ..kernels.reference.nodal import P_RS, P_VTE, diode_current
+from .errors import CircuitError, NudgeWarning
+from .operating_point import solver_of
+from .polish import harmless, linearised
+
+SHARE = 2.0**-13  # beta="auto": of its error an output moves about that, and not more than eight times it
+MOVE = 2.0**-6  # and a junction that matters by at most this many thermal voltages
+STRONG_SHARE, STRONG_MOVE, WEAK_SHARE = 0.1, 0.5, 1e-10  # a given beta beyond these is warned of
+SAMPLES = 4  # whose resistances are looked at
+
+
+def output_resistance(netlist, point):
+    """Largest resistance that the outputs show at the operating points of a few samples, ohm.
+
+    Of each output the sum over all outputs of |its move per ampere into that one|, as all are nudged at once.
+    """
+    solver = solver_of(netlist)
+    asm = solver.assembly
+    into = np.zeros((asm.n, len(netlist.outputs)))
+    for k, ends in enumerate(netlist.outputs):
+        for node, sign in zip(asm.unknown_of_node[list(ends)], (1.0, -1.0), strict=True):
+            if node >= 0:
+                into[node, k] += sign
+    if not into.any():
+        return 0.0
+    largest, rows = 0.0, point._junction
+    for s in np.unique(np.linspace(0, len(rows) - 1, SAMPLES).astype(int)):
+        seen = _slopes(solver, rows[s])
+        solve = linearised(solver, seen, rows[s] > 0)
+        moves = np.full((1, 1), np.nan) if solve is None else into.T @ solve(into)
+        largest = np.maximum(largest, np.abs(moves).sum(axis=1).max())
+    if not np.isfinite(largest):
+        raise CircuitError(
+            "beta='auto': the circuit has no derivative at its operating point; give a number for beta"
+        )
+    return float(largest)
+
+
+def _slopes(solver, junction):
+    """Slopes of exponential diodes seen through their series resistance, siemens; 0 of ideal ones."""
+    asm = solver.assembly
+    if not len(asm.anode):
+        return np.zeros(0)
+    par = harmless(asm, solver.parameters)
+    with np.errstate(all="ignore"):
+        _, slope = diode_current(par, np.where(asm.ideal, 0.0, junction))
+    return np.where(asm.ideal, 0.0, slope / (1 + par[:, P_RS] * slope))
+
+
+def auto_beta(netlist, free, drive):
+    """A power of two of siemens, so that the last digits of R do not matter."""
+    gross = solver_of(netlist).gross  # no more than that: an output that a diode holds shows nothing
+    resistance = max(output_resistance(netlist, free), 1.0 / gross if gross else 0.0)
+    resistance *= max(1.0, float(np.abs(drive).max(initial=0.0)))
+    return float(2.0 ** np.floor(np.log2(SHARE / resistance))) if resistance else SHARE
+
+
+def measure(netlist, free, nudged, drive, beta):
+    """What a nudge did: (largest share of its error that an output moved, largest move of a junction, vte).
+
+    Junctions count that conduct, before or after, at least 1/1000 of what the outputs show.
+    """
+    asked = np.abs(drive).max(axis=1)
+    moved = np.abs(nudged.outputs - free.outputs).max(axis=1)
+    asking = asked > 1e-9 * asked.max(initial=0.0)
+    share = float((moved[asking] / asked[asking]).max(initial=0.0))
+    solver = solver_of(netlist)
+    before, after = free._junction, nudged._junction
+    seen = np.maximum(_slopes(solver, before), _slopes(solver, after))
+    exponential = ~solver.assembly.ideal
+    matters = exponential & (seen * share >= 1e-3 * abs(beta))
+    vte = np.where(exponential, solver.parameters[:, P_VTE], 1.0) if len(exponential) else np.zeros(0)
+    move = float((np.abs(after - before) / vte)[matters].max(initial=0.0))
+    return share, move
+
+
+def excess(share, move):
+    """By what power of two beta="auto" is too large; 1 if it is not."""
+    over = max(share / (8 * SHARE), move / MOVE)
+    return float(2.0 ** np.ceil(np.log2(over))) if over > 1 and np.isfinite(over) else 1.0
+
+
+def warn_of(beta, share, move):
+    """NudgeWarning if a given beta is out of proportion to the circuit."""
+    if share > STRONG_SHARE or move > STRONG_MOVE:
+        what = f"moves an output by {share:.2g} of its error" + (
+            f" and a junction by {move:.2g} thermal voltages" if move > STRONG_MOVE else ""
+        )
+        advice = "the gradient may be far off; use a smaller one"
+    elif share < WEAK_SHARE:
+        what = f"moves the outputs by {share:.2g} of their error only"
+        advice = "rounding may drown the gradient; use a larger one"
+    else:
+        return
+    warnings.warn(f"beta={beta:g} S {what}: {advice}, or beta='auto'", NudgeWarning, stacklevel=4)
