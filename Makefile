@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.txt csrc/*.py)
 
-.PHONY: run test test-all kill-test fuzz bench figures lint csan clean build
+.PHONY: run test test-all test-random kill-test fuzz bench figures lint csan clean build
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,12 @@ KILL_SEED ?= 0
 KILL_SECONDS ?= 900
 kill-test: build
 	$(PY) -m tests.kill_test $(KILLS) $(KILL_SEED) $(KILL_SECONDS)
+
+# Kernel calls with every option drawn at random, all backends against the twin: about 20 minutes for 20,000.
+DRAWS ?= 20000
+RANDOM_SEED ?= 1
+test-random: build
+	EQPROP_RANDOM_DRAWS=$(DRAWS) EQPROP_RANDOM_SEED=$(RANDOM_SEED) $(PY) -m pytest tests/test_random_options.py
 
 # All fuzz targets, FUZZ_SECONDS together; make fuzz FUZZ_SEED=1 FUZZ="checkpoints conductances"
 FUZZ_SECONDS ?= 300

@@ -234,14 +234,24 @@ static void score_row(const network *net, batch_buffers *b, int q, int s) {
     b->right[s] = best == target;
 }
 
-static void particles(const network *net, batch_buffers *b, int64_t number, int lo, int hi, int save) {
+/* The thread's samples start where their rows' particles are. */
+static void load_particles(const network *net, const batch_buffers *b, int64_t number, int lo, int hi) {
     const eqp_layered_job *j = net->job;
     for (int k = 1; k <= net->L; k++)
-        for (int s = lo; s < hi; s++) {
-            real *kept = (real *)j->state[k - 1] + j->order[number * b->B + s] * net->n[k], *mine = b->free[k] + s * net->np[k];
-            if (save) memcpy(kept, mine, (size_t)net->n[k] * sizeof(real));
-            else EQP_NAME(copy_row)(mine, kept, net->n[k], net->np[k]);
-        }
+        for (int s = lo; s < hi; s++)
+            EQP_NAME(copy_row)(b->free[k] + s * net->np[k], (const real *)j->state[k - 1] + j->order[number * b->B + s] * net->n[k],
+                               net->n[k], net->np[k]);
+}
+
+/* The free states become the particles of the batch's rows. A row may be there more than once, and the last one counts: so
+ * the threads share the units, not the samples. */
+static void save_particles(const network *net, const batch_buffers *b, int64_t number, int rows, int thread) {
+    const eqp_layered_job *j = net->job;
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t n = net->n[k], lo = share(n, thread, net->n_threads), hi = share(n, thread + 1, net->n_threads);
+        for (int s = 0; s < rows; s++)
+            memcpy((real *)j->state[k - 1] + j->order[number * b->B + s] * n + lo, b->free[k] + s * net->np[k] + lo, (size_t)(hi - lo) * sizeof(real));
+    }
 }
 
 /* Relaxes the batch (thread's samples, or all of them by columns). */
@@ -279,8 +289,17 @@ static void second_phase(network *net, batch_buffers *b, const phase *p, int thr
                 j->tol_nudged, j->rule == RULE_CLAMPED_SWEEP ? VISIT_DOWNWARDS : j->schedule, held, b->steps[1 + p->e]);
 }
 
+/* A batch without weight has no second phase: samples lo..hi end it where they began, after no steps. */
+static void stay_free(const network *net, batch_buffers *b, int lo, int hi) {
+    for (int e = 0; e < 2; e++) {
+        for (int k = 1; k <= net->L; k++)
+            memcpy(b->end[e][k] + lo * net->np[k], b->free[k] + lo * net->np[k], (size_t)((hi - lo) * net->np[k]) * sizeof(real));
+        for (int s = lo; s < hi; s++) b->steps[1 + e][s] = 0;
+    }
+}
+
 /* Both phases of a narrow net (narrow.c), each sample through all of them, whichever thread is free for it. */
-static void relax_queued(network *net, batch_buffers *b, int64_t number, double beta, int thread) {
+static void relax_queued(network *net, batch_buffers *b, int64_t number, double beta, int learns, int thread) {
     const eqp_layered_job *j = net->job;
     const int q = (int)(number & 1), rows = batch_rows(b, j, number);
     const real *y = b->y[q];
@@ -289,7 +308,10 @@ static void relax_queued(network *net, batch_buffers *b, int64_t number, double 
         {rows, b->drive, y, b->free, b->end[0], beta, j->tol_nudged, j->n_nudged_steps, VISIT_SYNCHRONOUS, 0, b->steps[1], NULL},
         {rows, b->drive, y, b->free, b->end[1], -beta, j->tol_nudged, j->n_nudged_steps, VISIT_SYNCHRONOUS, 0, b->steps[2], NULL}};
     const sample_queue queue = {b->queue[q], rows, thread, net->n_threads};
-    b->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, j->centered ? 3 : 2, &queue, b->mine);
+    const int n_phases = learns ? j->centered ? 3 : 2 : 1;
+    b->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, n_phases, &queue, b->mine);
+    if (!learns)
+        for (int i = 0; i < b->n_mine; i++) stay_free(net, b, b->mine[i], b->mine[i] + 1);
 }
 
 /* Free and second phases of any other net or rule, with the thread's share of the samples. */
@@ -305,7 +327,8 @@ static void relax_shares(network *net, batch_buffers *b, const phase *first, int
     relax_batch(&hasty, b, first->q, first->rows, lo, hi, thread, j->state ? b->free : NULL, b->free, 0,
                 j->n_free_steps - recorded, j->tol_free, j->rule == RULE_CLAMPED_SWEEP ? VISIT_UPWARDS : j->schedule, 0, b->steps[0]);
     if (is_gradient(j->rule)) EQP_NAME(reverse_phase)(net, b, first, thread);
-    for (int e = 0; !is_gradient(j->rule) && e < (j->centered ? 2 : 1); e++) {
+    else if (!(first->total > 0)) stay_free(net, b, lo, hi);
+    for (int e = 0; !is_gradient(j->rule) && first->total > 0 && e < (j->centered ? 2 : 1); e++) {
         phase p = *first;
         p.e = e;
         if (e) p.beta = -p.beta;
@@ -350,13 +373,12 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
         const int whole = j->rule == RULE_CLAMPED_SWEEP || j->rule == RULE_CONTRASTIVE || is_gradient(j->rule);
         const double span = whole ? 1 : (j->centered ? 2 : 1) * beta, scale = total > 0 ? 1 / (span * total) : 0;
         if (net.narrow && j->rule == RULE_EP && j->schedule == VISIT_SYNCHRONOUS && !j->state) {
-            relax_queued(&net, &b, number, beta, thread);
+            relax_queued(&net, &b, number, beta, total > 0, thread);
         } else {
             const phase p = {q, 0, rows, lo, hi, beta, total, scale};
-            if (j->state) particles(&net, &b, number, lo, hi, 0);
+            if (j->state) load_particles(&net, &b, number, lo, hi);
             if (j->state && !b.by_sample) eqp_wait(j->barrier, n_threads); /* columns are relaxed for all samples */
             relax_shares(&net, &b, &p, thread);
-            if (j->state) particles(&net, &b, number, lo, hi, 1);
         }
         int64_t steps[2] = {0, 0};
         for (int i = 0; i < b.n_mine; i++) {
@@ -374,6 +396,7 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
 
         for (int t = 0; t < n_threads; t++)
             if (b.diverged[t]) result = result == EQP_E_DIVERGED || b.diverged[t] & 1 ? EQP_E_DIVERGED : EQP_E_SINGULAR;
+        if (j->state && result != EQP_E_DIVERGED) save_particles(&net, &b, number, rows, thread);
         if (result) break;
         if (thread == 0)
             for (int s = 0; s < rows; s++) {
@@ -382,11 +405,13 @@ int EQP_NAME(layered_train)(eqp_layered_job *j, int thread, int n_threads) {
             }
         done++;
         const int64_t next = number + 1 < b.n_batches ? number + 1 : -1;
+        /* the vector field's sum over no steps is no estimate: nothing moves, by decay or momentum either */
+        const int learns = total > 0 && !(j->rule == RULE_VECTOR_FIELD && j->n_nudged_steps == 0);
         for (int k = 0; k < L; k++) {
             const stepper o = EQP_NAME(make_stepper)(j, j->rate[k], j->weight_decay, scale, number);
             const stepper ob = EQP_NAME(make_stepper)(j, j->bias_rate[k], 0, scale, number);
-            if (k == 0) EQP_NAME(input_pass)(&net, &b, number, next, total > 0 ? &o : NULL, &ob, thread);
-            else if (total > 0) {
+            if (k == 0) EQP_NAME(input_pass)(&net, &b, number, next, learns ? &o : NULL, &ob, thread);
+            else if (learns) {
                 if (j->rule != RULE_CONTINUAL_VECTOR_FIELD) EQP_NAME(update_inner)(&net, &b, k, rows, &o, &ob, thread);
                 if (j->rule == RULE_VECTOR_FIELD || (is_gradient(j->rule) && j->back))
                     EQP_NAME(update_back)(&net, &b, k, rows, &o, thread);

@@ -1,4 +1,4 @@
-"""Every activation, as what it is to hidden units, outputs and inputs, of every backend, at ordinary and at
+"""Every activation of every backend, as that of hidden units, outputs and inputs, at ordinary and at
 extreme values, against the NumPy twin."""
 
 import numpy as np
@@ -18,7 +18,9 @@ def close(got, want, dtype):
     """Within the tolerance of a state, relative where |want| > 1."""
     assert np.isfinite(want).all()
     error = np.abs(got - want) / np.maximum(1, np.abs(want))
-    assert not (error > tolerance("state", dtype)).any(), f"{want[error.argmax()]!r}: {got[error.argmax()]!r}"
+    assert not (error > tolerance("state", dtype)).any(), (
+        f"{want[error.argmax()]!r}: {got[error.argmax()]!r}"
+    )
 
 
 def relaxed(backend, spec, weights, x, states, n_steps=1):
@@ -32,12 +34,14 @@ def relaxed(backend, spec, weights, x, states, n_steps=1):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_rho(backend, dtype, name):
-    """One step of the plain map: layer 1 becomes rho_in(x), then rho of it; hidden and output alike."""
+    """One step of the plain map: layer 1 becomes rho_in(x), then rho of it."""
     values = VALUES.astype(dtype)
     n = values.size
     weights = [np.eye(n, dtype=dtype), np.zeros((n, 1), dtype)]
     for role in ("activation", "out_activation", "input_activation"):
-        for depth in (1, 2) if role == "input_activation" else (2,) if role == "activation" else (1,):
+        for depth in (
+            (1, 2) if role == "input_activation" else (2,) if role == "activation" else (1,)
+        ):
             names = {"activation": "identity", "out_activation": "identity", role: name}
             spec = LayeredSpec((n, n, 1)[: depth + 1], **names)
             states = [np.zeros((3, m), dtype) for m in spec.sizes[1:]]
@@ -53,13 +57,17 @@ def test_rho(backend, dtype, name):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_rho_prime(backend, dtype, name):
-    """One Euler step from states at ordinary and extreme values and on the edges of the hard ones."""
+    """One Euler step from ordinary and extreme states, and from the edges of the hard ones."""
     start = np.concatenate([VALUES, EDGES]).astype(dtype)
     n = start.size
     for role, depth in (("activation", 2), ("out_activation", 1)):
         for clamp in (False, True):
             spec = LayeredSpec(
-                (n, n, 1)[: depth + 1], dynamics="continuous", dt=0.25, prime_output=True, clamp=clamp,
+                (n, n, 1)[: depth + 1],
+                dynamics="continuous",
+                dt=0.25,
+                prime_output=True,
+                clamp=clamp,
                 **{"activation": "identity", "out_activation": "identity", role: name},
             )
             states = [np.tile(start, (2, 1)), np.zeros((2, 1), dtype)][:depth]
@@ -99,7 +107,10 @@ def test_input_activation_learns(backend, dtype, name, rule):
 def test_large_inputs_train_as_the_twin(backend, dtype, name, rule):
     """Where sigmoids saturate nothing may be left of them: inputs of 1e6 would multiply it."""
     rng = np.random.default_rng(6)
-    x, y = (1e6 * rng.uniform(0.5, 1, (8, 5))).astype(dtype), np.eye(3, dtype=dtype)[rng.integers(0, 3, 8)]
+    x, y = (
+        (1e6 * rng.uniform(0.5, 1, (8, 5))).astype(dtype),
+        np.eye(3, dtype=dtype)[rng.integers(0, 3, 8)],
+    )
     spec = LayeredSpec((5, 7, 3), activation=name, out_activation="identity", cost="cross_entropy")
     weights = [-rng.uniform(0.1, 1, (5, 7)).astype(dtype), rng.uniform(-1, 1, (7, 3)).astype(dtype)]
     plan = TrainPlan(4, 0.5, 0, 4, (0.1, 0.1), (0.1, 0.1), rule=rule)

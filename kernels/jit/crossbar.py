@@ -166,6 +166,8 @@ def relax_sample(job, net, own, states, n_steps, tol, beta, y):
     offset, order, new = array(net.offset), array(net.sequence), array(own.new)
     together = job.schedule == SYNCHRONOUS
     residual = zero = states.dtype.type(0)
+    if n_steps == 0 and beta != 0:  # a nudge without equilibrium is refused though no step meets it
+        return 0, residual, solve_layer(job, net, own, job.n_weights - 1, states, beta, y)
     for step in range(n_steps):
         change = zero
         for k in order:

@@ -92,7 +92,7 @@ def layered_train(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads
         )
     check_rule(spec, plan, back is not None, particles is not None)
-    n, stats = spec.n_weights, TrainStats()
+    n, stats = spec.n_weights, TrainStats(plan.loss_so_far)
     job = Training(
         spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads,
         learns_back=plan.rule in VECTOR_FIELD_RULES,

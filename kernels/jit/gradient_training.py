@@ -301,7 +301,7 @@ def gradient_train(
 ):  # fmt: skip
     """`layered_train` of the rules "bptt", "recurrent_backprop" and "implicit"."""
     check_rule(spec, plan, back is not None, particles is not None)
-    n, stats = spec.n_weights, TrainStats()
+    n, stats = spec.n_weights, TrainStats(plan.loss_so_far)
     job = Training(
         spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads,
         learns_back=back is not None,

@@ -41,7 +41,6 @@ from .layout import (
     DOWN_PANEL,
     DOWN_ROW,
     DYNAMICS,
-    EP,
     HAS_BACK,
     HAS_PARTICLES,
     HAS_SIGN,
@@ -363,7 +362,7 @@ def train_thread(
                 ints, free_floats, layout, table, packed, bias, drive, state[0], acts[0], field, y, rows, at,
                 end, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active,
                 change, n_data,
-            ) and (rule == EP or (total > 0.0 and not meeting)):  # fmt: skip
+            ) and total > 0.0 and not meeting:  # fmt: skip
                 second_phases(
                     ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, at, end, count,
                     beta, weight, pre[0], moved[0], nudged_steps, steps, residual, failure, active, change,

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from eqprop_fast._native import ffi
 
+from ..prepare import csr
 from ..reference import layered as reference
 from ..spec import (
     ACTIVATIONS,
@@ -40,10 +41,7 @@ def _job(spec, weights, back, biases, x, holder, learns):
     job.cost = COSTS[spec.cost]
     job.cost_factor, job.dt = spec.cost_factor, spec.dt
     if sp.issparse(x):
-        x = x.tocsr()
-        if not x.has_canonical_format:
-            x = x.copy()
-            x.sum_duplicates()
+        x = csr(x)
         job.indptr = holder.cast("int64_t *", x.indptr, np.int64)
         job.indices = holder.cast("int32_t *", x.indices, np.int32)
         job.data = holder.array(x.data)
@@ -139,7 +137,7 @@ def layered_train(
     job.loss = holder.cast("double *", loss, np.float64, writable=True)
     job.counts = holder.cast("int64_t *", counts, np.int64, writable=True)
 
-    learned = [*weights, *biases, *(back or [])]
+    learned = [*weights, *biases, *(back or []), *(particles or [])]
     # the continual vector field moves weights within a batch: kept to return to the last finite batch
     before = None
     if plan.rule == "continual_vector_field":
@@ -165,7 +163,10 @@ def layered_train(
 
 
 def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight, particles, batch):
-    """Raise the DivergenceError of `batch`; the twin repeats it on copies to find the layer and the step."""
+    """Raise the DivergenceError of `batch`; the twin repeats it on copies to find the layer and the step.
+
+    C leaves the particles of a batch that diverged to the twin, which keeps those of a finite free phase.
+    """
     start = batch * plan.batch_size
     rows = order[start : start + plan.batch_size]
     sign = None if plan.sign is None else plan.sign[batch : batch + 1]
@@ -174,8 +175,7 @@ def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight,
     plan = type(plan)(**{**plan.__dict__, "sign": sign, "optimizer": "sgd"})
     with np.errstate(all="ignore"):
         reference.layered_train(
-            spec, copies[0], back, copies[1], x, y, rows, plan, row_weight,
-            None if particles is None else [p.copy() for p in particles],
+            spec, copies[0], back, copies[1], x, y, rows, plan, row_weight, particles
         )
     raise DivergenceError(
         f"a state became non-finite in batch {batch} of the call, by rounding: the NumPy twin, which names "

@@ -6,6 +6,7 @@ from scipy import sparse
 from ..jobs import Job
 from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES, check_optimizer
 from ..spec import check_order
+from . import csr
 
 
 def _check_shape(name, array, shape):
@@ -29,6 +30,7 @@ def _network_job(weights, biases, lower, upper, x, y, states, n_states, input_ga
     job.writes(state=states)
     job.numbers(n_weights=len(weights), pairs=pairs, schedule=SCHEDULES.index(schedule), input_gain=input_gain)
     if sparse.issparse(x):
+        x = csr(x)
         if len(x.indices) and (x.indices.min() < 0 or x.indices.max() >= x.shape[1]):
             raise ValueError("x has a column index out of range")
         job.reads(indptr=x.indptr, indices=x.indices, data=x.data)

@@ -93,17 +93,24 @@ def _solve_layer(k, weights, biases, totals, lower, upper, drive, states, beta, 
         return np.clip(_divide(num, totals[k]), lower[k], upper[k])
     beta = beta[:, None]
     if not pairs:
-        if (totals[k] + beta <= 0).any():
-            raise NudgeError
         return np.clip((num + beta * y) / (totals[k] + beta), lower[k], upper[k])
     half = num.shape[1] // 2
     free, inverse = _divide(num, totals[k]), _divide(np.ones_like(num), totals[k])
     stiffness = 1 + beta * (inverse[:, :half] + inverse[:, half:])
-    if (stiffness <= 0).any():
-        raise NudgeError
     current = beta * (y - (free[:, :half] - free[:, half:])) / stiffness
     v = free + np.concatenate([current, -current], axis=1) * inverse
     return np.clip(v, lower[k], upper[k])
+
+
+def _check_nudge(total, beta, pairs):
+    """NudgeError unless every output node of total conductance `total` keeps some under all nudges `beta`."""
+    if pairs:
+        inverse, half = _divide(np.ones_like(total), total), total.size // 2
+        left = 1 + beta[:, None] * (inverse[:half] + inverse[half:])
+    else:
+        left = total + beta[:, None]
+    if (beta < 0).any() and (left <= 0).any():
+        raise NudgeError
 
 
 def _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_steps, tol, beta, y, pairs):
@@ -112,6 +119,8 @@ def _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_ste
     steps = np.zeros(n_samples, dtype=np.int32)
     residual = np.zeros(n_samples, dtype=drive.dtype)
     active = np.ones(n_samples, dtype=bool)
+    if beta is not None:
+        _check_nudge(totals[-1], beta, pairs)
     for _ in range(n_steps):
         change = np.zeros(n_samples, dtype=drive.dtype)
         for layers in stages(schedule, len(weights)):

@@ -118,6 +118,7 @@ def _shown_prime(spec, k, s):
 
 
 def _zeros(weights, biases, backs):
+    backs = [weights[0].T, *backs[1:]]  # nothing leads back to the input: that entry may be None
     return tuple([np.zeros_like(p) for p in group] for group in (weights, biases, backs))
 
 

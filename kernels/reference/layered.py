@@ -283,10 +283,11 @@ def layered_train(
         steps, _ = relax_from_drive(fast, *args[1:], free, None, 0.0, plan.n_free_steps, plan.tol_free)
         end_free_phase(spec, batch, free, steps, particles, stats)
 
+        if batch.total <= 0:  # nothing to learn from
+            continue
         start, end, span = nudged_phases(*args, free, batch, plan, stats)
-        if batch.total > 0:
-            dw, db = layered_contrast(spec, batch.x, start, end, batch.row_weight)
-            scale = dtype.type(1 / (span * batch.total))
-            dw, db = [d * scale for d in dw], [d * scale for d in db]
-            apply_update(weights, biases, dw, db, plan, optimizer_state, batch.number)
+        dw, db = layered_contrast(spec, batch.x, start, end, batch.row_weight)
+        scale = dtype.type(1 / (span * batch.total))
+        dw, db = [d * scale for d in dw], [d * scale for d in db]
+        apply_update(weights, biases, dw, db, plan, optimizer_state, batch.number)
     return stats

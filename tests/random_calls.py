@@ -1,0 +1,591 @@
+"""Kernel calls with every option drawn at random, and their outcomes beside the NumPy twin's.
+
+A draw is made by (seed, number) alone, so that a failing one can be repeated: ``repeat(seed,
+number, backend)``. The tables below have one entry for every option there is;
+tests/test_random_options.py holds them against the signatures and dataclasses, so that a new
+option cannot be forgotten.
+
+Some nets amplify rounding: a unit on the edge where rho' jumps, a sample that stops a step earlier.
+Where a backend differs by more than its tolerance, the twin is asked how far it moves itself when
+weights and inputs change by a few units in the last place; a backend may differ by as much, and
+the draw counts as sensitive.
+"""
+
+import dataclasses
+
+import numpy as np
+import scipy.sparse as sp
+from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
+from eqprop_fast.kernels.reference.crossbar import NUDGINGS, NudgeError
+from eqprop_fast.kernels.reference.crossbar import OPTIMIZERS as CROSSBAR_OPTIMIZERS
+from eqprop_fast.kernels.reference.crossbar import SCHEDULES as CROSSBAR_SCHEDULES
+from eqprop_fast.kernels.spec import (
+    ACTIVATIONS,
+    COSTS,
+    DYNAMICS,
+    MAX_WEIGHTS,
+    OPTIMIZERS,
+    RULES,
+    SCHEDULES,
+    VECTOR_FIELD_RULES,
+    check_rule,
+)
+from eqprop_fast.kernels.tolerances import tolerance
+
+WIDTHS = (1, 2, 3, 7, 8, 9, 10, 11, 15, 16, 17, 31, 33)
+DTYPES = ("float32", "float64")
+BOOL = (False, True)
+NUDGES = 8  # changed repetitions of a sensitive draw
+
+# --- drawing: one entry per option, a function of the generator and of what has been drawn before
+
+
+def one_of(values):
+    values = list(values)
+    return lambda rng, seen: values[rng.integers(len(values))]
+
+
+def rarely(special, p, common):
+    """`special` with probability p, else `common`; both are draws."""
+    return lambda rng, seen: (special if rng.random() < p else common)(rng, seen)
+
+
+def between(low, high):
+    return lambda rng, seen: float(rng.uniform(low, high))
+
+
+def integer(low, high):
+    return lambda rng, seen: int(rng.integers(low, high + 1))
+
+
+def constant(value):
+    return lambda rng, seen: value
+
+
+def _sizes(rng, seen):
+    u = rng.random()
+    if u < 0.03:  # as many weight matrices as there may be
+        depth, widths = int(rng.integers(MAX_WEIGHTS - 1, MAX_WEIGHTS + 1)), (1, 2, 3, 7, 8, 9)
+    elif u < 0.05:  # inner weights that threads share by columns
+        return (int(rng.choice(WIDTHS)), 230, 230, int(rng.choice(WIDTHS)))
+    else:
+        depth, widths = int(rng.choice([1, 2, 2, 2, 3, 3, 4])), WIDTHS
+    return tuple(int(n) for n in rng.choice(widths, depth + 1))
+
+
+def _signed(low, high):
+    return lambda rng, seen: float(rng.uniform(low, high) * rng.choice([-1, 1]))
+
+
+def _rates(rng, seen):
+    rates = rng.uniform(0.01, 0.2, len(seen["sizes"]) - 1) / seen["scale"] ** 2
+    return tuple(float(r) for r in rates * (rng.random(rates.size) < 0.9))
+
+
+def _sign(rng, seen):
+    n = -(-max(1, len(seen["order"])) // seen["batch_size"])
+    return rng.choice(np.array([-1, 1], np.int8), n) if rng.random() < 0.4 else None
+
+
+STEPS = {"continuous": [0.2, 0.5, 1.0], "discrete": [1.0, 1.0, 0.7]}
+_TOL = rarely(one_of([1e-3, 0.03]), 0.3, one_of([-1.0, -1.0, -1.0, 0.0]))
+SPEC = {
+    "sizes": _sizes,
+    "dynamics": one_of(DYNAMICS),
+    "schedule": one_of(SCHEDULES),
+    "activation": one_of(ACTIVATIONS),
+    "out_activation": one_of(ACTIVATIONS),
+    "input_activation": rarely(one_of(ACTIVATIONS), 0.6, constant("identity")),
+    "prime_hidden": one_of(BOOL),
+    "prime_output": one_of(BOOL),
+    "linear_output": one_of(BOOL),
+    "clamp": one_of(BOOL),
+    "nudge_inside": one_of(BOOL),
+    "cost": one_of(COSTS),
+    "cost_factor": rarely(between(0.3, 2), 0.3, one_of([1.0, 2.0])),
+    "dt": lambda rng, seen: float(rng.choice(STEPS[seen["dynamics"]])),
+}
+PLAN = {
+    "batch_size": integer(1, 17),
+    "beta": _signed(0.1, 1),
+    "n_free_steps": rarely(one_of([0, 17, 25]), 0.3, integer(1, 12)),
+    "n_nudged_steps": rarely(one_of([0, 18]), 0.2, integer(1, 6)),
+    "rate": _rates,
+    "bias_rate": _rates,
+    "rule": one_of(RULES),
+    "tol_free": _TOL,
+    "over_relaxation": rarely(between(0.8, 1.4), 0.3, constant(1.0)),
+    "tol_nudged": _TOL,
+    "centered": one_of(BOOL),
+    "sign": _sign,
+    "optimizer": one_of(OPTIMIZERS),
+    "momentum": rarely(constant(0.0), 0.2, between(0, 0.95)),
+    "weight_decay": rarely(between(0.001, 0.1), 0.4, constant(0.0)),
+    "beta1": between(0.5, 0.95),
+    "beta2": between(0.9, 0.999),
+    "epsilon": one_of([1e-8, 1e-3]),
+    "adam_step": one_of([0, 0, 1, 1000]),
+    "loss_so_far": rarely(between(0, 100), 0.3, constant(0.0)),
+}
+# the values of every option that has a fixed set of them
+CHOICES = {
+    "dynamics": DYNAMICS, "schedule": SCHEDULES, "activation": ACTIVATIONS,
+    "out_activation": ACTIVATIONS, "input_activation": ACTIVATIONS, "cost": COSTS, "rule": RULES,
+    "optimizer": OPTIMIZERS,
+}  # fmt: skip
+# what else a layered call is given, as the parameters of layered_relax and layered_train are called
+GIVEN = ("x", "y", "weights", "back", "biases", "states", "order", "row_weight", "particles",
+         "optimizer_state", "n_threads")  # fmt: skip
+
+
+@dataclasses.dataclass
+class Call:
+    """One call: `kernel` of a KernelSet, its arguments, and which of them it changes."""
+
+    kernel: str
+    dtype: str
+    arguments: dict
+    changes: tuple
+    tags: set
+    refused: tuple = ()
+
+
+def _inputs(rng, rows, width, scale, dtype, tags):
+    """Dense or CSR, sparse or not, of either sign; CSR also unsorted and with duplicates."""
+    shape, density = (rows, width), rng.choice([0.1, 0.3, 0.6, 1])
+    x = rng.uniform(rng.choice([0, -1]), 1, shape) * (rng.random(shape) < density)
+    x = (scale * x).astype(dtype)
+    kind = rng.choice(["dense", "dense", "csr", "odd csr"])
+    tags.add(f"x {kind}")
+    if kind == "dense":
+        return x
+    if kind == "csr":
+        return sp.csr_matrix(x)
+    coo = sp.coo_matrix(x)
+    again = rng.permutation(np.concatenate([np.arange(coo.nnz)] * 2))
+    data = (coo.data[again] / 2).astype(dtype)
+    order = np.argsort(coo.row[again], kind="stable")
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(coo.row[again], minlength=rows))])
+    return sp.csr_matrix((data[order], coo.col[again][order], indptr), shape=x.shape)
+
+
+def _order(rng, rows, tags):
+    kind = rng.choice(["shuffled", "repeated", "short", "empty"], p=[0.4, 0.35, 0.23, 0.02])
+    tags.add(f"order {kind}")
+    if kind == "repeated":
+        return rng.integers(0, rows, rng.integers(1, 2 * rows + 1))
+    return rng.permutation(rows)[: {"shuffled": rows, "short": max(1, rows // 3), "empty": 0}[kind]]
+
+
+def _row_weight(rng, rows, order, batch_size, dtype, tags):
+    kind = rng.choice(["none", "weights", "zero rows", "zero batch"], p=[0.4, 0.2, 0.2, 0.2])
+    tags.add(f"row_weight {kind}")
+    if kind == "none":
+        return None
+    weight = rng.uniform(0.1, 2, rows)
+    if kind == "zero rows":
+        weight *= rng.random(rows) < 0.5
+    if kind == "zero batch":
+        first = batch_size * int(rng.integers(0, -(-max(1, len(order)) // batch_size)))
+        weight[order[first : first + batch_size]] = 0
+    return weight.astype(dtype)
+
+
+def _targets(rng, rows, width, cost):
+    if cost == "cross_entropy" or rng.random() < 0.5:
+        y = np.eye(width)[rng.integers(0, width, rows)]
+        return y if rng.random() < 0.7 else 0.9 * y + 0.1 / width
+    return rng.uniform(-1, 1, (rows, width))
+
+
+def _arrays(rng, shapes, dtype, low=-1.0, high=1.0):
+    return [rng.uniform(low, high, s).astype(dtype) for s in shapes]
+
+
+def _options(table, rng, seen):
+    for name, draw in table.items():
+        seen[name] = draw(rng, seen)
+    return {name: seen[name] for name in table}
+
+
+def layered_call(rng):
+    """A call of layered_relax or layered_train."""
+    dtype, tags, seen = str(rng.choice(DTYPES)), set(), {}
+    seen["scale"] = scale = float(rng.choice([1, 1, 1, 1, 100]))
+    relaxes = rng.random() < 0.3
+    sizes = SPEC["sizes"](rng, seen)
+    n, rows = len(sizes) - 1, int(rng.integers(1, 41))
+    shapes, tops = list(zip(sizes, sizes[1:])), [(m,) for m in sizes[1:]]
+    order = _order(rng, rows, tags)
+    rule, back, particles, refused = PLAN["rule"](rng, seen), False, False, ()
+    while True:  # the rule stays, so that all are drawn as often; the rest must suit it
+        seen |= {"order": order}
+        spec = LayeredSpec(**_options(SPEC, rng, seen) | {"sizes": sizes})
+        seen["sizes"] = sizes
+        plan = TrainPlan(**_options(PLAN, rng, seen) | {"rule": rule})
+        back, particles = rng.random() < 0.4 or rule in VECTOR_FIELD_RULES, rng.random() < 0.3
+        if relaxes:
+            break
+        try:
+            check_rule(spec, plan, back, particles)
+            break
+        except ValueError:
+            refused = (spec, plan, back, particles)
+    wild = rng.random() < 0.05
+    gain = 30.0 if wild else float(rng.choice([0.5, 1.0]))
+    weights = _arrays(rng, shapes, dtype)
+    weights = [(gain * w / np.sqrt(sum(w.shape))).astype(dtype) for w in weights]
+    backs = None
+    if back:
+        drawn = [w.T * rng.uniform(0.5, 1.5, w.T.shape) for w in weights[1:]]
+        backs = [None] + [np.ascontiguousarray(b, dtype) for b in drawn]
+    arguments = dict(
+        spec=spec,
+        weights=weights,
+        back=backs,
+        biases=_arrays(rng, tops, dtype, -0.3, 0.3),
+        x=_inputs(rng, rows, sizes[0], scale, dtype, tags),
+        y=_targets(rng, rows, sizes[-1], spec.cost).astype(dtype),
+        n_threads=int(rng.integers(1, 4)),
+    )
+    states = _arrays(rng, [(rows, m) for m in sizes[1:]], dtype, -0.5, 1.2)
+    tags |= {"wild"} if wild else set()
+    tags |= {"deep"} if n >= MAX_WEIGHTS - 1 else {"wide"} if 230 in sizes else set()
+    if relaxes:
+        beta = plan.beta if rng.random() < 0.5 else 0.0
+        arguments |= dict(states=states, beta=beta, n_steps=plan.n_free_steps, tol=plan.tol_free)
+        if beta == 0 and rng.random() < 0.5:
+            arguments["y"] = None
+        return Call("layered_relax", dtype, arguments, ("states",), tags)
+    memory = None
+    if plan.optimizer != "sgd":
+        all_shapes = shapes + tops + ([(m, k) for k, m in shapes] if back else [])
+        second = _arrays(rng, all_shapes, dtype, 0.01, 1) if plan.optimizer == "adam" else []
+        memory = OptimizerState(_arrays(rng, all_shapes, dtype, -0.1, 0.1), second)
+    arguments |= dict(
+        plan=plan,
+        order=order,
+        particles=states if particles else None,
+        optimizer_state=memory,
+        row_weight=_row_weight(rng, rows, order, plan.batch_size, dtype, tags),
+    )
+    changes = ("weights", "back", "biases", "particles", "optimizer_state")
+    return Call("layered_train", dtype, arguments, changes, tags, refused)
+
+
+# --- the resistive crossbar: one entry per parameter of its two kernels
+
+CROSSBAR_RELAX = {
+    "input_gain": one_of([1.0, 3.0]),
+    "schedule": one_of(CROSSBAR_SCHEDULES),
+    "n_steps": integer(0, 12),
+    "tol": _TOL,
+    "beta": rarely(constant(0.0), 0.3, _signed(0.01, 0.5)),
+    "pairs": one_of(BOOL),
+    "n_threads": integer(1, 3),
+}
+CROSSBAR_TRAIN = {
+    "batch_size": integer(1, 17),
+    "input_gain": CROSSBAR_RELAX["input_gain"],
+    "schedule": CROSSBAR_RELAX["schedule"],
+    "n_free_steps": integer(0, 12),
+    "n_nudged_steps": integer(0, 6),
+    "tol_free": _TOL,
+    "tol_nudged": _TOL,
+    "beta": between(0.05, 1),
+    "nudging": one_of(NUDGINGS),
+    "rates": lambda rng, seen: tuple(rng.uniform(0, 0.05, seen["n"])),
+    "bias_rates": lambda rng, seen: tuple(rng.uniform(0, 0.05, seen["n"])),
+    "g_min": one_of([0.0, 0.01]),
+    "g_max": one_of([np.inf, 0.4]),
+    "pairs": one_of(BOOL),
+    "carry": one_of(BOOL),
+    "optimizer": one_of(CROSSBAR_OPTIMIZERS),
+    "momentum": rarely(constant(0.0), 0.2, between(0, 0.95)),
+    "loss": rarely(between(0, 100), 0.3, constant(0.0)),
+    "n_threads": integer(1, 3),
+}
+CROSSBAR_CHOICES = {
+    "schedule": CROSSBAR_SCHEDULES, "nudging": NUDGINGS, "optimizer": CROSSBAR_OPTIMIZERS,
+    "pairs": BOOL, "carry": BOOL,
+}  # fmt: skip
+CROSSBAR_GIVEN = (
+    "weights", "biases", "lower", "upper", "x", "y", "states", "order", "sample_weight", "velocity",
+)  # fmt: skip
+
+
+def crossbar_call(rng):
+    dtype, tags, seen = str(rng.choice(DTYPES)), set(), {}
+    relaxes = rng.random() < 0.3
+    depth, rows = int(rng.choice([1, 2, 2, 3, 4])), int(rng.integers(1, 31))
+    sizes = [int(n) for n in rng.choice(WIDTHS, depth + 1)]
+    if rng.random() < 0.03:
+        sizes, tags = [4, 500, 480, 4], {"wide"}
+    seen["n"] = len(sizes) - 1
+    options = _options(CROSSBAR_RELAX if relaxes else CROSSBAR_TRAIN, rng, seen)
+    if options["pairs"]:
+        sizes[-1] += sizes[-1] % 2
+    fan_in = [2 * sizes[0], *sizes[1:-1]]
+    weights = [np.maximum(rng.uniform(-1, 1, s), 0) / np.sqrt(s[0]) for s in zip(fan_in, sizes[1:])]
+    bounds = options.get("g_min", 0), options.get("g_max", np.inf)
+    weights = [np.clip(w, *bounds).astype(dtype) for w in weights]
+    lower, upper = [np.full(m, -np.inf) for m in sizes[1:]], [np.full(m, np.inf) for m in sizes[1:]]
+    for lo, hi in zip(lower, upper):
+        lo[rng.random(lo.size) < 0.4], hi[rng.random(hi.size) < 0.3] = 0, 0.5
+    tops = [(m,) for m in sizes[1:]]
+    x = _inputs(rng, rows, sizes[0], 1.0, dtype, tags)
+    y = rng.normal(size=(rows, sizes[-1] // 2 if options["pairs"] else sizes[-1])).astype(dtype)
+    held = rows if relaxes else options["batch_size"]
+    states = [
+        np.clip(rng.normal(size=(held, m)), lo, hi).astype(dtype)
+        for m, lo, hi in zip(sizes[1:], lower, upper)
+    ]
+    arguments = dict(
+        weights=weights,
+        biases=_arrays(rng, tops, dtype, -0.1, 0.1),
+        x=x,
+        y=y,
+        states=states,
+        lower=[a.astype(dtype) for a in lower],
+        upper=[a.astype(dtype) for a in upper],
+        **options,
+    )
+    if relaxes:
+        if rng.random() < 0.2:
+            arguments["y"] = None
+        return Call("crossbar_relax", dtype, arguments, ("states",), tags)
+    order = _order(rng, rows, tags)
+    arguments |= dict(
+        order=None if rng.random() < 0.1 else order,
+        velocity=None,
+        sample_weight=_row_weight(rng, rows, order, options["batch_size"], dtype, tags),
+    )
+    if options["optimizer"] != "sgd":
+        arguments["velocity"] = _arrays(rng, [w.shape for w in weights] + tops, dtype, -0.05, 0.05)
+    changes = ("weights", "biases", "states", "velocity")
+    return Call("crossbar_train", dtype, arguments, changes, tags)
+
+
+# --- the step of a circuit's conductances
+
+NODAL_UPDATE = {
+    "learning_rate": between(0.1, 20),
+    "momentum": rarely(constant(0.0), 0.3, between(0, 0.95)),
+    "n_threads": integer(1, 3),
+}
+NODAL_UPDATE_GIVEN = (
+    "difference", "total", "pairs", "scale", "velocity", "conductance", "low", "high", "gradient",
+)  # fmt: skip
+
+
+def nodal_update_call(rng):
+    dtype = str(rng.choice(DTYPES))
+    n, m = int(rng.choice([0, *WIDTHS, 200])), int(rng.choice([0, *WIDTHS]))
+    first = rng.normal(size=(20, m))
+    second = first + 1e-2 * rng.normal(size=(20, m))
+    low, high = rng.uniform(0.0, 0.4, n), rng.uniform(0.6, 1.0, n)
+    arrays = dict(
+        difference=first - second,
+        total=first + second,
+        scale=rng.uniform(1, 2, n),
+        low=low,
+        high=high,
+        velocity=0.1 * rng.normal(size=n),
+        conductance=rng.uniform(low, high),
+    )
+    arguments = {k: a.astype(dtype) for k, a in arrays.items()} | _options(NODAL_UPDATE, rng, {})
+    arguments |= dict(
+        pairs=rng.integers(0, 20, (n, 2)).astype(np.int32), gradient=np.zeros(n, dtype)
+    )
+    return Call("nodal_update", dtype, arguments, ("velocity", "conductance", "gradient"), set())
+
+
+FAMILIES = {"layered": layered_call, "crossbar": crossbar_call, "nodal": nodal_update_call}
+SHARES = {"layered": 0.75, "crossbar": 0.2, "nodal": 0.05}
+
+
+def draw(seed, number, family=None):
+    rng = np.random.default_rng([seed, number])
+    name = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    return FAMILIES[family or name](rng)
+
+
+# --- outcomes
+
+
+@dataclasses.dataclass
+class Outcome:
+    error: tuple | None
+    numbers: dict  # name -> array: within a tolerance of the twin's
+    counts: dict  # name -> array: equal to the twin's
+
+
+def _flat(value):
+    """All arrays in an argument, in order."""
+    if value is None:
+        return []
+    if isinstance(value, OptimizerState):
+        return [*_flat(value.velocity), *_flat(value.second)]
+    if isinstance(value, list):
+        return [a for part in value for a in _flat(part)]
+    return [np.asarray(value)]
+
+
+def _copy(value):
+    if isinstance(value, OptimizerState):
+        return OptimizerState(_copy(value.velocity), _copy(value.second))
+    if isinstance(value, list):
+        return [_copy(a) for a in value]
+    return value.copy() if isinstance(value, np.ndarray) or sp.issparse(value) else value
+
+
+def _shake(arguments, noise):
+    """Multiply weights and inputs by 1 + a few units in the last place, in place."""
+    rng = np.random.default_rng(noise)
+    moved = [
+        name for name in ("weights", "back", "biases", "difference", "total") if name in arguments
+    ]
+    arrays = [a for name in moved for a in _flat(arguments[name])]
+    if "x" in arguments:
+        arrays.append(arguments["x"].data if sp.issparse(arguments["x"]) else arguments["x"])
+    for a in arrays:
+        a *= (1 + rng.uniform(-4, 4, a.shape) * np.finfo(a.dtype).eps).astype(a.dtype)
+
+
+def outcome(backend, call, n_threads=None, noise=None):
+    """What `call` does on `backend`."""
+    arguments = {name: _copy(value) for name, value in call.arguments.items()}
+    if n_threads is not None:
+        arguments["n_threads"] = n_threads
+    if noise is not None:
+        _shake(arguments, noise)
+    error, result = None, None
+    with np.errstate(all="ignore"):
+        try:
+            result = getattr(get_backend(backend), call.kernel)(**arguments)
+        except DivergenceError as e:
+            # a gradient that overflows names no step, nor, in some backends, a layer
+            error = (type(e).__name__, e.phase, e.step, None if e.step is None else e.layer)
+        except (np.linalg.LinAlgError, NudgeError) as e:
+            error = (type(e).__name__,)
+    numbers, counts = {}, {}
+    if error is None or call.kernel == "layered_train":
+        for name in call.changes:
+            parts = [a.astype(float).ravel() for a in _flat(arguments[name])]
+            numbers[name] = np.concatenate([*parts, np.zeros(0)])
+    if call.kernel.endswith("relax") and result is not None:
+        counts["steps"], numbers["residual"] = (np.asarray(a, float) for a in result)
+    elif call.kernel == "layered_train" and result is not None:
+        numbers["loss"] = np.array([result.loss])
+        for name in ("n_correct", "free_steps", "nudged_steps", "n_samples", "n_batches"):
+            counts[name] = np.array([getattr(result, name)])
+    elif call.kernel == "crossbar_train" and result is not None:
+        numbers["loss"], counts["n_correct"] = (np.array([float(v)]) for v in result)
+    elif call.kernel == "nodal_update":
+        counts["finite"] = np.array([result])
+    return Outcome(error, numbers, counts)
+
+
+def _allowed(call, name, want):
+    """The tolerance of a quantity, for numbers as large as the twin's; a residual is a change / dt."""
+    values, dt = want.numbers[name], 1.0
+    if name == "residual":
+        values = want.numbers["states"]
+        dt = call.arguments["spec"].dt if "spec" in call.arguments else 1.0
+    of = "state" if name in ("states", "residual") else "trajectory"
+    finite = np.abs(values[np.isfinite(values)])
+    return tolerance(of, call.dtype) * max(1.0, finite.max(initial=0)) / dt
+
+
+def _uncounted(call):
+    """With a tolerance of 0 a sample stops where a step changes no bit of it: a matter of rounding."""
+    plan, arguments = call.arguments.get("plan"), call.arguments
+    tolerances = [arguments.get("tol"), arguments.get("tol_free"), arguments.get("tol_nudged")]
+    tolerances += [plan.tol_free, plan.tol_nudged] if plan else []
+    return {"steps", "free_steps", "nudged_steps", "residual"} if 0 in tolerances else set()
+
+
+def differences(call, want, got):
+    """name -> how far `got` is from `want`, beyond what is allowed."""
+    if got.error != want.error:
+        return {"error": (want.error, got.error)}
+    found = {}
+    for name, a in want.numbers.items():
+        b = got.numbers[name]
+        with np.errstate(invalid="ignore"):
+            gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.abs(b - a)).max(initial=0)
+        if not gap <= _allowed(call, name, want) and name not in _uncounted(call):
+            found[name] = gap
+    for name, a in want.counts.items():
+        gap = np.abs(got.counts[name].astype(float) - a).max(initial=0)
+        if gap > 0 and name not in _uncounted(call):
+            found[name] = gap
+    return found
+
+
+def is_sensitive(call, want, got, found):
+    """Whether the twin moves as far as `got` is from it when its inputs change in the last places."""
+    others = [outcome("numpy", call, noise=noise) for noise in range(NUDGES)]
+    if "error" in found:
+        return got.error in [o.error for o in others]
+    reach = [differences(call, want, o) for o in others]
+    if any("error" in r for r in reach):
+        return True
+    return all(gap <= 10 * max(r.get(name, 0) for r in reach) for name, gap in found.items())
+
+
+def check(call, backend, name=""):
+    """Run `call` on `backend` and the twin. Returns whether it was sensitive.
+
+    Raises AssertionError where they differ otherwise, or where the number of threads matters.
+    """
+    want, got = outcome("numpy", call), outcome(backend, call)
+    if call.arguments["n_threads"] > 1:
+        alone = outcome(backend, call, n_threads=1)
+        assert alone.error == got.error, (
+            f"{name}: threads change the error {alone.error} to {got.error}"
+        )
+        for part in ("numbers", "counts"):
+            for key, a in getattr(alone, part).items():
+                b = getattr(got, part)[key]
+                assert np.array_equal(a, b, equal_nan=True), (
+                    f"{name}: threads change {key}: {describe(call)}"
+                )
+    found = differences(call, want, got)
+    if found and not is_sensitive(call, want, got, found):
+        raise AssertionError(f"{name} on {backend}: {found}\n{describe(call)}")
+    return bool(found)
+
+
+def describe(call):
+    parts = [call.kernel, call.dtype, *sorted(call.tags)]
+    for name, value in call.arguments.items():
+        if (
+            not _flat(value)
+            or isinstance(value, np.ndarray | list | OptimizerState)
+            or sp.issparse(value)
+        ):
+            value = None if value is None else "given"
+        parts.append(f"{name}={value}")
+    return " ".join(map(str, parts))
+
+
+def repeat(seed, number, backend, family=None):
+    return check(draw(seed, number, family), backend, f"draw({seed}, {number})")
+
+
+def check_refusal(call, backend):
+    """A rule that a net or plan cannot serve is refused alike by every backend."""
+    spec, plan, back, particles = call.refused
+    arguments = {**call.arguments, "spec": spec, "plan": plan}
+    arguments["back"] = [None] + [w.T.copy() for w in arguments["weights"][1:]] if back else None
+    arguments["particles"] = None
+    if particles:
+        arguments["particles"] = [np.zeros((len(arguments["y"]), n)) for n in spec.sizes[1:]]
+    messages = []
+    for name in ("numpy", backend):
+        try:
+            getattr(get_backend(name), call.kernel)(**arguments)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) == 2 and messages[0] == messages[1], messages
