@@ -17,6 +17,7 @@ from .._archive import Archive, ArchiveError
 from ..kernels import OptimizerState, TrainStats
 from ..kernels.spec import MAX_WEIGHTS
 from .files import write_atomically
+from .interrupts import interrupt_afterwards
 from .parameters import LARGEST, decode_parameters, encode_parameters
 from .state import EpochPosition, RandomStreams, TrainingState
 
@@ -215,7 +216,8 @@ class CheckpointMixin:
             "present": [name for name, group in groups.items() if group is not None],
         }
         arrays["meta"] = np.array(json.dumps(meta))
-        write_atomically(path, lambda file: np.savez(file, **arrays))
+        with interrupt_afterwards():
+            write_atomically(path, lambda file: np.savez(file, **arrays))
 
     def _check_storable(self):
         """Before anything is trained: refuse what `save_checkpoint` could not store."""

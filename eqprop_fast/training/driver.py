@@ -268,8 +268,8 @@ def fit_epochs(
     try:
         reason = _run_epochs(network, data, state, settings, validate, callbacks, progress, on_epoch)
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
         reason = "interrupted"
+        warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
     except DivergenceError:
         reason = "divergence"
         raise
@@ -329,6 +329,7 @@ def has_stopped(state, settings):
     return state.no_improvement > settings.n_iter_no_change and not slower
 
 
+@interrupt_afterwards()
 def _close(network, state, validate, reason):
     """The run's end: its reason, and the best parameters put back."""
     state.ended = reason
@@ -338,6 +339,7 @@ def _close(network, state, validate, reason):
         network.restore(state.best_snapshot)
 
 
+@interrupt_afterwards()
 def _reopen(network, state, validate):
     """Undo `_close`: the optimiser's memory belongs to the last parameters, not to the best ones."""
     state.ended = None
