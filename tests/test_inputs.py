@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from eqprop_fast.kernels.registry import BACKENDS as ALL_BACKENDS
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from eqprop_fast import (
     BackendUnavailableError,
     DivergenceError,
     EqPropClassifier,
     EqPropRegressor,
+    ResistiveClassifier,
+    ResistiveRegressor,
     available_backends,
     get_backend,
 )
@@ -292,3 +294,27 @@ def test_damaged_csr_is_refused(damage):
     for call in (lambda: est.fit(bad, Y), lambda: est.predict(bad)):
         with pytest.raises(ValueError, match="X is a damaged CSR matrix"):
             call()
+
+
+@pytest.mark.parametrize("dtype, bad", [
+    ("float32", np.nan), ("float32", np.inf), ("float32", 1e39), ("float64", np.nan), ("float64", -np.inf),
+])  # fmt: skip
+@pytest.mark.parametrize(
+    "model", [EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor]
+)
+def test_inputs_that_are_not_finite_in_the_dtype_are_refused(model, dtype, bad):
+    """By every method that takes X, dense and sparse, without a warning of the cast."""
+    x = np.random.default_rng(0).uniform(size=(12, 4))
+    y, broken = np.arange(12) % 3, x.copy()
+    broken[3, 1] = bad
+    est = model(dtype=dtype, max_iter=1, hidden_layer_sizes=(5,), random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        est.fit(x, y)
+    est.set_params(max_iter=3)
+    for data in (broken, sp.csr_matrix(broken), sp.csc_matrix(broken)):
+        for method in ("fit", "partial_fit", "resume", "predict", "score"):
+            arguments = (data,) if method == "predict" else (data, y)
+            with warnings.catch_warnings(), pytest.raises(ValueError, match="NaN|infinity"):
+                warnings.simplefilter("error")
+                getattr(est, method)(*arguments)

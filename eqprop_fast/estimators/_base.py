@@ -27,7 +27,13 @@ from ..kernels import get_backend
 from ..kernels.registry import BACKENDS
 from ..kernels.spec import OPTIMIZERS
 from ..training import (
-    SCHEDULES, FitSettings, RandomStreams, TrainingData, TrainingState, fit_epochs, has_stopped,
+    SCHEDULES,
+    FitSettings,
+    RandomStreams,
+    TrainingData,
+    TrainingState,
+    fit_epochs,
+    has_stopped,
 )
 from ..training.checkpoint import CheckpointMixin
 from ..training.files import check_writable, remove_leftovers
@@ -107,9 +113,11 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         """X as C-contiguous array or CSR of the working dtype, uncopied if it already is; and y, if given."""
         if issparse(X) and X.format == "csr":
             _check_csr(X)  # first: validation may sort the indices
-        checked = validate_data(
-            self, X, *y, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C", **options
-        )
+        with np.errstate(over="ignore"):  # what the dtype cannot hold is refused as infinite, not warned of
+            checked = validate_data(
+                self, X, *y, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C",
+                **options,
+            )  # fmt: skip
         X = checked[0] if y else checked
         if hasattr(X, "indptr") and (X.indices.dtype != np.int32 or X.indptr.dtype != np.int64):
             X = type(X)((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int64)), shape=X.shape)
