@@ -6,9 +6,8 @@ import numpy as np
 
 from ..kernels import OptimizerState
 
-# Rows relaxed at once outside training. BLAS rounds differently for different row counts, so the NumPy
-# backend always gets full tiles (padded with zero rows); the compiled kernels treat each row alike whatever
-# its company.
+# Rows relaxed at once outside training: it bounds the memory. Every backend treats a row alike whatever its
+# company; NumPy's arrays of temporary values should stay in the cache.
 NUMPY_TILE = 128
 COMPILED_TILE = 4096
 
@@ -51,23 +50,19 @@ class BaseNetwork:
         return OptimizerState(velocity, second)
 
     def _tiles(self, n_rows):
-        """(rows, padding) of each tile: see NUMPY_TILE."""
-        padded = self.kernels.name == "numpy"
-        size = NUMPY_TILE if padded else COMPILED_TILE
-        for start in range(0, n_rows, size):
-            rows = slice(start, min(start + size, n_rows))
-            yield rows, size - (rows.stop - rows.start) if padded else 0
+        """Slices of rows."""
+        size = NUMPY_TILE if self.kernels.name == "numpy" else COMPILED_TILE
+        return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
     def _relax_tiles(self, x, final, n_steps, tol, y, beta, n_threads):
         """Relax `final` (list of (M, N) arrays) in place; (rows, steps, residual) of each tile in turn."""
-        for rows, pad in self._tiles(x.shape[0]):
-            n = rows.stop - rows.start
-            tile = [_pad(s[rows], pad) for s in final]
-            target = None if y is None else _pad(y[rows], pad)
-            used, left = self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, target, beta, n_threads)
+        for rows in self._tiles(x.shape[0]):
+            tile = [np.ascontiguousarray(s[rows]) for s in final]
+            target = None if y is None else y[rows]
+            used, left = self._relax_rows(x[rows], tile, n_steps, tol, target, beta, n_threads)
             for s, values in zip(final, tile):
-                s[rows] = values[:n]
-            yield rows, used[:n], left[:n]
+                s[rows] = values
+            yield rows, used, left
 
     def _read_out(self, output):
         """Predictions, from the states of the last layer."""
@@ -77,19 +72,8 @@ class BaseNetwork:
         """Predictions of the free phase, (M, outputs), each row independent of the others. Holds one tile."""
         m = x.shape[0]
         out = np.empty((m, self.spec.sizes[-1]), self.dtype)
-        for rows, pad in self._tiles(m):
-            tile = self.new_particles(rows.stop - rows.start + pad)
-            self._relax_rows(_pad(x[rows], pad), tile, n_steps, tol, n_threads=n_threads)
-            out[rows] = self._read_out(tile[-1])[: rows.stop - rows.start]
+        for rows in self._tiles(m):
+            tile = self.new_particles(rows.stop - rows.start)
+            self._relax_rows(x[rows], tile, n_steps, tol, n_threads=n_threads)
+            out[rows] = self._read_out(tile[-1])
         return out
-
-
-def _pad(a, n_rows):
-    """`a` with `n_rows` zero rows appended; C-contiguous."""
-    if n_rows == 0:
-        return a if hasattr(a, "toarray") else np.ascontiguousarray(a)
-    if hasattr(a, "toarray"):
-        padded = a.copy()
-        padded.resize((a.shape[0] + n_rows, a.shape[1]))
-        return padded
-    return np.concatenate([a, np.zeros((n_rows, a.shape[1]), a.dtype)])

@@ -14,6 +14,7 @@ from scipy.special import xlogy
 
 from ..kernels.reference.activations import rho
 from ..kernels.reference.layered import acting
+from ..kernels.reference.products import in_order
 
 
 def _entropy(p):
@@ -72,9 +73,9 @@ def layered_energy(spec, weights, biases, x, states):
         else:
             self_energy = s * s / 2
         shown = acting(spec, k, states[k - 1])
-        field = np.asarray(below @ weights[k - 1]) + biases[k - 1]
+        field = in_order(below, weights[k - 1]) + biases[k - 1]
         if k == 1 and rest:
             field += rest * weights[0].sum(axis=0, dtype=np.float64)
-        energy += self_energy.sum(axis=1) - np.einsum("ij,ij->i", shown, field, dtype=np.float64)
+        energy += self_energy.sum(axis=1) - (shown.astype(np.float64) * field).sum(axis=1)
         below = shown
     return energy

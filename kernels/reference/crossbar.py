@@ -30,6 +30,7 @@ import numpy as np
 from scipy import sparse
 
 from ..spec import DivergenceError
+from .products import InOrder, in_order
 
 SCHEDULES = ("synchronous", "asynchronous", "forward", "backward")
 NUDGINGS = ("centered", "positive", "negative")
@@ -66,9 +67,7 @@ def stages(schedule, n_layers):
 def input_drive(weight, x, input_gain):
     """Current from the input sources (+A x, -A x) through `weight` (2 D, N) into grounded nodes, (M, N)."""
     n = weight.shape[0] // 2
-    drive = x @ (weight[:n] - weight[n:])
-    drive = drive.toarray() if sparse.issparse(drive) else np.asarray(drive)
-    return drive * weight.dtype.type(input_gain)
+    return in_order(x, weight[:n] - weight[n:]) * weight.dtype.type(input_gain)
 
 
 def total_conductance(weights):
@@ -187,7 +186,7 @@ def relax(
     if y is None:
         beta = 0.0
     result = _relax(
-        weights,
+        [InOrder(w) for w in weights],  # a sample does not depend on those beside it
         biases,
         totals,
         lower,
@@ -375,9 +374,10 @@ def co_content(weights, biases, x, states, *, input_gain=1.0, beta=0.0, y=None, 
     drive = input_drive(weights[0], x, input_gain)
     squares = x.multiply(x) if sparse.issparse(x) else np.square(x)
     n = weights[0].shape[0] // 2
-    energy = 0.5 * input_gain**2 * np.asarray(squares @ (weights[0][:n] + weights[0][n:]).sum(axis=1))
+    sources = in_order(squares, (weights[0][:n] + weights[0][n:]).sum(axis=1)[:, None])[:, 0]
+    energy = 0.5 * input_gain**2 * sources
     for k, v in enumerate(states):
-        below = drive if k == 0 else states[k - 1] @ weights[k]
+        below = drive if k == 0 else in_order(states[k - 1], weights[k])
         energy = energy + (0.5 * totals[k] * v**2 - (below + biases[k]) * v).sum(axis=1)
     if beta:
         energy = energy + 0.5 * beta * ((predictions(states[-1], pairs) - y) ** 2).sum(axis=1)
@@ -395,9 +395,10 @@ def kcl_residual(weights, biases, lower, upper, x, states, *, input_gain=1.0):
     drive = input_drive(weights[0], x, input_gain)
     residual = []
     for k, v in enumerate(states):
-        current = (drive if k == 0 else states[k - 1] @ weights[k]) + biases[k] - totals[k] * v
+        below = drive if k == 0 else in_order(states[k - 1], weights[k])
+        current = below + biases[k] - totals[k] * v
         if k + 1 < len(weights):
-            current = current + states[k + 1] @ weights[k + 1].T
+            current = current + in_order(states[k + 1], weights[k + 1].T)
         current = np.where((v <= lower[k]) & (current < 0), 0, current)
         current = np.where((v >= upper[k]) & (current > 0), 0, current)
         residual.append(np.where(totals[k] > 0, current, 0))

@@ -10,15 +10,16 @@ import numpy as np
 
 from ..spec import DivergenceError, TrainStats, check_rule, free_spec
 from .activations import rho, rho_prime, softmax
+from .products import InOrder, in_order
 from .update import apply_update
 
 
 def layered_drive(spec, weights, biases, x):
     """Static input to the first layer, input_activation(x) W_0 + b_0, shape (M, N[1])."""
     if spec.input_activation == "identity":
-        return np.asarray(x @ weights[0]) + biases[0]
+        return in_order(x, weights[0]) + biases[0]
     dense = x.toarray() if hasattr(x, "toarray") else x
-    return rho(spec.input_activation, dense) @ weights[0] + biases[0]
+    return in_order(rho(spec.input_activation, dense), weights[0]) + biases[0]
 
 
 def acting(spec, k, s):
@@ -140,7 +141,7 @@ def back_or_transpose(weights, back):
 
 
 def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
-    """Relax `states` (in place) with the input x clamped.
+    """Relax `states` (in place) with the input x clamped; a sample does not depend on those beside it.
 
     Returns
     -------
@@ -150,9 +151,9 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     """
     phase = "nudged" if beta else "free"
     drive = layered_drive(spec, weights, biases, x)
-    return relax_from_drive(
-        spec, weights, back_or_transpose(weights, back), biases, drive, states, y, beta, n_steps, tol, phase
-    )
+    back = [None, *(InOrder(b) for b in back_or_transpose(weights, back)[1:])]
+    weights = [InOrder(w) for w in weights]
+    return relax_from_drive(spec, weights, back, biases, drive, states, y, beta, n_steps, tol, phase)
 
 
 def layered_contrast(spec, x, states_a, states_b, row_weight=None):
