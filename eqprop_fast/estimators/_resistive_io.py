@@ -273,5 +273,5 @@ class ResistiveInterop:
         rest = self.equilibrium(X)
         bias_power = np.zeros(X.shape[0])
         for k, (s, b) in enumerate(zip(rest.states, self.intercepts_), start=1):
-            bias_power += s.astype(np.float64) @ b.astype(np.float64) * network.spec.referred(k)
+            bias_power += (s.astype(np.float64) * b).sum(axis=1) * network.spec.referred(k)
         return 2 * (rest.energy + bias_power)
