@@ -16,7 +16,7 @@ def make_extension(root, macros, cflags):
     csrc = Path(root) / "csrc"
     limited = not sysconfig.get_config_var("Py_GIL_DISABLED")
     ffi = cffi.FFI()
-    ffi.cdef("typedef struct { int32_t arrived, generation; } eqp_barrier;")
+    ffi.cdef("typedef struct { int32_t arrived, generation, asleep; } eqp_barrier;")
     ffi.cdef((csrc / "jobs.h").read_text())
     ffi.cdef((csrc / "cdef.txt").read_text())
     ffi.set_source(

@@ -47,7 +47,7 @@ int eqp_isa_usable(int i);       /* 1 if this processor can run set i */
 
 /* A barrier the threads of one job share. Zero it before the job starts. */
 typedef struct {
-    int32_t arrived, generation;
+    int32_t arrived, generation, asleep;
 } eqp_barrier;
 
 #define EQP_MAX_WEIGHTS 16

@@ -432,7 +432,7 @@ int EQP_NAME(layered_relax)(eqp_layered_job *j, int thread, int n_threads) {
 
     /* from here on each thread works alone on its own tiles */
     eqp_layered_job alone = *j;
-    eqp_barrier unused = {0, 0};
+    eqp_barrier unused = {0};
     alone.barrier = &unused;
     net.job = &alone;
     const int L = net.L;

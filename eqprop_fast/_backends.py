@@ -14,13 +14,14 @@ def effective_n_threads(n_threads):
     """Threads a kernel call uses: `n_threads`, or every core that this process may use (None).
 
     Affinity masks and cgroup limits count, and so does OMP_NUM_THREADS: joblib sets it in its workers, so
-    that several fits at once (``n_jobs`` of scikit-learn) share the cores. Results never depend on it.
+    that several fits at once (``n_jobs`` of scikit-learn) share the cores. Whatever is asked, a kernel call
+    starts at most one thread a core. Results never depend on it.
     """
     if n_threads is not None:
         return int(n_threads)
     allowed = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP's list: outermost first
     cores = joblib.cpu_count()
-    return min(cores, int(allowed)) if allowed.isdigit() and int(allowed) > 0 else cores
+    return min(cores, int(allowed)) if allowed.isdecimal() and int(allowed) > 0 else cores
 
 
 def show_backends(file=None):

@@ -6,7 +6,10 @@ import functools
 import importlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+
+from .blas import one_blas_thread
+from .interrupts import interrupt_afterwards
 
 BACKENDS = {"c": "native", "numba": "jit", "numpy": "reference"}  # in order of preference
 
@@ -36,10 +39,14 @@ class BackendUnavailableError(ImportError):
 def _load(name):
     package = __name__.rpartition(".")[0]
     try:
-        return importlib.import_module(f"{package}.{BACKENDS[name]}").KERNELS
+        kernels = importlib.import_module(f"{package}.{BACKENDS[name]}").KERNELS
     except ImportError as error:
         hint = {"c": "no C compiler served at install time", "numba": "pip install numba"}.get(name, "")
         raise BackendUnavailableError(f"backend {name!r} is not available: {error} ({hint})") from error
+    # Ctrl-C does not cut a compiled call: not while threads run, nor before copies are written back
+    around = one_blas_thread() if name == "numpy" else interrupt_afterwards()
+    functions = {f.name: getattr(kernels, f.name) for f in fields(kernels)}
+    return replace(kernels, **{name: around(f) for name, f in functions.items() if callable(f)})
 
 
 def get_backend(name="auto"):

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
+from eqprop_fast.kernels.interrupts import interrupt_afterwards
 
 from eqprop_fast import EqPropClassifier
 from eqprop_fast.networks.layered import LayeredNetwork, init_parameters
@@ -24,7 +25,6 @@ from eqprop_fast.training import (
     fit_epochs,
     learning_rate_factor,
 )
-from eqprop_fast.training.interrupts import interrupt_afterwards
 
 from .backend_list import BACKENDS
 

@@ -135,7 +135,7 @@ static void update(int n, int m) {
                                 .velocity = velocity, .conductance = g, .low = low, .high = high, .gradient = gradient,
                                 .learning_rate = 0.25, .momentum = 0.5};
     for (int bad = 0; bad < 2; bad++) {
-        eqp_barrier barrier = {0, 0};
+        eqp_barrier barrier = {0};
         job.barrier = &barrier, job.not_finite = 0;
         if (bad) d[m - 1] = (real)INFINITY;
         CHECK(EQP_NAME(nodal_update)(&job, 0, 1) == (bad ? EQP_E_DIVERGED : EQP_OK));

@@ -5,14 +5,12 @@ SuperLU also for small matrices: it runs on one thread, and LAPACK's thread star
 solve.
 """
 
-import functools
-
 import numpy as np
 from scipy import linalg as dense
 from scipy import sparse
 from scipy.sparse import linalg
-from threadpoolctl import ThreadpoolController
 
+from ..kernels.blas import one_blas_thread
 from .errors import SingularCircuitError
 
 PIVOT_RATIO = 1e-15  # a pivot this small beside its column: no solution worth the name
@@ -151,12 +149,6 @@ class TiedLaplaceFactor:
         return out
 
 
-@functools.cache
-def blas():
-    """Controller of BLAS threads, looked up once: more threads than `n_threads` would wait for busy cores."""
-    return ThreadpoolController()
-
-
 class SymmetricFactor:
     """Positive definite matrices of one pattern: sparse head by our kernels, dense tail by LAPACK's Cholesky.
 
@@ -164,8 +156,8 @@ class SymmetricFactor:
     symmetry.
     """
 
-    def __init__(self, plan, data, kernels, n_threads=1):
-        self.plan, self.kernels, self.n_threads = plan, kernels, n_threads
+    def __init__(self, plan, data, kernels):
+        self.plan, self.kernels = plan, kernels
         filled = plan.ptr[-1]
         self.value = np.zeros(filled + plan.n_tail**2)
         self.value[plan.a_place] = data[plan.a_from]
@@ -175,7 +167,7 @@ class SymmetricFactor:
             raise SingularCircuitError("the circuit matrix is not positive definite")
         tail = self.value[filled:].reshape(plan.n_tail, plan.n_tail)
         try:  # lower in C order is upper in Fortran order: no copy
-            with blas().limit(limits=n_threads):
+            with one_blas_thread():
                 self.tail = dense.cholesky(tail.T, lower=False, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             raise SingularCircuitError("the circuit matrix is not positive definite") from None
@@ -186,7 +178,7 @@ class SymmetricFactor:
         b = np.ascontiguousarray(rows[:, plan.order].T)
         self.kernels.nodal_head_forward(plan, self.value, self.pivot, b)
         if plan.n_tail:
-            with blas().limit(limits=self.n_threads):
+            with one_blas_thread():
                 b[plan.n_head :] = dense.cho_solve((self.tail, False), b[plan.n_head :], check_finite=False)
         self.kernels.nodal_head_backward(plan, self.value, self.pivot, b)
         out = np.empty_like(rows)

@@ -23,6 +23,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from ..kernels import get_backend
+from ..kernels.blas import one_blas_thread
 from . import checks, nudging
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
 from .errors import CircuitError, ElementError, ReciprocityError
@@ -330,6 +331,7 @@ def _output_scale(netlist, scales):
     return float(found[0])
 
 
+@one_blas_thread()
 def _square_difference(d, s, pairs):
     """Sum over samples of (v_a - v_b)^2 in one phase minus the same in another, for node pairs (n, 2).
 

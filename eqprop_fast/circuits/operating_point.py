@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import linalg
 
 from ..kernels import get_backend
+from ..kernels.blas import one_blas_thread
 from ..kernels.reference.nodal import EXP_MAX, P_RS, beyond_exp, diode_current
 from . import checks
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
@@ -38,6 +39,7 @@ def solver_of(netlist):
     return kept[1]
 
 
+@one_blas_thread()
 def operating_point(
     netlist, inputs=None, *, backend="auto", nudge=None, start=None, max_iter=100, n_threads=1
 ):

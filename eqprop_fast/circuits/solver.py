@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
+from ..kernels.blas import one_blas_thread
 from ..kernels.reference import nodal as reference
 from ..kernels.reference import nodal_head as reference_head
 from .assembly import Assembly, Drive
 from .complementarity import complementary_newton
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, RESISTOR, VCCS, VCVS, VSOURCE
 from .errors import SingularCircuitError
-from .factor import Factor, LaplaceFactor, SymmetricFactor, TiedLaplaceFactor, blas, split
+from .factor import Factor, LaplaceFactor, SymmetricFactor, TiedLaplaceFactor, split
 
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
 DENSE_LIMIT = 2000  # unknowns up to which a singular matrix is tried again without subtractions
@@ -104,7 +105,7 @@ class Solver:
             parameters=self.parameters,
         )
 
-    def _linear(self, kernels, n_threads):
+    def _linear(self, kernels):
         """Factors of a circuit without diodes: symmetric head and tail if large and reciprocal, else
         SuperLU.
         """
@@ -113,7 +114,7 @@ class Solver:
             if abs(self.a - self.a.T).max() == 0:
                 self.head = reference_head.plan_head(self.a) if self.head is None else self.head
                 try:
-                    self.factor = SymmetricFactor(self.head, self.a.data, kernels, n_threads)
+                    self.factor = SymmetricFactor(self.head, self.a.data, kernels)
                 except (
                     SingularCircuitError
                 ):  # not positive definite (negative transconductances), or singular
@@ -184,7 +185,7 @@ class Solver:
         """
         m = len(rhs)
         if self.system is None:
-            factor = self._linear(kernels, n_threads)
+            factor = self._linear(kernels)
             x = factor.solve(rhs)
             if not isinstance(factor, LaplaceFactor):  # whose sums `a` has lost
                 x = x + factor.solve(rhs - x @ self.a.T)
@@ -267,7 +268,7 @@ class Solver:
                     return polished[0][None, self.retained], polished[2][None]
             return (x, junction) if settled else None
 
-        with np.errstate(all="ignore"), blas().limit(limits=1):
+        with np.errstate(all="ignore"), one_blas_thread():
             zero, start = np.zeros((1, system.n)), reference.start_junctions(system, 1)
             found = run(system.parameters, 1.0, zero, start)
             if found:

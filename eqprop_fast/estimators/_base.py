@@ -76,6 +76,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         "checkpoint": [None, str, HasMethods("__fspath__")],
         "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
         "backend": [StrOptions({"auto", *BACKENDS})],
+        "on_interrupt": [StrOptions({"warn", "raise"})],
         "n_threads": [None, Interval(Integral, 1, MAX_THREADS, closed="both")],
         "dtype": [StrOptions({"float32", "float64"})],
     }
@@ -432,6 +433,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
             n_threads=effective_n_threads(self.n_threads),
+            on_interrupt=self.on_interrupt,
             normal_start=self.free_start == "normal",
         )
 

@@ -123,6 +123,9 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     checkpoint : path or None
         File written by `save_checkpoint` every `checkpoint_every` epochs and at the end, however the fit ends.
     checkpoint_every : int, default=1
+    on_interrupt : {"warn", "raise"}, default="warn"
+        Ctrl-C ends `fit` with a warning and the weights so far, or also raises KeyboardInterrupt, as a search
+        over parameters needs it to stop.
     backend : {"auto", "c", "numba", "numpy"}, default="auto"
     n_threads : int or None, default=None
         None: all usable cores, at most OMP_NUM_THREADS. Results are bit-equal for any number.
@@ -220,6 +223,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         checkpoint=None,
         checkpoint_every=1,
         backend="auto",
+        on_interrupt="warn",
         n_threads=None,
         dtype="float32",
     ):
@@ -278,6 +282,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.backend = backend
+        self.on_interrupt = on_interrupt
         self.n_threads = n_threads
         self.dtype = dtype
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..kernels import DivergenceError, TrainPlan, TrainStats
-from .interrupts import interrupt_afterwards
+from ..kernels.interrupts import interrupt_afterwards
 from .schedules import ADAPTIVE_DIVISOR, ADAPTIVE_SMALLEST_RATE, learning_rate_factor
 from .state import EpochPosition, RandomStreams
 
@@ -64,6 +64,7 @@ class FitSettings:
     tol: float = 1e-4
     n_iter_no_change: float = 10
     n_threads: int = 1
+    on_interrupt: str = "warn"  # or "raise": what Ctrl-C does once the run has ended
     normal_start: bool = False  # free phases start at standard normal states instead of zero
     chunk_batches: int | None = None  # None: by time
     whole: bool = True  # False: an epoch of partial_fit, which ends no run
@@ -259,6 +260,8 @@ def fit_epochs(
 
     Raises
     ------
+    KeyboardInterrupt
+        With ``settings.on_interrupt == "raise"``.
     DivergenceError
         The epoch is undone, as if it had not begun: parameters, optimiser memory and counts are those after
         the last whole epoch; with `validate`, the best parameters are put back.
@@ -269,6 +272,8 @@ def fit_epochs(
         reason = _run_epochs(network, data, state, settings, validate, callbacks, progress, on_epoch)
     except KeyboardInterrupt:
         reason = "interrupted"
+        if settings.on_interrupt == "raise":
+            raise
         warnings.warn("Training interrupted by user; the current weights are kept.", stacklevel=2)
     except DivergenceError:
         reason = "divergence"

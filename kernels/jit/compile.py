@@ -143,6 +143,9 @@ if JIT_DISABLED:  # pure Python stand-ins: one thread, so no atomics are needed
     def yield_thread():
         pass
 
+    def sleep_thread(microseconds):
+        pass
+
 else:
 
     @intrinsic
@@ -263,6 +266,10 @@ else:
 
         return types.none(), codegen
 
+    # usleep, or in Windows milliseconds: a nap there is a long one
+    sleep_thread = types.ExternalFunction(
+        "Sleep" if sys.platform == "win32" else "usleep", types.int32(types.uint32)
+    )
     yield_thread = types.ExternalFunction(
         "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
     )

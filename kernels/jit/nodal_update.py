@@ -54,7 +54,7 @@ def nodal_update(
     """As kernels.reference.nodal_update.nodal_update."""
     arrays = (difference, total, pairs, scale, velocity, conductance, low, high, gradient)
     check_update(*arrays)
-    n_threads = usable(n_threads, max(1, len(pairs)))
+    n_threads = usable(n_threads, len(pairs))
     job = update_job(*arrays, learning_rate=learning_rate, momentum=momentum)
     work = Record(bad=np.zeros(n_threads, np.int64))
     with job:

@@ -1,12 +1,13 @@
 """Threads: Python threads that run one nogil kernel each, and the barrier they meet at inside it."""
 
-import threading
-
 import numpy as np
 
-from .compile import JIT_DISABLED, atomic_add, atomic_load, kernel, relax_cpu, yield_thread
+from ..threads import run_together
+from ..threads import usable as bounded
+from .compile import JIT_DISABLED, atomic_add, atomic_load, kernel, relax_cpu, sleep_thread, yield_thread
 
-SPINS = 4000  # about 0.1 ms of polling, then the core is offered to others at each turn
+SPINS, YIELDS = 4000, 64  # about 0.1 ms of polling, some offers of the core to others, then ever longer naps
+SHORTEST_NAP, LONGEST_NAP = 50, 1000  # microseconds
 ARRIVED, GENERATION, ABORT = 0, 8, 16  # places in the control array, a cache line apart
 CONTROL_SIZE = 24
 
@@ -21,47 +22,38 @@ def barrier(control, n_threads):
         atomic_add(control, ARRIVED, -n_threads)
         atomic_add(control, GENERATION, 1)
         return True
-    spins = 0
+    turns, nap = 0, SHORTEST_NAP
     while atomic_load(control, GENERATION) == generation:
         if atomic_load(control, ABORT) != 0:
             return False
-        spins += 1
-        if spins < SPINS:
+        turns += 1
+        if turns < SPINS:
             relax_cpu()
-        else:
+        elif turns < SPINS + YIELDS:
             yield_thread()
+        else:
+            sleep_thread(nap)
+            nap = min(2 * nap, LONGEST_NAP)
     return True
 
 
 def usable(n_threads, n_parts):
     """How many of `n_threads` threads work of `n_parts` parts can use here."""
-    return 1 if JIT_DISABLED else max(1, min(int(n_threads), n_parts))
+    return 1 if JIT_DISABLED else bounded(n_threads, n_parts)
 
 
 def run_threads(function, n_threads, *args):
-    """Call function(thread, n_threads, control, *args) on `n_threads` threads, the caller being thread 0."""
+    """Call function(thread, n_threads, control, *args) on `n_threads` threads."""
     control = np.zeros(CONTROL_SIZE, np.int64)
-    errors = []
+    if n_threads == 1:
+        function(0, 1, control, *args)
+        return
 
     def work(thread):
         try:
             function(thread, n_threads, control, *args)
-        except BaseException as error:  # the others must not wait for this thread
+        except BaseException:  # the others must not wait for this thread
             control[ABORT] = 1
-            errors.append(error)
+            raise
 
-    helpers = [threading.Thread(target=work, args=(t,), daemon=True) for t in range(1, n_threads)]
-    started = []
-    try:
-        for helper in helpers:
-            helper.start()
-            started.append(helper)
-        function(0, n_threads, control, *args)
-    except BaseException:
-        control[ABORT] = 1
-        raise
-    finally:
-        for helper in started:
-            helper.join()
-    if errors:
-        raise errors[0]
+    run_together(work, n_threads)

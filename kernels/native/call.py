@@ -1,11 +1,10 @@
 """Shared by the C callers: pointers that keep their arrays alive, threads, scratch, errors."""
 
-import threading
-
 import numpy as np
 from eqprop_fast._native import ffi, lib
 
 from ..jobs import address
+from ..threads import run_together, usable
 
 SUFFIX = {np.dtype("float32"): "f32", np.dtype("float64"): "f64"}
 DIVERGED = 5  # EQP_E_DIVERGED
@@ -56,9 +55,12 @@ def status_text(status):
     return ffi.string(lib.eqp_status_text(status)).decode()
 
 
-def run(name, job, holder, n_threads):
-    """Size the scratch, run kernel `name` on n_threads threads, return the first non-zero status."""
-    n_threads = max(1, int(n_threads))
+def run(name, job, holder, n_threads, n_parts=None):
+    """Size the scratch, run kernel `name` on at most `n_threads` threads, return the first non-zero status.
+
+    `n_parts`: how many threads can find work.
+    """
+    n_threads = usable(n_threads, n_parts)
     status = kernel(f"{name}_scratch", holder.dtype)(job, 0, n_threads)
     if status:
         raise ValueError(f"{name}: {status_text(status)}")
@@ -71,27 +73,11 @@ def run(name, job, holder, n_threads):
     if n_threads == 1:
         return function(job, 0, 1)
     results = [0] * n_threads
-    go, cancelled = threading.Event(), False
 
-    def work(thread):
-        go.wait()
-        if not cancelled:
-            results[thread] = function(job, thread, n_threads)
+    def work(thread, _memory=(holder, scratch, barrier)):  # alive as long as a thread uses it
+        results[thread] = function(job, thread, n_threads)
 
-    # Every kernel thread is a helper, let go only when all have started: none may wait at the barrier for one
-    # that never came. This thread only joins them, so that Ctrl-C cannot free the scratch memory under them.
-    threads = []
-    try:
-        for t in range(n_threads):
-            helper = threading.Thread(target=work, args=(t,), daemon=True)
-            helper.start()
-            threads.append(helper)
-    except BaseException:
-        cancelled = True
-        raise
-    finally:
-        go.set()
-        _join(threads)
+    run_together(work, n_threads)
     return next((r for r in results if r), 0)
 
 
@@ -100,19 +86,7 @@ def pointer(job):
     return ffi.cast(f"{job.name} *", address(job.memory))
 
 
-def run_job(name, job, n_threads):
+def run_job(name, job, n_threads, n_parts=None):
     """`run` of a `kernels.jobs.Job`."""
     with job:
-        return run(name, pointer(job), job, n_threads)
-
-
-def _join(threads):
-    interrupt = None
-    for thread in threads:
-        while thread.is_alive():
-            try:
-                thread.join()
-            except KeyboardInterrupt as error:
-                interrupt = error
-    if interrupt is not None:
-        raise interrupt
+        return run(name, pointer(job), job, n_threads, n_parts)

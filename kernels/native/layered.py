@@ -90,7 +90,7 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     job.state = holder.table(states, writable=True)
     job.steps = holder.cast("int32_t *", steps, np.int32)
     job.residual = holder.array(residual, writable=True)
-    status = run("layered_relax", job, holder, min(n_threads, max(1, rows)))
+    status = run("layered_relax", job, holder, n_threads, rows)
     if status:
         raise ValueError(f"layered_relax: {status_text(status)}")
     if not all(np.isfinite(s).all() for s in states):

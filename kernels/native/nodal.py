@@ -51,7 +51,7 @@ def nodal_newton(
         system, rhs, offset, x, junction, report, max_iter=max_iter, vtol=vtol, rtol=rtol,
         single_after=single_after,
     )
-    status = run_job("nodal_newton", job, max(1, min(int(n_threads), m)))
+    status = run_job("nodal_newton", job, n_threads, m)
     if status:
         raise ValueError(f"nodal_newton: {status_text(status)}")
     return report
@@ -86,7 +86,7 @@ def nodal_update(
     arrays = (difference, total, pairs, scale, velocity, conductance, low, high, gradient)
     check_update(*arrays)
     job = update_job(*arrays, learning_rate=learning_rate, momentum=momentum)
-    status = run_job("nodal_update", job, max(1, min(int(n_threads), len(pairs))))
+    status = run_job("nodal_update", job, n_threads, len(pairs))
     if status and status != DIVERGED:
         raise ValueError(f"nodal_update: {status_text(status)}")
     return status == 0
