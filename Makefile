@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.txt csrc/*.py)
 
-.PHONY: run test test-all test-random kill-test fuzz bench figures lint csan clean build
+.PHONY: run test test-all test-random kill-test fuzz bench figures lint csan clean build tsan test-isas
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -71,9 +71,17 @@ lint: build
 figures: build
 	$(PY) docs/figures.py
 
+# The kernels' and the estimators' tests under every instruction set and OpenBLAS core type that runs here.
+test-isas: build
+	$(PY) -m tests.isas
+
 # The C kernels alone, under the address and undefined-behaviour sanitizers.
 csan:
 	$(MAKE) -C csrc/tests run
+
+# The threaded C kernels under the thread sanitizer.
+tsan:
+	$(MAKE) -C csrc/tests tsan
 
 clean:
 	rm -rf $(VENV) build *.egg-info eqprop_fast/_native*.so

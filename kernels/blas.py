@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from threadpoolctl import ThreadpoolController
 
-_lock, _inside, _limits = threading.Lock(), [], []
+# The limit is the process's, and only the thread that set it can lift it (OpenBLAS 0.3.31): one at a time.
+_turn = threading.RLock()
 
 
 @functools.cache
@@ -18,18 +19,6 @@ def _controller():
 
 @contextmanager
 def one_blas_thread():
-    """One thread for every BLAS until the block has ended; also a decorator.
-
-    The limit is the process's: blocks of several threads share it, and the last one to end lifts it.
-    """
-    with _lock:
-        if not _inside:
-            _limits.append(_controller().limit(limits=1, user_api="blas"))
-        _inside.append(None)
-    try:
+    """One thread for every BLAS until the block has ended; also a decorator. Other threads' blocks wait."""
+    with _turn, _controller().limit(limits=1, user_api="blas"):
         yield
-    finally:
-        with _lock:
-            _inside.pop()
-            if not _inside:
-                _limits.pop().restore_original_limits()

@@ -7,7 +7,11 @@ timer; a crash shows in their exit status.
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
+
+from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 
 from .backend_list import BACKENDS
 
@@ -140,3 +144,31 @@ def test_held_ctrl_c(backend):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     assert child.returncode == 0 and child.stdout == "whole\n", child.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "kind", [EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor]
+)
+def test_on_interrupt(kind):
+    """By default the weights so far are kept; with "raise" a search stops instead of scoring them."""
+    x, y = np.random.default_rng(0).random((60, 5)), np.arange(60) % 2
+    said = []
+
+    def interrupt(record):
+        said.append(record.epoch)
+        if record.epoch == 2:
+            raise KeyboardInterrupt
+
+    model = kind((4,), max_iter=9, batch_size=30, random_state=0, callbacks=interrupt)
+    with pytest.warns(UserWarning, match="interrupted"):
+        assert model.fit(x, y).n_iter_ == 2
+    model.set_params(on_interrupt="raise")
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y)
+    assert model.n_iter_ == 2 and model.predict(x).shape == (60,)
+    said.clear()
+    with pytest.raises(KeyboardInterrupt):
+        GridSearchCV(model, {"random_state": [0, 1]}, cv=2).fit(x, y)
+    assert said == [1, 2]
+    with pytest.raises(ValueError, match="on_interrupt"):
+        model.set_params(on_interrupt="ignore").fit(x, y)
