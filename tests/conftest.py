@@ -8,7 +8,6 @@ from eqprop_fast.kernels import threads
 
 from eqprop_fast.datasets import DatasetUnavailableError, load_mnist, mnist_path
 
-
 threads.cores = lambda: 64  # else a machine of two cores would test no more than two
 
 

@@ -140,8 +140,7 @@ print("whole")
 @pytest.mark.parametrize("backend", COMPILED)
 def test_held_ctrl_c(backend):
     child = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", HELD, backend], timeout=500, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-X", "faulthandler", "-c", HELD, backend], timeout=500, text=True, capture_output=True
     )
     assert child.returncode == 0 and child.stdout == "whole\n", child.stderr[-3000:]
 

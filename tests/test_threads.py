@@ -18,7 +18,9 @@ from eqprop_fast.circuits.learning import CircuitTrainer
 from .backend_list import BACKENDS
 
 
-@pytest.mark.parametrize("asked, parts, expected", [(1, None, 1), (5000, None, 3), (5000, 2, 2), (0, 9, 1), (2, 0, 1)])
+@pytest.mark.parametrize(
+    "asked, parts, expected", [(1, None, 1), (5000, None, 3), (5000, 2, 2), (0, 9, 1), (2, 0, 1)]
+)
 def test_at_most_one_thread_a_core(monkeypatch, asked, parts, expected):
     monkeypatch.setattr(threads, "cores", lambda: 3)
     assert threads.usable(asked, parts) == expected
