@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._archive import Archive, ArchiveError
 from ..kernels import OptimizerState, TrainStats
+from ..kernels.interrupts import interrupt_afterwards
 from ..kernels.spec import MAX_WEIGHTS
 from .files import write_atomically
-from .interrupts import interrupt_afterwards
 from .parameters import LARGEST, decode_parameters, encode_parameters
 from .state import EpochPosition, RandomStreams, TrainingState
 
