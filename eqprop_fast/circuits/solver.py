@@ -5,6 +5,7 @@ until a value changes. Only diodes differ between the samples of a batch.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from scipy import sparse
@@ -22,6 +23,8 @@ SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a p
 DENSE_LIMIT = 2000  # unknowns up to which a singular matrix is tried again without subtractions
 DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping", "complementarity")
+IDEAL_BUDGET = 120  # complementarity problems of all attempts at a sample with ideal diodes
+FORWARD = 1e-13  # of the largest voltage: what rounding leaves across a conducting ideal diode
 BUDGET = 200  # times max_iter: Newton iterations of all attempts at one sample together
 
 
@@ -207,6 +210,7 @@ class Solver:
         )
         iterations, method = report.iterations.astype(np.int64), np.zeros(m, dtype=np.int64)
         status, worst = report.status.copy(), report.worst.astype(np.int64)
+        self._doubt_forward_voltages(y, offset, junction, status)
         x = self._all_unknowns(y, inner_x)
         for s in np.flatnonzero(status != reference.CONVERGED):
             own_inner = None if inner_x is None else inner_x[s : s + 1]
@@ -233,6 +237,21 @@ class Solver:
         worst = self.retained[worst] if self.retained.size else worst
         return x, junction, iterations, method, ok, worst
 
+    def _doubt_forward_voltages(self, y, offset, junction, status):
+        """Not converged: samples whose ideal diodes show voltages that rounding does not explain, as a system
+        factored without pivoting can.
+        """
+        ideal = self.system.branch >= 0
+        if not ideal.any() or not self.system.n:
+            return
+        v = offset[:, ideal].copy()
+        for terminal, sign in ((self.system.anode[ideal], 1.0), (self.system.cathode[ideal], -1.0)):
+            v += np.where(terminal >= 0, sign * y[:, terminal], 0.0)
+        over = np.where(junction[:, ideal] > 0, np.abs(v), v).max(axis=1)
+        largest = np.abs(y[:, self.retained < self.assembly.n_unknown_nodes]).max(axis=1, initial=0.0)
+        largest = np.maximum(largest, np.abs(offset).max(axis=1, initial=0.0))
+        status[(status == reference.CONVERGED) & (over > FORWARD * largest)] = reference.NOT_CONVERGED
+
     def _all_unknowns(self, y, inner_x):
         """The solved unknowns (M, n_r) with those that follow from them."""
         if self.inner is None:
@@ -247,20 +266,29 @@ class Solver:
         diodes, then at all nodes), then source stepping: ((x, junction) or None, method, iterations). `end`
         polishes what does not settle.
         """
-        spent, budget = 0, BUDGET * max_iter
+        spent, budget, final = 0, BUDGET * max_iter, False
         ideal = bool(self.assembly.ideal.any())
-        newton = complementary_newton if ideal else reference.nodal_newton
+        active = any(self.net.names[kind] for kind in (VCVS, VCCS, CCCS, CCVS, AMPLIFIER))
+        n_nodes = self.assembly.n_unknown_nodes
+        if ideal:
+            budget = IDEAL_BUDGET
+            newton = partial(complementary_newton, n_nodes=int((self.retained < n_nodes).sum()))
+            whole_newton = partial(complementary_newton, n_nodes=n_nodes)
+        else:
+            newton = whole_newton = reference.nodal_newton
 
         def run(parameters, scale, x, junction):
-            nonlocal spent
-            if spent >= budget:
+            nonlocal spent, final
+            if spent >= budget or final:
                 return None
             changed = replace(system, parameters=parameters, cache={})
             x, junction = x.copy(), junction.copy()
             report = newton(changed, rhs * scale, offset * scale, x, junction, max_iter=max_iter)
             spent += int(report.iterations[0])
             settled = report.status[0] == reference.CONVERGED
-            if not np.isfinite(x).all() or report.status[0] == reference.SINGULAR:
+            singular = report.status[0] == reference.SINGULAR
+            final = final or (ideal and singular and not active and parameters is system.parameters)
+            if singular or not np.isfinite(x).all():
                 return None
             if parameters is system.parameters and scale == 1.0 and (ideal or not settled):
                 polished = end((x, junction))
@@ -274,9 +302,9 @@ class Solver:
             if found:
                 return found, 4 if ideal else 1, spent
             found, level, factor = self._gmin_steps(system, run, zero, start)
-            if found:
+            if found or final:
                 return found, 2, spent
-            tried, more = self._shunt_steps(newton, whole_rhs, offset, start, max_iter, budget - spent)
+            tried, more = self._shunt_steps(whole_newton, whole_rhs, offset, start, max_iter, budget - spent)
             spent += more
             found = run(system.parameters, 1.0, *tried) if tried else None
             if found:
