@@ -3,6 +3,7 @@
 import copy
 import pickle
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -86,3 +87,22 @@ def test_wrong_arguments_are_named():
     ):
         with pytest.raises(ElementError):
             call()
+
+
+@backends
+@pytest.mark.parametrize("cards", ["r2 b 0 1k", "d1 b 0 m\n.model m d", "d1 b 0 ideal", "r2 b 0 1e-29"])
+def test_huge_sources_are_answered_or_refused_without_warnings(backend, cards):
+    net = parse_spice(f"* t\nv1 a 0 1\nr1 a b 1k\n{cards}\n")
+    net.mark_inputs(["v1"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for volts in (1e308, -1.7e308, 1e200, 1e101):
+            with pytest.raises(ElementError, match="voltages of sources"):
+                operating_point(net, [volts], backend=backend)
+        for volts in (1e100, -1e100, 1e50):
+            point = operating_point(net, [volts], backend=backend)
+            if "m d" in cards:
+                assert not point.success or volts < 0
+            else:
+                assert point.success
+                assert np.isfinite([point.power, point.co_content, point.kcl_residual]).all()

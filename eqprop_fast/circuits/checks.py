@@ -7,6 +7,9 @@ import numpy as np
 from .errors import ElementError
 
 
+LARGEST = 1e100  # volt, ampere: squares and products with conductances of 1e30 S are still numbers
+
+
 def number(what, value, *, low=None, high=None, finite=True, positive=False):
     """`value` as a float; ElementError unless it is a real number in the range."""
     if type(value) is not float and (
@@ -71,3 +74,10 @@ def array(what, values, ndim=None):
     if not np.isfinite(found).all():
         raise ElementError(f"{what} must be finite numbers, got NaN, infinity or a number too large")
     return found
+
+
+def bounded(what, values):
+    """ElementError if an entry is larger than `LARGEST`: currents and powers would not be numbers."""
+    if values is not None and not (np.abs(values) <= LARGEST).all():
+        raise ElementError(f"{what} must not be larger than {LARGEST:g}, got {np.abs(values).max():g}")
+    return values

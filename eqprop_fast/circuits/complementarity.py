@@ -1,13 +1,13 @@
 """Newton's method for circuits with ideal diodes whose every step is a linear complementarity problem.
 
 The kernels' active set of ideal diodes is fast, and fails where diodes conduct in parallel or in loops (their
-currents are then not determined one by one) or leave nodes floating on the way. Here all of them are solved at
-once, on their own ports: the linear rest is eliminated, and what remains is z >= 0, w = H z + q >= 0, z w = 0.
-An open diode's z is its current; but parts of the circuit that float while all diodes are open need some that
-conduct, a spanning forest of such parts, and of those z is minus the voltage: the hybrid of a network, positive
-semidefinite whenever the circuit is passive. Lemke's method (1965) with lexicographic ratios then ends: at an
-answer, or at a ray, which says that there is none. Exponential diodes are linearised and limited as in SPICE,
-one such problem a step; without them the first is the last.
+currents are then not determined one by one) or leave nodes floating on the way. Here all of them are solved
+at once, on their own ports: the linear rest is eliminated, and what remains is z >= 0, w = H z + q >= 0,
+z w = 0. An open diode's z is its current; but parts of the circuit that float while all diodes are open need
+some that conduct, a spanning forest of such parts, and of those z is minus the voltage: the hybrid matrix of
+the network, positive semidefinite whenever the circuit is passive. Lemke's method (1965) with lexicographic
+ratios then ends: at an answer, or at a ray, which says that there is none. Exponential diodes are linearised
+and limited as in SPICE, one such problem a step; without them the first is the last.
 """
 
 import numpy as np

@@ -212,7 +212,7 @@ def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n
     """Run the phases of `circuit_gradient`."""
     _check_rule(beta, centered, loss, nudge, check)
     inputs = np.atleast_2d(checks.array("inputs", inputs))
-    targets = np.atleast_2d(checks.array("targets", targets))
+    targets = checks.bounded("targets", np.atleast_2d(checks.array("targets", targets)))
     check_netlist(netlist)
     if not len(inputs):
         raise ElementError("inputs must have at least one sample")
@@ -360,7 +360,7 @@ def finite_difference_gradient(netlist, inputs, targets, *, loss="squared", step
     check_netlist(netlist)
     checks.choice("loss", loss, LOSSES)
     step = checks.number("step", step, positive=True)
-    targets = np.atleast_2d(checks.array("targets", targets))
+    targets = checks.bounded("targets", np.atleast_2d(checks.array("targets", targets)))
     which, start = netlist.trainable_indices, netlist.conductances
     out = np.empty(which.size)
 

@@ -40,6 +40,7 @@ def solver_of(netlist):
 
 
 @one_blas_thread()
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is no number is no success
 def operating_point(
     netlist, inputs=None, *, backend="auto", nudge=None, start=None, max_iter=100, n_threads=1
 ):
@@ -80,6 +81,9 @@ def operating_point(
     solver = solver_of(netlist)
     asm = solver.assembly
     v, i = asm.sources(inputs, m)
+    checks.bounded("voltages of sources", v)
+    checks.bounded("currents of sources", i)
+    checks.bounded("nudge", nudge)
     extra = None
     if nudge is not None:
         if nudge.shape[1] != len(netlist.outputs):
