@@ -6,7 +6,6 @@ import numpy as np
 
 from .errors import ElementError
 
-
 LARGEST = 1e100  # volt, ampere: squares and products with conductances of 1e30 S are still numbers
 
 
