@@ -9,7 +9,7 @@ export EQPROP_DATA := $(abspath ../shared/data)
 endif
 endif
 
-CSOURCES := $(wildcard csrc/*.c csrc/*.h csrc/*.txt csrc/*.py)
+CSOURCES := $(wildcard csrc/*/*.c csrc/*/*.h csrc/core/cdef.txt csrc/*.py)
 
 .PHONY: run test test-all test-random kill-test fuzz bench figures lint csan clean build tsan test-isas
 

@@ -16,12 +16,11 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-sys.path.insert(0, str(ROOT / "csrc"))
 
-# Kernel families: every file is compiled for each instruction set and each precision.
-FAMILIES = ["layered.c", "packing.c", "narrow.c", "input.c", "train.c", "continual.c", "continual_narrow.c",
-            "gradients.c", "crossbar.c", "nodal.c", "table.c"]
-FAMILIES = [name for name in FAMILIES if (ROOT / "csrc" / name).exists()]
+CSRC = ROOT / "csrc"
+sys.path.insert(0, str(CSRC))
+# Every file of these is compiled for each instruction set and each precision; so is core/table.c.
+FAMILIES = ("layered", "crossbar", "nodal")
 
 # Never -ffast-math (it would let the compiler drop the non-finite checks), nor -march=native: wheels travel.
 CFLAGS = ["-O3", "-g0", "-std=gnu99", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fPIC"]
@@ -70,20 +69,20 @@ class BuildKernels(build_ext):
         return [path for path in super().get_outputs() if Path(path).exists()]
 
     def _compile_variants(self):
-        csrc, temp = ROOT / "csrc", Path(self.build_temp)
-        jobs = []
+        temp, jobs = Path(self.build_temp), []
+        kernels = [CSRC / "core" / "table.c", *(s for f in FAMILIES for s in sorted((CSRC / f).glob("*.c")))]
+        headers = sorted(map(str, CSRC.glob("*/*.h")))
         for isa, flags in instruction_sets(platform.machine()):
             for real in ("f32", "f64"):
                 names = (f"EQP_ISA_{isa.upper()}", f"EQP_REAL_{real.upper()}")
                 macros = [("EQP_ISA", isa), *((name, "1") for name in names)]
-                for family in FAMILIES:
-                    jobs.append((csrc / family, temp / f"{isa}_{real}", macros, CFLAGS + flags))
+                jobs += [(kernel, temp / f"{isa}_{real}", macros, CFLAGS + flags) for kernel in kernels]
 
         def compile_one(job):
             source, out_dir, macros, flags = job
             return self.compiler.compile(
                 [os.path.relpath(source, ROOT)], output_dir=str(out_dir), macros=macros,
-                include_dirs=[str(csrc)], extra_postargs=flags, depends=sorted(map(str, csrc.glob("*.h"))),
+                include_dirs=[str(CSRC)], extra_postargs=flags, depends=headers,
             )
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -97,7 +96,7 @@ class BuildModules(build_py):
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "eqprop_fast" / "kernels" / "jobs.h"
-            self.copy_file(str(ROOT / "csrc" / "jobs.h"), str(target))
+            self.copy_file(str(CSRC / "core" / "jobs.h"), str(target))
 
     def get_outputs(self, include_bytecode=True):
         target = Path(self.build_lib) / "eqprop_fast" / "kernels" / "jobs.h"

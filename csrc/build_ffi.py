@@ -17,18 +17,18 @@ def make_extension(root, macros, cflags):
     limited = not sysconfig.get_config_var("Py_GIL_DISABLED")
     ffi = cffi.FFI()
     ffi.cdef("typedef struct { int32_t arrived, generation, asleep; } eqp_barrier;")
-    ffi.cdef((csrc / "jobs.h").read_text())
-    ffi.cdef((csrc / "cdef.txt").read_text())
+    ffi.cdef((csrc / "core" / "jobs.h").read_text())
+    ffi.cdef((csrc / "core" / "cdef.txt").read_text())
     ffi.set_source(
         MODULE,
-        '#include "eqprop.h"\n',
-        sources=["csrc/dispatch.c"],
+        '#include "core/eqprop.h"\n',
+        sources=["csrc/core/dispatch.c"],
         include_dirs=["csrc"],
         define_macros=list(macros) + ([] if limited else [("_CFFI_NO_LIMITED_API", "1")]),
         extra_compile_args=cflags,
         py_limited_api=limited,
     )
     extension = ffi.distutils_extension(tmpdir=str(Path(root) / "build" / "cffi"))
-    extension.depends = [str(path) for path in csrc.glob("*.[ch]")]  # the kernels are linked in as objects
+    extension.depends = [str(path) for path in csrc.glob("*/*.[ch]")]  # the kernels are linked in as objects
     extension.optional = False
     return extension

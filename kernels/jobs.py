@@ -1,4 +1,4 @@
-"""The records of csrc/jobs.h as NumPy dtypes: a job is filled once, for the C kernels and for Numba's.
+"""The records of csrc/core/jobs.h as NumPy dtypes: a job is filled once, for the C kernels and for Numba's.
 
 The declarations are read from jobs.h itself, so that the two cannot drift. In a record a pointer is a field
 that holds an address; behind the last field of the struct lies `real`, a number of the kernel's precision,
@@ -17,7 +17,7 @@ NUMBERS = {"int8_t": np.int8, "int32_t": np.int32, "int64_t": np.int64, "double"
 def _declarations():
     """The text of jobs.h: beside this file in an installed package (setup.py), else in the sources."""
     here = Path(__file__).parent
-    installed, source = here / "jobs.h", here.parent / "csrc" / "jobs.h"
+    installed, source = here / "jobs.h", here.parent / "csrc" / "core" / "jobs.h"
     return (installed if installed.exists() else source).read_text()
 
 
@@ -54,7 +54,7 @@ def readable(array, dtype):
 
 
 class Job:
-    """One record of csrc/jobs.h and the arrays it points to.
+    """One record of csrc/core/jobs.h and the arrays it points to.
 
     The kernels run inside `with job:`. Arrays that they write to and that are not as they need them are
     copied, and the copies are written back at the end of the block, be it an exception.

@@ -1,6 +1,6 @@
 """What a layered kernel is told: the network's dynamics and one training plan, as plain frozen records.
 
-The integer codes are those of csrc/jobs.h; this file is the only other place that knows them.
+The integer codes are those of csrc/core/jobs.h; this file is the only other place that knows them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The records of kernels/jobs.py are the structs of csrc/jobs.h."""
+"""The records of kernels/jobs.py are the structs of csrc/core/jobs.h."""
 
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@
 #ifndef EQP_TEST_HARNESS_H
 #define EQP_TEST_HARNESS_H
 
-#include "eqprop.h"
+#include "core/eqprop.h"
 
 #include <math.h>
 #include <pthread.h>

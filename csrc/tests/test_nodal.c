@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../nodal.c"
+#include "nodal/nodal.c"
 
 #define CHECK(ok)                                                                    \
     do {                                                                             \

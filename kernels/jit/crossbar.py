@@ -3,7 +3,7 @@
 Loops over one sample at a time. Threads share the samples of a batch, then the rows of the conductances, and
 meet at a barrier between the two: no sum is ever split, so results are bit-equal for any number of threads.
 
-`job` is an eqp_crossbar_job of csrc/jobs.h; `net` and `work` hold the scratch that crossbar_driver.py makes
+`job` is an eqp_crossbar_job of csrc/core/jobs.h; `net` and `work` hold the scratch that crossbar_driver.py makes
 for relaxing and for learning, `own` is a thread's part of it. A row of states holds the nodes of all layers
 side by side, layer k + 1 from net.offset[k] on.
 """

@@ -2,7 +2,7 @@
 
 The system is (I - J') z = bar, where J is the Jacobian of a synchronous step. Units of a layer do not meet in
 it but through the layers beside: every other layer is eliminated through its diagonal, the larger half if no
-pivot of it is small, and a dense system of the other layers is left (csrc/gradients.c does the same).
+pivot of it is small, and a dense system of the other layers is left (csrc/layered/gradients.c does the same).
 """
 
 from .activations import ONE, ZERO

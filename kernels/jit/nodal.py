@@ -1,7 +1,7 @@
 """Nodal analysis in Numba (twin: kernels/reference/nodal.py): one sample at a time, samples shared among
 threads.
 
-`job` is an eqp_nodal_job of csrc/jobs.h (N unknowns, D diodes), `own` a thread's scratch.
+`job` is an eqp_nodal_job of csrc/core/jobs.h (N unknowns, D diodes), `own` a thread's scratch.
 """
 
 import math

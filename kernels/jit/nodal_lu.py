@@ -1,4 +1,4 @@
-"""LU with fixed pivots for one matrix, dense or of a stored sparse pattern (twins of csrc/nodal_dense.h,
+"""LU with fixed pivots for one matrix, dense or of a stored sparse pattern (twins of csrc/nodal/dense.h,
 nodal_sparse.h).
 """
 

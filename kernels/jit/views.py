@@ -1,6 +1,6 @@
 """Records and the arrays behind them.
 
-Kernels take two records with named fields: the job, which mirrors a struct of csrc/jobs.h and holds bare
+Kernels take two records with named fields: the job, which mirrors a struct of csrc/core/jobs.h and holds bare
 addresses, and the work, made here, whose arrays are described by address and shape. A record costs nothing to
 pass on, where an array is seven words. Views are made where they are used:
 

@@ -1,4 +1,4 @@
-"""C callers of csrc/layered.c and of csrc/train.c with its rules (csrc/continual.c, csrc/gradients.c);
+"""C callers of csrc/layered/layered.c and of csrc/layered/train.c with its rules (csrc/layered/continual.c, csrc/layered/gradients.c);
 signatures as in kernels/reference/layered.py.
 """
 

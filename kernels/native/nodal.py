@@ -1,4 +1,4 @@
-"""C kernel of nodal analysis (csrc/nodal.c): checks shapes, fills the job, runs it on Python threads."""
+"""C kernel of nodal analysis (csrc/nodal/nodal.c): checks shapes, fills the job, runs it on Python threads."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Jobs of layered crossbars (csrc/jobs.h: eqp_crossbar_job)."""
+"""Jobs of layered crossbars (csrc/core/jobs.h: eqp_crossbar_job)."""
 
 import numpy as np
 from scipy import sparse

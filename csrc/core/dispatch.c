@@ -1,0 +1,111 @@
+/* dispatch.c - picks, at run time, the instruction set whose kernels serve. */
+#include "core/eqprop.h"
+
+#include <string.h>
+
+#include "core/table.h"
+
+#define EQP_EXTERN_TABLES(isa)                                                       \
+    extern const eqp_table eqp_table_f32_##isa, eqp_table_f64_##isa;
+#ifdef EQP_HAVE_SCALAR
+EQP_EXTERN_TABLES(scalar)
+#endif
+#ifdef EQP_HAVE_NEON
+EQP_EXTERN_TABLES(neon)
+#endif
+#ifdef EQP_HAVE_SSE2
+EQP_EXTERN_TABLES(sse2)
+#endif
+#ifdef EQP_HAVE_AVX2
+EQP_EXTERN_TABLES(avx2)
+#endif
+#ifdef EQP_HAVE_AVX512
+EQP_EXTERN_TABLES(avx512)
+#endif
+
+static int always(void) { return 1; }
+#ifdef EQP_HAVE_AVX2
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+#ifdef EQP_HAVE_AVX512
+static int has_avx512(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+typedef struct {
+    const char *name;
+    const eqp_table *f32, *f64;
+    int (*usable)(void);
+} variant;
+
+#define VARIANT(isa, usable) {#isa, &eqp_table_f32_##isa, &eqp_table_f64_##isa, usable}
+static const variant variants[] = {
+#ifdef EQP_HAVE_SCALAR
+    VARIANT(scalar, always),
+#endif
+#ifdef EQP_HAVE_NEON
+    VARIANT(neon, always),
+#endif
+#ifdef EQP_HAVE_SSE2
+    VARIANT(sse2, always),
+#endif
+#ifdef EQP_HAVE_AVX2
+    VARIANT(avx2, has_avx2),
+#endif
+#ifdef EQP_HAVE_AVX512
+    VARIANT(avx512, has_avx512),
+#endif
+};
+#define N_VARIANTS ((int)(sizeof variants / sizeof variants[0]))
+
+static const variant *current = NULL;
+
+int eqp_isa_count(void) { return N_VARIANTS; }
+
+const char *eqp_isa_name(int i) { return i >= 0 && i < N_VARIANTS ? variants[i].name : ""; }
+
+int eqp_isa_usable(int i) { return i >= 0 && i < N_VARIANTS && variants[i].usable(); }
+
+int eqp_select_isa(const char *name) {
+    for (int i = N_VARIANTS - 1; i >= 0; i--) {
+        if (name && strcmp(name, variants[i].name) != 0) continue;
+        if (!variants[i].usable()) continue;
+        current = &variants[i];
+        return EQP_OK;
+    }
+    return EQP_E_OPTION;
+}
+
+static const variant *chosen(void) {
+    if (!current) eqp_select_isa(NULL);
+    return current;
+}
+
+const char *eqp_isa(void) { return chosen()->name; }
+
+const char *eqp_status_text(int status) {
+    static const char *const texts[] = {
+#define EQP_STATUS_TEXT(code, text) text,
+        EQP_STATUS_TABLE(EQP_STATUS_TEXT)
+#undef EQP_STATUS_TEXT
+    };
+    return status >= 0 && status < EQP_N_STATUS ? texts[status] : "unknown status";
+}
+
+static int check_call(const void *job, int thread, int n_threads) {
+    if (!job) return EQP_E_NULL;
+    return n_threads < 1 || thread < 0 || thread >= n_threads ? EQP_E_SIZE : EQP_OK;
+}
+
+#define FORWARD(name, job)                                                           \
+    int eqp_##name##_f32(job *j, int thread, int n_threads) {                        \
+        const int status = check_call(j, thread, n_threads);                         \
+        return status ? status : chosen()->f32->name(j, thread, n_threads);          \
+    }                                                                                \
+    int eqp_##name##_f64(job *j, int thread, int n_threads) {                        \
+        const int status = check_call(j, thread, n_threads);                         \
+        return status ? status : chosen()->f64->name(j, thread, n_threads);          \
+    }
+EQP_KERNEL_TABLE(FORWARD)

@@ -1,0 +1,10 @@
+/* table.c - compiled once per instruction set and precision: gathers that pair's kernels. */
+#include "core/table.h"
+
+#include "core/real.h"
+
+#define DECLARE(name, job) int EQP_NAME(name)(job *, int, int);
+EQP_KERNEL_TABLE(DECLARE)
+
+#define ENTRY(name, job) .name = EQP_NAME(name),
+const eqp_table EQP_NAME(table) = {EQP_KERNEL_TABLE(ENTRY)};

@@ -1,0 +1,326 @@
+/* gradients.c - exact gradients of the free phase: back-propagation through its last steps, recurrent back-propagation,
+ * implicit differentiation (1905.13633, 1711.08416; docs/equations.md 9). Twin: kernels/reference/gradients.py.
+ *
+ * One free step is recorded (bptt: each of the last ones; the others: one, at the equilibrium) as three slopes of every unit:
+ *     gain = d new / d field,   keep = d new / d old,   lean = d shown / d old
+ * A reverse step takes bar, the derivative by the states after the step, to the one before it:
+ *     flow = gain bar,   bar = keep bar + lean (flow of the layer above . weight' + flow of the layer below . back')
+ * In a symmetric network these products are those of the forward step. All derivatives are of minus the cost. Everything is
+ * done by samples, each thread on its own; the flows then meet the activities in the update (train.c).
+ */
+#include "layered/rules.h"
+
+EQP_INLINE int order_of(const eqp_layered_job *j) { return j->rule == RULE_IMPLICIT ? VISIT_SYNCHRONOUS : j->schedule; }
+EQP_INLINE real *moment(const network *net, real *const *kept, int k, int rows, int t) {
+    return kept[k] ? kept[k] + (int64_t)t * rows * net->np[k] : NULL;
+}
+/* At which moment of step t layer k is seen by the layers that move in pass `pass`: it may have moved before them. */
+EQP_INLINE int seen_at(int order, int t, int k, int pass) { return t + (order == VISIT_ODD_EVEN && pass == 1 && k % 2 == 1); }
+EQP_INLINE int moves_in(const visit *v, int k) { return k >= v->first && k <= v->last && (k - v->first) % v->stride == 0; }
+
+void EQP_NAME(gradient_plan)(const network *net, batch_buffers *b, int n_threads, arena *a) {
+    const eqp_layered_job *j = net->job;
+    gradient_buffers *g = &b->gradient;
+    const int implicit = j->rule == RULE_IMPLICIT;
+    const int64_t rows = b->B, n = g->n_steps = j->rule == RULE_BPTT ? j->n_nudged_steps : 1;
+    int64_t total = 0, widest = 0;
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t each = rows * net->np[k];
+        g->state[k] = TAKE_REALS(a, (n + 1) * each);
+        g->shown[k] = net->euler ? TAKE_REALS(a, (n + 1) * each) : g->state[k];
+        g->gain[k] = TAKE_REALS(a, n * each);
+        g->keep[k] = net->euler ? TAKE_REALS(a, n * each) : NULL;
+        g->lean[k] = net->euler ? TAKE_REALS(a, (n + 1) * each) : NULL;
+        g->flow[k] = TAKE_REALS(a, n * each);
+        g->bar[k] = TAKE_REALS(a, each);
+        g->sum[k] = TAKE_REALS(a, each);
+        total += net->np[k];
+        if (net->np[k] > widest) widest = net->np[k];
+    }
+    for (int k = 1; k < net->L; k++) {
+        g->up[k] = j->back ? TAKE_REALS(a, net->n[k] * net->np[k + 1]) : net->w[k];
+        g->down[k] = j->back ? TAKE_REALS(a, net->n[k + 1] * net->np[k]) : net->back[k];
+    }
+    g->peak = take(a, 2 * n_threads, sizeof(double));
+    g->system_size = implicit ? total * (total + PAD) : 0;
+    g->system = TAKE_REALS(a, n_threads * g->system_size);
+    g->scaled = TAKE_REALS(a, implicit ? (int64_t)n_threads * 2 * MR_MAX * widest : 0);
+    g->solution = TAKE_REALS(a, implicit ? n_threads * (total + PAD) : 0);
+}
+
+/* Independent feedback: the transposes that reverse a step, thread's share; the caller puts a barrier after. */
+void EQP_NAME(gradient_pack)(const network *net, batch_buffers *b, int thread) {
+    for (int k = 1; k < net->L; k++) {
+        EQP_NAME(transpose_panels)(net->w[k], b->gradient.down[k], net->n[k + 1], net->n[k], thread, net->n_threads);
+        EQP_NAME(transpose_panels)(net->back[k], b->gradient.up[k], net->n[k], net->n[k + 1], thread, net->n_threads);
+    }
+}
+
+/* ---------------------------------------------------------------- recording */
+
+/* One row of gain (in place of the field) and, in continuous dynamics, of keep. next: the new state. */
+EQP_INLINE void slopes_row(const int act, const network *net, int k, const real *s, const real *shown, const real *next, real *gain, real *keep) {
+    const eqp_layered_job *j = net->job;
+    const int is_out = k == net->L, prime = is_out ? j->prime_output : j->prime_hidden, linear = is_out && j->linear_output;
+    const vec dt = vset((real)j->dt), rest = vsub(vset(1), dt);
+    for (int64_t v = 0; v < net->np[k]; v += VL) {
+        const vec field = vload(gain + v);
+        if (!net->euler) {
+            vstore(gain + v, act_prime_times(act, field, net->plain ? vload(next + v) : act_rho(act, field), dt));
+            continue;
+        }
+        const vec old = vload(s + v), r = prime && linear ? act_rho(act, old) : vload(shown + v);
+        vec push = prime ? act_prime_times(act, old, r, dt) : dt, stay = rest;
+        if (prime) stay = vfma(vmul(dt, act_second(act, r)), field, rest);
+        if (j->clamp) { /* a unit held at an edge passes nothing on */
+            const vec moved = vfma(push, field, vmul(rest, old));
+            push = vwithin(moved, vset(0), vset(1), push);
+            stay = vwithin(moved, vset(0), vset(1), stay);
+        }
+        vstore(gain + v, push);
+        vstore(keep + v, stay);
+    }
+}
+
+EQP_INLINE void lean_row(const int act, int linear, int64_t np, const real *s, const real *shown, real *lean) {
+    for (int64_t v = 0; v < np; v += VL)
+        vstore(lean + v, linear ? vset(1) : act_prime_times(act, vload(s + v), vload(shown + v), vset(1)));
+}
+
+/* Walks the steps to be recorded from b->free, samples lo..hi; moment 0 is where they start. */
+static void record(const network *net, batch_buffers *b, int order, int rows, int lo, int hi) {
+    gradient_buffers *g = &b->gradient;
+    const int L = net->L, n = g->n_steps, sync = order == VISIT_SYNCHRONOUS;
+    const size_t real_bytes = sizeof(real);
+    for (int k = 1; k <= L; k++) {
+        const int64_t np = net->np[k];
+        memcpy(g->state[k] + lo * np, b->free[k] + lo * np, (size_t)((hi - lo) * np) * real_bytes);
+        EQP_NAME(show)(net, k, g->state[k] + lo * np, g->shown[k] + lo * np, hi - lo);
+    }
+    for (int t = 0; t < n; t++) {
+        team now = {.drive = b->drive};
+        for (int k = 1; k <= L; k++) {
+            const int64_t first = lo * net->np[k];
+            const size_t bytes = (size_t)((hi - lo) * net->np[k]) * real_bytes;
+            for (int i = 0; i < 2; i++) {
+                now.state[k][i] = moment(net, g->state, k, rows, t + i);
+                now.shown[k][i] = moment(net, g->shown, k, rows, t + i);
+            }
+            if (sync) continue; /* layers are moved in place, one colour after the other */
+            memcpy(now.state[k][1] + first, now.state[k][0] + first, bytes);
+            if (net->euler) memcpy(now.shown[k][1] + first, now.shown[k][0] + first, bytes);
+        }
+        step st = {.cur = !sync, .next = 1};
+        for (int pass = 0; pass < n_passes(order, L); pass++) {
+            const visit v = layers_of(order, L, pass);
+            for (int k = v.first; k <= v.last; k += v.stride) {
+                st.k = k;
+                st.field = moment(net, g->gain, k, rows, t);
+                EQP_NAME(step_layer)(net, &now, &st, lo, hi, 0, 1);
+            }
+        }
+        for (int k = 1; k <= L; k++)
+            for (int s = lo; s < hi; s++) {
+                const int64_t at = s * net->np[k];
+                real *gain = moment(net, g->gain, k, rows, t) + at, *keep = net->euler ? moment(net, g->keep, k, rows, t) + at : NULL;
+#define BODY(ACT) slopes_row(ACT, net, k, now.state[k][0] + at, now.shown[k][0] + at, now.state[k][1] + at, gain, keep)
+                EQP_SWITCH_ACT(k == L ? net->job->out_activation : net->job->activation, BODY)
+#undef BODY
+            }
+    }
+    for (int t = 0; net->euler && t <= n; t++)
+        for (int k = 1; k <= L; k++)
+            for (int s = lo; s < hi; s++) {
+                const int64_t at = ((int64_t)t * rows + s) * net->np[k];
+                const int linear = k == L && net->job->linear_output;
+#define BODY(ACT) lean_row(ACT, linear, net->np[k], g->state[k] + at, g->shown[k] + at, g->lean[k] + at)
+                EQP_SWITCH_ACT(k == L ? net->job->out_activation : net->job->activation, BODY)
+#undef BODY
+            }
+}
+
+/* The last steps of bptt's free phase: b->free goes from before them to after them. */
+static void record_free(const network *net, batch_buffers *b, int rows, int lo, int hi) {
+    const gradient_buffers *g = &b->gradient;
+    record(net, b, order_of(net->job), rows, lo, hi);
+    for (int s = lo; s < hi; s++) b->steps[0][s] += g->n_steps;
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t np = net->np[k];
+        memcpy(b->free[k] + lo * np, moment(net, g->state, k, rows, g->n_steps) + lo * np, (size_t)((hi - lo) * np) * sizeof(real));
+    }
+}
+
+/* ---------------------------------------------------------------- reverse steps */
+
+/* bar[k] += lean * (the flows of the layers beside k, sent back), samples lo..hi. flow: by layer; lean NULL: 1. */
+static void send_back(const network *net, const gradient_buffers *g, int k, real *const *flow, const real *lean, int lo, int hi) {
+    static const real zeros[PW];
+    const int64_t np = net->np[k];
+    const int panels = n_panels(net->n[k]), rows = hi - lo;
+    real field[MR_MAX * PW];
+    for (int p = 0; p < panels; p++) {
+        const int width = panel_width(net->n[k], p);
+        for (int i = 0; i < row_blocks(rows); i++) {
+            const int m0 = lo + row_start(rows, i), mr = lo + row_start(rows, i + 1) - m0;
+            operand op[2];
+            int n_op = 0;
+            if (k < net->L)
+                op[n_op++] = (operand){flow[k + 1] + m0 * net->np[k + 1], panel_at(g->down[k], net->n[k + 1], p), net->np[k + 1], 1, width, net->n[k + 1]};
+            if (k > 1)
+                op[n_op++] = (operand){flow[k - 1] + m0 * net->np[k - 1], panel_at(g->up[k - 1], net->n[k - 1], p), net->np[k - 1], 1, width, net->n[k - 1]};
+            gemm_tile(mr, width, zeros, 0, field, PW, op, n_op);
+            for (int m = 0; m < mr; m++)
+                for (int v = 0; v < width; v += VL) {
+                    const int64_t at = (m0 + m) * np + (int64_t)p * PW + v;
+                    const vec back = vload(field + m * PW + v), bar = vload(g->bar[k] + at);
+                    vstore(g->bar[k] + at, lean ? vfma(vload(lean + at), back, bar) : vadd(bar, back));
+                }
+        }
+    }
+}
+
+/* Reverses recorded step t, samples lo..hi: bar goes from after it to before it, flow is left for the update. With `last`
+ * the flows are all that is wanted, and bar is not. */
+static void reverse_step(const network *net, batch_buffers *b, int order, int rows, int t, int last, int lo, int hi) {
+    const gradient_buffers *g = &b->gradient;
+    const int L = net->L;
+    const vec rest = vset(1 - (real)net->job->dt);
+    real *flow[EQP_MAX_WEIGHTS + 1];
+    for (int k = 1; k <= L; k++) flow[k] = moment(net, g->flow, k, rows, t);
+    for (int pass = n_passes(order, L) - 1; pass >= 0; pass--) {
+        const visit v = layers_of(order, L, pass);
+        for (int k = v.first; k <= v.last; k += v.stride) {
+            const real *gain = moment(net, g->gain, k, rows, t), *keep = moment(net, g->keep, k, rows, t);
+            for (int64_t at = lo * net->np[k]; at < hi * net->np[k]; at += VL) {
+                const vec bar = vload(g->bar[k] + at);
+                vstore(flow[k] + at, vmul(vload(gain + at), bar));
+                vstore(g->bar[k] + at, vmul(keep ? vload(keep + at) : rest, bar));
+            }
+        }
+        if (last && pass == 0) return;
+        for (int k = 1; k <= L; k++) /* both layers beside k have moved, or neither has */
+            if (order == VISIT_SYNCHRONOUS || !moves_in(&v, k))
+                send_back(net, g, k, flow, moment(net, g->lean, k, rows, seen_at(order, t, k, pass)), lo, hi);
+    }
+}
+
+/* bar = - dC/ds at the free state, times the weight of each sample; the mean over the batch is taken by the update. */
+static void start_bar(const network *net, batch_buffers *b, const phase *p) {
+    const gradient_buffers *g = &b->gradient;
+    const int L = net->L, count = p->hi - p->lo;
+    const int64_t first = p->lo * net->np[L];
+    for (int k = 1; k < L; k++) memset(g->bar[k] + p->lo * net->np[k], 0, (size_t)(count * net->np[k]) * sizeof(real));
+    const real *prediction = b->free[L];
+    if (net->job->cost == 1) {
+        EQP_NAME(softmax_rows)(net, b->free[L] + first, g->bar[L] + first, count);
+        prediction = g->bar[L];
+    }
+    for (int s = p->lo; s < p->hi; s++) {
+        const vec w = vset(b->weight[p->q][s] * (real)net->job->cost_factor);
+        for (int64_t at = s * net->np[L]; at < (s + 1) * net->np[L]; at += VL)
+            vstore(g->bar[L] + at, vmul(w, vsub(vload(b->y[p->q] + at), vload(prediction + at))));
+    }
+}
+
+/* Largest |bar| of the whole batch; all threads call this. `turn` counts the calls. */
+static real largest_bar(const network *net, batch_buffers *b, const phase *p, int turn, int thread) {
+    const gradient_buffers *g = &b->gradient;
+    const int n_threads = net->n_threads;
+    double *peak = g->peak + (turn & 1) * n_threads;
+    vec worst = vset(0);
+    for (int k = 1; k <= net->L; k++)
+        for (int64_t at = p->lo * net->np[k]; at < p->hi * net->np[k]; at += VL) worst = vmaxr(worst, vabs(vload(g->bar[k] + at)));
+    peak[thread] = (double)vhmax(worst);
+    eqp_wait(net->job->barrier, n_threads);
+    double top = 0;
+    for (int i = 0; i < n_threads; i++) top = peak[i] > top ? peak[i] : top;
+    return (real)top;
+}
+
+/* Almeida-Pineda: bar <- J' bar, summed in `sum`, at most n_nudged_steps times; then the flows of the sum. Returns the steps. */
+static int64_t iterate(const network *net, batch_buffers *b, const phase *p, int order, int thread) {
+    const eqp_layered_job *j = net->job;
+    const gradient_buffers *g = &b->gradient;
+    const real first = largest_bar(net, b, p, 0, thread);
+    real relative = 1;
+    int64_t steps = 1;
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t at = p->lo * net->np[k];
+        memcpy(g->sum[k] + at, g->bar[k] + at, (size_t)((p->hi - p->lo) * net->np[k]) * sizeof(real));
+    }
+    for (; steps < j->n_nudged_steps && relative > (real)j->tol_nudged && first > 0; steps++) {
+        reverse_step(net, b, order, p->rows, 0, 0, p->lo, p->hi);
+        for (int k = 1; k <= net->L; k++)
+            for (int64_t at = p->lo * net->np[k]; at < p->hi * net->np[k]; at += VL)
+                vstore(g->sum[k] + at, vadd(vload(g->sum[k] + at), vload(g->bar[k] + at)));
+        if (j->tol_nudged >= 0) relative = largest_bar(net, b, p, (int)steps, thread) / first;
+    }
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t at = p->lo * net->np[k];
+        memcpy(g->bar[k] + at, g->sum[k] + at, (size_t)((p->hi - p->lo) * net->np[k]) * sizeof(real));
+    }
+    reverse_step(net, b, order, p->rows, 0, 1, p->lo, p->hi);
+    return steps;
+}
+
+#include "layered/implicit.h"
+
+/* ---------------------------------------------------------------- the second phase of these rules */
+
+/* From the free states of the thread's samples (bptt: from before its recorded steps) to their flows, and delta, the flows
+ * summed over the steps. b->diverged[thread] becomes 1 for something non-finite, 2 for a singular system. */
+void EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *p, int thread) {
+    const eqp_layered_job *j = net->job;
+    const gradient_buffers *g = &b->gradient;
+    const int L = net->L, n = g->n_steps, order = order_of(j);
+    int64_t steps = 0;
+    if (j->rule == RULE_BPTT) record_free(net, b, p->rows, p->lo, p->hi);
+    vec check = vset(0); /* 0 * inf and 0 * nan are nan */
+    for (int k = 1; k <= L; k++)
+        for (int64_t at = p->lo * net->np[k]; at < p->hi * net->np[k]; at += VL) check = vfma(vset(0), vload(b->free[k] + at), check);
+    if (p->total > 0) {
+        if (j->rule != RULE_BPTT) record(net, b, order, p->rows, p->lo, p->hi);
+        start_bar(net, b, p);
+        if (j->rule == RULE_BPTT) {
+            steps = n;
+            for (int t = n - 1; t >= 0; t--) reverse_step(net, b, order, p->rows, t, t == 0, p->lo, p->hi);
+        } else if (j->rule == RULE_RECURRENT_BACKPROP) {
+            steps = iterate(net, b, p, order, thread);
+        } else {
+            for (int s = p->lo; s < p->hi; s++) {
+                if (implicit_sample(net, b, s, thread)) continue;
+                b->diverged[thread] |= 2;
+                for (int k = 1; k <= L; k++) memset(g->flow[k] + s * net->np[k], 0, (size_t)net->np[k] * sizeof(real));
+            }
+        }
+        for (int k = 1; k <= L; k++)
+            for (int64_t at = p->lo * net->np[k]; at < p->hi * net->np[k]; at += VL) {
+                vec sum = vset(0);
+                for (int t = n - 1; t >= 0; t--) sum = vadd(sum, vload(moment(net, g->flow, k, p->rows, t) + at));
+                vstore(b->delta[k] + at, sum);
+                check = vfma(vset(0), sum, check);
+            }
+    }
+    if (!vequal(check, vset(0))) b->diverged[thread] |= 1;
+    for (int s = p->lo; s < p->hi; s++) b->steps[1][s] = (int32_t)steps;
+}
+
+/* Minus the gradient of weight[k], k > 0 (transposed: of back[k]), as products of what a layer showed and the flow of the one it
+ * drove; a symmetric weight collects both directions. */
+int EQP_NAME(gradient_products)(const network *net, const batch_buffers *b, int k, int rows, int64_t i0, int64_t c0,
+                                int transposed, operand *op) {
+    const gradient_buffers *g = &b->gradient;
+    const int order = order_of(net->job), n = g->n_steps * rows;
+    const int64_t below = net->np[k], above = net->np[k + 1];
+    /* layer k+1 moves in pass k % 2, layer k in the other */
+    const real *shown = moment(net, g->shown, k, rows, seen_at(order, 0, k, k % 2));
+    const real *shown_above = moment(net, g->shown, k + 1, rows, seen_at(order, 0, k + 1, (k + 1) % 2));
+    if (transposed) {
+        op[0] = (operand){shown_above + i0, g->flow[k] + c0, 1, above, below, n};
+        return 1;
+    }
+    op[0] = (operand){shown + i0, g->flow[k + 1] + c0, 1, below, above, n};
+    if (net->job->back) return 1;
+    op[1] = (operand){g->flow[k] + i0, shown_above + c0, 1, below, above, n};
+    return 2;
+}

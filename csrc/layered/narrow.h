@@ -1,0 +1,140 @@
+/* narrow.h - a step of one hidden layer under at most NARROW_MAX outputs, in one pass over the hidden units.
+ *
+ * The hidden vector in registers serves both ways at once: with each row of the (few) feedback weights it takes the outputs'
+ * feedback, with each row of the forward weights it gives its share of the outputs' field. Against two matrix products
+ * this halves the loads, needs no intermediate store, and lets the state stay in place. The outputs' sums run over lanes
+ * first, so they round differently from step_layer's.
+ */
+#ifndef EQP_NARROW_H
+#define EQP_NARROW_H
+
+#include "layered/finish.h"
+
+#define ROWS (N_VREGS >= 32 ? 2 : 1) /* samples of one pass: as many as have their accumulators in registers */
+
+typedef struct {
+    real shown[PAD] __attribute__((aligned(64))); /* what the outputs show */
+    real own[PAD], before[PAD], prediction[PAD]; /* room for out; the outputs' state a step ago; its softmax */
+    const real *drive, *y;
+    real *hidden, *hidden_shown;       /* np[1]; the same array unless the dynamics are Euler's */
+    real *out;                         /* PAD: in place in the caller's result */
+    real change;                       /* largest of the last step, where tracked */
+    int sample, phase, done, repeats;  /* sample -1: idle; steps made; steps that gave the outputs of two before */
+} slot;
+
+/* Lane k of the result is the sum of the lanes of acc[k]. */
+EQP_INLINE void lane_sums(const int NK, const vec *acc, real *out) {
+#if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F32)
+    vec quad[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        vec a[4];
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) a[k] = 4 * i + k < NK ? acc[4 * i + k] : vset(0);
+        quad[i] = vquarters(a[0], a[1], a[2], a[3]);
+    }
+    const vec x = vadd(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88), _mm512_shuffle_f32x4(quad[0], quad[1], 0xDD));
+    const vec y = vadd(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88), _mm512_shuffle_f32x4(quad[2], quad[3], 0xDD));
+    vstore(out, vadd(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xDD)));
+#else
+    for (int k = 0; k < NK; k++) out[k] = vhsum(acc[k]);
+    for (int k = NK; k < PAD; k++) out[k] = 0;
+#endif
+}
+
+/* What is known when the loop is compiled: nothing, the plain map with tied or untied weights, or Euler steps with rho' and
+ * clamp (tied). */
+enum { ANY, PLAIN, PLAIN_UNTIED, CLAMPED_EULER };
+
+/* Hidden units of NS samples, in place; field: what reaches the outputs from the hidden states before the step. The slots
+ * point at the first of `padded` units, of which `units` are real. Both weights hold NK outputs (zeros where there are
+ * fewer) for each vector of units; they are the same array when tied. */
+EQP_INLINE void hidden_body(const int act, const int kind, const int track, const int NS, const int NK, int64_t units,
+                            int64_t padded, const finish *of_layer, slot *const *p, const real *feedback, const real *forward,
+                            real (*field)[PAD]) {
+    const int plain = kind == PLAIN || kind == PLAIN_UNTIED, tied = kind == PLAIN || kind == CLAMPED_EULER;
+    finish f = *of_layer;
+    if (kind == CLAMPED_EULER) f = (finish){.euler = 1, .damped = 1, .prime = 1, .clamp = 1, .dt = f.dt};
+    vec acc[ROWS][NARROW_MAX], worst[ROWS];
+    const real *drive[ROWS], *out[ROWS];
+    real *hidden[ROWS], *hidden_shown[ROWS];
+#pragma GCC unroll 2
+    for (int s = 0; s < NS; s++) {
+        drive[s] = p[s]->drive, out[s] = p[s]->shown, hidden[s] = p[s]->hidden, hidden_shown[s] = p[s]->hidden_shown;
+        worst[s] = vset(0);
+#pragma GCC unroll 10
+        for (int k = 0; k < NK; k++) acc[s][k] = vset(0);
+    }
+    for (int64_t c = 0; c < padded; c += VL, feedback += NK * VL, forward += NK * VL) {
+        vec a[ROWS], shown[ROWS];
+#pragma GCC unroll 2
+        for (int s = 0; s < NS; s++) {
+            a[s] = vload(drive[s] + c);
+            shown[s] = vload(hidden_shown[s] + c);
+        }
+#pragma GCC unroll 10
+        for (int k = 0; k < NK; k++) {
+            const vec w = vload(feedback + k * VL), up = tied ? w : vload(forward + k * VL);
+#pragma GCC unroll 2
+            for (int s = 0; s < NS; s++) {
+                a[s] = vfma(vset(out[s][k]), w, a[s]);
+                acc[s][k] = vfma(up, shown[s], acc[s][k]);
+            }
+        }
+        const int valid = (int)(units - c);
+#pragma GCC unroll 2
+        for (int s = 0; s < NS; s++) {
+            const vec old = plain ? shown[s] : vload(hidden[s] + c);
+            vec x = finish_vec(act, plain, &f, a[s], old, shown[s], vset(0));
+            if (valid < VL) x = vkeep(x, valid > 0 ? valid : 0); /* padding stays zero */
+            vstore(hidden[s] + c, x);
+            if (!plain && f.euler) {
+                vec r = kind == CLAMPED_EULER ? act_rho_unit(act, x) : act_rho(act, x);
+                if (valid < VL) r = vkeep(r, valid > 0 ? valid : 0);
+                vstore(hidden_shown[s] + c, r);
+            }
+            if (track) worst[s] = vmaxr(worst[s], vabs(vsub(x, old)));
+        }
+    }
+#pragma GCC unroll 2
+    for (int s = 0; s < NS; s++) {
+        lane_sums(NK, acc[s], field[s]);
+        if (track) p[s]->change = vhmax(worst[s]);
+    }
+}
+
+/* The outputs of one slot, from their field; notes the change and whether they repeat those of two steps before. */
+EQP_INLINE void output_body(const int act, const network *net, const finish *f, slot *p, const real *bias, const real *field,
+                            real force, int track) {
+    const int n = net->n[2];
+    vec worst = vset(p->change);
+    int repeats = 1;
+    for (int v = 0; v < PAD; v += VL) {
+        const vec old = vload(p->out + v);
+        vec push = vset(0);
+        if (f->nudged) push = vmul(vset(force), vsub(vload(p->y + v), net->job->cost == 1 ? vload(p->prediction + v) : old));
+        vec x = finish_vec(act, 0, f, vadd(vload(bias + v), vload(field + v)), old, vload(p->shown + v), push);
+        const int valid = n > v ? n - v : 0;
+        if (valid < VL) x = vkeep(x, valid);
+        repeats &= vequal(x, vload(p->before + v));
+        vstore(p->before + v, old);
+        vstore(p->out + v, x);
+        if (f->euler && !f->linear) {
+            x = act_rho(act, x);
+            if (valid < VL) x = vkeep(x, valid);
+        }
+        vstore(p->shown + v, x);
+        if (track) worst = vmaxr(worst, vabs(vsub(vload(p->out + v), old)));
+    }
+    if (track) p->change = vhmax(worst);
+    p->repeats = repeats ? p->repeats + 1 : 0;
+}
+
+EQP_INLINE void step_output(const network *net, const finish *f, slot *p, const real *bias, const real *field, real force, int track) {
+    if (force != 0 && net->job->cost == 1) EQP_NAME(softmax_rows)(net, p->out, p->prediction, 1);
+#define BODY(ACT) output_body(ACT, net, f, p, bias, field, force, track)
+    EQP_SWITCH_ACT(net->job->out_activation, BODY)
+#undef BODY
+}
+
+#endif
