@@ -24,6 +24,7 @@ FAMILIES = ("layered", "crossbar", "nodal")
 
 # Never -ffast-math (it would let the compiler drop the non-finite checks), nor -march=native: wheels travel.
 CFLAGS = ["-O3", "-g0", "-std=gnu99", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fPIC"]
+CFLAGS += os.environ.get("EQPROP_CFLAGS", "").split()  # tests/sanitized.py
 
 
 def instruction_sets(machine):

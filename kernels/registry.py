@@ -16,7 +16,10 @@ BACKENDS = {"c": "native", "numba": "jit", "numpy": "reference"}  # in order of 
 
 @dataclass(frozen=True)
 class KernelSet:
-    """The kernels of one backend; same signatures everywhere, documented in `kernels.reference`."""
+    """The kernels of one backend; same signatures everywhere, documented in `kernels.reference`.
+
+    Those of `get_backend` check their arguments first (`kernels.checks`): all backends refuse the same calls.
+    """
 
     name: str
     isa: str
@@ -37,9 +40,11 @@ class BackendUnavailableError(ImportError):
 
 @functools.cache
 def _load(name):
+    from .checks import checked  # here: its tables are made of what the twins know
+
     package = __name__.rpartition(".")[0]
     try:
-        kernels = importlib.import_module(f"{package}.{BACKENDS[name]}").KERNELS
+        kernels = checked(importlib.import_module(f"{package}.{BACKENDS[name]}").KERNELS)
     except ImportError as error:
         hint = {"c": "no C compiler served at install time", "numba": "pip install numba"}.get(name, "")
         raise BackendUnavailableError(f"backend {name!r} is not available: {error} ({hint})") from error

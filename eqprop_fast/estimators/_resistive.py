@@ -14,7 +14,7 @@ from ..kernels import TrainPlan
 from ..kernels.reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 from ..kernels.spec import MAX_WEIGHTS
 from ..networks.resistive import DIODES, ResistiveNetwork, ResistiveSpec, init_conductances
-from ._base import BaseNetworkEstimator
+from ._base import MAX_INT, BaseNetworkEstimator
 from ._resistive_io import ResistiveInterop
 from .resistive_presets import resistive_preset
 
@@ -40,8 +40,8 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         "schedule": [StrOptions(set(SCHEDULES))],
         "beta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "nudging": [StrOptions(set(NUDGINGS))],
-        "n_free_steps": [Interval(Integral, 1, None, closed="left")],
-        "n_nudged_steps": [Interval(Integral, 1, None, closed="left")],
+        "n_free_steps": [Interval(Integral, 1, MAX_INT, closed="both")],
+        "n_nudged_steps": [Interval(Integral, 1, MAX_INT, closed="both")],
         "tol_free": [None, Interval(Real, 0, None, closed="left")],
         "tol_nudged": [None, Interval(Real, 0, None, closed="left")],
         "carry_over": ["boolean"],

@@ -222,17 +222,15 @@ def nodal_newton(
     system, rhs, offset, x, junction, *, max_iter=100, vtol=1e-10, rtol=1e-9, single_after=40, n_threads=1
 ):
     """As kernels.reference.nodal.nodal_newton, with the fixed pivots of the C kernel."""
+    if x.dtype != np.float64:  # float32 is for C's wider vectors: here it is solved in float64
+        double = [a.astype(np.float64) for a in (rhs, offset, x, junction)]
+        report = nodal_newton(
+            system, *double, max_iter=max_iter, vtol=vtol, rtol=rtol, single_after=single_after,
+            n_threads=n_threads,
+        )
+        x[...], junction[...] = double[2:]
+        return report
     m, n, n_d = len(x), system.n, len(system.anode)
-    for name, array_, shape in (
-        ("x", x, (m, n)),
-        ("rhs", rhs, (m, n)),
-        ("offset", offset, (m, n_d)),
-        ("junction", junction, (m, n_d)),
-    ):
-        if array_.shape != shape or array_.dtype != np.float64 or not array_.flags.c_contiguous:
-            raise ValueError(
-                f"{name} must be a C-contiguous float64 array of shape {shape}, got {array_.shape}"
-            )
     report = NewtonReport(
         np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf), np.zeros(m, np.int32)
     )

@@ -1,6 +1,9 @@
 """Sparse head of a symmetric elimination in Numba (twin: kernels/reference/nodal_head.py)."""
 
+import numpy as np
+
 from .compile import kernel
+from .preparation import read
 
 
 @kernel
@@ -42,16 +45,21 @@ def _backward(n_head, ptr, row, value, pivot, b):
                 b[c, r] -= value[k] * b[row[k], r]
 
 
+def _columns(plan):
+    return read(plan.ptr, np.int64), read(plan.row, np.int32)
+
+
 def head_factor(plan, value, pivot):
     """As kernels.reference.nodal_head.head_factor."""
-    return bool(_factor(plan.n_head, plan.ptr, plan.target, value, pivot))
+    ptr, target = read(plan.ptr, np.int64), read(plan.target, np.int64)
+    return bool(_factor(plan.n_head, ptr, target, value, pivot))
 
 
 def head_forward(plan, value, pivot, b):
     """As kernels.reference.nodal_head.head_forward."""
-    _forward(plan.n_head, plan.ptr, plan.row, value, b)
+    _forward(plan.n_head, *_columns(plan), read(value, np.float64), b)
 
 
 def head_backward(plan, value, pivot, b):
     """As kernels.reference.nodal_head.head_backward."""
-    _backward(plan.n_head, plan.ptr, plan.row, value, pivot, b)
+    _backward(plan.n_head, *_columns(plan), read(value, np.float64), read(pivot, np.float64), b)

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ..prepare.nodal import update_job
-from ..reference.nodal_update import check_update
 from .compile import is_finite, kernel
 from .threads import barrier, run_threads, usable
 from .views import Record, argument, array, matrix, vector
@@ -53,7 +52,6 @@ def nodal_update(
 ):
     """As kernels.reference.nodal_update.nodal_update."""
     arrays = (difference, total, pairs, scale, velocity, conductance, low, high, gradient)
-    check_update(*arrays)
     n_threads = usable(n_threads, len(pairs))
     job = update_job(*arrays, learning_rate=learning_rate, momentum=momentum)
     work = Record(bad=np.zeros(n_threads, np.int64))

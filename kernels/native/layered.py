@@ -6,7 +6,6 @@ import numpy as np
 import scipy.sparse as sp
 from eqprop_fast._native import ffi
 
-from ..prepare import csr
 from ..reference import layered as reference
 from ..spec import (
     ACTIVATIONS,
@@ -17,7 +16,6 @@ from ..spec import (
     SCHEDULES,
     DivergenceError,
     TrainStats,
-    check_order,
     check_rule,
 )
 from .call import DIVERGED, SINGULAR, Holder, run, status_text
@@ -41,7 +39,6 @@ def _job(spec, weights, back, biases, x, holder, learns):
     job.cost = COSTS[spec.cost]
     job.cost_factor, job.dt = spec.cost_factor, spec.dt
     if sp.issparse(x):
-        x = csr(x)
         job.indptr = holder.cast("int64_t *", x.indptr, np.int64)
         job.indices = holder.cast("int32_t *", x.indices, np.int32)
         job.data = holder.array(x.data)
@@ -60,26 +57,8 @@ def _moments(arrays, spec, back, holder):
     return holder.table([*arrays[: 2 * n], *of_back, *missing], writable=True)
 
 
-def _check_shapes(spec, weights, back, biases, x):
-    sizes = spec.sizes
-    ok = x.ndim == 2 and x.shape[1] == sizes[0] and len(weights) == len(biases) == spec.n_weights
-    ok = ok and all(w.shape == s for w, s in zip(weights, zip(sizes, sizes[1:])))
-    ok = ok and all(b.shape == (n,) for b, n in zip(biases, sizes[1:]))
-    if back is not None:
-        ok = ok and all(b.shape == (m, n) for b, n, m in zip(back[1:], sizes[1:], sizes[2:]))
-    if not ok:
-        raise ValueError(f"weights, biases or x do not have the shapes of sizes={sizes}")
-
-
-def _check_states(name, states, spec, rows):
-    if [s.shape for s in states] != [(rows, n) for n in spec.sizes[1:]]:
-        raise ValueError(f"{name} do not have the shapes of x and sizes")
-
-
 def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
-    _check_shapes(spec, weights, back, biases, x)
     rows = x.shape[0]
-    _check_states("states", states, spec, rows)
     holder = Holder(weights[0].dtype)
     job = _job(spec, weights, back, biases, x, holder, learns=False)
     steps, residual = np.zeros(rows, np.int32), np.zeros(rows, holder.dtype)
@@ -105,15 +84,8 @@ def layered_train(
     row_weight=None, particles=None, optimizer_state=None, n_threads=1,
 ):
     check_rule(spec, plan, back is not None, particles is not None)
-    _check_shapes(spec, weights, back, biases, x)
     holder = Holder(weights[0].dtype)
-    if y.shape != (x.shape[0], spec.sizes[-1]):
-        raise ValueError(f"y must have shape {(x.shape[0], spec.sizes[-1])}, got {y.shape}")
-    if particles is not None:
-        _check_states("particles", particles, spec, x.shape[0])
     job = _job(spec, weights, back, biases, x, holder, learns=True)
-    order = np.ascontiguousarray(order, np.int64)
-    check_order(order, x.shape[0])
     job.order, job.n_rows = holder.cast("int64_t *", order, np.int64), len(order)
     job.y, job.row_weight = holder.array(y), holder.array(row_weight)
     job.state = holder.table(particles, writable=True)
@@ -122,8 +94,6 @@ def layered_train(
     job.over_relaxation = plan.over_relaxation
     job.rule, job.centered, job.batch_size = RULES[plan.rule], bool(plan.centered), plan.batch_size
     if plan.sign is not None:
-        if len(plan.sign) * plan.batch_size < len(order):
-            raise ValueError("plan.sign needs one entry per batch")
         job.sign = holder.cast("int8_t *", plan.sign, np.int8)
     job.rate = holder.cast("double *", np.asarray(plan.rate, float), np.float64)
     job.bias_rate = holder.cast("double *", np.asarray(plan.bias_rate, float), np.float64)

@@ -1,10 +1,9 @@
-"""C kernel of nodal analysis (csrc/nodal/nodal.c): checks shapes, fills the job, runs it on Python threads."""
+"""C kernels of circuits (csrc/nodal/nodal.c): fill the job, run it on Python threads."""
 
 import numpy as np
 
 from ..prepare.nodal import BACKWARD, FACTOR, FORWARD, head_job, newton_job, update_job
 from ..reference.nodal import CONVERGED, NOT_CONVERGED, SINGULAR, NewtonReport
-from ..reference.nodal_update import check_update
 from .call import DIVERGED, kernel, pointer, run_job, status_text
 
 __all__ = [
@@ -27,21 +26,7 @@ def nodal_newton(
     The pivots are fixed (system.lu, or the diagonal when dense): a sample that they do not suit comes back as
     SINGULAR or NOT_CONVERGED, never wrong, because Newton's own step is the test.
     """
-    dtype = x.dtype
-    if dtype not in (np.float64, np.float32):
-        raise ValueError(f"x must be float64 or float32, got {dtype}")
-    m, n, n_d = len(x), system.n, len(system.anode)
-    shapes = {
-        "x": (x, (m, n)),
-        "rhs": (rhs, (m, n)),
-        "offset": (offset, (m, n_d)),
-        "junction": (junction, (m, n_d)),
-    }
-    for name, (array, shape) in shapes.items():
-        if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
-            raise ValueError(
-                f"{name} must be a C-contiguous {dtype} array of shape {shape}, got {array.shape}"
-            )
+    m = len(x)
     report = NewtonReport(
         np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf), np.zeros(m, np.int32)
     )
@@ -84,7 +69,6 @@ def nodal_update(
 ):
     """As kernels.reference.nodal_update.nodal_update."""
     arrays = (difference, total, pairs, scale, velocity, conductance, low, high, gradient)
-    check_update(*arrays)
     job = update_job(*arrays, learning_rate=learning_rate, momentum=momentum)
     status = run_job("nodal_update", job, n_threads, len(pairs))
     if status and status != DIVERGED:

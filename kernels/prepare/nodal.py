@@ -31,8 +31,12 @@ def head_job(task, plan, value, pivot, b=None):
     """The job of one task of `kernels.reference.nodal_head`."""
     job = Job("eqp_nodal_head_job", value.dtype)
     job.numbers(task=task, n_head=plan.n_head, n=plan.n)
-    job.reads(ptr=plan.ptr, row=plan.row, target=plan.target)
-    job.writes(value=value, pivot=pivot)
+    job.reads(ptr=plan.ptr, row=plan.row)
+    if task == FACTOR:
+        job.reads(target=plan.target)
+        job.writes(value=value, pivot=pivot)
+    else:
+        job.reads(value=value, pivot=pivot)
     if b is not None:
         job.numbers(n_rows=b.shape[1])
         job.writes(b=b)

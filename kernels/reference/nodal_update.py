@@ -5,29 +5,6 @@ import numpy as np
 PIECE = 4096  # conductances whose drops are held at a time: samples times conductances would not fit
 
 
-def check_update(difference, total, pairs, scale, velocity, conductance, low, high, gradient):
-    """ValueError unless all arrays are C-contiguous, of one dtype, and of fitting shapes."""
-    dtype, n = difference.dtype, len(pairs)
-    if dtype not in (np.float64, np.float32):
-        raise ValueError(f"difference must be float64 or float32, got {dtype}")
-    if difference.ndim != 2:
-        raise ValueError(f"difference must be of shape (n_nodes, n_samples), got {difference.shape}")
-    arrays = {"difference": difference, "total": total, "scale": scale, "velocity": velocity}
-    arrays |= {"conductance": conductance, "low": low, "high": high, "gradient": gradient}
-    for name, array in arrays.items():
-        shape = difference.shape if name in ("difference", "total") else (n,)
-        if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:
-            raise ValueError(
-                f"{name} must be a C-contiguous {dtype} array of shape {shape}, got {array.shape}"
-            )
-    if pairs.shape != (n, 2) or pairs.dtype != np.int32 or not pairs.flags.c_contiguous:
-        raise ValueError(f"pairs must be a C-contiguous int32 array of shape (n, 2), got {pairs.shape}")
-    if not (low <= high).all():  # NaN is no bound
-        raise ValueError("low and high must be numbers, low at most high")
-    if n and not (0 <= pairs.min() and pairs.max() < len(difference)):
-        raise ValueError(f"pairs must be node numbers below {len(difference)}")
-
-
 def nodal_update(
     difference,
     total,
@@ -73,7 +50,6 @@ def nodal_update(
         False, and velocity and conductance as they were, if some gradient, velocity or conductance before
         its bounds would not be finite.
     """
-    check_update(difference, total, pairs, scale, velocity, conductance, low, high, gradient)
     with np.errstate(all="ignore"):
         for k in range(0, len(pairs), PIECE):
             a, b = pairs[k : k + PIECE].T
