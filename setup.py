@@ -91,17 +91,24 @@ class BuildKernels(build_ext):
 
 
 class BuildModules(build_py):
-    """Puts jobs.h beside kernels/jobs.py, which reads it, with or without a compiler."""
+    """Puts C that Python reads beside its readers: jobs.h, the embedded runtime."""
+
+    def _copies(self):
+        if self.editable_mode:
+            return {}
+        package, embedded = Path(self.build_lib) / "eqprop_fast", CSRC / "embedded"
+        return {
+            package / "kernels" / "jobs.h": CSRC / "core" / "jobs.h",
+            **{package / "export" / path.name: path for path in sorted(embedded.glob("*.[ch]"))},
+        }
 
     def run(self):
         super().run()
-        if not self.editable_mode:
-            target = Path(self.build_lib) / "eqprop_fast" / "kernels" / "jobs.h"
-            self.copy_file(str(CSRC / "core" / "jobs.h"), str(target))
+        for target, source in self._copies().items():
+            self.copy_file(str(source), str(target))
 
     def get_outputs(self, include_bytecode=True):
-        target = Path(self.build_lib) / "eqprop_fast" / "kernels" / "jobs.h"
-        return [*super().get_outputs(include_bytecode), *([] if self.editable_mode else [str(target)])]
+        return [*super().get_outputs(include_bytecode), *map(str, self._copies())]
 
 
 def extensions():

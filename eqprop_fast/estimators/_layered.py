@@ -13,13 +13,14 @@ from ..kernels.spec import COSTS, DYNAMICS, MAX_WEIGHTS, RULES, SCHEDULES, VECTO
 from ..networks.asymmetry import backward_weights, check_angle
 from ..networks.layered import WEIGHT_INITS, LayeredNetwork, init_parameters
 from ._base import MAX_INT, BaseNetworkEstimator, _per_layer
+from ._export import ExportMixin
 from .presets import preset_parameters
 
 NUDGINGS = ("positive", "random_sign", "centered")
 NOT_NUDGED = ("contrastive", "clamped_sweep", "bptt", "recurrent_backprop", "implicit")
 
 
-class BaseLayeredEstimator(BaseNetworkEstimator):
+class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     """What the classifier and the regressor share; not for direct use."""
 
     _has_beta = False  # whether a fit chooses the strength of the nudge, `beta_`

@@ -1,0 +1,6 @@
+"""Trained networks for small devices: plain C that infers and learns (docs/embedded.md)."""
+
+from .csource import c_texts, to_c
+from .model import LearnPlan, NetModel, as_model
+
+__all__ = ["LearnPlan", "NetModel", "as_model", "c_texts", "to_c"]

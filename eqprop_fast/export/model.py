@@ -1,0 +1,208 @@
+"""What an export needs of a fitted estimator, as one plain record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+
+from ..kernels import LayeredSpec, get_backend
+
+MAX_UNITS = 65535  # a layer's size has 16 bits on the device and in a file
+UNBOUNDED = ("identity", "relu")
+
+
+@dataclass
+class NetModel:
+    """A layered network with all that a device must know of it.
+
+    Attributes
+    ----------
+    spec : LayeredSpec
+        Of the free phase: its schedule and its step ``dt`` (over-relaxation included).
+    weights, biases : lists of float32 ndarray
+    n_free_steps : int
+    tol_free : float
+        Below 0: always all steps.
+    kind : {"exclusive", "multilabel", "regressor"}
+    classes : list of int or str
+    proba : {"softmax", "clip", "one", "binary", "share", "none"}
+        How `predict_proba` reads the outputs.
+    mean, scale : float64 ndarray, shape (outputs,)
+        Of a regressor's targets; else empty.
+    learn : LearnPlan or None
+        None: the rule that trained it needs more than one sample's two equilibria.
+    refused : str
+        Why `learn` is None.
+    """
+
+    spec: LayeredSpec
+    weights: list
+    biases: list
+    n_free_steps: int
+    tol_free: float
+    kind: str
+    classes: list
+    proba: str
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    scale: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    learn: LearnPlan | None = None
+    refused: str = ""
+
+    @property
+    def n_weights(self):
+        return sum(w.size for w in self.weights)
+
+    @property
+    def n_units(self):
+        return sum(b.size for b in self.biases)
+
+
+@dataclass(frozen=True)
+class LearnPlan:
+    """How a device goes on learning: EP at batch size 1 by plain gradient steps.
+
+    `step` is the nudged phase's ``dt``; `rates` has one entry per layer.
+    """
+
+    beta: float
+    nudging: str
+    n_steps: int
+    tol: float
+    step: float
+    rates: tuple
+
+
+def as_model(source, learning_rate=None):
+    """The `NetModel` of a fitted estimator; a `NetModel` is returned as it is.
+
+    Parameters
+    ----------
+    source : fitted EqPropClassifier or EqPropRegressor, or NetModel
+    learning_rate : float, sequence of float (one per layer) or None
+        Of the device. None: ``learning_rate_init`` of a model fitted by plain "sgd", else 0.01.
+
+    Raises
+    ------
+    TypeError, ValueError, sklearn.exceptions.NotFittedError
+        Not a layered estimator; dynamics, weights or sizes that no export serves; not fitted.
+    """
+    if isinstance(source, NetModel):
+        return source if learning_rate is None else _with_rates(source, learning_rate)
+    from ..estimators import EqPropClassifier, EqPropRegressor
+
+    if not isinstance(source, (EqPropClassifier, EqPropRegressor)):
+        raise TypeError(
+            f"model: only layered estimators of eqprop_fast are exported, not {type(source).__name__}"
+        )
+    check_is_fitted(source)
+    network = source._fitted_network(get_backend("numpy"))
+    spec, free = network.spec, network.free_spec
+    _check_network(spec, network.back)
+    plan = source._plan(1, *source._rates(spec.n_weights))
+    learn, refused = _learn_plan(spec, plan, source)
+    model = NetModel(
+        free,
+        [np.asarray(w, np.float32) for w in network.weights],
+        [np.asarray(b, np.float32) for b in network.biases],
+        plan.n_free_steps,
+        plan.tol_free,
+        **_targets(source),
+        learn=learn,
+        refused=refused,
+    )
+    for name, arrays in (("coefs_", model.weights), ("intercepts_", model.biases)):
+        if not all(np.isfinite(a).all() for a in arrays):
+            raise ValueError(f"{name}: not finite in float32")
+    return model if learning_rate is None or learn is None else _with_rates(model, learning_rate)
+
+
+def _check_network(spec, back):
+    if spec.dynamics != "discrete":
+        raise ValueError(f"dynamics={spec.dynamics!r}: only the discrete dynamics are exported")
+    if back is not None:
+        raise ValueError(
+            "learning_rule: networks with feedback weights of their own are not exported"
+        )
+    if max(spec.sizes) > MAX_UNITS:
+        raise ValueError(
+            f"hidden_layer_sizes: a layer of more than {MAX_UNITS} units is not exported"
+        )
+
+
+def _learn_plan(spec, plan, source):
+    """The device's plan, or None and why there is none."""
+    if plan.rule != "ep":
+        return None, f"learning_rule={plan.rule!r}: only 'ep' learns on a device"
+    rates = plan.rate if plan.optimizer == "sgd" else (0.01,) * spec.n_weights
+    if plan.optimizer == "sgd" and (plan.weight_decay or tuple(plan.bias_rate) != tuple(plan.rate)):
+        rates = ()  # a device has neither: the user must say what it shall do instead
+    nudging = "centered" if plan.centered else getattr(source, "_rule", source).nudging
+    return LearnPlan(
+        plan.beta, nudging, plan.n_nudged_steps, plan.tol_nudged, spec.dt, tuple(rates)
+    ), ""
+
+
+def check_learn(model):
+    """The plan of a model that shall learn on a device.
+
+    Raises
+    ------
+    ValueError
+        It cannot, and why.
+    """
+    if model.learn is None:
+        raise ValueError(f"learn=True: {model.refused}")
+    if not model.learn.rates:
+        raise ValueError(
+            "learning_rate: must be given. A device has no weight_decay, and biases learn at the "
+            "rate of the weights that feed their layer"
+        )
+    largest = max(abs(model.learn.beta), 1 / abs(model.learn.beta), *model.learn.rates)
+    if largest > 100:
+        raise ValueError(
+            "beta, learning_rate: on a device beta is from 0.01 to 100, rates are at most 100"
+        )
+    return model.learn
+
+
+def _with_rates(model, learning_rate):
+    n = len(model.weights)
+    rates = np.asarray(learning_rate, dtype=np.float64)
+    if rates.shape not in ((), (n,)):
+        raise ValueError(f"learning_rate: one number or {n}, one per layer, got {learning_rate!r}")
+    if not (np.isfinite(rates).all() and (rates >= 0).all()):
+        raise ValueError(f"learning_rate must be finite and >= 0, got {learning_rate!r}")
+    if model.learn is None:
+        raise ValueError(model.refused)
+    return replace(
+        model, learn=replace(model.learn, rates=tuple(np.broadcast_to(rates, n).tolist()))
+    )
+
+
+def _targets(source):
+    """What the outputs mean."""
+    if not is_classifier(source):
+        return dict(
+            kind="regressor", classes=[], proba="none", mean=source._y_mean, scale=source._y_scale
+        )
+    classes = source.classes_.tolist()
+    if not source._exclusive_classes():
+        return dict(kind="multilabel", classes=classes, proba="clip")
+    if len(classes) == 1:
+        proba = "softmax" if source.out_activation_ == "softmax" else "one"
+    else:
+        proba = _proba(source)
+    return dict(kind="exclusive", classes=classes, proba=proba)
+
+
+def _proba(source):
+    from ..estimators._targets import UNIT_RANGE
+
+    if source.out_activation_ == "softmax":
+        return "softmax"
+    if source.n_outputs_ == 1:
+        return "binary"
+    return "share" if source.out_activation_ in UNIT_RANGE else "softmax"

@@ -1,0 +1,186 @@
+"""Exported networks compiled on this machine, called through cffi: the kernels' fourth twin."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import cffi
+import numpy as np
+from eqprop_fast.kernels import LayeredSpec, TrainPlan, get_backend
+
+from eqprop_fast.export import c_texts
+from eqprop_fast.export.model import LearnPlan, NetModel
+
+CC = (
+    shutil.which(os.environ.get("CC", "cc").split()[-1])
+    or shutil.which("gcc")
+    or shutil.which("clang")
+)
+WARNINGS = "-Wall -Wextra -Wconversion -Wshadow -Wpedantic -Wdouble-promotion -Werror".split()
+CFLAGS = ["-std=c99", "-O1", "-ffp-contract=off", *WARNINGS]
+
+
+def random_model(
+    sizes=(6, 5, 3),
+    kind="exclusive",
+    proba="share",
+    seed=0,
+    gain=1.0,
+    learn=None,
+    n_free_steps=9,
+    tol_free=-1.0,
+    **spec,
+):
+    """A network that nobody fitted: any option, at once."""
+    rng = np.random.default_rng(seed)
+    pairs = list(zip(sizes[:-1], sizes[1:]))
+    weights = [(gain * rng.uniform(-1, 1, p) / np.sqrt(p[0])).astype(np.float32) for p in pairs]
+    biases = [rng.uniform(-0.3, 0.3, n).astype(np.float32) for n in sizes[1:]]
+    classes = [] if kind == "regressor" else list(range(2 if proba == "binary" else sizes[-1]))
+    mean, scale = (
+        (rng.normal(size=sizes[-1]), rng.uniform(0.5, 2, sizes[-1]))
+        if not classes
+        else (np.zeros(0),) * 2
+    )
+    model = NetModel(
+        LayeredSpec(tuple(sizes), **spec),
+        weights,
+        biases,
+        n_free_steps,
+        tol_free,
+        kind,
+        classes,
+        "none" if kind == "regressor" else proba,
+        mean,
+        scale,
+    )
+    if learn is not None:
+        plan = dict(
+            beta=0.5, nudging="centered", n_steps=4, tol=-1.0, step=1.0, rates=(0.05,) * len(pairs)
+        )
+        model.learn = LearnPlan(**{**plan, **learn})
+    return model
+
+
+def inputs(model, n=20, seed=1, low=0.0, high=1.0):
+    x = np.random.default_rng(seed).uniform(low, high, (n, model.spec.sizes[0])).astype(np.float32)
+    x[x < low + 0.2 * (high - low)] = 0
+    return x
+
+
+def compile_library(folder, models, flags=()):
+    """{name: (model, options of c_texts)} as one shared library; {name: Device}."""
+    sources, cdef = [], ""
+    for name, (model, options) in models.items():
+        header, source = c_texts(model, name=name, **options)
+        (folder / f"{name}.h").write_text(header)
+        (folder / f"{name}.c").write_text(source)
+        sources.append(str(folder / f"{name}.c"))
+        text = subprocess.run(
+            [CC, "-E", "-P", folder / f"{name}.h"], capture_output=True, text=True, check=True
+        )
+        cdef += text.stdout[text.stdout.index("typedef enum") :]
+    library = folder / f"{'_'.join(models)[:40]}.so"
+    command = [CC, *CFLAGS, *flags, "-shared", "-fPIC", "-o", str(library), *sources]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ffi = cffi.FFI()
+    ffi.cdef(re.sub(r"_Static_assert.*;", "", cdef))
+    lib = ffi.dlopen(str(library))
+    return {name: Device(ffi, lib, name, *models[name]) for name in models}
+
+
+class Device:
+    """One exported network in its arena; its functions by their names without prefix."""
+
+    def __init__(self, ffi, lib, name, model, options):
+        self.ffi, self.lib, self.name, self.model = ffi, lib, name, model
+        self.learns = options.get("learn", False)
+        self.value = np.float32 if options.get("dtype", "float32") == "float32" else np.int16
+        self.c_value = "float" if self.value is np.float32 else "int16_t"
+        self.arena = ffi.new(f"{name}_memory *")
+        out = ffi.new(f"{name}_memory **")
+        assert self.init(self.arena, ffi.sizeof(f"{name}_memory"), out) == 0
+        self.net = out[0]
+
+    def __getattr__(self, function):
+        return getattr(self.lib, f"{self.name}_{function}")
+
+    def status(self, word):
+        return getattr(self.lib, f"{self.name.upper()}_{word}")
+
+    def text(self, status):
+        return self.ffi.string(getattr(self.lib, f"{self.name}_text")(status)).decode()
+
+    def pointer(self, x, c_type=None):
+        return self.ffi.from_buffer(f"{c_type or self.c_value}[]", x)
+
+    def array(self, member, dtype):
+        """A copy of an array of the arena."""
+        return np.frombuffer(self.ffi.buffer(member), dtype).copy()
+
+    def relax(self, x):
+        """States of all layers, steps, residual."""
+        result = self.ffi.new(f"{self.name}_result *")
+        status = getattr(self.lib, f"{self.name}_relax")(self.net, self.pointer(x), result)
+        return status, self.array(self.net.states, self.value), result.steps, result.residual
+
+    def labels(self, x):
+        out, found = self.ffi.new("int *"), []
+        for row in x:
+            assert self.predict(self.net, self.pointer(row), out) == 0
+            found.append(out[0])
+        return np.array(found)
+
+    def probabilities(self, x):
+        dtype, c_type = (
+            (np.float32, "float") if self.value is np.float32 else (np.uint16, "uint16_t")
+        )
+        p = np.empty((len(x), max(len(self.model.classes), 1)), dtype)
+        for row, out in zip(x, p):
+            assert self.predict_proba(self.net, self.pointer(row), self.pointer(out, c_type)) == 0
+        return p
+
+    def parameters(self):
+        """Learned weights (one array) and biases."""
+        learned = self.net.learned
+        dtype = np.float32 if self.value is np.float32 else np.int16
+        wide = np.float32 if self.value is np.float32 else np.int32
+        return self.array(learned.weights, dtype), self.array(learned.biases, wide)
+
+
+def twin_relax(model, x):
+    """The NumPy kernels' states of all layers in one array, steps, residual."""
+    states = [np.zeros((len(x), n), np.float32) for n in model.spec.sizes[1:]]
+    steps, residual = get_backend("numpy").layered_relax(
+        model.spec,
+        model.weights,
+        None,
+        model.biases,
+        x,
+        states,
+        n_steps=model.n_free_steps,
+        tol=model.tol_free,
+    )
+    return np.hstack(states), steps, residual
+
+
+def twin_train(model, x, targets):
+    """Weights (one array) and biases after the NumPy kernels have seen the rows one by one."""
+    weights, biases = [w.copy() for w in model.weights], [b.copy() for b in model.biases]
+    plan = TrainPlan(
+        1,
+        model.learn.beta,
+        model.n_free_steps,
+        model.learn.n_steps,
+        model.learn.rates,
+        model.learn.rates,
+        tol_free=model.tol_free,
+        tol_nudged=model.learn.tol,
+        centered=model.learn.nudging == "centered",
+    )
+    get_backend("numpy").layered_train(
+        model.spec, weights, None, biases, x, targets.astype(np.float32), np.arange(len(x)), plan
+    )
+    return np.concatenate([w.ravel() for w in weights]), np.concatenate(biases)
