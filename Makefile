@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*/*.c csrc/*/*.h csrc/core/cdef.txt csrc/*.py)
 
-.PHONY: run test test-all test-random kill-test fuzz bench figures lint csan clean build tsan test-isas
+.PHONY: run test test-all test-random kill-test fuzz mutate bench figures lint csan clean build tsan test-isas
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,12 @@ FUZZ_SECONDS ?= 300
 FUZZ_SEED ?= 0
 fuzz: build
 	PYTHONWARNINGS=ignore $(PY) -m tests.fuzz $(FUZZ_SECONDS) $(FUZZ_SEED) $(FUZZ)
+
+# Small faults put into a copy of the tree: do the tests see them? make mutate MUTANTS=20 FAMILY="nodal update" SEED=1
+MUTANTS ?= 20
+SEED ?= 0
+mutate: build
+	$(PY) -m tests.mutation $(FAMILY) --mutants $(MUTANTS) --seed $(SEED)
 
 $(VENV)/.bench: $(VENV)/.build
 	$(PY) -m pip install -q --disable-pip-version-check -e ".[bench]" --no-build-isolation

@@ -28,8 +28,15 @@ CFLAGS += os.environ.get("EQPROP_CFLAGS", "").split()  # tests/sanitized.py
 
 
 def instruction_sets(machine):
-    """Name, compiler flags of each variant that `machine` can be built for; the first is the baseline."""
-    machine = machine.lower()
+    """Name, compiler flags of each variant that `machine` can be built for; the first is the baseline.
+
+    EQPROP_BUILD_ISAS="avx2", for development, names those that are wanted.
+    """
+    wanted = os.environ.get("EQPROP_BUILD_ISAS", "").split()
+    return [variant for variant in _instruction_sets(machine.lower()) if not wanted or variant[0] in wanted]
+
+
+def _instruction_sets(machine):
     if machine in {"x86_64", "amd64"}:
         return [
             ("sse2", []),

@@ -1,0 +1,107 @@
+"""Which files belong to a family, and which tests are there to hold them (quick ones first)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """`sources` by kind (globs): a kind is drawn first, so that no language crowds out another."""
+
+    sources: dict
+    tests: list
+
+
+def _c(*names):
+    return [f"csrc/**/{name}" for name in names]
+
+
+def _reference(*names):
+    return [f"kernels/reference/{name}.py" for name in names]
+
+
+def _jit(*names):
+    return [f"kernels/jit/{name}.py" for name in names]
+
+
+BACKENDS = {"c": "c numpy", "numpy": "c numpy", "numba": "numba numpy", "python": "c numpy"}
+
+FAMILIES = {
+    "layered": Family(
+        {
+            "c": _c("layered.[ch]", "packing.c", "narrow.[ch]", "input.c", "train.c", "rules.h", "finish.h",
+                    "gemm.h", "activation.h", "simd.h"),
+            "numpy": _reference("layered", "activations", "rules"),
+            "numba": _jit("layered", "relax", "narrow", "inputs", "activations", "preparation", "products",
+                          "tiles"),
+        },
+        ["tests/test_activations.py", "tests/test_layered_kernels.py", "tests/test_layered_rules.py",
+         "tests/test_rules.py", "tests/test_inputs.py", "tests/test_over_relaxation.py",
+         "tests/test_free_start.py", "tests/test_carry_over.py", "tests/test_layered_edges.py",
+         "tests/test_random_options.py"],
+    ),
+    "continual": Family(
+        {
+            "c": _c("continual*.c"),
+            "numpy": _reference("rules"),
+            "numba": _jit("continual"),
+        },
+        ["tests/test_rules.py", "tests/test_layered_rules.py", "tests/test_carry_over.py",
+         "tests/test_feedback_angle.py", "tests/test_layered_edges.py"],
+    ),
+    "gradients": Family(
+        {
+            "c": _c("gradients.c", "implicit.h"),
+            "numpy": _reference("gradients"),
+            "numba": _jit("gradients", "gradient_training", "implicit"),
+            "python": ["eqprop_fast/gradients/*.py"],
+        },
+        ["tests/test_layered_gradients.py", "tests/test_gradients.py"],
+    ),
+    "crossbar": Family(
+        {
+            "c": _c("crossbar*"),
+            "numpy": _reference("crossbar"),
+            "numba": _jit("crossbar", "crossbar_driver"),
+            "python": ["kernels/prepare/crossbar.py", "kernels/native/crossbar.py"],
+        },
+        ["tests/test_crossbar.py", "tests/test_resistive.py"],
+    ),
+    "nodal": Family(
+        {
+            "c": _c("nodal.c", "nodal_dense.h", "nodal_sparse.h", "nodal_head.h", "nodal_math.h"),
+            "numpy": _reference("nodal", "nodal_head"),
+            "numba": _jit("nodal", "nodal_head", "nodal_lu"),
+            "python": ["kernels/prepare/nodal.py", "kernels/native/nodal.py"],
+        },
+        ["tests/test_nodal.py", "tests/test_circuits_exactness.py", "tests/test_circuits_operating_point.py"],
+    ),
+    "update": Family(
+        {
+            "c": _c("update.h", "nodal_update.h"),
+            "numpy": _reference("update", "nodal_update"),
+            "numba": _jit("update", "nodal_update"),
+        },
+        ["tests/test_nodal_update.py", "tests/test_layered_kernels.py", "tests/test_rules.py"],
+    ),
+    "estimators": Family(
+        {
+            "python": ["eqprop_fast/estimators/*.py"],
+            "driver": ["eqprop_fast/training/*.py", "eqprop_fast/_archive.py"],
+            "networks": ["eqprop_fast/networks/*.py"],
+        },
+        ["tests/test_driver.py", "tests/test_estimators.py", "tests/test_files.py", "tests/test_fit_ends.py",
+         "tests/test_persistence.py", "tests/test_resistive_devices.py", "tests/test_resistive.py"],
+    ),
+    "circuits": Family(
+        {
+            "python": [f"eqprop_fast/circuits/{name}.py" for name in (
+                "assembly", "builders", "complementarity", "devices", "elements", "factor", "learning",
+                "netlist", "operating_point", "polish", "solver")],
+            "spice": ["eqprop_fast/circuits/spice_*.py"],
+        },
+        ["tests/test_circuits_netlist.py", "tests/test_circuits_spice.py",
+         "tests/test_circuits_spice_verdicts.py", "tests/test_circuits_exactness.py",
+         "tests/test_circuits_operating_point.py", "tests/test_circuits_learning.py",
+         "tests/test_circuits_limits.py", "tests/test_circuits_nudging.py"],
+    ),
+}

@@ -1,0 +1,123 @@
+"""A copy of the tree, built for one instruction set, that mutants are put into and tests run in."""
+
+import hashlib
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ["csrc", "kernels", "eqprop_fast", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
+MEMORY = 8 << 30  # bytes: a mutated size must not take the machine down
+
+
+class Tree:
+    """The copy. `isa`: the instruction set of its C kernels."""
+
+    def __init__(self, folder, isa):
+        self.folder, self.isa = Path(folder), isa
+        for part in PARTS:
+            source, target = ROOT / part, self.folder / part
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.so", "__pycache__", "build"))
+            else:
+                shutil.copy(source, target)
+        for part in ("kernels", "csrc"):  # where an editable install looks for them
+            (self.folder / "eqprop_fast" / part).symlink_to(self.folder / part)
+        compiler = os.environ.get("CC", "gcc")
+        if shutil.which("ccache") and not compiler.startswith("ccache"):
+            compiler = f"ccache {compiler}"
+        self.environment = {
+            **os.environ,
+            "CC": compiler,
+            "PYTHONPATH": str(self.folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "NUMBA_DISABLE_JIT": "1",  # as Python: compiling a mutant would take minutes
+            "EQPROP_REQUIRE_C": "1",
+            "EQPROP_BUILD_ISAS": isa,
+            "CCACHE_BASEDIR": str(self.folder),
+        }
+
+    def files(self, patterns):
+        return sorted({str(p.relative_to(self.folder)) for s in patterns for p in self.folder.glob(s)})
+
+    def build(self):
+        """Digest of the compiled kernels, None if they do not compile."""
+        command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            self.trouble = done.stdout[-2000:] + done.stderr[-2000:]
+            return None
+        (library,) = (self.folder / "eqprop_fast").glob("_native*.so")
+        return hashlib.sha256(library.read_bytes()).hexdigest()
+
+    def test(self, tests, backends, cpu_seconds, wall_seconds):
+        """(verdict, by what, seconds): "survived", "test", "crash" or "time"."""
+        options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=no", "--no-header"]
+        options += ["-k", "numba" if "numba" in backends else "not numba"]
+
+        def target():
+            import pytest
+
+            os.chdir(self.folder)
+            os.environ.update(self.environment, EQPROP_TEST_BACKENDS=backends)
+            for name in [n for n in sys.modules if n.split(".")[0] in ("tests", "eqprop_fast")]:
+                del sys.modules[name]
+            sys.path[:] = [str(self.folder)] + [p for p in sys.path if p and Path(p).resolve() != ROOT]
+            os._exit(pytest.main([*options, *tests]))
+
+        return self._run(target, cpu_seconds, wall_seconds)
+
+    def sanitized(self, cpu_seconds, wall_seconds):
+        """The programs of csrc/tests under the sanitizers, in plain C."""
+        command = ["make", "-s", "-C", "csrc/tests", "ISAS=scalar", f"OUT={self.folder / 'san'}",
+                   f"CC={self.environment['CC']}", "run"]  # fmt: skip
+        environment = {k: v for k, v in self.environment.items() if k not in ("MAKEFLAGS", "MFLAGS")}
+
+        def target():
+            os.chdir(self.folder)
+            os.execvpe("make", command, environment)
+
+        return self._run(target, cpu_seconds, wall_seconds, memory=resource.RLIM_INFINITY)
+
+    def _run(self, target, cpu_seconds, wall_seconds, memory=MEMORY):
+        """`target` in a forked process: what it needs is imported once, in this one."""
+        log = self.folder / "output.txt"
+
+        def child():
+            os.setsid()
+            out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_seconds), int(cpu_seconds) + 5))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+            target()
+
+        before = time.monotonic()
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(wall_seconds)
+        code = -signal.SIGXCPU if process.is_alive() else process.exitcode
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.join()
+        seconds = round(time.monotonic() - before, 1)
+        self.output = log.read_text(errors="replace")
+        if code == 0:
+            return "survived", "", seconds
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+            return "time", "", seconds
+        if code < 0:
+            return "crash", signal.Signals(-code).name, seconds
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", self.output, re.M)
+        return "test", failed.group(1) if failed else f"exit {code}", seconds
