@@ -38,12 +38,18 @@ def outcomes(path, text):
     [
         ("if (n < 1) return 0;", "if (n <= 1) return 0;"),
         ("if (n < 1) return 0;", "if (!(n < 1)) return 0;"),
-        ("for (int i = 0; i < n; i++) x[i] += beta * vmul(a, b);",
-         "for (int i = 0; i < n - 1; i++) x[i] += beta * vmul(a, b);"),
-        ("for (int i = 0; i < n; i++) x[i] += beta * vmul(a, b);",
-         "for (int i = 0; i < n; i++) x[i] += (-beta) * vmul(a, b);"),
-        ("for (int i = 0; i < n; i++) x[i] += beta * vmul(a, b);",
-         "for (int i = 0; i < n; i++) x[i] += beta * a;"),
+        (
+            "for (int i = 0; i < n; i++) x[i] += beta * vmul(a, b);",
+            "for (int i = 0; i < n - 1; i++) x[i] += beta * vmul(a, b);",
+        ),
+        (
+            "for (int i = 0; i < n; i++) x[i] += beta * vmul(a, b);",
+            "for (int i = 0; i < n; i++) x[i] += (-beta) * vmul(a, b);",
+        ),
+        (
+            "for (int i = 0; i < n; i++) x[i] += beta * vmul(a, b);",
+            "for (int i = 0; i < n; i++) x[i] += beta * a;",
+        ),
         ("total(x, n);", ";"),
         ("total(x, n);", "total(n, x);"),
         ("return x ? n : 1;", "return x ? 1 : n;"),

@@ -2,7 +2,9 @@
 
 import os
 
-os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # a process with threads cannot fork
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = (
+    "1"  # a process with threads cannot fork
+)
 
 import argparse
 import json
@@ -25,8 +27,14 @@ KEY = ("file", "above", "before", "after")
 
 def preload():
     """What every test imports, once."""
-    for name in ("numpy", "scipy.sparse", "scipy.linalg", "pytest", "hypothesis",
-                 "sklearn.utils.estimator_checks"):  # fmt: skip
+    for name in (
+        "numpy",
+        "scipy.sparse",
+        "scipy.linalg",
+        "pytest",
+        "hypothesis",
+        "sklearn.utils.estimator_checks",
+    ):
         __import__(name)
 
 
@@ -78,9 +86,13 @@ class Runner:
     def baseline(self, backends):
         """Seconds of the tests without a mutant, which they must pass."""
         if backends not in self.base:
-            verdict, by, seconds = self.tree.test(self.tests, backends, 1800, 3600)  # no limit that counts
+            verdict, by, seconds = self.tree.test(
+                self.tests, backends, 1800, 3600
+            )  # no limit that counts
             if verdict != "survived":
-                sys.exit(f"{self.family} fails without a mutant: {verdict} {by}\n{self.tree.output[-3000:]}")
+                sys.exit(
+                    f"{self.family} fails without a mutant: {verdict} {by}\n{self.tree.output[-3000:]}"
+                )
             print(f"{self.family} without a mutant ({backends}): {seconds} s", flush=True)
             self.base[backends] = seconds
         return self.base[backends]
@@ -134,7 +146,9 @@ def main():
     parser.add_argument("family", nargs="*", help=" ".join(FAMILIES))
     parser.add_argument("--mutants", type=int, default=20, help="in each family")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", help="only this kind of source: c, numpy, numba, python ...")
+    parser.add_argument(
+        "--kind", nargs="*", help="only these kinds of source: c numpy numba python ..."
+    )
     parser.add_argument("--again", help="results of an earlier run: only its survivors")
     given = parser.parse_args()
     if unknown := set(given.family) - set(FAMILIES):
@@ -146,7 +160,7 @@ def main():
     records = []
     results = ROOT / "build" / "mutation"
     results.mkdir(parents=True, exist_ok=True)
-    name = "-".join(given.family or ["all"]) + (f"-{given.kind}" if given.kind else "")
+    name = "-".join(given.family or ["all"]) + "".join(f"-{kind}" for kind in given.kind or [])
     results /= f"{name}-{'again' if given.again else given.seed}.json"
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         tree = Tree(folder, isa)
@@ -156,7 +170,7 @@ def main():
             for kind, mutant in mutants:
                 if tried == given.mutants and not earlier:
                     break
-                if given.kind and kind != given.kind:
+                if given.kind and kind not in given.kind:
                     continue
                 record = runner.judge(kind, mutant)
                 if record is None:

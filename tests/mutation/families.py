@@ -12,7 +12,7 @@ class Family:
 
 
 def _c(*names):
-    return [f"csrc/**/{name}" for name in names]
+    return [f"csrc/{name}" for name in names]
 
 
 def _reference(*names):
@@ -28,29 +28,58 @@ BACKENDS = {"c": "c numpy", "numpy": "c numpy", "numba": "numba numpy", "python"
 FAMILIES = {
     "layered": Family(
         {
-            "c": _c("layered.[ch]", "packing.c", "narrow.[ch]", "input.c", "train.c", "rules.h", "finish.h",
-                    "gemm.h", "activation.h", "simd.h"),
+            "c": _c(
+                "layered/[lpn]*.[ch]",
+                "layered/input.c",
+                "layered/train.c",
+                "layered/rules.h",
+                "layered/finish.h",
+                "core/gemm.h",
+                "core/activation.h",
+                "core/simd.h",
+            ),
             "numpy": _reference("layered", "activations", "rules"),
-            "numba": _jit("layered", "relax", "narrow", "inputs", "activations", "preparation", "products",
-                          "tiles"),
+            "numba": _jit(
+                "layered",
+                "relax",
+                "narrow",
+                "inputs",
+                "activations",
+                "preparation",
+                "products",
+                "tiles",
+            ),
         },
-        ["tests/test_activations.py", "tests/test_layered_kernels.py", "tests/test_layered_rules.py",
-         "tests/test_rules.py", "tests/test_inputs.py", "tests/test_over_relaxation.py",
-         "tests/test_free_start.py", "tests/test_carry_over.py", "tests/test_layered_edges.py",
-         "tests/test_random_options.py"],
+        [
+            "tests/test_activations.py",
+            "tests/test_layered_kernels.py",
+            "tests/test_layered_rules.py",
+            "tests/test_rules.py",
+            "tests/test_inputs.py",
+            "tests/test_over_relaxation.py",
+            "tests/test_free_start.py",
+            "tests/test_carry_over.py",
+            "tests/test_layered_edges.py",
+            "tests/test_random_options.py",
+        ],
     ),
     "continual": Family(
         {
-            "c": _c("continual*.c"),
+            "c": _c("layered/continual*.c"),
             "numpy": _reference("rules"),
             "numba": _jit("continual"),
         },
-        ["tests/test_rules.py", "tests/test_layered_rules.py", "tests/test_carry_over.py",
-         "tests/test_feedback_angle.py", "tests/test_layered_edges.py"],
+        [
+            "tests/test_rules.py",
+            "tests/test_layered_rules.py",
+            "tests/test_carry_over.py",
+            "tests/test_feedback_angle.py",
+            "tests/test_layered_edges.py",
+        ],
     ),
     "gradients": Family(
         {
-            "c": _c("gradients.c", "implicit.h"),
+            "c": _c("layered/gradients.c", "layered/implicit.h"),
             "numpy": _reference("gradients"),
             "numba": _jit("gradients", "gradient_training", "implicit"),
             "python": ["eqprop_fast/gradients/*.py"],
@@ -59,7 +88,7 @@ FAMILIES = {
     ),
     "crossbar": Family(
         {
-            "c": _c("crossbar*"),
+            "c": _c("crossbar/*.[ch]"),
             "numpy": _reference("crossbar"),
             "numba": _jit("crossbar", "crossbar_driver"),
             "python": ["kernels/prepare/crossbar.py", "kernels/native/crossbar.py"],
@@ -68,16 +97,21 @@ FAMILIES = {
     ),
     "nodal": Family(
         {
-            "c": _c("nodal.c", "nodal_dense.h", "nodal_sparse.h", "nodal_head.h", "nodal_math.h"),
+            "c": _c("nodal/nodal.c", "nodal/d*.h", "nodal/head.h", "nodal/sparse.h"),
             "numpy": _reference("nodal", "nodal_head"),
             "numba": _jit("nodal", "nodal_head", "nodal_lu"),
             "python": ["kernels/prepare/nodal.py", "kernels/native/nodal.py"],
         },
-        ["tests/test_nodal.py", "tests/test_circuits_exactness.py", "tests/test_circuits_operating_point.py"],
+        [
+            "tests/test_nodal.py",
+            "tests/test_circuits_exactness.py",
+            "tests/test_circuits_operating_point.py",
+        ],
     ),
+    "checks": Family({"python": ["kernels/checks/*.py"]}, ["tests/test_refused_calls.py"]),
     "update": Family(
         {
-            "c": _c("update.h", "nodal_update.h"),
+            "c": _c("core/update.h", "nodal/update.h"),
             "numpy": _reference("update", "nodal_update"),
             "numba": _jit("update", "nodal_update"),
         },
@@ -89,19 +123,45 @@ FAMILIES = {
             "driver": ["eqprop_fast/training/*.py", "eqprop_fast/_archive.py"],
             "networks": ["eqprop_fast/networks/*.py"],
         },
-        ["tests/test_driver.py", "tests/test_estimators.py", "tests/test_files.py", "tests/test_fit_ends.py",
-         "tests/test_persistence.py", "tests/test_resistive_devices.py", "tests/test_resistive.py"],
+        [
+            "tests/test_driver.py",
+            "tests/test_estimators.py",
+            "tests/test_files.py",
+            "tests/test_fit_ends.py",
+            "tests/test_persistence.py",
+            "tests/test_resistive_devices.py",
+            "tests/test_resistive.py",
+        ],
     ),
     "circuits": Family(
         {
-            "python": [f"eqprop_fast/circuits/{name}.py" for name in (
-                "assembly", "builders", "complementarity", "devices", "elements", "factor", "learning",
-                "netlist", "operating_point", "polish", "solver")],
+            "python": [
+                f"eqprop_fast/circuits/{name}.py"
+                for name in (
+                    "assembly",
+                    "builders",
+                    "complementarity",
+                    "devices",
+                    "elements",
+                    "factor",
+                    "learning",
+                    "netlist",
+                    "operating_point",
+                    "polish",
+                    "solver",
+                )
+            ],
             "spice": ["eqprop_fast/circuits/spice_*.py"],
         },
-        ["tests/test_circuits_netlist.py", "tests/test_circuits_spice.py",
-         "tests/test_circuits_spice_verdicts.py", "tests/test_circuits_exactness.py",
-         "tests/test_circuits_operating_point.py", "tests/test_circuits_learning.py",
-         "tests/test_circuits_limits.py", "tests/test_circuits_nudging.py"],
+        [
+            "tests/test_circuits_netlist.py",
+            "tests/test_circuits_spice.py",
+            "tests/test_circuits_spice_verdicts.py",
+            "tests/test_circuits_exactness.py",
+            "tests/test_circuits_operating_point.py",
+            "tests/test_circuits_learning.py",
+            "tests/test_circuits_limits.py",
+            "tests/test_circuits_nudging.py",
+        ],
     ),
 }

@@ -58,8 +58,10 @@ OPERATORS = {
         (rf"\[({VALUE}) ?: ?({VALUE})\]", [r"[\1 + 1 : \2]", r"[\1 : \2 - 1]"]),
     ],
     "sign": [
-        (rf"(?<![\w.>-])(?<!real )(?<!double )((?:{NAME}(?:->|\.))?\w*beta)\b(?=[;),\]]| [*/+-])",
-         [r"(-\1)"]),
+        (
+            rf"(?<![\w.>-])(?<!real )(?<!double )((?:{NAME}(?:->|\.))?\w*beta)\b(?=[;),\]]| [*/+-])",
+            [r"(-\1)"],
+        ),
         (r"(?<=[(=,?:] )-(?=[\w(])|(?<=[(\[])-(?=[A-Za-z_(])", [""]),
     ],
     "factor": [
@@ -68,12 +70,17 @@ OPERATORS = {
         (rf"\bvmul\(({NAME}), ({NAME})\)", [r"\1", r"\2"]),
         (rf"\bvfma\({NAME}, {NAME}, ({NAME})\)", [r"\1"]),
     ],
-    "arguments": [(rf"(?<=[\w)])\(({VALUE}), ({VALUE})(?=[,)])", [r"(\2, \1"]),
-                  (rf"(?<=, )({VALUE}), ({VALUE})(?=\))", [r"\2, \1"])],
+    "arguments": [
+        (rf"(?<=[\w)])\(({VALUE}), ({VALUE})(?=[,)])", [r"(\2, \1"]),
+        (rf"(?<=, )({VALUE}), ({VALUE})(?=\))", [r"\2, \1"]),
+    ],
     "choice": [
         (rf"\? ({VALUE}) : ({VALUE})", [r"? \2 : \1"]),
         (r"(?<= )if (?!not )([^\n:]+?) else\b", [r"if not (\1) else"]),
-        (r"(?<= )(?:el)?if (?!\()(?!not )([^\n]+?):(?=\s*\n)", [r"if not (\1):", "if False:", "if True:"]),
+        (
+            r"(?<= )(?:el)?if (?!\()(?!not )([^\n]+?):(?=\s*\n)",
+            [r"if not (\1):", "if False:", "if True:"],
+        ),
         (r"\bbreak\b", ["continue"]),
         (r"\bcontinue\b", ["break"]),
     ],
@@ -134,7 +141,10 @@ def _mask_python(text):
         starts.append(starts[-1] + len(line))
     depth = opened = 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        begin, end = starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1]
+        begin, end = (
+            starts[token.start[0] - 1] + token.start[1],
+            starts[token.end[0] - 1] + token.end[1],
+        )
         kind = tokenize.tok_name[token.type]
         if kind == "FSTRING_START":
             depth, opened = depth + 1, begin if depth == 0 else opened
@@ -168,7 +178,9 @@ def _dropped_python(text):
 
     for node in ast.walk(ast.parse(text)):
         call = isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-        part = isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Subscript, ast.Attribute))
+        part = isinstance(node, ast.Assign) and isinstance(
+            node.targets[0], (ast.Subscript, ast.Attribute)
+        )
         if call or part or isinstance(node, (ast.AugAssign, ast.Raise)):
             yield offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)
 

@@ -13,7 +13,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ["csrc", "kernels", "eqprop_fast", "tests", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
+PARTS = [
+    "csrc",
+    "kernels",
+    "eqprop_fast",
+    "tests",
+    "setup.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+]
 MEMORY = 8 << 30  # bytes: a mutated size must not take the machine down
 
 
@@ -25,7 +34,9 @@ class Tree:
         for part in PARTS:
             source, target = ROOT / part, self.folder / part
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.so", "__pycache__", "build"))
+                shutil.copytree(
+                    source, target, ignore=shutil.ignore_patterns("*.so", "__pycache__", "build")
+                )
             else:
                 shutil.copy(source, target)
         for part in ("kernels", "csrc"):  # where an editable install looks for them
@@ -46,12 +57,16 @@ class Tree:
         }
 
     def files(self, patterns):
-        return sorted({str(p.relative_to(self.folder)) for s in patterns for p in self.folder.glob(s)})
+        return sorted(
+            {str(p.relative_to(self.folder)) for s in patterns for p in self.folder.glob(s)}
+        )
 
     def build(self):
         """Digest of the compiled kernels, None if they do not compile."""
         command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
         if done.returncode != 0:
             self.trouble = done.stdout[-2000:] + done.stderr[-2000:]
             return None
@@ -70,16 +85,28 @@ class Tree:
             os.environ.update(self.environment, EQPROP_TEST_BACKENDS=backends)
             for name in [n for n in sys.modules if n.split(".")[0] in ("tests", "eqprop_fast")]:
                 del sys.modules[name]
-            sys.path[:] = [str(self.folder)] + [p for p in sys.path if p and Path(p).resolve() != ROOT]
+            sys.path[:] = [str(self.folder)] + [
+                p for p in sys.path if p and Path(p).resolve() != ROOT
+            ]
             os._exit(pytest.main([*options, *tests]))
 
         return self._run(target, cpu_seconds, wall_seconds)
 
     def sanitized(self, cpu_seconds, wall_seconds):
         """The programs of csrc/tests under the sanitizers, in plain C."""
-        command = ["make", "-s", "-C", "csrc/tests", "ISAS=scalar", f"OUT={self.folder / 'san'}",
-                   f"CC={self.environment['CC']}", "run"]  # fmt: skip
-        environment = {k: v for k, v in self.environment.items() if k not in ("MAKEFLAGS", "MFLAGS")}
+        command = [
+            "make",
+            "-s",
+            "-C",
+            "csrc/tests",
+            "ISAS=scalar",
+            f"OUT={self.folder / 'san'}",
+            f"CC={self.environment['CC']}",
+            "run",
+        ]
+        environment = {
+            k: v for k, v in self.environment.items() if k not in ("MAKEFLAGS", "MFLAGS")
+        }
 
         def target():
             os.chdir(self.folder)
