@@ -69,6 +69,20 @@ def test_amplifier_draws_what_it_delivers(backend):
 
 
 @backends
+def test_source_feeds_an_amplifier_and_more(backend):
+    """What an amplifier feeds back comes on top of what else leaves the source's node."""
+    net = Netlist()
+    net.voltage_source("v1", "s", "0", 1.0)
+    net.resistor("r1", "s", "0", 1e3)
+    net.amplifier("a1", "s", "out", 4.0)
+    net.resistor("r2", "out", "0", 1e3)
+    net.amplifier("a2", "s", "out2", 2.0, feedback=1.0)
+    net.resistor("r3", "out2", "0", 1e3)
+    current = operating_point(net, backend=backend).branch_currents()
+    assert current["v1"] == pytest.approx(-(1e-3 + 1e-3 + 2e-3))
+
+
+@backends
 @pytest.mark.parametrize("model", [DiodeModel("m"), D1N4148, DiodeModel("z", RS=10, BV=2.0)])
 @pytest.mark.parametrize("volts", [-5.0, -0.5, -0.05, 0.0, 0.3, 1.0, 50.0])
 def test_diode_and_resistor(backend, model, volts):

@@ -276,6 +276,7 @@ def test_temperature_against_ngspice(cards):
         (".subckt s a b\nr1 a b 1\n.ends\nx1 b 0 s m=2", "'m'"),
         (".subckt s a b m=1\nr1 a b 1\n.ends\nx1 b 0 s m=2", "'m'"),
         (".subckt s a 0\nr1 a 0 1\n.ends\nx1 b a s", "ground"),
+        (".subckt s\nr1 a 0 1\n.ends", "expected .subckt name node"),
         (".subckt s a b\nr1 a b 1\n.ends other\nx1 b 0 s", "ends"),
         (".subckt s a b\nr1 a b 1\n*@ output a\n.ends\nx1 b 0 s", r"\*@"),
         (".subckt s a b params r=1\nr1 a b 1\n.ends\nx1 b 0 s", "expected 3 nodes"),
