@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 
-from eqprop_fast import EqPropClassifier
+from eqprop_fast import EP, EqPropClassifier, Relaxation
 from eqprop_fast.datasets import load_mnist
 
 TOL, CAP, SAMPLES = 1e-4, 400, 400
@@ -89,8 +89,10 @@ def main(checkpoint=None):
     X, _, y, _ = load_mnist()
     if checkpoint is None:
         model = EqPropClassifier.from_paper(
-            "1905.13633/P-3h", schedule="asynchronous", tol_free=TOL, tol_nudged=TOL, over_relaxation=1.3,
-            n_free_steps=90, n_nudged_steps=10, nudging="random_sign", max_iter=1, random_state=0,
+            "1905.13633/P-3h",
+            relaxation=Relaxation("asynchronous", n_steps=90, tol=TOL, over_relaxation=1.3),
+            learning_rule=EP(beta=0.5, nudging="random_sign", n_steps=10, tol=TOL),
+            max_iter=1, random_state=0,
         ).fit(X, y)
         coefs, intercepts = model.coefs_, model.intercepts_
     else:

@@ -28,7 +28,7 @@ def match(preset, **more):
 
 CHECKS = {
     "toy": match("1905.13633/fig2-toy", n_draws=10),
-    "toy_beta_0.001": match("1905.13633/fig2-toy", beta=0.001, n_draws=10),
+    "toy_beta_0.001": match("1905.13633/fig2-toy", rule__beta=0.001, n_draws=10),
     "eb_1h": match("1905.13633/fig3-EB-1h"),
     "eb_1h_as_coded": match("1905.13633/fig3-EB-1h", convention="as_coded"),
     "eb_1h_batch_1": match("1905.13633/fig8-EB-1h"),

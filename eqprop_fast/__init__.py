@@ -6,16 +6,23 @@ __version__ = "0.1.0"
 
 # public name -> module; loaded on first use, so that `import eqprop_fast` stays light
 _EXPORTS = {
-    "BackendUnavailableError": "kernels",
-    "DivergenceError": "kernels",
-    "EqPropClassifier": "estimators",
-    "EqPropRegressor": "estimators",
-    "ResistiveClassifier": "estimators",
-    "ResistiveRegressor": "estimators",
-    "available_backends": "kernels",
-    "get_backend": "kernels",
-    "list_presets": "estimators",
-    "list_resistive_presets": "estimators",
+    **dict.fromkeys(
+        ("EqPropClassifier", "EqPropRegressor", "ResistiveClassifier", "ResistiveRegressor"), "estimators"
+    ),
+    **dict.fromkeys(("Continuous", "Discrete"), "dynamics"),
+    **dict.fromkeys(("Relaxation", "ResistiveRelaxation"), "relaxation"),
+    **dict.fromkeys(
+        ("BPTT", "EP", "ClampedSweep", "ContinualEP", "ContinualVectorField", "Contrastive", "Coupled",
+         "Implicit", "RecurrentBackprop", "ResistiveEP", "VectorField"), "rules",
+    ),
+    **dict.fromkeys(("CrossEntropy", "SquaredError"), "costs"),
+    **dict.fromkeys(("Cosine", "Exponential"), "training.schedules"),
+    **dict.fromkeys(("FanInUniform", "GlorotUniform"), "networks.layered"),
+    "ResistiveCircuit": "networks.resistive",
+    **dict.fromkeys(("list_presets", "list_resistive_presets"), "presets"),
+    **dict.fromkeys(
+        ("BackendUnavailableError", "DivergenceError", "available_backends", "get_backend"), "kernels"
+    ),
     "show_backends": "_backends",
 }
 

@@ -33,17 +33,16 @@ def backends():
 @main.command()
 def presets():
     """List the papers' experiments that from_paper knows."""
-    from eqprop_fast.estimators import list_presets, list_resistive_presets
-    from eqprop_fast.reproduce import experiment
+    from eqprop_fast.presets import PRESETS, RESISTIVE_PRESETS
 
-    for name in (*list_presets(), *list_resistive_presets()):
-        row = experiment(name)
-        p = row.parameters
+    for row in (*PRESETS.values(), *RESISTIVE_PRESETS.values()):
+        p, rule = row.parameters, row.parameters["learning_rule"]
         layers = "-".join(map(str, row.layers))
         rates = ", ".join(map(str, p["learning_rate_init"]))
+        beta = f"{rule.beta:g}" if hasattr(rule, "beta") else "-"
         click.echo(
-            f"{name:22s} {layers:22s} T={p['n_free_steps']:<4d} K={p['n_nudged_steps']:<3d} "
-            f"beta={p['beta']:<5g} epochs={p['max_iter']:<4d} rates={rates}"
+            f"{row.name:22s} {layers:22s} T={p['relaxation'].n_steps:<4d} K={rule.n_steps:<3d} "
+            f"beta={beta:5s} epochs={p['max_iter']:<4d} rates={rates}"
         )
 
 
@@ -69,17 +68,12 @@ def demo(backend, threads, epochs, preset_name, nudging, nudged_steps, mnist, se
     from eqprop_fast import EqPropClassifier, get_backend
     from eqprop_fast._backends import effective_n_threads
     from eqprop_fast.datasets import DatasetUnavailableError, load_digits, load_mnist
-    from eqprop_fast.estimators import preset
-    from eqprop_fast.estimators._layered import NOT_NUDGED
+    from eqprop_fast.presets import preset
 
     try:
-        published = preset(preset_name).parameters
+        rule = preset(preset_name).parameters["learning_rule"]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--preset") from error
-    nudged = published.get("learning_rule", "ep") not in NOT_NUDGED
-    if nudging is None:
-        one_sided = nudged and published["nudging"] == "positive"
-        nudging = "random_sign" if one_sided else published["nudging"]
     kernels = get_backend(backend)
     n_threads = 1 if kernels.name == "numpy" else effective_n_threads(threads)
     where = f"backend {kernels.name}, ISA {kernels.isa or '-'}, {n_threads} threads"
@@ -94,14 +88,29 @@ def demo(backend, threads, epochs, preset_name, nudging, nudged_steps, mnist, se
     except DatasetUnavailableError as error:
         click.echo(f"MNIST skipped. {error}")
         return
-    steps = published["n_nudged_steps"]
-    steps = nudged_steps or steps + (nudged and steps > 1 and steps % 2)
-    overrides = dict(common, nudging=nudging, n_nudged_steps=steps)
+    try:
+        _adjust(rule, nudging, nudged_steps)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    overrides = dict(common, learning_rule=rule)
     if epochs is not None:
         overrides["max_iter"] = epochs
     classifier = EqPropClassifier.from_paper(preset_name, **overrides)
-    click.echo(f"MNIST, {preset_name}, nudging={nudging}, K={steps}: {where}")
+    nudge = f"nudging={rule.nudging}, " if hasattr(rule, "nudging") else ""
+    click.echo(f"MNIST, {preset_name}, {rule.word}, {nudge}K={rule.n_steps}: {where}")
     _fit_and_report("MNIST", classifier, data, where)
+
+
+def _adjust(rule, nudging, n_steps):
+    """The demo's rule: what the user asks for; else random signs for a positive nudge, and an even K."""
+    nudged = hasattr(rule, "nudging")
+    if nudging is None and nudged and rule.nudging == "positive":
+        nudging = "random_sign"
+    if nudging is not None:
+        rule.set_params(nudging=nudging)
+    if n_steps is None:
+        n_steps = rule.n_steps + (nudged and rule.n_steps > 1 and rule.n_steps % 2)
+    rule.set_params(n_steps=n_steps)
 
 
 def _fit_and_report(name, classifier, data, where):

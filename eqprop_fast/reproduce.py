@@ -64,8 +64,7 @@ def experiment(name):
     ValueError
         Unknown name.
     """
-    from .estimators.presets import PRESETS, look_up
-    from .estimators.resistive_presets import RESISTIVE_PRESETS
+    from .presets import PRESETS, RESISTIVE_PRESETS, look_up
 
     return look_up({**PRESETS, **RESISTIVE_PRESETS}, name)
 
@@ -74,11 +73,13 @@ def estimator_of(row):
     """The class of estimator that a `Preset` is for."""
     from .estimators import EqPropClassifier, ResistiveClassifier
 
-    return ResistiveClassifier if "conductance_gain" in row.parameters else EqPropClassifier
+    return ResistiveClassifier if "circuit" in row.parameters else EqPropClassifier
 
 
 def changed(row, changes):
-    """The `Preset` with NAME=VALUE changes applied, and named after them.
+    """The `Preset` with NAME=VALUE changes applied in turn, and named after them.
+
+    NAME is a parameter, or ``parameter__name`` of a part: "learning_rule__beta=0.5".
 
     Raises
     ------
@@ -87,21 +88,31 @@ def changed(row, changes):
     """
     if not changes:
         return row
-    parameters = dict(row.parameters)
-    estimator = estimator_of(row)
-    known = estimator().get_params()
+    from sklearn.base import clone
+
+    model = clone(estimator_of(row)(**row.parameters))
     for change in changes:
         name, equals, text = change.partition("=")
-        if not equals or name not in known:
-            raise ValueError(
-                f"--set takes NAME=VALUE with a parameter of {estimator.__name__}, got {change!r}"
-            )
         if name in NOT_SET:
             raise ValueError(f"--set cannot change {name}: {NOT_SET[name]}")
         try:
-            parameters[name] = json.loads(text)  # numbers, true, null; anything else is a word
+            value = json.loads(text)  # numbers, true, null; anything else is a word
         except ValueError:
-            parameters[name] = text
+            value = text
+        try:
+            if not equals:
+                raise ValueError("no '='")
+            model.set_params(**{name: value})
+        except ValueError as error:
+            raise ValueError(
+                f"--set takes NAME=VALUE with a parameter of {type(model).__name__}, got {change!r} ({error})"
+            ) from error
+    touched = {change.partition("=")[0].partition("__")[0] for change in changes}
+    parameters = {
+        name: value
+        for name, value in model.get_params(deep=False).items()
+        if name in touched or name in row.parameters
+    }
     layers = row.layers
     if parameters["hidden_layer_sizes"] != row.parameters["hidden_layer_sizes"]:
         hidden = parameters["hidden_layer_sizes"]
@@ -190,12 +201,10 @@ def run_seed(
 
 
 def _check_same(stored, wanted, path):
-    import numpy as np
+    from .parts import same_value
 
     for name, value in wanted.items():
-        if name == "max_iter":
-            continue
-        if not np.array_equal(np.asarray(stored[name], object), np.asarray(value, object)):
+        if name != "max_iter" and not same_value(stored[name], value):
             raise ValueError(
                 f"{path} was made with {name}={stored[name]!r}, this run wants {value!r}; "
                 "start again with --fresh"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from eqprop_fast.kernels.reference.crossbar import NudgeError
 
-from eqprop_fast import ResistiveClassifier
+from eqprop_fast import ResistiveClassifier, ResistiveEP
 from eqprop_fast.datasets import load_digits, load_mnist
 
 SWEEPS = {
@@ -108,7 +108,9 @@ def main(arguments=None):
         split, title = load_mnist(), "DRN-XS (784 x 2 - 100 - 10) on MNIST, 10 epochs"
 
         def model(**device):
-            return ResistiveClassifier.from_paper("2402.11674/DRN-XS", beta=0.1, random_state=0, **device)
+            return ResistiveClassifier.from_paper(
+                "2402.11674/DRN-XS", learning_rule__beta=0.1, random_state=0, **device
+            )
     else:
         split, title = load_digits(), "64 x 2 - 32 - 10 resistive network on 8x8 digits, 30 epochs"
 
@@ -120,7 +122,7 @@ def main(arguments=None):
                 tol=0.0,
                 learning_rate_init=0.01,
                 batch_size=4,
-                beta=0.05,
+                learning_rule=ResistiveEP(beta=0.05),
                 random_state=0,
                 **device,
             )

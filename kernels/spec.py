@@ -152,78 +152,50 @@ VECTOR_FIELD_RULES = ("vector_field", "continual_vector_field")
 GRADIENT_RULES = ("bptt", "recurrent_backprop", "implicit")
 
 
-def check_rule(spec, plan, has_back, has_particles):
-    """Refuse a learning rule that this network or plan cannot serve.
+def check_plan(spec, plan, has_back, has_particles):
+    """Refuse a plan that no kernel runs. What goes with a rule, and why, is in `eqprop_fast/rules/`.
 
     Raises
     ------
     ValueError
-        Names the parameter and gives the reason.
+        Names what the kernels cannot do.
     """
-    rule = plan.rule
-    if rule not in RULES:
-        raise ValueError(f"learning_rule must be one of {sorted(RULES)}, got {rule!r}")
-    if spec.schedule == "forward":
-        raise ValueError("schedule='forward' is for relaxation outside training only")
+    if plan.rule not in RULES:
+        raise ValueError(f"learning_rule must be one of {sorted(RULES)}, got {plan.rule!r}")
+    unfit = [name for name, fits in _limits(spec, plan, has_back, has_particles) if not fits]
+    if unfit:
+        raise ValueError(f"no kernel runs learning_rule={plan.rule!r} with this {', '.join(unfit)}")
+
+
+def _limits(spec, plan, has_back, has_particles):
+    """(field of spec or plan, whether the kernels of the plan's rule can run it)."""
+    rule, discrete = plan.rule, spec.dynamics == "discrete"
+    yield "schedule='forward'", spec.schedule != "forward"
     if plan.over_relaxation != 1:
-        if spec.dynamics != "discrete" or spec.schedule != "asynchronous" or spec.dt != 1:
-            raise ValueError(
-                f"over_relaxation={plan.over_relaxation}: only for dynamics='discrete', "
-                "schedule='asynchronous', dt=1"
-            )
-        if rule in GRADIENT_RULES:
-            raise ValueError(
-                f"over_relaxation={plan.over_relaxation}: learning_rule={rule!r} goes back along plain steps"
-            )
+        yield "over_relaxation", (
+            discrete and spec.schedule == "asynchronous" and spec.dt == 1 and rule not in GRADIENT_RULES
+        )
     if rule in CONTINUAL_RULES:
-        if plan.optimizer != "sgd" or plan.weight_decay:
-            raise ValueError(
-                f"optimizer={plan.optimizer!r}, weight_decay={plan.weight_decay}: learning_rule={rule!r} "
-                "changes the weights at every nudged step by plain SGD, without weight decay"
-            )
-        if plan.centered:
-            raise ValueError(
-                f"nudging: learning_rule={rule!r} learns along one nudged phase; centered has two"
-            )
-        if plan.tol_nudged >= 0:
-            raise ValueError(
-                f"tol: learning_rule={rule!r} needs a fixed number of nudged steps, "
-                "its weights move at each of them"
-            )
+        yield "optimizer", plan.optimizer == "sgd"
+        yield "weight_decay", plan.weight_decay == 0
+        yield "tol_nudged", plan.tol_nudged < 0
+    if rule in CONTINUAL_RULES + GRADIENT_RULES + ("contrastive", "clamped_sweep"):
+        yield "nudging (centered)", not plan.centered
     if rule in VECTOR_FIELD_RULES:
-        if not has_back:
-            raise ValueError(f"back weights: learning_rule={rule!r} needs independent backward weights")
-        if spec.dynamics == "continuous" and (spec.prime_hidden or spec.prime_output):
-            raise ValueError(
-                f"prime_hidden, prime_output: learning_rule={rule!r} is the leaky field "
-                "without rho' (1808.04873)"
-            )
-    elif has_back and rule not in GRADIENT_RULES + ("ep",):
-        raise ValueError(f"back weights: learning_rule={rule!r} needs symmetric weights; use 'vector_field'")
-    if rule in ("contrastive", "coupled", "clamped_sweep") and spec.cost != "squared_error":
-        raise ValueError(
-            f"cost={spec.cost!r}: learning_rule={rule!r} holds the output at the target: squared_error"
-        )
-    if rule == "clamped_sweep" and (spec.dynamics != "discrete" or spec.dt != 1):
-        raise ValueError(
-            "dynamics: learning_rule='clamped_sweep' sets layers to exact minimisers: discrete, dt=1"
-        )
-    if plan.centered and rule in ("contrastive", "clamped_sweep") + GRADIENT_RULES:
-        raise ValueError(f"nudging: learning_rule={rule!r} has no negative phase, so nothing to center")
-    if rule in ("bptt", "recurrent_backprop") and plan.n_nudged_steps < 1:
-        raise ValueError(f"n_nudged_steps must be >= 1 for learning_rule={rule!r}, got {plan.n_nudged_steps}")
+        yield "back weights (none)", has_back
+        yield "prime_hidden, prime_output", discrete or not (spec.prime_hidden or spec.prime_output)
+    elif rule not in GRADIENT_RULES + ("ep",):
+        yield "back weights", not has_back
+    if rule in ("contrastive", "coupled", "clamped_sweep"):
+        yield "cost", spec.cost == "squared_error"
+    if rule == "clamped_sweep":
+        yield "dynamics", discrete
+        yield "dt", spec.dt == 1
+    if rule in ("bptt", "recurrent_backprop"):
+        yield "n_nudged_steps", plan.n_nudged_steps >= 1
     if rule == "bptt":
-        if has_particles:
-            raise ValueError(
-                "persistent particles: learning_rule='bptt' unrolls the free phase from its start; a "
-                "start that is itself the end of an earlier unrolling has a gradient that would be "
-                "dropped silently"
-            )
-        if plan.n_nudged_steps > plan.n_free_steps:
-            raise ValueError(
-                f"n_nudged_steps={plan.n_nudged_steps}: learning_rule='bptt' cannot reverse more than the "
-                f"n_free_steps={plan.n_free_steps} steps there are"
-            )
+        yield "persistent particles", not has_particles
+        yield "n_nudged_steps", plan.n_nudged_steps <= plan.n_free_steps
 
 
 @dataclass

@@ -28,7 +28,7 @@ from eqprop_fast.kernels.spec import (
     RULES,
     SCHEDULES,
     VECTOR_FIELD_RULES,
-    check_rule,
+    check_plan,
 )
 from eqprop_fast.kernels.tolerances import tolerance
 
@@ -227,7 +227,7 @@ def layered_call(rng):
         if relaxes:
             break
         try:
-            check_rule(spec, plan, back, particles)
+            check_plan(spec, plan, back, particles)
             break
         except ValueError:
             refused = (spec, plan, back, particles)

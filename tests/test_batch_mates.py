@@ -9,7 +9,7 @@ from eqprop_fast.kernels import LayeredSpec, get_backend
 from sklearn.datasets import load_digits
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
-from eqprop_fast.networks.layered import LayeredNetwork, init_parameters
+from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
 from eqprop_fast.networks.resistive import ResistiveNetwork, ResistiveSpec, init_conductances
 
 from .backend_list import BACKENDS
@@ -47,7 +47,7 @@ def relaxed(network, n_steps, tol, beta, x, y, *states):
 )
 def test_layered(backend, dtype, sizes, options):
     spec, rng = LayeredSpec(sizes, **options), np.random.default_rng(0)
-    weights, biases = init_parameters(sizes, "glorot_uniform", 1.0, rng, np.dtype(dtype))
+    weights, biases = GlorotUniform().draw(sizes, rng, np.dtype(dtype))
     x, y = rng.random((ROWS, sizes[0])).astype(dtype), rng.random((ROWS, sizes[-1])).astype(dtype)
     states = [rng.random((ROWS, n)).astype(dtype) for n in sizes[1:]]
     for back in (None, [None, *(rng.normal(0, 0.1, w.shape[::-1]).astype(dtype) for w in weights[1:])]):

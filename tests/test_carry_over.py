@@ -5,17 +5,33 @@ import pytest
 import scipy.sparse as sp
 
 from eqprop_fast import DivergenceError, EqPropClassifier
-from eqprop_fast.estimators import preset
+from eqprop_fast.presets import preset
+from eqprop_fast.rules import RULES
 
 from .backend_list import BACKENDS
+from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
 X, Y = RNG.random((20, 6)) * (RNG.random((20, 6)) < 0.7), np.arange(20) % 3
 BASE = dict(
-    hidden_layer_sizes=(7,), max_iter=2, batch_size=8, shuffle=False, solver="sgd", learning_rate_init=0.1,
-    activation="sigmoid", out_activation="sigmoid", schedule="synchronous", tol_free=None, tol_nudged=None,
-    n_free_steps=3, n_nudged_steps=2, beta=0.3, random_state=0, dtype="float64", carry_over=True,
+    hidden_layer_sizes=(7,),
+    max_iter=2,
+    batch_size=8,
+    shuffle=False,
+    solver="sgd",
+    learning_rate_init=0.1,
+    activation="sigmoid",
+    out_activation="sigmoid",
+    relaxation__schedule="synchronous",
+    relaxation__tol=None,
+    learning_rule__tol=None,
+    relaxation__n_steps=3,
+    learning_rule__n_steps=2,
+    learning_rule__beta=0.3,
+    random_state=0,
+    dtype="float64",
+    relaxation__start="carry_over",
 )
 
 
@@ -56,21 +72,32 @@ def by_hand(first, nudging, signs=None):
 @pytest.mark.parametrize("nudging", ["positive", "centered"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_against_the_loop_written_out(backend, nudging):
-    est = EqPropClassifier(**BASE, backend=backend, nudging=nudging)
+    est = build(EqPropClassifier, **BASE, backend=backend, learning_rule__nudging=nudging)
     still = {**BASE, "learning_rate_init": 1e-300, "max_iter": 1}  # the first weights
-    first = EqPropClassifier(**still, nudging=nudging).fit(X, Y)
+    first = build(EqPropClassifier, **still, learning_rule__nudging=nudging).fit(X, Y)
     w, b = by_hand(first, nudging)
     for data in (X, sp.csr_array(X)):
         est.fit(data, Y)
         for mine, right in zip([*est.coefs_, *est.intercepts_], [*w, *b]):
             np.testing.assert_allclose(mine, right, rtol=0, atol=1e-12)
-    plain = EqPropClassifier(**{**BASE, "carry_over": False}, backend=backend, nudging=nudging).fit(X, Y)
+    plain = build(
+        EqPropClassifier,
+        **{**BASE, "relaxation__start": "zero"},
+        backend=backend,
+        learning_rule__nudging=nudging,
+    ).fit(X, Y)
     assert np.abs(plain.coefs_[1] - w[1]).max() > 1e-6
 
 
 def test_resume_carries_on(tmp_path):
-    whole = EqPropClassifier(**{**BASE, "batch_size": 5}, nudging="random_sign").fit(X, Y)
-    part = EqPropClassifier(**{**BASE, "batch_size": 5, "max_iter": 1}, nudging="random_sign").fit(X, Y)
+    whole = build(
+        EqPropClassifier, **{**BASE, "batch_size": 5}, learning_rule__nudging="random_sign"
+    ).fit(X, Y)
+    part = build(
+        EqPropClassifier,
+        **{**BASE, "batch_size": 5, "max_iter": 1},
+        learning_rule__nudging="random_sign",
+    ).fit(X, Y)
     part.save_checkpoint(tmp_path / "c.npz")
     again = EqPropClassifier.load_checkpoint(tmp_path / "c.npz").set_params(max_iter=2).resume(X, Y)
     for a, b in zip(whole.coefs_, again.coefs_):
@@ -78,21 +105,30 @@ def test_resume_carries_on(tmp_path):
 
 
 def test_what_cannot_carry_says_so():
-    for wrong in (dict(learning_rule="continual", nudging="positive"), dict(persistent_particles=True)):
-        with pytest.raises(ValueError, match="carry_over"):
-            EqPropClassifier(**{**BASE, **wrong}).fit(X, Y)
-    assert preset("2402.11674/DHN-1H").parameters["carry_over"]
+    base = {name: value for name, value in BASE.items() if not name.startswith("learning_rule")}
+    for rule in set(RULES) - {"ep"}:
+        with pytest.raises(ValueError, match="carry_over|unrolls the free phase from zero"):
+            build(EqPropClassifier, **base, learning_rule=rule).fit(X, Y)
+    assert preset("2402.11674/DHN-1H").parameters["relaxation"].start == "carry_over"
 
 
 def test_carried_by_partial_fit():
     """Calls with one batch each are the epochs of a fit on that batch."""
-    est = EqPropClassifier(**{**BASE, "max_iter": 3, "batch_size": 20}, nudging="positive").fit(X, Y)
-    parts = EqPropClassifier(**{**BASE, "batch_size": 20}, nudging="positive")
+    est = build(
+        EqPropClassifier,
+        **{**BASE, "max_iter": 3, "batch_size": 20},
+        learning_rule__nudging="positive",
+    ).fit(X, Y)
+    parts = build(EqPropClassifier, **{**BASE, "batch_size": 20}, learning_rule__nudging="positive")
     for _ in range(3):
         parts.partial_fit(X, Y, classes=[0, 1, 2])
     for a, b in zip([*est.coefs_, *est.intercepts_], [*parts.coefs_, *parts.intercepts_]):
         np.testing.assert_array_equal(a, b)
-    parts = EqPropClassifier(**{**BASE, "carry_over": False, "batch_size": 20}, nudging="positive")
+    parts = build(
+        EqPropClassifier,
+        **{**BASE, "relaxation__start": "zero", "batch_size": 20},
+        learning_rule__nudging="positive",
+    )
     for _ in range(3):
         parts.partial_fit(X, Y, classes=[0, 1, 2])
     assert not np.array_equal(est.coefs_[0], parts.coefs_[0])
@@ -102,7 +138,10 @@ def test_carried_by_partial_fit():
 def test_a_diverged_call_leaves_the_carried_states(backend):
     """What comes after it is what would have come without it."""
     options = {**BASE, "activation": "relu", "out_activation": "identity", "learning_rate_init": 0.01}
-    pair = [EqPropClassifier(**options, nudging="positive", backend=backend) for _ in range(2)]
+    pair = [
+        build(EqPropClassifier, **options, learning_rule__nudging="positive", backend=backend)
+        for _ in range(2)
+    ]
     for est in pair:
         est.partial_fit(X, Y, classes=[0, 1, 2])
     with np.errstate(all="ignore"), pytest.raises(DivergenceError):
@@ -114,11 +153,11 @@ def test_a_diverged_call_leaves_the_carried_states(backend):
 
 
 def test_loaded_states_must_fit(tmp_path):
-    est = EqPropClassifier(**BASE, nudging="positive").fit(X, Y)
+    est = build(EqPropClassifier, **BASE, learning_rule__nudging="positive").fit(X, Y)
     for wrong in (est._state.particles[:1], [p[:, :2] for p in est._state.particles],
                   [p * np.nan for p in est._state.particles]):
         est._state.particles = wrong
         est.save_checkpoint(tmp_path / "a.npz")
         with pytest.raises(ValueError, match="carried states"):
             EqPropClassifier.load_checkpoint(tmp_path / "a.npz")
-        est = EqPropClassifier(**BASE, nudging="positive").fit(X, Y)
+        est = build(EqPropClassifier, **BASE, learning_rule__nudging="positive").fit(X, Y)

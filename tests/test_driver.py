@@ -14,8 +14,9 @@ import pytest
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
 from eqprop_fast.kernels.interrupts import interrupt_afterwards
 
-from eqprop_fast import EqPropClassifier
-from eqprop_fast.networks.layered import LayeredNetwork, init_parameters
+from eqprop_fast import EP, EqPropClassifier, Relaxation
+from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
+from eqprop_fast.rules import RULES
 from eqprop_fast.training import (
     FitSettings,
     RandomStreams,
@@ -39,7 +40,7 @@ def make_problem(backend="numpy", n_rows=43, seed=0, optimizer="sgd", **spec):
     x = rng.random((n_rows, SIZES[0])).astype(np.float32)
     y = np.eye(SIZES[-1], dtype=np.float32)[x[:, : SIZES[-1]].argmax(axis=1)]
     state = TrainingState(RandomStreams(seed))
-    parameters = init_parameters(SIZES, "glorot_uniform", 1.0, state.streams.init, np.float32)
+    parameters = GlorotUniform().draw(SIZES, state.streams.init, np.float32)
     network = LayeredNetwork(LayeredSpec(SIZES, **spec), get_backend(backend), *parameters)
     state.optimizer_state = network.new_optimizer_state(optimizer)
     return network, TrainingData(x, y, np.arange(n_rows)), state
@@ -313,14 +314,17 @@ def test_interrupt_waits_for_the_end_of_the_call(ctrl_c_heard):
 def test_the_loss_does_not_depend_on_the_cuts(rule, backend, monkeypatch):
     rng = np.random.default_rng(3)
     x, y = rng.random((40, 5)), np.arange(40) % 3
-    options = dict(carry_over=True) if rule == "carry_over" else dict(learning_rule=rule)
+    relaxation = Relaxation(start="carry_over" if rule == "carry_over" else "zero")
+    made = EP if rule == "carry_over" else RULES[rule]
+    nudging = dict(nudging="positive") if hasattr(made(), "nudging") else {}
+    tol = dict(tol=None) if "tol" in made().get_params() else {}
     curves = []
     for first in (1, 3, 16):
         monkeypatch.setattr(driver, "FIRST_CHUNK", first)
         est = EqPropClassifier(
-            (6,), batch_size=2, max_iter=2, solver="sgd", nudging="positive", tol_nudged=None, random_state=0,
-            activation="hard_sigmoid" if rule == "clamped_sweep" else "shifted_sigmoid", backend=backend,
-            **options,
+            (6,), relaxation=relaxation, learning_rule=made(**nudging, **tol), batch_size=2, max_iter=2,
+            solver="sgd", random_state=0, backend=backend,
+            activation="hard_sigmoid" if rule == "clamped_sweep" else "shifted_sigmoid",
         ).fit(x, y)
         curves.append(est.loss_curve_)
     assert curves[0] == curves[1] == curves[2]

@@ -16,6 +16,7 @@ from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
 
 from .backend_list import BACKENDS
+from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = dict(hidden_layer_sizes=(16,), max_iter=5, random_state=0, backend=BACKENDS[0])
@@ -43,38 +44,59 @@ def test_defaults_are_good_on_digits(digits, backend):
     "params",
     [
         dict(),
-        dict(dynamics="continuous", dt=0.4, input_activation="shifted_sigmoid", schedule="synchronous"),
+        dict(
+            dynamics="continuous",
+            dynamics__dt=0.4,
+            dynamics__input_activation="shifted_sigmoid",
+            relaxation__schedule="synchronous",
+        ),
         dict(cost="cross_entropy", out_activation="identity"),
-        dict(nudging="random_sign", solver="sgd", learning_rate_init=(0.1, 0.05)),
-        dict(nudging="positive", solver="nesterov", learning_rate_init=0.05, persistent_particles=True),
-        dict(hidden_layer_sizes=(12, 9), tol_free=None, tol_nudged=None, n_free_steps=30, max_iter=40),
+        dict(learning_rule__nudging="random_sign", solver="sgd", learning_rate_init=(0.1, 0.05)),
+        dict(
+            learning_rule__nudging="positive",
+            solver="nesterov",
+            learning_rate_init=0.05,
+            relaxation__start="persistent",
+        ),
+        dict(
+            hidden_layer_sizes=(12, 9),
+            relaxation__tol=None,
+            learning_rule__tol=None,
+            relaxation__n_steps=30,
+            max_iter=40,
+        ),
     ],
 )
 def test_variants_learn_alike_on_every_backend(digits, backend, params):
     x_train, x_test, y_train, y_test = digits
     # float64 and few updates: only then do the backends' roundings stay below the trajectory tolerance
     params = {**SMALL, "hidden_layer_sizes": (32,), "max_iter": 12, **params, "dtype": "float64"}
-    est = EqPropClassifier(**{**params, "backend": backend, "max_iter": 2}).fit(x_train[:150], y_train[:150])
-    twin = EqPropClassifier(**{**params, "backend": "numpy", "max_iter": 2}).fit(x_train[:150], y_train[:150])
+    est = build(EqPropClassifier, **{**params, "backend": backend, "max_iter": 2}).fit(
+        x_train[:150], y_train[:150]
+    )
+    twin = build(EqPropClassifier, **{**params, "backend": "numpy", "max_iter": 2}).fit(
+        x_train[:150], y_train[:150]
+    )
     for a, b in zip([*est.coefs_, *est.intercepts_], [*twin.coefs_, *twin.intercepts_]):
         np.testing.assert_allclose(a, b, atol=tolerance("trajectory", "float64"), rtol=0)
     if backend == BACKENDS[0]:
-        est = EqPropClassifier(**{**params, "backend": backend}).fit(x_train, y_train)
+        est = build(EqPropClassifier, **{**params, "backend": backend}).fit(x_train, y_train)
         assert est.score(x_test, y_test) > 0.8
 
 
 RULES = {
-    "continual": dict(solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02),
+    "continual": dict(solver="sgd", learning_rule__nudging="random_sign", learning_rate_init=0.02),
     "continual_vector_field": dict(
-        solver="sgd", nudging="random_sign", tol_nudged=None, learning_rate_init=0.02, beta=0.2, max_iter=40
+        solver="sgd", learning_rule__nudging="random_sign", learning_rule__beta=0.2, learning_rate_init=0.02,
+        max_iter=40,
     ),
-    "vector_field": dict(feedback_angle=45.0),
-    "clamped_sweep": dict(nudging="positive", activation="hard_sigmoid", out_activation="hard_sigmoid"),
-    "contrastive": dict(nudging="positive", learning_rate_init=0.005),
+    "vector_field": dict(learning_rule__feedback_angle=45.0),
+    "clamped_sweep": dict(activation="hard_sigmoid", out_activation="hard_sigmoid"),
+    "contrastive": dict(learning_rate_init=0.005),
     "coupled": dict(),
-    "bptt": dict(nudging="positive", schedule="synchronous"),
-    "recurrent_backprop": dict(nudging="positive"),
-    "implicit": dict(nudging="positive", n_free_steps=100, tol_free=1e-5, max_iter=8),
+    "bptt": dict(relaxation__schedule="synchronous"),
+    "recurrent_backprop": dict(),
+    "implicit": dict(relaxation__n_steps=100, relaxation__tol=1e-5, max_iter=8),
 }
 
 
@@ -82,7 +104,7 @@ RULES = {
 def test_every_learning_rule_trains(digits, rule, tmp_path):
     x_train, x_test, y_train, y_test = digits
     params = {**SMALL, "hidden_layer_sizes": (24,), "max_iter": 15, **RULES[rule], "backend": BACKENDS[0]}
-    est = EqPropClassifier(**params, learning_rule=rule).fit(x_train, y_train)
+    est = build(EqPropClassifier, **params, learning_rule=rule).fit(x_train, y_train)
     assert est.score(x_test, y_test) > 0.8
     independent = rule in ("vector_field", "continual_vector_field")
     assert hasattr(est, "feedback_coefs_") == independent
@@ -100,11 +122,11 @@ def test_same_seed_same_model_for_any_thread_count(digits, backend):
     x_train, x_test, y_train, _ = digits
     x, y = x_train[:200], y_train[:200]
     params = {**SMALL, "backend": backend, "max_iter": 2}
-    models = [EqPropClassifier(**params, n_threads=n).fit(x, y) for n in (1, 2, 3, 8)]
+    models = [build(EqPropClassifier, **params, n_threads=n).fit(x, y) for n in (1, 2, 3, 8)]
     for other in models[1:]:
         assert same(models[0], other)
         np.testing.assert_array_equal(models[0].predict_proba(x_test), other.predict_proba(x_test))
-    different = EqPropClassifier(**{**params, "random_state": 1}).fit(x, y)
+    different = build(EqPropClassifier, **{**params, "random_state": 1}).fit(x, y)
     assert not same(models[0], different)
 
 
@@ -112,7 +134,7 @@ def test_same_seed_same_model_for_any_thread_count(digits, backend):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_prediction_does_not_depend_on_batch_mates(digits, backend, dtype):
     x_train, x_test, y_train, _ = digits
-    est = EqPropClassifier(**{**SMALL, "backend": backend, "max_iter": 2, "dtype": dtype})
+    est = build(EqPropClassifier, **{**SMALL, "backend": backend, "max_iter": 2, "dtype": dtype})
     est.fit(x_train[:200], y_train[:200])
     whole = est.decision_function(x_test)
     for rows in (slice(0, 1), slice(3, 10), slice(100, 233)):
@@ -124,8 +146,8 @@ def test_prediction_does_not_depend_on_batch_mates(digits, backend, dtype):
 def test_sparse_equals_dense(digits, backend, container):
     x_train, x_test, y_train, _ = digits
     params = {**SMALL, "backend": backend, "max_iter": 2, "dtype": "float64"}
-    dense = EqPropClassifier(**params).fit(x_train[:150], y_train[:150])
-    sparse = EqPropClassifier(**params).fit(container(x_train[:150]), y_train[:150])
+    dense = build(EqPropClassifier, **params).fit(x_train[:150], y_train[:150])
+    sparse = build(EqPropClassifier, **params).fit(container(x_train[:150]), y_train[:150])
     for a, b in zip(dense.coefs_, sparse.coefs_):
         np.testing.assert_allclose(a, b, atol=1e-10)
     np.testing.assert_allclose(
@@ -136,7 +158,7 @@ def test_sparse_equals_dense(digits, backend, container):
 def test_classification_surface(digits):
     x_train, x_test, y_train, y_test = digits
     names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
-    est = EqPropClassifier(**SMALL).fit(x_train, names[y_train])
+    est = build(EqPropClassifier, **SMALL).fit(x_train, names[y_train])
     assert list(est.classes_) == sorted(names)
     proba = est.predict_proba(x_test)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
@@ -154,7 +176,7 @@ def test_two_classes(digits, cost, n_outputs):
     x_train, x_test, y_train, y_test = digits
     keep, keep_test = y_train < 2, y_test < 2
     out = "identity" if cost == "cross_entropy" else "shifted_sigmoid"
-    est = EqPropClassifier(**{**SMALL, "max_iter": 20}, cost=cost, out_activation=out)
+    est = build(EqPropClassifier, **{**SMALL, "max_iter": 20}, cost=cost, out_activation=out)
     est.fit(x_train[keep], y_train[keep])
     assert est.n_outputs_ == n_outputs and est.decision_function(x_test).shape == (len(x_test),)
     assert est.predict_proba(x_test).shape == (len(x_test), 2)
@@ -165,10 +187,22 @@ def test_two_classes(digits, cost, n_outputs):
 def test_clamped_sweep_predicts_by_its_own_sweeps(backend, digits):
     """A single sweep, layer after layer, as in training; no other order of layers would do."""
     x_train, x_test, y_train, y_test = digits
-    est = EqPropClassifier(
-        hidden_layer_sizes=(40, 40), **RULES["clamped_sweep"], learning_rule="clamped_sweep", n_free_steps=1,
-        n_nudged_steps=1, tol_free=None, tol_nudged=None, solver="sgd", learning_rate_init=0.1, max_iter=15,
-        batch_size=20, weight_init="glorot_uniform", random_state=0, backend=backend,
+    est = build(
+        EqPropClassifier,
+        hidden_layer_sizes=(40, 40),
+        **RULES["clamped_sweep"],
+        learning_rule="clamped_sweep",
+        relaxation__n_steps=1,
+        learning_rule__n_steps=1,
+        relaxation__tol=None,
+        learning_rule__tol=None,
+        solver="sgd",
+        learning_rate_init=0.1,
+        max_iter=15,
+        batch_size=20,
+        weight_init="glorot_uniform",
+        random_state=0,
+        backend=backend,
     ).fit(x_train, y_train)
     s = x_test
     for w, b, state in zip(est.coefs_, est.intercepts_, est.equilibrium(x_test).states):
@@ -181,20 +215,25 @@ def test_multilabel():
     X, Y = make_multilabel_classification(300, 12, n_classes=4, random_state=0)
     X = X / X.max()
     seen = []
-    est = EqPropClassifier(**{**SMALL, "max_iter": 200}, learning_rate_init=0.02, callbacks=seen.append)
+    est = build(
+        EqPropClassifier,
+        **{**SMALL, "max_iter": 200},
+        learning_rate_init=0.02,
+        callbacks=seen.append,
+    )
     est.fit(X, Y)
     assert seen[-1].accuracy is None  # an argmax over labels that do not exclude each other says nothing
     assert est.predict(X).shape == Y.shape and est.predict_proba(X).shape == Y.shape
     assert (est.predict(X) == Y).mean() > 0.8
-    est = EqPropClassifier(**SMALL).partial_fit(X, Y, classes=np.arange(4))
+    est = build(EqPropClassifier, **SMALL).partial_fit(X, Y, classes=np.arange(4))
     assert est.predict(X).shape == Y.shape
     with pytest.raises(ValueError, match="cross_entropy"):
-        EqPropClassifier(**SMALL, cost="cross_entropy").fit(X, Y)
+        build(EqPropClassifier, **SMALL, cost="cross_entropy").fit(X, Y)
 
 
 def test_partial_fit_sees_classes_in_any_order(digits):
     x_train, x_test, y_train, y_test = digits
-    est = EqPropClassifier(**SMALL)
+    est = build(EqPropClassifier, **SMALL)
     few = y_train < 4
     est.partial_fit(x_train[few], y_train[few], classes=np.arange(10))
     assert est.n_outputs_ == 10 and est.n_iter_ == 1
@@ -208,9 +247,18 @@ def test_partial_fit_sees_classes_in_any_order(digits):
 def test_warm_start_continues_bit_for_bit(digits):
     x_train, _, y_train, _ = digits
     x, y = x_train[:200], y_train[:200]
-    for extra in (dict(), dict(persistent_particles=True, nudging="random_sign", solver="momentum")):
-        whole = EqPropClassifier(**{**SMALL, "max_iter": 6}, **extra).fit(x, y)
-        halves = EqPropClassifier(**{**SMALL, "max_iter": 3}, warm_start=True, **extra).fit(x, y).fit(x, y)
+    for extra in (
+        dict(),
+        dict(
+            relaxation__start="persistent", learning_rule__nudging="random_sign", solver="momentum"
+        ),
+    ):
+        whole = build(EqPropClassifier, **{**SMALL, "max_iter": 6}, **extra).fit(x, y)
+        halves = (
+            build(EqPropClassifier, **{**SMALL, "max_iter": 3}, warm_start=True, **extra)
+            .fit(x, y)
+            .fit(x, y)
+        )
         assert same(whole, halves) and halves.n_iter_ == 6
         np.testing.assert_allclose(whole.loss_curve_, halves.loss_curve_, rtol=1e-6)
     with pytest.raises(ValueError, match="hidden_layer_sizes"):
@@ -219,7 +267,7 @@ def test_warm_start_continues_bit_for_bit(digits):
 
 def test_refit_starts_afresh(digits):
     x_train, _, y_train, _ = digits
-    est = EqPropClassifier(**SMALL).fit(x_train[:200], y_train[:200])
+    est = build(EqPropClassifier, **SMALL).fit(x_train[:200], y_train[:200])
     first = clone(est).fit(x_train[:200], y_train[:200])
     assert same(est.fit(x_train[:200], y_train[:200]), first)
     est.fit(x_train[:200, :32], y_train[:200] % 3)
@@ -228,7 +276,8 @@ def test_refit_starts_afresh(digits):
 
 def test_early_stopping_restores_the_best(digits):
     x_train, x_test, y_train, y_test = digits
-    est = EqPropClassifier(
+    est = build(
+        EqPropClassifier,
         **{**SMALL, "max_iter": 100}, early_stopping=True, n_iter_no_change=3, learning_rate_init=0.02
     ).fit(x_train, y_train)
     assert est.n_iter_ < 100 and len(est.validation_scores_) == est.n_iter_
@@ -247,8 +296,8 @@ def test_sample_weight_equals_repetition(digits, kind):
     params = {**SMALL, "batch_size": 1000, "dtype": "float64", "learning_rate_init": 0.02}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        a = kind(**params).fit(x, y, sample_weight=weight)
-        b = kind(**params).fit(x.repeat(weight, axis=0), y.repeat(weight))
+        a = build(kind, **params).fit(x, y, sample_weight=weight)
+        b = build(kind, **params).fit(x.repeat(weight, axis=0), y.repeat(weight))
     for p, q in zip(a.coefs_, b.coefs_):
         np.testing.assert_allclose(p, q, rtol=1e-7)
     assert a.loss_ == pytest.approx(b.loss_)
@@ -259,32 +308,32 @@ def test_class_weight(digits):
     y = (y == 3).astype(int)  # one in ten
     base = {**SMALL, "max_iter": 2}
     recall = {
-        str(w): (EqPropClassifier(**base, class_weight=w).fit(x, y).predict(x)[y == 1] == 1).mean()
+        str(w): (build(EqPropClassifier, **base, class_weight=w).fit(x, y).predict(x)[y == 1] == 1).mean()
         for w in (None, "balanced", {0: 1.0, 1: 30.0})
     }
     assert recall["balanced"] > recall["None"] and recall["{0: 1.0, 1: 30.0}"] > recall["None"]
-    by_hand = EqPropClassifier(**base).fit(x, y, sample_weight=np.where(y == 1, 30.0, 1.0))
-    assert same(by_hand, EqPropClassifier(**base, class_weight={0: 1.0, 1: 30.0}).fit(x, y))
+    by_hand = build(EqPropClassifier, **base).fit(x, y, sample_weight=np.where(y == 1, 30.0, 1.0))
+    assert same(by_hand, build(EqPropClassifier, **base, class_weight={0: 1.0, 1: 30.0}).fit(x, y))
     with pytest.raises(ValueError, match="balanced"):
-        EqPropClassifier(**base, class_weight="balanced").partial_fit(x, y, classes=[0, 1])
+        build(EqPropClassifier, **base, class_weight="balanced").partial_fit(x, y, classes=[0, 1])
 
 
 def test_regression_single_and_multi_output():
     X, Y = make_regression(400, 6, n_targets=3, noise=0.1, random_state=0)
     Y = Y * [1.0, 1e-3, 1e4] + [5.0, 0.0, -1e5]  # targets of very different scales
-    est = EqPropRegressor(**{**SMALL, "hidden_layer_sizes": (64,), "max_iter": 150}).fit(X, Y)
+    est = build(EqPropRegressor, **{**SMALL, "hidden_layer_sizes": (64,), "max_iter": 150}).fit(X, Y)
     assert est.predict(X).shape == Y.shape and est.score(X, Y) > 0.9 and est.out_activation_ == "identity"
-    single = EqPropRegressor(**{**SMALL, "hidden_layer_sizes": (64,), "max_iter": 150}).fit(X, Y[:, 0])
+    single = build(EqPropRegressor, **{**SMALL, "hidden_layer_sizes": (64,), "max_iter": 150}).fit(X, Y[:, 0])
     assert single.predict(X).shape == (400,) and single.score(X, Y[:, 0]) > 0.9
-    constant = EqPropRegressor(**SMALL).fit(X, np.full(400, 3.0))
+    constant = build(EqPropRegressor, **SMALL).fit(X, np.full(400, 3.0))
     np.testing.assert_allclose(constant.predict(X), 3.0, atol=0.5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_equilibrium_is_a_fixed_point_of_least_energy(digits, backend):
     x_train, x_test, y_train, _ = digits
-    est = EqPropClassifier(**{**SMALL, "backend": backend}).fit(x_train, y_train)
-    est.set_params(n_free_steps=200, tol_free=1e-5)
+    est = build(EqPropClassifier, **{**SMALL, "backend": backend}).fit(x_train, y_train)
+    est.set_params(relaxation__n_steps=200, relaxation__tol=1e-5)
     rest = est.equilibrium(x_test)
     assert [s.shape for s in rest.states] == [(len(x_test), 16), (len(x_test), 10)]
     assert (rest.residual <= 1e-5).all() and rest.steps.max() < 200 and rest.steps.min() >= 1
@@ -293,8 +342,8 @@ def test_equilibrium_is_a_fixed_point_of_least_energy(digits, backend):
     field = x_test @ est.coefs_[0] + est.intercepts_[0] + out @ est.coefs_[1].T
     np.testing.assert_allclose(hidden, 1 / (1 + np.exp(2 - 4 * field)), atol=1e-4)
     # the asynchronous sweep minimises the energy block by block: it never rises
-    est.set_params(tol_free=None)
-    energies = [est.set_params(n_free_steps=n).equilibrium(x_test).energy for n in (1, 2, 3, 5, 50)]
+    est.set_params(relaxation__tol=None)
+    energies = [est.set_params(relaxation__n_steps=n).equilibrium(x_test).energy for n in (1, 2, 3, 5, 50)]
     for before, after in zip(energies, energies[1:]):
         assert (after <= before + 1e-5).all()
 
@@ -302,7 +351,7 @@ def test_equilibrium_is_a_fixed_point_of_least_energy(digits, backend):
 def test_callbacks_verbose_and_convergence_warning(digits, capsys):
     x_train, _, y_train, _ = digits
     epochs = []
-    est = EqPropClassifier(**SMALL, callbacks=lambda r: epochs.append(r.epoch), verbose=True)
+    est = build(EqPropClassifier, **SMALL, callbacks=lambda r: epochs.append(r.epoch), verbose=True)
     with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
         est.fit(x_train, y_train)
     assert epochs == [1, 2, 3, 4, 5]
@@ -316,7 +365,7 @@ def test_interrupted_fit_is_usable(digits):
         if record.epoch == 2:
             raise KeyboardInterrupt
 
-    est = EqPropClassifier(**SMALL, callbacks=[interrupt])
+    est = build(EqPropClassifier, **SMALL, callbacks=[interrupt])
     with pytest.warns(UserWarning, match="interrupted"):
         est.fit(x_train, y_train)
     assert est.n_iter_ == 2 and est.predict(x_test).shape == (len(x_test),)
@@ -324,7 +373,7 @@ def test_interrupted_fit_is_usable(digits):
 
 def test_float32_input_is_not_copied(digits):
     x_train, _, y_train, _ = digits
-    est = EqPropClassifier(**SMALL)
+    est = build(EqPropClassifier, **SMALL)
     assert est._validate_targets(x_train, y_train, False, True)[0] is x_train
 
 
@@ -332,11 +381,11 @@ def test_many_threads_use_and_fit_at_once(digits):
     x_train, x_test, y_train, _ = digits
     x, y = x_train[:300], y_train[:300]
     params = {**SMALL, "max_iter": 3, "n_threads": 2}
-    est = EqPropClassifier(**params).fit(x, y)
+    est = build(EqPropClassifier, **params).fit(x, y)
     expected = est.predict_proba(x_test)
     with ThreadPoolExecutor(6) as pool:
         predictions = list(pool.map(lambda _: est.predict_proba(x_test), range(12)))
-        fits = list(pool.map(lambda _: EqPropClassifier(**params).fit(x, y), range(6)))
+        fits = list(pool.map(lambda _: build(EqPropClassifier, **params).fit(x, y), range(6)))
     for p in predictions:
         np.testing.assert_array_equal(p, expected)
     assert all(same(est, other) for other in fits)
@@ -344,6 +393,6 @@ def test_many_threads_use_and_fit_at_once(digits):
 
 def test_works_in_worker_processes_after_use(digits):
     x_train, x_test, y_train, _ = digits
-    est = EqPropClassifier(**{**SMALL, "max_iter": 2}, n_threads=2).fit(x_train[:200], y_train[:200])
+    est = build(EqPropClassifier, **{**SMALL, "max_iter": 2}, n_threads=2).fit(x_train[:200], y_train[:200])
     scores = cross_val_score(est, x_train[:200], y_train[:200], cv=2, n_jobs=2)
     assert np.isfinite(scores).all()

@@ -8,11 +8,18 @@ from eqprop_fast.datasets import load_digits
 from eqprop_fast.networks.asymmetry import measured_angles
 
 from .backend_list import BACKENDS
+from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 BASE = dict(
-    hidden_layer_sizes=(12, 9), learning_rule="continual_vector_field", nudging="random_sign", solver="sgd",
-    learning_rate_init=0.01, max_iter=3, random_state=0, feedback_angle=60.0, tol_nudged=None,
+    hidden_layer_sizes=(12, 9),
+    learning_rule="continual_vector_field",
+    learning_rule__nudging="random_sign",
+    solver="sgd",
+    learning_rate_init=0.01,
+    max_iter=3,
+    random_state=0,
+    learning_rule__feedback_angle=60.0,
 )
 
 
@@ -20,7 +27,9 @@ BASE = dict(
 def test_angle_after_every_epoch(backend, tmp_path, capsys):
     X, _, y, _ = load_digits()
     seen = []
-    est = EqPropClassifier(**BASE, backend=backend, callbacks=seen.append, verbose=True).fit(X[:300], y[:300])
+    est = build(EqPropClassifier, **BASE, backend=backend, callbacks=seen.append, verbose=True).fit(
+        X[:300], y[:300]
+    )
     assert np.shape(est.feedback_angle_curve_) == (3, 2)
     assert [r.feedback_angles for r in seen] == est.feedback_angle_curve_
     assert est.feedback_angle_curve_[-1] == measured_angles(est.coefs_, est.feedback_coefs_)
@@ -38,11 +47,13 @@ def test_symmetric_rules_have_none():
     est = EqPropClassifier((8,), max_iter=1, backend=BACKENDS[0]).fit(X[:100], y[:100])
     assert not hasattr(est, "feedback_angle_curve_")
     with pytest.raises(ValueError, match="feedback_angle"):
-        est.set_params(feedback_angle=45.0).fit(X[:100], y[:100])
+        est.set_params(learning_rule__feedback_angle=45.0).fit(X[:100], y[:100])
 
 
 @pytest.mark.parametrize("rule", ["bptt", "implicit", "recurrent_backprop", "contrastive", "clamped_sweep"])
 def test_random_signs_without_a_nudge_are_refused(rule):
     X, _, y, _ = load_digits()
     with pytest.raises(ValueError, match="nudging"):
-        EqPropClassifier((8,), learning_rule=rule, nudging="random_sign").fit(X[:100], y[:100])
+        build(EqPropClassifier, (8,), learning_rule=rule, learning_rule__nudging="random_sign").fit(
+            X[:100], y[:100]
+        )

@@ -9,15 +9,30 @@ from eqprop_fast.training import driver
 from eqprop_fast.training.state import RandomStreams
 
 from .backend_list import BACKENDS
+from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(1)
 X, Y = RNG.random((20, 6)), np.arange(20) % 3
 BASE = dict(
-    hidden_layer_sizes=(7,), max_iter=2, batch_size=8, shuffle=False, solver="sgd", learning_rate_init=0.1,
-    activation="sigmoid", out_activation="sigmoid", schedule="synchronous", tol_free=None, tol_nudged=None,
-    n_free_steps=3, n_nudged_steps=2, beta=0.3, nudging="positive", random_state=0, dtype="float64",
-    free_start="normal",
+    hidden_layer_sizes=(7,),
+    max_iter=2,
+    batch_size=8,
+    shuffle=False,
+    solver="sgd",
+    learning_rate_init=0.1,
+    activation="sigmoid",
+    out_activation="sigmoid",
+    relaxation__schedule="synchronous",
+    relaxation__tol=None,
+    learning_rule__tol=None,
+    relaxation__n_steps=3,
+    learning_rule__n_steps=2,
+    learning_rule__beta=0.3,
+    learning_rule__nudging="positive",
+    random_state=0,
+    dtype="float64",
+    relaxation__start="normal",
 )
 
 
@@ -49,30 +64,30 @@ def by_hand(first, rng):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_against_the_loop_written_out(backend):
-    first = EqPropClassifier(**{**BASE, "learning_rate_init": 1e-300, "max_iter": 1}).fit(X, Y)
+    first = build(EqPropClassifier, **{**BASE, "learning_rate_init": 1e-300, "max_iter": 1}).fit(X, Y)
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
     w, b = by_hand(first, RandomStreams(seed).start)
     weight = np.ones(len(X))
     for data in (X, sp.csr_array(X)):
-        est = EqPropClassifier(**BASE, backend=backend).fit(data, Y, sample_weight=weight)
+        est = build(EqPropClassifier, **BASE, backend=backend).fit(data, Y, sample_weight=weight)
         for mine, right in zip([*est.coefs_, *est.intercepts_], [*w, *b]):
             np.testing.assert_allclose(mine, right, rtol=0, atol=1e-12)
-    zero = EqPropClassifier(**{**BASE, "free_start": "zero"}, backend=backend).fit(X, Y)
+    zero = build(EqPropClassifier, **{**BASE, "relaxation__start": "zero"}, backend=backend).fit(X, Y)
     assert np.abs(zero.coefs_[1] - w[1]).max() > 1e-6
     np.testing.assert_array_equal(est.predict_proba(X), est.predict_proba(X))
 
 
 def test_however_an_epoch_is_cut(monkeypatch):
-    whole = EqPropClassifier(**{**BASE, "batch_size": 2, "shuffle": True}).fit(X, Y)
+    whole = build(EqPropClassifier, **{**BASE, "batch_size": 2, "shuffle": True}).fit(X, Y)
     monkeypatch.setattr(driver, "FIRST_CHUNK", 3)
-    cut = EqPropClassifier(**{**BASE, "batch_size": 2, "shuffle": True}).fit(X, Y)
+    cut = build(EqPropClassifier, **{**BASE, "batch_size": 2, "shuffle": True}).fit(X, Y)
     for a, b in zip(whole.coefs_, cut.coefs_):
         np.testing.assert_array_equal(a, b)
 
 
 def test_resume_draws_on(tmp_path):
-    whole = EqPropClassifier(**BASE).fit(X, Y)
-    part = EqPropClassifier(**{**BASE, "max_iter": 1}).fit(X, Y)
+    whole = build(EqPropClassifier, **BASE).fit(X, Y)
+    part = build(EqPropClassifier, **{**BASE, "max_iter": 1}).fit(X, Y)
     part.save_checkpoint(tmp_path / "c.npz")
     again = EqPropClassifier.load_checkpoint(tmp_path / "c.npz").set_params(max_iter=2).resume(X, Y)
     for a, b in zip(whole.coefs_, again.coefs_):
@@ -80,8 +95,10 @@ def test_resume_draws_on(tmp_path):
 
 
 def test_a_gain_for_each_layer():
-    plain = EqPropClassifier(**{**BASE, "learning_rate_init": 1e-300}).fit(X, Y)
-    gains = EqPropClassifier(**{**BASE, "learning_rate_init": 1e-300}, weight_gain=(0.5, 2.0)).fit(X, Y)
+    plain = build(EqPropClassifier, **{**BASE, "learning_rate_init": 1e-300}).fit(X, Y)
+    gains = build(
+        EqPropClassifier, **{**BASE, "learning_rate_init": 1e-300}, weight_init__gain=(0.5, 2.0)
+    ).fit(X, Y)
     for k, gain in enumerate((0.5, 2.0)):
         np.testing.assert_allclose(gains.coefs_[k], gain * plain.coefs_[k], rtol=1e-14)
 

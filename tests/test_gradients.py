@@ -6,7 +6,7 @@ from eqprop_fast.kernels import LayeredSpec
 from eqprop_fast.kernels.reference import gradients as kernel
 from eqprop_fast.kernels.reference.activations import SECOND, TABLE, rho, rho_prime, rho_second
 
-from eqprop_fast import gradients
+from eqprop_fast import EP, gradients
 from eqprop_fast.theory.models import LayeredModel
 from eqprop_fast.theory.presets import uniform_batch
 
@@ -103,8 +103,8 @@ def test_piecewise_linear_activations_have_no_second_derivative():
 
 def test_centered_ep_approaches_the_gradient():
     net, _ = network("continuous", dt=0.3)
-    kwargs = dict(n_free_steps=3000, n_nudged_steps=3000, tol_free=1e-15, tol_nudged=1e-15)
-    estimate = gradients.estimated_gradient(*net, nudging="centered", beta=1e-3, **kwargs)
+    rule = EP(beta=1e-3, nudging="centered", n_steps=3000, tol=1e-15)
+    estimate = gradients.estimated_gradient(*net, rule=rule, n_free_steps=3000, tol=1e-15)
     assert_same(estimate, gradients.implicit(*net, n_free_steps=3000, tol=1e-14), 1e-5)
 
 
@@ -136,11 +136,11 @@ def test_shapes_and_values_are_checked():
     with pytest.raises(ValueError, match="n_steps"):
         gradients.recurrent_backprop(spec, w, b, x, y, n_free_steps=5, n_steps=0)
     with pytest.raises(ValueError, match="beta"):
-        gradients.estimated_gradient(spec, w, b, x, y, beta=0.0, n_free_steps=5, n_nudged_steps=5)
+        gradients.estimated_gradient(spec, w, b, x, y, rule=EP(beta=0.0, n_steps=5), n_free_steps=5)
     with pytest.raises(ValueError, match="nothing to estimate"):
-        gradients.estimated_gradient(
-            spec, w, b, x, y, rule="continual", beta=0.1, n_free_steps=5, n_nudged_steps=5
-        )
+        gradients.estimated_gradient(spec, w, b, x, y, rule="continual", n_free_steps=5)
+    with pytest.raises(ValueError, match="random_sign"):
+        gradients.estimated_gradient(spec, w, b, x, y, rule=EP(nudging="random_sign"), n_free_steps=5)
 
 
 def test_finite_difference_leaves_the_parameters_alone():

@@ -95,12 +95,14 @@ def test_demo_of_presets_without_a_sign(monkeypatch):
     monkeypatch.setattr(datasets, "load_digits", lambda: small)
     demo = ["demo", "--epochs", "1", "--threads", "1", "--preset"]
     result = CliRunner().invoke(main, [*demo, "1602.05179/speed_net1"])
-    assert result.exit_code == 0 and "nudging=positive" in result.output
+    assert result.exit_code == 0 and "clamped_sweep, K=1" in result.output
+    result = CliRunner().invoke(main, [*demo, "1602.05179/speed_net1", "--nudging", "positive"])
+    assert result.exit_code == 1 and "Invalid parameter 'nudging'" in result.output
     result = CliRunner().invoke(main, [*demo, "2006.03824/MLP"])
     assert result.exit_code == 0 and "nudging=centered" in result.output
     result = CliRunner().invoke(main, [*demo, "1905.13633/P-1h"])
     assert result.exit_code == 0 and "nudging=random_sign, K=16" in result.output
     result = CliRunner().invoke(main, [*demo, "2005.04168/C-EP-1h", "--nudging", "centered"])
-    assert result.exit_code == 1 and "Error: nudging:" in result.output
+    assert result.exit_code == 1 and "Error: The 'nudging' parameter of ContinualEP" in result.output
     result = CliRunner().invoke(main, [*demo, "nowhere"])
     assert result.exit_code == 2 and "epoch" not in result.output

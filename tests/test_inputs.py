@@ -25,6 +25,7 @@ from eqprop_fast import (
 from eqprop_fast._backends import effective_n_threads
 
 from .backend_list import BACKENDS
+from .build import build
 
 X = np.random.default_rng(0).random((40, 6))
 Y = np.arange(40) % 3
@@ -34,31 +35,31 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 BAD = {
     "hidden_layer_sizes": [0, -3, (4, 0), (4, -1), (4, 2.5), "many", None, (3,) * 16, [[3]]],
     "dynamics": ["sideways", 3],
-    "schedule": ["random"],
+    "relaxation__schedule": ["random"],
     "activation": ["step", None],
     "out_activation": ["softmax"],
-    "input_activation": ["square"],
+    "dynamics__input_activation": ["square"],
     "learning_rule": ["hebb"],
-    "feedback_angle": [-1, 181, np.nan, "right"],
-    "beta": [0, 0.0, "1", np.nan, np.inf, -np.inf, None],
-    "nudging": ["negative"],
-    "nudge_inside": ["yes"],
-    "n_free_steps": [0, -1, 2.5],
-    "n_nudged_steps": [0, -1, 1.0],
-    "tol_free": [-1e-3, np.nan],
-    "tol_nudged": [-1.0, "x"],
-    "dt": [0, -0.1, np.nan],
-    "clamp": [2.5],
+    "learning_rule__feedback_angle": [-1, 181, np.nan, "right"],
+    "learning_rule__beta": [0, 0.0, "1", np.nan, np.inf, -np.inf, None],
+    "learning_rule__nudging": ["negative"],
+    "dynamics__nudge_inside": ["yes"],
+    "relaxation__n_steps": [0, -1, 2.5],
+    "learning_rule__n_steps": [0, -1, 1.0],
+    "relaxation__tol": [-1e-3, np.nan],
+    "learning_rule__tol": [-1.0, "x"],
+    "dynamics__dt": [0, -0.1, np.nan],
+    "dynamics__clamp": [2.5],
     "cost": ["hinge"],
-    "cost_factor": [0, -1],
+    "cost__factor": [0, -1],
     "learning_rate_init": [
         0, -0.1, np.nan, np.inf, (0.1,), (0.1, 0.1, 0.1), (0.1, -0.1), (0.1, np.nan), "fast", None
     ],
     "bias_learning_rate_init": [-0.1, (0.1, -0.2), (0.1,), np.inf],
     "learning_rate": ["wild"],
     "power_t": [-1],
-    "lr_decay": [0, 1.5],
-    "lr_min_factor": [-0.1, 2],
+    "learning_rate__decay": [0, 1.5],
+    "learning_rate__min_factor": [-0.1, 2],
     "solver": ["lbfgs"],
     "momentum": [-0.1, 1.0],
     "weight_decay": [-1e-3, np.nan, np.inf],
@@ -73,8 +74,8 @@ BAD = {
     "early_stopping": ["maybe"],
     "validation_fraction": [0, 1.0, -0.2],
     "weight_init": ["zeros"],
-    "weight_gain": [0, -1, np.inf, "big", (1.0,), (1.0, -1.0)],
-    "free_start": ["ones"],
+    "weight_init__gain": [0, -1, np.inf, "big", (1.0,), (1.0, -1.0)],
+    "relaxation__start": ["ones"],
     "backend": ["cuda"],
     "n_threads": [0, -1, 1.5],
     "dtype": ["float16", "int32"],
@@ -84,16 +85,25 @@ BAD = {
 }
 
 
+# words whose parts have the parameter
+OTHER_WORDS = {
+    "learning_rule__feedback_angle": dict(learning_rule="vector_field"),
+    "dynamics__clamp": dict(dynamics="continuous"),
+    "learning_rate__decay": dict(learning_rate="exponential"),
+    "learning_rate__min_factor": dict(learning_rate="cosine"),
+}
+
+
 @pytest.mark.parametrize("name, value", [(k, v) for k, values in BAD.items() for v in values])
 @pytest.mark.parametrize("kind", [EqPropClassifier, EqPropRegressor])
 def test_bad_parameter_is_named(kind, name, value):
-    est = kind(**{**BASE, name: value})
-    with pytest.raises(ValueError, match=name):
+    est = build(kind, **{**BASE, **OTHER_WORDS.get(name, {}), name: value})
+    with pytest.raises(ValueError, match=name.rpartition("__")[2]):
         est.fit(X, Y)
     assert not hasattr(est, "coefs_"), "nothing is fitted by a refused call"
 
 
-SGD = dict(solver="sgd", nudging="positive", tol_nudged=None)
+SGD = dict(solver="sgd")
 
 
 @pytest.mark.parametrize(
@@ -101,24 +111,22 @@ SGD = dict(solver="sgd", nudging="positive", tol_nudged=None)
     [
         ("continual", dict(SGD, solver="adam"), "solver"),
         ("continual", dict(SGD, weight_decay=0.1), "weight_decay"),
-        ("continual", dict(SGD, nudging="centered"), "nudging"),
-        ("continual_vector_field", dict(SGD, tol_nudged=0.1), "tol_nudged"),
+        ("continual", dict(SGD, learning_rule__nudging="centered"), "nudging"),
+        ("continual_vector_field", dict(SGD, learning_rule__tol=0.1), "tol"),
         ("vector_field", dict(SGD, dynamics="continuous"), "prime_hidden"),
         ("coupled", dict(SGD, cost="cross_entropy"), "cost"),
-        ("contrastive", dict(SGD, nudging="centered"), "nudging"),
-        ("clamped_sweep", dict(SGD, dt=0.5), "dt"),
-        ("clamped_sweep", dict(SGD, schedule="synchronous"), "schedule"),
-        ("bptt", dict(SGD, persistent_particles=True), "persistent_particles"),
-        ("bptt", dict(SGD, free_start="normal"), "free_start"),
-        ("ep", dict(SGD, free_start="normal", persistent_particles=True), "free_start"),
-        ("ep", dict(SGD, free_start="normal", carry_over=True), "free_start"),
-        ("bptt", dict(SGD, n_nudged_steps=30), "n_nudged_steps"),
+        ("contrastive", dict(SGD, learning_rule__nudging="centered"), "nudging"),
+        ("clamped_sweep", dict(SGD, dynamics__dt=0.5), "dt"),
+        ("clamped_sweep", dict(SGD, relaxation__schedule="synchronous"), "schedule"),
+        ("bptt", dict(SGD, relaxation__start="persistent"), "relaxation__start='persistent'"),
+        ("bptt", dict(SGD, relaxation__start="normal"), "relaxation__start"),
+        ("bptt", dict(SGD, learning_rule__n_steps=30), "learning_rule__n_steps"),
     ],
 )
 def test_what_a_rule_cannot_serve_is_named(rule, params, name):
-    est = EqPropClassifier(**{**BASE, "backend": "numpy", **params}, learning_rule=rule)
-    with pytest.raises(ValueError, match=name):
-        est.fit(X, Y)
+    est = EqPropClassifier(**{**BASE, "backend": "numpy"}, learning_rule=rule)
+    with pytest.raises(ValueError, match=name):  # a parameter that the rule has not cannot even be set
+        est.set_params(**params).fit(X, Y)
     assert not hasattr(est, "coefs_")
 
 
@@ -129,7 +137,7 @@ def test_non_finite_data(kind, bad):
     x[3, 2] = bad
     y = Y.astype(float)
     y[1] = bad
-    est = kind(**BASE)
+    est = build(kind, **BASE)
     for sparse in (np.asarray, sp.csr_array):
         with pytest.raises(ValueError, match="X contains"):
             est.fit(sparse(x), Y)
@@ -147,12 +155,12 @@ def test_non_finite_data(kind, bad):
 def test_float64_values_too_large_for_float32():
     with pytest.raises(ValueError, match="too large"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        EqPropClassifier(**BASE).fit(X * 1e300, Y)
+        build(EqPropClassifier, **BASE).fit(X * 1e300, Y)
 
 
 @pytest.mark.parametrize("kind", [EqPropClassifier, EqPropRegressor])
 def test_shapes_and_dtypes(kind):
-    est = kind(**BASE)
+    est = build(kind, **BASE)
     with pytest.raises(ValueError, match="2D"):
         est.fit(X[0], Y)
     with pytest.raises(ValueError, match="[Cc]omplex"):
@@ -175,7 +183,7 @@ def test_shapes_and_dtypes(kind):
 
 
 def test_sample_weight():
-    est = EqPropClassifier(**BASE)
+    est = build(EqPropClassifier, **BASE)
     for bad in (np.ones(3), np.ones((40, 2))):
         with pytest.raises(ValueError, match="sample_weight|Sample weights"):
             est.fit(X, Y, sample_weight=bad)
@@ -186,38 +194,44 @@ def test_sample_weight():
 
 
 def test_labels():
-    est = EqPropClassifier(**BASE)
+    est = build(EqPropClassifier, **BASE)
     with pytest.raises(ValueError, match="Unknown label type"):
         est.fit(X, X[:, 0])
     with pytest.raises(ValueError, match="classes"):
         est.partial_fit(X, Y)
     with pytest.raises(ValueError, match="classes not in.*7"):
         est.partial_fit(X, np.where(Y == 2, 7, Y), classes=[0, 1, 2])
-    est = EqPropClassifier(**BASE).partial_fit(X, Y, classes=[0, 1, 2])
+    est = build(EqPropClassifier, **BASE).partial_fit(X, Y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="classes"):
         est.partial_fit(X, Y, classes=[0, 1, 2, 3])
     with pytest.raises(ValueError, match="class_weight"):
-        EqPropClassifier(**BASE, class_weight="heavy").fit(X, Y)
+        build(EqPropClassifier, **BASE, class_weight="heavy").fit(X, Y)
     with pytest.raises(ValueError, match="same classes"):
-        EqPropClassifier(**BASE, warm_start=True).fit(X, Y).fit(X, Y + 1)
+        build(EqPropClassifier, **BASE, warm_start=True).fit(X, Y).fit(X, Y + 1)
 
 
 def test_regression_targets():
-    est = EqPropRegressor(**BASE).fit(X, np.column_stack([Y, Y]))
+    est = build(EqPropRegressor, **BASE).fit(X, np.column_stack([Y, Y]))
     with pytest.raises(ValueError, match="outputs"):
         est.partial_fit(X, Y)
 
 
 def test_validation_set_too_small():
     with pytest.raises(ValueError, match="validation_fraction|test_size"):
-        EqPropClassifier(**BASE, early_stopping=True, validation_fraction=0.01).fit(X, Y)
+        build(EqPropClassifier, **BASE, early_stopping=True, validation_fraction=0.01).fit(X, Y)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_divergence_leaves_finite_weights(backend):
-    est = EqPropClassifier(
-        **{**BASE, "backend": backend, "max_iter": 200, "n_iter_no_change": np.inf}, activation="identity",
-        out_activation="identity", solver="sgd", learning_rate_init=50.0, tol_free=None, n_free_steps=200,
+    est = build(
+        EqPropClassifier,
+        **{**BASE, "backend": backend, "max_iter": 200, "n_iter_no_change": np.inf},
+        activation="identity",
+        out_activation="identity",
+        solver="sgd",
+        learning_rate_init=50.0,
+        relaxation__tol=None,
+        relaxation__n_steps=200,
     )
     with pytest.raises(DivergenceError) as caught, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -230,14 +244,14 @@ def test_divergence_leaves_finite_weights(backend):
 def test_backends_that_are_not_here_are_named(monkeypatch):
     for name in set(ALL_BACKENDS) - set(available_backends()):
         with pytest.raises(BackendUnavailableError, match=name):
-            EqPropClassifier(**{**BASE, "backend": name}).fit(X, Y)
+            build(EqPropClassifier, **{**BASE, "backend": name}).fit(X, Y)
     monkeypatch.setenv("EQPROP_BACKEND", "abacus")
     with pytest.raises(ValueError, match="backend"):
         get_backend("auto")
 
 
 def test_what_is_set_after_the_fit_does_not_change_what_was_fitted(tmp_path):
-    est = EqPropClassifier(**BASE).fit(X, Y % 2)
+    est = build(EqPropClassifier, **BASE).fit(X, Y % 2)
     shares = est.set_params(cost="cross_entropy").predict_proba(X)  # one output unit, no softmax
     assert shares.shape == (40, 2)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
@@ -246,14 +260,19 @@ def test_what_is_set_after_the_fit_does_not_change_what_was_fitted(tmp_path):
     with pytest.raises(NotFittedError):
         EqPropClassifier().save_checkpoint(tmp_path / "a.npz")
     with pytest.raises(ValueError, match="feedback_angle"):
-        EqPropClassifier(**BASE, learning_rule="vector_field", feedback_angle=True).fit(X, Y)
+        build(
+            EqPropClassifier,
+            **BASE,
+            learning_rule="vector_field",
+            learning_rule__feedback_angle=True,
+        ).fit(X, Y)
     with pytest.raises(ValueError, match="y must be a dense array"):
-        EqPropRegressor(**BASE).fit(X, sp.csr_array(X[:, :2]))
+        build(EqPropRegressor, **BASE).fit(X, sp.csr_array(X[:, :2]))
     for given in (np.array(0.5), 3):
         with pytest.raises(ValueError, match="callbacks"):
-            EqPropClassifier(**BASE, callbacks=given).fit(X, Y)
+            build(EqPropClassifier, **BASE, callbacks=given).fit(X, Y)
     with pytest.raises(ValueError, match="hidden_layer_sizes"):
-        EqPropClassifier(**{**BASE, "hidden_layer_sizes": np.array(5)}).fit(X, Y)
+        build(EqPropClassifier, **{**BASE, "hidden_layer_sizes": np.array(5)}).fit(X, Y)
 
 
 def test_a_wrong_isa_does_not_hide_the_other_backends(monkeypatch):
@@ -275,17 +294,17 @@ def test_threads_are_bounded_as_joblib_bounds_its_workers(monkeypatch, value, ex
 
 def test_edge_sizes():
     for params in (dict(hidden_layer_sizes=1), dict(hidden_layer_sizes=(1, 1, 1)), dict(batch_size=1)):
-        EqPropClassifier(**{**BASE, **params}).fit(X[:, :1], Y).predict(X[:1, :1])
-    one = EqPropClassifier(**BASE).fit(X[:1], [5])
+        build(EqPropClassifier, **{**BASE, **params}).fit(X[:, :1], Y).predict(X[:1, :1])
+    one = build(EqPropClassifier, **BASE).fit(X[:1], [5])
     assert one.predict(X[:2]).tolist() == [5, 5] and one.predict_proba(X[:2]).tolist() == [[1.0], [1.0]]
     with pytest.warns(UserWarning, match="batch_size"):
-        EqPropClassifier(**BASE, batch_size=1000).fit(X, Y)
+        build(EqPropClassifier, **BASE, batch_size=1000).fit(X, Y)
 
 
 @pytest.mark.parametrize("damage", ["column beyond", "column negative", "row pointers fall"])
 def test_damaged_csr_is_refused(damage):
     good = sp.csr_matrix(X)
-    est = EqPropClassifier(**BASE).fit(good, Y)
+    est = build(EqPropClassifier, **BASE).fit(good, Y)
     bad = good.copy()
     if damage == "row pointers fall":
         bad.indptr[2], bad.indptr[3] = bad.indptr[3], bad.indptr[2]

@@ -7,7 +7,7 @@ import pytest
 from eqprop_fast.kernels import LayeredSpec, TrainPlan, get_backend
 from eqprop_fast.kernels.spec import CONTINUAL_RULES, GRADIENT_RULES, RULES, VECTOR_FIELD_RULES
 
-from eqprop_fast import EqPropClassifier
+from eqprop_fast import EqPropClassifier, Relaxation
 from eqprop_fast.networks.asymmetry import backward_weights
 
 from .backend_list import BACKENDS
@@ -98,12 +98,14 @@ def test_same_update_from_fully_relaxed_phases(backend, rule):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"schedule": "synchronous"}, {"dynamics": "continuous"}, {"learning_rule": "implicit"}, {"dt": 0.5}],
+    [
+        {"relaxation__schedule": "synchronous"}, {"dynamics": "continuous"}, {"learning_rule": "implicit"},
+        {"dynamics__dt": 0.5},
+    ],
 )
 def test_refused_where_it_means_nothing(wrong):
-    good = {"schedule": "asynchronous", "over_relaxation": 1.2, "backend": "numpy"}
-    model = EqPropClassifier(**{**good, **wrong})
+    model = EqPropClassifier(relaxation=Relaxation(over_relaxation=1.2), backend="numpy").set_params(**wrong)
     with pytest.raises(ValueError, match="over_relaxation"):
         model.fit(np.eye(4), [0, 1, 0, 1])
     with pytest.raises(ValueError, match="over_relaxation"):
-        EqPropClassifier(over_relaxation=2.0).fit(np.eye(4), [0, 1, 0, 1])
+        EqPropClassifier(relaxation=Relaxation(over_relaxation=2.0)).fit(np.eye(4), [0, 1, 0, 1])

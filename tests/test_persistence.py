@@ -17,16 +17,25 @@ from eqprop_fast.datasets import load_digits
 from eqprop_fast.training.checkpoint import CheckpointError, write_atomically
 
 from .backend_list import BACKENDS
+from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 BASE = dict(hidden_layer_sizes=(11,), random_state=3, backend=BACKENDS[0], tol=0.0, n_iter_no_change=np.inf)
 VARIANTS = [
     dict(),
     dict(
-        solver="momentum", nudging="random_sign", persistent_particles=True, learning_rate_init=(0.05, 0.02)
+        solver="momentum",
+        learning_rule__nudging="random_sign",
+        relaxation__start="persistent",
+        learning_rate_init=(0.05, 0.02),
     ),
     dict(solver="sgd", learning_rate="cosine", dtype="float64", learning_rate_init=0.1),
-    dict(early_stopping=True, class_weight={0: 2.0, 1: 1.0}, learning_rate="adaptive", n_iter_no_change=2),
+    dict(
+        early_stopping=True,
+        class_weight={0: 2.0, 1: 1.0},
+        learning_rate="adaptive",
+        n_iter_no_change=2,
+    ),
 ]
 
 
@@ -56,8 +65,8 @@ def test_fit_save_load_resume_equals_one_fit(tmp_path, data, how, params):
         def __call__(self, record):
             return record.epoch == self.at
 
-    whole = EqPropClassifier(**{**BASE, **params}, max_iter=8).fit(x, y)
-    half = EqPropClassifier(**{**BASE, **params}, max_iter=8, callbacks=[Stop(4)])
+    whole = build(EqPropClassifier, **{**BASE, **params}, max_iter=8).fit(x, y)
+    half = build(EqPropClassifier, **{**BASE, **params}, max_iter=8, callbacks=[Stop(4)])
     half.fit(x, y)
     half.set_params(callbacks=None)
     loaded = ROUND_TRIPS[how](half, tmp_path)
@@ -88,7 +97,7 @@ ROUND_TRIPS = {
 @pytest.mark.parametrize("how", ROUND_TRIPS)
 def test_partial_fit_goes_on_after_loading(tmp_path, data, how):
     x, y = data
-    a = EqPropClassifier(**BASE).partial_fit(x[:90], y[:90], classes=range(4))
+    a = build(EqPropClassifier, **BASE).partial_fit(x[:90], y[:90], classes=range(4))
     b = ROUND_TRIPS[how](a, tmp_path)
     for est in (a, b):
         est.partial_fit(x[90:], y[90:]).partial_fit(x[:90], y[:90])
@@ -99,14 +108,14 @@ def test_partial_fit_goes_on_after_loading(tmp_path, data, how):
 def test_regressor_and_labels_survive(tmp_path, data, how):
     x, y = data
     targets = np.column_stack([y, 100.0 - y])
-    reg = EqPropRegressor(**BASE, max_iter=3).fit(sp.csr_array(x), targets)
+    reg = build(EqPropRegressor, **BASE, max_iter=3).fit(sp.csr_array(x), targets)
     np.testing.assert_array_equal(ROUND_TRIPS[how](reg, tmp_path).predict(x), reg.predict(x))
     for labels in (np.array(["a", "b", "c", "d"], object)[y], np.array(["a", "b", "c", "d"])[y], y == 1):
-        clf = EqPropClassifier(**BASE, max_iter=2).fit(x, labels)
+        clf = build(EqPropClassifier, **BASE, max_iter=2).fit(x, labels)
         back = ROUND_TRIPS[how](clf, tmp_path)
         np.testing.assert_array_equal(back.predict(x), clf.predict(x))
         assert back.classes_.dtype == clf.classes_.dtype
-    many = EqPropClassifier(**BASE, max_iter=2).fit(x, np.column_stack([y > 1, y % 2]).astype(int))
+    many = build(EqPropClassifier, **BASE, max_iter=2).fit(x, np.column_stack([y > 1, y % 2]).astype(int))
     np.testing.assert_array_equal(ROUND_TRIPS[how](many, tmp_path).predict(x), many.predict(x))
 
 
@@ -118,7 +127,7 @@ def test_checkpoint_is_written_while_fitting(tmp_path, data):
     def look(record):
         epochs.append(EqPropClassifier.load_checkpoint(path).n_iter_ if path.exists() else 0)
 
-    EqPropClassifier(**BASE, max_iter=5, checkpoint=path, checkpoint_every=2, callbacks=look).fit(x, y)
+    build(EqPropClassifier, **BASE, max_iter=5, checkpoint=path, checkpoint_every=2, callbacks=look).fit(x, y)
     assert epochs == [0, 2, 2, 4, 4]
     assert os.listdir(tmp_path) == ["run.npz"], "temporary files must not stay"
 
@@ -139,7 +148,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
 def test_damaged_checkpoints_are_refused(tmp_path, data):
     x, y = data
     path = tmp_path / "a.npz"
-    est = EqPropClassifier(**BASE, max_iter=1).fit(x, y)
+    est = build(EqPropClassifier, **BASE, max_iter=1).fit(x, y)
     est.save_checkpoint(path)
     good = path.read_bytes()
     with pytest.raises(CheckpointError, match="EqPropClassifier"):
@@ -183,7 +192,7 @@ def test_killed_run_resumes_bit_for_bit(tmp_path):
     x, y = x[:150], y[:150]
     path = tmp_path / "run.npz"
     rng = np.random.default_rng(0)
-    whole = EqPropClassifier(**BASE, max_iter=100_000)
+    whole = build(EqPropClassifier, **BASE, max_iter=100_000)
     for _ in range(3):
         if path.exists():
             path.unlink()

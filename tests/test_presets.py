@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from eqprop_fast import EqPropClassifier, list_presets
+from eqprop_fast import Continuous, Discrete, EqPropClassifier, list_presets
+from eqprop_fast.costs import COSTS
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.estimators import preset
+from eqprop_fast.presets import preset
 
 from .backend_list import BACKENDS
 
@@ -42,6 +43,11 @@ PAPERS = {
 }
 
 
+def factor(est):
+    """Of the cost, which is an object or a word."""
+    return (COSTS[est.cost]() if isinstance(est.cost, str) else est.cost).factor
+
+
 def test_every_row_is_listed():
     assert set(list_presets()) == set(PAPERS)
 
@@ -51,9 +57,11 @@ def test_numbers(name):
     layers, T, K, beta, dt, epochs, rates, output_first = PAPERS[name]
     row, est = preset(name), EqPropClassifier.from_paper(name)
     assert row.layers == layers and (784, *est.hidden_layer_sizes, 10) == layers
-    assert (est.n_free_steps, est.n_nudged_steps, est.beta, est.dt, est.max_iter) == (T, K, beta, dt, epochs)
+    free, rule = est.relaxation, est.learning_rule
+    assert (free.n_steps, rule.n_steps, est.dynamics.dt, est.max_iter) == (T, K, dt, epochs)
+    assert getattr(rule, "beta", 1.0) == beta  # clamped sweeps hold the output: a beta plays no part
     assert list(est.learning_rate_init) == (rates[::-1] if output_first else rates)
-    assert est.tol_free == est.tol_nudged == (1e-5 if name.startswith("2205") else None)
+    assert free.tol == rule.tol == (1e-5 if name.startswith("2205") else None)
     assert est.solver == ("adam" if name.startswith(("2006.03824", "smonsays")) else "sgd")
     assert est.n_iter_no_change == math.inf and est.weight_decay == 0
 
@@ -62,29 +70,33 @@ def test_numbers(name):
 def test_first_ep_conventions(name):
     est = EqPropClassifier.from_paper(name)
     sweeps = "speed" in name
-    assert est.cost_factor == (1 if sweeps else 2) and est.persistent_particles
-    assert est.nudging == ("positive" if sweeps else "random_sign")
-    assert est.learning_rule == ("clamped_sweep" if sweeps else "ep")
+    assert factor(est) == (1 if sweeps else 2) and est.relaxation.start == "persistent"
+    assert getattr(est.learning_rule, "nudging", None) == (None if sweeps else "random_sign")
+    assert est.learning_rule.word == ("clamped_sweep" if sweeps else "ep")
     assert not est.shuffle and est.weight_init == "glorot_uniform" and est.activation == "hard_sigmoid"
-    assert est.dynamics == ("discrete" if sweeps else "continuous") and est.clamp and est.batch_size == 20
+    assert est.dynamics == (
+        Discrete() if sweeps else Continuous(dt=0.5, clamp=True, prime_hidden=True, prime_output=True)
+    )
+    assert est.batch_size == 20
     assert preset(name).n_train == 50_000
 
 
 @pytest.mark.parametrize("name", [n for n in PAPERS if n[:4] in ("1905", "2005")])
 def test_backprop_match_conventions(name):
     est = EqPropClassifier.from_paper(name)
-    assert est.cost_factor == 1 and not est.nudge_inside and not est.persistent_particles and est.shuffle
+    assert factor(est) == 1 and est.relaxation.start == "zero" and est.shuffle
     assert est.activation == est.out_activation == "shifted_sigmoid" and est.weight_init == "fan_in_uniform"
-    assert est.schedule == "synchronous" and est.batch_size == 20
+    assert est.relaxation.schedule == "synchronous" and est.batch_size == 20
     energy_based = "/EB-" in name
-    assert est.dynamics == ("continuous" if energy_based else "discrete")
-    assert est.input_activation == ("shifted_sigmoid" if energy_based else "identity")
-    assert est.nudging == ("random_sign" if "/C-VF" in name else "positive")
+    assert est.dynamics.word == ("continuous" if energy_based else "discrete")
+    assert energy_based or not est.dynamics.nudge_inside
+    assert est.dynamics.input_activation == ("shifted_sigmoid" if energy_based else "identity")
+    assert est.learning_rule.nudging == ("random_sign" if "/C-VF" in name else "positive")
     if "/C-VF" in name:
         assert est.bias_learning_rate_init == (0.0, *est.learning_rate_init[1:])
     else:
         assert est.bias_learning_rate_init is None
-    assert est.learning_rule == (
+    assert est.learning_rule.word == (
         "continual_vector_field" if "/C-VF" in name else "continual" if "/C-EP" in name else "ep"
     )
 
@@ -92,28 +104,42 @@ def test_backprop_match_conventions(name):
 @pytest.mark.parametrize("name", [n for n in PAPERS if n.startswith("2402")])
 def test_hopfield_conventions(name):
     est = EqPropClassifier.from_paper(name)
-    assert est.schedule == "asynchronous" and est.nudging == "centered" and est.batch_size == 16
+    assert est.relaxation.schedule == "asynchronous" and est.learning_rule.nudging == "centered"
+    assert est.batch_size == 16
     assert est.activation == "hard_sigmoid" and est.out_activation == "identity"
-    assert est.learning_rate == "exponential" and est.lr_decay == 0.99 and est.weight_gain == 0.7
+    assert est.learning_rate.word == "exponential" and est.learning_rate.decay == 0.99
+    assert est.weight_init.gain == 0.7
     assert preset(name).test_error == {"1H": 1.79, "2H": 1.65, "3H": 1.65}[name[-2:]]
 
 
 def test_reference_nets_of_other_repositories():
     est = EqPropClassifier.from_paper("2205.15021/1h")
-    assert est.out_activation == "wide_hard_sigmoid" and est.weight_gain == (0.4, 0.6)
-    assert est.bias_learning_rate_init == (0.01, 0.005) and est.carry_over and est.batch_size == 32
+    assert est.out_activation == "wide_hard_sigmoid" and est.weight_init.gain == (0.4, 0.6)
+    assert est.bias_learning_rate_init == (0.01, 0.005) and est.relaxation.start == "carry_over"
+    assert est.batch_size == 32
     est = EqPropClassifier.from_paper("smonsays/hopfield")
-    assert est.free_start == "normal" and not est.clamp and est.prime_hidden and est.prime_output
+    assert est.relaxation.start == "normal"
+    assert not est.dynamics.clamp and est.dynamics.prime_hidden and est.dynamics.prime_output
 
 
 def test_overrides_and_unknown_names():
     est = EqPropClassifier.from_paper("1905.13633/P-1h", max_iter=2, backend="numpy")
-    assert est.max_iter == 2 and est.backend == "numpy" and est.n_free_steps == 40
+    assert est.max_iter == 2 and est.backend == "numpy" and est.relaxation.n_steps == 40
     assert EqPropClassifier.from_paper("1905.13633/P-1h").max_iter == 30, "overrides must not reach the table"
     with pytest.raises(ValueError, match="unknown preset.*P-1h"):
         EqPropClassifier.from_paper("1905.13633/P-9h")
     with pytest.raises(TypeError):
         EqPropClassifier.from_paper("1905.13633/P-1h", no_such_parameter=1)
+
+
+def test_parts_of_a_preset_can_be_changed_alone():
+    est = EqPropClassifier.from_paper("1905.13633/P-1h", learning_rule__beta=0.3, relaxation="asynchronous")
+    assert est.learning_rule.beta == 0.3 and est.learning_rule.n_steps == 15
+    assert est.relaxation == "asynchronous"
+    again = EqPropClassifier.from_paper("1905.13633/P-1h")
+    assert again.learning_rule.beta == 0.1, "a part of the table must not be shared"
+    with pytest.raises(ValueError, match="tol"):
+        EqPropClassifier.from_paper("2005.04168/C-EP-1h", learning_rule__tol=1e-3)
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -122,12 +148,17 @@ def test_every_preset_runs(name):
     x, _, y, _ = load_digits()
     layers = PAPERS[name][0]
     est = EqPropClassifier.from_paper(
-        name, hidden_layer_sizes=(7,) * (len(layers) - 2), max_iter=1, n_free_steps=min(5, PAPERS[name][1]),
-        n_nudged_steps=min(6, PAPERS[name][2]), backend=BACKENDS[0], random_state=0,
+        name,
+        hidden_layer_sizes=(7,) * (len(layers) - 2),
+        max_iter=1,
+        relaxation__n_steps=min(5, PAPERS[name][1]),
+        learning_rule__n_steps=min(6, PAPERS[name][2]),
+        backend=BACKENDS[0],
+        random_state=0,
     )
     est.fit(x[:90], y[:90])
     frozen = dict(learning_rate_init=1e-30, bias_learning_rate_init=None)
-    start = EqPropClassifier(**{**est.get_params(), **frozen})
+    start = EqPropClassifier(**{**est.get_params(deep=False), **frozen})
     start.fit(x[:90], y[:90])
     assert est.predict(x[:5]).shape == (5,)
     for a, b in zip(est.coefs_, start.coefs_):

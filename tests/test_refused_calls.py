@@ -12,6 +12,7 @@ from eqprop_fast import DivergenceError, EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
 
 from .backend_list import BACKENDS
+from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X = np.random.default_rng(0).random((60, 6))
@@ -21,17 +22,17 @@ BASE = dict(hidden_layer_sizes=(5,), max_iter=2, backend=BACKENDS[0], random_sta
 REFUSED = [
     dict(learning_rate_init=[0.1, 0.1, 0.1]),
     dict(class_weight={"nobody": 1.0}),
-    dict(over_relaxation=1.5, schedule="synchronous"),
+    dict(relaxation__over_relaxation=1.5, relaxation__schedule="synchronous"),
     dict(early_stopping=True, validation_fraction=0.01),
     dict(callbacks=[3]),
     dict(checkpoint="/nowhere/at/all.npz"),
-    dict(learning_rule="bptt", persistent_particles=True),
+    dict(learning_rule="bptt", relaxation__start="persistent"),
 ]
 
 
 @pytest.mark.parametrize("wrong", REFUSED, ids=lambda p: next(iter(p)))
 def test_a_refused_refit_changes_nothing(wrong):
-    est = EqPropClassifier(**BASE).fit(X, Y)
+    est = build(EqPropClassifier, **BASE).fit(X, Y)
     before, keys = est.predict_proba(X), set(vars(est))
     kept = est.get_params()
     with pytest.raises(ValueError):
@@ -44,7 +45,7 @@ def test_a_refused_refit_changes_nothing(wrong):
 
 @pytest.mark.parametrize("wrong", REFUSED, ids=lambda p: next(iter(p)))
 def test_a_refused_first_fit_is_no_fit(wrong):
-    est = EqPropClassifier(**{**BASE, **wrong})
+    est = build(EqPropClassifier, **{**BASE, **wrong})
     with pytest.raises(ValueError):
         est.fit(X[:40], Y[:40])
     with pytest.raises(NotFittedError):
@@ -53,29 +54,37 @@ def test_a_refused_first_fit_is_no_fit(wrong):
 
 @pytest.mark.parametrize(
     "name",
-    ["beta", "dt", "cost_factor", "learning_rate_init", "bias_learning_rate_init", "weight_decay", "epsilon"],
+    [
+        "learning_rule__beta",
+        "dynamics__dt",
+        "cost__factor",
+        "learning_rate_init",
+        "bias_learning_rate_init",
+        "weight_decay",
+        "epsilon",
+    ],
 )
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_numbers_beyond_the_dtype_are_named(name):
     with pytest.raises(ValueError, match=f"^{name}=1e\\+39: .* in float32"):
-        EqPropClassifier(**BASE, **{name: 1e39}).fit(X, Y)
+        build(EqPropClassifier, **BASE, **{name: 1e39}).fit(X, Y)
     with pytest.raises(ValueError, match=f"^{name}=1e-40: .* in float32"):
-        EqPropRegressor(**BASE, **{name: 1e-40}).fit(X, Y)
-    EqPropRegressor(**BASE, **{name: 1e-40}, dtype="float64").fit(X, Y)
+        build(EqPropRegressor, **BASE, **{name: 1e-40}).fit(X, Y)
+    build(EqPropRegressor, **BASE, **{name: 1e-40}, dtype="float64").fit(X, Y)
 
 
 @pytest.mark.parametrize("name", ["momentum", "beta_1", "beta_2"])
 def test_averages_that_round_to_one_are_named(name):
     nearly = 1 - 1e-12
     with pytest.raises(ValueError, match=f"^{name}=0.99.* is 1 in float32"):
-        EqPropClassifier(**BASE, **{name: nearly}).fit(X, Y)
-    EqPropClassifier(**BASE, **{name: nearly}, dtype="float64").fit(X, Y)
+        build(EqPropClassifier, **BASE, **{name: nearly}).fit(X, Y)
+    build(EqPropClassifier, **BASE, **{name: nearly}, dtype="float64").fit(X, Y)
 
 
 def test_a_refused_partial_fit_is_no_fit():
-    with pytest.raises(ValueError, match="persistent_particles"):
-        EqPropClassifier(**BASE, persistent_particles=True).partial_fit(X, Y, classes=range(4))
-    est = EqPropClassifier(**BASE)
+    with pytest.raises(ValueError, match="start='persistent'"):
+        build(EqPropClassifier, **BASE, relaxation__start="persistent").partial_fit(X, Y, classes=range(4))
+    est = build(EqPropClassifier, **BASE)
     with pytest.raises(ValueError, match="NaN"):
         est.partial_fit(X * np.nan, Y, classes=range(4))
     with pytest.raises(NotFittedError):
@@ -84,7 +93,7 @@ def test_a_refused_partial_fit_is_no_fit():
 
 
 def test_continuing_with_what_does_not_fit_is_refused():
-    est = EqPropClassifier(**BASE).fit(X, Y)
+    est = build(EqPropClassifier, **BASE).fit(X, Y)
     with pytest.raises(ValueError, match="dtype"):
         est.set_params(dtype="float64").partial_fit(X, Y)
     est.set_params(dtype="float32", warm_start=True, learning_rule="vector_field")
@@ -92,11 +101,11 @@ def test_continuing_with_what_does_not_fit_is_refused():
         est.fit(X, Y)
 
 
-@pytest.mark.parametrize("wrong", [dict(n_free_steps=0), dict(activation="foo"), dict(n_threads=0)])
+@pytest.mark.parametrize("wrong", [dict(relaxation__n_steps=0), dict(activation="foo"), dict(n_threads=0)])
 def test_parameters_set_after_the_fit_are_checked(wrong):
-    est = EqPropClassifier(**BASE).fit(X, Y).set_params(**wrong)
+    est = build(EqPropClassifier, **BASE).fit(X, Y).set_params(**wrong)
     for call in (est.predict, est.equilibrium):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
+        with pytest.raises(ValueError, match=next(iter(wrong)).rpartition("__")[2]):
             call(X)
 
 
@@ -123,10 +132,15 @@ def test_divergence_gives_the_best_weights_back_under_early_stopping(backend):
         (dict(activation="relu", out_activation="identity"), dict(learning_rate_init=10.0)),
         (
             dict(
-                dynamics="continuous", activation="tanh", out_activation="tanh", clamp=False, dt=0.2,
-                schedule="synchronous", persistent_particles=True,
+                dynamics="continuous",
+                activation="tanh",
+                out_activation="tanh",
+                dynamics__clamp=False,
+                dynamics__dt=0.2,
+                relaxation__schedule="synchronous",
+                relaxation__start="persistent",
             ),
-            dict(dt=1e30),
+            dict(dynamics__dt=1e30),
         ),
     ],
     ids=["adam", "nesterov", "relu", "particles"],
@@ -135,7 +149,15 @@ def test_fitting_goes_on_after_a_divergence(backend, good, bad):
     """Optimiser memory and persistent states are as sound as the weights, and those are of use."""
     x_train, x_test, y_train, y_test = load_digits()
     usual = {**dict(bias_learning_rate_init=None, weight_decay=0.0, learning_rate_init=1e-3), **good}
-    est = EqPropClassifier((16,), max_iter=3, random_state=0, warm_start=True, backend=backend, **usual)
+    est = build(
+        EqPropClassifier,
+        (16,),
+        max_iter=3,
+        random_state=0,
+        warm_start=True,
+        backend=backend,
+        **usual,
+    )
     est.fit(x_train, y_train)
     score, epochs = est.score(x_test, y_test), est.n_iter_
     with np.errstate(all="ignore"), pytest.raises(DivergenceError):
@@ -147,7 +169,7 @@ def test_fitting_goes_on_after_a_divergence(backend, good, bad):
 
 
 def test_class_weights_hold_for_batches_without_some_classes():
-    est = EqPropClassifier(**BASE, class_weight={3: 5.0})
+    est = build(EqPropClassifier, **BASE, class_weight={3: 5.0})
     est.partial_fit(X[:3], Y[:3], classes=range(4))  # class 3, the weighted one, is not among them
     plain = clone(est).set_params(class_weight=None).partial_fit(X[:3], Y[:3], classes=range(4))
     assert (est.coefs_[0] == plain.coefs_[0]).all()
@@ -166,14 +188,14 @@ def test_cross_entropy_learns_with_the_defaults():
 
 def test_regressor_targets_of_any_size():
     y = X @ np.arange(6.0)
-    plain = EqPropRegressor(**{**BASE, "max_iter": 30}).fit(X, y)
+    plain = build(EqPropRegressor, **{**BASE, "max_iter": 30}).fit(X, y)
     for scale in (1e-170, 1e170):
         est = clone(plain).fit(X, y * scale)
         np.testing.assert_allclose(est.predict(X), plain.predict(X) * scale, rtol=1e-4)
     with pytest.raises(ValueError, match="y"):
         clone(plain).fit(X, np.where(y > 7, 1.7e308, -1.7e308))
     with pytest.raises(ValueError, match="cost"):
-        EqPropRegressor(**BASE, cost="cross_entropy").fit(X, y)
+        build(EqPropRegressor, **BASE, cost="cross_entropy").fit(X, y)
     assert EqPropRegressor.from_paper("1905.13633/P-1h").out_activation == "identity"
 
 
@@ -181,7 +203,13 @@ def test_regressor_targets_of_any_size():
 def test_energy_of_sparse_input_needs_no_dense_copy(activation):
     x = sp.random(300, 20_000, density=1e-3, format="csr", random_state=0, dtype=np.float32)
     y = np.arange(300) % 2
-    est = EqPropClassifier(**BASE, input_activation=activation, dynamics="continuous", dt=0.2).fit(x, y)
+    est = build(
+        EqPropClassifier,
+        **BASE,
+        dynamics__input_activation=activation,
+        dynamics="continuous",
+        dynamics__dt=0.2,
+    ).fit(x, y)
     tracemalloc.start()
     energy = est.equilibrium(x).energy
     peak = tracemalloc.get_traced_memory()[1]
@@ -192,7 +220,7 @@ def test_energy_of_sparse_input_needs_no_dense_copy(activation):
 
 def test_sizes_that_cannot_be():
     for wrong in (dict(hidden_layer_sizes=10**12), dict(hidden_layer_sizes=(True,)),
-                  dict(hidden_layer_sizes={3: 4}), dict(n_free_steps=10**10), dict(n_threads=10**5),
+                  dict(hidden_layer_sizes={3: 4}), dict(relaxation__n_steps=10**10), dict(n_threads=10**5),
                   dict(learning_rate_init=["a", "b"])):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            EqPropClassifier(**{**BASE, **wrong}).fit(X, Y)
+        with pytest.raises(ValueError, match=next(iter(wrong)).rpartition("__")[2]):
+            build(EqPropClassifier, **{**BASE, **wrong}).fit(X, Y)

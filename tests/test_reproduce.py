@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from eqprop_fast import BPTT, EP
 from eqprop_fast import reproduce as module
 from eqprop_fast.cli import main
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.estimators import preset
+from eqprop_fast.presets import preset
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_other_settings_are_not_resumed(tmp_path, digits, row):
     from dataclasses import replace
 
     module.run_seed(row, digits, 0, tmp_path, epochs=1, backend="numpy")
-    changed = replace(row, parameters=dict(row.parameters, beta=0.3))
+    changed = replace(row, parameters=dict(row.parameters, learning_rule=EP(beta=0.3)))
     with pytest.raises(ValueError, match="beta.*--fresh"):
         module.run_seed(changed, digits, 0, tmp_path, backend="numpy")
     assert len(module.run_seed(changed, digits, 0, tmp_path, epochs=1, backend="numpy", fresh=True)) == 1
@@ -108,7 +109,8 @@ def test_unknown_experiment_lists_the_known_ones():
 @pytest.mark.parametrize("change, match", [
     ("random_state=7", "--first-seed"), ("max_iter=1", "--epochs"), ("backend=numpy", "--backend"),
     ("n_threads=1", "--threads"), ("tol=10", "a row has its own"), ("checkpoint=a", "a row has its own"),
-    ("nonsense=1", "NAME=VALUE"), ("beta", "NAME=VALUE"),
+    ("nonsense=1", "NAME=VALUE"), ("learning_rule__beta", "NAME=VALUE"),
+    ("beta=0.5", "NAME=VALUE"), ("learning_rule__angle=3", "Invalid parameter 'angle' for estimator EP"),
 ])
 def test_what_a_row_has_no_say_in_cannot_be_set(change, match):
     result = CliRunner().invoke(main, ["reproduce", "1905.13633/P-1h", "--set", change])
@@ -118,7 +120,15 @@ def test_what_a_row_has_no_say_in_cannot_be_set(change, match):
 def test_a_changed_row_names_its_layers(row):
     assert module.changed(row, ["hidden_layer_sizes=[10, 5]"]).layers[1:-1] == (10, 5)
     assert module.changed(row, ["hidden_layer_sizes=7"]).layers[1:-1] == (7,)
-    assert module.changed(row, ["beta=0.3"]).layers == row.layers
+    assert module.changed(row, ["learning_rule__beta=0.3"]).layers == row.layers
+
+
+def test_a_changed_row_reaches_into_parts(row):
+    """One part after another, words first; the row itself stays as it was."""
+    changes = ["learning_rule=bptt", "learning_rule__n_steps=7", "relaxation__start=normal"]
+    rule = module.changed(row, changes).parameters["learning_rule"]
+    assert rule == BPTT(n_steps=7)
+    assert row.parameters["learning_rule"].word == "ep" and row.parameters["relaxation"].start == "zero"
 
 
 def test_missing_data_is_said(monkeypatch, tmp_path):

@@ -12,10 +12,11 @@ from sklearn.preprocessing import scale
 
 from eqprop_fast import ResistiveClassifier, ResistiveRegressor, get_backend, list_resistive_presets
 from eqprop_fast.circuits.devices import DeviceModel
-from eqprop_fast.estimators.resistive_presets import resistive_preset
 from eqprop_fast.networks.resistive import ResistiveNetwork, ResistiveSpec, init_conductances
+from eqprop_fast.presets import resistive_preset
 
 from .backend_list import BACKENDS
+from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size")
 
@@ -72,23 +73,24 @@ def test_probabilities_are_probabilities(iris, kind):
 @pytest.mark.parametrize(
     "options",
     [
-        dict(output_pairs=True),
-        dict(diodes="clipped", amplifier_gain=4.0),
-        dict(nudging="positive"),
-        dict(nudging="negative", carry_over=True),
-        dict(hidden_layer_sizes=(12, 9), schedule="forward", beta=0.05),
-        dict(early_stopping=True, carry_over=True),
-        dict(g_min=1e-4, g_max=0.5, dtype="float64"),
-        dict(solver="momentum", learning_rate_init=0.01, g_max=0.5),
+        dict(circuit__output_pairs=True),
+        dict(circuit__diodes="clipped", circuit__amplifier_gain=4.0),
+        dict(learning_rule__nudging="positive"),
+        dict(learning_rule__nudging="negative", relaxation__start="carry_over"),
+        dict(hidden_layer_sizes=(12, 9), relaxation__schedule="forward", learning_rule__beta=0.05),
+        dict(early_stopping=True, relaxation__start="carry_over"),
+        dict(circuit__g_min=1e-4, circuit__g_max=0.5, dtype="float64"),
+        dict(solver="momentum", learning_rate_init=0.01, circuit__g_max=0.5),
         dict(solver="nesterov", momentum=0.8, learning_rate_init=0.01, hidden_layer_sizes=(12, 9)),
     ],
 )
 def test_options_learn_and_obey_the_bounds(backend, options, iris):
     options = {"hidden_layer_sizes": (16,), "learning_rate_init": 0.05, **options}
-    model = ResistiveClassifier(**options, max_iter=40, random_state=0, backend=backend).fit(*iris)
+    model = build(ResistiveClassifier, **options, max_iter=40, random_state=0, backend=backend).fit(*iris)
     assert model.score(*iris) > 0.85
+    low, high = model.get_params()["circuit__g_min"], model.get_params()["circuit__g_max"]
     for g in model.conductances_:
-        assert (g >= model.g_min).all() and (model.g_max is None or (g <= model.g_max).all())
+        assert (g >= low).all() and (high is None or (g <= high).all())
 
 
 @pytest.mark.parametrize("solver", ["sgd", "momentum"])
@@ -119,8 +121,9 @@ def test_threads_do_not_matter(iris, backend):
 
 
 def test_equilibrium_obeys_kirchhoff(iris):
-    model = ResistiveClassifier(
-        (16, 8), max_iter=3, random_state=0, dtype="float64", tol_free=1e-14, n_free_steps=2000
+    model = build(
+        ResistiveClassifier,
+        (16, 8), max_iter=3, random_state=0, dtype="float64", relaxation__tol=1e-14, relaxation__n_steps=2000
     ).fit(*iris)
     rest = model.equilibrium(iris[0])
     assert [s.shape for s in rest.states] == [(150, 16), (150, 8), (150, 3)]
@@ -181,8 +184,8 @@ def test_presets_learn_digits(name):
 
 @pytest.mark.parametrize("solver", ["sgd", "momentum"])
 def test_continuing_is_as_if_never_stopped(iris, tmp_path, solver):
-    options = dict(carry_over=True, solver=solver, learning_rate_init=0.01)
-    whole = ResistiveClassifier((16,), max_iter=6, random_state=0, **options).fit(*iris)
+    options = dict(relaxation__start="carry_over", solver=solver, learning_rate_init=0.01)
+    whole = build(ResistiveClassifier, (16,), max_iter=6, random_state=0, **options).fit(*iris)
     half = clone(whole).set_params(max_iter=3).fit(*iris)
     half.save_checkpoint(tmp_path / "half.npz")
     again = ResistiveClassifier.load_checkpoint(tmp_path / "half.npz").set_params(max_iter=6).resume(*iris)
@@ -199,7 +202,7 @@ def test_continuing_is_as_if_never_stopped(iris, tmp_path, solver):
     for _ in range(3):  # the state is carried from call to call
         part.partial_fit(*iris, classes=[0, 1, 2])
     np.testing.assert_array_equal(part.conductances_[0], whole.conductances_[0])
-    dropped = clone(whole).set_params(carry_over=False).fit(*iris)
+    dropped = clone(whole).set_params(relaxation__start="zero").fit(*iris)
     assert not np.array_equal(dropped.conductances_[0], whole.conductances_[0])
 
 
@@ -310,9 +313,9 @@ def test_programming_and_training_on_devices(fitted, iris):
 
 def test_bad_input_names_the_parameter(iris):
     for options, message in [
-        (dict(g_min=1.0, g_max=0.5), "g_max"),
+        (dict(circuit__g_min=1.0, circuit__g_max=0.5), "g_max"),
         (dict(input_gain=-1.0), "input_gain"),
-        (dict(nudging="random_sign"), "nudging"),
+        (dict(learning_rule__nudging="random_sign"), "nudging"),
         (dict(solver="adam"), "solver"),
         (dict(momentum=1.0), "momentum"),
         (dict(learning_rate_init=(0.1,)), "learning_rate_init"),
@@ -320,9 +323,9 @@ def test_bad_input_names_the_parameter(iris):
         (dict(hidden_layer_sizes=(4,) * 20), "hidden_layer_sizes"),
     ]:
         with pytest.raises(ValueError, match=message):
-            ResistiveClassifier(**options).fit(*iris)
+            build(ResistiveClassifier, **options).fit(*iris)
     with pytest.raises(NudgeError, match="smaller beta"):
-        ResistiveClassifier((8,), beta=100.0).fit(*iris)
+        build(ResistiveClassifier, (8,), learning_rule__beta=100.0).fit(*iris)
     assert issubclass(ConvergenceWarning, Warning)
 
 

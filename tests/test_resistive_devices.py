@@ -11,6 +11,7 @@ from eqprop_fast.circuits.devices import DeviceModel
 from eqprop_fast.datasets import load_digits
 
 from .backend_list import BACKENDS
+from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 BASE = dict(hidden_layer_sizes=(16,), max_iter=3, random_state=0, backend=BACKENDS[0])
@@ -28,15 +29,15 @@ def test_what_devices_can_hold_is_fixed_while_training(digits):
     factor = np.exp(0.5 * 5)  # of the largest of a few thousand devices
     peaks = []
     for epochs in (1, 10):
-        est = ResistiveClassifier(**{**BASE, "max_iter": epochs}, device=device, n_iter_no_change=1000)
+        est = build(ResistiveClassifier, **{**BASE, "max_iter": epochs}, device=device, n_iter_no_change=1000)
         peaks.append(est.fit(*digits).conductances_[0].max())
     assert peaks[1] <= limit * factor and peaks[1] <= 1.5 * peaks[0]
 
 
 def test_resumed_training_meets_the_same_devices(digits, tmp_path):
     device = dict(stuck_on=0.05, variability=0.5, n_levels=16)
-    whole = ResistiveClassifier(**BASE, device=device).fit(*digits)
-    part = ResistiveClassifier(**{**BASE, "max_iter": 1}, device=device).fit(*digits)
+    whole = build(ResistiveClassifier, **BASE, device=device).fit(*digits)
+    part = build(ResistiveClassifier, **{**BASE, "max_iter": 1}, device=device).fit(*digits)
     part.save_checkpoint(tmp_path / "part.npz")
     again = ResistiveClassifier.load_checkpoint(tmp_path / "part.npz").set_params(max_iter=3).resume(*digits)
     for a, b in zip(whole.conductances_, again.conductances_):
@@ -45,7 +46,7 @@ def test_resumed_training_meets_the_same_devices(digits, tmp_path):
 
 def test_wires_limit_the_range_of_training(digits):
     ideal, slight, strong = (
-        ResistiveClassifier(**BASE, device=dict(wire_resistance=r)).fit(*digits).conductances_[0]
+        build(ResistiveClassifier, **BASE, device=dict(wire_resistance=r)).fit(*digits).conductances_[0]
         for r in (0.0, 1e-9, 1.0)
     )
     np.testing.assert_allclose(slight, ideal, rtol=1e-5)
@@ -63,27 +64,36 @@ def test_a_verified_write_makes_up_for_wires():
 
 
 def test_conductances_at_the_bound_leave_as_a_netlist(digits, tmp_path):
-    est = ResistiveClassifier(
-        **{**BASE, "max_iter": 10}, g_max=0.1, beta=0.01, learning_rate_init=0.05
+    est = build(
+        ResistiveClassifier,
+        **{**BASE, "max_iter": 10}, circuit__g_max=0.1, learning_rule__beta=0.01, learning_rate_init=0.05
     ).fit(*digits)
     top = max(float(g.max()) for g in est.conductances_)
     assert float(np.float32(0.1)) > 0.1 and 0.0999999 < top <= 0.1
     est.to_spice(tmp_path / "net.cir", digits[0][0])
     outputs = operating_point(est.to_netlist(digits[0][0])).outputs
-    tight = est.set_params(n_free_steps=200, tol_free=1e-7)
+    tight = est.set_params(relaxation__n_steps=200, relaxation__tol=1e-7)
     np.testing.assert_allclose(outputs.ravel(), tight.decision_function(digits[0][:1]).ravel(), atol=1e-4)
     est.program(dict(variability=0.8, g_on=0.1), 0).to_netlist(digits[0][0])  # devices beyond g_max
 
 
-@pytest.mark.parametrize("bounds", [dict(g_min=0.1, g_max=0.1 + 1e-12), dict(g_min=1e39)])
+@pytest.mark.parametrize(
+    "bounds", [dict(circuit__g_min=0.1, circuit__g_max=0.1 + 1e-12), dict(circuit__g_min=1e39)]
+)
 def test_bounds_between_which_there_is_no_number(digits, bounds):
     with pytest.raises(ValueError, match="g_min"):
-        ResistiveClassifier(**BASE, **bounds).fit(*digits)
+        build(ResistiveClassifier, **BASE, **bounds).fit(*digits)
 
 
 @pytest.mark.parametrize("value", ["0.2", "0.001", "1e39", "nan", "-1"])
 def test_import_refuses_what_the_model_cannot_hold(digits, tmp_path, value):
-    est = ResistiveClassifier(**BASE, g_min=0.01, g_max=0.1, beta=0.01).fit(*digits)
+    est = build(
+        ResistiveClassifier,
+        **BASE,
+        circuit__g_min=0.01,
+        circuit__g_max=0.1,
+        learning_rule__beta=0.01,
+    ).fit(*digits)
     before = [g.copy() for g in est.conductances_]
     path = tmp_path / "g.csv"
     est.export_conductances(path)
@@ -101,7 +111,13 @@ def test_import_refuses_what_the_model_cannot_hold(digits, tmp_path, value):
 
 def test_import_takes_the_bounds_themselves(digits, tmp_path):
     """0.1 is more than g_max=0.1 once both are float32 and compared as such."""
-    est = ResistiveClassifier(**BASE, g_min=0.001, g_max=0.1, beta=0.01).fit(*digits)
+    est = build(
+        ResistiveClassifier,
+        **BASE,
+        circuit__g_min=0.001,
+        circuit__g_max=0.1,
+        learning_rule__beta=0.01,
+    ).fit(*digits)
     path = tmp_path / "g.csv"
     est.export_conductances(path)
     rows = list(csv.reader(path.open()))
@@ -118,14 +134,14 @@ def test_import_takes_the_bounds_themselves(digits, tmp_path):
     "content", [b"\x00\x01\x80garbage", b"layer,row,column,siemens\n" + b"1" * 200_000, b"\x00\x00", b""]
 )
 def test_a_file_that_is_no_csv_of_conductances(digits, tmp_path, content):
-    est = ResistiveClassifier(**{**BASE, "max_iter": 1}).fit(*digits)
+    est = build(ResistiveClassifier, **{**BASE, "max_iter": 1}).fit(*digits)
     (tmp_path / "g.csv").write_bytes(content)
     with pytest.raises(ValueError, match="g.csv"):
         est.import_conductances(tmp_path / "g.csv")
 
 
 def test_a_torn_output_is_an_error(digits):
-    est = ResistiveClassifier(**BASE).fit(*digits)
+    est = build(ResistiveClassifier, **BASE).fit(*digits)
     torn = est.program(dict(stuck_off=1.0), 0)
     for method in ("predict", "predict_proba", "equilibrium", "dissipated_power"):
         with pytest.raises(FloatingNodeError, match="output node 0.*layer 2"):
@@ -135,8 +151,8 @@ def test_a_torn_output_is_an_error(digits):
 @pytest.mark.parametrize("diodes", ["signed", "none"])
 def test_outputs_without_a_path_to_the_sources(digits, diodes):
     """As in the circuit: diodes hold nodes without conductances from below; without diodes they float."""
-    options = {**BASE, "hidden_layer_sizes": (6, 5), "dtype": "float64", "n_free_steps": 5000}
-    est = ResistiveClassifier(**options, diodes=diodes, tol_free=1e-13).fit(*digits)
+    options = {**BASE, "hidden_layer_sizes": (6, 5), "dtype": "float64", "relaxation__n_steps": 5000}
+    est = build(ResistiveClassifier, **options, circuit__diodes=diodes, relaxation__tol=1e-13).fit(*digits)
 
     def agree():
         point = operating_point(est.to_netlist(digits[0][0]))
@@ -162,15 +178,15 @@ def test_outputs_without_a_path_to_the_sources(digits, diodes):
     "schedule, steps", [("asynchronous", 2), ("synchronous", 4), ("backward", 4), ("forward", 1)]
 )
 def test_too_few_steps_for_the_depth(digits, schedule, steps):
-    options = {**BASE, "hidden_layer_sizes": (4, 4, 4), "schedule": schedule, "max_iter": 1}
-    est = ResistiveClassifier(**options, n_free_steps=steps).fit(*digits)
+    options = {**BASE, "hidden_layer_sizes": (4, 4, 4), "relaxation__schedule": schedule, "max_iter": 1}
+    est = build(ResistiveClassifier, **options, relaxation__n_steps=steps).fit(*digits)
     assert np.ptp(est.decision_function(digits[0]), axis=0).max() > 0
     if steps > 1:
-        with pytest.raises(ValueError, match="n_free_steps"):
-            ResistiveClassifier(**options, n_free_steps=steps - 1).fit(*digits)
-        est.set_params(n_free_steps=steps - 1, warm_start=True)
+        with pytest.raises(ValueError, match="relaxation__n_steps"):
+            build(ResistiveClassifier, **options, relaxation__n_steps=steps - 1).fit(*digits)
+        est.set_params(relaxation__n_steps=steps - 1, warm_start=True)
         for call in (est.predict, est.equilibrium, lambda X: est.fit(X, digits[1])):
-            with pytest.raises(ValueError, match="n_free_steps"):
+            with pytest.raises(ValueError, match="relaxation__n_steps"):
                 call(digits[0])
         est.to_netlist(digits[0][0])  # a circuit takes no steps
 
@@ -191,7 +207,10 @@ def test_small_networks_train_with_the_defaults(hidden, least):
 
 def test_auto_rates_leave_other_networks_alone(digits):
     options = {**BASE, "hidden_layer_sizes": (32,), "max_iter": 2}
-    given, auto = (ResistiveClassifier(**options, learning_rate_init=r).fit(*digits) for r in (0.02, "auto"))
+    given, auto = (
+        build(ResistiveClassifier, **options, learning_rate_init=r).fit(*digits)
+        for r in (0.02, "auto")
+    )
     np.testing.assert_array_equal(given.conductances_[0], auto.conductances_[0])
     assert ResistiveClassifier((8, 8)).fit(*digits)._rates(3)[0] == (0.02,) * 3
     with pytest.raises(ValueError, match="learning_rate_init"):
@@ -210,11 +229,11 @@ def test_an_array_of_devices_keeps_its_range_from_write_to_write():
 
 @pytest.mark.parametrize("tol", [1e-6, None])
 def test_equilibrium_says_which_samples_came_to_rest(digits, tol):
-    options = {**BASE, "hidden_layer_sizes": (16, 16), "dtype": "float64", "diodes": "none"}
-    est = ResistiveClassifier(**options, n_free_steps=500).fit(*digits)
-    rest = est.set_params(tol_free=tol).equilibrium(digits[0])
+    options = {**BASE, "hidden_layer_sizes": (16, 16), "dtype": "float64", "circuit__diodes": "none"}
+    est = build(ResistiveClassifier, **options, relaxation__n_steps=500).fit(*digits)
+    rest = est.set_params(relaxation__tol=tol).equilibrium(digits[0])
     assert rest.success.shape == (400,) and rest.success.all()
-    hurried = est.set_params(n_free_steps=2).equilibrium(digits[0])
+    hurried = est.set_params(relaxation__n_steps=2).equilibrium(digits[0])
     largest = np.max([np.abs(s).max(axis=1, initial=1) for s in hurried.states], axis=0)
     moving = hurried.residual > (1e-4 * largest if tol is None else tol)
     assert moving.mean() > 0.9 and (hurried.success == ~moving).all()
@@ -225,9 +244,9 @@ def test_equilibrium_says_which_samples_came_to_rest(digits, tol):
 )
 def test_a_bad_device_parameter_is_named(digits, device):
     name = next(iter(device))
-    est = ResistiveClassifier(**{**BASE, "max_iter": 1})
+    est = build(ResistiveClassifier, **{**BASE, "max_iter": 1})
     with pytest.raises(ValueError, match=name):
-        ResistiveClassifier(**BASE, device=device).fit(*digits)
+        build(ResistiveClassifier, **BASE, device=device).fit(*digits)
     with pytest.raises(ValueError, match=name):
         est.fit(*digits).program(device)
     with pytest.raises(TypeError if name == "nonsense" else ValueError, match=name):
@@ -238,7 +257,7 @@ def test_a_bad_device_parameter_is_named(digits, device):
 def test_training_curves(digits, early_stopping):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
-    est = ResistiveClassifier(**BASE, early_stopping=early_stopping).fit(*digits)
+    est = build(ResistiveClassifier, **BASE, early_stopping=early_stopping).fit(*digits)
     ax = est.plot_curves()
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), est.loss_curve_)
     assert len(ax.figure.axes) == 1 + early_stopping and est.plot_curves(ax) is ax

@@ -11,13 +11,15 @@ from sklearn.preprocessing import scale
 
 from eqprop_fast import ResistiveClassifier
 
+from .build import build
+
 pytest.importorskip("eqprop_fast.circuits.netlist", reason="the circuits package is not here yet")
 
 OPTIONS = [
     dict(),
-    dict(diodes="none", output_pairs=True),
-    dict(diodes="clipped", amplifier_gain=4.0, output_pairs=True),
-    dict(hidden_layer_sizes=(8, 6), g_min=1e-4),
+    dict(circuit__diodes="none", circuit__output_pairs=True),
+    dict(circuit__diodes="clipped", circuit__amplifier_gain=4.0, circuit__output_pairs=True),
+    dict(hidden_layer_sizes=(8, 6), circuit__g_min=1e-4),
 ]
 
 
@@ -25,7 +27,12 @@ OPTIONS = [
 def fitted(request):
     X, y = load_iris(return_X_y=True)
     options = dict(hidden_layer_sizes=(8,), max_iter=5, random_state=0, dtype="float64")
-    model = ResistiveClassifier(**{**options, **request.param}, tol_free=1e-14, n_free_steps=5000)
+    model = build(
+        ResistiveClassifier,
+        **{**options, **request.param},
+        relaxation__tol=1e-14,
+        relaxation__n_steps=5000,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(scale(X), y), scale(X)[[0, 60, 140]]
@@ -59,7 +66,12 @@ def test_ngspice_runs_the_file(fitted, tmp_path):
         model.to_spice(tmp_path / "net.cir", x)
         volts = run_ngspice_text((tmp_path / "net.cir").read_text())
         found = [volts[f"o{i}"] for i in range(rest.states[-1].shape[1])]
-        np.testing.assert_allclose(found, rest.states[-1][m], rtol=0, atol=5e-3 * model.amplifier_gain)
+        np.testing.assert_allclose(
+            found,
+            rest.states[-1][m],
+            rtol=0,
+            atol=5e-3 * model.get_params()["circuit__amplifier_gain"],
+        )
 
 
 def test_netlist_refuses_bad_input(fitted):

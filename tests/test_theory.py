@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 from eqprop_fast.kernels import LayeredSpec
 
-from eqprop_fast import theory
+from eqprop_fast import EP, ContinualEP, ContinualVectorField, VectorField, theory
 from eqprop_fast.networks.asymmetry import backward_weights, measured_angle, measured_angles
 from eqprop_fast.theory.checks import smooth_spec
 from eqprop_fast.theory.phases import bptt_moments, free_trajectory
 from eqprop_fast.theory.presets import layered_spec, uniform_batch
 
-SMALL = dict(n_free_steps=1500, n_nudged_steps=40)
+SMALL = dict(n_free_steps=1500)
+
+
+def one_sided(beta, n_steps=40, rule=EP):
+    return rule(beta=beta, nudging="positive", n_steps=n_steps)
 
 
 def small(
@@ -35,16 +39,19 @@ def small(
 def test_toy_network_meets_the_papers_figure():
     """Fig. 2: RMSE per layer below 1e-2 at beta 0.01 and 1e-3 at 0.001, mean over 10 draws."""
     for beta, limit in [(0.01, 1e-2), (0.001, 1e-3)]:
-        r = theory.gradient_match("1905.13633/fig2-toy", beta=beta, n_draws=10)
+        r = theory.gradient_match("1905.13633/fig2-toy", rule__beta=beta, n_draws=10)
         assert r.holds and r.target == limit
         for rmse in (r.neuron_rmse, r.synapse_rmse):
             assert max(rmse.values()) < limit
-        draws = [theory.gradient_match("1905.13633/fig2-toy", beta=beta, random_state=s) for s in range(10)]
+        draws = [
+            theory.gradient_match("1905.13633/fig2-toy", rule__beta=beta, random_state=s)
+            for s in range(10)
+        ]
         assert np.mean([min(one.sign_agreement.values()) for one in draws]) > 99
 
 
 def test_draws_are_averaged():
-    quick = dict(preset="1905.13633/fig2-toy", n_free_steps=300, n_nudged_steps=10)
+    quick = dict(preset="1905.13633/fig2-toy", n_free_steps=300, rule__n_steps=10)
     one, two = (theory.gradient_match(**quick, random_state=s) for s in (3, 4))
     both = theory.gradient_match(**quick, random_state=3, n_draws=2)
     for name in ("neuron_rmse", "synapse_rmse", "sign_agreement"):
@@ -68,7 +75,7 @@ def test_discrete_c_vf_keeps_the_first_bias():
 def test_energy_based_match_is_first_order_and_the_authors_convention_is_not():
     verdicts = {
         convention: [
-            theory.gradient_match(**small(convention=convention), beta=b, **SMALL).verdict
+            theory.gradient_match(**small(convention=convention), rule=one_sided(b), **SMALL).verdict
             for b in (2e-3, 1e-3)
         ]
         for convention in ("consistent", "as_coded")
@@ -81,20 +88,19 @@ def test_energy_based_match_is_first_order_and_the_authors_convention_is_not():
 
 def test_the_discrete_map_is_only_approximately_matched():
     verdicts = [
-        theory.gradient_match(**small("prototypical"), beta=b, n_free_steps=300, n_nudged_steps=20).verdict
+        theory.gradient_match(**small("prototypical"), rule=one_sided(b, 20), n_free_steps=300).verdict
         for b in (2e-3, 1e-3)
     ]
     assert 1e-2 < verdicts[1] < 1 and verdicts[1] > 0.9 * verdicts[0]
 
 
 def test_match_of_every_rule_has_its_synapses():
-    for rule in ("continual", "vector_field", "continual_vector_field"):
-        angle = 0 if rule.endswith("vector_field") else None
+    for rule in (ContinualEP, VectorField, ContinualVectorField):
+        angle = 0 if rule.independent_feedback else None
         r = theory.gradient_match(
             **small("leaky" if angle == 0 else "energy", angle=angle),
-            rule=rule,
-            rate=1e-6 if rule.startswith("continual") else None,
-            beta=1e-2,
+            rule=one_sided(1e-2, rule=rule),
+            rate=1e-6 if rule.continual else None,
             **SMALL,
         )
         assert list(r.synapse_rmse) == ["W01", "W12", "W23"] + (["W21", "W32"] if angle == 0 else [])
@@ -103,8 +109,8 @@ def test_match_of_every_rule_has_its_synapses():
 
 
 def test_match_in_float32_has_a_rounding_floor():
-    r32 = theory.gradient_match(**small(dtype=np.float32), beta=1e-3, steady_tol=-1.0, **SMALL)
-    r64 = theory.gradient_match(**small(), beta=1e-3, **SMALL)
+    r32 = theory.gradient_match(**small(dtype=np.float32), rule=one_sided(1e-3), steady_tol=-1.0, **SMALL)
+    r64 = theory.gradient_match(**small(), rule=one_sided(1e-3), **SMALL)
     assert r32.settings["dtype"] == "float32" and r64.verdict < r32.verdict < 0.5
 
 
@@ -190,7 +196,7 @@ def test_conv_match():
     rng = np.random.default_rng(1)
     x, y = rng.uniform(0, 1, (2, 1, 10, 10)), np.eye(3)[:2]
     errors = [
-        theory.gradient_match(model=net, x=x, y=y, beta=b, n_free_steps=300, n_nudged_steps=8).verdict
+        theory.gradient_match(model=net, x=x, y=y, rule=one_sided(b, 8), n_free_steps=300).verdict
         for b in (1e-3, 5e-4)
     ]
     assert errors[0] < 1e-2 and errors[1] == pytest.approx(errors[0] / 2, rel=0.1)
@@ -245,7 +251,7 @@ def test_debug_identity_of_vector_field():
     setup = small("leaky", angle=30)
     free = setup["model"].zeros(4)
     setup["model"].relax(setup["model"].drive(setup["x"]), free, 2000, 1e-13)
-    args = setup["model"], setup["x"], setup["y"], free, 0.01, 30, "continual_vector_field", 1e-3
+    args = setup["model"], setup["x"], setup["y"], free, one_sided(0.01, 30, ContinualVectorField), 1e-3
     assert theory.debug_identity(*args, tiny=1e-12) < 1e-12
 
 
@@ -273,69 +279,141 @@ def test_too_large_a_step_climbs():
     assert not theory.energy_descent(model=model, x=x, n_steps=60, dt=(1.0,)).holds
 
 
+ANGLE = dict(rule=VectorField(beta=0.1, nudging="positive", feedback_angle=30.0))
+
+
 def conv_data(size, n_outputs=10):
     return dict(x=np.ones((2, 1, size, size)), y=np.ones((2, n_outputs)))
 
 
-@pytest.mark.parametrize("call, match", [
-    (lambda: theory.gradient_match("nowhere/fig"), "preset"),
-    (lambda: theory.gradient_match(), "preset or model"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", beta=0.0), "beta"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", n_nudged_steps=0), "n_nudged_steps"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", n_free_steps=5), "n_free_steps"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", rule="vector_field"), "backward weights"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", rule="magic"), "rule"),
-    (lambda: theory.gradient_match(model=theory.ToyNetwork(), beta=0.1, **SMALL), "x and y"),
-    (lambda: theory.gradient_match(**small(), beta=0.1, **SMALL, angle=30), "angle"),
-    (lambda: theory.gradient_match(**small(), beta=0.1, **SMALL, dt=0.1), "dt"),
-    (lambda: theory.gradient_match(**small(), beta=0.1, **SMALL, dtype=np.float32), "dtype"),
-    (lambda: theory.gradient_match(**small(), beta=0.1, **SMALL, convention="as_coded"), "convention"),
-    (lambda: theory.gradient_match(**small(), beta=0.1, **SMALL, n_draws=2), "n_draws"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", convention="as_coded"), "convention"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", convention="loose"), "convention"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", rate=0.1), "rate"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", n_draws=0), "n_draws"),
-    (lambda: theory.gradient_match("2005.04168/toy", x=np.ones((2, 6)), y=np.ones((2, 10))), "x must have"),
-    (lambda: theory.rbp_match(**{**small(), "y": np.ones((4, 2))}), "y must have"),
-    (lambda: theory.energy_descent(model=theory.ToyNetwork(), x=np.ones((2, 5))), "LayeredModel"),
-    (lambda: theory.gradient_order(model=theory.ToyNetwork(), x=np.ones((2, 5))), "LayeredModel"),
-    (lambda: theory.asymmetry_bound(sizes=(4, 3)), "sizes"),
-    (lambda: theory.asymmetry_bound(eps=np.inf), "eps"),
-    (lambda: theory.energy_descent(dt=2.0), "dt"),
-    (lambda: layered_spec("energy", (3, 2), "loose"), "convention"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", y=np.ones((1, 10))), "x and y"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", beta="a"), "beta"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", dt="a"), "dt"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", steady_tol="a"), "steady_tol"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", random_state=-1), "random_state"),
-    (lambda: theory.gradient_match("1905.13633/fig2-toy", rule="continual", rate="a"), "rate"),
-    (lambda: theory.rbp_match(y=np.ones((4, 5))), "x and y"),
-    (lambda: theory.rbp_match(x=np.ones((2, 8)), y=np.ones((2, 4))), "y must have"),
-    (lambda: theory.rbp_match(x=np.ones((2, 8)), y=np.full((2, 5), np.nan)), "y must be finite"),
-    (lambda: theory.rbp_match(x="nonsense", y=np.ones((2, 5))), "x must be an array of numbers"),
-    (lambda: theory.rbp_match(n_nudged_steps=1), "n_nudged_steps"),
-    (lambda: theory.continual_deviation(n_nudged_steps=1), "n_nudged_steps"),
-    (lambda: theory.continual_deviation(y="nonsense"), "x and y"),
-    (lambda: theory.gradient_order(x=np.ones((2, 8))), "x and y"),
-    (lambda: theory.energy_descent(x=np.full((2, 8), np.nan)), "x must be finite"),
-    (lambda: theory.energy_descent(model=small()["model"]), "x is needed"),
-    (lambda: theory.energy_descent(x=np.ones((2, 8)), sizes=(8, -5)), "sizes"),
-    (lambda: theory.energy_descent(x=np.ones((2, 8)), sizes=()), "sizes"),
-    (lambda: theory.energy_descent(x=[[1.0], [1.0, 2.0]]), "x must be an array of numbers"),
-    (lambda: theory.rbp_match(beta=10**400), "beta"),
-    (lambda: theory.gradient_match(model=theory.ConvNetwork(), **conv_data(27), beta=1, **SMALL), "x m"),
-    (lambda: theory.gradient_match(model=theory.ConvNetwork(), **conv_data(28, 7), beta=1, **SMALL), "y m"),
-    (lambda: theory.gradient_match(**small(angle=9), beta=1, **SMALL, rule="vector_field"), "leaky field"),
-    (lambda: theory.rbp_match(beta=-1), "beta"),
-    (lambda: theory.rbp_match(n_halvings=0), "n_halvings"),
-    (lambda: theory.rbp_match(n_nudged_steps=0), "n_nudged_steps"),
-    (lambda: theory.continual_deviation(rule="ep"), "rule"),
-    (lambda: theory.continual_deviation(rate=0), "rate"),
-    (lambda: theory.asymmetry_bound(angles=(190,)), "angles"),
-    (lambda: theory.asymmetry_bound(eps=0), "eps"),
-    (lambda: theory.energy_descent(dt=(0.0,)), "dt"),
-    (lambda: theory.energy_descent(n_steps=0), "n_steps"),
-])
+@pytest.mark.parametrize(
+    "call, match",
+    [
+        (lambda: theory.gradient_match("nowhere/fig"), "preset"),
+        (lambda: theory.gradient_match(), "preset or model"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", rule__beta=0.0), "beta"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", rule__n_steps=0), "n_steps"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", n_free_steps=5), "n_free_steps"),
+        (
+            lambda: theory.gradient_match(
+                "1905.13633/fig2-toy", rule=one_sided(0.1, rule=VectorField)
+            ),
+            "backward",
+        ),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", rule="magic"), "rule"),
+        (
+            lambda: theory.gradient_match(model=theory.ToyNetwork(), rule=one_sided(0.1), **SMALL),
+            "x and y",
+        ),
+        (lambda: theory.gradient_match(**small(), **ANGLE, **SMALL), "angle"),
+        (lambda: theory.gradient_match(**small(), rule=one_sided(0.1), **SMALL, dt=0.1), "dt"),
+        (
+            lambda: theory.gradient_match(
+                **small(), rule=one_sided(0.1), **SMALL, dtype=np.float32
+            ),
+            "dtype",
+        ),
+        (
+            lambda: theory.gradient_match(
+                **small(), rule=one_sided(0.1), **SMALL, convention="as_coded"
+            ),
+            "convention",
+        ),
+        (
+            lambda: theory.gradient_match(**small(), rule=one_sided(0.1), **SMALL, n_draws=2),
+            "n_draws",
+        ),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", convention="as_coded"), "convention"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", convention="loose"), "convention"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", rate=0.1), "rate"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", n_draws=0), "n_draws"),
+        (
+            lambda: theory.gradient_match("1905.13633/fig2-toy", rule="ep"),
+            "rule__nudging='centered'",
+        ),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", rule__angle=3), "angle"),
+        (lambda: theory.gradient_match(**small(), **SMALL), "rule is needed"),
+        (
+            lambda: theory.continual_deviation(rule=ContinualEP(nudging="random_sign")),
+            "rule__nudging",
+        ),
+        (
+            lambda: theory.gradient_match("2005.04168/toy", x=np.ones((2, 6)), y=np.ones((2, 10))),
+            "x must have",
+        ),
+        (lambda: theory.rbp_match(**{**small(), "y": np.ones((4, 2))}), "y must have"),
+        (
+            lambda: theory.energy_descent(model=theory.ToyNetwork(), x=np.ones((2, 5))),
+            "LayeredModel",
+        ),
+        (
+            lambda: theory.gradient_order(model=theory.ToyNetwork(), x=np.ones((2, 5))),
+            "LayeredModel",
+        ),
+        (lambda: theory.asymmetry_bound(sizes=(4, 3)), "sizes"),
+        (lambda: theory.asymmetry_bound(eps=np.inf), "eps"),
+        (lambda: theory.energy_descent(dt=2.0), "dt"),
+        (lambda: layered_spec("energy", (3, 2), "loose"), "convention"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", y=np.ones((1, 10))), "x and y"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", rule__beta="a"), "beta"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", dt="a"), "dt"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", steady_tol="a"), "steady_tol"),
+        (lambda: theory.gradient_match("1905.13633/fig2-toy", random_state=-1), "random_state"),
+        (
+            lambda: theory.gradient_match(
+                "1905.13633/fig2-toy", rule=one_sided(0.1, rule=ContinualEP), rate="a"
+            ),
+            "rate",
+        ),
+        (lambda: theory.rbp_match(y=np.ones((4, 5))), "x and y"),
+        (lambda: theory.rbp_match(x=np.ones((2, 8)), y=np.ones((2, 4))), "y must have"),
+        (
+            lambda: theory.rbp_match(x=np.ones((2, 8)), y=np.full((2, 5), np.nan)),
+            "y must be finite",
+        ),
+        (
+            lambda: theory.rbp_match(x="nonsense", y=np.ones((2, 5))),
+            "x must be an array of numbers",
+        ),
+        (lambda: theory.rbp_match(n_nudged_steps=1), "n_nudged_steps"),
+        (lambda: theory.continual_deviation(rule=one_sided(0.1, 1, ContinualEP)), "n_steps"),
+        (lambda: theory.continual_deviation(y="nonsense"), "x and y"),
+        (lambda: theory.gradient_order(x=np.ones((2, 8))), "x and y"),
+        (lambda: theory.energy_descent(x=np.full((2, 8), np.nan)), "x must be finite"),
+        (lambda: theory.energy_descent(model=small()["model"]), "x is needed"),
+        (lambda: theory.energy_descent(x=np.ones((2, 8)), sizes=(8, -5)), "sizes"),
+        (lambda: theory.energy_descent(x=np.ones((2, 8)), sizes=()), "sizes"),
+        (lambda: theory.energy_descent(x=[[1.0], [1.0, 2.0]]), "x must be an array of numbers"),
+        (lambda: theory.rbp_match(beta=10**400), "beta"),
+        (
+            lambda: theory.gradient_match(
+                model=theory.ConvNetwork(), **conv_data(27), rule=one_sided(1), **SMALL
+            ),
+            "x m",
+        ),
+        (
+            lambda: theory.gradient_match(
+                model=theory.ConvNetwork(), **conv_data(28, 7), rule=one_sided(1), **SMALL
+            ),
+            "y m",
+        ),
+        (
+            lambda: theory.gradient_match(
+                **small(angle=9), **SMALL, rule=one_sided(1, rule=VectorField)
+            ),
+            "leaky field",
+        ),
+        (lambda: theory.rbp_match(beta=-1), "beta"),
+        (lambda: theory.rbp_match(n_halvings=0), "n_halvings"),
+        (lambda: theory.rbp_match(n_nudged_steps=0), "n_nudged_steps"),
+        (lambda: theory.continual_deviation(rule="ep"), "rule"),
+        (lambda: theory.continual_deviation(rate=0), "rate"),
+        (lambda: theory.asymmetry_bound(angles=(190,)), "angles"),
+        (lambda: theory.asymmetry_bound(eps=0), "eps"),
+        (lambda: theory.energy_descent(dt=(0.0,)), "dt"),
+        (lambda: theory.energy_descent(n_steps=0), "n_steps"),
+    ],
+)
 def test_refusals(call, match):
     with pytest.raises(ValueError, match=match):
         call()
@@ -349,7 +427,7 @@ def test_an_order_without_equilibrium_is_refused():
 @pytest.mark.parametrize("check, options", [
     (theory.rbp_match, {}), (theory.gradient_order, {}), (theory.continual_deviation, {}),
     (theory.energy_descent, {}), (theory.asymmetry_bound, dict(n_networks=2)),
-    (theory.gradient_match, dict(preset="2005.04168/toy", n_draws=2, n_free_steps=300, n_nudged_steps=10)),
+    (theory.gradient_match, dict(preset="2005.04168/toy", n_draws=2, n_free_steps=300, rule__n_steps=10)),
 ])
 def test_settings_give_it_again(check, options):
     """Also with a seed that was drawn, and beside data that was given."""
@@ -416,10 +494,10 @@ def test_every_plot_draws():
     import matplotlib.pyplot as plt
 
     results = [
-        theory.gradient_match("1905.13633/fig2-toy", n_free_steps=300, n_nudged_steps=20),
+        theory.gradient_match("1905.13633/fig2-toy", n_free_steps=300, rule__n_steps=20),
         theory.rbp_match(n_halvings=2, n_nudged_steps=10),
         theory.gradient_order(sizes=(3, 4, 2), n_halvings=2),
-        theory.continual_deviation(n_halvings=2, n_nudged_steps=10),
+        theory.continual_deviation(rule=one_sided(0.01, 10, ContinualEP), n_halvings=2),
         theory.asymmetry_bound(n_networks=2, angles=(0, 60), n_halvings=2),
         theory.energy_descent(n_steps=10),
     ]

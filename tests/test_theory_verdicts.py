@@ -3,20 +3,21 @@
 import numpy as np
 import pytest
 
-from eqprop_fast import theory
+from eqprop_fast import EP, ContinualEP, VectorField, theory
 from eqprop_fast.theory import asymmetry
 from eqprop_fast.theory.models import LayeredModel
 from eqprop_fast.theory.presets import layered_spec
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 TOY = "1905.13633/fig2-toy"
-QUICK = dict(n_free_steps=300, n_nudged_steps=10)
+QUICK = dict(n_free_steps=300, rule__n_steps=10)
+CONTINUAL = ContinualEP(beta=0.01, n_steps=10)
 
 
 def test_a_diverged_run_matches_nothing():
     r = theory.gradient_match(TOY, dt=2.2)
     assert np.isnan(r.verdict) and r.holds is False
-    assert theory.gradient_match(TOY, **QUICK, rule="continual", rate=1e6).holds is False
+    assert theory.gradient_match(TOY, n_free_steps=300, rule=CONTINUAL, rate=1e6).holds is False
 
 
 def test_energy_that_is_not_a_number_does_not_descend():
@@ -66,7 +67,7 @@ def test_rbp_verdict_sees_the_synapses(monkeypatch):
 
 CHECKS = [
     (theory.rbp_match, dict(n_halvings=2, n_nudged_steps=10, sizes=(5, 6, 3))),
-    (theory.continual_deviation, dict(n_halvings=2, n_nudged_steps=10, sizes=(5, 6, 3), n_samples=2)),
+    (theory.continual_deviation, dict(n_halvings=2, sizes=(5, 6, 3), n_samples=2)),
     (theory.gradient_order, dict(n_halvings=2, sizes=(5, 6, 3), n_samples=2, n_steps=5000)),
     (theory.energy_descent, dict(n_steps=10, sizes=(5, 6, 3), n_samples=2)),
     (theory.asymmetry_bound, dict(n_networks=2, angles=(30.0,), n_halvings=2)),
@@ -83,7 +84,7 @@ def test_settings_of_a_match_run_it_again():
     first = theory.gradient_match(TOY, **QUICK)
     given = {k: v for k, v in first.settings.items() if v is not None}
     again = theory.gradient_match(**{**given, "dtype": np.float64})
-    assert again.verdict == first.verdict and first.target == first.settings["beta"]
+    assert again.verdict == first.verdict and first.target == first.settings["rule"].beta
 
 
 @pytest.mark.parametrize("check, given", CHECKS, ids=lambda v: getattr(v, "__name__", ""))
@@ -105,6 +106,7 @@ def test_debug_procedure_falls_with_its_factor():
 
 
 BACK = LayeredModel.random(layered_spec("leaky", (4, 5, 3)), 0, angle=60.0)
+ONE_SIDED = EP(beta=0.1, nudging="positive")
 DATA = dict(x=np.zeros((2, 4)), y=np.zeros((2, 3)))
 
 
@@ -113,12 +115,20 @@ DATA = dict(x=np.zeros((2, 4)), y=np.zeros((2, 3)))
     [
         (lambda: theory.gradient_order(model=BACK, **DATA), "backward"),
         (lambda: theory.continual_deviation(model=BACK, **DATA), "backward"),
-        (lambda: theory.gradient_match(model=BACK, **DATA, beta=0.1, **QUICK), "rule"),
-        (lambda: theory.gradient_match(TOY, rate=-1.0, rule="continual"), "rate"),
-        (lambda: theory.gradient_match(TOY, rate=np.nan, rule="continual"), "rate"),
+        (
+            lambda: theory.gradient_match(model=BACK, **DATA, n_free_steps=300, rule=ONE_SIDED),
+            "rule",
+        ),
+        (lambda: theory.gradient_match(TOY, rate=-1.0, rule=CONTINUAL), "rate"),
+        (lambda: theory.gradient_match(TOY, rate=np.nan, rule=CONTINUAL), "rate"),
         (lambda: theory.gradient_match(TOY, dt=-1.0), "dt"),
         (lambda: theory.gradient_match(TOY, convention="bogus"), "convention"),
-        (lambda: theory.gradient_match(TOY, angle=45), "angle"),
+        (
+            lambda: theory.gradient_match(
+                TOY, rule=VectorField(nudging="positive", feedback_angle=45)
+            ),
+            "angle",
+        ),
         (lambda: theory.gradient_match(TOY, dtype=np.float16), "dtype"),
         (lambda: theory.rbp_match(sizes=(5,)), "sizes"),
         (lambda: theory.rbp_match(n_samples=0), "n_samples"),

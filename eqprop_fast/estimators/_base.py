@@ -15,7 +15,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.base import _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -26,8 +26,12 @@ from .._backends import effective_n_threads
 from ..kernels import get_backend
 from ..kernels.registry import BACKENDS
 from ..kernels.spec import OPTIMIZERS
+from ..parts import RELAXATION, RULE, HasParts
+from ..relaxation import MAX_INT, kernel_tol
 from ..training import (
-    SCHEDULES,
+    RATE_WORDS,
+    Cosine,
+    Exponential,
     FitSettings,
     RandomStreams,
     TrainingData,
@@ -39,15 +43,84 @@ from ..training.checkpoint import CheckpointMixin
 from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
 from ..training.state import writable
+from ._checks import check_csr, is_list, is_size, per_layer
 
 AUTO_BATCH_SIZE = 32
 MAX_THREADS = 1024
-MAX_INT = 2**31 - 1  # of the counters and sizes that kernels take
 
 
-class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
-    """Base of the estimators; not for direct use."""
+class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
+    """Base of the estimators; not for direct use.
 
+    Parameters
+    ----------
+    learning_rate_init : float or sequence of float
+        Rate of every layer of weights, or one per layer from input to output (several papers list
+        output to input).
+    bias_learning_rate_init : None, float or sequence of float
+        None: each bias has the rate of the weights that feed its layer.
+    learning_rate : {"constant", "invscaling", "adaptive", "exponential", "cosine"} or object
+        Schedule over epochs, as of scikit-learn's MLP, or `Exponential` or `Cosine`.
+    power_t : float
+        "invscaling": rate / (samples seen + 1)**power_t.
+    batch_size : int or "auto"
+        "auto": min(32, n_samples).
+    max_iter : int
+        Epochs.
+    shuffle : bool
+        Whether to shuffle the samples before each epoch.
+    tol, n_iter_no_change : float, int or inf
+        Stop when the training loss (or validation score) has not improved by `tol` for this many
+        epochs.
+    early_stopping : bool
+        Hold out `validation_fraction`, stop on its score and restore the best weights.
+    validation_fraction : float
+        Share of the samples held out under early stopping.
+    warm_start : bool
+        `fit` continues from the fitted weights, optimiser state and random streams.
+    random_state : int, RandomState instance or None
+        Of initial weights, shuffling and random signs. The same seed gives the same model.
+    verbose : bool or int
+        Whether to show progress.
+    callbacks : callable, sequence of callables or None
+        Called after each epoch with an `EpochRecord`; returning True stops the fit.
+    checkpoint : path or None
+        File written by `save_checkpoint` every `checkpoint_every` epochs and at the end, however the
+        fit ends.
+    checkpoint_every : int
+        See `checkpoint`.
+    on_interrupt : {"warn", "raise"}
+        Ctrl-C ends `fit` with a warning and the weights so far, or also raises KeyboardInterrupt, as a
+        search over parameters needs it to stop.
+    backend : {"auto", "c", "numba", "numpy"}
+        What computes. "auto": the first of C, Numba and NumPy that loads.
+    n_threads : int or None
+        None: all usable cores, at most OMP_NUM_THREADS. Results are bit-equal for any number.
+    dtype : {"float32", "float64"}
+        Working precision; X is converted to it.
+
+    Attributes
+    ----------
+    loss_, best_loss_ : float
+        Training cost of the last epoch; the best one (None under early stopping).
+    loss_curve_ : list of float
+    validation_scores_, best_validation_score_ : list of float and float, or None without early stopping
+    n_iter_ : int
+        Epochs run, over all calls that continued this fit.
+    t_ : int
+        Training samples seen.
+    n_layers_, n_outputs_, n_features_in_ : int
+    feature_names_in_ : ndarray of str, when X had string column names
+    out_activation_ : str
+    ended_by_ : str or None
+        Why the last run ended: "max_iter", "tol" (early stopping too), "callback", "interrupted",
+        "divergence" or, after another exception, "error". None: `partial_fit`, or the file of a run that
+        was killed.
+    backend_ : str
+        The backend that trained.
+    """
+
+    _words: dict = {"learning_rate": RATE_WORDS}
     _parameter_constraints: dict = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "solver": [StrOptions(set(OPTIMIZERS))],
@@ -57,12 +130,10 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         "beta_2": [Interval(Real, 0, 1, closed="left")],
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions(set(SCHEDULES))],
+        "learning_rate": [StrOptions(set(RATE_WORDS)), Exponential, Cosine],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "bias_learning_rate_init": [None, Interval(Real, 0, None, closed="left"), "array-like"],
         "power_t": [Interval(Real, 0, None, closed="left")],
-        "lr_decay": [Interval(Real, 0, 1, closed="right")],
-        "lr_min_factor": [Interval(Real, 0, 1, closed="both")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
@@ -108,17 +179,34 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     def _plan(self, batch_size, rate, bias_rate):
         """The `TrainPlan` of the learning rule."""
 
+    # ---- parts ----
+
+    @property
+    def _relaxation(self):
+        return self._part(RELAXATION)
+
+    @property
+    def _rule(self):
+        return self._part(RULE)
+
+    @classmethod
+    def _with_overrides(cls, parameters, overrides):
+        """An estimator of parameters, those of its parts (``learning_rule__beta``) among the overrides."""
+        nested = {name: value for name, value in overrides.items() if "__" in name}
+        plain = {name: value for name, value in overrides.items() if name not in nested}
+        return cls(**{**parameters, **plain}).set_params(**nested)
+
     # ---- input ----
 
     def _validate_x(self, X, reset, *y, **options):
         """X as C-contiguous array or CSR of the working dtype, uncopied if it already is; and y, if given."""
         if issparse(X) and X.format == "csr":
-            _check_csr(X)  # first: validation may sort the indices
+            check_csr(X)  # first: validation may sort the indices
         with np.errstate(over="ignore"):  # what the dtype cannot hold is refused as infinite, not warned of
             checked = validate_data(
                 self, X, *y, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C",
                 **options,
-            )  # fmt: skip
+            )
         X = checked[0] if y else checked
         if hasattr(X, "indptr") and (X.indices.dtype != np.int32 or X.indptr.dtype != np.int64):
             X = type(X)((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int64)), shape=X.shape)
@@ -126,8 +214,8 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
 
     def _hidden_sizes(self):
         sizes = self.hidden_layer_sizes
-        sizes = sizes if _is_list(sizes) else [sizes]
-        if isinstance(sizes, (dict, set)) or not all(_is_size(n) for n in sizes):
+        sizes = sizes if is_list(sizes) else [sizes]
+        if isinstance(sizes, (dict, set)) or not all(is_size(n) for n in sizes):
             raise ValueError(
                 f"hidden_layer_sizes must be integers from 1 to {MAX_INT}, got {self.hidden_layer_sizes!r}"
             )
@@ -146,10 +234,10 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         if self.bias_learning_rate_init is None:
             return rate, rate
         bias_rate = self.bias_learning_rate_init
-        return rate, _per_layer("bias_learning_rate_init", bias_rate, n_weights, allow_zero=True)
+        return rate, per_layer("bias_learning_rate_init", bias_rate, n_weights, allow_zero=True)
 
     def _weight_rates(self, n_weights):
-        return _per_layer("learning_rate_init", self.learning_rate_init, n_weights, allow_zero=False)
+        return per_layer("learning_rate_init", self.learning_rate_init, n_weights, allow_zero=False)
 
     def _batch_size(self, n_samples):
         if self.batch_size == "auto":
@@ -220,9 +308,10 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
         self._check_files_and_callbacks()
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        if incremental and self.persistent_particles:
+        if incremental and self._relaxation.start == "persistent":
             raise ValueError(
-                "partial_fit does not support persistent_particles=True: it cannot tell samples it saw before"
+                "partial_fit does not support relaxation__start='persistent': it cannot tell samples it saw "
+                "before"
             )
         first = not hasattr(self, "_state") or (not self.warm_start and not incremental and n_epochs is None)
         X, y = self._validate_targets(X, y, incremental or n_epochs is not None, first)
@@ -260,7 +349,7 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     def _check_files_and_callbacks(self):
         callbacks = self.callbacks
         if callbacks is not None and not callable(callbacks):
-            if not _is_list(callbacks):
+            if not is_list(callbacks):
                 raise ValueError(f"callbacks must be a callable or a list of them, got {callbacks!r}")
             wrong = [c for c in callbacks if not callable(c)]
             if wrong:
@@ -419,26 +508,26 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     def _settings(self, n_rows, network, n_epochs, n_outputs):
         rate, bias_rate = self._rates(len(self.coefs_))
         batch_size = self._batch_size(n_rows)
+        schedule = self._part("learning_rate")
         return FitSettings(
             plan=self._plan(batch_size, rate, bias_rate),
             n_epochs=self.max_iter if n_epochs is None else n_epochs,
             shuffle=self.shuffle,
-            random_sign=self.nudging == "random_sign",
+            random_sign=self._rule.random_sign,
             classes=self._exclusive_classes() and n_outputs > 1,
-            schedule=self.learning_rate,
+            schedule=self.learning_rate if schedule is None else schedule.word,
             power_t=self.power_t,
-            decay=self.lr_decay,
-            min_factor=self.lr_min_factor,
+            **({} if schedule is None else schedule.get_params()),
             period=self.max_iter,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
             n_threads=effective_n_threads(self.n_threads),
             on_interrupt=self.on_interrupt,
-            normal_start=self.free_start == "normal",
+            normal_start=self._relaxation.start == "normal",
         )
 
     def _prepare_particles(self, network, state, n_rows, keep):
-        if not self.persistent_particles:
+        if self._relaxation.start != "persistent":
             state.particles = None
         elif not (keep and state.particles is not None and len(state.particles[0]) == n_rows):
             state.particles = network.new_particles(n_rows)
@@ -489,8 +578,8 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
     # ---- using the fitted network ----
 
     def _network_outputs(self, network, X):
-        tol = -1.0 if self.tol_free is None else self.tol_free
-        return network.outputs(X, self.n_free_steps, tol, effective_n_threads(self.n_threads))
+        free = self._relaxation
+        return network.outputs(X, free.n_steps, kernel_tol(free.tol), effective_n_threads(self.n_threads))
 
     def _outputs(self, X):
         """Free-phase outputs for user input, in float64 (n_samples, n_outputs)."""
@@ -516,44 +605,12 @@ class BaseNetworkEstimator(CheckpointMixin, BaseEstimator, ABC):
             ``states`` (list, first hidden layer to output), ``steps``, ``residual``, ``energy``.
         """
         network, X = self._network_for(X)
-        tol = -1.0 if self.tol_free is None else self.tol_free
-        return network.relax(X, self.n_free_steps, tol, n_threads=effective_n_threads(self.n_threads))
+        free = self._relaxation
+        return network.relax(
+            X, free.n_steps, kernel_tol(free.tol), n_threads=effective_n_threads(self.n_threads)
+        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _check_csr(X):
-    """Refuse what SciPy lets pass and a kernel would follow out of its arrays."""
-    indptr, indices = X.indptr, X.indices
-    if indptr[0] != 0 or indptr[-1] > len(indices) or (np.diff(indptr) < 0).any():
-        raise ValueError("X is a damaged CSR matrix: its row pointers are not an increasing sequence from 0")
-    if indices.size and (indices.min() < 0 or indices.max() >= X.shape[1]):
-        raise ValueError(f"X is a damaged CSR matrix: a column index is outside 0..{X.shape[1] - 1}")
-
-
-def _is_list(value):
-    return hasattr(value, "__iter__") and getattr(value, "ndim", 1) > 0
-
-
-def _is_size(n):
-    return isinstance(n, Integral) and not isinstance(n, bool) and 0 < n <= MAX_INT
-
-
-def _per_layer(name, value, n_weights, allow_zero):
-    try:
-        values = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be one number or a list of numbers, got {value!r}") from None
-    if values.ndim == 0:
-        values = np.full(n_weights, float(values))
-    if values.shape != (n_weights,):
-        raise ValueError(
-            f"{name} must be one number or one per layer of weights, input to output ({n_weights}), "
-            f"got {value!r}"
-        )
-    if not np.isfinite(values).all() or (values < 0).any() or (not allow_zero and (values == 0).all()):
-        raise ValueError(f"{name} must hold finite numbers {'>= 0' if allow_zero else '> 0'}, got {value!r}")
-    return tuple(float(v) for v in values)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..circuits.devices import DeviceModel
-from ..kernels import TrainPlan
-from ..kernels.reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
+from ..costs import SquaredError
+from ..kernels.reference.crossbar import OPTIMIZERS
 from ..kernels.spec import MAX_WEIGHTS
-from ..networks.resistive import DIODES, ResistiveNetwork, ResistiveSpec, init_conductances
-from ._base import MAX_INT, BaseNetworkEstimator
+from ..networks.resistive import CIRCUITS, ResistiveCircuit, ResistiveNetwork, init_conductances
+from ..parts import part_classes
+from ..presets import resistive_preset
+from ..relaxation import RESISTIVE_RELAXATIONS, ResistiveRelaxation
+from ..rules import RESISTIVE_RULES, ResistiveEP
+from ._base import BaseNetworkEstimator
 from ._resistive_io import ResistiveInterop
-from .resistive_presets import resistive_preset
 
 AUTO_BETA = 0.1  # beta="auto": at most this, and half the conductance at any output node
 AUTO_RATE = 0.02  # learning_rate_init="auto"; less for the first layer of small networks, see `_rates`
@@ -27,70 +30,96 @@ _UNUSED = {"weight_decay", "beta_1", "beta_2", "epsilon"}  # conductances: SGD, 
 
 
 class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
-    """What the classifier and the regressor share; not for direct use."""
+    """What the classifier and the regressor share; not for direct use.
 
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Nodes of each hidden layer, from input to output.
+    circuit : {"signed", "clipped", "none"} or ResistiveCircuit
+        Diodes, amplifiers, outputs and the range of the conductances; a word names the diodes.
+    input_gain : "auto" or float
+        The sources stand at +-input_gain * x volt. Every layer of conductances averages, and so
+        attenuates: deep or wide-input networks need a large gain (2402.11674 uses 100 to 4000 on MNIST).
+        "auto" takes ``2**n_hidden * sqrt(2 * n_features)``, for inputs scaled to about unit size.
+    relaxation : {"asynchronous", "synchronous", "forward", "backward"} or ResistiveRelaxation
+        How the circuit is solved; a word names the order of the layers.
+    learning_rule : {"ep"} or ResistiveEP
+        Such as ``ResistiveEP(beta=0.05, nudging="positive")``.
+    device : DeviceModel, dict of its parameters or None
+        After every epoch the conductances are written to such devices
+        (`eqprop_fast.circuits.devices.DeviceModel`), and training goes on from what the devices hold.
+        Their `g_on` is by default g_max, or without that 4 conductance_gain / sqrt(rows). None: ideal
+        conductances.
+    solver : {"sgd", "momentum", "nesterov"}
+        How conductances and bias currents follow the gradient; conductances are clamped to their bounds
+        after every step, the momentum is not.
+    learning_rate_init : "auto", float or sequence of float
+        Rate of every layer of conductances, or one per layer from input to output. "auto": 0.02; with
+        one hidden layer of n nodes, the first rate is 0.02 n^2 / (1.6 n_features n_outputs) if that is
+        less.
+    bias_learning_rate_init : None, float or sequence of float
+        Rate of the bias currents; None: that of the conductances that feed the layer.
+    momentum : float
+        Of "momentum" and "nesterov", in [0, 1).
+
+    Attributes
+    ----------
+    conductances_ : list of ndarray
+        ``conductances_[0]`` (2 n_features, nodes of layer 1): rows of +x, then of -x.
+        ``conductances_[k]`` (nodes of layer k, nodes of layer k+1). In siemens; `coefs_` is the same
+        list.
+    bias_currents_ : list of ndarray
+        Current into each node, in ampere (referred to the output); `intercepts_` is the same list.
+    input_gain_, beta_ : float
+        What "auto" means for this network.
+    """
+
+    _words: dict = {
+        **BaseNetworkEstimator._words,
+        "circuit": CIRCUITS,
+        "relaxation": RESISTIVE_RELAXATIONS,
+        "learning_rule": RESISTIVE_RULES,
+    }
+    _parameter_objects = part_classes(_words)
     _parameter_constraints: dict = {
         **{k: v for k, v in BaseNetworkEstimator._parameter_constraints.items() if k not in _UNUSED},
+        "circuit": [StrOptions(set(CIRCUITS)), ResistiveCircuit],
+        "input_gain": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "relaxation": [StrOptions(set(RESISTIVE_RELAXATIONS)), ResistiveRelaxation],
+        "learning_rule": [StrOptions(set(RESISTIVE_RULES)), ResistiveEP],
+        "device": [None, dict, DeviceModel],
         "solver": [StrOptions(set(OPTIMIZERS))],
         "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither"), "array-like"],
-        "input_gain": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "amplifier_gain": [Interval(Real, 0, None, closed="neither")],
-        "diodes": [StrOptions(set(DIODES))],
-        "output_pairs": ["boolean"],
-        "schedule": [StrOptions(set(SCHEDULES))],
-        "beta": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "nudging": [StrOptions(set(NUDGINGS))],
-        "n_free_steps": [Interval(Integral, 1, MAX_INT, closed="both")],
-        "n_nudged_steps": [Interval(Integral, 1, MAX_INT, closed="both")],
-        "tol_free": [None, Interval(Real, 0, None, closed="left")],
-        "tol_nudged": [None, Interval(Real, 0, None, closed="left")],
-        "carry_over": ["boolean"],
-        "conductance_gain": [Interval(Real, 0, None, closed="neither")],
-        "g_min": [Interval(Real, 0, None, closed="left")],
-        "g_max": [None, Interval(Real, 0, None, closed="neither")],
-        "device": [None, dict],
     }
     _has_beta = True
-    cost, persistent_particles, free_start = "squared_error", False, "zero"  # fixed; what the base asks for
+    _cost = SquaredError()  # the only one
+
+    @property
+    def _circuit(self):
+        return self._part("circuit")
 
     def _spec(self, sizes):
         if len(sizes) - 1 > MAX_WEIGHTS:
             raise ValueError(
                 f"hidden_layer_sizes: at most {MAX_WEIGHTS - 1} hidden layers, got {len(sizes) - 2}"
             )
-        g_max = np.inf if self.g_max is None else float(self.g_max)
-        if not self.g_min < g_max:
-            raise ValueError(
-                f"g_max must be larger than g_min, got g_min={self.g_min!r} and g_max={self.g_max!r}"
-            )
-        low, high = _within(self.g_min, self.dtype, np.inf), _within(g_max, self.dtype, 0.0)
-        if not low < high or low == np.inf:
-            raise ValueError(
-                f"g_min={self.g_min!r} and g_max={self.g_max!r} leave no range of {self.dtype} between them"
-            )
-        n_hidden, gain = len(sizes) - 2, self.input_gain
+        n_hidden, gain, relaxation = len(sizes) - 2, self.input_gain, self._relaxation
         if gain == "auto":
             gain = AUTO_GAIN ** max(n_hidden, 1) * np.sqrt(2.0 * sizes[0])
-        return ResistiveSpec(
-            sizes=tuple(int(n) for n in sizes),
-            input_gain=float(gain),
-            amplifier_gain=float(self.amplifier_gain),
-            diodes=self.diodes,
-            pairs=self.output_pairs,
-            schedule=self.schedule,
-            carry_over=self.carry_over,
-            g_min=low,
-            g_max=high,
+        return self._circuit.spec(
+            sizes, self.dtype, input_gain=float(gain), schedule=relaxation.schedule,
+            carry_over=relaxation.start == "carry_over",
         )
 
     def _new_network(self, kernels, sizes, rng):
         spec = self._spec(sizes)
         if self.device is not None:
             self._device_model(spec, 1)  # refuse bad devices before anything is fitted
-        self._check_steps(spec)
+        self._relaxation.check(spec)
         self.n_outputs_ = spec.sizes[-1]
         self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
-        weights, biases = init_conductances(spec, self.conductance_gain, rng, np.dtype(self.dtype))
+        weights, biases = init_conductances(spec, self._circuit.conductance_gain, rng, np.dtype(self.dtype))
         self.beta_ = min(AUTO_BETA, 0.5 * float(weights[-1].sum(axis=0, dtype=np.float64).min()))
         return ResistiveNetwork(spec, kernels, weights, biases)
 
@@ -109,27 +138,26 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             rate[0] *= min(1.0, hidden[0] ** 2 / (SMALL * self.n_features_in_ * self.n_outputs_))
         return tuple(rate.tolist())
 
-    def _check_steps(self, spec):
-        if self.n_free_steps < spec.steps_to_output:
-            raise ValueError(
-                f"n_free_steps={self.n_free_steps}: with schedule={self.schedule!r} the input needs "
-                f"{spec.steps_to_output} steps to the output of {spec.n_weights - 1} hidden layers"
-            )
-
     def _device_model(self, spec, rows):
         """The devices of a crossbar with `rows` rows; what they can hold is fixed once and for all."""
         model = DeviceModel.of(self.device)
         if model.g_on is not None:
             return model
-        g_on = spec.g_max if np.isfinite(spec.g_max) else DEVICE_RANGE * self.conductance_gain / np.sqrt(rows)
+        g_on = spec.g_max
+        if not np.isfinite(g_on):
+            g_on = DEVICE_RANGE * self._circuit.conductance_gain / np.sqrt(rows)
         return replace(model, g_on=float(g_on))
 
     def _fitted_network(self, kernels):
         nodes = [w.shape[1] for w in self.coefs_]
-        sizes = (self.coefs_[0].shape[0] // 2, *nodes[:-1], nodes[-1] // (2 if self.output_pairs else 1))
+        sizes = (
+            self.coefs_[0].shape[0] // 2,
+            *nodes[:-1],
+            nodes[-1] // (2 if self._circuit.output_pairs else 1),
+        )
         spec = self._spec(sizes)
         if kernels is not None:  # to relax, and not only to be looked at
-            self._check_steps(spec)
+            self._relaxation.check(spec)
         weights, biases, _ = self._fitted_arrays()
         return ResistiveNetwork(spec, kernels, weights, biases)
 
@@ -155,29 +183,19 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
 
     def _check_continued(self, network):
         self._rates(network.spec.n_weights)
-        self._check_steps(network.spec)
+        self._relaxation.check(network.spec)
         if self.device is not None:
             self._device_model(network.spec, 1)
 
     def _plan(self, batch_size, rate, bias_rate):
-        beta = float(self.beta_ if self.beta == "auto" else self.beta)
-        return TrainPlan(
-            batch_size=batch_size,
-            beta=-beta if self.nudging == "negative" else beta,
-            n_free_steps=self.n_free_steps,
-            n_nudged_steps=self.n_nudged_steps,
-            rate=rate,
-            bias_rate=bias_rate,
-            tol_free=-1.0 if self.tol_free is None else float(self.tol_free),
-            tol_nudged=-1.0 if self.tol_nudged is None else float(self.tol_nudged),
-            centered=self.nudging == "centered",
-            optimizer=self.solver,
-            momentum=float(self.momentum),
+        return self._rule.plan(
+            self._relaxation, self.beta_, batch_size=batch_size, rate=rate, bias_rate=bias_rate,
+            optimizer=self.solver, momentum=float(self.momentum),
         )
 
     def _prepare_particles(self, network, state, n_rows, keep):
         """The state carried from batch to batch; made anew for another batch size."""
-        if not self.carry_over:
+        if self._relaxation.start != "carry_over":
             state.particles = None
             return
         rows = self._batch_size(n_rows) if not self.early_stopping else None
@@ -210,14 +228,14 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         name : str
             A name of `eqprop_fast.list_resistive_presets()`, such as ``"2402.11674/DRN-XS"``.
         **overrides
-            Any constructor parameter, replacing the preset's.
+            Parameters that replace the preset's, nested ones (``learning_rule__beta``) too.
 
         Raises
         ------
         ValueError
             Unknown preset.
         """
-        return cls(**{**resistive_preset(name).parameters, **overrides})
+        return cls._with_overrides(resistive_preset(name).parameters, overrides)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -239,16 +257,8 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         ValueError
             Bad data or parameters.
         NudgeError
-            Centered or negative nudging, and `beta` exceeds the conductance at an output node.
+            Centered or negative nudging, and the rule's `beta` exceeds the conductance at an output node.
         DivergenceError
             Voltages or conductances became non-finite; the estimator is as after its last whole epoch.
         """
         return self._fit(X, y, sample_weight)
-
-
-def _within(bound, dtype, towards):
-    """The number of `dtype` next to `bound` that does not pass it on the way out of the range."""
-    with np.errstate(over="ignore", under="ignore"):
-        number = np.dtype(dtype).type(bound)
-    passed = float(number) > bound if towards == 0 else float(number) < bound
-    return float(np.nextafter(number, np.dtype(dtype).type(towards)) if passed else number)

@@ -172,8 +172,7 @@ class ResistiveInterop:
         new_g = [np.full(g.shape, np.nan, g.dtype) for g in self.coefs_]
         new_b = [np.full(b.shape, np.nan, b.dtype) for b in self.intercepts_]
         with np.errstate(over="ignore"):
-            bounds = self.g_min, np.inf if self.g_max is None else self.g_max
-            low, high = (new_g[0].dtype.type(bound) for bound in bounds)
+            low, high = (new_g[0].dtype.type(bound) for bound in self._circuit.bounds)
         n_positions = sum(a.size for a in (*new_g, *new_b))
         with io.StringIO(_csv_text(path, n_positions), newline="") as file:
             reader = _csv_rows(file, path)
@@ -199,7 +198,7 @@ class ResistiveInterop:
                     if value < 0 or not low <= number <= high:
                         raise ValueError(
                             f"{at}: a conductance of {fields[3]} S is outside [g_min, g_max] = "
-                            f"[{self.g_min!r}, {self.g_max!r}]"
+                            f"[{self._circuit.g_min!r}, {self._circuit.g_max!r}]"
                         )
                     number = min(max(number, spec.g_min), spec.g_max)  # a bound may round to beyond itself
                 group[k - 1][index] = number

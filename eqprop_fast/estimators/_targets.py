@@ -8,6 +8,7 @@ from scipy.special import softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
@@ -17,7 +18,19 @@ UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}
 
 
 class ClassifierTargets(ClassifierMixin):
-    """One output unit per class or label; a single one for two classes under squared error."""
+    """One output unit per class or label; a single one for two classes under squared error.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+        Weights of the classes, multiplied into `sample_weight`; "balanced": inverse to their frequency.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    """
+
+    _parameter_constraints: dict = {"class_weight": [None, dict, StrOptions({"balanced"})]}
 
     def _validate_targets(self, X, y, keep_classes, first):
         X, y = self._validate_x(X, first, y, multi_output=True)
@@ -28,7 +41,7 @@ class ClassifierTargets(ClassifierMixin):
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_labels(y, keep_classes)
-        if self.cost == "cross_entropy" and not self._exclusive_classes():
+        if self._cost.word == "cross_entropy" and not self._exclusive_classes():
             raise ValueError("cost='cross_entropy' is a softmax over exclusive classes; y is multilabel")
         return X, y
 
@@ -45,7 +58,7 @@ class ClassifierTargets(ClassifierMixin):
 
     def _encode_targets(self, y, row_weight, first):
         target = self._label_binarizer.transform(y)
-        if target.shape[1] == 1 and self.cost == "cross_entropy" and len(self.classes_) == 2:
+        if target.shape[1] == 1 and self._cost.word == "cross_entropy" and len(self.classes_) == 2:
             return np.hstack([1 - target, target])  # a softmax needs both
         return target
 

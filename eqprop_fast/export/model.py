@@ -139,7 +139,7 @@ def _learn_plan(spec, plan, source):
     rates = plan.rate if plan.optimizer == "sgd" else (0.01,) * spec.n_weights
     if plan.optimizer == "sgd" and (plan.weight_decay or tuple(plan.bias_rate) != tuple(plan.rate)):
         rates = ()  # a device has neither: the user must say what it shall do instead
-    nudging = "centered" if plan.centered else getattr(source, "_rule", source).nudging
+    nudging = "centered" if plan.centered else source._rule.nudging
     return LearnPlan(
         plan.beta, nudging, plan.n_nudged_steps, plan.tol_nudged, spec.dt, tuple(rates)
     ), ""

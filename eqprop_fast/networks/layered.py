@@ -3,48 +3,88 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
+from sklearn.utils._param_validation import Interval
 
-from ..kernels import OptimizerState, TrainStats, free_spec
+from ..docstrings import documented
+from ..kernels import OptimizerState, TrainStats
+from ..parts import Part
 from .asymmetry import measured_angles
 from .base import BaseNetwork
 from .energy import layered_energy
 from .protocol import Equilibrium
 
-WEIGHT_INITS = ("glorot_uniform", "fan_in_uniform")
 
-
-def init_parameters(sizes, init, gain, rng, dtype):
-    """Fresh weights and biases.
+class WeightInit(Part):
+    """Base of the initial weights; not for direct use (docs/equations.md 13).
 
     Parameters
     ----------
-    sizes : sequence of int
-        Units per layer, input first.
-    init : {"glorot_uniform", "fan_in_uniform"}
-        U(+-gain sqrt(6 / (n_in + n_out))) with zero biases (1602.05179), or U(+-gain / sqrt(n_in)) with
-        biases U(+-1 / sqrt(n_in)) (PyTorch's linear layer: 1905.13633, 2005.04168, 2006.03824).
-    gain : float or sequence of float, one per weight matrix
-    rng : numpy.random.Generator
-    dtype : numpy dtype
-
-    Returns
-    -------
-    weights, biases : lists of ndarray
+    gain : float or sequence of float
+        One number, or one per matrix of weights from input to output.
     """
-    weights, biases = [], []
-    gains = np.broadcast_to(np.asarray(gain, dtype=np.float64), len(sizes) - 1)
-    for n_in, n_out, gain in zip(sizes[:-1], sizes[1:], gains):
-        if init == "glorot_uniform":
-            bound, bias_bound = gain * np.sqrt(6.0 / (n_in + n_out)), 0.0
-        elif init == "fan_in_uniform":
-            bound, bias_bound = gain / np.sqrt(n_in), 1.0 / np.sqrt(n_in)
-        else:
-            raise ValueError(f"weight_init must be one of {WEIGHT_INITS}, got {init!r}")
-        weights.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
-        biases.append(rng.uniform(-bias_bound, bias_bound, n_out).astype(dtype))
-    return weights, biases
+
+    word = ""
+    _parameter_constraints: dict = {"gain": [Interval(Real, 0, None, closed="neither"), "array-like"]}
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    @staticmethod
+    def bounds(gain, n_in, n_out):
+        """Largest weight and largest bias between two layers."""
+        raise NotImplementedError
+
+    def draw(self, sizes, rng, dtype):
+        """Fresh weights and biases of layers of these sizes, input first.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+        rng : numpy.random.Generator
+        dtype : numpy dtype
+
+        Returns
+        -------
+        weights, biases : lists of ndarray
+        """
+        weights, biases = [], []
+        gains = np.broadcast_to(np.asarray(self.gain, dtype=np.float64), len(sizes) - 1)
+        for n_in, n_out, gain in zip(sizes[:-1], sizes[1:], gains):
+            bound, bias_bound = self.bounds(gain, n_in, n_out)
+            weights.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
+            biases.append(rng.uniform(-bias_bound, bias_bound, n_out).astype(dtype))
+        return weights, biases
+
+
+@documented
+class GlorotUniform(WeightInit):
+    """``U(+-gain sqrt(6 / (n_in + n_out)))``, biases zero (1602.05179)."""
+
+    word = "glorot_uniform"
+
+    @staticmethod
+    def bounds(gain, n_in, n_out):
+        return gain * np.sqrt(6.0 / (n_in + n_out)), 0.0
+
+
+@documented
+class FanInUniform(WeightInit):
+    """``U(+-gain / sqrt(n_in))``, biases ``U(+-1 / sqrt(n_in))``.
+
+    PyTorch's linear layer: 1905.13633, 2005.04168, 2006.03824.
+    """
+
+    word = "fan_in_uniform"
+
+    @staticmethod
+    def bounds(gain, n_in, n_out):
+        return gain / np.sqrt(n_in), 1.0 / np.sqrt(n_in)
+
+
+WEIGHT_INITS = {cls.word: cls for cls in (GlorotUniform, FanInUniform)}
 
 
 class LayeredNetwork(BaseNetwork):
@@ -58,21 +98,17 @@ class LayeredNetwork(BaseNetwork):
         ``weights[k]`` (N[k], N[k+1]) and ``biases[k]`` (N[k+1],); trained in place.
     back : list of ndarray or None
         Independent feedback weights ``back[k]`` (N[k+1], N[k]); None means the transpose of ``weights[k]``.
-    over_relaxation : float
-        Of the free phase outside training (`free_spec`); in training the plan has it.
+    free_spec : LayeredSpec or None
+        Dynamics of free phases outside training, which are the learning rule's own; None: `spec`.
     carry_over : bool
         In training a free phase starts where the nudged phase of the batch before ended: `particles` are then
         the states of one batch, zero at first and after a batch of another size (2402.11674's code).
-    rule : str
-        Outside training too the free phase is this learning rule's (`free_spec`).
     """
 
-    def __init__(
-        self, spec, kernels, weights, biases, back=None, over_relaxation=1.0, carry_over=False, rule="ep"
-    ):
+    def __init__(self, spec, kernels, weights, biases, back=None, free_spec=None, carry_over=False):
         self.carry_over = carry_over
         self.spec, self.kernels = spec, kernels
-        self.free_spec = free_spec(spec, over_relaxation, rule)
+        self.free_spec = spec if free_spec is None else free_spec
         self.weights, self.biases, self.back = weights, biases, back
 
     @property

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from numbers import Real
 
 import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..circuits.errors import FloatingNodeError
+from ..docstrings import documented
 from ..kernels import TrainStats
 from ..kernels.reference.crossbar import co_content, kcl_residual, predictions
+from ..parts import Part
 from .base import BaseNetwork
 from .protocol import Equilibrium
 
@@ -90,6 +95,96 @@ class ResistiveSpec:
             elif self.diodes == "clipped":
                 lo[:], hi[:] = 0, self.referred(k)
         return lower, upper
+
+
+@documented
+class ResistiveCircuit(Part):
+    """What a resistive network is made of: conductances, diodes, amplifiers (docs/equations.md 11).
+
+    Parameters
+    ----------
+    diodes : {"signed", "clipped", "none"}
+        Hidden nodes: first half >= 0 V and second half <= 0 V (2402.11674), all within [0, 1] V
+        (2006.01981), or linear.
+    amplifier_gain : float
+        Voltage gain of a bidirectional amplifier behind each hidden node (2006.01981). In a layered
+        network of ideal elements it is equivalent to a larger input gain.
+    output_pairs : bool
+        Each output is the voltage difference of two nodes (2006.01981) instead of one node's voltage.
+    conductance_gain : float
+        Initial conductances are max(U(-c, c), g_min) siemens with c = conductance_gain / sqrt(rows).
+    g_min, g_max : float, float or None
+        Bounds of the conductances; None: no upper bound.
+    """
+
+    _parameter_constraints: dict = {
+        "diodes": [StrOptions(set(DIODES))],
+        "amplifier_gain": [Interval(Real, 0, None, closed="neither")],
+        "output_pairs": ["boolean"],
+        "conductance_gain": [Interval(Real, 0, None, closed="neither")],
+        "g_min": [Interval(Real, 0, None, closed="left")],
+        "g_max": [None, Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self, diodes="signed", *, amplifier_gain=1.0, output_pairs=False, conductance_gain=1.0, g_min=0.0,
+        g_max=None,
+    ):
+        self.diodes = diodes
+        self.amplifier_gain = amplifier_gain
+        self.output_pairs = output_pairs
+        self.conductance_gain = conductance_gain
+        self.g_min = g_min
+        self.g_max = g_max
+
+    @property
+    def bounds(self):
+        """Smallest and largest conductance, as numbers."""
+        return float(self.g_min), np.inf if self.g_max is None else float(self.g_max)
+
+    def spec(self, sizes, dtype, **network):
+        """The `ResistiveSpec` of a network of such a circuit.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            Features, nodes of each hidden layer, outputs.
+        dtype : str
+            The bounds are kept within it.
+        **network
+            The other fields of `ResistiveSpec`: input gain, schedule, carry-over.
+
+        Raises
+        ------
+        ValueError
+            Bounds that leave no conductance between them.
+        """
+        g_min, g_max = self.bounds
+        if not g_min < g_max:
+            raise ValueError(
+                f"circuit: g_max must be larger than g_min, got g_min={self.g_min!r} and g_max={self.g_max!r}"
+            )
+        low, high = _within(g_min, dtype, np.inf), _within(g_max, dtype, 0.0)
+        if not low < high or low == np.inf:
+            raise ValueError(
+                f"circuit: g_min={self.g_min!r} and g_max={self.g_max!r} leave no range of {dtype} between "
+                "them"
+            )
+        return ResistiveSpec(
+            sizes=tuple(int(n) for n in sizes), amplifier_gain=float(self.amplifier_gain),
+            diodes=self.diodes, pairs=self.output_pairs, g_min=low, g_max=high, **network,
+        )
+
+
+CIRCUITS = {word: partial(ResistiveCircuit, word) for word in DIODES}
+
+
+def _within(bound, dtype, towards):
+    """The number of `dtype` next to `bound` that does not pass it on the way out of the range."""
+    with np.errstate(over="ignore", under="ignore"):
+        number = np.dtype(dtype).type(bound)
+    passed = float(number) > bound if towards == 0 else float(number) < bound
+    return float(np.nextafter(number, np.dtype(dtype).type(towards)) if passed else number)
 
 
 def init_conductances(spec, gain, rng, dtype):

@@ -14,6 +14,7 @@ from ..gradients.record import check_count
 from ..kernels.reference import gradients as kernel
 from ..kernels.reference.layered import acting
 from ..networks.asymmetry import backward_weights, check_angle
+from ..rules import VectorField
 from .checks import by_dtype, check_dtype, check_positive, check_seed, check_sizes, settle
 from .match import angle_between
 from .models import LayeredModel, random_parameters
@@ -198,13 +199,9 @@ def asymmetry_bound(
                     x,
                     y,
                     back=model.back,
-                    rule="vector_field",
-                    nudging="centered",
-                    beta=beta,
+                    rule=VectorField(beta=beta, nudging="centered", n_steps=20_000, tol=tol),
                     n_free_steps=20_000,
-                    n_nudged_steps=20_000,
-                    tol_free=tol,
-                    tol_nudged=tol,
+                    tol=tol,
                 ).flat()
                 limit_gap = max(limit_gap, np.linalg.norm(given - limit) / np.linalg.norm(limit))
         # J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: linear units for

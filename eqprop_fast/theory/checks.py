@@ -6,8 +6,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from ..dynamics import Continuous
 from ..gradients.record import check_count
-from ..kernels.spec import LayeredSpec
 from .conv import ConvNetwork
 from .models import LayeredModel
 from .presets import uniform_batch
@@ -98,17 +98,10 @@ def check_sizes(sizes):
 
 def smooth_spec(sizes, dt=0.2):
     """Continuous dynamics with one energy, tanh, linear output, no clamp: everything the theorems ask for."""
-    return LayeredSpec(
-        sizes=tuple(sizes),
-        dynamics="continuous",
-        activation="tanh",
-        out_activation="tanh",
-        input_activation="tanh",
-        prime_hidden=True,
-        prime_output=False,
-        linear_output=True,
-        dt=dt,
+    dynamics = Continuous(
+        dt=dt, clamp=False, input_activation="tanh", prime_hidden=True, linear_output=True
     )
+    return dynamics.spec(sizes, schedule="synchronous", activation="tanh", out_activation="tanh")
 
 
 def model_and_data(

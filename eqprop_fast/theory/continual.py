@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.base import clone
 
-from ..gradients.record import check_count
+from ..rules import EP, ContinualEP, ContinualVectorField, VectorField, as_rule
 from .checks import by_dtype, check_seed, drawn, halvings, model_and_data, settle
 from .match import angle_between
-from .phases import VECTOR_FIELD, bptt_moments, nudged_moments
+from .phases import bptt_moments, nudged_moments
 from .presets import layered_spec
 from .results import TheoryResult, draw_power, log_slope, new_figure, quiet_minor_ticks
 
+CONTINUAL = {rule.word: rule for rule in (ContinualEP, ContinualVectorField)}
 DEBUG_FACTORS = (1e-5, 1e-7, 1e-9)
 
 
@@ -66,7 +68,7 @@ class ContinualDeviation(TheoryResult):
         right.plot(self.rates, self.angle, "o-")
         right.ticklabel_format(style="sci", axis="x", scilimits=(0, 0))
         right.axhline(self.angle_at_rate_0, ls=":", color="gray", label="rate 0")
-        left.set(xlabel="learning rate", title=f"deviation at beta {self.settings['beta']:g}")
+        left.set(xlabel="learning rate", title=f"deviation at beta {self.settings['rule'].beta:g}")
         middle.set(xlabel="beta", title="deviation from BPTT at rate 0")
         right.set(xlabel="learning rate", ylabel="degrees", title="angle of the total update to BPTT")
         for axis in (left, middle, right):
@@ -75,8 +77,8 @@ class ContinualDeviation(TheoryResult):
 
 
 def continual_deviation(
-    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, rule="continual", rate=None, beta=None,
-    n_halvings=None, n_nudged_steps=40, random_state=0, dtype=np.float64,
+    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, rule="continual", rate=None,
+    n_halvings=None, random_state=0, dtype=np.float64,
 ):
     """How far C-EP (or C-VF) strays from BPTT, as its learning rate and beta halve.
 
@@ -86,12 +88,12 @@ def continual_deviation(
         A `LayeredModel` (or `ToyNetwork`) and its data; without, a random network of `sizes`: smooth with
         symmetric weights, or for C-VF leaky with linear units and backward weights that start as the
         transposed forward ones, the only leaky ones whose Jacobian is symmetric.
-    rule : {"continual", "continual_vector_field"}
-    rate, beta, n_halvings : float, float and int, optional
-        Largest of each sweep, and how often they are halved; the rate is swept at this beta, beta at rate 0.
-        4e-5, 0.01 and 4, or 2e-3, 0.15 and 3 in float32.
-    n_nudged_steps : int
-        K, at least 2.
+    rule : {"continual", "continual_vector_field"}, ContinualEP or ContinualVectorField
+        With nudging "positive" and at least 2 steps. A word: 40 steps, and a beta of 0.01, or 0.15 in
+        float32.
+    rate, n_halvings : float and int, optional
+        Largest rate, and how often it and the rule's beta are halved; the rate is swept at this beta, beta
+        at rate 0. 4e-5 and 4, or 2e-3 and 3 in float32.
 
     Returns
     -------
@@ -111,32 +113,29 @@ def continual_deviation(
     the limits are taken rate first.
     """
     dtype = model.dtype if model is not None else dtype
-    rate, beta = by_dtype(rate, dtype, 4e-5, 2e-3), by_dtype(beta, dtype, 0.01, 0.15)
+    rate, rule = by_dtype(rate, dtype, 4e-5, 2e-3), _followed(rule, by_dtype(None, dtype, 0.01, 0.15))
     n_halvings = by_dtype(n_halvings, dtype, 4, 3)
-    rates, betas = halvings(rate, n_halvings, "rate"), halvings(beta, n_halvings, "beta")
-    k = check_count(n_nudged_steps, "n_nudged_steps", at_least=2)  # moved weights act from the second step on
+    rates, betas = halvings(rate, n_halvings, "rate"), halvings(rule.beta, n_halvings, "beta")
     random_state = check_seed(random_state)
-    if rule not in ("continual", "continual_vector_field"):
-        raise ValueError(f"rule must be 'continual' or 'continual_vector_field', got {rule!r}")
     own = drawn(model, x, sizes, n_samples)
     made = {}
-    if rule in VECTOR_FIELD:
+    if rule.independent_feedback:
         made = dict(make_spec=_linear_leaky_spec, angle=0.0, gain=0.5)
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype, **made)
-    if (rule in VECTOR_FIELD) != (getattr(model, "back", None) is not None):
-        has = "no " if rule in VECTOR_FIELD else ""
-        raise ValueError(f"rule: {rule!r} cannot run on a model with {has}backward weights")
+    if rule.independent_feedback != (getattr(model, "back", None) is not None):
+        has = "no " if rule.independent_feedback else ""
+        raise ValueError(f"rule: {rule.word!r} cannot run on a model with {has}backward weights")
     drive, free, residual = settle(model, x)
-    exact = _stack(bptt_moments(model, drive, [free] * (k + 1), y))
+    exact = _stack(bptt_moments(model, drive, [free] * (rule.n_steps + 1), y))
 
     def updates(r, b):
-        return _stack(nudged_moments(model, x, y, free, b, k, rule, r))
+        return _stack(nudged_moments(model, x, y, free, clone(rule).set_params(beta=float(b)), r))
 
     def distances(a, b):
         return [np.linalg.norm(u - v) / np.linalg.norm(w) for u, v, w in zip(a[:2], b[:2], exact[:2])]
 
-    still = updates(0.0, beta)
-    moving = [updates(r, beta) for r in rates]
+    still = updates(0.0, rule.beta)
+    moving = [updates(r, rule.beta) for r in rates]
     parts = {
         "by_rate": np.array([distances(u, still) for u in moving]),
         "from_bptt": np.array([distances(u, exact) for u in moving]),
@@ -152,9 +151,7 @@ def continual_deviation(
             **own,
             rule=rule,
             rate=rate,
-            beta=beta,
             n_halvings=n_halvings,
-            n_nudged_steps=k,
             random_state=random_state,
             dtype=np.dtype(model.dtype).name,
         ),
@@ -167,7 +164,7 @@ def continual_deviation(
         angle=np.array([angle_between(u[2], exact[2]) for u in moving]),
         angle_at_rate_0=angle_between(still[2], exact[2]),
         debug_identity={
-            tiny: debug_identity(model, x, y, free, beta, k, rule, rate, tiny) for tiny in DEBUG_FACTORS
+            tiny: debug_identity(model, x, y, free, rule, rate, tiny) for tiny in DEBUG_FACTORS
         },
     )
 
@@ -176,7 +173,21 @@ def _linear_leaky_spec(sizes):
     return layered_spec("leaky", sizes, activation="identity", dt=0.2)
 
 
-def debug_identity(model, x, y, free, beta, n_nudged_steps, rule="continual", rate=1e-3, tiny=1e-5):
+def _followed(rule, beta):
+    """The rule, or the one of a word with 40 steps and this beta; refused if it is not continual."""
+    if isinstance(rule, str) and rule in CONTINUAL:
+        rule = CONTINUAL[rule](beta=beta, nudging="positive", n_steps=40)
+    rule = as_rule(rule)
+    if rule.word not in CONTINUAL:
+        raise ValueError(f"rule must be continual, one of {list(CONTINUAL)} or their objects, got {rule!r}")
+    if rule.nudging != "positive":
+        raise ValueError(f"rule__nudging={rule.nudging!r}: one nudged phase is followed; 'positive'")
+    if rule.n_steps < 2:
+        raise ValueError("rule__n_steps must be at least 2: moved weights act from the second step on")
+    return rule
+
+
+def debug_identity(model, x, y, free, rule, rate=1e-3, tiny=1e-5):
     """The papers' debug procedure (2005.04168, App. F.2): C-EP with a tiny rate is EP.
 
     Run the nudged phase continually, on a copy, with the rate times `tiny`; apply the update that it
@@ -189,9 +200,9 @@ def debug_identity(model, x, y, free, beta, n_nudged_steps, rule="continual", ra
         Largest difference of any weight afterwards, relative to the largest change of it. As `tiny` goes to
         0 it falls in proportion, down to rounding.
     """
-    frozen = {"continual": "ep", "continual_vector_field": "vector_field"}[rule]
-    *_, (_, ep) = nudged_moments(model, x, y, free, beta, n_nudged_steps, frozen)
-    *_, (_, accumulated) = nudged_moments(model, x, y, free, beta, n_nudged_steps, rule, rate * tiny)
+    frozen = VectorField if rule.independent_feedback else EP
+    *_, (_, ep) = nudged_moments(model, x, y, free, frozen(beta=rule.beta, n_steps=rule.n_steps))
+    *_, (_, accumulated) = nudged_moments(model, x, y, free, rule, rate * tiny)
     weights = model.weights + (getattr(model, "back", None) or [])[1:]
     ends = [[w - w.dtype.type(rate) * d for w, d in zip(weights, total)] for total in (ep, accumulated)]
     change = max(np.abs(e - w).max() for e, w in zip(ends[0], weights))

@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from sklearn.base import clone
 
+from ..dynamics import dynamics_of
 from ..gradients.record import check_count
-from ..networks.asymmetry import check_angle, measured_angles
+from ..networks.asymmetry import measured_angles
+from ..relaxation import Relaxation
+from ..rules import as_rule
 from .checks import check_data, check_dtype, check_number, check_positive, check_seed
 from .conv import ConvNetwork
 from .models import LayeredModel
-from .phases import CONTINUAL, RULES, VECTOR_FIELD, bptt_moments, free_trajectory, nudged_moments
+from .phases import bptt_moments, free_trajectory, nudged_moments
 from .presets import CONVENTIONS, PRESETS, layered_spec, mnist_batch, uniform_batch
 from .results import TheoryResult, new_figure
 from .toy import ToyNetwork
 
 N_CURVES = 5
+MATCHED = ("ep", "continual", "vector_field", "continual_vector_field")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +100,7 @@ class GradientMatch(TheoryResult):
         for axis in axes[len(curves) + 1 :]:
             axis.axis("off")
         s = self.settings
-        what = f"{s.get('preset') or 'gradient match'}, {s['rule']}, beta {s['beta']:g}"
+        what = f"{s.get('preset') or 'gradient match'}, {s['rule'].word}, beta {s['rule'].beta:g}"
         if s["n_draws"] > 1:
             bars.set_title(f"mean RMSE of {s['n_draws']} draws", fontsize=9)
         if s["convention"] == "as_coded":
@@ -119,10 +124,17 @@ class _Rmse:
         return np.sqrt(np.divide(self.e2, larger, out=np.zeros_like(larger), where=larger != 0))
 
 
-def preset_model(
-    preset, *, convention=None, dt=None, angle=None, random_state=None, dtype=np.float64
-):
+def _entry(preset):
+    """A copy of an entry of `PRESETS`."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
+    return dict(PRESETS[preset])
+
+
+def preset_model(preset, *, convention=None, dt=None, rule=None, random_state=None, dtype=np.float64):
     """Model, x, y and settings (a dict) of a key of `PRESETS`.
+
+    The angle between forward and backward weights is that of `rule`, by default the preset's.
 
     Raises
     ------
@@ -131,17 +143,13 @@ def preset_model(
     FileNotFoundError
         MNIST is needed and not there.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
-    entry = dict(PRESETS[preset])
+    entry = _entry(preset)
     kind, sizes, batch = entry.pop("kind"), entry.pop("sizes"), entry.pop("batch")
-    angle = entry.pop("angle", None) if angle is None else check_angle(angle)
+    rule = entry["rule"] if rule is None else rule
     if convention is not None and convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
     if convention == "as_coded" and kind != "energy":
         raise ValueError(f"convention: {preset!r} is not energy-based, its output term has one form")
-    if angle is not None and kind in ("toy", "conv"):
-        raise ValueError(f"angle: {preset!r} has no backward weights of its own")
     if dt is not None and kind == "conv":
         raise ValueError(f"dt: {preset!r} replaces its states at every step")
     if dt is not None:
@@ -157,37 +165,53 @@ def preset_model(
         x = x.reshape(batch, 1, 28, 28)
     else:
         spec = layered_spec(kind, sizes, convention or "consistent", dt=dt)
+        angle = rule.feedback_angle if rule.independent_feedback else None
         untrained = kind == "prototypical" and angle is not None  # 2005.04168's discrete C-VF class
         model = LayeredModel.random(spec, rng, angle=angle, dtype=dtype, learns_first_bias=not untrained)
         x, y = mnist_batch(batch, rng, dtype)
-    if angle is not None:
-        entry["angle"] = angle
     return model, x, y, entry
+
+
+def _chosen_rule(preset, rule, of_rule):
+    """The rule given or the preset's, with `of_rule` in place of some of its parameters."""
+    if rule is None:
+        if preset is None:
+            raise ValueError("rule is needed without a preset, such as EP(beta=0.01, nudging='positive')")
+        rule = _entry(preset)["rule"]
+    rule = clone(as_rule(rule))
+    unknown = [name for name in of_rule if not name.startswith("rule__")]
+    if unknown:
+        raise TypeError(f"gradient_match has no parameter {unknown[0]!r}")
+    rule.set_params(**{name.removeprefix("rule__"): value for name, value in of_rule.items()})
+    rule.validate()
+    if rule.word not in MATCHED:
+        raise ValueError(f"rule must be one of {MATCHED}, got {rule!r}")
+    if rule.nudging != "positive":
+        raise ValueError(f"rule__nudging={rule.nudging!r}: one nudged phase is followed; 'positive'")
+    return rule
 
 
 def _check_settings(settings, given_rate, model):
     """Refuse numbers out of range and rules that the model cannot follow; the rate of a rule without is 0."""
     rule, rate = settings["rule"], settings["rate"]
-    if check_number(settings["beta"], "beta") == 0:
-        raise ValueError(f"beta must be finite and not 0, got {settings['beta']!r}")
-    if rule not in RULES:
-        raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
-    if rule in VECTOR_FIELD and getattr(model, "back", None) is None:
-        raise ValueError(f"rule: {rule!r} needs a model with backward weights (angle=...)")
-    spec = getattr(model, "spec", None)
-    if rule in VECTOR_FIELD and spec.dynamics == "continuous" and (spec.prime_hidden or spec.prime_output):
-        raise ValueError(f"rule: {rule!r} is the leaky field without rho' (1808.04873), which this model has")
-    if rule not in VECTOR_FIELD and getattr(model, "back", None) is not None:
-        raise ValueError(f"rule: {rule!r} is for symmetric weights; this network has backward ones (angle)")
+    if rule.independent_feedback and getattr(model, "back", None) is None:
+        raise ValueError(f"rule: {rule.word!r} needs a model with backward weights (feedback_angle)")
+    if not rule.independent_feedback and getattr(model, "back", None) is not None:
+        raise ValueError(f"rule: {rule.word!r} is for symmetric weights; this network has backward ones")
+    if hasattr(model, "spec"):
+        rule.check(dynamics=dynamics_of(model.spec), relaxation=Relaxation(model.spec.schedule))
     if not check_number(rate, "rate") >= 0:
         raise ValueError(f"rate must be >= 0 and finite, got {rate!r}")
-    if rule not in CONTINUAL:
+    if not rule.continual:
         if given_rate:
-            raise ValueError(f"rate: {rule!r} leaves the parameters alone; only {CONTINUAL} move them")
+            raise ValueError(
+                f"rate: {rule.word!r} leaves the parameters alone; only continual rules move them"
+            )
         settings["rate"] = 0.0
-    k = check_count(settings["n_nudged_steps"], "n_nudged_steps")
-    if check_count(settings["n_free_steps"], "n_free_steps") < k:
-        raise ValueError(f"n_free_steps={settings['n_free_steps']} must be >= n_nudged_steps={k}")
+    if check_count(settings["n_free_steps"], "n_free_steps") < rule.n_steps:
+        raise ValueError(
+            f"n_free_steps={settings['n_free_steps']} must be >= the rule's n_steps={rule.n_steps}"
+        )
 
 
 def _target(preset, beta):
@@ -200,24 +224,8 @@ def _target(preset, beta):
 
 
 def gradient_match(
-    preset=None,
-    *,
-    model=None,
-    x=None,
-    y=None,
-    beta=None,
-    n_free_steps=None,
-    n_nudged_steps=None,
-    rule=None,
-    rate=None,
-    convention=None,
-    dt=None,
-    angle=None,
-    steady_tol=1e-12,
-    target=None,
-    n_draws=1,
-    random_state=0,
-    dtype=None,
+    preset=None, *, model=None, x=None, y=None, rule=None, n_free_steps=None, rate=None, convention=None,
+    dt=None, steady_tol=1e-12, target=None, n_draws=1, random_state=0, dtype=None, **of_rule,
 ):
     """Compare a rule's updates with the gradients of BPTT at every step of the nudged phase.
 
@@ -228,29 +236,31 @@ def gradient_match(
     model, x, y
         Instead of a preset: a `LayeredModel`, `ToyNetwork` or `ConvNetwork`, inputs (M, N[0]) and
         targets (M, N[L]).
-    beta : float
-        Nudging strength, not 0.
-    n_free_steps, n_nudged_steps : int
-        T and K. The free phase stops early once no unit moves faster than `steady_tol`.
-    rule : {"ep", "continual", "vector_field", "continual_vector_field"}
-        "ep" by default.
+    rule : LearningRule
+        `EP`, `ContinualEP`, `VectorField` or `ContinualVectorField` with nudging "positive": its beta
+        and `n_steps` (K) are those of the nudged phase, of which every step is compared, so that a
+        tolerance plays no part; its `feedback_angle` is that of a preset's network.
+    n_free_steps : int
+        T. The free phase stops early once no unit moves faster than `steady_tol`.
     rate : float
         Learning rate of the continual rules.
     convention : {"consistent", "as_coded"}, optional
         Output term of the energy-based presets, see `presets.layered_spec`; "consistent" by default.
     dt : float, optional
         Overrides the Euler step, or damps the discrete map.
-    angle : float, optional
-        Degrees between forward and backward weights of the preset's network.
+    steady_tol : float
+        See `n_free_steps`.
+    target : float, optional
+        What the verdict should stay below; by default beta for the toy presets, 1e-2 for EB-1h, none else.
     n_draws : int
         Repeat a preset with so many draws of its network and data (seeds from `random_state` up): every
         number is then the mean over them, and the curves are the first one's.
-    target : float, optional
-        What the verdict should stay below; by default beta for the toy presets, 1e-2 for EB-1h, none else.
     random_state : int or None
         Seed of parameters, data and the curves shown; None draws one, which the settings name.
     dtype : float32 or float64, optional
-        Of a preset; float64 by default. `convention`, `dt`, `angle` and `dtype` are a given model's own.
+        Of a preset; float64 by default. `convention`, `dt` and `dtype` are a given model's own.
+    **of_rule
+        ``rule__beta=0.001`` and its like: one parameter of the rule, the preset's without `rule`.
 
     Returns
     -------
@@ -269,105 +279,142 @@ def gradient_match(
     """
     if (preset is None) == (model is None):
         raise ValueError("give either preset or model (with x and y)")
-    given = dict(
-        beta=beta, n_free_steps=n_free_steps, n_nudged_steps=n_nudged_steps, rule=rule, rate=rate
-    )
     random_state = check_seed(random_state)
-    of_preset = dict(convention=convention, dt=dt, angle=angle, dtype=dtype)
+    of_preset = dict(convention=convention, dt=dt, dtype=dtype)
     if check_count(n_draws, "n_draws") > 1:
         if preset is None or x is not None or y is not None:
             raise ValueError(f"n_draws={n_draws}: a given model and data are not drawn")
+        given = dict(rule=rule, n_free_steps=n_free_steps, rate=rate, **of_preset, **of_rule)
         return _mean([
             gradient_match(
-                preset, **given, **of_preset, steady_tol=steady_tol, target=target,
-                random_state=random_state + i,
+                preset, **given, steady_tol=steady_tol, target=target, random_state=random_state + i
             )
             for i in range(n_draws)
         ])
-    settings = dict(rule="ep", rate=0.0)
+    rule = _chosen_rule(preset, rule, of_rule)
+    model, x, y, settings = _model_and_settings(preset, model, x, y, rule, random_state, of_preset)
+    given = dict(n_free_steps=n_free_steps, rate=rate)
+    settings.update({k: v for k, v in given.items() if v is not None}, rule=rule)
+    if "n_free_steps" not in settings:
+        raise ValueError("n_free_steps is needed without a preset")
+    x, y = check_data(model, x, y)
+    check_number(steady_tol, "steady_tol")
+    _check_settings(settings, rate, model)
+    tracks, free_steps, residual = _follow(model, x, y, settings, steady_tol, random_state)
+    return _record(
+        model, tracks, free_steps, residual,
+        target=_target(preset, rule.beta) if target is None else target,
+        settings=dict(
+            settings, preset=preset, convention=convention, random_state=random_state, n_draws=1,
+            dt=dt if preset else model.dt, steady_tol=steady_tol, dtype=np.dtype(model.dtype).name,
+        ),
+    )
+
+
+def _model_and_settings(preset, model, x, y, rule, random_state, of_preset):
+    """What the preset brings, or a given model, with data that was given beside it."""
     if preset is None:
         for name, value in of_preset.items():
             if value is not None:
                 raise ValueError(f"{name}: a given model has its own")
-    else:
-        of_preset["dtype"] = np.float64 if dtype is None else dtype
-        model, data_x, data_y, entry = preset_model(preset, random_state=random_state, **of_preset)
-        x, y = (data_x, data_y) if x is None and y is None else (x, y)
-        settings.update(entry)
-    settings.update({k: v for k, v in given.items() if v is not None})
-    for name in ("beta", "n_free_steps", "n_nudged_steps"):
-        if name not in settings:
-            raise ValueError(f"{name} is needed without a preset")
-    x, y = check_data(model, x, y)
-    check_number(steady_tol, "steady_tol")
-    _check_settings(settings, given["rate"], model)
-    beta, rule, k = settings["beta"], settings["rule"], settings["n_nudged_steps"]
+        if getattr(rule, "feedback_angle", 0) != 0:
+            raise ValueError("rule__feedback_angle: the backward weights of a given model have their own")
+        return model, x, y, dict(rate=0.0)
+    if of_preset["dtype"] is None:
+        of_preset = dict(of_preset, dtype=np.float64)
+    model, drawn_x, drawn_y, settings = preset_model(
+        preset, rule=rule, random_state=random_state, **of_preset
+    )
+    if x is None and y is None:
+        x, y = drawn_x, drawn_y
+    return model, x, y, settings
+
+
+class _Tracks:
+    """RMSE sums, shown entries and last values of every layer or synapse, over the moments."""
+
+    def __init__(self, names):
+        self.rmse = {name: _Rmse() for name in names}
+        self.curves = {name: [] for name in names}
+        self.shown = {}
+        self.last = {}
+
+    def add(self, name, n, d, show):
+        """The gradient `n` and the update `d` of one moment; `show` picks entries at the first."""
+        self.rmse[name].add(n, d)
+        if name not in self.shown:
+            self.shown[name] = show(n)
+        shown = self.shown[name]
+        self.curves[name].append((n[shown], d[shown]))
+        self.last[name] = n, d
+
+    def entries(self):
+        return {name: r.entries() for name, r in self.rmse.items()}
+
+    def stacked(self):
+        """(gradient, update) of the shown entries, each (K, N_CURVES)."""
+        return {
+            name: tuple(np.array(side) for side in zip(*pairs)) for name, pairs in self.curves.items()
+        }
+
+
+def _follow(model, x, y, settings, steady_tol, random_state):
+    """The two sides moment by moment: tracks of neurons and synapses, free steps, residual."""
+    rule = settings["rule"]
     drive = model.drive(x)
     trajectory, steps, residual = free_trajectory(
-        model, drive, len(x), settings["n_free_steps"], k, steady_tol
+        model, drive, len(x), settings["n_free_steps"], rule.n_steps, steady_tol
     )
-    free = trajectory[-1]
-    neurons = {name: _Rmse() for name in model.layers}
-    synapses = {name: _Rmse() for name in model.synapses}
+    neurons, synapses = _Tracks(model.layers), _Tracks(model.synapses)
     picker = np.random.default_rng(random_state)
-    curves_s, curves_w, picked = {n: [] for n in neurons}, {n: [] for n in synapses}, {}
+
+    def some_units(n):
+        return picker.permutation(n.size)[:N_CURVES]
+
+    def some_weights(n):  # entries that move at all: half of MNIST's pixels are dark
+        rows = np.arange(n.shape[0])
+        if x.ndim == 2 and len(rows) == x.shape[1]:
+            rows = np.flatnonzero(np.abs(x).max(axis=0))
+        others = [picker.integers(m, size=N_CURVES) for m in n.shape[1:]]
+        return rows[picker.integers(len(rows), size=N_CURVES)], *others
+
     exact_moments = bptt_moments(model, drive, trajectory, y)
-    rule_moments = nudged_moments(model, x, y, free, beta, k, rule, settings["rate"])
+    rule_moments = nudged_moments(model, x, y, trajectory[-1], rule, settings["rate"])
     for t, ((n_s, n_w), (d_s, d_w)) in enumerate(zip(exact_moments, rule_moments)):
         for name, depth, n, d in zip(model.layers, model.depth, n_s, d_s):
             n, d = n.sum(axis=0).ravel(), d.sum(axis=0).ravel()
             if t < depth:  # the signal has not arrived (docs/equations.md 10.1)
                 n, d = np.zeros_like(n), np.zeros_like(d)
-            neurons[name].add(n, d)
-            pick = picked.setdefault(name, picker.permutation(n.size)[:N_CURVES])
-            curves_s[name].append((n[pick], d[pick]))
+            neurons.add(name, n, d, some_units)
         for name, n, d in zip(model.synapses, n_w, d_w):
-            synapses[name].add(n, d)
-            if name not in picked:  # entries that move at all: half of MNIST's pixels are dark
-                rows = np.arange(n.shape[0])
-                if x.ndim == 2 and len(rows) == x.shape[1]:
-                    rows = np.flatnonzero(np.abs(x).max(axis=0))
-                others = [picker.integers(m, size=N_CURVES) for m in n.shape[1:]]
-                picked[name] = rows[picker.integers(len(rows), size=N_CURVES)], *others
-            curves_w[name].append((n[picked[name]], d[picked[name]]))
+            synapses.add(name, n, d, some_weights)
+    return (neurons, synapses), steps, residual
 
-    rmse_s = {name: r.entries() for name, r in neurons.items()}
-    rmse_w = {name: r.entries() for name, r in synapses.items()}
-    total_n, total_d = (np.concatenate([w.ravel() for w in total]) for total in (n_w, d_w))
+
+def _record(model, tracks, free_steps, residual, target, settings):
+    """The result of what was followed."""
+    neurons, synapses = tracks
+    rmse_s, rmse_w = neurons.entries(), synapses.entries()
     means_s, means_w = ({k: float(v.mean()) for k, v in r.items()} for r in (rmse_s, rmse_w))
-    stacked = [
-        {name: tuple(np.array(side) for side in zip(*pairs)) for name, pairs in curves.items()}
-        for curves in (curves_s, curves_w)
-    ]
+    total_n, total_d = (np.concatenate([w.ravel() for w in side]) for side in zip(*synapses.last.values()))
+    has_back = getattr(model, "back", None) is not None
     return GradientMatch(
         verdict=float(np.max([*means_s.values(), *means_w.values()])),
-        target=_target(preset, beta) if target is None else target,
-        settings=dict(
-            settings,
-            preset=preset,
-            convention=convention,
-            random_state=random_state,
-            n_draws=1,
-            dt=dt if preset else model.dt,
-            steady_tol=steady_tol,
-            dtype=np.dtype(model.dtype).name,
-        ),
+        target=target,
+        settings=settings,
         neuron_rmse=means_s,
         synapse_rmse=means_w,
         neuron_rmse_std={k: float(v.std()) for k, v in rmse_s.items()},
         synapse_rmse_std={k: float(v.std()) for k, v in rmse_w.items()},
         synapse_rmse_live={k: float(v[v > 0].mean()) if (v > 0).any() else 0.0 for k, v in rmse_w.items()},
         sign_agreement={
-            name: float(100 * (np.sign(n) == np.sign(d)).mean())
-            for name, n, d in zip(model.synapses, n_w, d_w)
+            name: float(100 * (np.sign(n) == np.sign(d)).mean()) for name, (n, d) in synapses.last.items()
         },
         angle=angle_between(total_n, total_d),
-        neuron_curves=stacked[0],
-        synapse_curves=stacked[1],
-        weight_angles=measured_angles(model.weights, model.back)
-        if getattr(model, "back", None) is not None
-        else [],
-        n_free_steps=steps,
+        neuron_curves=neurons.stacked(),
+        synapse_curves=synapses.stacked(),
+        weight_angles=measured_angles(model.weights, model.back) if has_back else [],
+        n_free_steps=free_steps,
         residual=residual,
     )
 

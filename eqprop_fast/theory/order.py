@@ -8,6 +8,7 @@ import numpy as np
 
 from ..gradients import estimated_gradient, implicit
 from ..gradients.record import check_count
+from ..rules import EP
 from .checks import by_dtype, check_layered, check_seed, drawn, halvings, model_and_data, settle
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
@@ -88,11 +89,13 @@ def gradient_order(
     estimates = {kind: [] for kind in KINDS}
     for b, sign in zip(betas, signs):
         one = {
-            nudging: estimated_gradient(
-                *network, nudging=nudging, beta=b, n_free_steps=n_steps, n_nudged_steps=n_steps, tol_free=tol,
-                tol_nudged=tol,
+            kind: estimated_gradient(
+                *network, rule=EP(beta=strength, nudging=nudging, n_steps=n_steps, tol=tol),
+                n_free_steps=n_steps, tol=tol,
             ).flat()
-            for nudging in ("positive", "negative", "centered")
+            for kind, strength, nudging in (
+                ("positive", b, "positive"), ("negative", -b, "positive"), ("centered", b, "centered")
+            )
         }
         one["random sign"] = one[sign]
         for kind, values in estimates.items():

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-CONTINUAL = ("continual", "continual_vector_field")
-VECTOR_FIELD = ("vector_field", "continual_vector_field")
-RULES = ("ep", *CONTINUAL[:1], *VECTOR_FIELD)
-
 
 def free_trajectory(model, drive, n_samples, n_steps, n_last, tol):
     """States of the last `n_last` + 1 moments of a free phase of `n_steps` steps from zero, oldest first.
@@ -39,23 +35,23 @@ def bptt_moments(model, drive, trajectory, y):
         yield neurons, total
 
 
-def nudged_moments(model, x, y, free, beta, n_steps, rule="ep", rate=0.0):
+def nudged_moments(model, x, y, free, rule, rate=0.0):
     """Yield, for t = 0, 1, ...: minus the neuron update at step t, and minus the synaptic one up to t + 1.
 
-    Scaled as the gradient of the batch-mean cost: neurons (s_t+1 - s_t) / (dt beta M), per sample; synapses
-    summed over the batch and divided by beta M. The continual rules move a copy of the model at `rate`
-    after every step.
+    `rule` nudges by its beta for all its `n_steps`. Scaled as the gradient of the batch-mean cost: neurons
+    (s_t+1 - s_t) / (dt beta M), per sample; synapses summed over the batch and divided by beta M. The
+    continual rules move a copy of the model at `rate` after every step.
     """
-    n = len(y)
-    if rule in CONTINUAL:
+    n, beta = len(y), rule.beta
+    if rule.continual:
         model = model.copy()
     drive = model.drive(x)
     states, total = free, None
-    for _ in range(n_steps):
+    for _ in range(rule.n_steps):
         new = model.step(drive, states, y, beta)
         neurons = [(a - b) / (model.dt * beta * n) for a, b in zip(states, new)]
-        synapses, biases = model.increment(drive, states, new, rule in VECTOR_FIELD)
-        if rule in CONTINUAL:
+        synapses, biases = model.increment(drive, states, new, rule.independent_feedback)
+        if rule.continual:
             model.learn(synapses, biases, rate / (beta * n))
             drive = model.drive(x)
         states = new

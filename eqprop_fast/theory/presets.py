@@ -7,21 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ..kernels.spec import LayeredSpec
+from ..dynamics import Continuous, Discrete
+from ..rules import EP, ContinualEP, ContinualVectorField
 
 CONVENTIONS = ("consistent", "as_coded")
 _ONE, _TWO, _THREE = (784, 512, 10), (784, 512, 512, 10), (784, 512, 512, 512, 10)
 
 
-def _entry(kind, sizes, beta, n_free_steps, n_nudged_steps, batch, **more):
+def _entry(kind, sizes, beta, n_free_steps, n_nudged_steps, batch, rule=EP, rate=0.0, **of_rule):
+    if issubclass(rule, EP):
+        of_rule["tol"] = None
     return dict(
         kind=kind,
         sizes=sizes,
-        beta=beta,
+        rule=rule(beta=beta, nudging="positive", n_steps=n_nudged_steps, **of_rule),
+        rate=rate,
         n_free_steps=n_free_steps,
-        n_nudged_steps=n_nudged_steps,
         batch=batch,
-        **more,
     )
 
 
@@ -41,17 +43,17 @@ PRESETS = {
     "1905.13633/fig13-P-3h": _entry("prototypical", _THREE, 0.015, 5000, 40, 1),
     "1905.13633/fig4-conv": _entry("conv", (1, 32, 64), 0.02, 5000, 10, 1),
     "1905.13633/fig16-conv": _entry("conv", (1, 32, 64), 0.02, 5000, 10, 20),
-    "2005.04168/toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1, rule="continual", rate=2e-5),
+    "2005.04168/toy": _entry("toy", (5, 50, 10), 0.01, 5000, 80, 1, rule=ContinualEP, rate=2e-5),
 }
-for _rule, _name in [("continual", "C-EP"), ("continual_vector_field", "C-VF")]:
-    for _rate, _suffix in [(0.0, "eta0"), (2e-5, "eta2e-5")]:
-        _vf = dict(angle=45.0) if _rule == "continual_vector_field" else {}
-        PRESETS[f"2005.04168/discrete-{_name}-{_suffix}"] = _entry(
-            "prototypical", _ONE, 0.01, 150, 10, 1, rule=_rule, rate=_rate, **_vf
-        )
-        PRESETS[f"2005.04168/real-time-{_name}-{_suffix}"] = _entry(
-            "leaky" if _vf else "energy", _ONE, 0.005, 800, 80, 1, rule=_rule, rate=_rate, **_vf
-        )
+for _rate, _suffix in [(0.0, "eta0"), (2e-5, "eta2e-5")]:
+    _ep = dict(rule=ContinualEP, rate=_rate)
+    _vf = dict(rule=ContinualVectorField, rate=_rate, feedback_angle=45.0)
+    PRESETS.update({
+        f"2005.04168/discrete-C-EP-{_suffix}": _entry("prototypical", _ONE, 0.01, 150, 10, 1, **_ep),
+        f"2005.04168/real-time-C-EP-{_suffix}": _entry("energy", _ONE, 0.005, 800, 80, 1, **_ep),
+        f"2005.04168/discrete-C-VF-{_suffix}": _entry("prototypical", _ONE, 0.01, 150, 10, 1, **_vf),
+        f"2005.04168/real-time-C-VF-{_suffix}": _entry("leaky", _ONE, 0.005, 800, 80, 1, **_vf),
+    })
 
 
 def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=None):
@@ -68,16 +70,16 @@ def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=Non
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
-    shared = dict(sizes=tuple(sizes), activation=activation, out_activation=activation)
     if kind == "prototypical":
-        return LayeredSpec(dynamics="discrete", dt=1.0 if dt is None else dt, **shared)
-    return LayeredSpec(
-        dynamics="continuous",
-        dt=0.08 if dt is None else dt,
-        input_activation=activation,
-        prime_hidden=kind == "energy",
-        linear_output=kind == "energy" and convention == "consistent",
-        **shared,
+        dynamics = Discrete(dt=1.0 if dt is None else dt)
+    else:
+        dynamics = Continuous(
+            dt=0.08 if dt is None else dt, clamp=False, input_activation=activation,
+            prime_hidden=kind == "energy",
+            linear_output=kind == "energy" and convention == "consistent",
+        )
+    return dynamics.spec(
+        sizes, schedule="synchronous", activation=activation, out_activation=activation
     )
 
 

@@ -1,11 +1,14 @@
 """The driver: epochs, batches, schedules, early stopping, checkpoints; it knows networks, not estimators."""
 
 from .driver import FitSettings, TrainingData, fit_epochs, has_stopped
-from .schedules import SCHEDULES, learning_rate_factor
+from .schedules import RATE_WORDS, SCHEDULES, Cosine, Exponential, learning_rate_factor
 from .state import RandomStreams, TrainingState
 
 __all__ = [
+    "RATE_WORDS",
     "SCHEDULES",
+    "Cosine",
+    "Exponential",
     "FitSettings",
     "RandomStreams",
     "TrainingData",

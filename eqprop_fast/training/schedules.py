@@ -7,10 +7,54 @@ of 2402.11674; "cosine" is the annealing of 2006.03824 and 2312.15103.
 from __future__ import annotations
 
 import math
+from numbers import Real
+
+from sklearn.utils._param_validation import Interval
+
+from ..docstrings import documented
+from ..parts import Part
 
 SCHEDULES = ("constant", "invscaling", "adaptive", "exponential", "cosine")
 ADAPTIVE_DIVISOR = 5.0
 ADAPTIVE_SMALLEST_RATE = 1e-6
+
+
+@documented
+class Exponential(Part):
+    """A rate that falls by the same factor every epoch (2402.11674).
+
+    Parameters
+    ----------
+    decay : float
+        The factor.
+    """
+
+    word = "exponential"
+    _parameter_constraints: dict = {"decay": [Interval(Real, 0, 1, closed="right")]}
+
+    def __init__(self, decay=0.99):
+        self.decay = decay
+
+
+@documented
+class Cosine(Part):
+    """A rate that follows half a cosine over `max_iter` epochs, then starts anew (2006.03824, 2312.15103).
+
+    Parameters
+    ----------
+    min_factor : float
+        The share of the initial rate that is approached.
+    """
+
+    word = "cosine"
+    _parameter_constraints: dict = {"min_factor": [Interval(Real, 0, 1, closed="both")]}
+
+    def __init__(self, min_factor=0.0):
+        self.min_factor = min_factor
+
+
+# what `learning_rate` can be: those without parameters of their own are words only
+RATE_WORDS = {**dict.fromkeys(SCHEDULES), "exponential": Exponential, "cosine": Cosine}
 
 
 def learning_rate_factor(schedule, epoch, samples_seen, state_factor, *, power_t, decay, min_factor, period):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..spec import GRADIENT_RULES, VECTOR_FIELD_RULES, TrainStats, check_rule, free_spec
+from ..spec import GRADIENT_RULES, VECTOR_FIELD_RULES, TrainStats, check_plan, free_spec
 from . import layered
 from .compile import array_table
 from .gradient_training import gradient_train
@@ -91,7 +91,7 @@ def layered_train(
         return gradient_train(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads
         )
-    check_rule(spec, plan, back is not None, particles is not None)
+    check_plan(spec, plan, back is not None, particles is not None)
     n, stats = spec.n_weights, TrainStats(plan.loss_so_far)
     job = Training(
         spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads,

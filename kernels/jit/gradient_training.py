@@ -8,7 +8,7 @@ any number of threads.
 
 import numpy as np
 
-from ..spec import GRADIENT_RULES, DivergenceError, TrainStats, check_rule
+from ..spec import GRADIENT_RULES, DivergenceError, TrainStats, check_plan
 from .activations import ZERO
 from .compile import kernel, matrix_at, vector_at
 from .gradients import (
@@ -300,7 +300,7 @@ def gradient_train(
     n_threads=1,
 ):  # fmt: skip
     """`layered_train` of the rules "bptt", "recurrent_backprop" and "implicit"."""
-    check_rule(spec, plan, back is not None, particles is not None)
+    check_plan(spec, plan, back is not None, particles is not None)
     n, stats = spec.n_weights, TrainStats(plan.loss_so_far)
     job = Training(
         spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads,

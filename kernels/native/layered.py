@@ -16,7 +16,7 @@ from ..spec import (
     SCHEDULES,
     DivergenceError,
     TrainStats,
-    check_rule,
+    check_plan,
 )
 from .call import DIVERGED, SINGULAR, Holder, run, status_text
 
@@ -83,7 +83,7 @@ def layered_train(
     spec, weights, back, biases, x, y, order, plan,
     row_weight=None, particles=None, optimizer_state=None, n_threads=1,
 ):
-    check_rule(spec, plan, back is not None, particles is not None)
+    check_plan(spec, plan, back is not None, particles is not None)
     holder = Holder(weights[0].dtype)
     job = _job(spec, weights, back, biases, x, holder, learns=True)
     job.order, job.n_rows = holder.cast("int64_t *", order, np.int64), len(order)

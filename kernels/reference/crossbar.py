@@ -43,7 +43,7 @@ class NudgeError(ArithmeticError):
     def __init__(
         self,
         message="a nudge of -beta exceeds the total conductance at an output node, so that the nudged "
-        "network has no equilibrium; use a smaller beta or a larger g_min or conductance_gain",
+        "network has no equilibrium; use a smaller beta, or larger conductances (g_min, conductance_gain)",
     ):
         super().__init__(message)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import DivergenceError, TrainStats, check_rule, free_spec
+from ..spec import DivergenceError, TrainStats, check_plan, free_spec
 from .activations import rho, rho_prime, softmax
 from .products import InOrder, in_order
 from .update import apply_update
@@ -267,7 +267,7 @@ def layered_train(
     DivergenceError
         Weights are those after the last finite batch.
     """
-    check_rule(spec, plan, back is not None, particles is not None)
+    check_plan(spec, plan, back is not None, particles is not None)
     if plan.rule != "ep":
         from .rules import train_with_rule  # here, because rules.py is built from the parts above
 

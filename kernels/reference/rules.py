@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats, check_rule, free_spec
+from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats, check_plan, free_spec
 from . import gradients
 from .activations import rho
 from .layered import (
@@ -328,7 +328,7 @@ def estimate(spec, weights, back, biases, x, y, plan, row_weight=None):
     """
     if plan.rule in CONTINUAL_RULES:
         raise ValueError(f"learning_rule={plan.rule!r} moves the weights as it goes: nothing to estimate")
-    check_rule(spec, plan, back is not None, False)
+    check_plan(spec, plan, back is not None, False)
     net = Net(spec, weights, back, biases)
     everything = replace(plan, batch_size=len(y))
     (batch,) = begin_batches(spec, x, y, np.arange(len(y)), everything, row_weight, None, weights[0].dtype)

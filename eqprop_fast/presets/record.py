@@ -1,0 +1,61 @@
+"""What an experiment of a paper is, and how it is found."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+
+# papers run all their epochs
+ALL_EPOCHS = dict(tol=0.0, n_iter_no_change=np.inf, early_stopping=False)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One experiment.
+
+    Attributes
+    ----------
+    name : str
+        "arXiv id/row".
+    source : str
+        Where the numbers come from.
+    parameters : dict
+        Constructor parameters.
+    layers : tuple of int
+        All layer sizes, input first.
+    n_train : int
+        Training rows of the paper's data set (MNIST).
+    test_error : float or None
+        Reported test error in percent; None: not known to us.
+    notes : str
+    dataset : str
+    """
+
+    name: str
+    source: str
+    parameters: dict
+    layers: tuple
+    n_train: int = 60_000
+    test_error: float | None = None
+    notes: str = ""
+    dataset: str = "MNIST, pixels in [0, 1]"
+
+
+def mnist(name, source, parameters, **about):
+    """The `Preset` of a network on MNIST; its layers follow from the parameters."""
+    return Preset(name, source, parameters, (784, *parameters["hidden_layer_sizes"], 10), **about)
+
+
+def look_up(table, name):
+    """A copy of the entry of a table of presets.
+
+    Raises
+    ------
+    ValueError
+        Unknown name; the message lists the known ones.
+    """
+    if name not in table:
+        raise ValueError(f"unknown preset {name!r}; known: {', '.join(table)}")
+    return deepcopy(table[name])

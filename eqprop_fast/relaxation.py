@@ -1,0 +1,133 @@
+"""How long a network relaxes, in which order its layers move, where it starts (docs/equations.md 3)."""
+
+from __future__ import annotations
+
+from functools import partial
+from numbers import Integral, Real
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from .docstrings import documented
+from .parts import Part
+
+MAX_INT = 2**31 - 1  # of the counters that kernels take
+STARTS = ("zero", "persistent", "carry_over", "normal")
+STEPS = [Interval(Integral, 1, MAX_INT, closed="both")]
+TOLERANCE = [None, Interval(Real, 0, None, closed="left")]
+
+
+def kernel_tol(tol):
+    """A tolerance as kernels take it: below 0 for none."""
+    return -1.0 if tol is None else float(tol)
+
+
+@documented
+class Relaxation(Part):
+    """The free phase of a layered network.
+
+    Parameters
+    ----------
+    schedule : {"asynchronous", "synchronous"}
+        Odd layers then even ones, or all layers at once (the papers' map): same fixed points, the
+        former in about half the work.
+    n_steps : int
+        Steps at most (T of the papers), in training and in prediction.
+    tol : float or None
+        A sample stops after the step in which no unit changed by more than this (per unit time); None:
+        always all steps.
+    over_relaxation : float in [1, 2)
+        Asynchronous sweeps of the undamped discrete map: step by ``over_relaxation * (rho(field) - s)``,
+        which reaches the same fixed points in fewer sweeps (docs/equations.md 1.6). 1.2 suits deep
+        networks that converge slowly, 1.5 those of hard sigmoids; 1: plain sweeps.
+    start : {"zero", "persistent", "carry_over", "normal"}
+        Where a free phase of training starts: at zero; where that sample's last one ended (1602.05179),
+        for `fit` alone, which takes as many rows as before for the same samples; where the nudged
+        phase of the batch before ended, the +beta one under centered nudging, or at zero after a batch
+        of another size (the code of 2402.11674; it runs batch by batch, and the nudged phase twice);
+        at fresh standard normal states (smonsays/equilibrium-propagation). Prediction starts at zero.
+    """
+
+    _parameter_constraints: dict = {
+        "schedule": [StrOptions({"asynchronous", "synchronous"})],
+        "n_steps": STEPS,
+        "tol": TOLERANCE,
+        "over_relaxation": [Interval(Real, 1, 2, closed="left")],
+        "start": [StrOptions(set(STARTS))],
+    }
+
+    def __init__(
+        self, schedule="asynchronous", *, n_steps=20, tol=1e-3, over_relaxation=1.0, start="zero"
+    ):
+        self.schedule = schedule
+        self.n_steps = n_steps
+        self.tol = tol
+        self.over_relaxation = over_relaxation
+        self.start = start
+
+    def check(self, dynamics):
+        """Refuse what these dynamics cannot do.
+
+        Raises
+        ------
+        ValueError
+        """
+        plain = dynamics.word == "discrete" and dynamics.dt == 1
+        if self.over_relaxation != 1 and not (plain and self.schedule == "asynchronous"):
+            raise ValueError(
+                f"relaxation__over_relaxation={self.over_relaxation}: only for schedule='asynchronous' and "
+                f"dynamics=Discrete(dt=1), not for schedule={self.schedule!r} and {dynamics!r}"
+            )
+
+
+@documented
+class ResistiveRelaxation(Part):
+    """How a resistive network is solved: layer by layer, each exactly given its neighbours.
+
+    Parameters
+    ----------
+    schedule : {"asynchronous", "synchronous", "forward", "backward"}
+        Order of the layers in a step (docs/equations.md 11).
+    n_steps : int
+        Steps at most, in training and in prediction. A sample that still moves after them is no error
+        (the papers take 4 to 6): `equilibrium(X).success` tells. Fewer than the input needs to the
+        output are.
+    tol : float or None
+        A sample stops after a step that moved no node by more than this many volt; None: always all
+        steps.
+    start : {"zero", "carry_over"}
+        Training: at 0 V, or where the last batch ended (as in the code of 2402.11674).
+    """
+
+    _parameter_constraints: dict = {
+        "schedule": [StrOptions({"asynchronous", "synchronous", "forward", "backward"})],
+        "n_steps": STEPS,
+        "tol": TOLERANCE,
+        "start": [StrOptions({"zero", "carry_over"})],
+    }
+
+    def __init__(self, schedule="asynchronous", *, n_steps=20, tol=1e-4, start="zero"):
+        self.schedule = schedule
+        self.n_steps = n_steps
+        self.tol = tol
+        self.start = start
+
+    def check(self, spec):
+        """Refuse fewer steps than the input of a `ResistiveSpec` needs to the output.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.n_steps < spec.steps_to_output:
+            raise ValueError(
+                f"relaxation__n_steps={self.n_steps}: with schedule={self.schedule!r} the input needs "
+                f"{spec.steps_to_output} steps to the output of {spec.n_weights - 1} hidden layers"
+            )
+
+
+def _words(cls):
+    return {word: partial(cls, word) for word in cls._parameter_constraints["schedule"][0].options}
+
+
+RELAXATIONS = _words(Relaxation)
+RESISTIVE_RELAXATIONS = _words(ResistiveRelaxation)

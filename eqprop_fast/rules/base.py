@@ -1,0 +1,156 @@
+"""What learning rules share: the plan they make for the kernels, and how they refuse company."""
+
+from __future__ import annotations
+
+from numbers import Real
+from types import SimpleNamespace
+
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from ..kernels.spec import TrainPlan, free_spec
+from ..parts import Part
+from ..relaxation import STEPS, TOLERANCE, kernel_tol
+
+NOT_ZERO = [Interval(Real, 0, None, closed="neither"), Interval(Real, None, 0, closed="neither")]
+
+
+class LearningRule(Part):
+    """Base of the rules; not for direct use.
+
+    A rule owns its free phase: `starts`, `free_spec`; and its second phase: `_second_phase`. What it
+    cannot be combined with is in `_conflicts`, and nowhere else.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps of the second phase at most (K of the papers).
+    tol : float or None
+        In the second phase too a sample stops after the step in which no unit changed by more than
+        this; None: always all steps.
+    """
+
+    word = ""  # the rule's name, in a constructor and in `kernels.spec.RULES`
+    independent_feedback = False  # has weights of its own for the way back
+    continual = False  # moves the weights at every nudged step
+    starts = ("zero", "persistent", "normal")  # of the free phase
+    other_starts = "does not carry states from batch to batch: only 'ep' does carry_over"  # why no others
+
+    @property
+    def random_sign(self):
+        """Whether each mini-batch draws the sign of beta."""
+        return False
+
+    def check(self, *, dynamics, relaxation, cost="squared_error", solver="sgd", weight_decay=0.0):
+        """Refuse what the rule cannot be combined with.
+
+        Parameters
+        ----------
+        dynamics : Dynamics
+        relaxation : Relaxation
+        cost, solver : str
+        weight_decay : float
+
+        Raises
+        ------
+        ValueError
+            Says what, and why.
+        """
+        beside = SimpleNamespace(
+            dynamics=dynamics, relaxation=relaxation, cost=cost, solver=solver, weight_decay=weight_decay
+        )
+        relaxation.check(dynamics)
+        if relaxation.start not in self.starts:
+            raise ValueError(f"relaxation__start={relaxation.start!r}: {self._name} {self.other_starts}")
+        for conflict in self._conflicts(beside):
+            raise ValueError(conflict)
+
+    @property
+    def _name(self):
+        return f"learning_rule={self.word!r}"
+
+    def _conflicts(self, beside):
+        """Yield what is wrong, in the user's words."""
+        return ()
+
+    def free_spec(self, spec, relaxation):
+        """The dynamics of the rule's free phase: over-relaxed, in the rule's own order of layers."""
+        return free_spec(spec, float(relaxation.over_relaxation), self.word)
+
+    def plan(self, relaxation, **numbers):
+        """The kernels' plan.
+
+        Parameters
+        ----------
+        relaxation : Relaxation
+        **numbers
+            The other fields of `TrainPlan`: batch, rates, optimiser.
+
+        Returns
+        -------
+        TrainPlan
+        """
+        return TrainPlan(
+            rule=self.word,
+            n_free_steps=relaxation.n_steps,
+            tol_free=kernel_tol(relaxation.tol),
+            over_relaxation=float(relaxation.over_relaxation),
+            **self._second_phase(),
+            **numbers,
+        )
+
+    def _second_phase(self):
+        """Fields of `TrainPlan`: of a rule without a nudge beta plays no part."""
+        return dict(beta=1.0, n_nudged_steps=self.n_steps, tol_nudged=kernel_tol(self.tol))
+
+
+class NudgedRule(LearningRule):
+    """Base of the rules that nudge the output by beta; not for direct use.
+
+    Parameters
+    ----------
+    beta : float
+        Nudging strength, not 0; negative with "positive" nudging means nudging away from the target.
+    nudging : {"positive", "random_sign", "centered"}
+        One nudged phase at +beta; at +-beta, one random sign per mini-batch; or two at +beta and -beta
+        (2006.03824).
+    """
+
+    _factors = ("beta",)
+    _parameter_constraints: dict = {
+        "beta": NOT_ZERO,
+        "nudging": [StrOptions({"positive", "random_sign", "centered"})],
+        "n_steps": STEPS,
+        "tol": TOLERANCE,
+    }
+
+    @property
+    def random_sign(self):
+        return self.nudging == "random_sign"
+
+    def _second_phase(self):
+        return dict(
+            super()._second_phase(), beta=float(self.beta), centered=self.nudging == "centered"
+        )
+
+
+def as_rule(rule, name="rule"):
+    """A valid rule: an object, or the word for one at its defaults.
+
+    Raises
+    ------
+    ValueError
+    """
+    from . import RULES  # which imports this module
+
+    if isinstance(rule, str) and rule in RULES:
+        return RULES[rule]()
+    if not isinstance(rule, LearningRule):
+        raise ValueError(f"{name} must be a LearningRule or one of {list(RULES)}, got {rule!r}")
+    rule.validate()
+    return rule
+
+
+def held_output(rule, beside):
+    """The conflict of a rule that holds the output: a softmax has no state to hold."""
+    if beside.cost != "squared_error":
+        yield f"cost={beside.cost!r}: {rule._name} holds the output at the target: squared_error"
