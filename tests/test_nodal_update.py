@@ -287,3 +287,28 @@ def test_trainer_and_fit_check_their_arguments():
         circuit_gradient(None, x, y)
     with pytest.raises(ElementError, match="step"):
         finite_difference_gradient(net, x, y, step=0)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.skipif("c" not in BACKENDS, reason="the C backend is not under test")
+def test_no_status_of_c_is_passed_over(monkeypatch):
+    """Arguments are checked before; should the kernel refuse them all the same, it is heard."""
+    from eqprop_fast.kernels.jobs import Job
+    from eqprop_fast.kernels.native import call, nodal
+
+    refused = next(s for s in range(1, 20) if s not in (call.DIVERGED, call.SINGULAR))
+    for name in ("newton_job", "update_job", "head_job"):
+        job = Job("eqp_nodal_head_job", np.float64)
+        monkeypatch.setattr(nodal, name, lambda *args, job=job, **options: job)
+    monkeypatch.setattr(nodal, "run_job", lambda *args: refused)
+    monkeypatch.setattr(nodal, "kernel", lambda *args: lambda *job: refused)
+    one = [np.zeros(1)] * 9
+    for function, arguments, options in [
+        (nodal.nodal_newton, one[:5], {}),
+        (nodal.nodal_update, one, dict(learning_rate=1.0)),
+        (nodal.head_factor, one[:3], {}),
+        (nodal.head_forward, one[:4], {}),
+        (nodal.head_backward, one[:4], {}),
+    ]:
+        with pytest.raises(ValueError, match=call.status_text(refused)):
+            function(*arguments, **options)

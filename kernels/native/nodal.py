@@ -5,6 +5,7 @@ import numpy as np
 from ..prepare.nodal import BACKWARD, FACTOR, FORWARD, head_job, newton_job, update_job
 from ..reference.nodal import CONVERGED, NOT_CONVERGED, SINGULAR, NewtonReport
 from .call import DIVERGED, kernel, pointer, run_job, status_text
+from .call import SINGULAR as NOT_POSITIVE
 
 __all__ = [
     "CONVERGED",
@@ -45,7 +46,10 @@ def nodal_newton(
 def _head(task, plan, value, pivot, b=None):
     job = head_job(task, plan, value, pivot, b)
     with job:
-        return kernel("nodal_head", job.dtype)(pointer(job), 0, 1)
+        status = kernel("nodal_head", job.dtype)(pointer(job), 0, 1)
+    if status not in (0, NOT_POSITIVE):
+        raise ValueError(f"nodal_head: {status_text(status)}")
+    return status
 
 
 def head_factor(plan, value, pivot):

@@ -103,7 +103,7 @@ class Runner:
         text = path.read_text()
         record = dict(zip(KEY, (path.name, *mutant.lines(text))))
         line = text.count("\n", 0, mutant.start) + 1
-        record.update(family=self.family, operator=mutant.operator, line=line)
+        record.update(family=self.family, path=mutant.path, line=line, operator=mutant.operator)
         compiled = not mutant.path.endswith(".py")
         if why := self.equivalent.get(tuple(record[k] for k in KEY)):
             return {**record, "verdict": "equivalent", "by": why}
@@ -118,7 +118,7 @@ class Runner:
             limits = 30 + 4 * seconds, 120 + 10 * seconds
             verdict, by, spent = self.tree.test(self.tests, backends, *limits)
             if verdict == "survived" and compiled:
-                verdict, by, _ = self.tree.sanitized(600, 1800)
+                verdict, by, _ = self.tree.sanitized(mutant.path, 600, 1800)
                 by = by and "sanitizers"
         finally:
             path.write_text(text)
@@ -177,7 +177,7 @@ def main():
                     continue
                 tried += 1
                 records.append(record)
-                place = f"{record['file']}:{record['line']}"
+                place = f"{record['path']}:{record['line']}"
                 print(f"{record['verdict']:<10} {place}  {record['operator']}  {record['by']}")
                 if record["verdict"] == "survived":
                     print(f"    - {record['before']}\n    + {record['after']}")

@@ -104,6 +104,7 @@ FAMILIES = {
         },
         [
             "tests/test_nodal.py",
+            "tests/test_nodal_update.py",
             "tests/test_circuits_exactness.py",
             "tests/test_circuits_operating_point.py",
         ],
@@ -162,6 +163,7 @@ FAMILIES = {
             "tests/test_circuits_learning.py",
             "tests/test_circuits_limits.py",
             "tests/test_circuits_nudging.py",
+            "tests/test_resistive_devices.py",
         ],
     ),
 }
