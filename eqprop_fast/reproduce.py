@@ -1,7 +1,7 @@
 """`eqprop-fast reproduce PAPER/EXPERIMENT`: a training row of a paper, run with its numbers and written down.
 
 A run of one seed leaves a checkpoint after every epoch and goes on from it when it is started again. The
-experiment leaves a JSON (every epoch of every seed), a curve plot, and its row in ``docs/results.md``.
+experiment leaves its record and its row in ``docs`` (results.py), and its curves beside the checkpoints.
 """
 
 from __future__ import annotations
@@ -9,18 +9,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
-import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-HEADER = (
-    "| experiment | epochs | seeds | test error, % | train error, % | published test error, % | one run, s | "
-    "how |\n|---|---|---|---|---|---|---|---|\n"
-)
+from .results import Run, plot_curves, record_path, result_row, summary, with_earlier_seeds, write_table
+
 THREADS = click.IntRange(min=1, max=1024)  # as n_threads of the estimators
 NOT_SET = {  # a row is the paper's epochs, all of them, with checkpoints of its own
     "random_state": "use --first-seed", "max_iter": "use --epochs",
@@ -30,11 +26,6 @@ NOT_SET = {  # a row is the paper's epochs, all of them, with checkpoints of its
          "validation_fraction", "verbose", "warm_start"), "a row has its own",
     ),
 }
-FLOOR = 1e-3  # of the curve plots, percent: below one sample of MNIST
-TITLE = (
-    "# Results\n\nWritten by `eqprop-fast reproduce PAPER/EXPERIMENT`, a row per experiment: errors "
-    "after the last epoch, mean +- standard deviation over the seeds; time is training alone.\n\n"
-)
 
 
 def machine():
@@ -76,38 +67,51 @@ def estimator_of(row):
     return ResistiveClassifier if "circuit" in row.parameters else EqPropClassifier
 
 
+def parse_changes(changes):
+    """{parameter: value} of NAME=VALUE words; a value that is no JSON is a word.
+
+    Raises
+    ------
+    ValueError
+        Not NAME=VALUE, or a parameter that a row of results has no say in.
+    """
+    parsed = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if name in NOT_SET:
+            raise ValueError(f"--set cannot change {name}: {NOT_SET[name]}")
+        if not equals:
+            raise ValueError(f"--set takes NAME=VALUE, got {change!r}")
+        try:
+            parsed[name] = json.loads(text)  # numbers, true, null
+        except ValueError:
+            parsed[name] = text
+    return parsed
+
+
 def changed(row, changes):
-    """The `Preset` with NAME=VALUE changes applied in turn, and named after them.
+    """The `Preset` with NAME=VALUE changes applied in turn.
 
     NAME is a parameter, or ``parameter__name`` of a part: "learning_rule__beta=0.5".
 
     Raises
     ------
     ValueError
-        Not NAME=VALUE, no such parameter, or one that a row of results has no say in.
+        As `parse_changes`, or no such parameter.
     """
-    if not changes:
-        return row
     from sklearn.base import clone
 
+    changes = parse_changes(changes)
     model = clone(estimator_of(row)(**row.parameters))
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if name in NOT_SET:
-            raise ValueError(f"--set cannot change {name}: {NOT_SET[name]}")
+    for name, value in changes.items():
         try:
-            value = json.loads(text)  # numbers, true, null; anything else is a word
-        except ValueError:
-            value = text
-        try:
-            if not equals:
-                raise ValueError("no '='")
             model.set_params(**{name: value})
         except ValueError as error:
             raise ValueError(
-                f"--set takes NAME=VALUE with a parameter of {type(model).__name__}, got {change!r} ({error})"
+                f"--set takes NAME=VALUE with a parameter of {type(model).__name__}, got "
+                f"{name}={value!r} ({error})"
             ) from error
-    touched = {change.partition("=")[0].partition("__")[0] for change in changes}
+    touched = {name.partition("__")[0] for name in changes}
     parameters = {
         name: value
         for name, value in model.get_params(deep=False).items()
@@ -117,7 +121,7 @@ def changed(row, changes):
     if parameters["hidden_layer_sizes"] != row.parameters["hidden_layer_sizes"]:
         hidden = parameters["hidden_layer_sizes"]
         layers = (layers[0], *(hidden if isinstance(hidden, list) else [hidden]), layers[-1])
-    return replace(row, name=f"{row.name}, {', '.join(changes)}", layers=layers, parameters=parameters)
+    return replace(row, layers=layers, parameters=parameters)
 
 
 def run_seed(
@@ -211,126 +215,6 @@ def _check_same(stored, wanted, path):
             )
 
 
-def _how(histories):
-    """Backend, threads and machine of the epochs; which seeds, where they differ."""
-    seeds_of = {}
-    for seed, history in histories.items():
-        places = dict.fromkeys(e.get("how") or "not recorded" for e in history)  # in order, each once
-        seeds_of.setdefault(", then ".join(places), []).append(str(seed))
-    if len(seeds_of) == 1:
-        return next(iter(seeds_of))
-    return "; ".join(f"seed {', '.join(seeds)}: {how}" for how, seeds in seeds_of.items())
-
-
-def summary(row, histories):
-    """The experiment's record, as written to JSON; `histories` maps seed to its entries."""
-    import numpy as np
-
-    histories = dict(sorted(histories.items()))
-    last = {kind: [h[-1][kind] for h in histories.values()] for kind in ("test_error", "train_error")}
-    seconds = [sum(e["seconds"] for e in h) for h in histories.values()]
-    return {
-        "experiment": row.name,
-        "source": row.source,
-        "notes": row.notes,
-        "layers": list(row.layers),
-        "epochs": [len(h) for h in histories.values()],
-        "epochs_of_the_paper": row.parameters["max_iter"],
-        "seeds": list(histories),
-        "published_test_error": row.test_error,
-        "test_error_mean": float(np.mean(last["test_error"])),
-        "test_error_std": float(np.std(last["test_error"])),
-        "train_error_mean": float(np.mean(last["train_error"])),
-        "train_error_std": float(np.std(last["train_error"])),
-        "seconds_per_run": float(np.mean(seconds)),
-        "how": _how(histories),
-        "history": {str(seed): h for seed, h in histories.items()},
-    }
-
-
-def result_row(record):
-    """The record's line of docs/results.md."""
-    epochs = "/".join(str(n) for n in sorted(set(record["epochs"])))
-    if set(record["epochs"]) != {record["epochs_of_the_paper"]}:
-        epochs += f" of {record['epochs_of_the_paper']}"
-    published = record["published_test_error"]
-    errors = [f"{record[k + '_mean']:.2f} +- {record[k + '_std']:.2f}" for k in ("test_error", "train_error")]
-    return (
-        f"| {record['experiment']} | {epochs} | {len(record['seeds'])} | {errors[0]} | {errors[1]} | "
-        f"{'not known to us' if published is None else published} | {record['seconds_per_run']:.0f} | "
-        f"{record['how']} |"
-    )
-
-
-def with_earlier_seeds(path, histories):
-    """The histories of the record at `path`, if there is one, brought up to date with `histories`.
-
-    Raises
-    ------
-    ValueError
-        The record has more epochs of a seed, or another number of epochs: there is no mean over those.
-    """
-    if not path.exists():
-        return histories
-    record = json.loads(path.read_text())
-    earlier = {int(seed): history for seed, history in record["history"].items()}
-    for history in earlier.values():
-        for entry in history:
-            entry.setdefault("how", record["how"])
-    for seed, history in histories.items():
-        if len(earlier.get(seed, ())) > len(history):
-            raise ValueError(
-                f"{path} holds {len(earlier[seed])} epochs of seed {seed}, this run {len(history)}: it is "
-                "kept; choose another --docs, or move it away"
-            )
-    together = {**earlier, **histories}
-    if len({len(history) for history in together.values()}) > 1:
-        counts = ", ".join(f"{len(history)} of seed {seed}" for seed, history in together.items())
-        raise ValueError(
-            f"{path} and this run differ in epochs ({counts}): train all seeds as long, or choose another "
-            "--docs"
-        )
-    return together
-
-
-def add_row(path, record):
-    """Put the record's row into the table at `path`, in place of an older one of the same experiment."""
-    lines = path.read_text().splitlines() if path.exists() else (TITLE + HEADER).splitlines()
-    row, start = result_row(record), f"| {record['experiment']} |"
-    if any(line.startswith(start) for line in lines):
-        lines = [row if line.startswith(start) else line for line in lines]
-    else:
-        last = max(i for i, line in enumerate(lines) if line.startswith("|"))
-        lines.insert(last + 1, row)
-    _write(path, "\n".join(lines) + "\n")
-
-
-def plot_curves(record, path):
-    """Test and training error of every seed over the epochs, saved as an image."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter
-
-    figure = Figure(figsize=(5, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    style = dict(alpha=0.7, marker="o" if max(record["epochs"]) == 1 else None)  # a line needs two points
-    for i, history in enumerate(record["history"].values()):
-        epochs = [e["epoch"] for e in history]
-        axis.semilogy(epochs, [max(e["test_error"], FLOOR) for e in history], color="C0", **style,
-                      label=None if i else "test")
-        axis.semilogy(epochs, [max(e["train_error"], FLOOR) for e in history], color="C1", **style,
-                      label=None if i else "training")
-    if record["published_test_error"] is not None:
-        axis.axhline(record["published_test_error"], color="gray", ls=":", label="published test error")
-    axis.set(xlabel="epoch", ylabel="error, %")
-    axis.yaxis.set_major_formatter("{x:g}")  # 0.1, 1, 10 rather than powers
-    axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.6)))
-    axis.set_title(textwrap.fill(record["experiment"], 50), fontsize="small")
-    axis.legend()
-    figure.savefig(path, dpi=90)
-
-
 @click.command()
 @click.argument("name", metavar="PAPER/EXPERIMENT")
 @click.option(
@@ -344,7 +228,11 @@ def plot_curves(record, path):
 @click.option("--threads", type=THREADS, default=None, help="Default: all usable cores.")
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE",
-    help="Change a parameter, e.g. nudging=random_sign; the row's name says so. May be repeated.",
+    help="Change a parameter, e.g. learning_rule__nudging=random_sign; wants --as. May be repeated.",
+)
+@click.option(
+    "--as", "variant", default=None, metavar="WORD",
+    help="Short name of the changed row, whose id becomes PAPER-EXPERIMENT-WORD.",
 )
 @click.option("--fresh", is_flag=True, help="Start again instead of going on from the checkpoints.")
 @click.option(
@@ -353,71 +241,79 @@ def plot_curves(record, path):
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("docs"),
     show_default=True,
-    help="Where results.md, results/ and img/ are.",
+    help="Where results.md and results/ are.",
 )
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
-    help="Where checkpoints are kept.",
+    help="Where checkpoints and curves are kept.",
 )
-def reproduce(name, seeds, first_seed, epochs, backend, threads, changes, fresh, docs, work):
+def reproduce(name, seeds, first_seed, epochs, backend, threads, changes, variant, fresh, docs, work):
     """Train a paper's row on MNIST and write it down. `eqprop-fast presets` lists the rows."""
-    from . import get_backend
-    from ._backends import effective_n_threads
     from .datasets import DatasetUnavailableError, load_mnist
 
     try:
         row = changed(experiment(name), changes)
+        run = Run(row, parse_changes(changes), variant)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     try:
         data = load_mnist(download=not os.environ.get("EQPROP_OFFLINE"))
     except DatasetUnavailableError as error:
         raise click.ClickException(str(error)) from error
+    folder = work / run.id
+    for place in (folder, docs / "results"):
+        place.mkdir(parents=True, exist_ok=True)
+    how = _how_here(backend, threads)
+    click.echo(f"{run.id}: {row.source}; {how}")
+    options = dict(epochs=epochs, backend=backend, n_threads=threads, fresh=fresh, how=how)
+    histories = {
+        seed: _train(row, data, seed, folder, options)
+        for seed in range(first_seed, first_seed + seeds)
+    }
+    _write_down(run, histories, docs, folder)
+
+
+def _how_here(backend, threads):
+    """Backend, threads and machine of an epoch trained now."""
+    from . import get_backend
+    from ._backends import effective_n_threads
+
     kernels = get_backend(backend)
     n_threads = 1 if kernels.name == "numpy" else effective_n_threads(threads)
-    how = f"{kernels.name} {kernels.isa}".strip() + f", {n_threads} threads, {machine()}"
-    slug = re.sub(r"[^\w.=-]+", "_", row.name)
-    folder = work / slug
-    for place in (folder, docs / "results", docs / "img"):
-        place.mkdir(parents=True, exist_ok=True)
-    click.echo(f"{row.name}: {row.source}; {how}")
-    histories = {}
-    for seed in range(first_seed, first_seed + seeds):
-        start = time.perf_counter()
+    return f"{kernels.name} {kernels.isa}".strip() + f", {n_threads} threads, {machine()}"
 
-        def tell(history, seed=seed):
-            e = history[-1]
-            click.echo(
-                f"seed {seed}  epoch {e['epoch']}/{epochs or row.parameters['max_iter']}  "
-                f"loss {e['loss']:.5f}  "
-                f"train {e['train_error']:.2f} %  test {e['test_error']:.2f} %  {e['seconds']:.1f} s"
-            )
 
-        try:
-            histories[seed] = run_seed(
-                row,
-                data,
-                seed,
-                folder,
-                epochs=epochs,
-                backend=backend,
-                n_threads=threads,
-                fresh=fresh,
-                how=how,
-                on_epoch=tell,
-            )
-        except (ValueError, ArithmeticError) as error:
-            raise click.ClickException(str(error)) from error
-        if len(histories[seed]) < (epochs or row.parameters["max_iter"]):
-            click.echo(f"seed {seed}: stopped; the same command goes on from here. {docs} is unchanged.")
-            raise click.exceptions.Exit(130)
-        click.echo(f"seed {seed}: {time.perf_counter() - start:.0f} s with tests")
+def _train(row, data, seed, folder, options):
+    """One seed with a line an epoch; status 130 if it was stopped."""
+    start, n_epochs = time.perf_counter(), options["epochs"] or row.parameters["max_iter"]
+
+    def tell(history):
+        e = history[-1]
+        click.echo(
+            f"seed {seed}  epoch {e['epoch']}/{n_epochs}  loss {e['loss']:.5f}  "
+            f"train {e['train_error']:.2f} %  test {e['test_error']:.2f} %  {e['seconds']:.1f} s"
+        )
+
     try:
-        record = summary(row, with_earlier_seeds(docs / "results" / f"{slug}.json", histories))
-    except ValueError as error:
-        click.echo(result_row(summary(row, histories)))
+        history = run_seed(row, data, seed, folder, on_epoch=tell, **options)
+    except (ValueError, ArithmeticError) as error:
         raise click.ClickException(str(error)) from error
-    _write(docs / "results" / f"{slug}.json", json.dumps(record, indent=1))
-    plot_curves(record, docs / "img" / f"results_{slug}.png")
-    add_row(docs / "results.md", record)
+    if len(history) < n_epochs:
+        click.echo(f"seed {seed}: stopped; the same command goes on from here. Nothing is written down.")
+        raise click.exceptions.Exit(130)
+    click.echo(f"seed {seed}: {time.perf_counter() - start:.0f} s with tests")
+    return history
+
+
+def _write_down(run, histories, docs, folder):
+    """The record, the table of all records, and the curves."""
+    path = record_path(docs, run)
+    try:
+        record = summary(run, with_earlier_seeds(path, run, histories))
+    except ValueError as error:
+        click.echo(result_row(summary(run, histories)))
+        raise click.ClickException(str(error)) from error
+    _write(path, json.dumps(record, indent=1) + "\n")
+    write_table(docs)
+    plot_curves(record, folder / "curves.png")
     click.echo(result_row(record))

@@ -1,12 +1,13 @@
 """`eqprop-fast reproduce`: resuming, the record, the table."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from eqprop_fast import BPTT, EP
+from eqprop_fast import BPTT, EP, results
 from eqprop_fast import reproduce as module
 from eqprop_fast.cli import main
 from eqprop_fast.datasets import load_digits
@@ -62,13 +63,13 @@ def test_command_writes_json_plot_and_row(tmp_path, digits, row, monkeypatch):
     for _ in range(2):  # the second time finds everything done and replaces its row
         result = CliRunner().invoke(main, args)
         assert result.exit_code == 0, result.output
-    record = json.loads((tmp_path / "docs/results/1905.13633_P-1h.json").read_text())
+    record = json.loads((tmp_path / "docs/results/1905.13633-P-1h.json").read_text())
     assert record["seeds"] == [0, 1] and record["epochs"] == [1, 1] and 0 <= record["test_error_mean"] <= 100
     finals = [h[-1]["test_error"] for h in record["history"].values()]
     assert record["test_error_mean"] == pytest.approx(np.mean(finals))
     table = (tmp_path / "docs/results.md").read_text()
-    assert table.count("| 1905.13633/P-1h | 1 of 4 | 2 |") == 1 and "not known to us" in table
-    assert (tmp_path / "docs/img/results_1905.13633_P-1h.png").stat().st_size > 1000
+    assert table.count("| 1905.13633-P-1h |  | 1 of 4 | 2 |") == 1
+    assert (tmp_path / "runs/1905.13633-P-1h/curves.png").stat().st_size > 1000
 
 
 def test_seeds_of_two_commands_make_one_row(tmp_path, digits, row, monkeypatch):
@@ -83,7 +84,7 @@ def test_seeds_of_two_commands_make_one_row(tmp_path, digits, row, monkeypatch):
     assert run("--epochs", "2", "--backend", "numpy").exit_code == 0
     assert run("--epochs", "2", "--backend", "numba", "--first-seed", "1").exit_code == 0
     assert run("--epochs", "2", "--backend", "c").exit_code == 0  # nothing left to train
-    path = tmp_path / "docs/results/1905.13633_P-1h.json"
+    path = tmp_path / "docs/results/1905.13633-P-1h.json"
     record = json.loads(path.read_text())
     assert record["seeds"] == [0, 1] and record["epochs"] == [2, 2] and len(record["history"]) == 2
     assert record["how"].startswith("seed 0: numpy, 1 threads") and "; seed 1: numba" in record["how"]
@@ -176,3 +177,37 @@ def test_presets_lists_resistive_rows():
     output = CliRunner().invoke(main, ["presets"]).output
     for name in (*(f"2402.11674/DRN-{size}" for size in ("XS", "1H", "2H", "3H", "XL")), "2006.01981/mnist"):
         assert name in output
+
+
+def test_changes_want_a_name_and_keep_it(tmp_path, digits, row, monkeypatch):
+    """A changed row has a record of its own; the same name for other changes is refused."""
+    monkeypatch.setattr("eqprop_fast.datasets.load_mnist", lambda download=False: digits)
+    monkeypatch.setattr("eqprop_fast.reproduce.experiment", lambda name: row)
+    places = ["--docs", str(tmp_path / "docs"), "--work", str(tmp_path / "runs"), "--epochs", "1"]
+
+    def run(*more):
+        command = ["reproduce", "1905.13633/P-1h", "--backend", "numpy", *places, *more]
+        return CliRunner().invoke(main, command)
+
+    beta = ("--set", "learning_rule__beta=0.3")
+    assert "--set and --as" in run(*beta).output
+    assert "--set and --as" in run("--as", "strong").output
+    assert "--as takes a short name" in run(*beta, "--as", "a=b").output
+    assert run(*beta, "--as", "strong").exit_code == 0
+    record = json.loads((tmp_path / "docs/results/1905.13633-P-1h-strong.json").read_text())
+    assert record["changes"] == {"learning_rule__beta": 0.3}
+    assert "| 1905.13633-P-1h-strong | learning_rule__beta=0.3 |" in (
+        tmp_path / "docs/results.md"
+    ).read_text()
+    other = run("--set", "learning_rule__beta=0.4", "--as", "strong", "--fresh")
+    assert other.exit_code == 1 and "choose another --as" in other.output
+
+
+def test_the_table_is_that_of_the_records():
+    docs = Path(__file__).resolve().parent.parent / "docs"
+    assert results.table(docs) in (docs / "results.md").read_text()
+    for path in (docs / "results").glob("*.json"):
+        record = json.loads(path.read_text())
+        row = module.experiment(record["experiment"])
+        module.changed(row, [f"{name}={json.dumps(value)}" for name, value in record["changes"].items()])
+        assert path.stem == record["id"] and len(path.stem) <= results.MAX_ID
