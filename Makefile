@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*/*.c csrc/*/*.h csrc/core/cdef.txt csrc/*.py)
 
-.PHONY: run test test-all test-random kill-test fuzz mutate bench figures lint csan clean build tsan test-isas
+.PHONY: run test test-all test-random kill-test fuzz mutate bench figures lint csan csan-python test-sdist clean build tsan test-isas
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -81,9 +81,24 @@ figures: build
 test-isas: build
 	$(PY) -m tests.isas
 
-# The C kernels alone, under the address and undefined-behaviour sanitizers.
-csan:
+# The C kernels alone, then under Python's tests, with the address and undefined-behaviour sanitizers.
+csan: csan-python
 	$(MAKE) -C csrc/tests run
+
+csan-python: build
+	EQPROP_TEST_BACKENDS="c numpy" $(PY) tests/sanitized.py -m pytest -m "not slow" tests/test_checks.py \
+	  tests/test_layered_kernels.py tests/test_layered_rules.py tests/test_crossbar.py tests/test_nodal.py \
+	  tests/test_nodal_update.py
+	EQPROP_TEST_BACKENDS="c numpy" $(PY) tests/sanitized.py -m tests.fuzz 60 0 kernels
+
+# The sdist holds its tests and passes them where it is unpacked.
+test-sdist: build
+	rm -rf build/sdist && $(PY) setup.py -q sdist --dist-dir build/sdist
+	tar -C build/sdist -xzf build/sdist/eqprop_fast-*.tar.gz
+	$(PYTHON) -m venv build/sdist/venv
+	cd build/sdist/eqprop_fast-*/ && ../venv/bin/python -m pip install -q --disable-pip-version-check -e ".[test]" \
+	  && EQPROP_REQUIRE_C=1 ../venv/bin/python -m pytest -m "not slow" $(SDIST_TESTS)
+SDIST_TESTS ?= tests/test_checks.py tests/test_circuits_exactness.py tests/test_import.py
 
 # The threaded C kernels under the thread sanitizer.
 tsan:

@@ -7,8 +7,13 @@ word ("ep") stands for the part at its defaults.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
+
+MAX_FLOAT = int(np.finfo(np.float64).max)  # an int: floats do not compare with integers beyond
 
 # names of the parameters that every estimator has
 RULE, RELAXATION = "learning_rule", "relaxation"
@@ -28,9 +33,22 @@ class Part(BaseEstimator):
 
     __hash__ = None
 
+    def _validate_params(self):
+        check_numbers(self)
+        super()._validate_params()
+
     def validate(self):
         """Raise a ValueError that names the first parameter out of range."""
         self._validate_params()
+
+
+def check_numbers(owner):
+    """Refuse what scikit-learn's intervals let through: True for 1, and integers beyond float64."""
+    for name, value in owner.get_params(deep=False).items():
+        if any(isinstance(option, Interval) for option in owner._parameter_constraints.get(name, ())):
+            large = isinstance(value, Integral) and abs(value) > MAX_FLOAT
+            if large or isinstance(value, (bool, np.bool_)):
+                raise ValueError(f"{name} must be a number of float64, got {value!r:.40}")
 
 
 def same_value(a, b):
@@ -63,6 +81,7 @@ class HasParts(BaseEstimator):
         return None if make is None else make()
 
     def _validate_params(self):
+        check_numbers(self)
         super()._validate_params()
         for name in self._words:
             part = self._part(name)
