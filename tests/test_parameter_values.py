@@ -36,7 +36,7 @@ def _all_numbers(kind):
             yield f"{name}__{key}", values
 
 
-CASES = [(kind, name, value) for kind in ESTIMATORS for name, values in _all_numbers(kind) for value in values]
+CASES = [(kind, name, v) for kind in ESTIMATORS for name, values in _all_numbers(kind) for v in values]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -26,6 +26,17 @@ def is_size(n):
     return isinstance(n, Integral) and not isinstance(n, bool) and 0 < n <= MAX_INT
 
 
+def check_sizes(dtype, factors):
+    """Refuse numbers (a sequence by name of the parameter) that act as 0 or as infinity in `dtype`."""
+    limits = np.finfo(dtype)
+    smallest, largest = float(limits.tiny), float(limits.max)
+    for name, values in factors.items():
+        for value in values:
+            if value != 0 and not smallest <= abs(value) <= largest:
+                bounds = f"{smallest:.2g} to {largest:.2g}"
+                raise ValueError(f"{name}={value!r}: its size must be from {bounds} in {dtype}")
+
+
 def per_layer(name, value, n_weights, allow_zero):
     try:
         values = np.asarray(value, dtype=np.float64)

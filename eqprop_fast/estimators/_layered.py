@@ -17,7 +17,7 @@ from ..presets import preset
 from ..relaxation import RELAXATIONS, Relaxation
 from ..rules import RULES, LearningRule
 from ._base import BaseNetworkEstimator
-from ._checks import per_layer
+from ._checks import check_sizes, per_layer
 from ._export import ExportMixin
 
 
@@ -139,9 +139,7 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
 
     def _check_range(self, plan):
         """Refuse numbers that `dtype` has not: they would act as 0 or as infinity."""
-        limits, dtype = np.finfo(self.dtype), np.dtype(self.dtype).type
-        smallest, largest = float(limits.tiny), float(limits.max)
-        bounds = f"{smallest:.2g} to {largest:.2g}"
+        dtype = np.dtype(self.dtype).type
         factors = {
             f"{name}__{factor}": [getattr(self._part(name), factor)]
             for name in ("learning_rule", "dynamics", "cost")
@@ -151,10 +149,7 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         factors["weight_decay"] = [plan.weight_decay]
         if plan.optimizer == "adam":
             factors["epsilon"] = [plan.epsilon]
-        for name, values in factors.items():
-            for value in values:
-                if value != 0 and not smallest <= abs(value) <= largest:
-                    raise ValueError(f"{name}={value!r}: its size must be from {bounds} in {self.dtype}")
+        check_sizes(self.dtype, factors)
         for name in ("momentum", "beta_1", "beta_2"):
             value = getattr(self, name)
             if dtype(value) == 1:

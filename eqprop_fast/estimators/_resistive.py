@@ -19,6 +19,7 @@ from ..presets import resistive_preset
 from ..relaxation import RESISTIVE_RELAXATIONS, ResistiveRelaxation
 from ..rules import RESISTIVE_RULES, ResistiveEP
 from ._base import BaseNetworkEstimator
+from ._checks import check_sizes
 from ._resistive_io import ResistiveInterop
 
 AUTO_BETA = 0.1  # beta="auto": at most this, and half the conductance at any output node
@@ -121,6 +122,11 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
         weights, biases = init_conductances(spec, self._circuit.conductance_gain, rng, np.dtype(self.dtype))
         self.beta_ = min(AUTO_BETA, 0.5 * float(weights[-1].sum(axis=0, dtype=np.float64).min()))
+        if self._rule.beta == "auto" and not self.beta_ >= np.finfo(self.dtype).tiny:
+            raise ValueError(
+                f"circuit: conductance_gain={self._circuit.conductance_gain!r} leaves an output node without "
+                "a conductance of which beta='auto' could take half"
+            )
         return ResistiveNetwork(spec, kernels, weights, biases)
 
     def _weight_rates(self, n_weights):
@@ -186,6 +192,11 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         self._relaxation.check(network.spec)
         if self.device is not None:
             self._device_model(network.spec, 1)
+
+    def _rates(self, n_weights):
+        rate, bias_rate = super()._rates(n_weights)
+        check_sizes(self.dtype, {"learning_rate_init": rate, "bias_learning_rate_init": bias_rate})
+        return rate, bias_rate
 
     def _plan(self, batch_size, rate, bias_rate):
         return self._rule.plan(

@@ -170,6 +170,12 @@ class ResistiveCircuit(Part):
                 f"circuit: g_min={self.g_min!r} and g_max={self.g_max!r} leave no range of {dtype} between "
                 "them"
             )
+        most = np.log(float(np.finfo(dtype).max))
+        if abs(np.log(float(self.amplifier_gain))) * max(len(sizes) - 2, 1) > most:
+            raise ValueError(
+                f"circuit: amplifier_gain={self.amplifier_gain!r} over {len(sizes) - 2} hidden layers is "
+                f"beyond {dtype}"
+            )
         return ResistiveSpec(
             sizes=tuple(int(n) for n in sizes), amplifier_gain=float(self.amplifier_gain),
             diodes=self.diodes, pairs=self.output_pairs, g_min=low, g_max=high, **network,
