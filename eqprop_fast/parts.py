@@ -7,6 +7,7 @@ word ("ep") stands for the part at its defaults.
 
 from __future__ import annotations
 
+from functools import cache
 from numbers import Integral
 
 import numpy as np
@@ -19,7 +20,22 @@ MAX_FLOAT = int(np.finfo(np.float64).max)  # an int: floats do not compare with 
 RULE, RELAXATION = "learning_rule", "relaxation"
 
 
-class Part(BaseEstimator):
+class Parameters(BaseEstimator):
+    """Base of what has parameters: parts and the estimators that are made of them."""
+
+    @classmethod
+    @cache
+    def _get_param_names(cls):  # asked at every call of an estimator; slow to find out
+        return super()._get_param_names()
+
+    def _keep(self, arguments):
+        """A constructor's ``locals()`` as attributes of the same names: nothing else may happen there."""
+        for name, value in arguments.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
+
+class Part(Parameters):
     """Base of the parts. Of one class and with equal parameters they are equal."""
 
     _parameter_constraints: dict = {}
@@ -60,17 +76,11 @@ def same_value(a, b):
     return bool(np.array_equal(np.asarray(a, object), np.asarray(b, object)))
 
 
-class HasParts(BaseEstimator):
+class HasParts(Parameters):
     """An estimator some of whose parameters are parts, or words for them."""
 
     # parameter: {word: what makes the part}, or {word: None} for a word that has no parameters of its own
     _words: dict = {}
-
-    def _keep(self, arguments):
-        """A constructor's ``locals()`` as attributes of the same names: nothing else may happen there."""
-        for name, value in arguments.items():
-            if name not in ("self", "__class__"):
-                setattr(self, name, value)
 
     def _part(self, name):
         """The part that a parameter is or names; None for a word without parameters."""
@@ -84,7 +94,7 @@ class HasParts(BaseEstimator):
         check_numbers(self)
         super()._validate_params()
         for name in self._words:
-            part = self._part(name)
+            part = getattr(self, name)  # a word's part is valid
             if isinstance(part, Part):
                 part.validate()
 

@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import inspect
+import io
+import json
 import pickle
 
 import numpy as np
@@ -29,9 +31,13 @@ from eqprop_fast import (
     SquaredError,
     VectorField,
 )
+from eqprop_fast.circuits.devices import DeviceModel
 from eqprop_fast.dynamics import dynamics_of
 from eqprop_fast.parts import Part
 from eqprop_fast.rules import RULES
+from eqprop_fast.training.checkpoint import CheckpointError
+
+from .fuzz.fuzz_checkpoints import archive_of, members, npy
 
 ESTIMATORS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
 PARTS = [
@@ -118,31 +124,47 @@ def test_grids_reach_into_parts_and_over_words():
     search = GridSearchCV(EqPropClassifier(**SMALL), grid, cv=2, error_score="raise").fit(X, Y)
     tried = search.cv_results_["params"]
     assert len(tried) == 10 and search.best_params_ in tried
-    assert [p["learning_rule__beta"] for p in tried[:4]] == [0.1, 0.5] * 2 and tried[0]["learning_rule"] == EP()
+    assert [p["learning_rule__beta"] for p in tried[:4]] == [0.1, 0.5] * 2 and tried[0][
+        "learning_rule"
+    ] == EP()
     resistive = GridSearchCV(
-        ResistiveClassifier(**SMALL), {"learning_rule__beta": [0.01, 0.05], "circuit__g_max": [0.5, None]}, cv=2,
+        ResistiveClassifier(**SMALL),
+        {"learning_rule__beta": [0.01, 0.05], "circuit__g_max": [0.5, None]},
+        cv=2,
         error_score="raise",
     ).fit(X, Y)
     assert set(resistive.best_params_) == {"learning_rule__beta", "circuit__g_max"}
 
 
-@pytest.mark.parametrize("wrong, match", [
-    (dict(learning_rule="hebb"), "learning_rule"),
-    (dict(learning_rule=EP), "learning_rule"),
-    (dict(learning_rule=Relaxation()), "learning_rule"),
-    (dict(learning_rule=ResistiveEP()), "learning_rule"),
-    (dict(relaxation=EP()), "relaxation"),
-    (dict(learning_rule=EP(beta=0)), "'beta' parameter of EP"),
-    (dict(relaxation=Relaxation("forward")), "'schedule' parameter of Relaxation"),
-    (dict(dynamics=Discrete(dt=-1)), "'dt' parameter of Discrete"),
-    (dict(learning_rate=Exponential(2.0)), "'decay' parameter of Exponential"),
-    (dict(learning_rule=ContinualEP()), "solver='adam'.*learning_rule='continual'.*plain SGD"),
-    (dict(learning_rule=BPTT(n_steps=30)), "learning_rule__n_steps=30.*relaxation__n_steps=20"),
-    (dict(learning_rule="bptt", relaxation=Relaxation(start="persistent")), "relaxation__start='persistent'"),
-    (dict(learning_rule="bptt", relaxation=Relaxation(over_relaxation=1.2)), "relaxation__over_relaxation=1.2"),
-    (dict(learning_rule=ClampedSweep(), relaxation="synchronous"), "relaxation__schedule='synchronous'"),
-    (dict(learning_rule="vector_field", dynamics="continuous"), "prime_hidden=False"),
-])
+@pytest.mark.parametrize(
+    "wrong, match",
+    [
+        (dict(learning_rule="hebb"), "learning_rule"),
+        (dict(learning_rule=EP), "learning_rule"),
+        (dict(learning_rule=Relaxation()), "learning_rule"),
+        (dict(learning_rule=ResistiveEP()), "learning_rule"),
+        (dict(relaxation=EP()), "relaxation"),
+        (dict(learning_rule=EP(beta=0)), "'beta' parameter of EP"),
+        (dict(relaxation=Relaxation("forward")), "'schedule' parameter of Relaxation"),
+        (dict(dynamics=Discrete(dt=-1)), "'dt' parameter of Discrete"),
+        (dict(learning_rate=Exponential(2.0)), "'decay' parameter of Exponential"),
+        (dict(learning_rule=ContinualEP()), "solver='adam'.*learning_rule='continual'.*plain SGD"),
+        (dict(learning_rule=BPTT(n_steps=30)), "learning_rule__n_steps=30.*relaxation__n_steps=20"),
+        (
+            dict(learning_rule="bptt", relaxation=Relaxation(start="persistent")),
+            "relaxation__start='persistent'",
+        ),
+        (
+            dict(learning_rule="bptt", relaxation=Relaxation(over_relaxation=1.2)),
+            "relaxation__over_relaxation=1.2",
+        ),
+        (
+            dict(learning_rule=ClampedSweep(), relaxation="synchronous"),
+            "relaxation__schedule='synchronous'",
+        ),
+        (dict(learning_rule="vector_field", dynamics="continuous"), "prime_hidden=False"),
+    ],
+)
 def test_refusals_are_in_the_users_words(wrong, match):
     with pytest.raises(ValueError, match=match):
         EqPropClassifier(**SMALL, **wrong).fit(X, Y)
@@ -168,6 +190,48 @@ def test_every_rule_goes_with_the_default_network(word):
     model = EqPropClassifier(**SMALL, learning_rule=word, **sgd).fit(X, Y)
     plan = RULES[word]().plan(Relaxation(), batch_size=1, rate=(), bias_rate=())
     assert np.isfinite(model.coefs_[0]).all() and plan.rule == word
+
+
+def test_a_device_is_a_part_too():
+    x, y = X * 2 - 1, Y
+    part = ResistiveClassifier(**SMALL, device=DeviceModel(n_levels=8)).fit(x, y)
+    by_dict = ResistiveClassifier(**SMALL, device=dict(n_levels=8)).fit(x, y)
+    np.testing.assert_array_equal(part.coefs_[0], by_dict.coefs_[0])
+    assert part.get_params()["device__n_levels"] == 8 and clone(part).device == DeviceModel(n_levels=8)
+    with pytest.raises(ValueError, match="n_levels"):
+        part.set_params(device__n_levels=1).fit(x, y)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        EqPropClassifier(
+            **SMALL, learning_rule=VectorField(feedback_angle=30.0), dynamics=Discrete(dt=0.5)
+        ),
+        ResistiveClassifier(
+            **SMALL, circuit=ResistiveCircuit("clipped", g_max=2.0), device=DeviceModel(n_levels=8)
+        ),
+    ],
+)
+def test_parts_survive_a_checkpoint(estimator, tmp_path):
+    """Also inside each other's place: a part of another kind, or out of range, is refused."""
+    model = estimator.fit(X, Y)
+    model.save_checkpoint(tmp_path / "a.npz")
+    loaded = type(model).load_checkpoint(tmp_path / "a.npz")
+    parts = {k: v for k, v in model.get_params(deep=False).items() if isinstance(v, Part)}
+    assert parts and all(loaded.get_params(deep=False)[k] == v for k, v in parts.items())
+    files = members((tmp_path / "a.npz").read_bytes())
+    meta = json.loads(str(np.load(io.BytesIO(files["meta.npy"]))))
+    for wrong in (
+        {"object": "Relaxation", "params": {}},
+        {"object": "Popen", "params": {}},
+        {"object": "EP", "params": {"beta": 0.0, "nudging": "positive", "n_steps": 1, "tol": None}},
+    ):
+        meta["params"]["learning_rule"] = wrong
+        content = npy(np.array(json.dumps(meta)))
+        (tmp_path / "b.npz").write_bytes(archive_of({**files, "meta.npy": content}.items()))
+        with pytest.raises(CheckpointError):
+            type(model).load_checkpoint(tmp_path / "b.npz")
 
 
 @pytest.mark.parametrize("dynamics", [Discrete(dt=0.5, nudge_inside=True), Continuous(clamp=False, dt=0.1)])

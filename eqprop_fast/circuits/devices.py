@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from numbers import Real
 
 import numpy as np
 
+from ..parts import Part
 from . import checks
 from .errors import ElementError
 
 
-@dataclass(frozen=True)
-class DeviceModel:
+class DeviceModel(Part):
     """A kind of programmable conductance (memristor) in a crossbar; the defaults are an ideal one.
 
     Parameters
@@ -45,23 +44,21 @@ class DeviceModel:
         A parameter is no number, or out of range.
     """
 
-    g_on: float | None = None
-    on_off_ratio: float = np.inf
-    n_levels: int | None = None
-    nonlinearity: float = 0.0
-    write_noise: float = 0.0
-    variability: float = 0.0
-    stuck_off: float = 0.0
-    stuck_on: float = 0.0
-    wire_resistance: float = 0.0
+    def __init__(
+        self, g_on=None, on_off_ratio=np.inf, n_levels=None, nonlinearity=0.0, write_noise=0.0,
+        variability=0.0, stuck_off=0.0, stuck_on=0.0, wire_resistance=0.0,
+    ):
+        self._keep(locals())
+        self.validate()
 
-    def __post_init__(self):
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if value is None and f.name in ("g_on", "n_levels"):
+    def validate(self):
+        """Raise a ValueError that names the first parameter that is no number or out of range."""
+        values = self.get_params()
+        for name, value in values.items():
+            if value is None and name in ("g_on", "n_levels"):
                 continue
             if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-                raise ValueError(f"device parameter {f.name} must be a number, got {value!r}")
+                raise ValueError(f"device parameter {name} must be a number, got {value!r}")
         ok = {
             "g_on": self.g_on is None or 0 < self.g_on < np.inf,
             "on_off_ratio": self.on_off_ratio >= 1,
@@ -69,10 +66,9 @@ class DeviceModel:
             "stuck_off": 0 <= self.stuck_off <= 1,
             "stuck_on": 0 <= self.stuck_on <= 1 - self.stuck_off,
         }
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if not ok.get(f.name, True) or (f.name not in ok and not 0 <= value < np.inf):
-                raise ValueError(f"device parameter {f.name} is out of range: {value!r}")
+        for name, value in values.items():
+            if not ok.get(name, True) or (name not in ok and not 0 <= value < np.inf):
+                raise ValueError(f"device parameter {name} is out of range: {value!r}")
 
     @classmethod
     def of(cls, parameters):
@@ -85,7 +81,7 @@ class DeviceModel:
         """
         if isinstance(parameters, cls):
             return parameters
-        known = [f.name for f in fields(cls)]
+        known = cls._get_param_names()
         unknown = [name for name in parameters if name not in known]
         if unknown:
             raise ValueError(f"device has no parameter {unknown[0]!r}; it has {', '.join(known)}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Real
 
 import numpy as np
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..circuits.devices import DeviceModel
@@ -50,7 +49,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
     device : DeviceModel, dict of its parameters or None
         After every epoch the conductances are written to such devices
         (`eqprop_fast.circuits.devices.DeviceModel`), and training goes on from what the devices hold.
-        Their `g_on` is by default g_max, or without that 4 conductance_gain / sqrt(rows). None: ideal
+        Their `g_on` is by default the circuit's g_max, or without that 4 conductance_gain / sqrt(rows). None: ideal
         conductances.
     solver : {"sgd", "momentum", "nesterov"}
         How conductances and bias currents follow the gradient; conductances are clamped to their bounds
@@ -82,7 +81,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         "relaxation": RESISTIVE_RELAXATIONS,
         "learning_rule": RESISTIVE_RULES,
     }
-    _parameter_objects = part_classes(_words)
+    _parameter_objects = *part_classes(_words), DeviceModel
     _parameter_constraints: dict = {
         **{k: v for k, v in BaseNetworkEstimator._parameter_constraints.items() if k not in _UNUSED},
         "circuit": [StrOptions(set(CIRCUITS)), ResistiveCircuit],
@@ -152,7 +151,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         g_on = spec.g_max
         if not np.isfinite(g_on):
             g_on = DEVICE_RANGE * self._circuit.conductance_gain / np.sqrt(rows)
-        return replace(model, g_on=float(g_on))
+        return clone(model).set_params(g_on=float(g_on))
 
     def _fitted_network(self, kernels):
         nodes = [w.shape[1] for w in self.coefs_]

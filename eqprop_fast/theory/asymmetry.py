@@ -124,6 +124,43 @@ def _terms(model, x, y):
     return exact, limit, asymmetry, scale * np.linalg.norm(inverse, 2) ** 2 * asymmetry, tight
 
 
+def _compared(model, exact, limit, asymmetry, bound, tight):
+    """Error, asymmetry, the two bounds, angle of the estimate to the gradient, angle of the weights."""
+    return (
+        np.linalg.norm(exact - limit), asymmetry, bound, tight, angle_between(exact, limit),
+        angle_between(
+            np.concatenate([w.T.ravel() for w in model.weights[1:]]),
+            np.concatenate([b.ravel() for b in model.back[1:]]),
+        ),
+    )
+
+
+def _limit_gap(model, x, y, beta, limit):
+    """Relative distance of what the rule itself gives, at a small beta, from its limit."""
+    tol = 50 * np.finfo(model.dtype).eps
+    given = estimated_gradient(
+        model.spec, model.weights, model.biases, x, y, back=model.back,
+        rule=VectorField(beta=beta, nudging="centered", n_steps=20_000, tol=tol),
+        n_free_steps=20_000, tol=tol,
+    ).flat()
+    return np.linalg.norm(given - limit) / np.linalg.norm(limit)
+
+
+def _near_symmetry(linear, weights, biases, x, y, epsilons, rng):
+    """(asymmetry, error) of backward weights that are the transposed ones and some noise, for each epsilon.
+
+    J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: hence linear units.
+    """
+    noise = [(rng.normal(size=w.T.shape) / np.sqrt(w.size)).astype(w.dtype) for w in weights]
+    rows = []
+    for value in epsilons:
+        back = [np.zeros_like(weights[0].T)]
+        back += [w.T + w.dtype.type(value) * z for w, z in zip(weights[1:], noise[1:])]
+        exact, limit, asymmetry, *_ = _terms(LayeredModel(linear, weights, biases, back), x, y)
+        rows.append((asymmetry, np.linalg.norm(exact - limit)))
+    return rows
+
+
 def asymmetry_bound(
     *, sizes=(6, 8, 5, 3), angles=(0, 22.5, 45, 67.5, 90, 112.5, 135, 157.5, 180), n_networks=100, gain=1.0,
     eps=0.1, n_halvings=5, beta=None, dt=0.5, random_state=0, dtype=np.float64,
@@ -170,51 +207,23 @@ def asymmetry_bound(
         check_positive(value, name)
     dtype = check_dtype(dtype)
     beta, gap = by_dtype(beta, dtype, 1e-3, 1e-2), by_dtype(None, dtype, 1e-3, 1e-2)
-    tol = 50 * np.finfo(dtype).eps
     spec = layered_spec("leaky", sizes, dt=dt)
     linear = layered_spec("leaky", sizes, activation="identity", dt=dt)
-    shape = len(angles), n_networks
-    error, bound, tight, asymmetry, turned, reached = (np.zeros(shape) for _ in range(6))
     epsilons = eps / 2.0 ** np.arange(n_halvings + 1)
-    small_asymmetry, small_error = np.zeros((2, len(epsilons), n_networks))
-    limit_gap = 0.0
+    turned, near, limit_gap = [], [], 0.0
     for r in range(n_networks):
         rng = np.random.default_rng([random_state, r])
         weights, biases = random_parameters(sizes, rng, dtype, gain=gain)
         x, y = uniform_batch(1, sizes[0], sizes[-1], rng, dtype)
-        for a, angle in enumerate(angles):
-            model = LayeredModel(spec, weights, biases, backward_weights(weights, angle, rng))
-            exact, limit, asymmetry[a, r], bound[a, r], tight[a, r] = _terms(model, x, y)
-            error[a, r] = np.linalg.norm(exact - limit)
-            turned[a, r] = angle_between(exact, limit)
-            reached[a, r] = angle_between(
-                np.concatenate([w.T.ravel() for w in weights[1:]]),
-                np.concatenate([b.ravel() for b in model.back[1:]]),
-            )
-            if r == 0:  # the rule itself, at a small beta, gives that limit
-                given = estimated_gradient(
-                    spec,
-                    weights,
-                    biases,
-                    x,
-                    y,
-                    back=model.back,
-                    rule=VectorField(beta=beta, nudging="centered", n_steps=20_000, tol=tol),
-                    n_free_steps=20_000,
-                    tol=tol,
-                ).flat()
-                limit_gap = max(limit_gap, np.linalg.norm(given - limit) / np.linalg.norm(limit))
-        # J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: linear units for
-        # the slope
+        models = [LayeredModel(spec, weights, biases, backward_weights(weights, a, rng)) for a in angles]
+        terms = [_terms(model, x, y) for model in models]
+        turned.append([_compared(model, *t) for model, t in zip(models, terms)])
+        if r == 0:
+            limit_gap = max(_limit_gap(model, x, y, beta, t[1]) for model, t in zip(models, terms))
         weights = [(min(gain, 0.5) / gain * w).astype(dtype) for w in weights]
-        noise = [(rng.normal(size=w.T.shape) / np.sqrt(w.size)).astype(dtype) for w in weights]
-        for e, value in enumerate(epsilons):
-            back = [np.zeros_like(weights[0].T)]
-            back += [w.T + dtype.type(value) * z for w, z in zip(weights[1:], noise[1:])]
-            exact, limit, small_asymmetry[e, r], *_ = _terms(
-                LayeredModel(linear, weights, biases, back), x, y
-            )
-            small_error[e, r] = np.linalg.norm(exact - limit)
+        near.append(_near_symmetry(linear, weights, biases, x, y, epsilons, rng))
+    error, asymmetry, bound, tight, error_angle, reached = np.array(turned).transpose(2, 1, 0)
+    small_asymmetry, small_error = np.array(near).transpose(2, 1, 0)
     slope = float(np.median([log_slope(a, e) for a, e in zip(small_asymmetry.T, small_error.T)]))
     some = bound > 1e-12
     return AsymmetryBound(
@@ -234,7 +243,7 @@ def asymmetry_bound(
         ),
         angles=angles,
         measured_angles=reached,
-        error_angle=turned,
+        error_angle=error_angle,
         error=error,
         bound=bound,
         tight_bound=tight,
