@@ -17,6 +17,8 @@ CC = (
     or shutil.which("gcc")
     or shutil.which("clang")
 )
+# undefined behaviour ends the process; this needs no library
+TRAPS = ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
 WARNINGS = "-Wall -Wextra -Wconversion -Wshadow -Wpedantic -Wdouble-promotion -Werror".split()
 CFLAGS = ["-std=c99", "-O1", "-ffp-contract=off", *WARNINGS]
 

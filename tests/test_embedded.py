@@ -92,7 +92,9 @@ LEARNING = {
 def devices(tmp_path_factory):
     """All networks in one library: every symbol has its network's prefix."""
     learning = {name: (model, {"learn": True}) for name, model in LEARNING.items()}
-    return host.compile_library(tmp_path_factory.mktemp("embedded"), {**MODELS, **learning})
+    return host.compile_library(
+        tmp_path_factory.mktemp("embedded"), {**MODELS, **learning}, host.TRAPS
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)

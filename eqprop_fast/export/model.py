@@ -6,12 +6,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..kernels import LayeredSpec, get_backend
+from ..kernels.spec import MAX_WEIGHTS
 
 MAX_UNITS = 65535  # a layer's size has 16 bits on the device and in a file
 UNBOUNDED = ("identity", "relu")
+UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}
 
 
 @dataclass
@@ -199,10 +202,61 @@ def _targets(source):
 
 
 def _proba(source):
-    from ..estimators._targets import UNIT_RANGE
-
     if source.out_activation_ == "softmax":
         return "softmax"
     if source.n_outputs_ == 1:
         return "binary"
     return "share" if source.out_activation_ in UNIT_RANGE else "softmax"
+
+
+def untrained(
+    sizes,
+    classes=None,
+    *,
+    activation="hard_sigmoid",
+    beta=0.5,
+    n_free_steps=8,
+    n_nudged_steps=4,
+    learning_rate=0.015,
+    random_state=None,
+):
+    """A classifier that has learnt nothing, to be trained on a device or by `simulate` from scratch.
+
+    Asynchronous sweeps from zero, centered nudging from outside, weights U(+-1 / sqrt(inputs)), biases 0.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of each layer, input first; one output per class.
+    classes : sequence of int or str, or None
+        None: 0, 1, ...
+    activation : str
+        Of all layers.
+    beta, n_free_steps, n_nudged_steps, learning_rate
+        See `LearnPlan`; one rate or one per layer.
+    random_state : int, RandomState instance or None
+
+    Returns
+    -------
+    NetModel
+    """
+    rng, n = check_random_state(random_state), len(sizes) - 1
+    sizes = tuple(int(size) for size in sizes)
+    if n < 1 or min(sizes) < 1 or sizes[-1] < 2 or n > MAX_WEIGHTS:
+        raise ValueError(f"sizes: input, hidden layers and at least 2 outputs, got {sizes}")
+    classes = list(range(sizes[-1])) if classes is None else list(classes)
+    if len(set(classes)) != len(classes) or len(classes) != sizes[-1]:
+        raise ValueError(f"classes: {sizes[-1]} different ones, got {classes}")
+    spec = LayeredSpec(
+        sizes, schedule="asynchronous", activation=activation, out_activation=activation
+    )
+    _check_network(spec, None)
+    shapes = list(zip(sizes[:-1], sizes[1:]))
+    weights = [rng.uniform(-1, 1, s).astype(np.float32) / np.float32(s[0] ** 0.5) for s in shapes]
+    biases = [np.zeros(size, np.float32) for size in sizes[1:]]
+    plan = LearnPlan(beta, "centered", n_nudged_steps, -1.0, 1.0, (0.0,) * n)
+    proba = "share" if activation in UNIT_RANGE else "softmax"
+    model = NetModel(
+        spec, weights, biases, n_free_steps, -1.0, "exclusive", classes, proba, learn=plan
+    )
+    return _with_rates(model, learning_rate)

@@ -1,0 +1,205 @@
+"""The integer arithmetic of an exported network in Python, bit for bit, so that it can be studied at speed.
+
+With Numba a sample of a 784-128-10 network learns in about 0.2 ms; without it the same code runs slowly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+from .csource import DTYPES
+from .integers import LARGEST, quantize
+from .model import as_model
+
+
+def simulate(model, dtype="int16", learn=False, learning_rate=None, **integers):
+    """The network as its integer export computes it.
+
+    Parameters
+    ----------
+    model : fitted EqPropClassifier or EqPropRegressor, or NetModel
+    dtype : {"int16", "int8"}
+    learn : bool
+    learning_rate : float, sequence of float (one per layer) or None
+        See `as_model`.
+    **integers
+        ``X`` and ``weight_range`` of `eqprop_fast.export.integers.quantize`.
+
+    Returns
+    -------
+    Simulation
+    """
+    if dtype not in DTYPES[1:]:
+        raise ValueError(f"dtype must be one of {DTYPES[1:]}, got {dtype!r}")
+    return Simulation(as_model(model, learning_rate), dtype, learn, **integers)
+
+
+class Simulation:
+    """State of one simulated device.
+
+    Attributes
+    ----------
+    model : NetModel
+    formats : IntegerModel
+        As exported: `reset` brings its weights back.
+    weights, biases : int32 ndarray
+        All layers' in one array, as on the device (values of int8 or int16, and int32).
+    rates : list of (mantissa, shift)
+        May be assigned; one pair per layer.
+    random : int
+        State of the generator of the dither.
+    """
+
+    def __init__(self, model, dtype, learn, X=None, weight_range=None):
+        from . import integer_kernels  # here, because it loads Numba
+
+        self._kernels = integer_kernels
+        self.model, self.dtype, self.learn_on = model, dtype, learn
+        self.formats = quantize(model, dtype, learn, X, weight_range)
+        spec, q = model.spec, self.formats
+        n = len(q.weights)
+        self.passes = {"synchronous": 1, "asynchronous": 2, "forward": n}[spec.schedule]
+        codes = integer_kernels.CODES
+        names = [spec.out_activation if k == n else spec.activation for k in range(1, n + 1)]
+        rows, w, u = [], 0, 0
+        for k, (n_in, n_out) in enumerate(zip(spec.sizes[:-1], spec.sizes[1:])):
+            rows.append((n_in, n_out, w, u, codes[names[k]], q.field_bits[k], q.state_bits[k], q.up[k],
+                         q.down[k], q.rate_bits[k]))  # fmt: skip
+            w, u = w + n_in * n_out, u + n_out
+        self._layers = np.array(rows, np.int64)
+        self._units = u
+        self.reset()
+
+    def reset(self):
+        """Exported weights and rates."""
+        q = self.formats
+        self.weights = np.concatenate([w.ravel() for w in q.weights]).astype(np.int32)
+        self.biases = np.concatenate(q.biases).astype(np.int32)
+        self.rates, self.random = list(q.rates), 0x2545F491
+        return self
+
+    def inputs(self, X):
+        """`X` as int16 with the bits of the device's input; int16 is taken as it is."""
+        X = np.asarray(X)
+        if X.dtype != np.int16:
+            X = check_array(X, dtype=np.float64)
+            X = np.clip(np.rint(X * 2.0**self.formats.input_bits), -LARGEST - 1, LARGEST)
+        if X.ndim != 2 or X.shape[1] != self.model.spec.sizes[0]:
+            raise ValueError(
+                f"X must have the shape (n, {self.model.spec.sizes[0]}), got {X.shape}"
+            )
+        return np.ascontiguousarray(X, np.int16)
+
+    def _forward(self):
+        """Weights as they act."""
+        if self.learn_on and self.dtype == "int8":
+            return np.minimum((self.weights + 128) >> 8, 127).astype(np.int32)
+        return self.weights
+
+    def relax(self, X):
+        """Free phase of each row: states (n, units), output fields, steps, residuals."""
+        x = self.inputs(X)
+        states = np.zeros((len(x), self._units), np.int32)
+        scores = np.zeros((len(x), self.model.spec.sizes[-1]), np.int32)
+        steps, residual = np.zeros(len(x), np.int32), np.zeros(len(x), np.int32)
+        self._kernels.relax_rows(
+            x, self._layers, self._forward(), self.biases, self.passes, self.formats.steps[0],
+            self.model.n_free_steps, self.formats.tolerances[0], states, scores, steps, residual,
+        )  # fmt: skip
+        return states, scores, steps, residual
+
+    def labels(self, X):
+        """What `name_predict` gives: label numbers, label sets, or a regressor's states."""
+        states, scores, _, _ = self.relax(X)
+        out = states[:, -scores.shape[1] :]
+        half = 1 << (self.formats.state_bits[-1] - 1)
+        if self.model.kind == "regressor":
+            return out
+        if self.model.kind == "multilabel":
+            return (out > half).astype(int)
+        if len(self.model.classes) == 1:
+            return np.zeros(len(out), int)
+        return (out[:, 0] > half).astype(int) if out.shape[1] == 1 else scores.argmax(axis=1)
+
+    def predict(self, X):
+        """Classes, label sets, or values in the units of the training targets."""
+        found = self.labels(X)
+        if self.model.kind == "exclusive":
+            return np.asarray(self.model.classes)[found]
+        if self.model.kind == "multilabel":
+            return found
+        values = found / 2.0 ** self.formats.state_bits[-1] * self.model.scale + self.model.mean
+        return values[:, 0] if values.shape[1] == 1 else values
+
+    def score(self, X, y):
+        """Accuracy (R^2 of a regressor)."""
+        from sklearn.metrics import accuracy_score, r2_score
+
+        return (r2_score if self.model.kind == "regressor" else accuracy_score)(y, self.predict(X))
+
+    def predict_proba(self, X):
+        """Probabilities as the device gives them: integers, 32768 being 1."""
+        states, scores, _, _ = self.relax(X)
+        out = states[:, -scores.shape[1] :].astype(np.int64)
+        bits, how = self.formats.state_bits[-1], self.model.proba
+        if how == "one":
+            return np.full((len(out), 1), 32768)
+        if how in ("binary", "clip"):
+            p = (np.clip(out, 0, 1 << bits) << 14) // (1 << (bits - 1))
+            return np.hstack([32768 - p, p]) if how == "binary" else p
+        if how == "share":
+            out = np.maximum(out, 0)
+            total = out.sum(axis=1, keepdims=True)
+            return np.where(total == 0, 32768 // out.shape[1], (out << 15) // np.maximum(total, 1))
+        e = _exponential(out.max(axis=1, keepdims=True) - out, bits)
+        return (e << 15) // e.sum(axis=1, keepdims=True)
+
+    def targets(self, y):
+        """Output targets as int16: of label numbers, label sets or a regressor's values."""
+        one, n = 1 << self.formats.state_bits[-1], self.model.spec.sizes[-1]
+        y = np.asarray(y)
+        if self.model.kind == "regressor":
+            values = (y.reshape(len(y), -1) - self.model.mean) / self.model.scale * one
+            return np.clip(np.rint(values), -LARGEST, LARGEST).astype(np.int16)
+        if self.model.kind == "multilabel":
+            return np.clip(y * one, 0, LARGEST).astype(np.int16)
+        if y.min(initial=0) < 0 or y.max(initial=0) >= len(self.model.classes):
+            raise ValueError("labels are numbers of classes, from 0")
+        if n == 1:
+            return (y[:, None] * one).astype(np.int16)
+        return np.clip(np.eye(n, dtype=int)[y] * one, 0, LARGEST).astype(np.int16)
+
+    def learn(self, X, y):
+        """One streamed sample after another; `y` as `targets` takes it (class numbers, not classes)."""
+        if not self.learn_on:
+            raise ValueError("learn: simulate(..., learn=True)")
+        plan, q, x = self.model.learn, self.formats, self.inputs(X)
+        target = self.targets(y)
+        if len(target) != len(x):
+            raise ValueError(f"y has {len(target)} rows, X {len(x)}")
+        forward = self._forward() if self.dtype == "int8" else self.weights
+        random = np.array([self.random], np.uint64)
+        self._kernels.learn_rows(
+            x, target, self._layers, self.weights, forward, self.dtype == "int8", self.biases, self.passes,
+            np.array(q.steps), np.array([self.model.n_free_steps, plan.n_steps]), np.array(q.tolerances),
+            q.force, self.model.spec.nudge_inside, plan.nudging == "centered",
+            plan.nudging == "random_sign", 1 if plan.beta > 0 else -1,
+            np.array(self.rates, np.int64), random,
+        )  # fmt: skip
+        self.random = int(random[0])
+        return self
+
+
+def _exponential(below, bits):
+    """2^15 exp(-below)."""
+    if bits > 12:
+        t = (below >> (bits - 12)) + ((below >> (bits - 13)) & 1)
+    else:
+        t = below << (12 - bits)
+    e = np.clip(t, 0, 1 << 17) * 5909 >> 12
+    f, n = e & 4095, e >> 12
+    p = ((-656 * f) >> 12) + 3797
+    p = ((p * f) >> 12) - 11334
+    p = ((p * f) >> 12) + 16384
+    return np.where(n > 15, 0, (2 * p) >> np.minimum(n, 15))
