@@ -1,7 +1,7 @@
-"""Loops of `Simulation`: what csrc/embedded/runtime.c does in integers, compiled by Numba where it is there.
+"""Loops of `Simulation`: csrc/embedded/runtime.c in integers, compiled by Numba where it is there.
 
-Sums have 64 bits here. That they never leave 32 is what `integers.quantize` sees to, and what the tests hold
-both to; then order and width of additions change no bit.
+Sums have 64 bits here. That they never leave 32 is what `integers.quantize` sees to, and what the
+tests hold both to; then order and width of additions change no bit.
 """
 
 from __future__ import annotations
@@ -114,8 +114,24 @@ def _fields(k, layers, forward, biases, drive, states, field):
 
 
 @jit
-def _sweeps(layers, forward, biases, passes, step, n_steps, tol, target, force, inside, nudge, drive,
-            states, scores, field, new):  # fmt: skip
+def _sweeps(
+    layers,
+    forward,
+    biases,
+    passes,
+    step,
+    n_steps,
+    tol,
+    target,
+    force,
+    inside,
+    nudge,
+    drive,
+    states,
+    scores,
+    field,
+    new,
+):
     """Relax; returns steps and residual."""
     n = len(layers)
     change = np.int64(0)
@@ -167,9 +183,23 @@ def relax_rows(
     for r in range(len(x)):
         _begin(x[r], layers, forward, biases, drive, states[r])
         steps[r], residual[r] = _sweeps(
-            layers, forward, biases, passes, step, n_steps, tol, no_target, np.int64(0), False, np.int64(0), drive, states[r],
-            scores[r], field, new,
-        )  # fmt: skip
+            layers,
+            forward,
+            biases,
+            passes,
+            step,
+            n_steps,
+            tol,
+            no_target,
+            np.int64(0),
+            False,
+            np.int64(0),
+            drive,
+            states[r],
+            scores[r],
+            field,
+            new,
+        )
 
 
 @jit
@@ -217,8 +247,26 @@ def _update(x, layers, weights, forward, narrow, biases, rates, plus, minus, ran
 
 
 @jit
-def learn_rows(x, target, layers, weights, forward, narrow, biases, passes, step, n_steps, tol, force, inside,
-               centered, random_sign, first_sign, rates, random):  # fmt: skip
+def learn_rows(
+    x,
+    target,
+    layers,
+    weights,
+    forward,
+    narrow,
+    biases,
+    passes,
+    step,
+    n_steps,
+    tol,
+    force,
+    inside,
+    centered,
+    random_sign,
+    first_sign,
+    rates,
+    random,
+):
     n_units = len(biases)
     drive = np.zeros(layers[0, N_OUT], np.int64)
     field = np.zeros(layers[:, N_OUT].max(), np.int64)
@@ -226,19 +274,67 @@ def learn_rows(x, target, layers, weights, forward, narrow, biases, passes, step
     scores = np.zeros(target.shape[1], np.int32)
     for r in range(len(x)):
         _begin(x[r], layers, forward, biases, drive, states)
-        _sweeps(layers, forward, biases, passes, step[0], n_steps[0], tol[0], target[r], np.int64(0), False, np.int64(0), drive,
-                states, scores, field, new)  # fmt: skip
+        _sweeps(
+            layers,
+            forward,
+            biases,
+            passes,
+            step[0],
+            n_steps[0],
+            tol[0],
+            target[r],
+            np.int64(0),
+            False,
+            np.int64(0),
+            drive,
+            states,
+            scores,
+            field,
+            new,
+        )
         sign = first_sign
         if random_sign and _random(random) >> 31:
             sign = -sign
         free = states.copy()
-        _sweeps(layers, forward, biases, passes, step[1], n_steps[1], tol[1], target[r], force, inside, sign,
-                drive, states, scores, field, new)  # fmt: skip
+        _sweeps(
+            layers,
+            forward,
+            biases,
+            passes,
+            step[1],
+            n_steps[1],
+            tol[1],
+            target[r],
+            force,
+            inside,
+            sign,
+            drive,
+            states,
+            scores,
+            field,
+            new,
+        )
         plus, minus = states, free
         if centered:
             minus = free.copy()
-            _sweeps(layers, forward, biases, passes, step[1], n_steps[1], tol[1], target[r], force, inside,
-                    -sign, drive, minus, scores, field, new)  # fmt: skip
+            _sweeps(
+                layers,
+                forward,
+                biases,
+                passes,
+                step[1],
+                n_steps[1],
+                tol[1],
+                target[r],
+                force,
+                inside,
+                -sign,
+                drive,
+                minus,
+                scores,
+                field,
+                new,
+            )
         if sign < 0:
             plus, minus = minus, plus
         _update(x[r], layers, weights, forward, narrow, biases, rates, plus, minus, random)

@@ -1,10 +1,10 @@
-"""Formats of integer networks: how many bits behind the point each layer has, so that nothing overflows.
+"""Formats of integer networks: how many bits behind the point each layer has; nothing overflows.
 
-A number with b fractional bits stands for ``number / 2^b``. States and inputs are int16; fields (sums) are
-int32; weights int16, or int8 where only the forward weight is that narrow: one that learns is int16, for the
-update of one sample is smaller than one unit of int8, and its rounded upper byte acts. Biases are int32 with
-24 fractional bits, at most 16 in size. Products are shifted down, one by one, to the bits of the field, which
-are chosen so that the largest weights, states and biases still fit 32 bits.
+A number with b fractional bits stands for ``number / 2^b``. States and inputs are int16; fields (sums)
+are int32; weights int16, or int8 where only the forward weight is that narrow: one that learns is
+int16, for the update of one sample is smaller than one unit of int8, and its rounded upper byte acts.
+Biases are int32 with 24 fractional bits, at most 16 in size. Products are shifted down, one by one,
+to the bits of the field, which are chosen so that the largest weights, states and biases still fit 32.
 """
 
 from __future__ import annotations
@@ -77,11 +77,11 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
     dtype : {"int16", "int8"}
     learn : bool
     X : array-like of shape (n_samples, n_features) or None
-        Inputs as the device will see them: they set the bits of the input and of unbounded activations.
-        None: inputs are within [-2, 2), such states within [-16, 16); what is larger saturates.
+        Inputs as the device will see them: they set the bits of the input and of unbounded
+        activations. None: inputs are within [-2, 2), such states within [-16, 16); what is larger saturates.
     weight_range : float, sequence of float or None
-        Largest weight of each layer that learns, a power of two. None: 1 for the first layer of at least 256
-        inputs, else 4, and at least twice the largest weight there is.
+        Largest weight of each layer that learns, a power of two. None: 1 for a first layer of at
+        least 256 inputs, else 4, and at least twice the largest weight there is.
 
     Raises
     ------
@@ -110,14 +110,18 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
     return IntegerModel(
         [w.astype(np.int32) for w in weights],
         [b.astype(np.int32) for b in biases],
-        input_bits, weight_bits, field_bits, state_bits,
+        input_bits,
+        weight_bits,
+        field_bits,
+        state_bits,
         [weight_bits[k] + below[k] - field_bits[k] for k in range(n)],
         [weight_bits[k + 1] + state_bits[k + 1] - field_bits[k] for k in range(n - 1)] + [0],
         rate_bits,
         _rates(model, rate_bits, state_bits) if learn else [],
-        force, fine,
+        force,
+        fine,
         tuple(integer_tolerance(tol, step) for tol, step in zip(tols, steps)),
-    )  # fmt: skip
+    )
 
 
 def integer_tolerance(tol, step):
@@ -195,7 +199,7 @@ def _range_of(w, k):
 
 
 def _inference_weights(w, largest):
-    """Weights and bits with the smallest squared error; the largest weight may be cut off a little."""
+    """Weights and bits with the smallest squared error; the largest may be cut off a little."""
     w = w.astype(np.float64)
     top = np.abs(w).max(initial=0)
     most = 15 if top == 0 else min(15, int(np.floor(np.log2(largest / top))))
@@ -258,7 +262,7 @@ def _field_bits(
 
 
 def _column_sums(w, limit):
-    """Largest sum of absolute weights into a unit; where they learn, they may all grow to the limit."""
+    """Largest sum of absolute weights into a unit; those that learn may all reach the limit."""
     return np.abs(w).sum(axis=0).max(initial=0) if limit is None else len(w) * limit
 
 
@@ -273,7 +277,7 @@ def _rates(model, rate_bits, state_bits):
             1 <= pair[1] + bits <= 30 and -10 <= pair[1] + state - BIAS_BITS <= 30 and pair[1] >= 0
         ):
             raise ValueError(
-                f"learning_rate={rate!r}: too {'small' if rate < 0.01 else 'large'} for the integers' formats"
+                f"learning_rate={rate!r}: too {'small' if rate < 0.01 else 'large'} for these formats"
             )
         pairs.append(pair)
     return pairs
@@ -315,9 +319,11 @@ class IntegerParts(Parts):
 
     def words(self):
         return {
-            "RESIDUAL": ", 14 fractional bits", "PROBATYPE": "uint16_t", "PROBABILITY": ", 32768 being 1",
-            "SCALED": ": states with NET_OUTPUT_BITS fractional bits, to be scaled back to the targets' units",
-        }  # fmt: skip
+            "RESIDUAL": ", 14 fractional bits",
+            "PROBATYPE": "uint16_t",
+            "PROBABILITY": ", 32768 being 1",
+            "SCALED": ": NET_OUTPUT_BITS fractional bits, of standardised targets",
+        }
 
     def tolerance(self, tol, step):
         return str(integer_tolerance(tol, step))

@@ -97,9 +97,7 @@ def as_model(source, learning_rate=None):
     from ..estimators import EqPropClassifier, EqPropRegressor
 
     if not isinstance(source, (EqPropClassifier, EqPropRegressor)):
-        raise TypeError(
-            f"model: only layered estimators of eqprop_fast are exported, not {type(source).__name__}"
-        )
+        raise TypeError(f"model: only layered estimators are exported, not {type(source).__name__}")
     check_is_fitted(source)
     network = source._fitted_network(get_backend("numpy"))
     spec, free = network.spec, network.free_spec
@@ -220,9 +218,10 @@ def untrained(
     learning_rate=0.015,
     random_state=None,
 ):
-    """A classifier that has learnt nothing, to be trained on a device or by `simulate` from scratch.
+    """A classifier that has learnt nothing, to be trained on a device or by `simulate`.
 
-    Asynchronous sweeps from zero, centered nudging from outside, weights U(+-1 / sqrt(inputs)), biases 0.
+    Asynchronous sweeps from zero, centered nudging from outside, weights U(+-1 / sqrt(inputs)),
+    biases 0.
 
     Parameters
     ----------

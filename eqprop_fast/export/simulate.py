@@ -1,6 +1,6 @@
-"""The integer arithmetic of an exported network in Python, bit for bit, so that it can be studied at speed.
+"""The integer arithmetic of an exported network in Python, bit for bit, to be studied at speed.
 
-With Numba a sample of a 784-128-10 network learns in about 0.2 ms; without it the same code runs slowly.
+With Numba a sample of a 784-128-10 network learns in about 0.2 ms; without it slowly.
 """
 
 from __future__ import annotations
@@ -64,8 +64,20 @@ class Simulation:
         names = [spec.out_activation if k == n else spec.activation for k in range(1, n + 1)]
         rows, w, u = [], 0, 0
         for k, (n_in, n_out) in enumerate(zip(spec.sizes[:-1], spec.sizes[1:])):
-            rows.append((n_in, n_out, w, u, codes[names[k]], q.field_bits[k], q.state_bits[k], q.up[k],
-                         q.down[k], q.rate_bits[k]))  # fmt: skip
+            rows.append(
+                (
+                    n_in,
+                    n_out,
+                    w,
+                    u,
+                    codes[names[k]],
+                    q.field_bits[k],
+                    q.state_bits[k],
+                    q.up[k],
+                    q.down[k],
+                    q.rate_bits[k],
+                )
+            )
             w, u = w + n_in * n_out, u + n_out
         self._layers = np.array(rows, np.int64)
         self._units = u
@@ -104,9 +116,19 @@ class Simulation:
         scores = np.zeros((len(x), self.model.spec.sizes[-1]), np.int32)
         steps, residual = np.zeros(len(x), np.int32), np.zeros(len(x), np.int32)
         self._kernels.relax_rows(
-            x, self._layers, self._forward(), self.biases, self.passes, self.formats.steps[0],
-            self.model.n_free_steps, self.formats.tolerances[0], states, scores, steps, residual,
-        )  # fmt: skip
+            x,
+            self._layers,
+            self._forward(),
+            self.biases,
+            self.passes,
+            self.formats.steps[0],
+            self.model.n_free_steps,
+            self.formats.tolerances[0],
+            states,
+            scores,
+            steps,
+            residual,
+        )
         return states, scores, steps, residual
 
     def labels(self, X):
@@ -171,7 +193,7 @@ class Simulation:
         return np.clip(np.eye(n, dtype=int)[y] * one, 0, LARGEST).astype(np.int16)
 
     def learn(self, X, y):
-        """One streamed sample after another; `y` as `targets` takes it (class numbers, not classes)."""
+        """One streamed sample after another; `y` as `targets` takes it (numbers of classes)."""
         if not self.learn_on:
             raise ValueError("learn: simulate(..., learn=True)")
         plan, q, x = self.model.learn, self.formats, self.inputs(X)
@@ -181,12 +203,25 @@ class Simulation:
         forward = self._forward() if self.dtype == "int8" else self.weights
         random = np.array([self.random], np.uint64)
         self._kernels.learn_rows(
-            x, target, self._layers, self.weights, forward, self.dtype == "int8", self.biases, self.passes,
-            np.array(q.steps), np.array([self.model.n_free_steps, plan.n_steps]), np.array(q.tolerances),
-            q.force, self.model.spec.nudge_inside, plan.nudging == "centered",
-            plan.nudging == "random_sign", 1 if plan.beta > 0 else -1,
-            np.array(self.rates, np.int64), random,
-        )  # fmt: skip
+            x,
+            target,
+            self._layers,
+            self.weights,
+            forward,
+            self.dtype == "int8",
+            self.biases,
+            self.passes,
+            np.array(q.steps),
+            np.array([self.model.n_free_steps, plan.n_steps]),
+            np.array(q.tolerances),
+            q.force,
+            self.model.spec.nudge_inside,
+            plan.nudging == "centered",
+            plan.nudging == "random_sign",
+            1 if plan.beta > 0 else -1,
+            np.array(self.rates, np.int64),
+            random,
+        )
         self.random = int(random[0])
         return self
 
