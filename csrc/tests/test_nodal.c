@@ -1,8 +1,10 @@
-/* test_nodal.c - the nodal kernel alone, for the sanitizers: a ladder of resistors and diodes, dense and sparse.
+/* test_nodal.c - the nodal kernel alone, for the sanitizers: a ladder of resistors and diodes, dense and sparse,
+ * and the update of conductances, on 1 and 3 threads.
  *
  * Build with one instruction set and precision, e.g.
  *   cc -fsanitize=address,undefined -DEQP_ISA=sse2 -DEQP_ISA_SSE2=1 -DEQP_REAL_F64=1 -Icsrc csrc/tests/test_nodal.c -lm
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,6 +22,32 @@ static void *get(size_t bytes) {
     void *p = calloc(bytes ? bytes : 1, 1);
     CHECK(p);
     return p;
+}
+
+#define MOST_THREADS 3
+
+typedef struct {
+    eqp_nodal_job *newton; /* or */
+    eqp_nodal_update_job *update;
+    int thread, n_threads, status;
+} worker;
+
+static void *work(void *arg) {
+    worker *w = arg;
+    if (w->newton) w->status = EQP_NAME(nodal_newton)(w->newton, w->thread, w->n_threads);
+    else w->status = EQP_NAME(nodal_update)(w->update, w->thread, w->n_threads);
+    return NULL;
+}
+
+/* Every thread of one job must return `wanted`. */
+static void run_threads(eqp_nodal_job *newton, eqp_nodal_update_job *update, int n_threads, int wanted) {
+    worker w[MOST_THREADS];
+    pthread_t id[MOST_THREADS];
+    for (int t = 0; t < n_threads; t++) w[t] = (worker){newton, update, t, n_threads, -1};
+    for (int t = 1; t < n_threads; t++) CHECK(!pthread_create(&id[t], NULL, work, &w[t]));
+    work(&w[0]);
+    for (int t = 1; t < n_threads; t++) CHECK(!pthread_join(id[t], NULL));
+    for (int t = 0; t < n_threads; t++) CHECK(w[t].status == wanted);
 }
 
 /* n nodes in a row, 1 mS between neighbours and to ground, a diode from every node to ground; the last one ideal. */
@@ -97,7 +125,7 @@ static void ladder(int n, int m, int sparse, int n_threads) {
     job.scratch_size = need - 1;
     CHECK(EQP_NAME(nodal_newton)(&job, 0, n_threads) == EQP_E_SCRATCH);
     job.scratch_size = need;
-    for (int t = 0; t < n_threads; t++) CHECK(EQP_NAME(nodal_newton)(&job, t, n_threads) == EQP_OK);
+    run_threads(&job, NULL, n_threads, EQP_OK);
     for (int s = 0; s < m; s++) {
         const real *v = x + (size_t)s * total;
         if (sizeof(real) < sizeof(double)) { /* single precision need not settle on a Shockley diode: only stay sane */
@@ -121,7 +149,7 @@ static void ladder(int n, int m, int sparse, int n_threads) {
 }
 
 /* n conductances between the nodes of a ring, m samples: against sums in plain C, and refused when not a number. */
-static void update(int n, int m) {
+static void update(int n, int m, int n_threads) {
     real *d = get(sizeof(real) * (size_t)(n + 1) * m), *t = get(sizeof(real) * (size_t)(n + 1) * m);
     real *vectors = get(sizeof(real) * 6 * (size_t)(n + 1));
     real *scale = vectors, *low = scale + n, *high = low + n, *g = high + n, *velocity = g + n, *gradient = velocity + n;
@@ -138,7 +166,7 @@ static void update(int n, int m) {
         eqp_barrier barrier = {0};
         job.barrier = &barrier, job.not_finite = 0;
         if (bad) d[m - 1] = (real)INFINITY;
-        CHECK(EQP_NAME(nodal_update)(&job, 0, 1) == (bad ? EQP_E_DIVERGED : EQP_OK));
+        run_threads(NULL, &job, n_threads, bad ? EQP_E_DIVERGED : EQP_OK);
         for (int k = 0; k < n; k++) {
             double sum = 0;
             if (bad) break;
@@ -162,7 +190,11 @@ int main(void) {
             ladder(sizes[k], 5, sparse, 1);
             ladder(5, sizes[k], sparse, 3);
         }
-    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) update(sizes[k], 9), update(5, sizes[k]);
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int n_threads = 1; n_threads <= MOST_THREADS; n_threads += 2) {
+            update(sizes[k], 9, n_threads);
+            update(5, sizes[k], n_threads);
+        }
     eqp_nodal_update_job empty = {.n_pairs = 1};
     CHECK(EQP_NAME(nodal_update)(&empty, 0, 1) == EQP_E_NULL);
     CHECK(EQP_NAME(nodal_update)(&empty, 1, 1) == EQP_E_SIZE);
