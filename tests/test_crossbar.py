@@ -459,6 +459,22 @@ def test_errors(backend):
     bad[5] = 1e308
     with np.errstate(all="ignore"), pytest.raises(DivergenceError):
         kernels.crossbar_relax(*net, bad, copies(states), input_gain=1e10)
+    options["momentum"], velocity = 0.9, [np.zeros_like(p) for p in net[0] + net[1]]
+    for arrays in (net[0], velocity):  # a NaN is neither clamped away nor blamed on the nudge
+        for a in arrays:
+            given, velocities = copies(net[0] + net[1]), copies(velocity)
+            a.flat[0], sound = np.nan, a.flat[0]
+            with np.errstate(all="ignore"), pytest.raises(DivergenceError):
+                kernels.crossbar_train(
+                    *net, x, y, carried, beta=0.1, optimizer="momentum", velocity=velocity, n_threads=2, **options
+                )
+            if arrays is net[0]:
+                with np.errstate(all="ignore"), pytest.raises(DivergenceError):
+                    kernels.crossbar_relax(*net, x, copies(states), beta=-0.1, y=y)
+            for to, was in zip(net[0] + net[1] + velocity, given + velocities, strict=True):
+                to[...] = was
+            a.flat[0] = sound
+    del options["momentum"]
     if backend == "c":
         with pytest.raises(ValueError, match=r"weights\[0\]"):
             kernels.crossbar_relax(net[0][::-1], *net[1:], x, states)

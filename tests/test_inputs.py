@@ -241,6 +241,30 @@ def test_divergence_leaves_finite_weights(backend):
     assert est.predict(X).shape == (40,)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind, solver", [
+    (EqPropClassifier, "momentum"), (EqPropClassifier, "adam"), (ResistiveClassifier, "nesterov"),
+])  # fmt: skip
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_solver_memory_that_is_not_finite_is_a_divergence(backend, kind, solver, bad):
+    """On every backend, though bounds may hide it from the parameters; nothing has changed."""
+    bounds = dict(g_max=0.5) if kind is ResistiveClassifier else {}
+    est = kind(**{**BASE, "backend": backend, "batch_size": 7}, solver=solver, **bounds).fit(X, Y)
+    est.set_params(max_iter=4)
+    memory = est._state.optimizer_state
+    slots = [*memory.velocity, *memory.second]
+    for a in slots:
+        sound, a.flat[0] = a.flat[0], bad
+        before = [p.copy() for p in [*est.coefs_, *est.intercepts_, *slots]]
+        with np.errstate(all="ignore"), pytest.raises(DivergenceError):
+            est.resume(X, Y)
+        for p, q in zip([*est.coefs_, *est.intercepts_, *slots], before, strict=True):
+            np.testing.assert_array_equal(p, q)
+        assert est.n_iter_ == len(est.loss_curve_) == 2
+        a.flat[0] = sound
+    assert est.resume(X, Y).n_iter_ == 4
+
+
 def test_backends_that_are_not_here_are_named(monkeypatch):
     for name in set(ALL_BACKENDS) - set(available_backends()):
         with pytest.raises(BackendUnavailableError, match=name):

@@ -251,6 +251,8 @@ static int invert_totals(ctx *c, double plus, double minus) {
                     for (int i = 0; i < p->pad[l]; i++) inv[i] += col[i];
                 }
         }
+        for (int i = 0; i < p->n[l]; i++)
+            if (!isfinite(inv[i])) return EQP_E_DIVERGED;
         if (l == L && !c->job->pairs) {
             real *ip = own(c, p->inv_plus), *im = own(c, p->inv_minus);
             for (int i = 0; i < p->pad[l]; i++) {

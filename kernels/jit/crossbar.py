@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compile import accessor, kernel
+from .compile import accessor, is_finite, kernel
 from .threads import barrier
 from .views import array, matrix, vector
 
@@ -190,8 +190,9 @@ def relax_sample(job, net, own, states, n_steps, tol, beta, y):
 
 @_jit
 def sum_conductances(job, net, thread, n_threads):
-    """net.totals at this thread's nodes of every layer; each is one sum in order."""
-    offset = array(net.offset)
+    """net.totals at this thread's nodes of every layer; each is one sum in order. Says in net.broken if one
+    is no number: in an array of its own, since fast threads write to net.status while slow ones still ask."""
+    offset, broken = array(net.offset), array(net.broken)
     for k in range(job.n_weights):
         own, below = array(net.totals)[offset[k] : offset[k + 1]], conductances(job, job.weight, k)
         first, last = share(own.size, thread, n_threads)
@@ -208,6 +209,17 @@ def sum_conductances(job, net, thread, n_threads):
                 for j in range(row.size):
                     s += row[j]
                 own[i] += s
+        for i in range(first, last):
+            if not is_finite(own[i]):
+                broken[thread] = True
+
+
+@_inline
+def none_of(flags):
+    none = True
+    for t in range(flags.size):
+        none = none and flags[t] == 0
+    return none
 
 
 @_jit
@@ -219,6 +231,8 @@ def relax_all(thread, n_threads, control, job, net):
     beta, tol = states.dtype.type(job.beta), states.dtype.type(job.tol_free)
     sum_conductances(job, net, thread, n_threads)
     if not barrier(control, n_threads):
+        return
+    if not none_of(array(net.broken)):
         return
     first, last = share(n, thread, n_threads)
     for m in range(first, last):
@@ -442,14 +456,15 @@ def train_all(thread, n_threads, control, job, work):
             list_by_node(job, work, rows)
         if not barrier(control, n_threads):
             return
+        if not none_of(array(work.net.broken)):
+            return
         first, last = share(n, thread, n_threads)
         for m in range(first, last):
             phases(job, work, own, m, rows[m], from_zero)
         if not barrier(control, n_threads):
             return
-        for t in range(n_threads):
-            if status[t] != 0:
-                return
+        if not none_of(status):
+            return
         learn(job, work, own, rows, n_threads)
         if not barrier(control, n_threads):
             return

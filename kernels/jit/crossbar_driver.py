@@ -13,11 +13,12 @@ from .threads import run_threads, usable
 from .views import Record, argument, row_records
 
 
-def _raise(status):
+def _raise(net):
+    status = net.kept["status"]
     if (status == SINGULAR).any():
         raise NudgeError
-    if (status == DIVERGED).any():
-        raise DivergenceError("crossbar: the state became non-finite")
+    if (status == DIVERGED).any() or net.kept["broken"].any():
+        raise DivergenceError("crossbar: the state or the conductances became non-finite")
 
 
 def _network(weights, schedule, n_threads):
@@ -32,7 +33,8 @@ def _network(weights, schedule, n_threads):
     net = Record(
         offset=offset,
         sequence=np.array([k - 1 for layers in stages(schedule, len(weights)) for k in layers]),
-        totals=np.zeros(offset[-1], dtype), own=own, status=np.zeros(n_threads, np.int64),
+        totals=np.zeros(offset[-1], dtype), own=own,
+        status=np.zeros(n_threads, np.int64), broken=np.zeros(n_threads, np.int64),
     )
     net.kept["rows"] = kept
     return net
@@ -55,9 +57,9 @@ def relax(
     net = _network(weights, schedule, n_threads)
     with job:
         run_threads(relax_all, n_threads, argument(job), argument(net))
-    _raise(net.kept["status"])
+    _raise(net)
     if not all(np.isfinite(s).all() for s in states):
-        raise DivergenceError("crossbar: the state became non-finite")
+        raise DivergenceError("crossbar: the state or the conductances became non-finite")
     return steps, residual
 
 
@@ -92,7 +94,7 @@ def train(
     )
     with job:
         run_threads(train_all, n_threads, argument(job), argument(work))
-    _raise(net.kept["status"])
+    _raise(net)
     offset = net.kept["offset"]
     for k, s in enumerate(states):
         s[...] = 0 if n_rows % batch_size else last[:, offset[k] : offset[k + 1]]

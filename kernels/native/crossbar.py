@@ -46,7 +46,7 @@ def train(
 
 def _check(status):
     if status == DIVERGED:
-        raise DivergenceError("crossbar: the state became non-finite")
+        raise DivergenceError("crossbar: the state or the conductances became non-finite")
     if status == SINGULAR:
         raise NudgeError
     if status:

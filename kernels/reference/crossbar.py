@@ -78,6 +78,13 @@ def total_conductance(weights):
     ]
 
 
+def _finite_totals(weights):
+    totals = total_conductance(weights)
+    if not all(np.isfinite(t).all() for t in totals):
+        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+    return totals
+
+
 def _divide(num, den):
     return np.where(den > 0, num / np.where(den > 0, den, 1), np.zeros((), num.dtype))
 
@@ -182,7 +189,7 @@ def relax(
         Steps used, and the largest voltage change in the last of them.
     """
     drive = input_drive(weights[0], x, input_gain)
-    totals = total_conductance(weights)
+    totals = _finite_totals(weights)
     if y is None:
         beta = 0.0
     result = _relax(
@@ -201,7 +208,7 @@ def relax(
         pairs,
     )
     if not all(np.isfinite(s).all() for s in states):
-        raise DivergenceError("crossbar: the state became non-finite")
+        raise DivergenceError("crossbar: the state or the conductances became non-finite")
     return result
 
 
@@ -302,10 +309,10 @@ def train(
     dtype = weights[0].dtype
     order = np.arange(x.shape[0]) if order is None else order
     y = np.asarray(y, dtype=dtype)
-    totals, n_correct = total_conductance(weights), 0
+    n_correct = 0
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        n, xb, yb = len(rows), x[rows], y[rows]
+        n, xb, yb, totals = len(rows), x[rows], y[rows], _finite_totals(weights)
         free = [s[:n].copy() if carry and n == batch_size else np.zeros_like(s[:n]) for s in states]
         drive = input_drive(weights[0], xb, input_gain)
 
@@ -331,7 +338,7 @@ def train(
         prediction = predictions(free[-1], pairs)
         sample_loss = 0.5 * ((prediction - yb) ** 2).sum(axis=1)
         if not np.isfinite(sample_loss).all():
-            raise DivergenceError("crossbar: the state became non-finite")
+            raise DivergenceError("crossbar: the state or the conductances became non-finite")
         weight = np.ones(n, dtype) if sample_weight is None else np.asarray(sample_weight, dtype=dtype)[rows]
         total = float(weight.sum(dtype=np.float64))
         loss += float((weight * sample_loss).sum())
@@ -352,7 +359,6 @@ def train(
         for k in range(len(weights)):
             np.clip(weights[k] - dtype.type(rates[k]) * gradient[k], g_min, g_max, out=weights[k])
             biases[k] -= dtype.type(bias_rates[k]) * gradient[len(weights) + k]
-        totals = total_conductance(weights)
         for k, s in enumerate(states):
             s[...] = a[k] if n == batch_size else 0
     return loss, n_correct
