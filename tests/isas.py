@@ -1,28 +1,34 @@
 """`make test-isas`: the kernels' and the estimators' tests under each EQPROP_ISA, OpenBLAS core type and Numba
-target that this processor can run; the others are skipped, with the reason. Arguments go to pytest.
+target that this processor can run; the others are skipped, with the reason. Ends with a table.
+
+Arguments: seconds that a run may take, then what goes to pytest.
 """
 
 import os
 import subprocess
 import sys
+import time
 
 from eqprop_fast.kernels import available_backends
 
-TESTS = """test_batch_mates test_layered_kernels test_layered_rules test_layered_gradients test_layered_numba
-test_crossbar test_nodal test_nodal_update test_rules test_inputs test_estimators test_resistive test_threads
-""".split()
-ISAS = ("sse2", "avx2", "avx512")
-# OpenBLAS falls back in silence where the processor lacks what a core type needs, so it is asked here
-CORE_TYPES = {
-    "Prescott": {"pni"},
-    "Nehalem": {"sse4_2"},
-    "Sandybridge": {"avx"},
-    "Haswell": {"avx2", "fma"},
-    "Zen": {"avx2", "fma"},
-    "SkylakeX": {"avx512f", "avx512dq", "avx512bw", "avx512vl"},
-    "Cooperlake": {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_bf16"},
-    "SapphireRapids": {"avx512f", "avx512_bf16", "amx_tile", "amx_bf16"},
-}
+TESTS = """test_activations test_batch_mates test_random_options test_layered_kernels test_layered_rules
+test_layered_gradients test_layered_numba test_crossbar test_nodal test_nodal_update test_rules test_inputs
+test_estimators test_resistive test_threads""".split()
+SECONDS = 1800.0
+AVX2 = {"avx2", "fma"}
+AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
+# (EQPROP_ISA, OPENBLAS_CORETYPE, what the latter needs: OpenBLAS falls back in silence, so it is asked here).
+# Each instruction set of ours meets the core type of its processors; the other core types serve NumPy alone.
+PAIRS = (
+    ("sse2", "Nehalem", {"sse4_2"}),
+    ("avx2", "Haswell", AVX2),
+    ("avx512", "SkylakeX", AVX512),
+    ("", "Prescott", {"pni"}),
+    ("", "Sandybridge", {"avx"}),
+    ("", "Zen", AVX2),
+    ("", "Cooperlake", AVX512 | {"avx512_bf16"}),
+    ("", "SapphireRapids", AVX512 | {"avx512_bf16", "amx_tile", "amx_bf16"}),
+)
 NUMBA_CPUS = {"x86-64": set(), "nehalem": {"sse4_2"}, "haswell": {"avx2", "fma", "bmi2"}}
 
 
@@ -37,44 +43,53 @@ def processor_flags():
 
 def settings():
     """(environment variables, reason to skip or "") of each run."""
-    flags = processor_flags()
+    flags, backends, usable = processor_flags(), available_backends(), ()
+    if "c" in backends:
+        from eqprop_fast.kernels.native import isa_names
+
+        usable = isa_names()
 
     def lacking(needed):
         missing = sorted(needed - flags)
         return "the processor lacks " + ", ".join(missing) if missing else ""
 
-    usable, why = (), "the C backend is not available"
-    if "c" in available_backends():
-        from eqprop_fast.kernels.native import isa_names
-
-        usable, why = isa_names(), "not built, or the processor lacks it"
-    for isa in ISAS:
-        yield {"EQPROP_ISA": isa}, "" if isa in usable else why
-    for name, needed in CORE_TYPES.items():
-        yield {"OPENBLAS_CORETYPE": name}, lacking(needed)
+    for isa, core, needed in PAIRS:
+        changes = {"EQPROP_ISA": isa, "OPENBLAS_CORETYPE": core, "EQPROP_TEST_BACKENDS": "c numpy"}
+        if not isa:
+            changes.pop("EQPROP_ISA")
+            changes["EQPROP_TEST_BACKENDS"] = "numpy"
+        yield changes, lacking(needed) or ("" if not isa or isa in usable else f"no C kernels for {isa} here")
     for name, needed in NUMBA_CPUS.items():
-        yield {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""}, lacking(needed)
+        changes = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": "", "EQPROP_TEST_BACKENDS": "numba"}
+        yield changes, lacking(needed) or ("" if "numba" in backends else "no Numba here")
 
 
-def environment(changes):
-    """What a run gets: BLAS matters to NumPy alone, and a target of Numba's to Numba."""
-    names = {"EQPROP_ISA": "c", "OPENBLAS_CORETYPE": "c numpy", "NUMBA_CPU_NAME": "numba"}
-    return {**os.environ, "EQPROP_TEST_BACKENDS": names[next(iter(changes))], **changes}
+def run(changes, seconds, arguments):
+    """Run the tests; what became of them, in a few words, and whether all is well."""
+    files = [f"tests/{name}.py" for name in TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *files, *arguments]
+    start = time.monotonic()
+    try:
+        status = subprocess.run(command, env={**os.environ, **changes}, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:
+        return f"not ended after {seconds:.0f} s", False
+    return f"{'failed' if status else 'passed'} in {time.monotonic() - start:.0f} s", not status
 
 
 def main(arguments):
-    files, failed = [f"tests/{name}.py" for name in TESTS], []
+    seconds = float(arguments[0]) if arguments else SECONDS
+    table, failed = [], 0
     for changes, reason in settings():
         name = " ".join(f"{key}={value}" for key, value in changes.items() if value)
         if reason:
-            print(f"skipped {name}: {reason}", flush=True)
+            table.append(f"skipped: {reason:38} {name}")
             continue
         print(f"=== {name}", flush=True)
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *files, *arguments]
-        if subprocess.run(command, env=environment(changes)).returncode:
-            failed.append(name)
-    print("failed: " + ", ".join(failed) if failed else "all passed", flush=True)
-    return len(failed)
+        verdict, well = run(changes, seconds, arguments[1:])
+        failed += not well
+        table.append(f"{verdict:47} {name}")
+    print(*table, sep="\n", flush=True)
+    return failed
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ from eqprop_fast.kernels import (
     LayeredSpec,
     OptimizerState,
     TrainPlan,
-    available_backends,
     get_backend,
 )  # fmt: skip
 from eqprop_fast.kernels.tolerances import tolerance
 
-COMPILED = [name for name in available_backends() if name != "numpy"]
+from .backend_list import BACKENDS
+
+COMPILED = [name for name in BACKENDS if name != "numpy"]
 SPECS = {
     "discrete": LayeredSpec((0,)),
     "discrete_async": LayeredSpec((0,), schedule="asynchronous"),
