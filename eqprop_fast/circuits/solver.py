@@ -25,6 +25,7 @@ DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is elim
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping", "complementarity")
 IDEAL_BUDGET = 120  # complementarity problems of all attempts at a sample with ideal diodes
 FORWARD = 1e-13  # of the largest voltage: what rounding leaves across a conducting ideal diode
+STEP_ITERATIONS = 50  # of Newton on the way to a circuit, in steps that shrink where it fails
 BUDGET = 200  # times max_iter: Newton iterations of all attempts at one sample together
 
 
@@ -106,6 +107,15 @@ class Solver:
             branch=asm.diode_branch,
             stamp=reference.stamps(asm.n, asm.anode, asm.cathode, asm.diode_branch, a.indptr, a.indices),
             parameters=self.parameters,
+        )
+
+    def _dense(self, a):
+        """The system of all unknowns with linear part `a`, dense."""
+        asm = self.assembly
+        return reference.NodalSystem(
+            n=asm.n, base=a.toarray(), indptr=None, indices=None, anode=asm.anode, cathode=asm.cathode,
+            branch=asm.diode_branch, parameters=self.parameters,
+            stamp=reference.stamps(asm.n, asm.anode, asm.cathode, asm.diode_branch),
         )
 
     def _linear(self, kernels):
@@ -223,7 +233,7 @@ class Solver:
             if polished is None:
                 one = slice(s, s + 1)
                 found, method[s], spent = self._rescue(
-                    system, reduced_rhs[one], rhs[one], offset[one], max_iter, end
+                    kernels, system, reduced_rhs[one], rhs[one], offset[one], max_iter, end
                 )
                 iterations[s] += spent
                 if found is None:
@@ -261,7 +271,7 @@ class Solver:
         x[:, self.inner] = -(y @ self.response.T) if inner_x is None else inner_x - y @ self.response.T
         return x
 
-    def _rescue(self, system, rhs, whole_rhs, offset, max_iter, end):
+    def _rescue(self, kernels, system, rhs, whole_rhs, offset, max_iter, end):
         """One sample by full pivoting (with ideal diodes: by complementarity), then gmin stepping (across
         diodes, then at all nodes), then source stepping: ((x, junction) or None, method, iterations). `end`
         polishes what does not settle.
@@ -270,12 +280,24 @@ class Solver:
         ideal = bool(self.assembly.ideal.any())
         active = any(self.net.names[kind] for kind in (VCVS, VCCS, CCCS, CCVS, AMPLIFIER))
         n_nodes = self.assembly.n_unknown_nodes
+
+        def fast_newton(changed, rhs, offset, x, junction, max_iter):
+            """Compiled, with pivoting where that fails."""
+            start, vj = x.copy(), junction.copy()
+            if changed.indptr is None or changed.lu is not None:
+                report = kernels.nodal_newton(changed, rhs, offset, start, vj, max_iter=max_iter)
+                if report.status[0] != reference.SINGULAR:
+                    x[:], junction[:] = start, vj
+                    return report
+            return reference.nodal_newton(changed, rhs, offset, x, junction, max_iter=max_iter)
+
         if ideal:
             budget = IDEAL_BUDGET
-            newton = partial(complementary_newton, n_nodes=int((self.retained < n_nodes).sum()))
-            whole_newton = partial(complementary_newton, n_nodes=n_nodes)
+            newton = partial(complementary_newton, n_nodes=int((self.retained < n_nodes).sum()), max_iter=max_iter)
+            step, whole_step = newton, partial(complementary_newton, n_nodes=n_nodes, max_iter=max_iter)
         else:
-            newton = whole_newton = reference.nodal_newton
+            newton = partial(reference.nodal_newton, max_iter=max_iter)
+            step = whole_step = partial(fast_newton, max_iter=min(max_iter, STEP_ITERATIONS))
 
         def run(parameters, scale, x, junction):
             nonlocal spent, final
@@ -283,7 +305,10 @@ class Solver:
                 return None
             changed = replace(system, parameters=parameters, cache={})
             x, junction = x.copy(), junction.copy()
-            report = newton(changed, rhs * scale, offset * scale, x, junction, max_iter=max_iter)
+            if parameters is system.parameters and scale == 1.0:
+                report = newton(changed, rhs, offset, x, junction)
+            else:
+                report = step(changed, rhs * scale, offset * scale, x, junction)
             spent += int(report.iterations[0])
             settled = report.status[0] == reference.CONVERGED
             singular = report.status[0] == reference.SINGULAR
@@ -304,7 +329,7 @@ class Solver:
             found, level, factor = self._gmin_steps(system, run, zero, start)
             if found or final:
                 return found, 2, spent
-            tried, more = self._shunt_steps(whole_newton, whole_rhs, offset, start, max_iter, budget - spent)
+            tried, more = self._shunt_steps(whole_step, whole_rhs, offset, start, budget - spent)
             spent += more
             found = run(system.parameters, 1.0, *tried) if tried else None
             if found:
@@ -338,11 +363,13 @@ class Solver:
             return None, level, factor
         return run(system.parameters, 1.0, *state), level, factor
 
-    def _shunt_steps(self, newton, rhs, offset, start, max_iter, budget):
+    def _shunt_steps(self, newton, rhs, offset, start, budget):
         """From all nodes shunted to ground by 1 S down to nothing, as ngspice does, for gain that shunts of
         diodes do not tame: ((x, junction) or None, iterations).
         """
         a, n, spent = self.a, self.assembly.n_unknown_nodes, 0
+        small = self.assembly.n <= DENSE_DIODE_LIMIT and not self.assembly.ideal.any()
+        whole = self._dense if small else self._whole
         rows = np.r_[np.repeat(np.arange(a.shape[0]), np.diff(a.indptr)), np.arange(n)]
         cols = np.r_[a.indices, np.arange(n)]
 
@@ -353,7 +380,7 @@ class Solver:
             x, junction = x.copy(), junction.copy()
             data = np.r_[a.data, np.full(n, level)]  # a sum of matrices would drop the diodes' empty places
             shunted = sparse.csr_matrix((data, (rows, cols)), shape=a.shape)
-            report = newton(self._whole(shunted), rhs, offset, x, junction, max_iter=max_iter)
+            report = newton(whole(shunted), rhs, offset, x, junction)
             spent += int(report.iterations[0])
             good = report.status[0] == reference.CONVERGED and np.isfinite(x).all()
             return (x, junction) if good else None
