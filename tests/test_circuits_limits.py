@@ -8,10 +8,14 @@ import warnings
 import numpy as np
 import pytest
 
-from eqprop_fast.circuits import D1N4148, ElementError, Netlist, operating_point, parse_spice
+from eqprop_fast.circuits import D1N4148, ElementError, Netlist, operating_point, parse_spice, solver
 from eqprop_fast.circuits.plots import plot_circuit
 
+from .backend_list import BACKENDS
+from .random_circuits import hard_netlist
 from .test_circuits_operating_point import backends
+
+COMPILED = [name for name in BACKENDS if name != "numpy"]
 
 
 @backends
@@ -44,6 +48,22 @@ def test_attempts_end(backend):
     start = time.process_time()
     point = operating_point(parse_spice(text), backend=backend, max_iter=20)
     assert not point.success and point.iterations <= 202 * 20 and time.process_time() - start < 60
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("seed", [5, 26, 113, 193])
+def test_attempts_at_a_sample_are_compiled(backend, seed, monkeypatch):
+    """What does not converge takes thousands of steps: 0.1 s of C, a second of NumPy."""
+    spent, newton = [0], solver.reference.nodal_newton
+
+    def counted(*args, **options):
+        report = newton(*args, **options)
+        spent[0] += int(report.iterations.sum())
+        return report
+
+    monkeypatch.setattr(solver.reference, "nodal_newton", counted)
+    point = operating_point(parse_spice(hard_netlist(seed)), backend=backend)
+    assert not point.success and spent[0] <= min(500, point.iterations / 3)
 
 
 @pytest.mark.parametrize("text", ["r2 b 0 1k", "d1 b 0 m\n.model m d", "e1 b 0 a 0 2", "d1 b 0 ideal"])

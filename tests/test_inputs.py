@@ -248,8 +248,8 @@ def test_divergence_leaves_finite_weights(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_solver_memory_that_is_not_finite_is_a_divergence(backend, kind, solver, bad):
     """On every backend, though bounds may hide it from the parameters; nothing has changed."""
-    bounds = dict(g_max=0.5) if kind is ResistiveClassifier else {}
-    est = kind(**{**BASE, "backend": backend, "batch_size": 7}, solver=solver, **bounds).fit(X, Y)
+    bounds = dict(circuit__g_max=0.5) if kind is ResistiveClassifier else {}
+    est = build(kind, **{**BASE, "backend": backend, "batch_size": 7}, solver=solver, **bounds).fit(X, Y)
     est.set_params(max_iter=4)
     memory = est._state.optimizer_state
     slots = [*memory.velocity, *memory.second]
@@ -361,3 +361,16 @@ def test_inputs_that_are_not_finite_in_the_dtype_are_refused(model, dtype, bad):
             with warnings.catch_warnings(), pytest.raises(ValueError, match="NaN|infinity"):
                 warnings.simplefilter("error")
                 getattr(est, method)(*arguments)
+
+
+@pytest.mark.parametrize("model", [EqPropRegressor, ResistiveRegressor])
+def test_later_targets_that_the_dtype_cannot_hold_are_refused(model):
+    """The scale of the first call makes them too large."""
+    y = X[:, 0]
+    est = build(model, **BASE).fit(X, y)
+    est.set_params(max_iter=4)
+    for method in ("partial_fit", "resume"):
+        with warnings.catch_warnings(), pytest.raises(ValueError, match="y is too large for float32"):
+            warnings.simplefilter("error")
+            getattr(est, method)(X, np.where(np.arange(40) == 7, 1e39, y))
+    assert est.n_iter_ == 2

@@ -293,7 +293,8 @@ class Solver:
 
         if ideal:
             budget = IDEAL_BUDGET
-            newton = partial(complementary_newton, n_nodes=int((self.retained < n_nodes).sum()), max_iter=max_iter)
+            retained_nodes = int((self.retained < n_nodes).sum())
+            newton = partial(complementary_newton, n_nodes=retained_nodes, max_iter=max_iter)
             step, whole_step = newton, partial(complementary_newton, n_nodes=n_nodes, max_iter=max_iter)
         else:
             newton = partial(reference.nodal_newton, max_iter=max_iter)

@@ -318,7 +318,10 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         row_weight = self._row_weights(X, y, sample_weight, incremental)
         if row_weight is not None and not row_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
-        target = np.ascontiguousarray(self._encode_targets(y, row_weight, first), dtype=X.dtype)
+        with np.errstate(over="ignore"):
+            target = np.ascontiguousarray(self._encode_targets(y, row_weight, first), dtype=X.dtype)
+        if not np.isfinite(target).all():
+            raise ValueError(f"y is too large for {X.dtype}, in the scale of the targets of the first call")
         sizes = (X.shape[1], *hidden, target.shape[1])
         kernels = get_backend(self.backend)
         if first:
