@@ -10,15 +10,9 @@ from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, ElementError
 from eqprop_fast.circuits.elements import DIODE, ISOURCE, RESISTOR, VSOURCE
 from eqprop_fast.circuits.operating_point import solver_of
 
+from .backend_list import BACKENDS
 from .random_circuits import random_circuit
 
-BACKENDS = ["numpy"]
-for _name, _module in (("c", "native"), ("numba", "jit")):
-    try:
-        __import__(f"eqprop_fast.kernels.{_module}.nodal")
-        BACKENDS.append(_name)
-    except ImportError:
-        pass
 backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
