@@ -1,8 +1,9 @@
-"""The records of csrc/core/jobs.h as NumPy dtypes: a job is filled once, for the C kernels and for Numba's.
+"""The records of csrc/core/jobs.h as NumPy dtypes: a job is filled once, for the C kernels and for
+Numba's.
 
-The declarations are read from jobs.h itself, so that the two cannot drift. In a record a pointer is a field
-that holds an address; behind the last field of the struct lies `real`, a number of the kernel's precision,
-which tells compiled code what `void *` points to.
+The declarations are read from jobs.h itself, so that the two cannot drift. In a record a pointer is
+a field that holds an address; behind the last field of the struct lies `real`, a number of the
+kernel's precision, which tells compiled code what `void *` points to.
 """
 
 import functools
@@ -15,7 +16,8 @@ NUMBERS = {"int8_t": np.int8, "int32_t": np.int32, "int64_t": np.int64, "double"
 
 
 def _declarations():
-    """The text of jobs.h: beside this file in an installed package (setup.py), else in the sources."""
+    """The text of jobs.h: beside this file in an installed package (setup.py), else in the sources.
+    """
     here = Path(__file__).parent
     installed, source = here / "jobs.h", here.parent / "csrc" / "core" / "jobs.h"
     return (installed if installed.exists() else source).read_text()
@@ -23,7 +25,9 @@ def _declarations():
 
 @functools.cache
 def structs():
-    """{struct: {field: (name of its type, number of stars)}} of jobs.h, in the order of declaration."""
+    """{struct: {field: (name of its type, number of stars)}} of jobs.h, in the order of
+    declaration.
+    """
     text, found = re.sub(r"/\*.*?\*/", " ", _declarations(), flags=re.S), {}
     for body, name in re.findall(r"typedef struct \{(.*?)\} *(\w+);", text, re.S):
         found[name] = {}
@@ -56,8 +60,8 @@ def readable(array, dtype):
 class Job:
     """One record of csrc/core/jobs.h and the arrays it points to.
 
-    The kernels run inside `with job:`. Arrays that they write to and that are not as they need them are
-    copied, and the copies are written back at the end of the block, be it an exception.
+    The kernels run inside `with job:`. Arrays that they write to and that are not as they need them
+    are copied, and the copies are written back at the end of the block, be it an exception.
 
     Parameters
     ----------
@@ -72,12 +76,19 @@ class Job:
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")
         self.memory = np.zeros(1, record_dtype(name, self.dtype))
-        self.kept, self.copies = [], []
+        self.kept, self.copies, self._arrays = [], [], {}
 
     def __getitem__(self, field):
         return self.memory[field][0]
 
+    def arrays(self, field):
+        """The array behind a pointer, or those behind a table of pointers, as the kernels have
+        them.
+        """
+        return self._arrays[field]
+
     def numbers(self, **values):
+        """Sets fields that are no pointers."""
         for field, value in values.items():
             self.memory[field] = value
 
@@ -95,10 +106,10 @@ class Job:
             dtype = NUMBERS.get(kind, self.dtype)
             if stars == 2:
                 value = [None if a is None else prepared(a, dtype) for a in value or ()]
-                self.kept.append(value)
+                self._arrays[field] = value
                 value = np.array([0 if a is None else address(a) for a in value], np.intp) if value else None
             elif value is not None:
-                value = prepared(value, dtype)
+                value = self._arrays[field] = prepared(value, dtype)
             self.kept.append(value)
             self.memory[field] = 0 if value is None else address(value)
 
@@ -114,5 +125,5 @@ class Job:
         return self
 
     def __exit__(self, *_):
-        for array, good in self.copies:
+        for array, good in reversed(self.copies):  # a copy may be of a copy
             array[...] = good

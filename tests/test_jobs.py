@@ -37,6 +37,6 @@ def test_null_and_tables():
     job = Job("eqp_layered_job", "float64")
     arrays = [None, np.ones(3)]
     job.reads(weight=arrays, back=None, size=[2, 3])
-    table = job.kept[1]
+    table = job.kept[0]
     assert job["back"] == 0 and job["weight"] == table.ctypes.data
     assert table.tolist() == [0, arrays[1].ctypes.data]

@@ -275,30 +275,32 @@ def test_copies_are_written_back_after_an_interrupt(monkeypatch):
 @pytest.mark.parametrize("n_out", (1, 4, 5, 6, 9, 10))
 def test_narrow_fields(n_out, dtype):
     """Both layers in one pass, against the products of the general way."""
-    from eqprop_fast.kernels.jit.compile import array_table
     from eqprop_fast.kernels.jit.layered import pack_network
-    from eqprop_fast.kernels.jit.layout import HAS_BACK, aligned, make_layout, pad, spec_options
+    from eqprop_fast.kernels.jit.layout import make_network, pad
     from eqprop_fast.kernels.jit.narrow import is_narrow, narrow_fields
-    from eqprop_fast.kernels.jit.preparation import backs
+    from eqprop_fast.kernels.jit.views import aligned, argument
+    from eqprop_fast.kernels.prepare.layered import relax_job
 
     rng = np.random.default_rng(0)
     for n_hidden, back in [(n, b) for n in (11, 15, 16, 17, 70) for b in (False, True)]:
         spec = LayeredSpec(sizes=(5, n_hidden, n_out))
-        weights, feedback, biases, _, _ = problem(spec.sizes, dtype, back=back)
-        layout, units, n_packed = make_layout(spec.sizes, back, np.dtype(dtype).itemsize)
-        ints, _ = spec_options(spec, np.dtype(dtype))
-        ints[HAS_BACK] = back
-        assert is_narrow(ints, layout)
-        kept = backs(spec, feedback, np.dtype(dtype))
-        packed, bias = aligned(n_packed, dtype), aligned(units, dtype)
-        pack_network(ints, layout, array_table([weights, biases, kept]), packed, bias, 0, 1)
-        drive, shown, field = (aligned((7, n), dtype) for n in (pad(n_hidden), units, units + 48))
+        weights, feedback, biases, x, _ = problem(spec.sizes, dtype, back=back)
+        record = make_network(spec.sizes, back, dtype, 7, 1)
+        states, steps = [np.zeros((len(x), n), dtype) for n in spec.sizes[1:]], np.zeros(len(x), np.int32)
+        network = relax_job(
+            spec, weights, feedback, biases, x, states, None, 0.0, 1, -1.0, steps, np.zeros(len(x), dtype)
+        )
+        job, net = argument(network), argument(record)
+        assert is_narrow(net)
+        pack_network(job, net, 0, 1)
+        drive, field = record.kept["drive"], record.kept["field"]
+        shown = aligned((7, record.kept["units"]), dtype)
         field[:] = np.nan
         at = pad(n_hidden)
         drive[:, :n_hidden] = rng.normal(size=(7, n_hidden))
         shown[:, :n_hidden], shown[:, at : at + n_out] = rng.random((7, n_hidden)), rng.random((7, n_out))
         active = np.array([6, 1, 4, 0, 3])
-        narrow_fields(ints, layout, packed, bias, drive, shown, field, active)
+        narrow_fields(job, net, shown, active)
         up, down = weights[1], feedback[1] if back else weights[1].T
         hidden = drive[:, :n_hidden] + shown[:, at : at + n_out] @ down
         outputs = biases[1] + shown[:, :n_hidden] @ up

@@ -1,9 +1,10 @@
 """Activations over contiguous rows, one loop per function so that each vectorises; twin of
 reference/activations.py.
 
-float32 sigmoids and tanh use a clamped rational approximation (largest error 2.0e-7 for the sigmoid, 2.7e-7
-for tanh; derived by bench/fit_tanh.py): without a vector math library, exp would be one scalar call per
-unit. float64 uses exp and tanh themselves. Comparisons are written so that a NaN comes out as NaN.
+float32 sigmoids and tanh use a clamped rational approximation (largest error 2.0e-7 for the
+sigmoid, 2.7e-7 for tanh; derived by bench/fit_tanh.py): without a vector math library, exp would be
+one scalar call per unit. float64 uses exp and tanh themselves. Comparisons are written so that a
+NaN comes out as NaN.
 """
 
 import numpy as np
@@ -21,7 +22,7 @@ P0, P1, P2, P3, P4, P5 = (
         1.2276732921600342, 0.15926103293895721, 0.0036570210941135883,
         1.205040007334901e-05, -1.7822605613559972e-08, 2.826961754964774e-11,
     )
-)  # fmt: skip
+)
 Q0, Q1, Q2, Q3 = (
     np.float32(v) for v in (1.2276734113693237, 0.5684850811958313, 0.029462780803442, 0.00029002505470998585)
 )
@@ -33,7 +34,8 @@ Q0, Q1, Q2, Q3 = (
 def _half_sum_ratio(x):
     """(1 + tanh x) / 2 as (Q + x P) / 2Q: one rounding less than through the ratio x P / Q.
 
-    Beyond the clamp exactly 0 or 1: the 1e-7 that is left there would be multiplied by a large input.
+    Beyond the clamp exactly 0 or 1: the 1e-7 that is left there would be multiplied by a large
+    input.
     """
     c = CLAMP if x > CLAMP else x
     c = MINUS_CLAMP if c < MINUS_CLAMP else c
@@ -97,7 +99,9 @@ def rho_scalar(code, x):
 
 @kernel
 def activate(code, single, row):
-    """row = rho(row), in place: with a second array the overlap check of the vectorised loop would fail."""
+    """row = rho(row), in place: with a second array the overlap check of the vectorised loop would
+    fail.
+    """
     widest_vectors()
     n = row.size
     if code == IDENTITY:

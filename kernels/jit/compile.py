@@ -1,7 +1,7 @@
 """The one place where Numba compiles: flags, caching, and the few instructions Python cannot spell.
 
-Every jitted function of this package is made by `kernel`; a test reads the sources and checks it. An integer
-literal as an argument makes Numba compile a version for it: np.int64(0) does not.
+Every jitted function of this package is made by `kernel`; a test reads the sources and checks it.
+An integer literal as an argument makes Numba compile a version for it: np.int64(0) does not.
 """
 
 import hashlib
@@ -15,10 +15,11 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-from numba.np import arrayobj
+from numba.np import arrayobj  # noqa: F401 - for views.py: Numba is imported here alone
 
-# Reassociation lets sums be vectorised; "nnan" and "ninf" stay out, they would let the compiler drop the
-# non-finite checks. ORDERED keeps the order of every sum: results then do not depend on how rows are grouped.
+# Reassociation lets sums be vectorised; "nnan" and "ninf" stay out, they would let the compiler
+# drop the non-finite checks. ORDERED keeps the order of every sum: results then do not depend on
+# how rows are grouped.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 ORDERED = {"contract", "nsz", "arcp"}
 
@@ -53,8 +54,8 @@ def kernel(function=None, *, ordered=False, inline=False, strict=False):
     """
     if function is None:
         return lambda f: kernel(f, ordered=ordered, inline=inline, strict=strict)
-    # No reference counting inside (nothing is allocated): its atomics cost more than the arithmetic of a
-    # small layer.
+    # No reference counting inside (nothing is allocated): its atomics cost more than the arithmetic
+    # of a small layer.
     flags = ORDERED if ordered else FASTMATH
     options = {"_nrt": False, "nogil": True, "fastmath": flags, "error_model": "numpy"}
     if strict:
@@ -74,8 +75,8 @@ def kernel(function=None, *, ordered=False, inline=False, strict=False):
 
 
 def accessor(function):
-    """Compile a function that returns a view. It becomes part of its callers: without reference counts
-    compiled code can return no array.
+    """Compile a function that returns a view. It becomes part of its callers: without reference
+    counts compiled code can return no array.
     """
     return function if JIT_DISABLED else numba.njit(inline="always")(function)
 
@@ -86,13 +87,9 @@ def is_finite(x):
     return abs(x) < np.inf
 
 
-def typed_list(arrays):
-    """A list that compiled code can index."""
-    return list(arrays) if JIT_DISABLED else numba.typed.List(list(arrays))
-
-
 def isa():
-    """Name of the widest vector set Numba's compiler may use here, in the words of the C backend."""
+    """Name of the widest vector set Numba's compiler may use here, in the words of the C backend.
+    """
     if JIT_DISABLED:
         return "python"
     machine = platform.machine().lower()
@@ -116,15 +113,6 @@ if JIT_DISABLED:  # pure Python stand-ins: one thread, so no atomics are needed
         return bits.view(np.float32 if bits.itemsize == 4 else np.float64)
 
     array_data = None
-
-    def array_table(rows):
-        return rows
-
-    def matrix_at(table, kind, k, rows, columns, like):
-        return table[kind][k]
-
-    def vector_at(table, kind, k, size, like):
-        return table[kind][k]
 
     def widest_vectors():
         pass
@@ -150,8 +138,8 @@ else:
 
     @intrinsic
     def float_bits(typingctx, x):
-        """The bits of a float as a signed integer of its size: for x >= 0 in the order of x, non-finite on
-        top.
+        """The bits of a float as a signed integer of its size: for x >= 0 in the order of x,
+        non-finite on top.
         """
         to = types.int32 if x == types.float32 else types.int64
 
@@ -170,49 +158,6 @@ else:
 
         return to(bits), codegen
 
-    def array_table(rows):
-        """Addresses of lists of arrays, for `matrix_at` and `vector_at`; the caller keeps the arrays alive.
-        """
-        table = np.zeros((len(rows), max(map(len, rows))), np.int64)
-        for i, arrays in enumerate(rows):
-            table[i, : len(arrays)] = [a.ctypes.data for a in arrays]
-        return table
-
-    def _array_from_table(context, builder, signature, args, n_sizes):
-        kind = signature.return_type
-        table, row, column = args[:3]
-        address = builder.load(array_data(context, builder, signature.args[0], table, row, column))
-        itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-        sizes = args[3 : 3 + n_sizes]
-        strides = [context.get_constant(types.intp, itemsize)]
-        for size in reversed(sizes[1:]):
-            strides.insert(0, builder.mul(size, strides[0]))
-        array = context.make_array(kind)(context, builder)
-        arrayobj.populate_array(
-            array, data=builder.inttoptr(address, array.data.type), shape=sizes, strides=strides,
-            itemsize=itemsize, meminfo=None,
-        )  # fmt: skip
-        return array._getvalue()
-
-    @intrinsic
-    def matrix_at(typingctx, table, kind, k, rows, columns, like):
-        """The matrix that `array_table` was given in place (kind, k), of the dtype of `like`."""
-        result = types.Array(like.dtype, 2, "C")
-
-        def codegen(context, builder, signature, args):
-            return _array_from_table(context, builder, signature, args, 2)
-
-        return result(table, types.intp, types.intp, types.intp, types.intp, like), codegen
-
-    @intrinsic
-    def vector_at(typingctx, table, kind, k, size, like):
-        result = types.Array(like.dtype, 1, "C")
-
-        def codegen(context, builder, signature, args):
-            return _array_from_table(context, builder, signature, args, 1)
-
-        return result(table, types.intp, types.intp, types.intp, like), codegen
-
     def array_data(context, builder, kind, value, *indices):
         """Pointer to array[indices] (IR values), for intrinsics."""
         array = context.make_array(kind)(context, builder, value)
@@ -222,7 +167,8 @@ else:
     def widest_vectors(typingctx):
         """Let loops of the calling function use 512-bit vectors where there are any.
 
-        LLVM prefers 256 bits on many AVX-512 processors, for the sake of code that uses vectors now and then.
+        LLVM prefers 256 bits on many AVX-512 processors, for the sake of code that uses vectors now
+        and then.
         """
 
         def codegen(context, builder, signature, args):

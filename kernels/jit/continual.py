@@ -1,62 +1,47 @@
-"""Nudged phases that are walked step by step: continual EP and the vector fields (2005.04168, 1808.04873);
-twin of reference/rules.py.
+"""Nudged phases that are walked step by step: continual EP and the vector fields (2005.04168,
+1808.04873); twin of reference/rules.py.
 
 Continual EP needs no pass over the weights at a step. Its updates telescope: after t steps
 
     W_k(t) - W_k(0) = c sum_s w_s ( q_k^t[s] q_{k+1}^t[s]' - q_k^0[s] q_{k+1}^0[s]' ),
     c = rate / (beta sum_s w_s),
 
-is of rank two batches, so W_k(t) acts on a state through its products with what the samples show now (q^t)
-and showed at the start (q^0). The input layer's products x[m].x[s] are the same at every step. The weights
-move once, at the end, as in EP. In the continual vector field only the input layer telescopes; the inner
-matrices are stepped in place, in their packed copies, and written back once the batch is known to be finite.
+is of rank two batches, so W_k(t) acts on a state through its products with what the samples show
+now (q^t) and showed at the start (q^0). The input layer's products x[m].x[s] are the same at every
+step. The weights move once, at the end, as in EP. In the continual vector field only the input
+layer telescopes; the inner matrices are stepped in place, in their packed copies, and written back
+once the batch is known to be finite.
 """
 
 import numpy as np
 
 from .activations import IDENTITY, ONE, ZERO, rho_scalar
-from .compile import kernel, matrix_at, vector_at
+from .compile import kernel
 from .inplace import step_bias, step_panels, step_transpose, unpack_panels, unpack_transpose
-from .layout import (
-    CONTINUAL_VECTOR_FIELD,
-    COPY,
-    COPY_PANEL,
-    COPY_ROW,
-    DOWN,
-    DOWN_PANEL,
-    DOWN_ROW,
-    DT,
-    INPUT_ACTIVATION,
-    N_NUDGED,
-    N_WEIGHTS,
-    OFFSET,
-    RULE,
-    SCHEDULE,
-    SIZE,
-    TOL_NUDGED,
-    TRANSPOSE,
-    TRANSPOSE_ROW,
-)  # fmt: skip
+from .layout import Block, backs_of, biases_of, block, weights_of
 from .products import add_dots, add_panels
 from .relax import (
     SYNCHRONOUS,
     copy_row,
-    failure_at,
     fields,
     keep_moving,
     move_layer,
     n_passes,
     pass_layers,
+    phase_of,
     step_block,
-)  # fmt: skip
+)
 from .threads import barrier
 from .tiles import tile_columns
+from .update import own_rows
+from .views import array, vector
 
 # --- what the vector fields learn from: presynaptic activity before a step, weighted change in it
 
 
 @kernel
 def remember(state, shown, now, pre, moved, base):
+    """Rows base + b of pre and moved = what sample b of `now` shows and is, before a step."""
     for a in range(now.size):
         b = now[a]
         copy_row(pre[base + b], shown[b])
@@ -65,6 +50,8 @@ def remember(state, shown, now, pre, moved, base):
 
 @kernel
 def weigh_change(state, now, weight, sign, moved, base):
+    """Rows base + b of moved = sign weight (state after the step - state before, which they hold).
+    """
     for a in range(now.size):
         b = now[a]
         w, s, d = sign * weight[b], state[b], moved[base + b]
@@ -73,22 +60,20 @@ def weigh_change(state, now, weight, sign, moved, base):
 
 
 @kernel
-def vector_field_phase(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, n_samples, beta, turn,
-    weight, pre, moved, steps, residual, failure, active, change,
-):  # fmt: skip
-    """Nudged phase `turn` (1, 2) of the samples low..high; a sample at rest changes no more.
+def vector_field_phase(job, work, thread, state, shown, rows, low, high, phase):
+    """Nudged phase 1 or 2 of the samples low..high; a sample at rest changes no more.
 
-    Row ((turn - 1) K + step) n_samples + b of `pre` and `moved` keeps step `step` of sample b.
+    Row ((phase - 1) K + step) B + b of work.pre and work.moved keeps step `step` of sample b, of B
+    in the batch.
     """
-    tolerance, dt = drive.dtype.type(floats[TOL_NUDGED]), drive.dtype.type(floats[DT])
-    count = high - low
-    live = active[low:high]
+    net, weight, pre, moved = work.net, array(work.weight), array(work.pre)[0], array(work.moved)[0]
+    steps, live, count = array(net.steps)[thread], array(net.active)[thread][low:high], high - low
+    sign = ONE if phase.number == 1 else -ONE
     for a in range(count):
         live[a] = low + a
         steps[low + a] = 0
-    for step in range(ints[N_NUDGED]):
-        base = ((turn - 1) * ints[N_NUDGED] + step) * n_samples
+    for step in range(phase.n_steps):
+        base = ((phase.number - 1) * phase.n_steps + step) * rows.size
         if count < high - low:
             for b in range(low, high):
                 for i in range(pre.shape[1]):
@@ -96,26 +81,24 @@ def vector_field_phase(
                     moved[base + b, i] = ZERO
         now = live[:count]
         remember(state, shown, now, pre, moved, base)
-        step_block(
-            ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, ints[SCHEDULE],
-            ints[N_WEIGHTS], beta, failure_at(turn, step), failure, change,
-        )  # fmt: skip
-        weigh_change(state, now, weight, ONE if turn == 1 else -ONE, moved, base)
-        count = keep_moving(dt, tolerance, step, ints[N_NUDGED], now, steps, residual, failure, change)
+        step_block(job, net, thread, state, shown, rows, now, phase, step)
+        weigh_change(state, now, weight, sign, moved, base)
+        count = keep_moving(net, thread, now, phase, step)
 
 
 # --- the continual rules, whose samples meet
 
 
 @kernel
-def input_products(ints, counts, index, value, low, high, n_samples, dense, gram):
-    """gram[m, s] = rho(x[m]) . rho(x[s]) for the samples m in low..high and all s; `dense` is zero between
-    calls.
+def input_products(job, lists, low, high, n_samples, dense, gram):
+    """gram[m, s] = rho(x[m]) . rho(x[s]) for the samples m in low..high and all s; `dense` (N[0])
+    is zero between calls.
     """
+    counts, index, value = array(lists.counts), array(lists.index), array(lists.value)
     real = dense.dtype.type
     base = real(0)
-    if ints[INPUT_ACTIVATION] != IDENTITY:
-        base = real(rho_scalar(ints[INPUT_ACTIVATION], base))
+    if job.input_activation != IDENTITY:
+        base = real(rho_scalar(job.input_activation, base))
     for m in range(low, high):
         where, what = index[m, : counts[m]], value[m, : counts[m]]
         own = real(0)
@@ -138,31 +121,33 @@ def input_products(ints, counts, index, value, low, high, n_samples, dense, gram
 
 
 @kernel
-def layer_products(layout, k, shown, now, n_samples, walk, walk_at, start, grams):
-    """grams[k, 0 and 1, b, s]: what layer k shows in sample b, times what it shows in s now and at the start.
+def layer_products(work, k, now, n_samples, place):
+    """grams[k, 0 and 1, b, s]: what layer k shows in sample b, times what it shows in s now, which
+    is work.walk[place], and at the start.
     """
-    o, n = layout[k, OFFSET], layout[k, SIZE]
+    grams, layer, shown = array(work.grams), array(work.net.layers)[k], array(work.shown)[1]
+    o, n, units = layer.offset, layer.size, shown.shape[1]
+    start, walk = array(work.shown)[0], array(work.walk)[place]
+    flat_start, flat_walk = start.reshape(start.size), walk.reshape(walk.size)
     for part in range(2):
         for a in range(now.size):
             b = now[a]
             out = grams[k, part, b, :n_samples]
             for s in range(n_samples):
                 out[s] = ZERO
-            if part == 0:
-                add_dots(out, shown[b, o : o + n], walk, walk_at + o, shown.shape[1])
-            else:
-                add_dots(out, shown[b, o : o + n], start, o, shown.shape[1])
+            add_dots(out, shown[b, o : o + n], flat_walk if part == 0 else flat_start, o, units)
 
 
 @kernel
-def coefficients_of(ints, rates, scale, weight, grams, k, now, n_samples, parts):
-    """parts[0 and 1, b, s]: how much of what layer k shows in s, now and at the start, the change of the
-    weights around it adds to its field in sample b.
+def coefficients_of(job, work, scale, k, now, n_samples):
+    """work.parts[0 and 1, b, s]: how much of what layer k shows in s, now and at the start, the
+    change of the weights around it adds to its field in sample b.
     """
-    real = parts.dtype.type
-    c_below, c_bias = real(scale * rates[0, k - 1]), real(scale * rates[1, k - 1])
-    top = k == ints[N_WEIGHTS]
-    c_above = real(0) if top else real(scale * rates[0, k])
+    parts, grams, weight = array(work.parts), array(work.grams), array(work.weight)
+    n, real, top = job.n_weights, parts.dtype.type, k == job.n_weights
+    rate, bias_rate = vector(np.float64, job.rate, n), vector(np.float64, job.bias_rate, n)
+    c_below, c_bias = real(scale * rate[k - 1]), real(scale * bias_rate[k - 1])
+    c_above = real(0) if top else real(scale * rate[k])
     for part in range(2):
         sign = real(1) if part == 0 else real(-1)
         for a in range(now.size):
@@ -179,124 +164,124 @@ def coefficients_of(ints, rates, scale, weight, grams, k, now, n_samples, parts)
 
 
 @kernel
-def step_inner(
-    thread, n_threads, ints, layout, rates, scale, packed, bias, pre, moved, n_samples, ascent, coefficient,
-    products, ones, places,
-):  # fmt: skip
+def step_inner(job, work, thread, n_samples, scale):
     """Own share of the continual vector field's move of inner weights, biases and feedback."""
-    for k in range(1, ints[N_WEIGHTS]):
-        below, here = layout[k, SIZE], layout[k + 1, SIZE]
-        at_below, at_here = layout[k, OFFSET], layout[k + 1, OFFSET]
-        low, high = below * thread // n_threads, below * (thread + 1) // n_threads
-        rate = scale * rates[0, k]
-        if layout[k + 1, COPY] < 0:
-            step_transpose(
-                packed, layout[k + 1, TRANSPOSE], layout[k + 1, TRANSPOSE_ROW], low, high, here, pre,
-                at_below, moved, at_here, n_samples, rate, ascent, coefficient,
-            )  # fmt: skip
+    layers, n = array(work.net.layers), job.n_weights
+    rates, bias_rates = vector(np.float64, job.rate, n), vector(np.float64, job.bias_rate, n)
+    for k in range(1, n):
+        below, here, rate = layers[k], layers[k + 1], scale * rates[k]
+        if here.copy.start < 0:
+            step_transpose(work, thread, block(here.transpose), below, here, n_samples, rate)
         else:
-            step_panels(
-                packed, layout[k + 1, COPY], layout[k + 1, COPY_ROW], layout[k + 1, COPY_PANEL], low, high,
-                here, pre, at_below, moved, at_here, n_samples, rate, ascent, products, ones, places,
-            )  # fmt: skip
-        step_panels(
-            packed, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], here * thread // n_threads,
-            here * (thread + 1) // n_threads, below, pre, at_here, moved, at_below, n_samples, rate, ascent,
-            products, ones, places,
-        )  # fmt: skip
+            step_panels(work, thread, block(here.copy), below, here, n_samples, rate)
+        step_panels(work, thread, block(below.down), here, below, n_samples, rate)
         if thread == 0:
-            step_bias(bias[at_here : at_here + here], moved, at_here, n_samples, scale * rates[1, k], ascent)
+            step_bias(work, here, n_samples, scale * bias_rates[k])
 
 
 @kernel
-def unpack_inner(thread, n_threads, ints, layout, table, weights, biases, backs, packed, bias):
-    """The same share from the packed copies to the caller's arrays, rows `weights`... of the table."""
-    for k in range(1, ints[N_WEIGHTS]):
-        below, here = layout[k, SIZE], layout[k + 1, SIZE]
-        low, high = below * thread // n_threads, below * (thread + 1) // n_threads
-        w = matrix_at(table, weights, k, below, here, packed)
-        if layout[k + 1, COPY] < 0:
-            unpack_transpose(packed, layout[k + 1, TRANSPOSE], layout[k + 1, TRANSPOSE_ROW], w, low, high)
+def unpack_inner(job, work, thread):
+    """The same share from the packed copies to the caller's arrays."""
+    layers, packed, copied = array(work.net.layers), array(work.net.packed), array(work.net.bias)
+    for k in range(1, job.n_weights):
+        below, here = layers[k], layers[k + 1]
+        low, high = own_rows(below.size, thread, work.n_threads)
+        w, back = weights_of(job, job.weight, k), backs_of(job, job.back, k)
+        if here.copy.start < 0:
+            unpack_transpose(packed, block(here.transpose), w, low, high)
         else:
-            unpack_panels(
-                packed, layout[k + 1, COPY], layout[k + 1, COPY_ROW], layout[k + 1, COPY_PANEL], w, low, high
-            )
-        back = matrix_at(table, backs, k, here, below, packed)
-        low, high = here * thread // n_threads, here * (thread + 1) // n_threads
-        unpack_panels(packed, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], back, low, high)
+            unpack_panels(packed, block(here.copy), w, low, high)
+        low, high = own_rows(here.size, thread, work.n_threads)
+        unpack_panels(packed, block(below.down), back, low, high)
         if thread == 0:
-            o = layout[k + 1, OFFSET]
-            copy_row(vector_at(table, biases, k, here, packed), bias[o : o + here])
+            copy_row(biases_of(job, job.bias, k), copied[here.offset : here.offset + here.size])
 
 
 @kernel
-def continual_phase(
-    thread, n_threads, control, ints, floats, layout, rates, scale, packed, bias, drive, state, shown, origin,
-    start, field, y, rows, low, high, n_samples, beta, weight, grams, parts, walk, pre, moved, ascent,
-    coefficient, products, ones, places, nudged_steps, failure, active, change,
-):  # fmt: skip
+def note_walk(work, low, high, step, raw):
+    """What the samples low..high have come to, for all threads: how far the first layer is from the
+    start, or what all layers show; returns its place in work.walk, of which there are two in turn,
+    for some thread may still read the last one.
+    """
+    walk, state, shown = array(work.walk), array(work.state), array(work.shown)
+    if raw:
+        first = array(work.net.layers)[1]
+        for b in range(low, high):
+            for i in range(first.size):
+                walk[0, b, i] = state[1, b, i] - state[0, b, i]
+        return 0
+    for b in range(low, high):
+        copy_row(walk[step % 2, b], shown[1, b])
+    return step % 2
+
+
+@kernel
+def add_moved_weights(job, work, k, now, n_samples, scale, place, raw):
+    """Adds to the fields of layer k what the weights have moved since the start of the phase."""
+    field, parts, layer = array(work.net.field), array(work.parts), array(work.net.layers)[k]
+    start, walk = array(work.shown)[0], array(work.walk)[place]
+    columns = tile_columns(field.itemsize)
+    none, samples = np.int64(0), Block(layer.offset, start.shape[1], columns)
+    if not raw:
+        coefficients_of(job, work, scale, k, now, n_samples)
+        flat = start.reshape(start.size)
+        add_panels(field, layer.offset, layer.size, now, parts[1], none, n_samples, flat, samples)
+    flat = walk.reshape(walk.size)
+    add_panels(field, layer.offset, layer.size, now, parts[0], none, n_samples, flat, samples)
+
+
+@kernel
+def continual_step(job, work, thread, rows, now, phase, step, scale, place, raw):
+    """One step of all layers of the samples `now`; from the second on, with the moved weights."""
+    net, state, shown = work.net, array(work.state)[1], array(work.shown)[1]
+    change, n_layers, visit = array(net.change)[thread], phase.last, phase.visit
+    for a in range(now.size):
+        change[now[a]] = ZERO
+    for turn in range(n_passes(visit, n_layers)):
+        first, stride = pass_layers(visit, n_layers, turn)
+        if step > 0 and not raw:
+            for k in range(1, n_layers + 1):
+                if n_layers > 1 and (visit == SYNCHRONOUS or (k - first) % 2 != 0):  # a neighbour moves
+                    layer_products(work, k, now, rows.size, place)
+        for k in range(first, n_layers + 1, stride):
+            fields(net, shown, k, now)
+            if step > 0 and (k == 1 or not raw):
+                add_moved_weights(job, work, k, now, rows.size, scale, place, raw)
+        for k in range(first, n_layers + 1, stride):
+            move_layer(job, net, thread, state, shown, rows, k, now, phase, step)
+
+
+@kernel
+def continual_phase(thread, control, job, work, rows, low, high, beta, scale):
     """Nudged phase of the continual rules, all threads together; False if one of them has failed.
 
-    `origin` and `start` are the states of the free phase and what they show. A sample that becomes non-finite
-    goes on: every thread must come to every barrier. The last move of the inner weights is left to the
-    caller.
+    States 0 are those of the free phase, states 1 begin as their copies. A sample that becomes
+    non-finite goes on: every thread must come to every barrier. The last move of the inner weights
+    is left to the caller.
     """
-    n_weights, visit = ints[N_WEIGHTS], ints[SCHEDULE]
-    units, n_1, n_steps = state.shape[1], layout[1, SIZE], ints[N_NUDGED]
-    raw = ints[RULE] == CONTINUAL_VECTOR_FIELD
-    columns = tile_columns(packed.itemsize)
-    flat_walk, flat_start = walk.reshape(walk.size), start.reshape(start.size)
-    now = active[low:high]
+    raw, weight, nudged_steps = work.raw == 1, array(work.weight), array(work.nudged_steps)
+    state, shown = array(work.state)[1], array(work.shown)[1]
+    pre, moved = array(work.pre)[0], array(work.moved)[0]
+    n_steps, tol = job.n_nudged_steps, job.tol_nudged
+    phase = phase_of(1, job.schedule, job.n_weights, beta, n_steps, tol, job.dt)
+    now, none, place = array(work.net.active)[thread][low:high], np.int64(0), np.int64(0)
     for a in range(now.size):
         now[a] = low + a
-        nudged_steps[low + a] = n_steps
-    none = walk_at = np.int64(0)
-    for step in range(n_steps):
+        nudged_steps[low + a] = phase.n_steps
+    for step in range(phase.n_steps):
         if step > 0 and raw:
-            if not barrier(control, n_threads):
+            if not barrier(control, work.n_threads):
                 return False
-            step_inner(
-                thread, n_threads, ints, layout, rates, scale, packed, bias, pre, moved, n_samples, ascent,
-                coefficient, products, ones, places,
-            )  # fmt: skip
-            for b in range(low, high):
-                for i in range(n_1):
-                    walk[0, b, i] = state[b, i] - origin[b, i]
-        elif step > 0:  # two places in turn: some thread may still read the last one
-            walk_at = (step % 2) * walk.shape[1] * units
-            for b in range(low, high):
-                copy_row(walk[step % 2, b], shown[b])
-        if step > 0 and not barrier(control, n_threads):
-            return False
+            step_inner(job, work, thread, rows.size, scale)
+        if step > 0:
+            place = note_walk(work, low, high, step, raw)
+            if not barrier(control, work.n_threads):
+                return False
         if step == 1 and raw:  # not before a barrier: it reads every sample's weight
-            coefficients_of(ints, rates, scale, weight, grams, none + 1, now, n_samples, parts)
+            coefficients_of(job, work, scale, none + 1, now, rows.size)
         if raw:
             remember(state, shown, now, pre, moved, none)
-        for b in range(low, high):
-            change[b] = ZERO
-        for turn in range(n_passes(visit, n_weights)):
-            first, stride = pass_layers(visit, n_weights, turn)
-            if step > 0 and not raw:
-                for k in range(1, n_weights + 1):
-                    if n_weights > 1 and (visit == SYNCHRONOUS or (k - first) % 2 != 0):  # a neighbour moves
-                        layer_products(
-                            layout, k, shown, now, n_samples, flat_walk, walk_at, flat_start, grams
-                        )
-            for k in range(first, n_weights + 1, stride):
-                o, n = layout[k, OFFSET], layout[k, SIZE]
-                fields(ints, layout, packed, bias, drive, shown, field, k, now)
-                if step == 0 or (raw and k > 1):
-                    continue
-                if not raw:
-                    coefficients_of(ints, rates, scale, weight, grams, k, now, n_samples, parts)
-                    add_panels(field, o, n, now, parts[1], none, n_samples, flat_start, o, units, columns)
-                at = walk_at + o
-                add_panels(field, o, n, now, parts[0], none, n_samples, flat_walk, at, units, columns)
-            for k in range(first, n_weights + 1, stride):
-                move_layer(
-                    ints, floats, layout, state, shown, field, y, rows, k, now, beta,
-                    failure_at(1, step), failure, change,
-                )  # fmt: skip
+        continual_step(job, work, thread, rows, now, phase, step, scale, place, raw)
         if raw:
             weigh_change(state, now, weight, ONE, moved, none)
     return True

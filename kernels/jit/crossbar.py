@@ -1,11 +1,12 @@
 """Layered crossbars in Numba: what a thread does; crossbar_driver.py calls it.
 
-Loops over one sample at a time. Threads share the samples of a batch, then the rows of the conductances, and
-meet at a barrier between the two: no sum is ever split, so results are bit-equal for any number of threads.
+Loops over one sample at a time. Threads share the samples of a batch, then the rows of the
+conductances, and meet at a barrier between the two: no sum is ever split, so results are bit-equal
+for any number of threads.
 
-`job` is an eqp_crossbar_job of csrc/core/jobs.h; `net` and `work` hold the scratch that crossbar_driver.py makes
-for relaxing and for learning, `own` is a thread's part of it. A row of states holds the nodes of all layers
-side by side, layer k + 1 from net.offset[k] on.
+`job` is an eqp_crossbar_job of csrc/core/jobs.h; `net` and `work` hold the scratch that
+crossbar_driver.py makes for relaxing and for learning, `own` is a thread's part of it. A row of
+states holds the nodes of all layers side by side, layer k + 1 from net.offset[k] on.
 """
 
 from typing import NamedTuple
@@ -120,8 +121,9 @@ def add_currents(job, net, own, k, states, out):
 
 @_jit
 def nudge_pairs(totals, beta, y, out):
-    """A current of beta (y - prediction) into one node and out of the other; False if beta exceeds what the
-    nodes can give."""
+    """A current of beta (y - prediction) into one node and out of the other; False if beta exceeds
+    what the nodes can give.
+    """
     half, ok = out.size // 2, True
     for i in range(half):
         up = 1 / totals[i] if totals[i] > 0 else 0
@@ -140,7 +142,8 @@ def solve_layer(job, net, own, k, states, beta, y):
     conductance.
     """
     offset = array(net.offset)
-    out, totals = array(own.new)[offset[k] : offset[k + 1]], array(net.totals)[offset[k] : offset[k + 1]]
+    out = array(own.new)[offset[k] : offset[k + 1]]
+    totals = array(net.totals)[offset[k] : offset[k + 1]]
     lower, upper = at_nodes(job, job.lower, k), at_nodes(job, job.upper, k)
     add_currents(job, net, own, k, states, out)
     nudged, ok = k + 1 == job.n_weights and beta != 0, True
@@ -267,11 +270,13 @@ def clip(w, step):
 
 @_jit
 def list_by_node(job, work, rows):
-    """Non-zero inputs of a batch by input node, samples in order: places start[j] to start[j + 1]."""
+    """Non-zero inputs of a batch by input node, samples in order: places start[j] to start[j + 1].
+    """
     start, sample, value = array(work.start), array(work.sample), array(work.value)
     n_data = work.n_data
     indptr = vector(np.int64, job.indptr, n_data + 1)
-    indices, data = vector(np.int32, job.indices, indptr[n_data]), vector(job.real, job.data, indptr[n_data])
+    indices = vector(np.int32, job.indices, indptr[n_data])
+    data = vector(job.real, job.data, indptr[n_data])
     gain = value.dtype.type(job.input_gain)
     for j in range(start.size):
         start[j] = 0
@@ -289,11 +294,14 @@ def list_by_node(job, work, rows):
 
 @_jit
 def learn_input(job, work, own, step, n, first, last):
-    """g <- clip(g - rate per sum_m [(drop_a)^2 - (drop_b)^2]) for the conductances of inputs first..last."""
+    """g <- clip(g - rate per sum_m [(drop_a)^2 - (drop_b)^2]) for the conductances of inputs
+    first..last.
+    """
     weight, n_in = conductances(job, job.weight, 0), n_nodes(job, 0)
     velocity = conductances(job, job.velocity, 0) if job.optimizer else weight
     start, sample, value = array(work.start), array(work.sample), array(work.value)
-    diff, mean, shift, change = array(work.diff), array(work.mean), array(own.shift), array(own.change)
+    diff, mean, shift = array(work.diff), array(work.mean), array(own.shift)
+    change = array(own.change)
     width = weight.shape[1]
     for i in range(width):
         shift[i] = 0
@@ -374,14 +382,16 @@ def score(v, y, pairs, weight):
 
 @_jit
 def phases(job, work, own, m, row, from_zero):
-    """The free and the nudged states of sample m, which is row `row` of the data, and their contrast.
+    """The free and the nudged states of sample m, which is row `row` of the data, and their
+    contrast.
 
     Its free phase starts where the last batch's phase a ended, or from zero.
     """
     free, a, b = array(work.free)[m], array(work.a)[m], array(work.b)[m]
     diff, mean, betas = array(work.diff)[m], array(work.mean)[m], array(work.betas)
     cost, correct, status = array(work.cost), array(work.correct), array(work.net.status)
-    real, y, weight = free.dtype.type, targets(job, row), vector(job.real, job.row_weight, row + 1)[row]
+    real, y = free.dtype.type, targets(job, row)
+    weight = vector(job.real, job.row_weight, row + 1)[row]
     for i in range(free.size):
         free[i] = 0 if from_zero else a[i]
     drive_sample(job, row, array(own.drive))
@@ -405,7 +415,9 @@ def phases(job, work, own, m, row, from_zero):
 
 @_inline
 def step_of(job, real, rate, per, per_rate):
-    """Numbers of a step along `per` times a contrast; per_rate: rate times per, rounded as it always was."""
+    """Numbers of a step along `per` times a contrast; per_rate: rate times per, rounded as it
+    always was.
+    """
     return Step(
         real(per_rate), real(per), real(rate), real(job.momentum), job.optimizer == NESTEROV,
         real(job.g_min), real(job.g_max),
@@ -414,9 +426,11 @@ def step_of(job, real, rate, per, per_rate):
 
 @_jit
 def learn(job, work, own, rows, n_threads):
-    """The batch's step of this thread's rows of the conductances; thread 0 also steps the biases."""
+    """The batch's step of this thread's rows of the conductances; thread 0 also steps the biases.
+    """
     n, betas, real = rows.size, array(work.betas), array(work.betas).dtype.type
-    rates, bias_rates = vector(np.float64, job.rate, job.n_weights), vector(np.float64, job.bias_rate, job.n_weights)
+    rates = vector(np.float64, job.rate, job.n_weights)
+    bias_rates = vector(np.float64, job.bias_rate, job.n_weights)
     weight, loss = vector(job.real, job.row_weight, work.n_data), vector(np.float64, job.loss, 2)
     cost, correct, total = array(work.cost), array(work.correct), 0.0
     for m in range(n):

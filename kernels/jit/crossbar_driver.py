@@ -1,5 +1,5 @@
-"""The crossbar kernels that the other layers call: scratch, threads, errors; signatures and meaning of
-reference/crossbar.py.
+"""The crossbar kernels that the other layers call: scratch, threads, errors; signatures and meaning
+of reference/crossbar.py.
 """
 
 import numpy as np
@@ -90,7 +90,8 @@ def train(
         **{name: np.zeros_like(last) for name in ("free", "b", "diff", "mean")},
         cost=np.zeros(batch_size), correct=np.zeros(batch_size),
         betas=np.array(nudge_pair(nudging, beta), dtype),
-        start=np.zeros(x.shape[1] + 2, np.int64), sample=np.zeros(most, np.int64), value=np.zeros(most, dtype),
+        start=np.zeros(x.shape[1] + 2, np.int64), sample=np.zeros(most, np.int64),
+        value=np.zeros(most, dtype),
     )
     with job:
         run_threads(train_all, n_threads, argument(job), argument(work))

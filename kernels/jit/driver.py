@@ -1,147 +1,104 @@
-"""The two functions the other layers call: buffers, threads, errors; signatures of reference/layered.py."""
+"""The two functions the other layers call: jobs, scratch, threads, errors; signatures of
+reference/layered.py.
+"""
 
 import numpy as np
 
-from ..spec import GRADIENT_RULES, VECTOR_FIELD_RULES, TrainStats, check_plan, free_spec
+from ..prepare.layered import relax_job, train_job
+from ..spec import GRADIENT_RULES, VECTOR_FIELD_RULES, TrainStats
 from . import layered
-from .compile import array_table
 from .gradient_training import gradient_train
 from .inputs import list_size
-from .layout import (
-    BETA,
-    CLAMPED_SWEEP,
-    CONTINUAL,
-    CONTINUAL_VECTOR_FIELD,
-    DT,
-    FIELD_ROOM,
-    HAS_BACK,
-    N_FREE,
-    NARROW,
-    RULE,
-    TILE,
-    TOL_FREE,
-    VECTOR_FIELD,
-    aligned,
-    make_layout,
-    pad,
-    progress,
-    spec_options,
-)  # fmt: skip
-from .preparation import (
-    InPlace,
-    Training,
-    backs,
-    check_network,
-    check_shapes,
-    inputs,
-    raise_divergence,
-    read,
-    targets,
-)  # fmt: skip
+from .layout import NARROW, input_lists, make_network, pad, tile_of
+from .preparation import raise_divergence, scratch
 from .threads import run_threads, usable
 from .tiles import TILE_SAMPLES
+from .views import Record, aligned, argument
 
 
 def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
     """Twin of `kernels.reference.layered.layered_relax`."""
-    m = x.shape[0]
-    _, _, dtype = check_network(spec, weights, back, biases)
-    check_shapes("states", states, [(m, n) for n in spec.sizes[1:]])
-    if beta != 0 and y is None:
-        raise ValueError("y is needed when beta is not 0")
-    y = np.zeros((1, spec.sizes[-1]), dtype) if y is None else targets(spec, x, y, dtype)
+    m, dtype = x.shape[0], weights[0].dtype
     steps, residual = np.zeros(m, np.int32), np.zeros(m, dtype)
+    job = relax_job(spec, weights, back, biases, x, states, y, beta, n_steps, tol, steps, residual)
     if m == 0:
         return steps, residual
     n_threads = usable(n_threads, m)
-    ints, floats = spec_options(spec, dtype)
-    ints[N_FREE], ints[HAS_BACK] = n_steps, back is not None
-    floats[BETA], floats[TOL_FREE] = beta, tol
-    layout, units, n_packed = make_layout(spec.sizes, back is not None, dtype.itemsize)
-    dense, indptr, indices, data = inputs(spec, x, dtype, ints)
-    in_place = InPlace(dtype)
-    w, b = [np.require(a, dtype, "CA") for a in weights], [np.require(a, dtype, "CA") for a in biases]
-    s, feedback = in_place(states), backs(spec, back, dtype)
-    table = array_table([w, b, feedback, w, b, feedback, w, b, feedback, s])
-    ints[TILE] = min(ints[TILE], -(-m // n_threads))
-    rows, cap = n_threads * int(ints[TILE]), list_size(x, spec.sizes[0])
-    worst = np.zeros(n_threads, np.int64)
-    with in_place:
-        run_threads(
-            layered.relax_thread, n_threads, ints, floats, layout, table, dense, indptr, indices, data,
-            y, steps, residual,
-            aligned(n_packed, dtype), aligned(units, dtype), aligned((rows, pad(spec.sizes[1])), dtype),
-            aligned((rows, units), dtype),
-            aligned((rows if spec.dynamics == "continuous" else 1, units), dtype),
-            aligned((rows, units + FIELD_ROOM), dtype), aligned((n_threads, pad(spec.sizes[1])), dtype),
-            np.zeros(rows, np.int64), np.zeros((rows, cap), np.int32), aligned((rows, cap), dtype),
-            np.zeros(rows, np.int64), *progress(n_threads, rows, dtype), worst,
-        )  # fmt: skip
+    tile = min(tile_of(spec.sizes), -(-m // n_threads))
+    rows = n_threads * tile
+    net = make_network(spec.sizes, back is not None, dtype, rows, n_threads)
+    net.memory["tile"] = tile
+    state = aligned((rows, net.kept["units"]), dtype)
+    lists, kept = input_lists(1, rows, list_size(x, spec.sizes[0]), dtype)
+    work = Record(
+        net=net, rows=np.zeros(rows, np.int64), state=state,
+        shown=aligned(state.shape, dtype) if spec.dynamics == "continuous" else state, lists=lists,
+        base_sum=aligned((n_threads, pad(spec.sizes[1])), dtype), worst=np.zeros(n_threads, np.int64),
+    )
+    job.kept.append(kept)
+    with job:
+        run_threads(layered.relax_thread, n_threads, argument(job), argument(work))
+    worst = work.kept["worst"]
     if worst.any():
         raise_divergence(int(worst[worst > 0].min()))
     return steps, residual
 
 
+def _train(spec, plan, job, x, back, n_threads):
+    """Runs the job of a rule that learns from the difference of two phases."""
+    size, dtype = int(min(job["batch_size"], job["n_rows"])), job.dtype
+    rule, n = plan.rule, spec.n_weights
+    held = rule in ("clamped_sweep", "contrastive", "coupled")
+    meeting = rule.startswith("continual")
+    raw = rule in VECTOR_FIELD_RULES  # learns from changes of states
+    # recorded rows of (activity, change) for each sample
+    n_recorded = {"clamped_sweep": 1, "continual_vector_field": 1}.get(rule, 0)
+    if rule == "vector_field":
+        n_recorded = plan.n_nudged_steps * (2 if plan.centered else 1)
+    n_records, ends = n_recorded * size, 3 if plan.centered else 2
+    common, n_threads = scratch(
+        spec, plan, job, x, back, n_threads,
+        states=(ends, size), n_sums=n_records, n_rows=max(size, n_records),
+    )
+    net, state, shown = common["net"], common["state"], common["shown"]
+    units, n_1 = net.kept["units"], pad(spec.sizes[1])
+    walks = {"continual": 2, "continual_vector_field": 1}.get(rule, 0)
+    width = pad(size) if meeting else 1
+
+    def if_meeting(*shape):
+        return aligned(shape if meeting else (1,) * len(shape), dtype)
+
+    pre, moved = (aligned((1, n_records, units) if n_records else (1, 1, 1), dtype) for _ in range(2))
+    recorded = n_records > 0
+    before, after, row_weight = (pre, moved, common["ones"]) if recorded else (shown, shown, common["weight"])
+    work = Record(
+        held=held, meeting=meeting, raw=raw, n_recorded=max(n_recorded, 1), **common,
+        pre=pre, moved=moved, before=before, after=after, row_weight=row_weight,
+        turns=np.array([0] if recorded else [1, 2] if plan.centered else [1, 0]),
+        ends=state if raw else shown, start=2 if plan.centered else 0, end=1,
+        delta=aligned((size, n_1), dtype), ascent=aligned((n_threads, NARROW, max(n_1, units)), dtype),
+        products=aligned((n_threads, TILE_SAMPLES, max(size, n_records)), dtype),
+        places=np.arange(TILE_SAMPLES),
+        walk=if_meeting(walks, size, units), grams=if_meeting(n + 1, 2, size, width),
+        parts=if_meeting(2, size, width), dense=aligned((n_threads, spec.sizes[0] if meeting else 1), dtype),
+    )
+    with job:
+        run_threads(layered.train_thread, n_threads, argument(job), argument(work))
+    if work.memory["failed"][0]:
+        raise_divergence(int(work.memory["failed"][0]))
+
+
 def layered_train(
     spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None,
     n_threads=1,
-):  # fmt: skip
+):
     """Twin of `kernels.reference.layered.layered_train`."""
-    if plan.rule in GRADIENT_RULES:
-        return gradient_train(
-            spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads
-        )
-    check_plan(spec, plan, back is not None, particles is not None)
-    n, stats = spec.n_weights, TrainStats(plan.loss_so_far)
-    job = Training(
-        spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, n_threads,
-        learns_back=plan.rule in VECTOR_FIELD_RULES,
-    )  # fmt: skip
-    if job.order.size == 0:
-        return stats
-    if plan.sign is not None and len(plan.sign) * plan.batch_size < job.order.size:
-        raise ValueError("sign must have one entry per batch")
-    size, n_threads, dtype, units = job.size, job.n_threads, job.dtype, job.units
-    free_floats = job.floats.copy()
-    free_floats[DT] = free_spec(spec, plan.over_relaxation).dt
-    n_1, cap = pad(spec.sizes[1]), list_size(x, spec.sizes[0])
-    continuous, rule = spec.dynamics == "continuous", job.ints[RULE]
-    # rows of recorded (activity, change); places of the states of all samples; products of all with all
-    records = {VECTOR_FIELD: plan.n_nudged_steps * (2 if plan.centered else 1), CLAMPED_SWEEP: 1,
-               CONTINUAL_VECTOR_FIELD: 1}.get(rule, 0) * size  # fmt: skip
-    walks = {CONTINUAL: 2, CONTINUAL_VECTOR_FIELD: 1}.get(rule, 0)
-    width = pad(size) if walks else 1
-    widest, many = max(n_1, units), max(size * cap, size, units, records)
-    ends = 3 if plan.centered else 2
-    turns = [0] if records else [1, 2] if plan.centered else [1, 0]
-    totals = np.zeros(7)
-    totals[layered.LOSS] = plan.loss_so_far
-    with job.in_place:
-        run_threads(
-            layered.train_thread, n_threads, job.ints, job.floats, free_floats, job.layout, job.table,
-            job.rates, *job.data, job.y, job.order,
-            np.zeros(1, np.int8) if plan.sign is None else read(plan.sign, np.int8), job.row_weight,
-            aligned(job.n_packed, dtype), aligned(units, dtype), aligned((size, n_1), dtype),
-            aligned((ends, size, units), dtype),
-            aligned((ends, size, units) if continuous else (1, 1, 1), dtype),
-            aligned((size, units + FIELD_ROOM), dtype), aligned((size, n_1), dtype), aligned((1, n_1), dtype),
-            np.zeros((2, size), np.int64), np.zeros((2, size, cap), np.int32), aligned((2, size, cap), dtype),
-            np.zeros((n_threads, spec.sizes[0] + 1), np.int64), np.zeros((n_threads, many), np.int32),
-            aligned((n_threads, many), dtype), aligned((n_threads, NARROW, widest), dtype),
-            aligned((n_threads, TILE_SAMPLES, max(size, records)), dtype), np.arange(TILE_SAMPLES),
-            np.ones(max(size, records), dtype), np.array(turns),
-            aligned((1, records, units) if records else (1, 1, 1), dtype),
-            aligned((1, records, units) if records else (1, 1, 1), dtype),
-            aligned((walks, size, units) if walks else (1, 1, 1), dtype),
-            aligned((n + 1, 2, size, width) if walks else (1, 1, 1, 1), dtype),
-            aligned((2, size, width) if walks else (1, 1, 1), dtype),
-            aligned((n_threads, spec.sizes[0] if walks else 1), dtype),
-            np.zeros(size, dtype), np.zeros(size), *np.zeros((3, size), np.int64),
-            *progress(n_threads, size, dtype), totals,
-        )  # fmt: skip
-    if totals[layered.FAILURE]:
-        raise_divergence(int(totals[layered.FAILURE]))
-    stats.loss, (stats.n_correct, stats.free_steps, stats.nudged_steps, stats.n_samples, stats.n_batches) = (
-        float(totals[layered.LOSS]), (int(v) for v in totals[layered.CORRECT : layered.FAILURE]),
-    )  # fmt: skip
-    return stats
+    loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
+    job = train_job(
+        spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, loss, counts
+    )
+    if job["n_rows"] == 0:
+        return TrainStats(plan.loss_so_far)
+    run = gradient_train if plan.rule in GRADIENT_RULES else _train
+    run(spec, plan, job, x, back, n_threads)
+    return TrainStats(float(loss[0]), int(loss[1]), *(int(count) for count in counts))

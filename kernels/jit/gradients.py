@@ -1,64 +1,46 @@
 """Exact gradients of the free phase: recorded steps, reverse steps, and the update; twin of
-reference/gradients.py. gradient_training.py puts them together, implicit.py solves for the equilibrium.
+reference/gradients.py. gradient_training.py puts them together, implicit.py solves for the
+equilibrium.
 
-One free step is recorded (bptt: each of the last ones; the others: one, at the equilibrium) as three slopes
-of every unit, gain = d new / d field, keep = d new / d old, lean = d shown / d old. A reverse step takes bar,
-the derivative by the states after the step, to the one before it:
+One free step is recorded (bptt: each of the last ones; the others: one, at the equilibrium) as
+three slopes of every unit, gain = d new / d field, keep = d new / d old, lean = d shown / d old. A
+reverse step takes bar, the derivative by the states after the step, to the one before it:
 
     flow = gain bar,   bar = keep bar + lean (flow above . weight' + flow below . back')
 
 In a symmetric network these products are those of the forward step, made by the same `fields`. All
-derivatives are of minus the cost. Moment t of sample b is row t * (samples of the batch) + b.
+derivatives are of minus the cost. Moment t of sample b is row t * (samples of the batch) + b of
+work.state, work.gain and so on; gradient_training.py makes `work`.
 """
 
 import numpy as np
 
 from .activations import FOUR, ONE, SHIFTED_SIGMOID, SIGMOID, TANH, TWO, ZERO, activate, times_prime
-from .compile import float_bits, kernel, matrix_at, vector_at, widest_vectors
-from .layout import (
-    ACTIVATION,
-    BACK,
-    BACK_SECOND,
-    BACK_VELOCITY,
-    BIAS_SECOND,
-    BIAS_VELOCITY,
-    BIASES,
-    CLAMP,
-    COST,
-    COST_FACTOR,
-    DECAY,
-    DOWN,
-    DOWN_PANEL,
-    DOWN_ROW,
-    DT,
-    DYNAMICS,
-    HAS_BACK,
-    LINEAR_OUTPUT,
-    N_NUDGED,
-    N_WEIGHTS,
-    OFFSET,
-    OPTIMIZER,
-    OUT_ACTIVATION,
-    PRIME_HIDDEN,
-    PRIME_OUTPUT,
-    SECOND,
-    SINGLE,
-    SIZE,
-    TOL_NUDGED,
-    VELOCITY,
-    WEIGHTS,
-)  # fmt: skip
+from .compile import float_bits, kernel, widest_vectors
+from .layered import pack_back
+from .layout import Block, back_moments, backs_of, block, target, weights_of
 from .products import add_panels, add_to
-from .relax import PHASE_SHIFT, STEP_SHIFT, copy_row, fields, new_state
+from .relax import (
+    CONTINUOUS,
+    DISCRETE,
+    PHASE_SHIFT,
+    SQUARED_ERROR,
+    STEP_SHIFT,
+    copy_row,
+    fields,
+    new_state,
+)
 from .threads import barrier
 from .tiles import TILE_SAMPLES, tile_columns
-from .update import difference_coefficients, pack_row, pack_rows, step_row, update_bias
+from .update import Move, difference_coefficients, own_rows, pack_row, pack_rows, step_rows, update_bias
+from .views import array, vector
 
 # --- recording
 
 
 @kernel
 def fill(row, value):
+    """row = value."""
     widest_vectors()
     for i in range(row.size):
         row[i] = value
@@ -90,77 +72,96 @@ def hold_edges(field, old, rest, gain, keep):
 
 
 @kernel
-def slopes(ints, floats, k, s, r, new, gain, keep, field, spare):
-    """gain, which holds the field, and keep of layer k of one sample. s, r: what it was and showed."""
-    output = k == ints[N_WEIGHTS]
-    code = ints[OUT_ACTIVATION] if output else ints[ACTIVATION]
-    dt = s.dtype.type(floats[DT])
+def slopes(job, k, s, r, new, gain, keep, field, spare):
+    """gain, which holds the field, and keep of layer k of one sample. s, r: what it was and showed.
+    """
+    output, single = k == job.n_weights, s.itemsize == 4
+    code = job.out_activation if output else job.activation
+    dt = s.dtype.type(job.dt)
     copy_row(field, gain)
     fill(gain, dt)
-    if ints[DYNAMICS] == 0:
+    if job.dynamics == DISCRETE:
         copy_row(spare, new if dt == ONE else field)
         if dt != ONE:
-            activate(code, ints[SINGLE], spare)
+            activate(code, single, spare)
         times_prime(code, field, spare, gain)
         return
     fill(keep, ONE - dt)
-    if ints[PRIME_OUTPUT] if output else ints[PRIME_HIDDEN]:
+    if job.prime_output if output else job.prime_hidden:
         copy_row(spare, r)
-        if output and ints[LINEAR_OUTPUT]:
-            activate(code, ints[SINGLE], spare)
+        if output and job.linear_output:
+            activate(code, single, spare)
         times_prime(code, s, spare, gain)
         add_second(code, spare, dt, field, keep)
-    if ints[CLAMP]:
+    if job.clamp:
         hold_edges(field, s, ONE - dt, gain, keep)
 
 
 @kernel
-def leans(ints, k, s, r, lean):
-    output = k == ints[N_WEIGHTS]
+def leans(job, k, s, r, lean):
+    """lean of layer k of one sample, which is s and shows r."""
+    output = k == job.n_weights
     fill(lean, ONE)
-    if not (output and ints[LINEAR_OUTPUT]):
-        times_prime(ints[OUT_ACTIVATION] if output else ints[ACTIVATION], s, r, lean)
+    if not (output and job.linear_output):
+        times_prime(job.out_activation if output else job.activation, s, r, lean)
 
 
 @kernel
-def record_step(
-    ints, floats, layout, packed, bias, drive, s0, r0, s1, r1, gain, keep, field, spare, y, rows, together,
-    now, first_step, failure,
-):  # fmt: skip
-    """One free step of the samples `now` from (s0, r0) to (s1, r1), with its slopes."""
-    last, continuous = ints[N_WEIGHTS], ints[DYNAMICS] == 1
-    finite_bits = float_bits(s0.dtype.type(np.inf))
+def step_and_record(job, work, rows, k, now, t, step):
+    """Layer k of the samples `now` goes from moment t to t + 1, in place; gain takes its field."""
+    n, net, layer = rows.size, work.net, array(work.net.layers)[k]
+    state, shown = array(work.state)[(t + 1) * n :], array(work.shown)[(t + 1) * n :]
+    gain = array(work.gain)[t * n :]
+    field, failure = array(net.field), array(net.failure)
+    o, end = layer.offset, layer.offset + layer.size
+    finite_bits = float_bits(state.dtype.type(np.inf))
+    where = (1 << PHASE_SHIFT) | (np.int64(step) << STEP_SHIFT) | k
     for a in range(now.size):
-        copy_row(s1[now[a]], s0[now[a]])
+        b = now[a]
+        copy_row(gain[b, o:end], field[b, o:end])
+        y = target(job, rows[b])
+        top = new_state(job, k, state[b, o:end], shown[b, o:end], field[b, o:end], y, 0.0, job.dt)
+        if top >= finite_bits:
+            if failure[b] == 0 or where < failure[b]:
+                failure[b] = where
+
+
+@kernel
+def record_slopes(job, work, thread, k, now, t, n):
+    """gain and keep of layer k of the samples `now` between moments t and t + 1 of n samples."""
+    layer, continuous = array(work.net.layers)[k], job.dynamics == CONTINUOUS
+    spare = array(work.spare)[thread]
+    before, shown = array(work.state)[t * n :], array(work.shown)[t * n :]
+    after = array(work.state)[(t + 1) * n :]
+    gain, field, keep = array(work.gain)[t * n :], array(work.net.field), array(work.keep)
+    o, end = layer.offset, layer.offset + layer.size
+    for a in range(now.size):
+        b = now[a]
+        kept = keep[t * n + b, o:end] if continuous else keep[0]
+        slopes(
+            job, k, before[b, o:end], shown[b, o:end], after[b, o:end], gain[b, o:end], kept,
+            field[b, o:end], spare[: end - o],
+        )
+
+
+@kernel
+def record_step(job, work, thread, rows, now, t, step):
+    """Free step `step` of the samples `now` from moment t to t + 1, with its slopes."""
+    state, shown, n, last = array(work.state), array(work.shown), rows.size, job.n_weights
+    together, continuous = work.together == 1, job.dynamics == CONTINUOUS
+    for a in range(now.size):
+        b = now[a]
+        copy_row(state[(t + 1) * n + b], state[t * n + b])
         if continuous:
-            copy_row(r1[now[a]], r0[now[a]])
-    seen = r0 if together else r1  # layers move in place, one colour after the other
+            copy_row(shown[(t + 1) * n + b], shown[t * n + b])
+    seen = shown[(t if together else t + 1) * n :]  # layers move in place, one colour after the other
     for turn in range(1 if together else 2):
         first, stride = (1, 1) if together else (1 + turn, 2)
         for k in range(first, last + 1, stride):
-            o = layout[k, OFFSET]
-            end = o + layout[k, SIZE]
-            fields(ints, layout, packed, bias, drive, seen, field, k, now)
-            for a in range(now.size):
-                b = now[a]
-                copy_row(gain[b, o:end], field[b, o:end])
-                top = new_state(
-                    ints, floats, k, s1[b, o:end], r1[b, o:end], field[b, o:end], y[rows[b]], 0.0
-                )
-                if top >= finite_bits:
-                    where = (1 << PHASE_SHIFT) | (first_step << STEP_SHIFT) | k
-                    if failure[b] == 0 or where < failure[b]:
-                        failure[b] = where
+            fields(work.net, seen, k, now)
+            step_and_record(job, work, rows, k, now, t, step)
     for k in range(1, last + 1):
-        o = layout[k, OFFSET]
-        end = o + layout[k, SIZE]
-        for a in range(now.size):
-            b = now[a]
-            kept = keep[b if continuous else 0]
-            slopes(
-                ints, floats, k, s0[b, o:end], r0[b, o:end], s1[b, o:end], gain[b, o:end],
-                kept[o:end] if continuous else kept, field[b, o:end], spare[: end - o],
-            )  # fmt: skip
+        record_slopes(job, work, thread, k, now, t, n)
 
 
 # --- reverse steps
@@ -168,6 +169,7 @@ def record_step(
 
 @kernel
 def reverse_rows(gain, keep, rest, continuous, bar, flow):
+    """flow = gain bar, bar = keep bar (or rest bar) of one layer of one sample."""
     widest_vectors()
     n = bar.size
     if continuous:
@@ -182,63 +184,72 @@ def reverse_rows(gain, keep, rest, continuous, bar, flow):
 
 @kernel
 def add_times(out, a, b):
+    """out += a b."""
     widest_vectors()
     for i in range(out.size):
         out[i] += a[i] * b[i]
 
 
 @kernel
-def send_back(ints, layout, adjoint, zero_bias, zero_drive, flow, field, lean, bar, k, now):
+def send_back(job, work, flow, lean, k, now):
     """bar of layer k += lean * (the flows of the layers beside it, sent back)."""
-    o = layout[k, OFFSET]
-    end = o + layout[k, SIZE]
-    fields(ints, layout, adjoint, zero_bias, zero_drive, flow, field, k, now)
+    layer, bar, field = array(work.net.layers)[k], array(work.bar), array(work.net.field)
+    o, end = layer.offset, layer.offset + layer.size
+    fields(work.adjoint, flow, k, now)
     for a in range(now.size):
         b = now[a]
-        if ints[DYNAMICS] == 1:
+        if job.dynamics == CONTINUOUS:
             add_times(bar[b, o:end], lean[b, o:end], field[b, o:end])
         else:
             add_to(bar[b, o:end], field[b, o:end])
 
 
 @kernel
-def reverse_step(
-    ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0, lean1, bar, flow, field,
-    together, final, now,
-):  # fmt: skip
-    """bar goes from after a recorded step to before it, flow is left for the update; if `final`, only flow.
+def start_flow(job, work, k, now, t, n):
+    """flow of layer k of moment t, and what bar keeps."""
+    layer, continuous = array(work.net.layers)[k], job.dynamics == CONTINUOUS
+    gain, keep, bar, flow = array(work.gain), array(work.keep), array(work.bar), array(work.flow)
+    o, end, rest = layer.offset, layer.offset + layer.size, ONE - bar.dtype.type(job.dt)
+    for a in range(now.size):
+        b = now[a]
+        row = t * n + b
+        kept = keep[row, o:end] if continuous else keep[0]
+        reverse_rows(gain[row, o:end], kept, rest, continuous, bar[b, o:end], flow[row, o:end])
 
-    lean0, lean1: of the states before and after the step; a layer may have moved before it was seen.
+
+@kernel
+def reverse_step(job, work, t, n, final, now):
+    """bar goes from moment t + 1 to moment t, work.flow is left for the update; if `final`, only
+    flow.
+
+    The leans are those of the states before and after the step; a layer may have moved before it
+    was seen.
     """
-    last, continuous = ints[N_WEIGHTS], ints[DYNAMICS] == 1
-    rest = ONE - bar.dtype.type(floats[DT])
+    last, continuous, together = job.n_weights, job.dynamics == CONTINUOUS, work.together == 1
+    lean, flow = array(work.lean), array(work.flow)[t * n :]
+    lean0, lean1 = lean[t * n if continuous else 0 :], lean[(t + 1) * n if continuous else 0 :]
     for turn in range(0 if together else 1, -1, -1):
         first, stride = (1, 1) if together else (1 + turn, 2)
         for k in range(first, last + 1, stride):
-            o = layout[k, OFFSET]
-            end = o + layout[k, SIZE]
-            for a in range(now.size):
-                b = now[a]
-                kept = keep[b, o:end] if continuous else keep[0]
-                reverse_rows(gain[b, o:end], kept, rest, continuous, bar[b, o:end], flow[b, o:end])
+            start_flow(job, work, k, now, t, n)
         if final and turn == 0:
             return
         for k in range(1, last + 1):
             moves = together or k % 2 == (1 if turn == 0 else 0)
             if together or not moves:
-                lean = lean1 if turn == 1 and k % 2 == 1 else lean0
-                send_back(ints, layout, adjoint, zero_bias, zero_drive, flow, field, lean, bar, k, now)
+                send_back(job, work, flow, lean1 if turn == 1 and k % 2 == 1 else lean0, k, now)
 
 
 @kernel
-def start_bar(ints, floats, layout, s, y, weight, bar):
-    """-dC/ds at the free state s of one sample, times its weight."""
+def start_bar(job, net, s, y, weight, bar):
+    """-dC/ds at the free state s (units) of one sample, times its weight."""
     for i in range(bar.size):
         bar[i] = ZERO
-    o, n = layout[ints[N_WEIGHTS], OFFSET], layout[ints[N_WEIGHTS], SIZE]
+    output = array(net.layers)[job.n_weights]
+    o, n = output.offset, output.size
     out, force = s[o : o + n], bar[o : o + n]
-    factor = weight * s.dtype.type(floats[COST_FACTOR])
-    if ints[COST] == 0:
+    factor = weight * s.dtype.type(job.cost_factor)
+    if job.cost == SQUARED_ERROR:
         for i in range(n):
             force[i] = factor * (y[i] - out[i])
         return
@@ -253,6 +264,7 @@ def start_bar(ints, floats, layout, s, y, weight, bar):
 
 @kernel
 def largest(bar, now):
+    """Largest |bar| of the samples `now`."""
     top = ZERO
     for a in range(now.size):
         row = bar[now[a]]
@@ -263,52 +275,45 @@ def largest(bar, now):
 
 
 @kernel
-def batch_largest(thread, n_threads, control, peaks, turn, bar, now):
+def batch_largest(thread, control, work, turn, now):
     """Largest |bar| of the whole batch, or -1 if a thread has failed; all threads call this."""
-    mine = peaks[turn % 2]
+    bar, mine = array(work.bar), array(work.peaks)[turn % 2]
     mine[thread] = largest(bar, now)
-    if not barrier(control, n_threads):
+    if not barrier(control, work.n_threads):
         return bar.dtype.type(-1)
     top = mine[0]
-    for i in range(1, n_threads):
+    for i in range(1, work.n_threads):
         top = mine[i] if mine[i] > top else top
     return top
 
 
 @kernel
-def iterate(
-    thread, n_threads, control, ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0,
-    lean1, bar, total, flow, field, peaks, together, now,
-):  # fmt: skip
-    """Almeida-Pineda: bar <- J' bar, summed in `total`, at most N_NUDGED times; then the flows of the sum.
+def iterate(thread, control, job, work, n, now):
+    """Almeida-Pineda: bar <- J' bar, summed in work.total, at most n_nudged_steps times; then the
+    flows of the sum.
 
     Returns the number of steps; 0 if a thread has failed.
     """
-    first = batch_largest(thread, n_threads, control, peaks, 0, bar, now)
+    bar, total, none = array(work.bar), array(work.total), np.int64(0)
+    first = batch_largest(thread, control, work, none, now)
     if first < ZERO:
         return 0
-    tolerance, relative, steps = bar.dtype.type(floats[TOL_NUDGED]), bar.dtype.type(1), 1
+    tolerance, relative, steps = bar.dtype.type(job.tol_nudged), bar.dtype.type(1), 1
     for a in range(now.size):
         copy_row(total[now[a]], bar[now[a]])
-    while steps < ints[N_NUDGED] and relative > tolerance and first > ZERO:
-        reverse_step(
-            ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0, lean1, bar, flow, field,
-            together, False, now,
-        )  # fmt: skip
+    while steps < job.n_nudged_steps and relative > tolerance and first > ZERO:
+        reverse_step(job, work, none, n, False, now)
         for a in range(now.size):
             add_to(total[now[a]], bar[now[a]])
-        if floats[TOL_NUDGED] >= 0.0:
-            top = batch_largest(thread, n_threads, control, peaks, steps, bar, now)
+        if job.tol_nudged >= 0.0:
+            top = batch_largest(thread, control, work, steps, now)
             if top < ZERO:
                 return 0
             relative = top / first
         steps += 1
     for a in range(now.size):
         copy_row(bar[now[a]], total[now[a]])
-    reverse_step(
-        ints, floats, layout, adjoint, zero_bias, zero_drive, gain, keep, lean0, lean1, bar, flow, field,
-        together, True, now,
-    )  # fmt: skip
+    reverse_step(job, work, none, n, True, now)
     return steps
 
 
@@ -316,89 +321,98 @@ def iterate(
 
 
 @kernel
-def pack_adjoint(ints, layout, table, adjoint, thread, n_threads):
-    """Independent feedback: back' in the place of the weights and the weights' transpose in that of back."""
-    for k in range(1, ints[N_WEIGHTS]):
-        below, here = layout[k, SIZE], layout[k + 1, SIZE]
-        w = matrix_at(table, WEIGHTS, k, below, here, adjoint)
-        back = matrix_at(table, BACK, k, here, below, adjoint)
-        pack_rows(layout, k, back.T, below * thread // n_threads, below * (thread + 1) // n_threads, adjoint)
-        w = w.T
-        for j in range(here * thread // n_threads, here * (thread + 1) // n_threads):
-            pack_row(adjoint, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], j, w[j])
+def pack_adjoint(job, work, thread):
+    """Independent feedback: back' in the place of the weights and the weights' transpose in that of
+    back.
+    """
+    net = work.adjoint
+    packed, layers = array(net.packed), array(net.layers)
+    for k in range(1, job.n_weights):
+        w, back = weights_of(job, job.weight, k).T, backs_of(job, job.back, k).T
+        down = block(layers[k].down)
+        low, high = own_rows(back.shape[0], thread, work.n_threads)
+        pack_rows(net, k, back, low, high)
+        low, high = own_rows(w.shape[0], thread, work.n_threads)
+        for j in range(low, high):
+            pack_row(packed, down, j, w[j])
 
 
 @kernel
-def learn_rows(
-    ints, floats, w, m, v, pre, post, tied, pre2, post2, pre_at, post_at, scale, rate, t, low, high, ascent,
-    coefficients, ones, places,
-):  # fmt: skip
-    """Rows low..high of a weight matrix, along sum_r pre[r] post[r]' (+ pre2[r] post2[r]' if tied)."""
-    n_out, n_rows, factor = w.shape[1], pre.shape[0], w.dtype.type(scale)
-    columns, row_stride = tile_columns(w.itemsize), post.shape[1]
-    flat, flat2 = post.reshape(post.size), post2.reshape(post2.size)
+def learn_rows(job, work, thread, w, m, v, pre, pre_at, post_at, move):
+    """Own rows of a weight matrix, along sum_r pre[r] flow[r]': the flows that what a layer showed
+    meets.
+    """
+    flow = array(work.flow)
+    low, high = own_rows(w.shape[0], thread, work.n_threads)
     for start in range(low, high, TILE_SAMPLES):
         count = min(TILE_SAMPLES, high - start)
-        for i in range(count):
-            fill(ascent[i, :n_out], ZERO)
-        difference_coefficients(pre, pre_at + start, ones, factor, count, n_rows, coefficients)
-        add_panels(
-            ascent, 0, n_out, places[:count], coefficients, 0, n_rows, flat, post_at, row_stride, columns
-        )
-        if tied:
-            difference_coefficients(pre2, pre_at + start, ones, factor, count, n_rows, coefficients)
-            add_panels(
-                ascent, 0, n_out, places[:count], coefficients, 0, n_rows, flat2, post_at, row_stride, columns
-            )
-        for i in range(start, start + count):
-            step_row(ints, floats, w[i], ascent[i - start, :n_out], m[min(i, m.shape[0] - 1)],
-                     v[min(i, v.shape[0] - 1)], rate, floats[DECAY], t)  # fmt: skip
+        clear_ascent(work, thread, count, w.shape[1])
+        add_ascent(work, thread, pre, pre_at + start, flow, post_at, count, w.shape[1], move)
+        step_rows(job, w, m, v, array(work.ascent)[thread], start, count, move)
 
 
 @kernel
-def learn_inner(
-    thread, n_threads, ints, floats, layout, table, rates, packed, bias, shown, flow, total, nothing, count,
-    n_steps, together, scale, t, ascent, coefficients, ones, places,
-):  # fmt: skip
-    """Weights between neurons, with their transposes, biases and, if independent, feedback: own rows."""
-    moments, second, like = ints[OPTIMIZER] != 0, ints[OPTIMIZER] == 3, packed
-    n_rows = count * n_steps
-    flows = flow[:n_rows]
-    for k in range(1, ints[N_WEIGHTS]):
-        below, here = layout[k, SIZE], layout[k + 1, SIZE]
-        at_below, at_here = layout[k, OFFSET], layout[k + 1, OFFSET]
+def learn_tied(job, work, thread, w, m, v, pre, post, k, move):
+    """The same for weights that serve both ways: along sum_r pre[r] flow[r]' + flow[r] post[r]'."""
+    flow, layers = array(work.flow), array(work.net.layers)
+    below, here, n_out = layers[k].offset, layers[k + 1].offset, w.shape[1]
+    low, high = own_rows(w.shape[0], thread, work.n_threads)
+    for start in range(low, high, TILE_SAMPLES):
+        count = min(TILE_SAMPLES, high - start)
+        clear_ascent(work, thread, count, n_out)
+        add_ascent(work, thread, pre, below + start, flow, here, count, n_out, move)
+        add_ascent(work, thread, flow, below + start, post, here, count, n_out, move)
+        step_rows(job, w, m, v, array(work.ascent)[thread], start, count, move)
+
+
+@kernel
+def clear_ascent(work, thread, count, n_out):
+    """Zeroes the first `count` rows of a thread's ascent."""
+    ascent = array(work.ascent)[thread]
+    for i in range(count):
+        fill(ascent[i, :n_out], ZERO)
+
+
+@kernel
+def add_ascent(work, thread, pre, pre_at, post, post_at, count, n_out, move):
+    """ascent[i] += scale sum_r pre[r, pre_at + i] post[r, post_at :], for i < count."""
+    ascent, coefficients = array(work.ascent)[thread], array(work.products)[thread]
+    factor, places, none = ascent.dtype.type(move.scale), array(work.places), np.int64(0)
+    rows = Block(post_at, post.shape[1], tile_columns(ascent.itemsize))
+    flat = post.reshape(post.size)
+    difference_coefficients(pre, pre_at, array(work.ones), factor, count, move.n_rows, coefficients)
+    add_panels(ascent, none, n_out, places[:count], coefficients, none, move.n_rows, flat, rows)
+
+
+@kernel
+def learn_inner(job, work, thread, n, n_steps, scale, t):
+    """Weights between neurons, with their transposes, biases and, if independent, feedback: own
+    rows.
+    """
+    net, layers, shown = work.net, array(work.net.layers), array(work.shown)
+    rates, together = vector(np.float64, job.rate, job.n_weights), work.together == 1
+    for k in range(1, job.n_weights):
+        move = Move(n * n_steps, scale, rates[k], t)
         # odd layers have moved when even ones look at them
-        shift = 0 if together or k % 2 == 0 else count
-        shown_below = shown[shift : shift + n_rows]
-        shift = 0 if together or (k + 1) % 2 == 0 else count
-        shown_here = shown[shift : shift + n_rows]
-        low, high = below * thread // n_threads, below * (thread + 1) // n_threads
-        w = matrix_at(table, WEIGHTS, k, below, here, like)
-        learn_rows(
-            ints, floats, w,
-            matrix_at(table, VELOCITY, k, below if moments else 1, here if moments else 1, like),
-            matrix_at(table, SECOND, k, below if second else 1, here if second else 1, like),
-            shown_below, flows, not ints[HAS_BACK], flows, shown_here, at_below, at_here, scale, rates[0, k],
-            t, low, high, ascent, coefficients, ones, places,
-        )  # fmt: skip
-        pack_rows(layout, k, w, low, high, packed)
-        if ints[HAS_BACK]:
-            low, high = here * thread // n_threads, here * (thread + 1) // n_threads
-            back = matrix_at(table, BACK, k, here, below, like)
-            learn_rows(
-                ints, floats, back,
-                matrix_at(table, BACK_VELOCITY, k, here if moments else 1, below if moments else 1, like),
-                matrix_at(table, BACK_SECOND, k, here if second else 1, below if second else 1, like),
-                shown_here, flows, False, flows, shown_here, at_here, at_below, scale, rates[0, k],
-                t, low, high, ascent, coefficients, ones, places,
-            )  # fmt: skip
-            for j in range(low, high):
-                pack_row(packed, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], j, back[j])
+        shown_below = shown[0 if together or k % 2 == 0 else n :]
+        shown_here = shown[0 if together or (k + 1) % 2 == 0 else n :]
+        w, m = weights_of(job, job.weight, k), weights_of(job, job.velocity, k)
+        v = weights_of(job, job.second, k)
+        below, here = layers[k].offset, layers[k + 1].offset
+        if job.back == 0:
+            learn_tied(job, work, thread, w, m, v, shown_below, shown_here, k, move)
+        else:
+            learn_rows(job, work, thread, w, m, v, shown_below, below, here, move)
+        low, high = own_rows(w.shape[0], thread, work.n_threads)
+        pack_rows(net, k, w, low, high)
+        if job.back != 0:
+            w, m = backs_of(job, job.back, k), back_moments(job, job.velocity, k)
+            v = back_moments(job, job.second, k)
+            learn_rows(job, work, thread, w, m, v, shown_here, here, below, move)
+            low, high = own_rows(w.shape[0], thread, work.n_threads)
+            pack_back(net, k, w, low, high)
         if thread == 0:
-            b = vector_at(table, BIASES, k, here, like)
+            move, nothing = Move(n, scale, rates[k], t), array(work.nothing)
             update_bias(
-                ints, floats, b, vector_at(table, BIAS_VELOCITY, k, here if moments else 1, like),
-                vector_at(table, BIAS_SECOND, k, here if second else 1, like), ones, nothing, total, count,
-                at_here, scale, rates[1, k], t, ascent,
-            )  # fmt: skip
-            copy_row(bias[at_here : at_here + here], b)
+                job, net, k, array(work.ones), nothing, array(work.total), move, array(work.ascent)[0]
+            )

@@ -1,112 +1,135 @@
 """Implicit differentiation of the free equilibrium: one linear solve per sample.
 
-The system is (I - J') z = bar, where J is the Jacobian of a synchronous step. Units of a layer do not meet in
-it but through the layers beside: every other layer is eliminated through its diagonal, the larger half if no
-pivot of it is small, and a dense system of the other layers is left (csrc/layered/gradients.c does the same).
+The system is (I - J') z = bar, where J is the Jacobian of a synchronous step. Units of a layer do
+not meet in it but through the layers beside: every other layer is eliminated through its diagonal,
+the larger half if no pivot of it is small, and a dense system of the other layers is left
+(csrc/layered/gradients.c does the same).
+
+`system` is a thread's record of one sample's system: `places` says of each layer whether it is
+gone, else its first row in `matrix`, whose column n is the right-hand side; `rows` and `net.field`
+hold a few rows of states.
 """
 
+import numpy as np
+
 from .activations import ONE, ZERO
-from .compile import kernel, matrix_at
+from .compile import kernel
 from .gradients import fill, send_back
-from .layout import BACK, DT, DYNAMICS, HAS_BACK, LANES, N_WEIGHTS, OFFSET, SIZE, WEIGHTS
+from .layout import LANES, Block, backs_of, weights_of
 from .products import add_panels, add_row
-from .relax import fields
+from .relax import CONTINUOUS, fields
 from .tiles import tile_columns
+from .views import array
 
-GONE, PLACE = range(2)  # places of a layer in the system: eliminated, or its first row
+PLACE = np.dtype([("gone", np.int64), ("first", np.int64)])
 
 
 @kernel
-def own_pivot(ints, floats, keep, u):
+def own_pivot(job, keep, u):
     """1 - d new / d old of unit u of a row."""
-    return ONE - (keep[u] if ints[DYNAMICS] == 1 else ONE - keep.dtype.type(floats[DT]))
+    return ONE - (keep[u] if job.dynamics == CONTINUOUS else ONE - keep.dtype.type(job.dt))
 
 
 @kernel
-def choose_layers(ints, floats, layout, keep, system_places):
+def choose_layers(job, layers, keep, places):
     """Which layers are eliminated; returns the size of the system of the others."""
-    n_weights = ints[N_WEIGHTS]
     halves_even = halves_odd = 0
-    for k in range(1, n_weights + 1):
+    for k in range(1, layers.size):
         if k % 2 == 1:
-            halves_odd += layout[k, SIZE]
+            halves_odd += layers[k].size
         else:
-            halves_even += layout[k, SIZE]
+            halves_even += layers[k].size
     chosen = 1 if halves_odd >= halves_even else 0
-    small, n = keep.dtype.type(floats[DT] / 8.0), 0
-    for k in range(1, n_weights + 1):
-        o, gone = layout[k, OFFSET], k % 2 == chosen
+    small, n = keep.dtype.type(job.dt / 8.0), 0
+    for k in range(1, layers.size):
+        o, gone = layers[k].offset, k % 2 == chosen
         if gone:
-            for i in range(layout[k, SIZE]):
-                if not abs(own_pivot(ints, floats, keep, o + i)) >= small:
+            for i in range(layers[k].size):
+                if not abs(own_pivot(job, keep, o + i)) >= small:
                     gone = False
-        system_places[k, GONE], system_places[k, PLACE] = gone, n
-        n += 0 if gone else layout[k, SIZE]
+        places[k].gone, places[k].first = 1 if gone else 0, n
+        n += 0 if gone else layers[k].size
     return n
 
 
 @kernel
-def weight_between(ints, w, back, a_below, i, u):
-    """Weight that carries the flow of unit u of a layer beside to unit i; a_below: of the layer above."""
+def weight_between(job, w, back, a_below, i, u):
+    """Weight that carries the flow of unit u of a layer beside to unit i; a_below: of the layer
+    above.
+    """
     if a_below:
         return w[i, u]
-    return back[i, u] if ints[HAS_BACK] else w[u, i]
+    return back[i, u] if job.back != 0 else w[u, i]
 
 
 @kernel
-def system_rows(
-    ints, floats, layout, table, packed, bias, zero_drive, system_places, a, low, high, gain, keep, lean, bar,
-    scale, system, n, rows, products, places,
-):  # fmt: skip
-    """Rows of the units low..high of the kept layer a; `rows` and `products` hold as many state rows."""
-    n_weights, o = ints[N_WEIGHTS], layout[a, OFFSET]
-    continuous = ints[DYNAMICS] == 1
+def rows_beside(job, work, system, b, a, e, low, n):
+    """What the layer e beside layer a adds to the rows of the units low... of a: through `rows` if
+    e is gone, else to the matrix itself.
+    """
+    layers, places, matrix = array(work.net.layers), array(system.places), array(system.matrix)
+    rows = array(system.rows)
+    continuous = job.dynamics == CONTINUOUS
+    gain, bar, scale = array(work.gain)[b], array(work.bar)[b], array(work.total)[b]
+    keep, lean = array(work.keep)[b if continuous else 0], array(work.lean)[b if continuous else 0]
+    k = min(a, e)  # the weights between them
+    w = weights_of(job, job.weight, k)
+    back = backs_of(job, job.back, k) if job.back != 0 else w
+    o, at, gone = layers[a].offset, layers[e].offset, places[e].gone == 1
+    for i in range(low, min(low + rows.shape[0], layers[a].size)):
+        own = lean[o + i] if continuous else ONE
+        right, row = gain.dtype.type(0), matrix[places[a].first + i]
+        for u in range(layers[e].size):
+            value = weight_between(job, w, back, e > a, i, u)
+            if gone:
+                rows[i - low, at + u] = value * scale[at + u]
+                pivot = own_pivot(job, keep, at + u)
+                right += value * (gain[at + u] / pivot * bar[at + u])
+            else:
+                row[places[e].first + u] = -own * value * gain[at + u]
+        row[n] += own * right
+
+
+@kernel
+def system_rows(job, work, system, b, a, low, n):
+    """Rows of the units low... of the kept layer a of sample b, as many as `rows` holds."""
+    layers, places, matrix = array(work.net.layers), array(system.places), array(system.matrix)
+    rows = array(system.rows)
+    continuous, products = job.dynamics == CONTINUOUS, array(system.net.field)
+    n_layers = layers.size - 1
+    gain, bar = array(work.gain)[b], array(work.bar)[b]
+    keep, lean = array(work.keep)[b if continuous else 0], array(work.lean)[b if continuous else 0]
+    o, high = layers[a].offset, min(low + rows.shape[0], layers[a].size)
     for i in range(low, high):
         fill(rows[i - low], ZERO)
-        fill(system[system_places[a, PLACE] + i], ZERO)
+        fill(matrix[places[a].first + i], ZERO)
     for e in (a - 1, a + 1):
-        if e < 1 or e > n_weights:
+        if e >= 1 and e <= n_layers:
+            rows_beside(job, work, system, b, a, e, low, n)
+    now = array(work.places)[: high - low]
+    for c in range(max(1, a - 2), min(n_layers, a + 2) + 1):
+        if places[c].gone == 1 or (c - a) % 2 != 0:
             continue
-        k = min(a, e)  # the weights between them
-        w = matrix_at(table, WEIGHTS, k, layout[k, SIZE], layout[k + 1, SIZE], gain)
-        back = matrix_at(table, BACK, k, layout[k + 1, SIZE], layout[k, SIZE], gain) if ints[HAS_BACK] else w
-        at, gone = layout[e, OFFSET], system_places[e, GONE] == 1
+        fields(system.net, rows, c, now)
+        at = layers[c].offset
         for i in range(low, high):
             own = lean[o + i] if continuous else ONE
-            right = gain.dtype.type(0)
-            for u in range(layout[e, SIZE]):
-                value = weight_between(ints, w, back, e > a, i, u)
-                if gone:
-                    rows[i - low, at + u] = value * scale[at + u]
-                    pivot = own_pivot(ints, floats, keep, at + u)
-                    right += value * (gain[at + u] / pivot * bar[at + u])
-                else:
-                    row = system[system_places[a, PLACE] + i]
-                    row[system_places[e, PLACE] + u] = -own * value * gain[at + u]
-            system[system_places[a, PLACE] + i, n] += own * right
-    now = places[: high - low]
-    for c in range(max(1, a - 2), min(n_weights, a + 2) + 1):
-        if system_places[c, GONE] == 1 or (c - a) % 2 != 0:
-            continue
-        fields(ints, layout, packed, bias, zero_drive, rows, products, c, now)
-        at = layout[c, OFFSET]
-        for i in range(low, high):
-            own = lean[o + i] if continuous else ONE
-            row, place = system[system_places[a, PLACE] + i], system_places[c, PLACE]
-            for u in range(layout[c, SIZE]):
+            row, place = matrix[places[a].first + i], places[c].first
+            for u in range(layers[c].size):
                 row[place + u] = -own * products[i - low, at + u] * gain[at + u]
     for i in range(low, high):
-        row = system[system_places[a, PLACE] + i]
-        row[system_places[a, PLACE] + i] += own_pivot(ints, floats, keep, o + i)
+        row = matrix[places[a].first + i]
+        row[places[a].first + i] += own_pivot(job, keep, o + i)
         row[n] += bar[o + i]
 
 
 @kernel
 def solve(system, n, z, active):
-    """z from the n x n system whose right-hand side is its column n: LU with partial pivoting, in blocks.
+    """z from the n x n system whose right-hand side is its column n: LU with partial pivoting, in
+    blocks.
 
-    Multipliers are kept negative, for the products add. Returns False if a pivot is exactly 0. The columns
-    after n are scratch; `active` holds the row numbers.
+    Multipliers are kept negative, for the products add. Returns False if a pivot is exactly 0. The
+    columns after n are scratch; `active` holds the row numbers.
     """
     width, columns = system.shape[1], tile_columns(system.itemsize)
     flat = system.reshape(system.size)
@@ -133,9 +156,8 @@ def solve(system, n, z, active):
         for i in range(j0 + 1, end):
             for q in range(j0, i):
                 add_row(system[i, end : n + 1], system[i, q], system[q, end : n + 1])
-        add_panels(
-            system, end, right, active[end:n], system, j0, end - j0, flat, j0 * width + end, width, columns
-        )
+        block = Block(j0 * width + end, width, columns)
+        add_panels(system, end, right, active[end:n], system, j0, end - j0, flat, block)
     for i in range(n - 1, -1, -1):
         row, total = system[i], system[i, n]
         for c in range(i + 1, n):
@@ -145,42 +167,42 @@ def solve(system, n, z, active):
 
 
 @kernel
-def implicit_sample(
-    ints, floats, layout, table, packed, adjoint, bias, zero_drive, b, gain, keep, lean, bar, flow, total,
-    field, system_places, system, z, rows, products, places, one,
-):  # fmt: skip
-    """Flows of sample b at its equilibrium; False if the system is singular. total[b] is scratch, one a
-    single place."""
-    n_weights, continuous = ints[N_WEIGHTS], ints[DYNAMICS] == 1
-    g, force, scale = gain[b], bar[b], total[b]
-    kept, leaning = keep[b if continuous else 0], lean[b if continuous else 0]
-    n = choose_layers(ints, floats, layout, kept, system_places)
-    for k in range(1, n_weights + 1):
-        for u in range(layout[k, OFFSET], layout[k, OFFSET] + layout[k, SIZE]):
-            if system_places[k, GONE] == 1:
-                pivot = own_pivot(ints, floats, kept, u)
-                scale[u] = g[u] * (leaning[u] if continuous else ONE) / pivot
-    for k in range(1, n_weights + 1):
-        if system_places[k, GONE] == 1:
-            continue
-        for low in range(0, layout[k, SIZE], rows.shape[0]):
-            system_rows(
-                ints, floats, layout, table, packed, bias, zero_drive, system_places, k, low,
-                min(low + rows.shape[0], layout[k, SIZE]), g, kept, leaning, force, scale, system, n, rows,
-                products, places,
-            )  # fmt: skip
-    if not solve(system, n, z, places):
+def eliminate(job, work, system, b, n):
+    """Fills the system of sample b; work.total[b] is scratch."""
+    layers, places, rows = array(work.net.layers), array(system.places), array(system.rows)
+    continuous, gain, scale = job.dynamics == CONTINUOUS, array(work.gain)[b], array(work.total)[b]
+    keep, lean = array(work.keep)[b if continuous else 0], array(work.lean)[b if continuous else 0]
+    for k in range(1, layers.size):
+        for u in range(layers[k].offset, layers[k].offset + layers[k].size):
+            if places[k].gone == 1:
+                scale[u] = gain[u] * (lean[u] if continuous else ONE) / own_pivot(job, keep, u)
+    for k in range(1, layers.size):
+        if places[k].gone == 0:
+            for low in range(0, layers[k].size, rows.shape[0]):
+                system_rows(job, work, system, b, k, low, n)
+
+
+@kernel
+def implicit_sample(job, work, thread, b):
+    """Flows of sample b at its equilibrium; False if the system is singular."""
+    system, layers = array(work.systems)[thread], array(work.net.layers)
+    places, z, one = array(system.places), array(system.z), array(system.one)
+    gain, force, flow = array(work.gain)[b], array(work.bar)[b], array(work.flow)
+    keep = array(work.keep)[b if job.dynamics == CONTINUOUS else 0]
+    n = choose_layers(job, layers, keep, places)
+    eliminate(job, work, system, b, n)
+    if not solve(array(system.matrix), n, z, array(work.places)):
         return False
     fill(flow[b], ZERO)
-    for k in range(1, n_weights + 1):
-        if system_places[k, GONE] == 0:
-            for i in range(layout[k, SIZE]):
-                u = layout[k, OFFSET] + i
-                flow[b, u] = g[u] * z[system_places[k, PLACE] + i]
+    for k in range(1, layers.size):
+        if places[k].gone == 0:
+            for i in range(layers[k].size):
+                u = layers[k].offset + i
+                flow[b, u] = gain[u] * z[places[k].first + i]
     one[0] = b
-    for k in range(1, n_weights + 1):
-        if system_places[k, GONE] == 1:
-            send_back(ints, layout, adjoint, bias, zero_drive, flow, field, lean, bar, k, one)
-            for u in range(layout[k, OFFSET], layout[k, OFFSET] + layout[k, SIZE]):
-                flow[b, u] = g[u] / own_pivot(ints, floats, kept, u) * force[u]
+    for k in range(1, layers.size):
+        if places[k].gone == 1:
+            send_back(job, work, flow, array(work.lean), k, one)
+            for u in range(layers[k].offset, layers[k].offset + layers[k].size):
+                flow[b, u] = gain[u] / own_pivot(job, keep, u) * force[u]
     return True

@@ -1,14 +1,18 @@
 """Layered networks, many batches per call: what one thread does; twin of reference/layered.py.
 
-A training batch has two halves with a barrier after each: (A) finish the last update on own columns and rows,
-drive on own columns of W_0; (B) relax own samples. Nothing is summed across threads except by thread 0, in
-sample order, so that results are the same bits for any number of threads.
+A training batch has two halves with a barrier after each: (A) finish the last update on own columns
+and rows, drive on own columns of W_0; (B) relax own samples. Nothing is summed across threads
+except by thread 0, in sample order, so that results are the same bits for any number of threads.
+
+`job` is an eqp_layered_job of csrc/core/jobs.h; `net` and `work` are the scratch of layout.py and
+driver.py. Place 0 of work.state (ends, B, units) holds the free states, 1 and 2 those of the second
+phases.
 """
 
 import numpy as np
 
 from .activations import ONE, ZERO
-from .compile import kernel, matrix_at, vector_at
+from .compile import kernel
 from .continual import (
     continual_phase,
     input_products,
@@ -17,75 +21,55 @@ from .continual import (
     vector_field_phase,
     weigh_change,
 )
-from .inputs import column_slice, column_sums, drive_slice, list_inputs, own_columns
+from .inputs import column_sums, drive_slice, list_inputs
 from .layout import (
-    ADAM_STEP,
-    BACK,
-    BACK_SECOND,
-    BACK_VELOCITY,
-    BATCH,
-    BETA,
-    BIAS_SECOND,
-    BIAS_VELOCITY,
-    BIASES,
-    CENTERED,
-    CLAMPED_SWEEP,
-    CONTINUAL,
-    CONTINUAL_VECTOR_FIELD,
-    CONTRASTIVE,
-    COPY,
-    COST,
-    COST_FACTOR,
-    COUPLED,
-    DOWN,
-    DOWN_PANEL,
-    DOWN_ROW,
-    DYNAMICS,
-    HAS_BACK,
-    HAS_PARTICLES,
-    HAS_SIGN,
-    HAS_WEIGHT,
-    N_FREE,
-    N_NUDGED,
-    N_WEIGHTS,
-    OFFSET,
-    OPTIMIZER,
-    RULE,
-    SCHEDULE,
-    SECOND,
-    SIZE,
-    STATES,
-    TILE,
-    TOL_FREE,
-    TOL_NUDGED,
-    VECTOR_FIELD,
-    VELOCITY,
-    WEIGHTS,
-)  # fmt: skip
-from .relax import DOWNWARDS, UPWARDS, all_finite, copy_row, failure_at, relax_block, show, show_all
+    back_moments,
+    backs_of,
+    biases_of,
+    block,
+    n_units,
+    states_of,
+    target,
+    weights_of,
+)
+from .relax import (
+    CONTINUOUS,
+    DOWNWARDS,
+    SQUARED_ERROR,
+    UPWARDS,
+    all_finite,
+    copy_row,
+    failure_at,
+    phase_of,
+    relax_block,
+    show,
+    show_all,
+)
+from .rules import CLAMPED_SWEEP, CONTINUAL_VECTOR_FIELD, CONTRASTIVE, COUPLED, VECTOR_FIELD
 from .threads import barrier
 from .update import (
+    Move,
     difference_slice,
+    own_rows,
     pack_row,
     pack_rows,
     update_bias,
     update_hidden,
     update_input,
     update_narrow,
-)  # fmt: skip
-
-LOSS, CORRECT, FREE_STEPS, NUDGED_STEPS, SAMPLES, BATCHES, FAILURE = range(7)
+)
+from .views import array, vector
 
 
 @kernel
-def row_cost(ints, floats, s, y):
+def row_cost(job, s, y):
     """Cost of one output row, in double precision."""
     total = 0.0
     n = s.size
-    if ints[COST] == 0:
+    if job.cost == SQUARED_ERROR:
         for i in range(n):
             total += (s[i] - y[i]) * (s[i] - y[i])
-        return 0.5 * floats[COST_FACTOR] * total
+        return 0.5 * job.cost_factor * total
     top = s[0]
     for i in range(1, n):
         top = max(top, s[i])
@@ -95,11 +79,12 @@ def row_cost(ints, floats, s, y):
     cost = 0.0
     for i in range(n):
         cost -= y[i] * (s[i] - top - log_total)
-    return floats[COST_FACTOR] * cost
+    return job.cost_factor * cost
 
 
 @kernel
 def first_largest(s):
+    """Place of the largest entry, the first of equal ones."""
     best = 0
     for i in range(1, s.size):
         if s[i] > s[best]:
@@ -118,90 +103,105 @@ def first_failure(failure, count):
 
 
 @kernel
-def keep_particles(ints, layout, table, free, rows, count, n_data):
+def keep_particles(job, net, free, rows, n_data):
     """The free states become the persistent ones of the batch's samples."""
-    for k in range(1, ints[N_WEIGHTS] + 1):
-        o, n = layout[k, OFFSET], layout[k, SIZE]
-        particles = matrix_at(table, STATES, k - 1, n_data, n, free)
-        for b in range(count):
+    layers = array(net.layers)
+    for k in range(1, layers.size):
+        o, n, particles = layers[k].offset, layers[k].size, states_of(job, k, n_data)
+        for b in range(rows.size):
             copy_row(particles[rows[b]], free[b, o : o + n])
 
 
 @kernel
-def tally(totals, count, loss, correct, free_steps, nudged_steps):
-    for b in range(count):
-        totals[LOSS] += loss[b]
-        totals[CORRECT] += correct[b]
-        totals[FREE_STEPS] += free_steps[b]
-        totals[NUDGED_STEPS] += nudged_steps[b]
-    totals[SAMPLES] += count
-    totals[BATCHES] += 1
+def tally(job, work, n_samples):
+    """Adds a batch to job.loss (cost, hits) and job.counts (free and nudged steps, samples,
+    batches).
+    """
+    totals, counts = vector(np.float64, job.loss, 2), vector(np.int64, job.counts, 4)
+    loss, correct = array(work.loss), array(work.correct)
+    free_steps, nudged_steps = array(work.free_steps), array(work.nudged_steps)
+    for b in range(n_samples):
+        totals[0] += loss[b]
+        totals[1] += correct[b]
+        counts[0] += free_steps[b]
+        counts[1] += nudged_steps[b]
+    counts[2] += n_samples
+    counts[3] += 1
 
 
 @kernel
-def pack_network(ints, layout, table, packed, bias, thread, n_threads):
+def pack_back(net, k, back, low, high):
+    """Refresh the feedback rows low..high from layer k + 1 to layer k."""
+    packed, down = array(net.packed), block(array(net.layers)[k].down)
+    for j in range(low, high):
+        pack_row(packed, down, j, back[j])
+
+
+@kernel
+def pack_network(job, net, thread, n_threads):
     """Copies of the hidden weights and biases, own rows."""
-    like = packed
-    for k in range(1, ints[N_WEIGHTS]):
-        below, here = layout[k, SIZE], layout[k + 1, SIZE]
-        w = matrix_at(table, WEIGHTS, k, below, here, like)
-        pack_rows(layout, k, w, below * thread // n_threads, below * (thread + 1) // n_threads, packed)
+    layers, bias = array(net.layers), array(net.bias)
+    for k in range(1, job.n_weights):
+        w, here = weights_of(job, job.weight, k), layers[k + 1]
+        low, high = own_rows(w.shape[0], thread, n_threads)
+        pack_rows(net, k, w, low, high)
         if thread == 0:
-            o = layout[k + 1, OFFSET]
-            copy_row(bias[o : o + here], vector_at(table, BIASES, k, here, like))
-            if ints[HAS_BACK]:
-                back = matrix_at(table, BACK, k, here, below, like)
-                for j in range(here):
-                    pack_row(packed, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], j, back[j])
+            copy_row(bias[here.offset : here.offset + here.size], biases_of(job, job.bias, k))
+            if job.back != 0:
+                pack_back(net, k, backs_of(job, job.back, k), np.int64(0), here.size)
 
 
 @kernel
-def relax_thread(
-    thread, n_threads, control, ints, floats, layout, table, x, indptr, indices, data, y, all_steps,
-    all_residual, packed, bias, drive, state, shown, field, base_sum, counts, index, value, target,
-    every_steps, every_residual, failure, every_active, every_change, worst,
-):  # fmt: skip
-    """Relax own rows of the states in the table, tile by tile; the buffers hold one tile per thread."""
-    steps, residual = every_steps[thread], every_residual[thread]
-    active, change = every_active[thread], every_change[thread]
-    m, n_in, n_1 = all_steps.size, layout[0, SIZE], layout[1, SIZE]
-    n_weights, tile, continuous = ints[N_WEIGHTS], ints[TILE], ints[DYNAMICS] == 1
-    phase = 1 if floats[BETA] != 0.0 else 0
-    w = matrix_at(table, WEIGHTS, 0, n_in, n_1, packed)
-    b0 = vector_at(table, BIASES, 0, n_1, packed)
-    pack_network(ints, layout, table, packed, bias, thread, n_threads)
-    column_sums(ints, w, 0, 0, n_1, base_sum[thread])
+def load_states(job, net, rows_of_states, row, state):
+    """state (units) = row `row` of the job's states."""
+    layers = array(net.layers)
+    for k in range(1, layers.size):
+        o, n = layers[k].offset, layers[k].size
+        copy_row(state[o : o + n], states_of(job, k, rows_of_states)[row])
+
+
+@kernel
+def relax_thread(thread, n_threads, control, job, work):
+    """Relax own rows of the job's states, tile by tile; the buffers hold one tile per thread."""
+    net, m, n_1, tile = work.net, job.n_rows, n_units(job, 1), work.net.tile
+    steps, residual = array(net.steps)[thread], array(net.residual)[thread]
+    state, shown, failure = array(work.state), array(work.shown), array(net.failure)
+    all_steps, all_residual = vector(np.int32, job.steps, m), vector(job.real, job.residual, m)
+    layers, rows, worst = array(net.layers), array(work.rows), array(work.worst)
+    base_sum = array(work.base_sum)[thread]
+    w, b0, lists = weights_of(job, job.weight, 0), biases_of(job, job.bias, 0), array(work.lists)[0]
+    drive, none = array(net.drive), np.int64(0)
+    pack_network(job, net, thread, n_threads)
+    column_sums(job, w, none, none, n_1, base_sum)
     if not barrier(control, n_threads):
         return
-    first, last = m * thread // n_threads, m * (thread + 1) // n_threads
+    number, n_steps, tol = 1 if job.beta != 0.0 else 0, job.n_free_steps, job.tol_free
+    phase = phase_of(number, job.schedule, job.n_weights, job.beta, n_steps, tol, job.dt)
+    first, last = own_rows(m, thread, n_threads)
     base = thread * tile
     for start in range(first, last, tile):
         count = min(tile, last - start)
         for i in range(count):
-            b = base + i
-            list_inputs(ints, x, indptr, indices, data, start + i, b, counts, index, value)
-            drive_slice(w, 0, b0, base_sum[thread], counts, index, value, drive, b, 0, n_1)
-            target[b] = min(start + i, y.shape[0] - 1)  # y has one idle row in a free phase
-            failure[b] = 0
-            for k in range(1, n_weights + 1):
-                o, n = layout[k, OFFSET], layout[k, SIZE]
-                copy_row(state[b, o : o + n], matrix_at(table, STATES, k - 1, m, n, packed)[start + i])
-            if continuous:
-                show_all(ints, layout, state[b], shown[b])
-        relax_block(
-            ints, floats, layout, packed, bias, drive, state, shown if continuous else state, field, y,
-            target, base, base + count, ints[SCHEDULE], n_weights, floats[BETA], ints[N_FREE],
-            floats[TOL_FREE], phase, steps, residual, failure, active, change,
-        )  # fmt: skip
+            b, row = base + i, start + i
+            list_inputs(job, lists, row, b)
+            drive_slice(w, none, b0, base_sum, lists, drive, b, none, n_1)
+            rows[b], failure[b] = row, 0
+            load_states(job, net, m, row, state[b])
+            if job.dynamics == CONTINUOUS:
+                show_all(job, net, state[b], shown[b])
+        relax_block(job, net, thread, state, shown, rows, base, base + count, phase)
         for i in range(count):
-            b = base + i
-            all_steps[start + i] = steps[b]
-            all_residual[start + i] = residual[b]
+            b, row = base + i, start + i
+            all_steps[row] = steps[b]
+            all_residual[row] = residual[b]
             if failure[b] != 0 and (worst[thread] == 0 or failure[b] < worst[thread]):
                 worst[thread] = failure[b]
-            for k in range(1, n_weights + 1):
-                o, n = layout[k, OFFSET], layout[k, SIZE]
-                copy_row(matrix_at(table, STATES, k - 1, m, n, packed)[start + i], state[b, o : o + n])
+            for k in range(1, layers.size):
+                o, n = layers[k].offset, layers[k].size
+                copy_row(states_of(job, k, m)[row], state[b, o : o + n])
+
+
+# --- training: own samples
 
 
 @kernel
@@ -213,35 +213,47 @@ def place_output(s, y, pull, exact):
 
 
 @kernel
-def free_phase(
-    ints, floats, layout, table, packed, bias, drive, state, shown, field, y, rows, low, high, weight, loss,
-    correct, free_steps, nudged_steps, steps, residual, failure, active, change, n_data,
-):  # fmt: skip
-    """Free phase and cost of the samples low..high; True if all of them stayed finite."""
-    n_weights, continuous = ints[N_WEIGHTS], ints[DYNAMICS] == 1
+def start_states(job, work, state, shown, rows, low, high):
+    """States of the samples low..high before the first step: zero, or the persistent ones."""
+    net, failure, layers = work.net, array(work.net.failure), array(work.net.layers)
     for b in range(low, high):
         failure[b] = 0
-        for k in range(1, n_weights + 1):
-            o, n = layout[k, OFFSET], layout[k, SIZE]
-            s = state[b, o : o + n]
-            if ints[HAS_PARTICLES]:
-                copy_row(s, matrix_at(table, STATES, k - 1, n_data, n, packed)[rows[b]])
-            else:
-                for i in range(n):
-                    s[i] = ZERO
-        if continuous:
-            show_all(ints, layout, state[b], shown[b])
-    relax_block(
-        ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high,
-        UPWARDS if ints[RULE] == CLAMPED_SWEEP else ints[SCHEDULE], n_weights, 0.0, ints[N_FREE],
-        floats[TOL_FREE], np.int64(0), steps, residual, failure, active, change,
-    )  # fmt: skip
-    o, n = layout[n_weights, OFFSET], layout[n_weights, SIZE]
-    finite = True
+        if job.state != 0:
+            load_states(job, net, work.n_data, rows[b], state[b])
+        else:
+            for k in range(1, layers.size):
+                for i in range(layers[k].offset, layers[k].offset + layers[k].size):
+                    state[b, i] = ZERO
+        if job.dynamics == CONTINUOUS:
+            show_all(job, net, state[b], shown[b])
+
+
+@kernel
+def score(job, work, free, rows, low, high):
+    """Cost of the free states (B, units) of the samples low..high, and whether their argmax is
+    right.
+    """
+    output, weight = array(work.net.layers)[job.n_weights], array(work.weight)
+    loss, correct = array(work.loss), array(work.correct)
     for b in range(low, high):
-        s, target = state[b, o : o + n], y[rows[b]]
-        loss[b] = weight[b] * row_cost(ints, floats, s, target)
-        correct[b] = 1 if first_largest(s) == first_largest(target) else 0
+        s, y = free[b, output.offset : output.offset + output.size], target(job, rows[b])
+        loss[b] = weight[b] * row_cost(job, s, y)
+        correct[b] = 1 if first_largest(s) == first_largest(y) else 0
+
+
+@kernel
+def free_phase(job, work, thread, rows, low, high):
+    """Free phase and cost of the samples low..high; True if all of them stayed finite."""
+    net, state, shown = work.net, array(work.state)[0], array(work.shown)[0]
+    steps, failure, finite = array(net.steps)[thread], array(net.failure), True
+    free_steps, nudged_steps = array(work.free_steps), array(work.nudged_steps)
+    start_states(job, work, state, shown, rows, low, high)
+    visit = np.int64(UPWARDS if job.rule == CLAMPED_SWEEP else job.schedule)
+    dt = job.dt * job.over_relaxation
+    phase = phase_of(0, visit, job.n_weights, 0.0, job.n_free_steps, job.tol_free, dt)
+    relax_block(job, net, thread, state, shown, rows, low, high, phase)
+    score(job, work, state, rows, low, high)
+    for b in range(low, high):
         free_steps[b] = steps[b]
         nudged_steps[b] = 0
         finite = finite and failure[b] == 0
@@ -249,212 +261,225 @@ def free_phase(
 
 
 @kernel
-def second_phases(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, n_samples, beta,
-    weight, pre, moved, nudged_steps, steps, residual, failure, active, change,
-):  # fmt: skip
-    """The phases of the samples low..high from the free states, for rules whose samples do not meet: nudged
-    to `beta` and, if centered, -beta, states 1 and 2; or with the output held at, or towards, the target.
+def start_second_phase(job, work, rows, low, high, turn, force):
+    """States `turn` of the samples low..high: the free ones, with the output where the rule holds
+    it.
     """
-    n_weights, continuous, rule = ints[N_WEIGHTS], ints[DYNAMICS] == 1, ints[RULE]
-    held = rule == CLAMPED_SWEEP or rule == CONTRASTIVE or rule == COUPLED
-    o, n = layout[n_weights, OFFSET], layout[n_weights, SIZE]
-    for turn in range(1, 3 if ints[CENTERED] else 2):
-        now, seen = state[turn], shown[turn] if continuous else state[turn]
-        force = beta if turn == 1 else -beta
-        pull = state.dtype.type(force if rule == COUPLED else 1.0)
-        for b in range(low, high):
-            copy_row(now[b], state[0, b])
-            if held and not place_output(now[b, o : o + n], y[rows[b]], pull, rule == CLAMPED_SWEEP):
-                failure[b] = failure_at(turn, np.int64(0)) | n_weights
-            if continuous:
-                copy_row(seen[b], shown[0, b])
-            if continuous and held:
-                show(ints, n_weights, now[b, o : o + n], seen[b, o : o + n])
-        if rule == VECTOR_FIELD:
-            vector_field_phase(
-                ints, floats, layout, packed, bias, drive, now, seen, field, y, rows, low, high, n_samples,
-                force, turn, weight, pre, moved, steps, residual, failure, active, change,
-            )  # fmt: skip
-        else:
-            relax_block(
-                ints, floats, layout, packed, bias, drive, now, seen, field, y, rows, low, high,
-                DOWNWARDS if rule == CLAMPED_SWEEP else ints[SCHEDULE], n_weights - 1 if held else n_weights,
-                0.0 if held else force, ints[N_NUDGED], floats[TOL_NUDGED], turn, steps, residual, failure,
-                active, change,
-            )  # fmt: skip
-        for b in range(low, high):
-            nudged_steps[b] += steps[b]
-    if rule == CLAMPED_SWEEP:  # learns from the free state and the change
-        live = active[low:high]
-        for b in range(low, high):
-            live[b - low] = b
-            copy_row(pre[b], state[0, b])
-            copy_row(moved[b], state[0, b])
-        weigh_change(state[1], live, weight, ONE, moved, np.int64(0))
+    net, rule, held = work.net, job.rule, work.held == 1
+    now, seen, free = array(work.state)[turn], array(work.shown)[turn], array(work.state)[0]
+    first = array(work.shown)[0]
+    output, failure = array(net.layers)[job.n_weights], array(net.failure)
+    o, end, continuous = output.offset, output.offset + output.size, job.dynamics == CONTINUOUS
+    pull = now.dtype.type(force if rule == COUPLED else 1.0)
+    for b in range(low, high):
+        copy_row(now[b], free[b])
+        if held and not place_output(now[b, o:end], target(job, rows[b]), pull, rule == CLAMPED_SWEEP):
+            failure[b] = failure_at(turn, np.int64(0)) | job.n_weights
+        if continuous:
+            copy_row(seen[b], first[b])
+        if continuous and held:
+            show(job, job.n_weights, now[b, o:end], seen[b, o:end])
 
 
 @kernel
-def train_thread(
-    thread, n_threads, control, ints, floats, free_floats, layout, table, rates, x, indptr, indices, data, y,
-    order, sign, row_weight, packed, bias, drive, state, shown, field, delta, base_sum, counts, index,
-    value, starts, sample, coefficient, ascent, products, places, ones, turns, pre, moved, walk, grams, parts,
-    dense, weight, loss, correct, free_steps, nudged_steps, every_steps, every_residual, failure,
-    every_active, every_change, totals,
-):  # fmt: skip
-    """Own share of the training on rows `order`, batch after batch; `totals` holds sums and the first
-    failure.
-
-    What every step writes has a row per thread (`every_...`): threads on one cache line slow each other down.
+def second_phases(job, work, thread, rows, low, high, beta):
+    """The phases of the samples low..high from the free states, for rules whose samples do not
+    meet: nudged to `beta` and, if centered, -beta, states 1 and 2; or with the output held at, or
+    towards, the target.
     """
-    steps, residual = every_steps[thread], every_residual[thread]
-    active, change = every_active[thread], every_change[thread]
-    n_weights, size, tile = ints[N_WEIGHTS], ints[BATCH], ints[TILE]
-    n_in, n_1 = layout[0, SIZE], layout[1, SIZE]
-    n_data, m, like = y.shape[0], order.size, packed
-    low, high = column_slice(n_1, thread, n_threads)
-    moments, second = ints[OPTIMIZER] != 0, ints[OPTIMIZER] == 3
-    w, moved_by = own_columns(ints, table, WEIGHTS, n_in, low, thread, like)
-    b0 = vector_at(table, BIASES, 0, n_1, like)
-    acts, nothing = shown if ints[DYNAMICS] == 1 else state, matrix_at(table, VELOCITY, 0, 1, 1, like)
-    start_of, end_of = (2, 1) if ints[CENTERED] else (0, 1)
-    rule = ints[RULE]
-    raw = rule == VECTOR_FIELD or rule == CONTINUAL_VECTOR_FIELD  # learns from changes of states
-    recorded = rule == VECTOR_FIELD or rule == CLAMPED_SWEEP
-    n_recorded = ints[N_NUDGED] * (2 if ints[CENTERED] else 1) if rule == VECTOR_FIELD else 1
-    meeting = rule == CONTINUAL or rule == CONTINUAL_VECTOR_FIELD
+    net, rule, held = work.net, job.rule, work.held == 1
+    steps, nudged_steps = array(net.steps)[thread], array(work.nudged_steps)
+    last, visit = job.n_weights - 1 if held else job.n_weights, job.schedule
+    if rule == CLAMPED_SWEEP:
+        visit = DOWNWARDS
+    for turn in range(1, 3 if job.centered else 2):
+        state, shown = array(work.state)[turn], array(work.shown)[turn]
+        force = beta if turn == 1 else -beta
+        start_second_phase(job, work, rows, low, high, turn, force)
+        nudge = 0.0 if held else force
+        phase = phase_of(turn, visit, last, nudge, job.n_nudged_steps, job.tol_nudged, job.dt)
+        if rule == VECTOR_FIELD:
+            vector_field_phase(job, work, thread, state, shown, rows, low, high, phase)
+        else:
+            relax_block(job, net, thread, state, shown, rows, low, high, phase)
+        for b in range(low, high):
+            nudged_steps[b] += steps[b]
+    if rule == CLAMPED_SWEEP:
+        learn_from_change(work, array(net.active)[thread][low:high], low)
 
-    pack_network(ints, layout, table, packed, bias, thread, n_threads)
-    n_batches = (m + size - 1) // size
-    for number in range(n_batches + 1):
-        begin = number * size
-        count = min(size, m - begin)
-        rows = order[begin : begin + count] if number < n_batches else order[:0]
-        now = number % 2
-        first, last = count * thread // n_threads, count * (thread + 1) // n_threads
-        if number == 0:
-            for b in range(first, last):
-                list_inputs(ints, x, indptr, indices, data, rows[b], b, counts[0], index[0], value[0])
-            if not barrier(control, n_threads):
-                return
-        # --- (A) own columns of the drive
-        if number < n_batches:
-            column_sums(ints, w, moved_by, low, high, base_sum[0])
-            for b in range(count):
-                drive_slice(
-                    w, moved_by, b0, base_sum[0], counts[now], index[now], value[now], drive, b, low, high
-                )
-        if not barrier(control, n_threads):
-            return
-        if number == n_batches:
-            break
-        # --- (B) own samples
-        beta, total = floats[BETA] * (sign[number] if ints[HAS_SIGN] else 1), 0.0
-        for b in range(count):
-            total += row_weight[rows[b]] if ints[HAS_WEIGHT] else 1.0
-        span = 1.0 if rule == CLAMPED_SWEEP or rule == CONTRASTIVE else beta
-        scale = 1.0 / ((2.0 * span if ints[CENTERED] else span) * total) if total > 0.0 else 0.0
-        for b in range(first, last):
-            weight[b] = row_weight[rows[b]] if ints[HAS_WEIGHT] else weight.dtype.type(1)
-        for at in range(first, last, tile):
-            end = min(at + tile, last)
-            if free_phase(
-                ints, free_floats, layout, table, packed, bias, drive, state[0], acts[0], field, y, rows, at,
-                end, weight, loss, correct, free_steps, nudged_steps, steps, residual, failure, active,
-                change, n_data,
-            ) and total > 0.0 and not meeting:  # fmt: skip
-                second_phases(
-                    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, at, end, count,
-                    beta, weight, pre[0], moved[0], nudged_steps, steps, residual, failure, active, change,
-                )  # fmt: skip
-        if meeting and total > 0.0:
-            for b in range(first, last):
-                copy_row(state[1, b], state[0, b])
-                copy_row(acts[1, b], acts[0, b])
-            input_products(ints, counts[now], index[now], value[now], first, last, count, dense[thread],
-                           grams[0, 0])  # fmt: skip
-            if not continual_phase(
-                thread, n_threads, control, ints, floats, layout, rates, scale, packed, bias, drive, state[1],
-                acts[1], state[0], acts[0], field, y, rows, first, last, count, beta, weight, grams, parts,
-                walk, pre[0], moved[0], ascent[thread], coefficient[thread], products[thread], ones, places,
-                nudged_steps, failure, active, change,
-            ):  # fmt: skip
-                return
-        ahead = order[begin + count : min(begin + count + size, m)]
-        for b in range(ahead.size * thread // n_threads, ahead.size * (thread + 1) // n_threads):
-            nxt = 1 - now
-            list_inputs(ints, x, indptr, indices, data, ahead[b], b, counts[nxt], index[nxt], value[nxt])
-        if not barrier(control, n_threads):
-            return
-        # --- every thread comes to the same conclusions
-        worst = first_failure(failure, count)
+
+@kernel
+def learn_from_change(work, live, low):
+    """A clamped sweep learns from the free state and the weighted change from it to the clamped
+    one.
+    """
+    state, pre, moved = array(work.state), array(work.pre)[0], array(work.moved)[0]
+    for i in range(live.size):
+        b = live[i] = low + i
+        copy_row(pre[b], state[0, b])
+        copy_row(moved[b], state[0, b])
+    weigh_change(state[1], live, array(work.weight), ONE, moved, np.int64(0))
+
+
+@kernel
+def weigh_samples(job, work, rows, low, high):
+    """work.weight of the samples low..high; returns the sum over the whole batch."""
+    weight, row_weight = array(work.weight), vector(job.real, job.row_weight, work.n_data)
+    total = 0.0
+    for b in range(rows.size):
+        total += row_weight[rows[b]] if job.row_weight != 0 else 1.0
+    for b in range(low, high):
+        weight[b] = row_weight[rows[b]] if job.row_weight != 0 else weight.dtype.type(1)
+    return total
+
+
+@kernel
+def list_own(job, work, turn, rows, thread):
+    """Own part of the lists of a batch's inputs."""
+    lists = array(work.lists)[turn]
+    low, high = own_rows(rows.size, thread, work.n_threads)
+    for b in range(low, high):
+        list_inputs(job, lists, rows[b], b)
+
+
+@kernel
+def drive_batch(job, work, own, turn, n_samples):
+    """Own columns of the drive of a batch."""
+    w, lists = array(work.first.weights)[own.share], array(work.lists)[turn]
+    base_sum, b0, drive = array(work.base_sum), biases_of(job, job.bias, 0), array(work.net.drive)
+    column_sums(job, w, own.moved, own.low, own.high, base_sum)
+    for b in range(n_samples):
+        drive_slice(w, own.moved, b0, base_sum, lists, drive, b, own.low, own.high)
+
+
+@kernel
+def relax_batch(job, work, thread, rows, low, high, beta, total):
+    """Own samples low..high, tile by tile: free phase, and the second phases of rules whose samples
+    do not meet.
+    """
+    tile, meeting = work.net.tile, work.meeting == 1
+    for at in range(low, high, tile):
+        end = min(at + tile, high)
+        finite = free_phase(job, work, thread, rows, at, end)
+        if finite and total > 0.0 and not meeting:
+            second_phases(job, work, thread, rows, at, end, beta)
+
+
+@kernel
+def meet(thread, control, job, work, turn, rows, low, high, beta, scale):
+    """The nudged phase of rules whose samples meet; False if a thread has failed."""
+    state, shown = array(work.state), array(work.shown)
+    for b in range(low, high):
+        copy_row(state[1, b], state[0, b])
+        copy_row(shown[1, b], shown[0, b])
+    dense, gram = array(work.dense)[thread], array(work.grams)[0, 0]
+    input_products(job, array(work.lists)[turn], low, high, rows.size, dense, gram)
+    return continual_phase(thread, control, job, work, rows, low, high, beta, scale)
+
+
+# --- training: own columns and rows
+
+
+@kernel
+def update_inner(job, work, thread, n_samples, scale, t):
+    """The optimiser's step of own rows of the weights between neurons, and of the biases of layers
+    2..L.
+    """
+    net, layers = work.net, array(work.net.layers)
+    rates = vector(np.float64, job.rate, job.n_weights)
+    ends = array(work.ends)
+    for k in range(1, job.n_weights):
+        below, here = layers[k], layers[k + 1]
+        move = Move(n_samples * work.n_recorded, scale, rates[k], t)
+        w, m = weights_of(job, job.weight, k), weights_of(job, job.velocity, k)
+        v = weights_of(job, job.second, k)
+        if here.copy.start < 0:
+            update_narrow(job, work, thread, k, w, m, v, move)
+        else:
+            update_hidden(job, work, thread, w, m, v, below.offset, here.offset, move)
+            low, high = own_rows(w.shape[0], thread, work.n_threads)
+            pack_rows(net, k, w, low, high)
+        if job.rule == VECTOR_FIELD:
+            w, m = backs_of(job, job.back, k), back_moments(job, job.velocity, k)
+            v = back_moments(job, job.second, k)
+            update_hidden(job, work, thread, w, m, v, here.offset, below.offset, move)
+            low, high = own_rows(w.shape[0], thread, work.n_threads)
+            pack_back(net, k, w, low, high)
         if thread == 0:
-            free_phase_failed = worst != 0 and (worst >> 40) == 1
-            if ints[HAS_PARTICLES] and not free_phase_failed:
-                keep_particles(ints, layout, table, state[0], rows, count, n_data)
-            tally(totals, count, loss, correct, free_steps, nudged_steps)
-            totals[FAILURE] = worst
-        if worst != 0:
+            move, weight = Move(n_samples, scale, rates[k], t), array(work.weight)
+            first, second = ends[work.start], ends[work.end]
+            update_bias(job, net, k, weight, first, second, move, array(work.ascent)[0])
+
+
+@kernel
+def update_batch(job, work, own, turn, n_samples, scale, t):
+    """The step of everything that learns, along the contrast of a batch: own columns and rows."""
+    ends, delta, lists = array(work.ends), array(work.delta), array(work.lists)[turn]
+    first, second = ends[work.start], ends[work.end]
+    difference_slice(array(work.weight), first, second, n_samples, own.low, own.high, delta)
+    update_input(job, work, own, lists, delta, n_samples, scale, t)
+    if job.rule == CONTINUAL_VECTOR_FIELD:
+        step_inner(job, work, own.thread, n_samples, scale)
+        unpack_inner(job, work, own.thread)
+    else:
+        update_inner(job, work, own.thread, n_samples, scale, t)
+
+
+@kernel
+def batch_scale(job, beta, total):
+    """What the contrast summed over a batch is multiplied by: 1 / (distance in beta, total weight).
+    """
+    span = 1.0 if job.rule == CLAMPED_SWEEP or job.rule == CONTRASTIVE else beta
+    return 1.0 / ((2.0 * span if job.centered else span) * total) if total > 0.0 else 0.0
+
+
+@kernel
+def conclude(job, work, thread, rows):
+    """Where the batch first failed, 0 if nowhere: every thread comes to the same conclusion, thread
+    0 notes it and adds the batch to the sums.
+    """
+    worst = first_failure(array(work.net.failure), rows.size)
+    if thread == 0:
+        free_phase_failed = worst != 0 and (worst >> 40) == 1
+        if job.state != 0 and not free_phase_failed:
+            keep_particles(job, work.net, array(work.state)[0], rows, work.n_data)
+        tally(job, work, rows.size)
+        work.failed = worst
+    return worst
+
+
+@kernel
+def train_thread(thread, n_threads, control, job, work):
+    """Own share of the training on the job's rows, batch after batch."""
+    own, order = array(work.own)[thread], vector(np.int64, job.order, job.n_rows)
+    size = job.batch_size
+    sign, n_batches = vector(np.int8, job.sign, job.n_rows), (order.size + size - 1) // size
+    pack_network(job, work.net, thread, n_threads)
+    list_own(job, work, 0, order[: min(size, order.size)], thread)
+    if not barrier(control, n_threads):
+        return
+    for number in range(n_batches):
+        begin, turn = number * size, number % 2
+        rows = order[begin : begin + size]
+        low, high = own_rows(rows.size, thread, n_threads)
+        # --- (A) own columns of the drive
+        drive_batch(job, work, own, turn, rows.size)
+        if not barrier(control, n_threads):
             return
-        if total <= 0.0 or (raw and ints[N_NUDGED] == 0):
-            continue
-        # --- update: own columns of W_0, own rows of the others
-        t = float(ints[ADAM_STEP] + number + 1)
-        ends = state if raw else acts
-        a, e = ends[start_of], ends[end_of]
-        difference_slice(weight, a, e, count, low, high, delta)
-        update_input(
-            ints, floats, w, moved_by, b0,
-            own_columns(ints, table, VELOCITY, n_in, low, thread, like)[0] if moments else nothing,
-            own_columns(ints, table, SECOND, n_in, low, thread, like)[0] if second else nothing,
-            vector_at(table, BIAS_VELOCITY, 0, n_1 if moments else 1, like),
-            vector_at(table, BIAS_SECOND, 0, n_1 if second else 1, like),
-            counts[now], index[now], value[now], delta, count, scale, rates[0, 0], rates[1, 0], t, low, high,
-            starts[thread], sample[thread], coefficient[thread], ascent[thread], ones,
-        )  # fmt: skip
-        if rule == CONTINUAL_VECTOR_FIELD:
-            step_inner(
-                thread, n_threads, ints, layout, rates, scale, packed, bias, pre[0], moved[0], count,
-                ascent[thread], coefficient[thread], products[thread], ones, places,
-            )  # fmt: skip
-            unpack_inner(thread, n_threads, ints, layout, table, WEIGHTS, BIASES, BACK, packed, bias)
-            continue
-        n_rows = count * n_recorded if recorded else count
-        before, after, row_weights = (pre, moved, ones) if recorded else (acts, acts, weight)
-        for k in range(1, n_weights):
-            below, here = layout[k, SIZE], layout[k + 1, SIZE]
-            at_below, at_here = layout[k, OFFSET], layout[k + 1, OFFSET]
-            row_low, row_high = below * thread // n_threads, below * (thread + 1) // n_threads
-            wk = matrix_at(table, WEIGHTS, k, below, here, like)
-            mk = matrix_at(table, VELOCITY, k, below if moments else 1, here if moments else 1, like)
-            vk = matrix_at(table, SECOND, k, below if second else 1, here if second else 1, like)
-            if layout[k + 1, COPY] < 0:
-                update_narrow(
-                    ints, floats, layout, k, wk, mk, vk, row_weights, before, after, turns, n_rows, scale,
-                    rates[0, k], t, row_low, row_high, ascent[thread], coefficient[thread], packed,
-                )  # fmt: skip
-            else:
-                update_hidden(
-                    ints, floats, wk, mk, vk, row_weights, before, at_below, after, at_here, turns, n_rows,
-                    scale, rates[0, k], t, row_low, row_high, ascent[thread], products[thread], places,
-                )  # fmt: skip
-                pack_rows(layout, k, wk, row_low, row_high, packed)
-            if rule == VECTOR_FIELD:
-                row_low, row_high = here * thread // n_threads, here * (thread + 1) // n_threads
-                back = matrix_at(table, BACK, k, here, below, like)
-                mk = matrix_at(table, BACK_VELOCITY, k, here if moments else 1, below if moments else 1, like)
-                vk = matrix_at(table, BACK_SECOND, k, here if second else 1, below if second else 1, like)
-                update_hidden(
-                    ints, floats, back, mk, vk, row_weights, before, at_here, after, at_below, turns, n_rows,
-                    scale, rates[0, k], t, row_low, row_high, ascent[thread], products[thread], places,
-                )  # fmt: skip
-                for j in range(row_low, row_high):
-                    pack_row(packed, layout[k, DOWN], layout[k, DOWN_ROW], layout[k, DOWN_PANEL], j, back[j])
-            if thread == 0:
-                bk = vector_at(table, BIASES, k, here, like)
-                update_bias(
-                    ints, floats, bk, vector_at(table, BIAS_VELOCITY, k, here if moments else 1, like),
-                    vector_at(table, BIAS_SECOND, k, here if second else 1, like), weight, a, e, count,
-                    at_here, scale, rates[1, k], t, ascent[thread],
-                )  # fmt: skip
-                copy_row(bias[at_here : at_here + here], bk)
+        # --- (B) own samples
+        beta = job.beta * (sign[number] if job.sign != 0 else 1)
+        total = weigh_samples(job, work, rows, low, high)
+        scale = batch_scale(job, beta, total)
+        relax_batch(job, work, thread, rows, low, high, beta, total)
+        if work.meeting == 1 and total > 0.0:
+            if not meet(thread, control, job, work, turn, rows, low, high, beta, scale):
+                return
+        list_own(job, work, 1 - turn, order[begin + rows.size : begin + rows.size + size], thread)
+        if not barrier(control, n_threads):
+            return
+        if conclude(job, work, thread, rows) != 0:
+            return
+        if total > 0.0 and not (work.raw == 1 and job.n_nudged_steps == 0):
+            t = float(job.adam_step + number + 1)
+            update_batch(job, work, own, turn, rows.size, scale, t)
+    barrier(control, n_threads)

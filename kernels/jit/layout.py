@@ -1,48 +1,46 @@
-"""How a network lies in flat buffers: places in the option arrays, and one row of places per layer.
-
-The jitted functions take the options as one integer and one float array, so that a single compiled version
-serves every network.
+"""How a network lies in flat buffers: one record of places a layer, and the scratch of its
+relaxation.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-from .. import spec as names
+from .compile import accessor, kernel
 from .tiles import tile_columns
+from .views import Record, aligned, matrix, records, vector
 
-# integer options
-(N_WEIGHTS, DYNAMICS, SCHEDULE, ACTIVATION, OUT_ACTIVATION, INPUT_ACTIVATION, PRIME_HIDDEN, PRIME_OUTPUT,
-LINEAR_OUTPUT,
- CLAMP, NUDGE_INSIDE, COST, SINGLE, BATCH, N_FREE, N_NUDGED, CENTERED, OPTIMIZER, ADAM_STEP, SPARSE, HAS_SIGN,
- HAS_WEIGHT, HAS_PARTICLES, TILE, HAS_BACK, RULE, ROW,
- SHARES) = range(28)  # fmt: skip
-N_INTS = 28
-# float options
-(COST_FACTOR, DT, BETA, TOL_FREE, TOL_NUDGED, MOMENTUM, DECAY, BETA1, BETA2, EPSILON) = range(10)
-N_FLOATS = 10
-# kinds of array in the table of addresses (compile.array_table)
-(WEIGHTS, BIASES, BACK, VELOCITY, BIAS_VELOCITY, BACK_VELOCITY, SECOND, BIAS_SECOND, BACK_SECOND,
- STATES) = range(10)  # fmt: skip
-# codes of the learning rules
-(EP, CONTINUAL, VECTOR_FIELD, CONTINUAL_VECTOR_FIELD, CLAMPED_SWEEP, CONTRASTIVE, COUPLED) = (
-    names.RULES[rule]
-    for rule in ("ep", "continual", "vector_field", "continual_vector_field", "clamped_sweep", "contrastive",
-                 "coupled")
-)  # fmt: skip
-# places of layer k, row k of the layout: units, first column in state rows; then for the weights that enter
-# it from below (k >= 2): start of their copy (rows = units below) or -1, and of their transpose (rows = units
-# of k) or -1; then start of the feedback rows that enter it from above; each with the strides of rows and
-# panels. A block of rows is laid out in panels of a few vectors (see tiles.py), or, for dot products,
-# plainly.
-(SIZE, OFFSET, COPY, COPY_ROW, COPY_PANEL, TRANSPOSE, TRANSPOSE_ROW, TRANSPOSE_PANEL, DOWN, DOWN_ROW,
- DOWN_PANEL) = range(11)  # fmt: skip
-N_PLACES = 11
-
-LINE = 128  # bytes that a processor fetches together: a pair of cache lines
 LANES = 16  # rows are padded to this many entries: one cache line of float32
 NARROW = 24  # a layer with fewer units takes dot products with the layer below instead of added rows
-
-NARROW_GROUP, NARROW_MAX = 5, 10  # outputs of the passes of narrow.py, which read so many rows of weights
+NARROW_GROUP, NARROW_MAX = 5, 10
 FIELD_ROOM = 3 * LANES  # entries behind the layers in rows of fields: the outputs narrow.py remembers
+
+
+class Block(NamedTuple):
+    """Where packed rows lie: start of the first, strides of rows and of panels.
+
+    A block is laid out in panels of a few vectors (tiles.py), or, for dot products, in plain rows.
+    """
+
+    start: int
+    row: int
+    panel: int
+
+
+_BLOCK = np.dtype([(name, np.int64) for name in Block._fields])
+# A layer: units; first column in state rows; then, for the weights that enter it from below (from
+# layer 2 on), their copy (rows = units below) and their transpose (rows = units here), start -1 if
+# there is none; then the feedback rows that enter it from above.
+LAYER = np.dtype(
+    [("size", np.int64), ("offset", np.int64), ("copy", _BLOCK), ("transpose", _BLOCK), ("down", _BLOCK)]
+)
+NO_BLOCK = Block(-1, -1, -1)
+
+
+@kernel(inline=True)
+def block(record):
+    """The block of a layer's record."""
+    return Block(record.start, record.row, record.panel)
 
 
 def pad(n):
@@ -50,13 +48,15 @@ def pad(n):
 
 
 def make_layout(sizes, has_back, itemsize):
-    """Layout table (L+1, N_PLACES), entries of a state row, entries of the packed hidden weights."""
+    """Layers (L+1), entries of a state row, entries of the packed hidden weights."""
     n = len(sizes) - 1
-    table = np.full((n + 1, N_PLACES), -1, np.int64)
-    table[:, SIZE] = sizes
+    layers = np.zeros(n + 1, LAYER)
+    layers["size"] = sizes
+    for name in ("copy", "transpose", "down"):
+        layers[name] = NO_BLOCK
     units = 0
     for k in range(1, n + 1):
-        table[k, OFFSET] = units
+        layers[k]["offset"] = units
         units += pad(sizes[k])
     used, columns = 0, tile_columns(itemsize)
 
@@ -73,50 +73,111 @@ def make_layout(sizes, has_back, itemsize):
         below, here = sizes[k - 1], sizes[k]
         narrow = here < NARROW and here < below
         if not narrow:
-            table[k, COPY : COPY_PANEL + 1] = place(below, here)
+            layers[k]["copy"] = place(below, here)
         if narrow or not has_back:
-            table[k, TRANSPOSE : TRANSPOSE_PANEL + 1] = place(here, below, plain=narrow)
-        down = place(here, below, plain=narrow) if has_back else table[k, TRANSPOSE : TRANSPOSE_PANEL + 1]
-        table[k - 1, DOWN : DOWN_PANEL + 1] = down
-    return table, units, max(used, 1)
+            layers[k]["transpose"] = place(here, below, plain=narrow)
+        layers[k - 1]["down"] = (
+            place(here, below, plain=narrow) if has_back else tuple(layers[k]["transpose"])
+        )
+    return layers, units, max(used, 1)
 
 
-def spec_options(spec, dtype):
-    """The option arrays filled with what a LayeredSpec says."""
-    ints, floats = np.zeros(N_INTS, np.int64), np.zeros(N_FLOATS)
-    ints[N_WEIGHTS] = spec.n_weights
-    ints[DYNAMICS] = names.DYNAMICS[spec.dynamics]
-    ints[SCHEDULE] = names.SCHEDULES[spec.schedule]
-    ints[ACTIVATION] = names.ACTIVATIONS[spec.activation]
-    ints[OUT_ACTIVATION] = names.ACTIVATIONS[spec.out_activation]
-    ints[INPUT_ACTIVATION] = names.ACTIVATIONS[spec.input_activation]
-    ints[PRIME_HIDDEN], ints[PRIME_OUTPUT] = spec.prime_hidden, spec.prime_output
-    ints[LINEAR_OUTPUT], ints[CLAMP], ints[NUDGE_INSIDE] = spec.linear_output, spec.clamp, spec.nudge_inside
-    ints[COST] = names.COSTS[spec.cost]
-    ints[SINGLE] = dtype == np.float32
-    ints[ROW], ints[SHARES] = spec.sizes[1], 1  # first weights: entries of a row, parts that lie one by one
-    floats[COST_FACTOR], floats[DT] = spec.cost_factor, spec.dt
-    # samples relaxed together: few while their states fit the first cache, many to reuse large hidden weights
-    wide = [a * b for a, b in zip(spec.sizes[1:], spec.sizes[2:], strict=False) if min(a, b) >= NARROW]
-    ints[TILE] = 64 if wide and max(wide) > 8192 else 8
-    return ints, floats
-
-
-def aligned(shape, dtype):
-    """Zeroed array that begins a LINE."""
-    dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.zeros(size + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def progress(n_threads, size, dtype):
-    """Steps, residuals, first failures, moving samples and changes of `size` samples: all but the failures,
-    which all threads read, in a row per thread on cache lines of its own.
+def tile_of(sizes):
+    """Samples relaxed together: few while their states fit the first cache, many to reuse large
+    hidden weights.
     """
-    shape = (n_threads, pad(size))
-    return (
-        aligned(shape, np.int64), aligned(shape, dtype), aligned(size, np.int64), aligned(shape, np.int64),
-        aligned(shape, dtype),
-    )  # fmt: skip
+    wide = [a * b for a, b in zip(sizes[1:], sizes[2:], strict=False) if min(a, b) >= NARROW]
+    return 64 if wide and max(wide) > 8192 else 8
+
+
+def make_network(sizes, has_back, dtype, rows, n_threads, **instead):
+    """The scratch in which `rows` samples relax: what the functions of relax.py call `net`.
+
+    What every step writes has a row per thread, on cache lines of its own: threads on one line slow
+    each other down. `instead` are arrays to share with another network.
+    """
+    layers, units, n_packed = make_layout(sizes, has_back, np.dtype(dtype).itemsize)
+    made = {
+        "packed": (n_packed, dtype),  # hidden weights as `layers` says
+        "bias": (units, dtype),
+        "drive": ((rows, pad(sizes[1])), dtype),  # what the inputs add to the first layer's field
+        "field": ((rows, units + FIELD_ROOM), dtype),
+        "failure": (rows, np.int64),  # where a sample became non-finite (relax.py), 0: nowhere
+        "steps": ((n_threads, pad(rows)), np.int64),
+        "residual": ((n_threads, pad(rows)), dtype),
+        "active": ((n_threads, pad(rows)), np.int64),  # samples that still move
+        "change": ((n_threads, pad(rows)), dtype),  # largest change of a step
+    }
+    made = {name: instead[name] if name in instead else aligned(*how) for name, how in made.items()}
+    return Record(layers=layers, units=units, tile=tile_of(sizes), n_threads=n_threads, **made)
+
+
+def input_lists(n, rows, capacity, dtype):
+    """n records of the listed nonzero inputs of `rows` samples: how many, where, and rho(x) -
+    rho(0).
+    """
+    kept = [
+        Record(
+            counts=np.zeros(rows, np.int64), index=np.zeros((rows, capacity), np.int32),
+            value=aligned((rows, capacity), dtype),
+        )
+        for _ in range(n)
+    ]
+    return records(kept), kept
+
+
+# --- the arrays of a job
+
+
+@kernel(inline=True)
+def address_in(table, k):
+    """Address number k of a table of the job, which may be NULL."""
+    return vector(np.int64, table, k + 1)[k] if table != 0 else np.int64(0)
+
+
+@kernel(inline=True)
+def n_units(job, k):
+    """Units of layer k, 0 being the inputs."""
+    return np.int64(vector(np.int32, job.size, k + 1)[k])
+
+
+@accessor
+def weights_of(job, table, k):
+    """Matrix k (N[k], N[k+1]) of a table shaped as the weights."""
+    return matrix(job.real, address_in(table, k), n_units(job, k), n_units(job, k + 1))
+
+
+@accessor
+def biases_of(job, table, k):
+    """Vector k (N[k+1]) of a table shaped as the biases."""
+    return vector(job.real, address_in(table, k), n_units(job, k + 1))
+
+
+@accessor
+def backs_of(job, table, k):
+    """Matrix k (N[k+1], N[k]) of a table shaped as the feedback weights."""
+    return matrix(job.real, address_in(table, k), n_units(job, k + 1), n_units(job, k))
+
+
+@accessor
+def bias_moments(job, table, k):
+    """The moments (N[k+1]) of bias k: they follow those of the weights."""
+    return vector(job.real, address_in(table, job.n_weights + k), n_units(job, k + 1))
+
+
+@accessor
+def back_moments(job, table, k):
+    """The moments (N[k+1], N[k]) of feedback weights k: they follow those of the biases."""
+    return matrix(job.real, address_in(table, 2 * job.n_weights + k), n_units(job, k + 1), n_units(job, k))
+
+
+@accessor
+def states_of(job, k, rows):
+    """Layer k (rows, N[k]) of the job's states."""
+    return matrix(job.real, address_in(job.state, k - 1), rows, n_units(job, k))
+
+
+@accessor
+def target(job, row):
+    """Row `row` (N[L]) of y."""
+    return matrix(job.real, job.y, row + 1, n_units(job, job.n_weights))[row]

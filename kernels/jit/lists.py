@@ -1,6 +1,8 @@
-"""Sums over listed rows, with the columns they are added to in registers: the products of sparse inputs.
+"""Sums over listed rows, with the columns they are added to in registers: the products of sparse
+inputs.
 
-Each entry's sum runs over the list in order, one fused multiply-add each, so that lists may be cut anywhere.
+Each entry's sum runs over the list in order, one fused multiply-add each, so that lists may be cut
+anywhere.
 """
 
 from .compile import JIT_DISABLED, array_data, intrinsic, kernel, types
@@ -57,7 +59,7 @@ def _make_sum(vectors):
                 builder.extract_value(lists.shape, 0),
                 array_data(context, builder, kinds[4], args[4], none, args[5]),
                 builder.extract_value(shape.shape, 1),
-            )  # fmt: skip
+            )
             return context.get_dummy_value()
 
         return signature, codegen

@@ -1,29 +1,17 @@
 """Fields of one hidden layer under at most NARROW_MAX outputs, in one pass over the hidden units.
 
-A vector of feedback weights serves both ways while it is in a register: times an output it adds to the field
-of the hidden units, times what these show it adds to the field of the output. Against two products
-(products.py) this halves the loads. The outputs' sums run over lanes first: they round differently from
-`add_dots`.
+A vector of feedback weights serves both ways while it is in a register: times an output it adds to
+the field of the hidden units, times what these show it adds to the field of the output. Against two
+products (products.py) this halves the loads. The outputs' sums run over lanes first: they round
+differently from `add_dots`.
 """
 
 from typing import Any, NamedTuple
 
 from .compile import JIT_DISABLED, array_data, intrinsic, kernel, types
-from .layout import (
-    COPY,
-    DOWN,
-    DOWN_ROW,
-    HAS_BACK,
-    LANES,
-    N_WEIGHTS,
-    NARROW_GROUP,
-    NARROW_MAX,
-    OFFSET,
-    SIZE,
-    TRANSPOSE,
-    TRANSPOSE_ROW,
-)  # fmt: skip
+from .layout import LANES, NARROW_GROUP, NARROW_MAX
 from .vectors import N_REGISTERS, Vectors, sum_loop
+from .views import array
 
 PASS_SAMPLES = 2 if N_REGISTERS >= 32 else 1  # as many as have their sums in registers
 
@@ -91,8 +79,9 @@ def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, u
 def _make_pass(samples, n_out, tied):
     if JIT_DISABLED:
 
-        def both(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row):
-            for b in active[a : a + samples]:
+        def both(drive, field, shown, active, n, bias, packed, places):
+            down, down_row, up, up_row = places
+            for b in active[:samples]:
                 field[b, :n] = drive[b, :n]
                 for k in range(n_out):
                     field[b, :n] += shown[b, n + k] * packed[down + k * down_row :][:n]
@@ -102,28 +91,29 @@ def _make_pass(samples, n_out, tied):
         return both
 
     @intrinsic
-    def both(typingctx, drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row):
-        """Fields of the samples active[a], ...: hidden units in columns 0..n, padded, outputs from n on."""
-        index = types.intp
-        signature = types.none(
-            drive, field, shown, active, index, index, bias, packed, index, index, index, index
-        )
+    def both(typingctx, drive, field, shown, active, n, bias, packed, places):
+        """Fields of the samples active[0], ...: hidden units in columns 0..n, padded, outputs from
+        n on.
+
+        `places`: start and row stride of the weights downwards, then upwards, in `packed`.
+        """
+        signature = types.none(drive, field, shown, active, types.intp, bias, packed, places)
 
         def codegen(context, builder, signature, args):
-            kinds = signature.args
-            a, n, down, down_row, up, up_row = (args[i] for i in (4, 5, 8, 9, 10, 11))
-            none = a.type(0)
+            kinds, n = signature.args, args[4]
+            down, down_row, up, up_row = (builder.extract_value(args[7], i) for i in range(4))
+            none = n.type(0)
             found = []
             for g in range(samples):
-                b = builder.load(array_data(context, builder, kinds[3], args[3], builder.add(a, a.type(g))))
+                b = builder.load(array_data(context, builder, kinds[3], args[3], n.type(g)))
                 places = ((0, none), (1, none), (2, none), (2, n), (1, n))
                 found.append(
                     Sample(*(array_data(context, builder, kinds[i], args[i], b, c) for i, c in places))
                 )
-            bias = array_data(context, builder, kinds[6], args[6], n)
-            down = array_data(context, builder, kinds[7], args[7], down)
-            up = array_data(context, builder, kinds[7], args[7], up)
-            real = context.get_data_type(kinds[7].dtype)
+            bias = array_data(context, builder, kinds[5], args[5], n)
+            down = array_data(context, builder, kinds[6], args[6], down)
+            up = array_data(context, builder, kinds[6], args[6], up)
+            real = context.get_data_type(kinds[6].dtype)
             _build_pass(builder, real, tied, n_out, found, bias, down, down_row, up, up_row, n)
             return context.get_dummy_value()
 
@@ -139,41 +129,46 @@ _free_1, _free_2 = _make_pass(1, _many, False), _make_pass(PASS_SAMPLES, _many, 
 
 
 @kernel(inline=True)
-def is_narrow(ints, layout):
-    return ints[N_WEIGHTS] == 2 and layout[2, COPY] < 0 and layout[2, SIZE] <= NARROW_MAX
+def is_narrow(net):
+    """Whether the passes of this file serve: one hidden layer under few outputs."""
+    layers = array(net.layers)
+    return layers.size == 3 and layers[2].copy.start < 0 and layers[2].size <= NARROW_MAX
 
 
 @kernel
-def narrow_fields(ints, layout, packed, bias, drive, shown, field, active):
+def narrow_fields(job, net, shown, active):
     """`fields` of both layers at once, for the samples `active` of a network that `is_narrow`."""
-    n = layout[2, OFFSET]  # the hidden units come first, padded
-    up, up_row = layout[2, TRANSPOSE], layout[2, TRANSPOSE_ROW]
-    down, down_row = layout[1, DOWN], layout[1, DOWN_ROW]
-    few = layout[2, SIZE] <= NARROW_GROUP
+    layers, drive, field = array(net.layers), array(net.drive), array(net.field)
+    bias, packed = array(net.bias), array(net.packed)
+    n = layers[2].offset  # the hidden units come first, padded
+    down, up = layers[1].down, layers[2].transpose
+    places, few = (down.start, down.row, up.start, up.row), layers[2].size <= NARROW_GROUP
     a = 0
     while a < active.size:
-        pair = active.size - a >= PASS_SAMPLES
-        if ints[HAS_BACK]:
+        now = active[a:]
+        pair = now.size >= PASS_SAMPLES
+        if job.back != 0:
             if pair:
-                _free_2(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
+                _free_2(drive, field, shown, now, n, bias, packed, places)
             else:
-                _free_1(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
+                _free_1(drive, field, shown, now, n, bias, packed, places)
         elif few:
             if pair:
-                _few_2(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
+                _few_2(drive, field, shown, now, n, bias, packed, places)
             else:
-                _few_1(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
+                _few_1(drive, field, shown, now, n, bias, packed, places)
         elif pair:
-            _tied_2(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
+            _tied_2(drive, field, shown, now, n, bias, packed, places)
         else:
-            _tied_1(drive, field, shown, active, a, n, bias, packed, down, down_row, up, up_row)
+            _tied_1(drive, field, shown, now, n, bias, packed, places)
         a += PASS_SAMPLES if pair else 1
 
 
 @kernel
-def keep_outputs(layout, state, field, active, step):
+def keep_outputs(net, state, active, step):
     """Notes the outputs before step `step` behind the fields, in three places in turn."""
-    o, n = layout[2, OFFSET], layout[2, SIZE]
+    field, output = array(net.field), array(net.layers)[2]
+    o, n = output.offset, output.size
     at = o + LANES * (1 + step % 3)
     for a in range(active.size):
         b = active[a]
@@ -182,19 +177,20 @@ def keep_outputs(layout, state, field, active, step):
 
 
 @kernel
-def leave_alternating(layout, state, field, active, step, n_steps, steps):
-    """After step `step` of a plain synchronous map: moves the samples whose end is not known yet to the front
-    of `active`; returns their number.
+def leave_alternating(net, state, active, step, n_steps, steps):
+    """After step `step` of a plain synchronous map: moves the samples whose end is not known yet to
+    the front of `active`; returns their number.
 
-    If the outputs of two steps in a row repeat those of two steps before, bit for bit, then the hidden states
-    repeat as well, and all from here on alternate: an even number of steps may be left out.
+    If the outputs of two steps in a row repeat those of two steps before, bit for bit, then the
+    hidden states repeat as well, and all from here on alternate: an even number of steps may be
+    left out.
     """
     if step < 2 or (n_steps - step - 1) % 2 != 0:
         return active.size
-    o, n = layout[2, OFFSET], layout[2, SIZE]
-    before, two_before, three_before = (
-        o + LANES * (1 + step % 3), o + LANES * (1 + (step - 1) % 3), o + LANES * (1 + (step - 2) % 3)
-    )  # fmt: skip
+    field, output = array(net.field), array(net.layers)[2]
+    o, n = output.offset, output.size
+    before, two_before = o + LANES * (1 + step % 3), o + LANES * (1 + (step - 1) % 3)
+    three_before = o + LANES * (1 + (step - 2) % 3)
     left = 0
     for a in range(active.size):
         b = active[a]

@@ -1,5 +1,5 @@
-"""Nodal analysis in Numba (twin: kernels/reference/nodal.py): one sample at a time, samples shared among
-threads.
+"""Nodal analysis in Numba (twin: kernels/reference/nodal.py): one sample at a time, samples shared
+among threads.
 
 `job` is an eqp_nodal_job of csrc/core/jobs.h (N unknowns, D diodes), `own` a thread's scratch.
 """
@@ -92,7 +92,8 @@ def linear_residual(job, rhs, x, values, f):
     for p in range(base.size):
         values[p] = base[p]
     if job.indptr:
-        indptr, indices = vector(np.int32, job.indptr, n + 1), vector(np.int32, job.indices, base.size)
+        indptr = vector(np.int32, job.indptr, n + 1)
+        indices = vector(np.int32, job.indices, base.size)
     for r in range(n):
         total = -rhs[r]
         if job.indptr:
@@ -190,7 +191,8 @@ def newton_step(job, own, rhs, offset, x, junction):
 def newton_rows(thread, n_threads, control, job, work):
     """Samples thread, thread + n_threads, ..., each from start to end."""
     own, m, n, n_d = array(work.own)[thread], job.n_samples, job.n, job.n_diodes
-    f, all_x, all_junctions = array(own.f), matrix(job.real, job.x, m, n), matrix(job.real, job.junction, m, n_d)
+    f, all_x = array(own.f), matrix(job.real, job.x, m, n)
+    all_junctions = matrix(job.real, job.junction, m, n_d)
     all_rhs, all_offsets = matrix(job.real, job.rhs, m, n), matrix(job.real, job.offset, m, n_d)
     iterations, status = vector(np.int32, job.iterations, m), vector(np.int32, job.sample_status, m)
     steps, worst = vector(np.float64, job.step, m), vector(np.int32, job.worst, m)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .compile import kernel
-from .preparation import read
+from .views import read
 
 
 @kernel

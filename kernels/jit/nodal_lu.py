@@ -1,5 +1,5 @@
-"""LU with fixed pivots for one matrix, dense or of a stored sparse pattern (twins of csrc/nodal/dense.h,
-nodal_sparse.h).
+"""LU with fixed pivots for one matrix, dense or of a stored sparse pattern (twins of
+csrc/nodal/dense.h, nodal_sparse.h).
 """
 
 import numpy as np
@@ -29,8 +29,8 @@ def dense_lu_solve(a, rdiag, b):
 
 @kernel
 def sparse_lu_solve(job, own, b):
-    """Left-looking refactorisation of own.values in the stored pivot order; b (N) by equation becomes the
-    solution by unknown.
+    """Left-looking refactorisation of own.values in the stored pivot order; b (N) by equation
+    becomes the solution by unknown.
     """
     n, values, work, rdiag = job.n, array(own.values), array(own.work), array(own.rdiag)
     lower, upper = array(own.lower), array(own.upper)

@@ -1,4 +1,6 @@
-"""Equilibrium propagation's step of the conductances in Numba (twin: kernels/reference/nodal_update.py)."""
+"""Equilibrium propagation's step of the conductances in Numba (twin:
+kernels/reference/nodal_update.py).
+"""
 
 import numpy as np
 
@@ -24,7 +26,9 @@ def contrast(job, pairs, k, zero):
 
 @kernel
 def update_range(thread, n_threads, control, job, work):
-    """A share of the conductances; nothing changes before all threads know their steps to be finite."""
+    """A share of the conductances; nothing changes before all threads know their steps to be
+    finite.
+    """
     n, bad = job.n_pairs, array(work.bad)
     pairs, scale = matrix(np.int32, job.pairs, n, 2), vector(job.real, job.scale, n)
     velocity, conductance = vector(job.real, job.velocity, n), vector(job.real, job.conductance, n)

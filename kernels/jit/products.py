@@ -1,7 +1,8 @@
-"""The two products everything is made of: rows added with coefficients, and dot products with a few rows.
+"""The two products everything is made of: rows added with coefficients, and dot products with a few
+rows.
 
-Sums of `add_rows` run over the rows in order, one fused multiply-add each, whatever the grouping: its results
-do not depend on how a caller cuts the rows or the columns into blocks.
+Sums of `add_rows` run over the rows in order, one fused multiply-add each, whatever the grouping:
+its results do not depend on how a caller cuts the rows or the columns into blocks.
 """
 
 from .compile import kernel, widest_vectors
@@ -38,14 +39,15 @@ def add_rows4(out, a0, a1, a2, a3, w0, w1, w2, w3):
 
 
 @kernel(ordered=True)
-def add_panels(field, offset, n, active, shown, below, m, matrix, start, row_stride, panel_stride):
+def add_panels(field, offset, n, active, shown, below, m, matrix, panels):
     """field[b, offset:][:n] += shown[b, below:][:m] @ matrix for the samples b in `active`.
 
-    Panel p holds TILE_COLUMNS columns: its row j starts at matrix[start + p * panel_stride + j * row_stride].
+    Panel p of the block `panels` holds TILE_COLUMNS columns: its row j starts at
+    matrix[panels.start + p * panels.panel + j * panels.row].
     """
     columns = tile_columns(matrix.itemsize)
     lanes = columns // TILE_VECTORS
-    place, base = 0, start
+    place, base = 0, panels.start
     while place < n:
         wide = place + columns - lanes < n  # the last panel may be narrower: then vector by vector
         width = columns if wide else lanes
@@ -54,15 +56,15 @@ def add_panels(field, offset, n, active, shown, below, m, matrix, start, row_str
             at = offset + place + turn
             a = 0
             while a < active.size:
-                left = active.size - a
+                now = active[a:]
                 if wide:
-                    wide_tile(left, field, at, active, a, shown, below, m, matrix, base, row_stride)
+                    wide_tile(field, at, now, shown, below, m, matrix, base, panels.row)
                 else:
-                    thin_tile(left, field, at, active, a, shown, below, m, matrix, base + turn, row_stride)
+                    thin_tile(field, at, now, shown, below, m, matrix, base + turn, panels.row)
                 a += TILE_SAMPLES
             turn += width
         place += columns
-        base += panel_stride
+        base += panels.panel
 
 
 @kernel
@@ -97,11 +99,12 @@ def add_dots(out, x, matrix, start, stride):
     n, m = x.size, out.size
     j, at = 0, start
     while j + 5 <= m:
+        second, third, fourth = at + stride, at + 2 * stride, at + 3 * stride
+        fifth = at + 4 * stride
         _dots5(
-            out, j, x, matrix[at : at + n], matrix[at + stride : at + stride + n],
-            matrix[at + 2 * stride : at + 2 * stride + n], matrix[at + 3 * stride : at + 3 * stride + n],
-            matrix[at + 4 * stride : at + 4 * stride + n],
-        )  # fmt: skip
+            out, j, x, matrix[at : at + n], matrix[second : second + n], matrix[third : third + n],
+            matrix[fourth : fourth + n], matrix[fifth : fifth + n],
+        )
         j += 5
         at += 5 * stride
     while j < m:

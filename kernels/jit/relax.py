@@ -1,45 +1,46 @@
 """Relaxation of a block of samples: all their steps in one call, their states in cache; twin of
 reference/layered.py.
 
-State rows hold all layers of a sample side by side (layout.py). `shown` is what a layer shows to the others:
-the state itself in the discrete map, rho(state) in continuous dynamics.
+`job` is an eqp_layered_job of csrc/core/jobs.h, `net` the scratch of layout.py. State rows hold all
+layers of a sample side by side. `shown` is what a layer shows to the others: the state itself in
+the discrete map, rho(state) in continuous dynamics.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from .activations import ONE, SHIFTED_SIGMOID, ZERO, activate, shifted_sigmoid32, times_prime
 from .compile import bits_float, float_bits, kernel, widest_vectors
-from .layout import (
-    ACTIVATION,
-    CLAMP,
-    COPY,
-    COPY_PANEL,
-    COPY_ROW,
-    COST,
-    COST_FACTOR,
-    DOWN,
-    DOWN_PANEL,
-    DOWN_ROW,
-    DT,
-    DYNAMICS,
-    LANES,
-    LINEAR_OUTPUT,
-    N_WEIGHTS,
-    NUDGE_INSIDE,
-    OFFSET,
-    OUT_ACTIVATION,
-    PRIME_HIDDEN,
-    PRIME_OUTPUT,
-    SINGLE,
-    SIZE,
-    TRANSPOSE,
-    TRANSPOSE_ROW,
-)  # fmt: skip
+from .layout import LANES, block, n_units
 from .narrow import is_narrow, keep_outputs, leave_alternating, narrow_fields
 from .products import add_dots, add_panels
+from .views import array, matrix
 
-STEP_SHIFT, PHASE_SHIFT = 8, 40  # a failure is one integer, phase | step | layer: the smallest came first
+DISCRETE, CONTINUOUS = range(2)  # spec.DYNAMICS
+SQUARED_ERROR = 0  # of spec.COSTS
+STEP_SHIFT, PHASE_SHIFT = 8, 40
 SYNCHRONOUS, ODD_EVEN, UPWARDS, DOWNWARDS = range(4)  # orders of visiting; the first three are spec.SCHEDULES
+
+
+class Phase(NamedTuple):
+    """What the samples of a block do: numbers only, which cost nothing to pass on."""
+
+    number: int  # 0 free, 1 and 2 the second phases: what a failure is filed under
+    visit: int  # order of the layers
+    last: int  # layers above this one stay where they are
+    beta: float
+    n_steps: int
+    tol: float  # a sample stops when its largest change / dt is no more than this; < 0: never
+    dt: float
+
+
+@kernel(inline=True)
+def phase_of(number, visit, last, beta, n_steps, tol, dt):
+    """A Phase of fields that are always of the same types."""
+    return Phase(
+        np.int64(number), np.int64(visit), np.int64(last), np.float64(beta), np.int64(n_steps), tol, dt
+    )
 
 
 @kernel(inline=True)
@@ -56,11 +57,11 @@ def copy_row(dst, src):
 
 
 @kernel
-def add_force(ints, floats, out, s, y, beta):
+def add_force(job, out, s, y, beta):
     """out += -beta dC/ds at the output state s."""
-    factor = s.dtype.type(floats[COST_FACTOR] * beta)
+    factor = s.dtype.type(job.cost_factor * beta)
     n = s.size
-    if ints[COST] == 0:
+    if job.cost == SQUARED_ERROR:
         for i in range(n):
             out[i] += factor * (y[i] - s[i])
         return
@@ -138,74 +139,80 @@ def settle_euler(s, field, dt, clamp):
 
 
 @kernel
-def show(ints, k, s, r):
-    """r = what layer k shows of its state s (continuous dynamics)."""
+def show(job, k, s, r):
+    """r = what layer k shows of its state s (continuous dynamics), both (N[k])."""
+    single = s.itemsize == 4
     copy_row(r, s)
-    if k < ints[N_WEIGHTS]:
-        activate(ints[ACTIVATION], ints[SINGLE], r)
-    elif not ints[LINEAR_OUTPUT]:
-        activate(ints[OUT_ACTIVATION], ints[SINGLE], r)
+    if k < job.n_weights:
+        activate(job.activation, single, r)
+    elif not job.linear_output:
+        activate(job.out_activation, single, r)
 
 
 @kernel
-def show_all(ints, layout, state, shown):
-    for k in range(1, ints[N_WEIGHTS] + 1):
-        o = layout[k, OFFSET]
-        n = layout[k, SIZE]
-        show(ints, k, state[o : o + n], shown[o : o + n])
+def show_all(job, net, state, shown):
+    """`show` of all layers of a row."""
+    layers = array(net.layers)
+    for k in range(1, layers.size):
+        o, n = layers[k].offset, layers[k].size
+        show(job, k, state[o : o + n], shown[o : o + n])
 
 
 @kernel
-def fields(ints, layout, packed, bias, drive, shown, field, k, active):
-    """field = total input of layer k for the samples `active`: bottom-up + bias + top-down."""
-    o, n = layout[k, OFFSET], layout[k, SIZE]
+def fields(net, shown, k, active):
+    """net.field = total input of layer k for the samples `active`: bottom-up + bias + top-down."""
+    layers, packed, field = array(net.layers), array(net.packed), array(net.field)
+    bias, drive, here = array(net.bias), array(net.drive), layers[k]
+    o, n = here.offset, here.size
     for a in range(active.size):
         b = active[a]
         copy_row(field[b, o : o + n], drive[b, :n] if k == 1 else bias[o : o + n])
     if k > 1:
-        below, m = layout[k - 1, OFFSET], layout[k - 1, SIZE]
-        if layout[k, COPY] >= 0:
-            add_panels(field, o, n, active, shown, below, m, packed, layout[k, COPY], layout[k, COPY_ROW],
-                       layout[k, COPY_PANEL])  # fmt: skip
+        below, m = layers[k - 1].offset, layers[k - 1].size
+        if here.copy.start >= 0:
+            add_panels(field, o, n, active, shown, below, m, packed, block(here.copy))
         else:
             for a in range(active.size):
                 b = active[a]
                 add_dots(
-                    field[b, o : o + n], shown[b, below : below + m], packed, layout[k, TRANSPOSE],
-                    layout[k, TRANSPOSE_ROW],
-                )  # fmt: skip
-    if k < ints[N_WEIGHTS]:
-        add_panels(field, o, n, active, shown, layout[k + 1, OFFSET], layout[k + 1, SIZE], packed, layout[k,
-        DOWN],
-                   layout[k, DOWN_ROW], layout[k, DOWN_PANEL])  # fmt: skip
+                    field[b, o : o + n], shown[b, below : below + m], packed, here.transpose.start,
+                    here.transpose.row,
+                )
+    if k + 1 < layers.size:
+        above = layers[k + 1]
+        add_panels(field, o, n, active, shown, above.offset, above.size, packed, block(here.down))
 
 
 @kernel
-def new_state(ints, floats, k, s, r, f, y, beta):
-    """One step of layer k of one sample from its padded field f; returns the bits of the largest |change|."""
-    output = k == ints[N_WEIGHTS]
-    code = ints[OUT_ACTIVATION] if output else ints[ACTIVATION]
-    dt = s.dtype.type(floats[DT])
+def new_state(job, k, s, r, f, y, beta, dt):
+    """One step of layer k of one sample from its padded field f; returns the bits of the largest
+    |change|.
+
+    s, r (N[k]): what it is and shows; y (N[L]): the target.
+    """
+    output, single = k == job.n_weights, s.itemsize == 4
+    code = job.out_activation if output else job.activation
+    dt = s.dtype.type(dt)
     forced = output and beta != 0.0
-    if ints[DYNAMICS] == 0:
-        if not forced and dt == ONE and code == SHIFTED_SIGMOID and ints[SINGLE]:
+    if job.dynamics == DISCRETE:
+        if not forced and dt == ONE and code == SHIFTED_SIGMOID and single:
             return settle_sigmoid32(s, f)
-        if forced and ints[NUDGE_INSIDE]:
-            add_force(ints, floats, f, s, y, beta)
-        activate(code, ints[SINGLE], f)
-        if forced and not ints[NUDGE_INSIDE]:
-            add_force(ints, floats, f, s, y, beta)
+        if forced and job.nudge_inside:
+            add_force(job, f, s, y, beta)
+        activate(code, single, f)
+        if forced and not job.nudge_inside:
+            add_force(job, f, s, y, beta)
         return settle(s, f, dt)
-    if output and ints[PRIME_OUTPUT]:
-        if ints[LINEAR_OUTPUT]:  # r shows s itself; it is written anew below
-            activate(code, ints[SINGLE], r)
+    if output and job.prime_output:
+        if job.linear_output:  # r shows s itself; it is written anew below
+            activate(code, single, r)
         times_prime(code, s, r, f)
-    elif not output and ints[PRIME_HIDDEN]:
+    elif not output and job.prime_hidden:
         times_prime(code, s, r, f)
     if forced:
-        add_force(ints, floats, f, s, y, beta)
-    top = settle_euler(s, f, dt, ints[CLAMP])
-    show(ints, k, s, r)
+        add_force(job, f, s, y, beta)
+    top = settle_euler(s, f, dt, job.clamp)
+    show(job, k, s, r)
     return top
 
 
@@ -226,59 +233,61 @@ def pass_layers(visit, n_layers, turn):
 
 
 @kernel
-def move_layer(
-    ints, floats, layout, state, shown, field, y, rows, k, now, beta, where, failure, change
-):  # fmt: skip
-    """New states of layer k of the samples `now` from their fields; `change` keeps the largest of a step.
+def move_layer(job, net, thread, state, shown, rows, k, now, phase, step):
+    """New states of layer k of the samples `now` from their fields; net.change keeps the largest of
+    a step.
 
-    A sample that becomes non-finite gets failure[b] = where | k, unless an earlier place is known.
+    y[rows[b]] is the target of sample b. A sample that becomes non-finite gets a place in
+    net.failure, unless an earlier one is known.
     """
-    finite_bits = float_bits(state.dtype.type(np.inf))
-    o = layout[k, OFFSET]
-    end = o + layout[k, SIZE]
+    field, failure, change = array(net.field), array(net.failure), array(net.change)[thread]
+    finite_bits, where = float_bits(state.dtype.type(np.inf)), failure_at(phase.number, step) | k
+    n_out, o = n_units(job, job.n_weights), array(net.layers)[k].offset
+    end = o + array(net.layers)[k].size
     padded = end + (o - end) % LANES
     for a in range(now.size):
         b = now[a]
+        y = matrix(job.real, job.y, rows[b] + 1, n_out)[rows[b]]
         top = new_state(
-            ints, floats, k, state[b, o:end], shown[b, o:end], field[b, o:padded], y[rows[b]], beta
+            job, k, state[b, o:end], shown[b, o:end], field[b, o:padded], y, phase.beta, phase.dt
         )
         if top >= finite_bits:
-            if failure[b] == 0 or (where | k) < failure[b]:
-                failure[b] = where | k
+            if failure[b] == 0 or where < failure[b]:
+                failure[b] = where
         else:
             size = bits_float(top)
             change[b] = size if size > change[b] else change[b]
 
 
 @kernel
-def step_block(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, visit, last, beta, where,
-    failure, change,
-):  # fmt: skip
-    """One step of the layers 1..last of the samples `now`."""
+def step_block(job, net, thread, state, shown, rows, now, phase, step):
+    """One step of the layers 1..phase.last of the samples `now`."""
+    change, n_layers = array(net.change)[thread], array(net.layers).size - 1
     for a in range(now.size):
         change[now[a]] = ZERO
-    together = visit == SYNCHRONOUS and last == 2 and is_narrow(ints, layout)
-    for turn in range(n_passes(visit, ints[N_WEIGHTS])):
-        first, stride = pass_layers(visit, ints[N_WEIGHTS], turn)
+    together = phase.visit == SYNCHRONOUS and phase.last == 2 and is_narrow(net)
+    for turn in range(n_passes(phase.visit, n_layers)):
+        first, stride = pass_layers(phase.visit, n_layers, turn)
         if together:
-            narrow_fields(ints, layout, packed, bias, drive, shown, field, now)
+            narrow_fields(job, net, shown, now)
         else:
-            for k in range(first, last + 1, stride):
-                fields(ints, layout, packed, bias, drive, shown, field, k, now)
-        for k in range(first, last + 1, stride):
-            move_layer(
-                ints, floats, layout, state, shown, field, y, rows, k, now, beta, where, failure, change
-            )
+            for k in range(first, phase.last + 1, stride):
+                fields(net, shown, k, now)
+        for k in range(first, phase.last + 1, stride):
+            move_layer(job, net, thread, state, shown, rows, k, now, phase, step)
 
 
 @kernel
-def keep_moving(dt, tolerance, step, n_steps, now, steps, residual, failure, change):
+def keep_moving(net, thread, now, phase, step):
     """Moves the samples that are to go on to the front of `now`; returns their number.
 
-    Without a tolerance all steps count as made, but a step that changes nothing stands for the rest.
+    Without a tolerance all steps count as made, but a step that changes nothing stands for the
+    rest.
     """
-    left = 0
+    steps, residual = array(net.steps)[thread], array(net.residual)[thread]
+    change, failure = array(net.change)[thread], array(net.failure)
+    real, left = change.dtype.type, 0
+    dt, tolerance = real(phase.dt), real(phase.tol)
     for a in range(now.size):
         b = now[a]
         steps[b] = step + 1
@@ -287,44 +296,34 @@ def keep_moving(dt, tolerance, step, n_steps, now, steps, residual, failure, cha
             now[left] = b
             left += 1
         elif failure[b] == 0 and tolerance < ZERO:
-            steps[b] = n_steps
+            steps[b] = phase.n_steps
     return left
 
 
 @kernel
-def relax_block(
-    ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, low, high, visit, last, beta,
-    n_steps, tol, phase, steps, residual, failure, active, change,
-):  # fmt: skip
+def relax_block(job, net, thread, state, shown, rows, low, high, phase):
     """Relax the samples low..high of the buffers; y[rows[b]] is the target of sample b.
 
-    A sample stops after the step in which its largest change / dt is <= tol, or in which it became non-finite
-    (failure[b] then says where; 0 otherwise). `visit` is the order of the layers; those above `last` stay
-    where they are.
+    A sample stops after the step in which its largest change / dt is <= tol, or in which it became
+    non-finite (net.failure[b] then says where; 0 otherwise). net.steps and net.residual say how far
+    each came.
     """
-    tolerance, dt = drive.dtype.type(tol), drive.dtype.type(floats[DT])
-    count = high - low
-    live = active[low:high]
+    steps, residual = array(net.steps)[thread], array(net.residual)[thread]
+    count, live = high - low, array(net.active)[thread][low:high]
     for a in range(count):
         live[a] = low + a
         steps[low + a] = 0
         residual[low + a] = ZERO
     # steps alternate, once they do, only in the plain synchronous map
-    watched = (
-        tolerance < ZERO and visit == SYNCHRONOUS and last == 2 and ints[DYNAMICS] == 0 and dt == ONE
-        and is_narrow(ints, layout)
-    )  # fmt: skip
-    for step in range(n_steps):
+    plain = job.dynamics == DISCRETE and state.dtype.type(phase.dt) == ONE and phase.visit == SYNCHRONOUS
+    watched = plain and phase.tol < 0 and phase.last == 2 and is_narrow(net)
+    for step in range(phase.n_steps):
         if count == 0:
             break
         now = live[:count]
-        where = failure_at(phase, step)
         if watched:
-            keep_outputs(layout, state, field, now, step)
-        step_block(
-            ints, floats, layout, packed, bias, drive, state, shown, field, y, rows, now, visit, last, beta,
-            where, failure, change,
-        )  # fmt: skip
-        count = keep_moving(dt, tolerance, step, n_steps, now, steps, residual, failure, change)
+            keep_outputs(net, state, now, step)
+        step_block(job, net, thread, state, shown, rows, now, phase, step)
+        count = keep_moving(net, thread, now, phase, step)
         if watched:
-            count = leave_alternating(layout, state, field, now[:count], step, n_steps, steps)
+            count = leave_alternating(net, state, now[:count], step, phase.n_steps, steps)

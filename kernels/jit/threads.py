@@ -1,4 +1,5 @@
-"""Threads: Python threads that run one nogil kernel each, and the barrier they meet at inside it."""
+"""Threads: Python threads that run one nogil kernel each, and the barrier they meet at inside it.
+"""
 
 import numpy as np
 
@@ -6,7 +7,7 @@ from ..threads import run_together
 from ..threads import usable as bounded
 from .compile import JIT_DISABLED, atomic_add, atomic_load, kernel, relax_cpu, sleep_thread, yield_thread
 
-SPINS, YIELDS = 4000, 64  # about 0.1 ms of polling, some offers of the core to others, then ever longer naps
+SPINS, YIELDS = 4000, 64
 SHORTEST_NAP, LONGEST_NAP = 50, 1000  # microseconds
 ARRIVED, GENERATION, ABORT = 0, 8, 16  # places in the control array, a cache line apart
 CONTROL_SIZE = 24

@@ -1,11 +1,11 @@
-"""What sums in the compiler's own vectors are built of, because a loop in Python offers no way to keep
-accumulators in registers over an outer loop. Used by tiles.py, lists.py and narrow.py.
+"""What sums in the compiler's own vectors are built of, because a loop in Python offers no way to
+keep accumulators in registers over an outer loop. Used by tiles.py, lists.py and narrow.py.
 """
 
 from .compile import ir, isa
 
-# bytes of a vector, and of how many a register tile is wide: its accumulators, the vectors of one row and one
-# broadcast value must fit the registers
+# bytes of a vector, and of how many a register tile is wide: its accumulators, the vectors of one
+# row and one broadcast value must fit the registers
 REGISTERS = {"avx512": (64, 4), "avx2": (32, 2), "neon": (16, 4), "sse2": (16, 2)}
 VECTOR_BYTES, TILE_VECTORS = REGISTERS.get(isa(), (64, 4))
 N_REGISTERS = 32 if isa() in {"avx512", "neon"} else 16
@@ -52,7 +52,9 @@ class Vectors:
 
 
 def sum_loop(builder, count, step, starts, body):
-    """IR of `for j in range(0, count, step): sums = body(j, sums)`, at least once, from sums = starts."""
+    """IR of `for j in range(0, count, step): sums = body(j, sums)`, at least once, from sums =
+    starts.
+    """
     before = builder.block
     loop, after = builder.append_basic_block("sum"), builder.append_basic_block("summed")
     builder.branch(loop)

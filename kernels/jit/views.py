@@ -1,8 +1,8 @@
 """Records and the arrays behind them.
 
-Kernels take two records with named fields: the job, which mirrors a struct of csrc/core/jobs.h and holds bare
-addresses, and the work, made here, whose arrays are described by address and shape. A record costs nothing to
-pass on, where an array is seven words. Views are made where they are used:
+Kernels take two records with named fields: the job, which mirrors a struct of csrc/core/jobs.h and
+holds bare addresses, and the work, made here, whose arrays are described by address and shape. A
+record costs nothing to pass on, where an array is seven words. Views are made where they are used:
 
     y = matrix(job.real, job.y, n_data, n_out)      from a bare address, of the type of `job.real`
     drive = array(work.drive)                       from a description
@@ -26,6 +26,18 @@ def aligned(shape, dtype):
     raw = np.zeros(size + LINE, np.uint8)
     start = -raw.ctypes.data % LINE
     return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def read(array, dtype):
+    """`array` for a kernel that only reads it. A read-only one is shown as writable: Numba would
+    take it for another type and compile everything anew.
+    """
+    array = np.require(array, dtype, "CA")
+    if array.flags.writeable or array.size == 0:
+        return array if array.flags.writeable else array.copy()
+    memory = (ctypes.c_byte * array.nbytes).from_address(address(array))
+    memory.owner = array  # keeps the memory alive as long as the view
+    return np.frombuffer(memory, array.dtype).reshape(array.shape)
 
 
 # --- records, made in Python
@@ -55,8 +67,8 @@ def _field_dtype(value):
 class Record:
     """A record of numbers, arrays (described; kept alive by this object) and other records.
 
-    No record should begin with all the fields of another that the same functions take: Numba would see a
-    subtype in it.
+    No record should begin with all the fields of another that the same functions take: Numba would
+    see a subtype in it.
     """
 
     def __init__(self, **values):

@@ -5,7 +5,7 @@ import numpy as np
 from ..prepare.crossbar import relax_job, train_job
 from ..reference.crossbar import NudgeError
 from ..spec import DivergenceError
-from .call import DIVERGED, SINGULAR, run_job, status_text
+from .call import DIVERGED, SINGULAR, run, status_text
 
 
 def relax(
@@ -21,7 +21,7 @@ def relax(
         weights, biases, lower, upper, x, states, steps, residual, input_gain=input_gain, schedule=schedule,
         n_steps=n_steps, tol=tol, beta=beta, y=y, pairs=pairs,
     )
-    _check(run_job("crossbar_relax", job, n_threads))
+    _check(run("crossbar_relax", job, n_threads))
     return steps, residual
 
 
@@ -40,7 +40,7 @@ def train(
         rates=rates, bias_rates=bias_rates, g_min=g_min, g_max=g_max, pairs=pairs, carry=carry,
         optimizer=optimizer, momentum=momentum, velocity=velocity,
     )
-    _check(run_job("crossbar_train", job, n_threads))
+    _check(run("crossbar_train", job, n_threads))
     return float(loss[0]), int(loss[1])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..prepare.nodal import BACKWARD, FACTOR, FORWARD, head_job, newton_job, update_job
 from ..reference.nodal import CONVERGED, NOT_CONVERGED, SINGULAR, NewtonReport
-from .call import DIVERGED, kernel, pointer, run_job, status_text
+from .call import DIVERGED, kernel, pointer, run, status_text
 from .call import SINGULAR as NOT_POSITIVE
 
 __all__ = [
@@ -37,7 +37,7 @@ def nodal_newton(
         system, rhs, offset, x, junction, report, max_iter=max_iter, vtol=vtol, rtol=rtol,
         single_after=single_after,
     )
-    status = run_job("nodal_newton", job, n_threads, m)
+    status = run("nodal_newton", job, n_threads, m)
     if status:
         raise ValueError(f"nodal_newton: {status_text(status)}")
     return report
@@ -74,7 +74,7 @@ def nodal_update(
     """As kernels.reference.nodal_update.nodal_update."""
     arrays = (difference, total, pairs, scale, velocity, conductance, low, high, gradient)
     job = update_job(*arrays, learning_rate=learning_rate, momentum=momentum)
-    status = run_job("nodal_update", job, n_threads, len(pairs))
+    status = run("nodal_update", job, n_threads, len(pairs))
     if status and status != DIVERGED:
         raise ValueError(f"nodal_update: {status_text(status)}")
     return status == 0

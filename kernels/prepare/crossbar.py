@@ -8,13 +8,15 @@ from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 
 
 def _network_job(weights, biases, lower, upper, x, y, states, input_gain, schedule, pairs, trains):
-    """A job with network and data, checked by `kernels.checks`: kernels trust what they are handed."""
+    """A job with network and data, checked by `kernels.checks`: kernels trust what they are handed.
+    """
     sizes = [x.shape[1], *(w.shape[1] for w in weights)]
     job = Job("eqp_crossbar_job", weights[0].dtype)
     (job.writes if trains else job.reads)(weight=weights, bias=biases)
     job.reads(size=sizes, lower=lower, upper=upper)
     job.writes(state=states)
-    job.numbers(n_weights=len(weights), pairs=pairs, schedule=SCHEDULES.index(schedule), input_gain=input_gain)
+    job.numbers(n_weights=len(weights), pairs=pairs, schedule=SCHEDULES.index(schedule))
+    job.numbers(input_gain=input_gain)
     if sparse.issparse(x):
         job.reads(indptr=x.indptr, indices=x.indices, data=x.data)
     else:
@@ -40,7 +42,9 @@ def train_job(
     schedule, n_free_steps, n_nudged_steps, tol_free, tol_nudged, beta, nudging, rates, bias_rates, g_min,
     g_max, pairs, carry, optimizer, momentum, velocity,
 ):
-    """The job of `kernels.reference.crossbar.train`; `loss` (2) takes the loss and the number of hits."""
+    """The job of `kernels.reference.crossbar.train`; `loss` (2) takes the loss and the number of
+    hits.
+    """
     job = _network_job(weights, biases, lower, upper, x, y, states, input_gain, schedule, pairs, trains=True)
     order = np.arange(x.shape[0]) if order is None else order
     job.reads(order=order, row_weight=sample_weight, rate=rates, bias_rate=bias_rates)

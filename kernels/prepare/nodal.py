@@ -1,4 +1,6 @@
-"""Jobs of nodal analysis (csrc/core/jobs.h: eqp_nodal_job, eqp_nodal_head_job, eqp_nodal_update_job)."""
+"""Jobs of nodal analysis (csrc/core/jobs.h: eqp_nodal_job, eqp_nodal_head_job,
+eqp_nodal_update_job).
+"""
 
 from ..jobs import Job
 
