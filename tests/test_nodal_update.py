@@ -300,7 +300,7 @@ def test_no_status_of_c_is_passed_over(monkeypatch):
     for name in ("newton_job", "update_job", "head_job"):
         job = Job("eqp_nodal_head_job", np.float64)
         monkeypatch.setattr(nodal, name, lambda *args, job=job, **options: job)
-    monkeypatch.setattr(nodal, "run_job", lambda *args: refused)
+    monkeypatch.setattr(nodal, "run", lambda *args: refused)
     monkeypatch.setattr(nodal, "kernel", lambda *args: lambda *job: refused)
     one = [np.zeros(1)] * 9
     for function, arguments, options in [
