@@ -259,6 +259,36 @@ def test_gmin_and_source_stepping_reach_the_same_point():
         np.testing.assert_allclose(found[0][0], want._x[0][solver.retained], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("hard", [0.0, 2e-5])
+def test_gmin_steps_lead_from_ten_millisiemens_to_none(hard):
+    """Each starts where the last one ended; one that fails is retried nearer by; then comes the circuit."""
+    from eqprop_fast.kernels.reference import nodal as reference
+
+    from eqprop_fast.circuits.operating_point import solver_of
+
+    net = Netlist(gmin=1e-9)
+    net.voltage_source("v1", "a", "0", 1.0)
+    net.diode("d1", "a", "b")
+    net.resistor("r1", "b", "0", 1e3)
+    solver, levels, reached = solver_of(net), [], [None]
+
+    def run(parameters, scale, *state):
+        level = parameters[0, reference.P_GMIN]
+        assert state == (reached[-1] or ("x", "junction")) and scale == 1.0
+        levels.append(level)
+        if reached[-1] and level < hard <= reached[-1][0] / 2:  # too far at once
+            return None
+        reached.append((level, len(levels)))
+        return reached[-1]
+
+    found, level, _ = solver._gmin_steps(solver.system, run, "x", "junction")
+    assert found == reached[-1] and level == 1e-9
+    assert levels[-1] == solver.system.parameters[0, reference.P_GMIN]
+    steps = [state[0] for state in reached[1:]]
+    assert steps[0] == 1e-2 and steps[-2] == 1e-9 and (np.diff(steps[:-1]) < 0).all()
+    np.testing.assert_allclose(steps[1], 1e-3)
+    assert (len(levels) > len(steps)) == bool(hard)
+
 @backends
 def test_large_linear_network(backend):
     """Above the size where the symmetric head and tail take over, for two sets of values of one topology."""
