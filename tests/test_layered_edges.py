@@ -45,7 +45,7 @@ def test_divergence_is_named_where_it_happens(backend, schedule, step):
     )
     weights = [np.ones((1, 1), "float32"), np.full((1, 1), 1e10, "float32")]
     biases, x, y = (
-        [np.zeros(1, "float32")] * 2,
+        [np.zeros(1, "float32") for _ in range(2)],
         np.ones((3, 1), "float32"),
         np.zeros((3, 1), "float32"),
     )
