@@ -86,7 +86,7 @@ csan: csan-python
 	$(MAKE) -C csrc/tests run
 
 csan-python: build
-	EQPROP_TEST_BACKENDS="c numpy" $(PY) tests/sanitized.py -m pytest -m "not slow" tests/test_checks.py \
+	EQPROP_TEST_BACKENDS="c numpy" $(PY) tests/sanitized.py -m pytest -s -m "not slow" tests/test_checks.py \
 	  tests/test_layered_kernels.py tests/test_layered_rules.py tests/test_crossbar.py tests/test_nodal.py \
 	  tests/test_nodal_update.py
 	EQPROP_TEST_BACKENDS="c numpy" $(PY) tests/sanitized.py -m tests.fuzz 60 0 kernels

@@ -220,6 +220,10 @@ def check_csr(name, x, dtype):
         x = type(x)((data[: ends[-1]].copy(), used.copy(), indptr.copy()), shape=x.shape)
         x.has_canonical_format = False  # whatever was said of it before
         x.sum_duplicates()
+    parts = x.data, x.indices, x.indptr
+    if not all(part.flags.c_contiguous and part.flags.aligned for part in parts):
+        x = type(x)(tuple(part.copy() for part in parts), shape=x.shape)
+        x.has_canonical_format = True
     if x.data.dtype != dtype:
         x = type(x)((convert(name, x.data, dtype), x.indices, x.indptr), shape=x.shape)
         x.has_canonical_format = True
