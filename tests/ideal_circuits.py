@@ -90,7 +90,7 @@ def _can_move(g, held, one_sided):
                 sign * np.eye(n)[k], A_ub=one_sided if len(one_sided) else None,
                 b_ub=np.zeros(len(one_sided)) if len(one_sided) else None,
                 A_eq=equal, b_eq=np.zeros(len(equal)), bounds=(-1, 1),
-            )  # fmt: skip
+            )
             if best.status == 0 and best.fun < -1e-3:
                 return True
     return False

@@ -132,10 +132,10 @@ CHOICES = {
     "dynamics": DYNAMICS, "schedule": SCHEDULES, "activation": ACTIVATIONS,
     "out_activation": ACTIVATIONS, "input_activation": ACTIVATIONS, "cost": COSTS, "rule": RULES,
     "optimizer": OPTIMIZERS,
-}  # fmt: skip
+}
 # what else a layered call is given, as the parameters of layered_relax and layered_train are called
 GIVEN = ("x", "y", "weights", "back", "biases", "states", "order", "row_weight", "particles",
-         "optimizer_state", "n_threads")  # fmt: skip
+         "optimizer_state", "n_threads")
 
 
 @dataclasses.dataclass
@@ -308,10 +308,10 @@ CROSSBAR_TRAIN = {
 CROSSBAR_CHOICES = {
     "schedule": CROSSBAR_SCHEDULES, "nudging": NUDGINGS, "optimizer": CROSSBAR_OPTIMIZERS,
     "pairs": BOOL, "carry": BOOL,
-}  # fmt: skip
+}
 CROSSBAR_GIVEN = (
     "weights", "biases", "lower", "upper", "x", "y", "states", "order", "sample_weight", "velocity",
-)  # fmt: skip
+)
 
 
 def crossbar_call(rng):
@@ -375,7 +375,7 @@ NODAL_UPDATE = {
 }
 NODAL_UPDATE_GIVEN = (
     "difference", "total", "pairs", "scale", "velocity", "conductance", "low", "high", "gradient",
-)  # fmt: skip
+)
 
 
 def nodal_update_call(rng):

@@ -77,7 +77,7 @@ def test_auto_behind_amplifiers(gain, scale):
     net = layered_netlist(
         [2, 4, 3, 2], gain=gain, bias=1.0, low=0.2, high=-0.2, random_state=0,
         g_init=(1e-4 * scale, 1e-3 * scale), g_min=0.0,
-    )  # fmt: skip
+    )
     x = complementary(np.random.default_rng(1).normal(size=(5, 2)), 1.5)
     y = np.random.default_rng(2).normal(size=(5, 2))
     assert error(net, x, y)[0] < 1e-3

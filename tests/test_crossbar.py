@@ -154,7 +154,7 @@ def test_momentum_matches_reference(backend, dtype, optimizer):
             batch_size=3, input_gain=2.0, n_nudged_steps=3, beta=0.02, g_min=1e-3, g_max=0.5,
             rates=[0.02, 0.01, 0.03, 0.02, 0.01][: len(net[0])], bias_rates=[0.01] * len(net[0]),
             optimizer=optimizer, momentum=0.8,
-        )  # fmt: skip
+        )
         start = [rng.normal(0, 0.01, p.shape).astype(dtype) for p in net[0] + net[1]]
         results = []
         ours = KERNELS[backend].crossbar_train
@@ -165,7 +165,7 @@ def test_momentum_matches_reference(backend, dtype, optimizer):
                 train(
                     weights, biases, *net[2:], x, y, carried, order=rows, velocity=velocity,
                     n_threads=threads, **options,
-                )  # fmt: skip
+                )
             results.append(weights + biases + velocity + carried)
         for a, b in zip(results[0], results[1], strict=True):
             np.testing.assert_array_equal(a, b)
@@ -186,12 +186,12 @@ def test_momentum_follows_the_gradients_of_plain_steps(backend, nesterov):
             ours[:3], ours[3:], *net[2:], x, y, carried, rates=[0.1] * 3, bias_rates=[0.05] * 3, g_min=0.01,
             g_max=0.3, optimizer="nesterov" if nesterov else "momentum", momentum=0.7, velocity=velocity,
             **options,
-        )  # fmt: skip
+        )
         moved = copies(theirs)
         KERNELS[backend].crossbar_train(
             moved[:3], moved[3:], *net[2:], x, y, carried, rates=[1.0] * 3, bias_rates=[1.0] * 3,
             g_min=-np.inf, **options,
-        )  # fmt: skip
+        )
         for k, (p, m, v) in enumerate(zip(theirs, moved, momenta, strict=True)):
             gradient = p - m
             v[...] = 0.7 * v + gradient

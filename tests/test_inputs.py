@@ -244,7 +244,7 @@ def test_divergence_leaves_finite_weights(backend):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("kind, solver", [
     (EqPropClassifier, "momentum"), (EqPropClassifier, "adam"), (ResistiveClassifier, "nesterov"),
-])  # fmt: skip
+])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_solver_memory_that_is_not_finite_is_a_divergence(backend, kind, solver, bad):
     """On every backend, though bounds may hide it from the parameters; nothing has changed."""
@@ -341,7 +341,7 @@ def test_damaged_csr_is_refused(damage):
 
 @pytest.mark.parametrize("dtype, bad", [
     ("float32", np.nan), ("float32", np.inf), ("float32", 1e39), ("float64", np.nan), ("float64", -np.inf),
-])  # fmt: skip
+])
 @pytest.mark.parametrize(
     "model", [EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor]
 )

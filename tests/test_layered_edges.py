@@ -113,12 +113,12 @@ def test_a_batch_without_weight_has_no_second_phase(backend, rule):
     plan = TrainPlan(
         4, 0.5, 6, 3, (0.5, 0.5), (0.5, 0.5), rule=rule,
         optimizer="sgd" if continual else "momentum", weight_decay=0.0 if continual else 0.1,
-    )  # fmt: skip
+    )
     net = [a.copy() for a in [*weights, *biases]]
     stats = get_backend(backend).layered_train(
         spec, weights, back, biases, np.ones((8, 4)), np.ones((8, 3)), np.arange(8), plan,
         row_weight=np.zeros(8), optimizer_state=None if continual else memory, n_threads=2,
-    )  # fmt: skip
+    )
     assert (stats.free_steps, stats.nudged_steps, stats.n_batches) == (48, 0, 2)
     assert all(np.array_equal(a, b) for a, b in zip([*weights, *biases], net))
 
@@ -131,12 +131,12 @@ def test_a_vector_field_over_no_steps_moves_nothing(backend):
     plan = TrainPlan(
         4, 0.5, 6, 0, (0.5, 0.5), (0.5, 0.5), rule="vector_field", optimizer="momentum",
         weight_decay=0.1,
-    )  # fmt: skip
+    )
     net = [a.copy() for a in [*weights, *biases, back[1]]]
     get_backend(backend).layered_train(
         spec, weights, back, biases, np.ones((8, 4)), np.ones((8, 3)), np.arange(8), plan,
         optimizer_state=memory,
-    )  # fmt: skip
+    )
     assert all(np.array_equal(a, b) for a, b in zip([*weights, *biases, back[1]], net))
     assert all((v == 1).all() for v in [*memory.velocity[:4], memory.velocity[5]])
 

@@ -25,7 +25,7 @@ DTYPES = ["float32", "float64"]
 def train(
     backend, rule, spec, dtype, rows=13, batch=13, n_threads=1, back=False, density=0.3, csr=False,
     optimizer="sgd", particles=False, weighted=True, free=12, reverse=6, seed=0, **more,
-):  # fmt: skip
+):
     """Parameters, moments, particles after a call at rate 1 (the change is the gradient), and its stats."""
     weights, biases, x, y, backs = make(spec.sizes, dtype, rows, seed=seed, back=back, density=density)
     n = spec.n_weights
@@ -57,7 +57,7 @@ def check(backend, rule, spec, dtype, quantity="weight", **options):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance(quantity, dtype) * scale)
     assert (s1.free_steps, s1.nudged_steps, s1.n_samples, s1.n_batches, s1.n_correct) == (
         s0.free_steps, s0.nudged_steps, s0.n_samples, s0.n_batches, s0.n_correct,
-    )  # fmt: skip
+    )
     assert s1.loss == pytest.approx(s0.loss, rel=1e-4 if dtype == "float32" else 1e-10)
 
 
@@ -94,7 +94,7 @@ def test_dynamics(backend, rule, name, dtype):
     dict(dynamics="continuous", dt=0.2, prime_output=True),
     dict(dynamics="continuous", dt=0.2, prime_output=True, linear_output=True, schedule="asynchronous"),
     dict(dynamics="continuous", dt=0.4, clamp=True, prime_hidden=False),
-], ids=lambda d: "-".join(f"{v}" for v in d.values()) or "plain")  # fmt: skip
+], ids=lambda d: "-".join(f"{v}" for v in d.values()) or "plain")
 def test_activations(backend, dynamics, activation, dtype):
     spec = LayeredSpec((9, 17, 8, 3), activation=activation, out_activation=activation, **dynamics)
     spec = dataclasses.replace(spec, input_activation=activation)
@@ -206,7 +206,7 @@ def test_singular_and_divergent(backend):
     (dict(rule="recurrent_backprop", n_nudged_steps=0), "n_nudged_steps"),
     (dict(rule="implicit", centered=True), "nudging"),
     (dict(rule="bptt", particles=True), "persistent particles"),
-])  # fmt: skip
+])
 def test_refusals(backend, change, match):
     change = dict(change)
     particles = change.pop("particles", False)

@@ -11,7 +11,7 @@ from eqprop_fast.kernels import (
     OptimizerState,
     TrainPlan,
     get_backend,
-)  # fmt: skip
+)
 from eqprop_fast.kernels.tolerances import tolerance
 
 from .backend_list import BACKENDS

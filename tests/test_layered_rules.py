@@ -91,7 +91,7 @@ def test_rules_bit_equal_for_any_thread_count(backend, case):
 
 
 RULES = [("continual", DISCRETE), ("vector_field", LEAKY), ("continual_vector_field", DISCRETE),
-         ("clamped_sweep", HARD), ("contrastive", EULER), ("coupled", DISCRETE)]  # fmt: skip
+         ("clamped_sweep", HARD), ("contrastive", EULER), ("coupled", DISCRETE)]
 
 
 def network_of(rule, spec, sizes, dtype="float64"):
