@@ -72,6 +72,11 @@ bench: $(VENV)/.bench
 lint: build
 	$(PY) -m pip install -q --disable-pip-version-check ruff
 	$(PY) -m ruff check .
+	@if command -v clang-format >/dev/null; then \
+	  clang-format --dry-run -Werror csrc/*/*.[ch]; \
+	else \
+	  echo "clang-format is not installed: the C sources are not checked"; \
+	fi
 
 # Every picture in docs/img.
 figures: build

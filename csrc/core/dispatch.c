@@ -1,12 +1,13 @@
-/* dispatch.c - picks, at run time, the instruction set whose kernels serve. */
+/* dispatch.c - picks, at run time, the instruction set whose kernels serve: the last in `variants`
+ * that the processor runs, or the one that eqp_select_isa names. Compiled once, for the baseline:
+ * nothing here may use a vector. */
 #include "core/eqprop.h"
 
 #include <string.h>
 
 #include "core/table.h"
 
-#define EQP_EXTERN_TABLES(isa)                                                       \
-    extern const eqp_table eqp_table_f32_##isa, eqp_table_f64_##isa;
+#define EQP_EXTERN_TABLES(isa) extern const eqp_table eqp_table_f32_##isa, eqp_table_f64_##isa;
 #ifdef EQP_HAVE_SCALAR
 EQP_EXTERN_TABLES(scalar)
 #endif
@@ -23,9 +24,12 @@ EQP_EXTERN_TABLES(avx2)
 EQP_EXTERN_TABLES(avx512)
 #endif
 
+/* Whether the processor runs a set; the baseline always. */
 static int always(void) { return 1; }
 #ifdef EQP_HAVE_AVX2
-static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static int has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 #endif
 #ifdef EQP_HAVE_AVX512
 static int has_avx512(void) {
@@ -34,13 +38,15 @@ static int has_avx512(void) {
 }
 #endif
 
+/* One instruction set that was built: its kernels in both precisions. */
 typedef struct {
     const char *name;
     const eqp_table *f32, *f64;
     int (*usable)(void);
 } variant;
 
-#define VARIANT(isa, usable) {#isa, &eqp_table_f32_##isa, &eqp_table_f64_##isa, usable}
+#define VARIANT(isa, usable) \
+    { #isa, &eqp_table_f32_##isa, &eqp_table_f64_##isa, usable }
 static const variant variants[] = {
 #ifdef EQP_HAVE_SCALAR
     VARIANT(scalar, always),
@@ -60,14 +66,17 @@ static const variant variants[] = {
 };
 #define N_VARIANTS ((int)(sizeof variants / sizeof variants[0]))
 
+/* Set before the first job's threads start (kernels/native), so that they only read it. */
 static const variant *current = NULL;
 
+/* Sets that were built, best last; what they are called; whether set i runs here. */
 int eqp_isa_count(void) { return N_VARIANTS; }
 
 const char *eqp_isa_name(int i) { return i >= 0 && i < N_VARIANTS ? variants[i].name : ""; }
 
 int eqp_isa_usable(int i) { return i >= 0 && i < N_VARIANTS && variants[i].usable(); }
 
+/* Selects by name, or with NULL the best that runs; EQP_E_OPTION if there is none. */
 int eqp_select_isa(const char *name) {
     for (int i = N_VARIANTS - 1; i >= 0; i--) {
         if (name && strcmp(name, variants[i].name) != 0) continue;
@@ -78,6 +87,7 @@ int eqp_select_isa(const char *name) {
     return EQP_E_OPTION;
 }
 
+/* The selected set, or the best if none has been selected. */
 static const variant *chosen(void) {
     if (!current) eqp_select_isa(NULL);
     return current;
@@ -94,18 +104,20 @@ const char *eqp_status_text(int status) {
     return status >= 0 && status < EQP_N_STATUS ? texts[status] : "unknown status";
 }
 
+/* What must hold of every call, before a kernel may look into its job. */
 static int check_call(const void *job, int thread, int n_threads) {
     if (!job) return EQP_E_NULL;
     return n_threads < 1 || thread < 0 || thread >= n_threads ? EQP_E_SIZE : EQP_OK;
 }
 
-#define FORWARD(name, job)                                                           \
-    int eqp_##name##_f32(job *j, int thread, int n_threads) {                        \
-        const int status = check_call(j, thread, n_threads);                         \
-        return status ? status : chosen()->f32->name(j, thread, n_threads);          \
-    }                                                                                \
-    int eqp_##name##_f64(job *j, int thread, int n_threads) {                        \
-        const int status = check_call(j, thread, n_threads);                         \
-        return status ? status : chosen()->f64->name(j, thread, n_threads);          \
+/* The public functions: check, then the chosen set's kernel. */
+#define FORWARD(name, job)                                                  \
+    int eqp_##name##_f32(job *j, int thread, int n_threads) {               \
+        const int status = check_call(j, thread, n_threads);                \
+        return status ? status : chosen()->f32->name(j, thread, n_threads); \
+    }                                                                       \
+    int eqp_##name##_f64(job *j, int thread, int n_threads) {               \
+        const int status = check_call(j, thread, n_threads);                \
+        return status ? status : chosen()->f64->name(j, thread, n_threads); \
     }
 EQP_KERNEL_TABLE(FORWARD)

@@ -1,53 +1,63 @@
 /* jobs.h - what each kernel family is told: plain structs, read by C and, as it stands, by cffi
  * (so: no preprocessor lines, no macros). `void *` is real * of the kernel's precision.
- * Letters: L weight matrices, N[k] units of layer k (0 = input ... L = output), R rows (samples) of the data,
- * M rows in the job, B batch size.
+ *
+ * Letters:
+ *   L      weight matrices, and so layers above the input
+ *   N[k]   units of layer k (0 = input ... L = output)
+ *   R      rows (samples) of the data
+ *   M      rows in the job
+ *   B      batch size
+ *   rho    the activation; s, the state of a unit (docs/equations.md has the same letters)
  */
 
-/* A layered network, its dynamics, and what to do with it (layered.c). */
+/* A layered network, its dynamics (equations 1), and what to do with it: layered_relax
+ * (layered/layered.c) and layered_train (layered/train.c). */
 typedef struct {
     /* --- network --- */
     int32_t n_weights;   /* L */
     const int32_t *size; /* (L+1) */
     void **weight;       /* L x (N[k], N[k+1])   in, train: in/out */
-    void **back;         /* L x (N[k+1], N[k])   independent feedback weights; [0] unused; NULL: weight[k]^T */
+    void **back;         /* L x (N[k+1], N[k])   independent feedback weights; [0] unused;
+                            NULL: weight[k]^T */
     void **bias;         /* L x (N[k+1])         in, train: in/out */
 
     /* --- dynamics --- */
-    int32_t dynamics;      /* 0 discrete map, 1 Euler steps of the energy's gradient */
-    int32_t schedule;      /* 0 synchronous, 1 asynchronous (odd layers, then even), 2 layer after layer (relaxing only) */
-    int32_t activation;    /* hidden layers: 0 identity, 1 shifted sigmoid, 2 hard sigmoid, 3 tanh, 4 sigmoid,
-                              5 relu, 6 half hard sigmoid clip(x/2,0,1), 7 centred hard sigmoid clip(x,-.5,.5) */
+    int32_t dynamics;   /* 0 discrete map, 1 Euler steps of the energy's gradient */
+    int32_t schedule;   /* 0 synchronous, 1 asynchronous (odd layers, then even),
+                           2 layer after layer (relaxing only) */
+    int32_t activation; /* hidden layers: ACT_* of csrc/core/activation.h (equations 1.1) */
     int32_t out_activation;
-    int32_t prime_hidden;  /* Euler: multiply the hidden field by rho'(s) */
-    int32_t prime_output;  /* Euler: multiply the output field by rho'(s) */
-    int32_t linear_output; /* Euler: the output acts on others (and learns) as s, not rho(s) */
+    int32_t prime_hidden;     /* Euler: multiply the hidden field by rho'(s) */
+    int32_t prime_output;     /* Euler: multiply the output field by rho'(s) */
+    int32_t linear_output;    /* Euler: the output acts on others (and learns) as s, not rho(s) */
     int32_t input_activation; /* the input acts as this function of x */
-    int32_t clamp;         /* Euler: clip s to [0, 1] after each step */
-    int32_t nudge_inside;  /* discrete: rho(a + nudge) instead of rho(a) + nudge */
-    int32_t cost;          /* 0 squared error, 1 softmax cross-entropy */
-    double cost_factor;    /* nudge = cost_factor * beta * (y - prediction) */
-    double dt;             /* Euler step; discrete: damping, 1 = the plain map */
+    int32_t clamp;            /* Euler: clip s to [0, 1] after each step */
+    int32_t nudge_inside;     /* discrete: rho(a + nudge) instead of rho(a) + nudge */
+    int32_t cost;             /* 0 squared error, 1 softmax cross-entropy */
+    double cost_factor;       /* nudge = cost_factor * beta * (y - prediction) */
+    double dt;                /* Euler step; discrete: damping, 1 = the plain map */
 
     /* --- data: dense x, or CSR when indptr is given --- */
-    const void *x;           /* (R, N[0]) */
-    const int64_t *indptr;   /* (R+1) or NULL */
-    const int32_t *indices;  /* (nnz) */
-    const void *data;        /* (nnz) */
-    const void *y;           /* (R, N[L]) targets; relax: needed only when beta != 0 */
-    const void *row_weight;  /* (R) or NULL: weight of each sample's update */
-    const int64_t *order;    /* (M) row of the data each job row reads, or NULL: 0..M-1 */
-    int64_t n_rows;          /* M */
+    const void *x;          /* (R, N[0]) */
+    const int64_t *indptr;  /* (R+1) or NULL */
+    const int32_t *indices; /* (nnz) */
+    const void *data;       /* (nnz) */
+    const void *y;          /* (R, N[L]) targets; relax: needed only when beta != 0 */
+    const void *row_weight; /* (R) or NULL: weight of each sample's update */
+    const int64_t *order;   /* (M) row of the data each job row reads, or NULL: 0..M-1 */
+    int64_t n_rows;         /* M */
 
     /* --- relaxation --- */
     double beta;
     int32_t n_free_steps, n_nudged_steps; /* relax uses n_free_steps for its one phase */
-    double over_relaxation;  /* train: the free phase's steps are this much longer (asynchronous discrete nets), 1: not */
-    double tol_free, tol_nudged; /* a sample stops when its largest change in a step is <= tol; < 0: never */
-    void **state;            /* relax: L x (M, N[k]) states of layers 1..L, in/out.
-                                train: L x (R, N[k]) persistent particles, or NULL: start from zero */
-    int32_t *steps;          /* relax: (M) steps used, out */
-    void *residual;          /* relax: (M) largest change in the last step, out */
+    double over_relaxation; /* train: the free phase's steps are this much longer (asynchronous
+                               discrete nets), 1: not (equations 1.6) */
+    double tol_free;        /* a sample stops when its largest change in a step is <= tol; */
+    double tol_nudged;      /* < 0: never (equations 3) */
+    void **state;           /* relax: L x (M, N[k]) states of layers 1..L, in/out.
+                               train: L x (R, N[k]) persistent particles; NULL: start from zero */
+    int32_t *steps;         /* relax: (M) steps used, out */
+    void *residual;         /* relax: (M) largest change in the last step, out */
 
     /* --- training --- */
     int32_t rule;            /* RULE_* of csrc/layered/rules.h */
@@ -58,26 +68,32 @@ typedef struct {
     const double *bias_rate; /* (L) */
     int32_t optimizer;       /* 0 SGD, 1 SGD with momentum, 2 Nesterov, 3 Adam */
     double momentum, weight_decay, beta1, beta2, epsilon;
-    int64_t adam_step;       /* updates done before this job */
-    void **velocity;         /* momentum or first moment: arrays shaped as weight[0..L), bias[0..L) and, when back is
-                                given, L more for it (NULL where it does not learn) */
-    void **second;           /* the same: Adam's second moment */
-    double *loss;            /* (2): sum of cost, number of right argmax, of the free phase; added to */
-    int64_t *counts;         /* (4): free sample-steps, nudged sample-steps, samples, batches done; added to */
+    int64_t adam_step; /* updates done before this job */
+    void **velocity;   /* momentum or first moment: arrays shaped as weight[0..L), bias[0..L)
+                          and, when back is given, L more for it (NULL where it does not
+                          learn) */
+    void **second;     /* the same: Adam's second moment */
+    double *loss;      /* (2): sum of cost, number of right argmax, of the free phase;
+                          added to */
+    int64_t *counts;   /* (4): free sample-steps, nudged sample-steps, samples, batches done;
+                          added to */
 
     /* --- machinery --- */
-    void *scratch;           /* caller-owned, 64-byte aligned, the size the _scratch kernel wrote to scratch_size */
+    void *scratch; /* caller-owned, 64-byte aligned, of the size that the _scratch kernel
+                      wrote to scratch_size */
     int64_t scratch_size;
-    eqp_barrier *barrier;    /* zeroed by the caller */
-    int32_t status;          /* out: the first error any thread met */
+    eqp_barrier *barrier; /* zeroed by the caller */
+    int32_t status;       /* out: the first error any thread met */
 } eqp_layered_job;
 
-/* A layered resistive network (crossbars and ideal diodes), and what to do with it (crossbar.c). */
+/* A layered resistive network (crossbars and ideal diodes; equations 11), and what to do with it
+ * (crossbar/crossbar.c). D = N[0] inputs. */
 typedef struct {
     /* --- network: layer 0 are the D inputs, twice as voltage sources (+A x, -A x) --- */
     int32_t n_weights;   /* L */
     const int32_t *size; /* (L+1) */
-    void **weight;       /* L x (rows, N[k+1]) conductances; rows = 2 N[0] for k = 0, else N[k]. train: in/out */
+    void **weight;       /* L x (rows, N[k+1]) conductances; rows = 2 N[0] for k = 0, else N[k].
+                            train: in/out */
     void **bias;         /* L x (N[k+1]) bias currents. train: in/out */
     void **lower;        /* L x (N[k+1]) lowest voltage the diodes allow */
     void **upper;        /* L x (N[k+1]) highest */
@@ -86,22 +102,25 @@ typedef struct {
     double input_gain;   /* A */
 
     /* --- data: dense x, or CSR when indptr is given --- */
-    const void *x;           /* (R, N[0]) */
-    const int64_t *indptr;   /* (R+1) or NULL */
-    const int32_t *indices;  /* (nnz) */
-    const void *data;        /* (nnz) */
-    const void *y;           /* (R, outputs) targets; relax: needed only when beta != 0 */
-    const void *row_weight;  /* (R) or NULL: weight of each sample in its batch's mean, and of its cost */
-    const int64_t *order;    /* (M) row of the data each job row reads, or NULL: 0..M-1 */
-    int64_t n_rows;          /* M */
+    const void *x;          /* (R, N[0]) */
+    const int64_t *indptr;  /* (R+1) or NULL */
+    const int32_t *indices; /* (nnz) */
+    const void *data;       /* (nnz) */
+    const void *y;          /* (R, outputs) targets; relax: needed only when beta != 0 */
+    const void *row_weight; /* (R) or NULL: weight of each sample in its batch's mean, and
+                               of its cost */
+    const int64_t *order;   /* (M) row of the data each job row reads, or NULL: 0..M-1 */
+    int64_t n_rows;         /* M */
 
     /* --- relaxation --- */
     double beta;
     int32_t n_free_steps, n_nudged_steps; /* relax uses n_free_steps for its one phase */
-    double tol_free, tol_nudged; /* a sample stops when its largest change in a step is <= tol; < 0: never */
-    void **state;            /* relax: L x (M, N[k]) in/out. train: L x (B, N[k]) in/out: where the last batch ended */
-    int32_t *steps;          /* relax: (M) steps used, out */
-    void *residual;          /* relax: (M) largest change in the last step, out */
+    double tol_free;   /* a sample stops when its largest change in a step is <= tol; */
+    double tol_nudged; /* < 0: never */
+    void **state;      /* relax: L x (M, N[k]) in/out.
+                          train: L x (B, N[k]) in/out: where the last batch ended */
+    int32_t *steps;    /* relax: (M) steps used, out */
+    void *residual;    /* relax: (M) largest change in the last step, out */
 
     /* --- training --- */
     int32_t batch_size;      /* B */
@@ -110,78 +129,87 @@ typedef struct {
     const double *rate;      /* (L) learning rate of weight[k] */
     const double *bias_rate; /* (L) */
     double g_min, g_max;
-    int32_t optimizer;       /* 0 SGD, 1 momentum, 2 Nesterov */
+    int32_t optimizer; /* 0 SGD, 1 momentum, 2 Nesterov */
     double momentum;
-    void **velocity;         /* optimizer != 0: 2 L arrays shaped as weight[0..L) and bias[0..L), in/out */
-    double *loss;            /* (2): sum of cost, number of right argmax, of the free phase; added to */
+    void **velocity; /* optimizer != 0: 2 L arrays shaped as weight[0..L) and bias[0..L),
+                        in/out */
+    double *loss;    /* (2): sum of cost, number of right argmax, of the free phase;
+                        added to */
 
     /* --- machinery --- */
-    void *scratch;           /* caller-owned, 64-byte aligned */
-    int64_t scratch_size;    /* its bytes; crossbar_<relax|train>_scratch writes what the job needs here */
-    eqp_barrier *barrier;    /* zeroed by the caller */
-    int32_t status;          /* out: the first error any thread met */
+    void *scratch;        /* caller-owned, 64-byte aligned */
+    int64_t scratch_size; /* its bytes; crossbar_<relax|train>_scratch writes what the job
+                             needs here */
+    eqp_barrier *barrier; /* zeroed by the caller */
+    int32_t status;       /* out: the first error any thread met */
 } eqp_crossbar_job;
 
-/* Operating points of a circuit with diodes: one shared linear part, VL samples at a time (nodal.c). M samples,
- * N unknowns, D diodes, NNZ entries of the sparse matrix. */
+/* Operating points of a circuit with diodes (equations 12): one shared linear part, VL samples at a
+ * time (nodal/nodal.c). M samples, N unknowns, D diodes, NNZ entries of the sparse matrix. */
 typedef struct {
-    int32_t n;                /* N */
-    int32_t n_diodes;         /* D */
-    int64_t n_samples;        /* M */
-    const void *base;         /* dense: (N, N); sparse: (NNZ) in CSR order */
-    const int32_t *indptr;    /* (N+1) CSR, or NULL: dense */
-    const int32_t *indices;   /* (NNZ) */
+    int32_t n;                            /* N */
+    int32_t n_diodes;                     /* D */
+    int64_t n_samples;                    /* M */
+    const void *base;                     /* dense: (N, N); sparse: (NNZ) in CSR order */
+    const int32_t *indptr;                /* (N+1) CSR, or NULL: dense */
+    const int32_t *indices;               /* (NNZ) */
     const int32_t *row_of, *col_of;       /* (N) equation and unknown at each pivot */
-    const int32_t *a_ptr, *a_row, *a_src; /* columns in pivot order: rows by pivot, places in `base` */
+    const int32_t *a_ptr, *a_row, *a_src; /* columns in pivot order: rows by pivot, places in
+                                             `base` */
     const int32_t *l_ptr, *l_row;         /* strict lower factor by columns */
     const int32_t *u_ptr, *u_row;         /* strict upper factor by columns, rows ascending */
     const int32_t *anode, *cathode;       /* (D) unknowns, -1: known voltage */
-    const int32_t *branch;    /* (D) unknown that is an ideal diode's current, -1: exponential */
-    const int32_t *stamp;     /* (D, 9) places in `base`, -1: none */
-    const void *parameters;   /* (D, 7) IS, vte, RS, vcrit, gmin, BV, breakdown vte */
-    const void *rhs;          /* (M, N) */
-    const void *offset;       /* (M, D) known part of each diode's voltage */
-    void *x;                  /* (M, N) in/out */
-    void *junction;           /* (M, D) in/out: junction voltages; ideal diodes: 1 conducting, 0 not */
+    const int32_t *branch;  /* (D) unknown that is an ideal diode's current, -1: exponential */
+    const int32_t *stamp;   /* (D, 9) places in `base`, -1: none */
+    const void *parameters; /* (D, 7) IS, vte, RS, vcrit, gmin, BV, breakdown vte */
+    const void *rhs;        /* (M, N) */
+    const void *offset;     /* (M, D) known part of each diode's voltage */
+    void *x;                /* (M, N) in/out */
+    void *junction; /* (M, D) in/out: junction voltages; of ideal diodes 1 (conducts) or 0 */
     double vtol, rtol;
     int32_t max_iter, single_after;
-    int32_t *iterations;      /* (M) out */
-    int32_t *sample_status;   /* (M) out: 0 converged, 1 not, 2 singular */
-    double *step;             /* (M) out: largest last step */
-    int32_t *worst;           /* (M) out: unknown that moved most */
-    void *scratch;            /* 64-byte aligned, caller-owned */
-    int64_t scratch_size;     /* bytes; nodal_newton_scratch writes what is needed here */
-    eqp_barrier *barrier;     /* not used: samples are independent */
+    int32_t *iterations;    /* (M) out */
+    int32_t *sample_status; /* (M) out: 0 converged, 1 not, 2 singular */
+    double *step;           /* (M) out: largest last step */
+    int32_t *worst;         /* (M) out: unknown that moved most */
+    void *scratch;          /* 64-byte aligned, caller-owned */
+    int64_t scratch_size;   /* bytes; nodal_newton_scratch writes what is needed here */
+    eqp_barrier *barrier;   /* not used: samples are independent */
 } eqp_nodal_job;
 
-/* The sparse head of a symmetric elimination (nodal_head.h): the first n_head of N pivots, the rest a dense tail. */
+/* The sparse head of a symmetric elimination (nodal/head.h): the first n_head of N pivots, the rest
+ * a dense tail. */
 typedef struct {
-    int32_t task;             /* 0 factor, 1 forward substitution, 2 backward */
+    int32_t task; /* 0 factor, 1 forward substitution, 2 backward */
     int32_t n_head, n;
-    const int64_t *ptr;       /* (n_head+1) columns of the strict lower factor */
-    const int32_t *row;       /* (nnz) rows by pivot, ascending */
-    const int64_t *target;    /* factor: for each column, each k and each i >= k of its rows, where the product goes */
-    void *value;              /* factor: (nnz + tail) in: entries of A; out: L, then the tail's Schur complement */
-    void *pivot;              /* (n_head) in: diagonal of A; out: D */
-    void *b;                  /* (N, n_rows) right-hand sides by pivot, in/out */
+    const int64_t *ptr;    /* (n_head+1) columns of the strict lower factor */
+    const int32_t *row;    /* (nnz) rows by pivot, ascending */
+    const int64_t *target; /* factor: for each column, each k and each i >= k of its rows, where the
+                              product goes */
+    void *value;           /* factor: (nnz + tail) in: entries of A; out: L, then the tail's Schur
+                              complement */
+    void *pivot;           /* (n_head) in: diagonal of A; out: D */
+    void *b;               /* (N, n_rows) right-hand sides by pivot, in/out */
     int32_t n_rows;
 } eqp_nodal_head_job;
 
-/* Equilibrium propagation's step of the conductances of any circuit (nodal_update.h): M samples, P conductances. */
+/* Equilibrium propagation's step of the conductances of any circuit (nodal/update.h; equations 12):
+ * M samples, P conductances. */
 typedef struct {
-    int64_t n_pairs;          /* P */
-    int64_t n_samples;        /* M */
-    const void *difference;   /* (nodes, M) voltages of the first phase minus those of the second */
-    const void *total;        /* (nodes, M) their sum */
-    const int32_t *pairs;     /* (P, 2) nodes of each conductance */
-    const void *scale;        /* (P) gradient per unit of the sum over samples */
-    void *velocity;           /* (P) in/out */
-    void *conductance;        /* (P) in/out */
-    const void *low, *high;   /* (P) bounds */
-    void *gradient;           /* (P) out */
+    int64_t n_pairs;        /* P */
+    int64_t n_samples;      /* M */
+    const void *difference; /* (nodes, M) voltages of the first phase minus those of the second */
+    const void *total;      /* (nodes, M) their sum */
+    const int32_t *pairs;   /* (P, 2) nodes of each conductance */
+    const void *scale;      /* (P) gradient per unit of the sum over samples */
+    void *velocity;         /* (P) in/out */
+    void *conductance;      /* (P) in/out */
+    const void *low, *high; /* (P) bounds */
+    void *gradient;         /* (P) out */
     double learning_rate, momentum;
-    int32_t not_finite;       /* zero before the job; 1: some gradient was no number, and nothing was changed */
-    void *scratch;            /* not used */
+    int32_t not_finite; /* zero before the job; 1: some gradient was no number, and nothing was
+                           changed */
+    void *scratch;      /* not used */
     int64_t scratch_size;
     eqp_barrier *barrier;
 } eqp_nodal_update_job;

@@ -1,4 +1,5 @@
-/* real.h - the precision a source file is being compiled for, and the names that keep the variants apart. */
+/* real.h - the precision a source file is being compiled for (EQP_REAL_F64, or float), the
+ * instruction set (EQP_ISA), and the names that keep the variants of one function apart. */
 #ifndef EQP_REAL_H
 #define EQP_REAL_H
 
@@ -15,7 +16,7 @@ typedef float real;
 #endif
 
 #define EQP_PASTE3_(a, b, c) eqp_##a##_##b##_##c
-#define EQP_PASTE3(a, b, c) EQP_PASTE3_(a, b, c)
+#define EQP_PASTE3(a, b, c)  EQP_PASTE3_(a, b, c)
 /* EQP_NAME(layered_relax) is eqp_layered_relax_f32_avx2 and so on. */
 #define EQP_NAME(name) EQP_PASTE3(name, EQP_SUFFIX, EQP_ISA)
 

@@ -1,10 +1,30 @@
-/* simd.h - one small vector vocabulary over `real`: type vec, VL lanes, and the operations kernels use.
+/* simd.h - one small vector vocabulary over `real`, once for each instruction set.
  *
- * Products and sums are fused where vfma and vfnma say so and nowhere else (-ffp-contract=off): were it the compiler's
- * choice, two copies of one loop could round differently.
+ *     vec              VL lanes of `real`
+ *     vload, vstore    VL reals from or to memory, aligned or not
+ *     vset(a)          a in every lane
+ *     vadd, vsub, vmul, vdiv
+ *     vfma(a, b, c)    a b + c, rounded once where the set can
+ *     vfnma(a, b, c)   c - a b, likewise
+ *     vmaxr, vminr     the larger, the smaller; the SECOND operand if either is NaN, as x86 does
+ *     vabs, vround     |a|; the nearest integer, ties to even
+ *     vscale2(a, n)    a 2^n for whole n
+ *     vreciprocal(b)   1 / b, by an estimate and one Newton step where that is cheaper
+ *     vwithin(x, lo, hi, a)   a where lo <= x <= hi, else 0
+ *     vkeep(a, n)      the first n lanes of a, else 0
+ *     vhmax, vhsum     largest lane; sum of the lanes, always in the same order
+ *     vequal(a, b)     1 if all lanes are equal
  *
- * Comparisons are ordered (false on NaN). vmaxr/vminr return the SECOND operand if either is NaN, as x86 does;
- * kernels that must see a NaN add 0 * x to a vector of zeros and ask vequal whether it still is one.
+ * Products and sums are fused where vfma and vfnma say so and nowhere else (-ffp-contract=off):
+ * were it the compiler's choice, two copies of one loop could round differently. NEON's and AVX's
+ * are fused; SSE2 has no such instruction and rounds twice.
+ *
+ * Comparisons are ordered (false on NaN). So vmaxr(limit, x) lets a NaN in x pass, and clipping
+ * does not hide a state that has blown up. Kernels that must see a NaN add 0 * x to a vector of
+ * zeros and ask vequal whether it still is one.
+ *
+ * Macros for the kernels: N_VREGS, vector registers of the set, which bounds the accumulators of a
+ * loop; HAVE_FRACTION, HAVE_SQUEEZE, HAVE_RECIPROCAL where the set has an instruction of its own.
  */
 #ifndef EQP_SIMD_H
 #define EQP_SIMD_H
@@ -40,11 +60,15 @@ EQP_INLINE vec vscale2(vec a, vec n) { return _mm512_scalef_pd(a, n); }
 EQP_INLINE real vhmax(vec a) { return _mm512_reduce_max_pd(a); }
 /* a if lo <= x <= hi else 0 */
 EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
-    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, lo, _CMP_GE_OQ) & _mm512_cmp_pd_mask(x, hi, _CMP_LE_OQ), a);
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, lo, _CMP_GE_OQ) &
+                                   _mm512_cmp_pd_mask(x, hi, _CMP_LE_OQ),
+                               a);
 }
 EQP_INLINE vec vkeep(vec a, int n) { return _mm512_maskz_mov_pd((__mmask8)((1u << n) - 1u), a); }
 #define HAVE_SQUEEZE
-EQP_INLINE vec vsqueeze(vec a, unsigned mask) { return _mm512_maskz_compress_pd((__mmask8)mask, a); } /* lanes of the mask first */
+EQP_INLINE vec vsqueeze(vec a, unsigned mask) {
+    return _mm512_maskz_compress_pd((__mmask8)mask, a);
+} /* lanes of the mask first */
 #else
 #define VL 16
 typedef __m512 vec;
@@ -55,6 +79,8 @@ EQP_INLINE vec vadd(vec a, vec b) { return _mm512_add_ps(a, b); }
 EQP_INLINE vec vsub(vec a, vec b) { return _mm512_sub_ps(a, b); }
 EQP_INLINE vec vmul(vec a, vec b) { return _mm512_mul_ps(a, b); }
 EQP_INLINE vec vdiv(vec a, vec b) { return _mm512_div_ps(a, b); }
+/* The sigmoids divide once for each unit and step: here the division is the dearest of their
+ * parts. */
 #define HAVE_RECIPROCAL
 EQP_INLINE vec vreciprocal(vec b) {
     /* 14-bit reciprocal and one Newton step: within 1.5 ulp, a third of the cost of vdivps. */
@@ -62,6 +88,7 @@ EQP_INLINE vec vreciprocal(vec b) {
     return _mm512_mul_ps(r, _mm512_fnmadd_ps(b, r, _mm512_set1_ps(2.0f)));
 }
 #define HAVE_FRACTION
+/* a - floor(a), for the 2^f of activation.h, which is fitted on [0, 1) where this is there. */
 EQP_INLINE vec vfraction(vec a) { return _mm512_reduce_ps(a, 1); } /* a - floor(a) */
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
@@ -72,11 +99,15 @@ EQP_INLINE vec vround(vec a) { return _mm512_roundscale_ps(a, 8); }
 EQP_INLINE vec vscale2(vec a, vec n) { return _mm512_scalef_ps(a, n); }
 EQP_INLINE real vhmax(vec a) { return _mm512_reduce_max_ps(a); }
 EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, lo, _CMP_GE_OQ) & _mm512_cmp_ps_mask(x, hi, _CMP_LE_OQ), a);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, lo, _CMP_GE_OQ) &
+                                   _mm512_cmp_ps_mask(x, hi, _CMP_LE_OQ),
+                               a);
 }
 EQP_INLINE vec vkeep(vec a, int n) { return _mm512_maskz_mov_ps((__mmask16)((1u << n) - 1u), a); }
 #define HAVE_SQUEEZE
-EQP_INLINE vec vsqueeze(vec a, unsigned mask) { return _mm512_maskz_compress_ps((__mmask16)mask, a); }
+EQP_INLINE vec vsqueeze(vec a, unsigned mask) {
+    return _mm512_maskz_compress_ps((__mmask16)mask, a);
+}
 #endif
 
 #elif defined(EQP_ISA_AVX2)
@@ -111,7 +142,9 @@ EQP_INLINE real vhmax(vec a) {
     return m;
 }
 EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
-    return _mm256_and_pd(_mm256_and_pd(_mm256_cmp_pd(x, lo, _CMP_GE_OQ), _mm256_cmp_pd(x, hi, _CMP_LE_OQ)), a);
+    return _mm256_and_pd(_mm256_and_pd(_mm256_cmp_pd(x, lo, _CMP_GE_OQ),
+                                       _mm256_cmp_pd(x, hi, _CMP_LE_OQ)),
+                         a);
 }
 EQP_INLINE vec vkeep(vec a, int n) {
     const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
@@ -134,7 +167,8 @@ EQP_INLINE vec vminr(vec a, vec b) { return _mm256_min_ps(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 EQP_INLINE vec vround(vec a) { return _mm256_round_ps(a, 8); }
 EQP_INLINE vec vscale2(vec a, vec n) { /* |n| < 126 */
-    __m256i i = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    __m256i i =
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     return _mm256_mul_ps(a, _mm256_castsi256_ps(i));
 }
 EQP_INLINE real vhmax(vec a) {
@@ -145,7 +179,9 @@ EQP_INLINE real vhmax(vec a) {
     return m;
 }
 EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
-    return _mm256_and_ps(_mm256_and_ps(_mm256_cmp_ps(x, lo, _CMP_GE_OQ), _mm256_cmp_ps(x, hi, _CMP_LE_OQ)), a);
+    return _mm256_and_ps(_mm256_and_ps(_mm256_cmp_ps(x, lo, _CMP_GE_OQ),
+                                       _mm256_cmp_ps(x, hi, _CMP_LE_OQ)),
+                         a);
 }
 EQP_INLINE vec vkeep(vec a, int n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -154,26 +190,31 @@ EQP_INLINE vec vkeep(vec a, int n) {
 #endif
 
 #elif defined(__GNUC__) && (defined(EQP_ISA_SSE2) || defined(EQP_ISA_NEON))
-/* 128-bit baseline through the compiler's own vector types: SSE2 and NEON from one text, but for the fused products. */
+/* 128-bit baseline through the compiler's own vector types: SSE2 and NEON from one text, but for
+ * the fused products. */
 #ifdef EQP_ISA_NEON
 #include <arm_neon.h>
 #endif
 #define N_VREGS 16
 #if defined(EQP_REAL_F64)
-#define VL 2
+#define VL           2
 typedef int64_t veci __attribute__((vector_size(16)));
 #define VROUND_MAGIC 6755399441055744.0
-#define VEXP_BIAS 1023
-#define VEXP_SHIFT 52
+#define VEXP_BIAS    1023
+#define VEXP_SHIFT   52
 #else
-#define VL 4
+#define VL           4
 typedef int32_t veci __attribute__((vector_size(16)));
 #define VROUND_MAGIC 12582912.0f
-#define VEXP_BIAS 127
-#define VEXP_SHIFT 23
+#define VEXP_BIAS    127
+#define VEXP_SHIFT   23
 #endif
 typedef real vec __attribute__((vector_size(16)));
-EQP_INLINE vec vload(const real *p) { vec a; memcpy(&a, p, sizeof a); return a; }
+EQP_INLINE vec vload(const real *p) {
+    vec a;
+    memcpy(&a, p, sizeof a);
+    return a;
+}
 EQP_INLINE void vstore(real *p, vec a) { memcpy(p, &a, sizeof a); }
 EQP_INLINE vec vset(real a) { return a - (vec){0}; } /* a, -0 and NaN too, in every lane */
 EQP_INLINE vec vadd(vec a, vec b) { return a + b; }
@@ -181,11 +222,19 @@ EQP_INLINE vec vsub(vec a, vec b) { return a - b; }
 EQP_INLINE vec vmul(vec a, vec b) { return a * b; }
 EQP_INLINE vec vdiv(vec a, vec b) { return a / b; }
 #if defined(EQP_ISA_NEON) && defined(EQP_REAL_F64)
-EQP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
-EQP_INLINE vec vfnma(vec a, vec b, vec c) { return (vec)vfmsq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+EQP_INLINE vec vfma(vec a, vec b, vec c) {
+    return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+EQP_INLINE vec vfnma(vec a, vec b, vec c) {
+    return (vec)vfmsq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
 #elif defined(EQP_ISA_NEON)
-EQP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
-EQP_INLINE vec vfnma(vec a, vec b, vec c) { return (vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+EQP_INLINE vec vfma(vec a, vec b, vec c) {
+    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+EQP_INLINE vec vfnma(vec a, vec b, vec c) {
+    return (vec)vfmsq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
 #else
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
 EQP_INLINE vec vfnma(vec a, vec b, vec c) { return c - a * b; }
@@ -194,7 +243,10 @@ EQP_INLINE vec vpick(veci m, vec a, vec b) { return (vec)((m & (veci)a) | (~m & 
 EQP_INLINE vec vmaxr(vec a, vec b) { return vpick((veci)(a > b), a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return vpick((veci)(a < b), a, b); }
 EQP_INLINE vec vabs(vec a) { return vpick((veci)(a < vset(0)), -a, a); }
-EQP_INLINE vec vround(vec a) { vec m = vset((real)VROUND_MAGIC); return (a + m) - m; } /* |a| < 2^22 */
+EQP_INLINE vec vround(vec a) {
+    vec m = vset((real)VROUND_MAGIC);
+    return (a + m) - m;
+} /* |a| < 2^22 */
 EQP_INLINE vec vscale2(vec a, vec n) {
     veci i = __builtin_convertvector(n, veci);
     return a * (vec)((i + VEXP_BIAS) << VEXP_SHIFT);
@@ -204,7 +256,9 @@ EQP_INLINE real vhmax(vec a) {
     for (int i = 1; i < VL; i++) m = a[i] > m ? a[i] : m;
     return m;
 }
-EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) { return (vec)((veci)(x >= lo) & (veci)(x <= hi) & (veci)a); }
+EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
+    return (vec)((veci)(x >= lo) & (veci)(x <= hi) & (veci)a);
+}
 EQP_INLINE vec vkeep(vec a, int n) {
 #if VL == 2
     const veci lane = {0, 1};
@@ -216,7 +270,7 @@ EQP_INLINE vec vkeep(vec a, int n) {
 
 #else /* plain C99, one lane */
 #define N_VREGS 16
-#define VL 1
+#define VL      1
 typedef real vec;
 EQP_INLINE vec vload(const real *p) { return *p; }
 EQP_INLINE void vstore(real *p, vec a) { *p = a; }
@@ -257,11 +311,13 @@ EQP_INLINE vec vquarters(vec x, vec y, vec z, vec w) {
     const vec p = _mm512_add_ps(_mm512_unpacklo_ps(x, y), _mm512_unpackhi_ps(x, y));
     const vec q = _mm512_add_ps(_mm512_unpacklo_ps(z, w), _mm512_unpackhi_ps(z, w));
     const __m512d r = _mm512_castps_pd(p), t = _mm512_castps_pd(q);
-    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(r, t)), _mm512_castpd_ps(_mm512_unpackhi_pd(r, t)));
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(r, t)),
+                         _mm512_castpd_ps(_mm512_unpackhi_pd(r, t)));
 }
 #endif
 
-/* out[i] = sum of the lanes of vector i of `a`, n of them (a multiple of 4); each as vhsum or in another fixed order. */
+/* out[i] = sum of the lanes of vector i of `a`, n of them (a multiple of 4); each as vhsum or in
+ * another fixed order. */
 EQP_INLINE void vhsums(const real *a, int n, real *out) {
 #if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F32)
     for (; n >= 4; n -= 4, a += 4 * VL, out += 4) {
@@ -292,5 +348,31 @@ EQP_INLINE int vequal(vec a, vec b) {
 #ifndef HAVE_RECIPROCAL
 EQP_INLINE vec vreciprocal(vec b) { return vdiv(vset(1), b); }
 #endif
+
+/* to = from, n reals; they must not overlap. */
+EQP_INLINE void copy_reals(real *to, const real *from, int64_t n) {
+    memcpy(to, from, (size_t)n * sizeof(real));
+}
+
+/* Cuts columns [0, width) (width: a multiple of VL) into blocks of NV vectors, NV = 16, 8, 4, 2, 1
+ * but at most `most`, and calls a function for each, with NV constant and `col` the block's first
+ * column: the accumulators of a block have to fit the registers. For example:
+ *
+ *     int64_t col = 0;
+ *     EQP_FOR_BLOCKS(col, width, DRIVE_VECS, drive_body(NV, w + col, ...));
+ */
+#define EQP_FOR_BLOCKS(col, width, most, ...)        \
+    EQP_BLOCKS_OF(16, col, width, most, __VA_ARGS__) \
+    EQP_BLOCKS_OF(8, col, width, most, __VA_ARGS__)  \
+    EQP_BLOCKS_OF(4, col, width, most, __VA_ARGS__)  \
+    EQP_BLOCKS_OF(2, col, width, most, __VA_ARGS__)  \
+    EQP_BLOCKS_OF(1, col, width, most, __VA_ARGS__)
+/* The blocks of n vectors among them. A block larger than `most` is never run, but its text is
+ * still compiled: hence the 1. */
+#define EQP_BLOCKS_OF(n, col, width, most, ...)                           \
+    for (; (n) <= (most) && (col) + (n)*VL <= (width); (col) += (n)*VL) { \
+        enum { NV = (n) <= (most) ? (n) : 1 };                            \
+        __VA_ARGS__;                                                      \
+    }
 
 #endif

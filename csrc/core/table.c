@@ -1,4 +1,5 @@
-/* table.c - compiled once per instruction set and precision: gathers that pair's kernels. */
+/* table.c - compiled once per instruction set and precision, as every file of a family is: gathers
+ * that pair's kernels in eqp_table_<precision>_<set>. */
 #include "core/table.h"
 
 #include "core/real.h"

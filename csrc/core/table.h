@@ -1,4 +1,5 @@
-/* table.h - the function table that each (instruction set, precision) pair fills. */
+/* table.h - the function table that each (instruction set, precision) pair fills (table.c) and
+ * dispatch.c chooses from: one member for each kernel of EQP_KERNEL_TABLE. */
 #ifndef EQP_TABLE_H
 #define EQP_TABLE_H
 #include "core/eqprop.h"

@@ -1,9 +1,17 @@
-/* update.h - optimiser steps on vectors: SGD, momentum, Nesterov, Adam, with weight decay. */
+/* update.h - optimiser steps on vectors (equations 13): SGD, momentum, Nesterov, Adam, with weight
+ * decay.
+ *
+ *     w          parameters
+ *     contrast   what the rule has summed over the batch; scale * contrast is minus the gradient
+ *     velocity   momentum, or Adam's first moment; second: Adam's second moment
+ *
+ * As in scikit-learn's MLP, weight decay is part of the gradient, never of a bias's. */
 #ifndef EQP_UPDATE_H
 #define EQP_UPDATE_H
 
 #include "core/simd.h"
 
+/* The codes of the jobs; kernels/spec.py has the same. */
 enum { OPT_SGD, OPT_MOMENTUM, OPT_NESTEROV, OPT_ADAM, N_OPTIMIZERS };
 
 /* Numbers of one parameter's step; `scale` turns a summed contrast into minus the gradient. */
@@ -12,28 +20,38 @@ typedef struct {
     real scale, rate, decay, momentum, beta1, beta2, epsilon;
 } stepper;
 
-/* New parameter from its old value and the summed contrast; velocity and second are in/out (may be NULL for SGD). */
-EQP_INLINE vec vsteps(const stepper *o, vec w, vec contrast, real *velocity, real *second) {
-    const vec rate = vset(o->rate);
-    if (o->kind == OPT_SGD) {
-        const vec moved = vfma(vset(o->rate * o->scale), contrast, w);
-        return o->decay == 0 ? moved : vfma(vset(-o->rate * o->decay), w, moved);
+/* New parameters (VL) from their old values and the summed contrast; velocity and second are
+ * in/out and not touched by SGD. Adam's bias correction is in rate and epsilon already
+ * (make_stepper). */
+EQP_INLINE vec vsteps(const stepper *weight_step, vec w, vec contrast, real *velocity,
+                      real *second) {
+    const vec rate = vset(weight_step->rate);
+    if (weight_step->kind == OPT_SGD) {
+        const vec moved = vfma(vset(weight_step->rate * weight_step->scale), contrast, w);
+        return weight_step->decay == 0
+                   ? moved
+                   : vfma(vset(-weight_step->rate * weight_step->decay), w, moved);
     }
-    const vec gradient = vfma(vset(o->decay), w, vmul(vset(-o->scale), contrast));
-    if (o->kind != OPT_ADAM) {
-        const vec momentum = vset(o->momentum), v = vfma(momentum, vload(velocity), gradient);
+    const vec gradient =
+        vfma(vset(weight_step->decay), w, vmul(vset(-weight_step->scale), contrast));
+    if (weight_step->kind != OPT_ADAM) {
+        const vec momentum = vset(weight_step->momentum),
+                  v = vfma(momentum, vload(velocity), gradient);
         vstore(velocity, v);
-        return vfnma(rate, o->kind == OPT_NESTEROV ? vfma(momentum, v, gradient) : v, w);
+        return vfnma(rate, weight_step->kind == OPT_NESTEROV ? vfma(momentum, v, gradient) : v, w);
     }
-    const vec b1 = vset(o->beta1), b2 = vset(o->beta2);
-    const vec m = vfma(b1, vload(velocity), vmul(vset(1 - o->beta1), gradient));
-    const vec v = vfma(b2, vload(second), vmul(vmul(vset(1 - o->beta2), gradient), gradient));
+    const vec b1 = vset(weight_step->beta1), b2 = vset(weight_step->beta2);
+    const vec m = vfma(b1, vload(velocity), vmul(vset(1 - weight_step->beta1), gradient));
+    const vec v =
+        vfma(b2, vload(second), vmul(vmul(vset(1 - weight_step->beta2), gradient), gradient));
     vstore(velocity, m);
     vstore(second, v);
+    /* lane by lane: the vector vocabulary has no square root, and this is far from being the
+     * bottleneck */
     real root[VL];
     vstore(root, v);
     for (int i = 0; i < VL; i++) root[i] = (real)sqrt((double)root[i]);
-    return vfnma(rate, vdiv(m, vadd(vload(root), vset(o->epsilon))), w);
+    return vfnma(rate, vdiv(m, vadd(vload(root), vset(weight_step->epsilon))), w);
 }
 
 #endif

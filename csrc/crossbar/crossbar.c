@@ -1,6 +1,16 @@
-/* crossbar.c - layered resistive networks with ideal diodes: exact block coordinate descent, and learning by
- * equilibrium propagation (arXiv 2402.11674). The readable twin is kernels/reference/crossbar.py; the equations and the
- * conventions are there. The layout is in crossbar_plan.h, the loops over conductances in crossbar_pass.h.
+/* crossbar.c - layered resistive networks with ideal diodes: exact block coordinate descent, and
+ * learning by equilibrium propagation (arXiv 2402.11674; docs/equations.md 11). The readable twin
+ * is kernels/reference/crossbar.py. The layout of the scratch is in plan.h, the steps of a phase
+ * in steps.h, the loops over conductances in pass.h, phases without the nodes at 0 V in live.h.
+ *
+ * Letters, in all files of the family:
+ *     L        weight matrices; layer 0 are the D inputs, each twice: sources at +A x and -A x
+ *     l        a layer 1..L;  k: inner matrix k between layers k and k + 1;  n[l], pad[l]: its
+ * units g        conductances;  v: voltages;  y: targets;  u: a unit b        a sample of the
+ * batch, or a block of columns of weight[0] r        a row of the state arrays: one sample in one
+ * phase m        a sample of a tile, of a call ch       a chunk of rows of an inner matrix, with
+ * partial currents of its own signs    nudged phases of a sample: 2 (centered) or 1 d, mean  v_a -
+ * v_b and v_a + v_b of the two ends of a contrast
  */
 #include "crossbar/plan.h"
 #include "core/simd.h"
@@ -11,15 +21,16 @@
 
 #include "crossbar/live.h"
 
-/* --- crossbar_relax ------------------------------------------------------------------------------------------- */
+/* --- crossbar_relax --- */
 
 /* Packs (g+ - g-) of this thread's blocks, and the column sums of both. */
-static void pack_differences(ctx *c) {
-    const eqp_xplan *p = &c->p;
-    const real *g = c->job->weight[0];
-    const int D = p->D, N = p->n[1], block = p->block;
-    for (int b = c->thread; b < p->n_blocks; b += c->n_threads) {
-        real *out = at(c, p->g0) + (int64_t)b * D * block, *sum = at(c, p->sum0) + b * block;
+static void pack_differences(context *ctx) {
+    const eqp_xplan *plan = &ctx->plan;
+    const real *g = ctx->job->weight[0];
+    const int D = plan->D, N = plan->n[1], block = plan->block;
+    for (int b = ctx->thread; b < plan->n_blocks; b += ctx->n_threads) {
+        real *out = at(ctx, plan->g0) + (int64_t)b * D * block,
+             *sum = at(ctx, plan->sum0) + b * block;
         const int width = N - b * block < block ? N - b * block : block;
         for (int i = 0; i < block; i++) sum[i] = 0;
         for (int j = 0; j < D; j++, out += block) {
@@ -31,17 +42,18 @@ static void pack_differences(ctx *c) {
 }
 
 /* drive[m] = sum_j value (g+ - g-)[j] for the gathered samples of a tile. */
-static void tile_drive(ctx *c, int row0, int n) {
-    const eqp_xplan *p = &c->p;
-    for (int b = 0; b < p->n_blocks; b++) {
-        const real *g = at(c, p->g0) + (int64_t)b * p->D * p->block;
+static void tile_drive(context *ctx, int row0, int n) {
+    const eqp_xplan *plan = &ctx->plan;
+    for (int b = 0; b < plan->n_blocks; b++) {
+        const real *g = at(ctx, plan->g0) + (int64_t)b * plan->D * plan->block;
         for (int m = 0; m < n; m++) {
-            real *out = at(c, p->drive) + (int64_t)(row0 + m) * p->pad[1] + b * p->block;
-            for (int h = 0; h < p->block; h += 4 * VL) {
+            real *out = at(ctx, plan->drive) + (int64_t)(row0 + m) * plan->pad[1] + b * plan->block;
+            /* four vectors at a time: as many accumulators as hide the latency of a multiply-add */
+            for (int h = 0; h < plan->block; h += 4 * VL) {
                 vec a[4] = {vset(0), vset(0), vset(0), vset(0)};
-                for (int e = c->list[0].start[m]; e < c->list[0].start[m + 1]; e++) {
-                    const vec x = vset(c->list[0].value[e]);
-                    const real *d = g + (int64_t)c->list[0].entry[e] * p->block + h;
+                for (int e = ctx->list[0].start[m]; e < ctx->list[0].start[m + 1]; e++) {
+                    const vec x = vset(ctx->list[0].value[e]);
+                    const real *d = g + (int64_t)ctx->list[0].entry[e] * plan->block + h;
                     for (int i = 0; i < 4; i++) a[i] = vfma(x, vload(d + i * VL), a[i]);
                 }
                 for (int i = 0; i < 4; i++) vstore(out + h + i * VL, a[i]);
@@ -50,70 +62,82 @@ static void tile_drive(ctx *c, int row0, int n) {
     }
 }
 
-static int relax_tile(ctx *c, int64_t first, int n) {
-    const eqp_xplan *p = &c->p;
-    eqp_crossbar_job *job = c->job;
-    const int row0 = c->thread * EQP_X_TILE;
-    gather_rows(c, first, n);
-    tile_drive(c, row0, n);
+/* Relaxes samples [first, first + n) of the job in this thread's tile of state rows, from the
+ * states given: one phase with the job's beta. EQP_E_DIVERGED if a voltage is not finite. */
+static int relax_tile(context *ctx, int64_t first, int n) {
+    const eqp_xplan *plan = &ctx->plan;
+    eqp_crossbar_job *job = ctx->job;
+    const int row0 = ctx->thread * EQP_X_TILE;
+    /* the tile's inputs, drive and states, into this thread's rows */
+    gather_rows(ctx, first, n);
+    tile_drive(ctx, row0, n);
     int started = 0;
-    for (int l = 1; l <= p->L; l++)
+    for (int l = 1; l <= plan->L; l++)
         for (int m = 0; m < n; m++) {
-            const real *from = (const real *)job->state[l - 1] + (first + m) * p->n[l];
-            real *to = row(c, l, row0 + m);
-            for (int i = 0; i < p->n[l]; i++) to[i] = from[i], started |= from[i] != 0;
+            const real *from = (const real *)job->state[l - 1] + (first + m) * plan->n[l];
+            real *to = row(ctx, l, row0 + m);
+            for (int i = 0; i < plan->n[l]; i++) to[i] = from[i], started |= from[i] != 0;
         }
-    c->n_signs = 1;
-    c->row0 = row0;
+    /* one phase: a state row is a sample */
+    ctx->n_signs = 1;
+    ctx->row0 = row0;
     for (int m = 0; m < n; m++) {
-        c->sign[row0 + m] = job->beta > 0 ? 1 : job->beta < 0 ? -1 : 0;
-        if (job->beta != 0) pack_target(c, row_of(job, first + m), row0 + m);
+        ctx->sign[row0 + m] = job->beta > 0 ? 1 : job->beta < 0 ? -1 : 0;
+        if (job->beta != 0) pack_target(ctx, row_of(job, first + m), row0 + m);
     }
-    c->parity = 0;
-    start_currents(c, row0, n, !started);
-    run_phase(c, row0, n, job->n_free_steps, job->tol_free, 0, 0, job->steps + first, (real *)job->residual + first);
+    ctx->parity = 0;
+    start_currents(ctx, row0, n, !started);
+    run_phase(ctx, row0, n, job->n_free_steps, job->tol_free, 0, 0, job->steps + first,
+              (real *)job->residual + first);
     int finite = 1;
-    for (int l = 1; l <= p->L; l++)
+    for (int l = 1; l <= plan->L; l++)
         for (int m = 0; m < n; m++) {
-            real *to = (real *)job->state[l - 1] + (first + m) * p->n[l];
-            const real *from = row(c, l, row0 + m);
-            for (int i = 0; i < p->n[l]; i++) to[i] = from[i], finite &= isfinite(from[i]) != 0;
+            real *to = (real *)job->state[l - 1] + (first + m) * plan->n[l];
+            const real *from = row(ctx, l, row0 + m);
+            for (int i = 0; i < plan->n[l]; i++) to[i] = from[i], finite &= isfinite(from[i]) != 0;
         }
     return finite ? EQP_OK : EQP_E_DIVERGED;
 }
 
+/* Relaxes all rows of the job, tiles of samples in turn over the threads (equations 11: v <-
+ * clip(...)). */
 int EQP_NAME(crossbar_relax)(eqp_crossbar_job *job, int thread, int n_threads) {
-    ctx c;
-    int status = open_context(&c, job, 0, thread, n_threads);
+    context ctx;
+    int status = open_context(&ctx, job, 0, thread, n_threads);
     if (status != EQP_OK) return status;
-    pack_differences(&c);
-    pack_inner(&c);
-    if (thread == 0) pack_vectors(&c);
+    /* prediction only ever needs g+ - g-, of half the size */
+    pack_differences(&ctx);
+    pack_inner(&ctx);
+    /* small: not worth sharing */
+    if (thread == 0) pack_vectors(&ctx);
     eqp_wait(job->barrier, n_threads);
-    status = invert_totals(&c, job->beta > 0 ? job->beta : 0, job->beta < 0 ? -job->beta : 0);
+    status = invert_totals(&ctx, job->beta > 0 ? job->beta : 0, job->beta < 0 ? -job->beta : 0);
     if (status == EQP_OK) {
         const int64_t tiles = (job->n_rows + EQP_X_TILE - 1) / EQP_X_TILE;
         for (int64_t i = thread; i < tiles; i += n_threads) {
             const int64_t first = i * EQP_X_TILE, left = job->n_rows - first;
-            const int tile = relax_tile(&c, first, (int)(left < EQP_X_TILE ? left : EQP_X_TILE));
+            const int tile = relax_tile(&ctx, first, (int)(left < EQP_X_TILE ? left : EQP_X_TILE));
             if (status == EQP_OK) status = tile;
         }
     }
     return status;
 }
 
-/* --- crossbar_train ------------------------------------------------------------------------------------------- */
+/* --- crossbar_train --- */
 
-static void pack_input(ctx *c, real *g, int64_t g0, int unpack) {
-    const eqp_xplan *p = &c->p;
-    const int D = p->D, N = p->n[1], block = p->block;
-    for (int b = c->thread; b < p->n_blocks; b += c->n_threads) {
-        real *packed = at(c, g0) + (int64_t)b * D * 2 * block;
+/* weight[0] (or its velocity) between the caller's (2 D, N) and the sweep's blocks
+ * [block][node][sign][column]: this thread's blocks. Columns behind the last are zero. */
+static void pack_input(context *ctx, real *g, int64_t g0, int unpack) {
+    const eqp_xplan *plan = &ctx->plan;
+    const int D = plan->D, N = plan->n[1], block = plan->block;
+    for (int b = ctx->thread; b < plan->n_blocks; b += ctx->n_threads) {
+        real *packed = at(ctx, g0) + (int64_t)b * D * 2 * block;
         const int width = N - b * block < block ? N - b * block : block;
         for (int j = 0; j < D; j++)
             for (int s = 0; s < 2; s++, packed += block) {
                 real *plain = g + ((int64_t)s * D + j) * N + b * block;
-                if (unpack) memcpy(plain, packed, sizeof(real) * width);
+                if (unpack)
+                    memcpy(plain, packed, sizeof(real) * width);
                 else {
                     memcpy(packed, plain, sizeof(real) * width);
                     memset(packed + width, 0, sizeof(real) * (block - width));
@@ -122,71 +146,81 @@ static void pack_input(ctx *c, real *g, int64_t g0, int unpack) {
     }
 }
 
-/* The fused sweep over this thread's blocks; `next` are the inputs of the coming batch. It is bound by memory traffic:
- * the order of the blocks alternates, so that those the last sweep left in the cache come first. */
-static void sweep_input(ctx *c, int learn, int reverse, const sparse_batch *now, const sparse_batch *next, int n_next,
-                        real kappa, const mover *mv) {
-    const eqp_xplan *p = &c->p;
-    const real lo = (real)c->job->g_min, hi = (real)c->job->g_max;
+/* The fused sweep over this thread's blocks of weight[0] (pass.h: input_sweep): learn from `now`,
+ * sum, and make the drive of `next`, the coming batch. It is bound by memory traffic: the order of
+ * the blocks alternates, so that those the last sweep left in the cache come first. */
+static void sweep_input(context *ctx, int learn, int reverse, const sparse_batch *now,
+                        const sparse_batch *next, int n_next, real kappa, const mover *mover) {
+    const eqp_xplan *plan = &ctx->plan;
+    const real lo = (real)ctx->job->g_min, hi = (real)ctx->job->g_max;
     const int wide = 4 * VL;
-    const int mine = (p->n_blocks - c->thread + c->n_threads - 1) / c->n_threads;
+    /* blocks thread, thread + n_threads, ... */
+    const int mine = (plan->n_blocks - ctx->thread + ctx->n_threads - 1) / ctx->n_threads;
     for (int a = 0; a < mine; a++) {
-        const int b = c->thread + (reverse ? mine - 1 - a : a) * c->n_threads;
-        for (int h = 0; h < p->block; h += wide) {
-            const int64_t q = b * p->block + h;
-            const int64_t first = (int64_t)b * p->D * 2 * p->block + h;
-            real *g = at(c, p->g0) + first;
-            if (learn && mv)
-                input_sweep(g, p->D, p->block, 1, now, own(c, p->square) + q, own(c, p->diff[1]) + q, 2 * kappa, lo, hi,
-                            next, at(c, p->sum0) + q, at(c, p->drive) + q, p->pad[1], n_next, 4, mv,
-                            at(c, p->v0) + first);
+        const int b = ctx->thread + (reverse ? mine - 1 - a : a) * ctx->n_threads;
+        for (int h = 0; h < plan->block; h += wide) {
+            const int64_t q = b * plan->block + h;
+            const int64_t first = (int64_t)b * plan->D * 2 * plan->block + h;
+            real *g = at(ctx, plan->g0) + first;
+            if (learn && mover)
+                input_sweep(g, plan->D, plan->block, 1, now, own(ctx, plan->square) + q,
+                            own(ctx, plan->diff[1]) + q, 2 * kappa, lo, hi, next,
+                            at(ctx, plan->sum0) + q, at(ctx, plan->drive) + q, plan->pad[1], n_next,
+                            4, mover, at(ctx, plan->v0) + first);
             else if (learn)
-                input_sweep(g, p->D, p->block, 1, now, own(c, p->square) + q, own(c, p->diff[1]) + q,
-                            2 * kappa, lo, hi, next, at(c, p->sum0) + q, at(c, p->drive) + q, p->pad[1], n_next, 4,
-                            NULL, NULL);
+                input_sweep(g, plan->D, plan->block, 1, now, own(ctx, plan->square) + q,
+                            own(ctx, plan->diff[1]) + q, 2 * kappa, lo, hi, next,
+                            at(ctx, plan->sum0) + q, at(ctx, plan->drive) + q, plan->pad[1], n_next,
+                            4, NULL, NULL);
             else
-                input_sweep(g, p->D, p->block, 0, now, NULL, NULL, 0, lo, hi, next, at(c, p->sum0) + q,
-                            at(c, p->drive) + q, p->pad[1], n_next, 4, NULL, NULL);
+                input_sweep(g, plan->D, plan->block, 0, now, NULL, NULL, 0, lo, hi, next,
+                            at(ctx, plan->sum0) + q, at(ctx, plan->drive) + q, plan->pad[1], n_next,
+                            4, NULL, NULL);
         }
     }
 }
 
-/* Cost and argmax of this thread's samples in the free phase; 0 if one is not finite. */
-static int score(ctx *c, int64_t first, int b0, int b1) {
-    const eqp_xplan *p = &c->p;
-    const real *weight = c->job->row_weight;
-    double *loss = (double *)((char *)c->job->scratch + p->loss);
+/* Cost |u - y|^2 / 2 and argmax of this thread's samples in the free phase, u: outputs or
+ * differences of pairs (equations 11); 0 if one is not finite. */
+static int score(context *ctx, int64_t first, int b0, int b1) {
+    const eqp_xplan *plan = &ctx->plan;
+    const real *weight = ctx->job->row_weight;
+    double *loss = (double *)((char *)ctx->job->scratch + plan->loss);
     int finite = 1;
     for (int b = b0; b < b1; b++) {
-        const real *v = row(c, p->L, b), *y = at(c, p->target) + (int64_t)b * p->pad[p->L];
+        const real *v = row(ctx, plan->L, b),
+                   *y = at(ctx, plan->target) + (int64_t)b * plan->pad[plan->L];
         double sum = 0;
         int best = 0, wanted = 0;
         real top = 0;
-        for (int i = 0; i < p->outputs; i++) {
-            const real u = c->job->pairs ? v[i] - v[p->outputs + i] : v[i];
+        for (int i = 0; i < plan->outputs; i++) {
+            const real u = ctx->job->pairs ? v[i] - v[plan->outputs + i] : v[i];
             const double e = (double)(u - y[i]);
             sum += 0.5 * e * e;
             if (i == 0 || u > top) best = i, top = u;
             if (y[i] > y[wanted]) wanted = i;
         }
-        loss[2 * b] = weight ? sum * weight[row_of(c->job, first + b)] : sum;
+        loss[2 * b] = weight ? sum * weight[row_of(ctx->job, first + b)] : sum;
         loss[2 * b + 1] = best == wanted;
         finite &= isfinite(sum) != 0;
     }
     return finite;
 }
 
-/* diff = weight (v_a - v_b), mean = v_a + v_b of every layer; their products summed over the batch give the squares. */
-static void contrast(ctx *c, int64_t first, int n) {
-    const eqp_xplan *p = &c->p;
-    const real *weight = c->job->row_weight;
-    const int signs = c->job->nudging == 0 ? 2 : 1;
-    for (int l = 1; l <= p->L; l++)
+/* diff = weight (v_a - v_b), mean = v_a + v_b of every layer: their product is the difference of
+ * the squares that the rule asks for. a: at +beta or the nudge; b: at -beta, or free. */
+static void contrast(context *ctx, int64_t first, int n) {
+    const eqp_xplan *plan = &ctx->plan;
+    const real *weight = ctx->job->row_weight;
+    const int signs = ctx->job->nudging == 0 ? 2 : 1;
+    for (int l = 1; l <= plan->L; l++)
         for (int b = 0; b < n; b++) {
-            const real *va = row(c, l, p->B + signs * b), *vb = signs == 2 ? va + p->pad[l] : row(c, l, b);
-            real *d = own(c, p->diff[l]) + (int64_t)b * p->pad[l], *m = own(c, p->mean[l]) + (int64_t)b * p->pad[l];
-            const vec w = vset(weight ? weight[row_of(c->job, first + b)] : 1);
-            for (int i = 0; i < p->pad[l]; i += VL) {
+            const real *va = row(ctx, l, plan->B + signs * b),
+                       *vb = signs == 2 ? va + plan->pad[l] : row(ctx, l, b);
+            real *d = own(ctx, plan->diff[l]) + (int64_t)b * plan->pad[l],
+                 *m = own(ctx, plan->mean[l]) + (int64_t)b * plan->pad[l];
+            const vec w = vset(weight ? weight[row_of(ctx->job, first + b)] : 1);
+            for (int i = 0; i < plan->pad[l]; i += VL) {
                 const vec a = vload(va + i), z = vload(vb + i);
                 vstore(d + i, vmul(w, vsub(a, z)));
                 vstore(m + i, vadd(a, z));
@@ -194,196 +228,247 @@ static void contrast(ctx *c, int64_t first, int n) {
         }
 }
 
-/* out = scale sum_b diff mean: sum of v_a^2 - v_b^2 of a layer. */
-static void squares(ctx *c, int l, int n, real scale, real *out) {
-    const eqp_xplan *p = &c->p;
-    for (int i = 0; i < p->pad[l]; i += VL) {
+/* out = scale sum_b diff mean: the sum of v_a^2 - v_b^2 of layer l over the batch. */
+static void squares(context *ctx, int l, int n, real scale, real *out) {
+    const eqp_xplan *plan = &ctx->plan;
+    for (int i = 0; i < plan->pad[l]; i += VL) {
         vec s = vset(0);
         for (int b = 0; b < n; b++) {
-            const int64_t o = (int64_t)b * p->pad[l] + i;
-            s = vfma(vload(own(c, p->diff[l]) + o), vload(own(c, p->mean[l]) + o), s);
+            const int64_t o = (int64_t)b * plan->pad[l] + i;
+            s = vfma(vload(own(ctx, plan->diff[l]) + o), vload(own(ctx, plan->mean[l]) + o), s);
         }
         vstore(out + i, vmul(vset(scale), s));
     }
 }
 
-/* The last group of nb samples of a row: `learn_row` for each size, so that its loops are unrolled. */
-EQP_INLINE real learn_last(real *g, const real *from, real pj, const real *d, const real *m, int64_t ldr, const real *dc,
-                           const real *mc, int64_t ldc, int n_cols, real kappa, real lo, real hi, real *col, int nb,
-                           const mover *mv, real *velocity) {
+/* The last group of nb samples of a row: `learn_row` for each size, so that its loops are unrolled.
+ */
+EQP_INLINE real learn_last(real *g, const real *from, real pj, const real *d, const real *m,
+                           int64_t ldr, const real *dc, const real *mc, int64_t ldc, int n_cols,
+                           real kappa, real lo, real hi, real *col, int nb, const mover *mover,
+                           real *velocity) {
     switch (nb) {
-    case 4: return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 4, mv, velocity);
-    case 3: return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 3, mv, velocity);
-    case 2: return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 2, mv, velocity);
-    default: return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 1, mv, velocity);
+    case 4:
+        return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 4,
+                         mover, velocity);
+    case 3:
+        return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 3,
+                         mover, velocity);
+    case 2:
+        return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 2,
+                         mover, velocity);
+    default:
+        return learn_row(g, NULL, from, pj, d, m, ldr, dc, mc, ldc, n_cols, kappa, lo, hi, col, 1,
+                         mover, velocity);
     }
 }
 
-/* g <- clip(g - kappa sum_b weight [(drop_a)^2 - (drop_b)^2]) for this thread's chunks of inner matrix k, with the new
- * row and column sums. With d = v_a - v_b and m = v_a + v_b the bracket is (d_j - d_k)(m_j - m_k). */
-static void learn_inner(ctx *c, int k, int n, real kappa, const mover *mv) {
-    const eqp_xplan *p = &c->p;
-    const int lr = p->row_layer[k], lc = p->col_layer[k], N = p->n_cols[k], wide = p->pad[lc];
-    const real lo = (real)c->job->g_min, hi = (real)c->job->g_max;
-    const real *dc = own(c, p->diff[lc]), *mc = own(c, p->mean[lc]), *dr = own(c, p->diff[lr]),
-               *mr = own(c, p->mean[lr]);
-    real *sq = own(c, p->square), *part = own(c, p->part);
-    squares(c, lc, n, 1, sq);
-    for (int ch = c->thread; ch < p->n_chunks[k]; ch += c->n_threads) {
-        real *col = at(c, p->col_part[k]) + (int64_t)ch * wide;
-        const int j1 = (ch + 1) * p->chunk[k] < p->n_rows[k] ? (ch + 1) * p->chunk[k] : p->n_rows[k];
+/* g <- clip(g - kappa sum_b weight [(drop_a)^2 - (drop_b)^2]) for this thread's chunks of inner
+ * matrix k (equations 11), with the new row and column sums. With d = v_a - v_b and m = v_a + v_b
+ * the bracket is (d_j - d_k)(m_j - m_k): no array of samples times conductances. */
+static void learn_inner(context *ctx, int k, int n, real kappa, const mover *mover) {
+    const eqp_xplan *plan = &ctx->plan;
+    const int lr = plan->row_layer[k], lc = plan->col_layer[k], N = plan->n_cols[k],
+              wide = plan->pad[lc];
+    const real lo = (real)ctx->job->g_min, hi = (real)ctx->job->g_max;
+    const real *dc = own(ctx, plan->diff[lc]), *mc = own(ctx, plan->mean[lc]),
+               *dr = own(ctx, plan->diff[lr]), *mr = own(ctx, plan->mean[lr]);
+    real *sq = own(ctx, plan->square), *part = own(ctx, plan->part);
+    /* sum_b d_k m_k of the columns, and below pj of the row: the parts of the bracket that are one
+     * factor's alone */
+    squares(ctx, lc, n, 1, sq);
+    for (int ch = ctx->thread; ch < plan->n_chunks[k]; ch += ctx->n_threads) {
+        real *col = at(ctx, plan->col_part[k]) + (int64_t)ch * wide;
+        const int j1 = (ch + 1) * plan->chunk[k] < plan->n_rows[k] ? (ch + 1) * plan->chunk[k]
+                                                                   : plan->n_rows[k];
         for (int i = 0; i < wide; i++) col[i] = 0;
-        for (int j = ch * p->chunk[k]; j < j1; j++) {
-            real *g = at(c, p->w[k]) + (int64_t)j * p->ld[k], pj = 0;
-            for (int b = 0; b < n; b++) pj += dr[(int64_t)b * p->pad[lr] + j] * mr[(int64_t)b * p->pad[lr] + j];
+        for (int j = ch * plan->chunk[k]; j < j1; j++) {
+            real *g = at(ctx, plan->w[k]) + (int64_t)j * plan->ld[k], pj = 0;
+            for (int b = 0; b < n; b++)
+                pj += dr[(int64_t)b * plan->pad[lr] + j] * mr[(int64_t)b * plan->pad[lr] + j];
             /* brackets of four samples at a time; only the last group touches g */
             int b = 0;
             for (; n - b > 4; b += 4)
-                learn_row(NULL, part, b ? part : sq, pj, dr + (int64_t)b * p->pad[lr] + j,
-                          mr + (int64_t)b * p->pad[lr] + j, p->pad[lr], dc + (int64_t)b * wide,
-                          mc + (int64_t)b * wide, wide, N, kappa, lo, hi, NULL, 4, NULL, NULL),
+                learn_row(NULL, part, b ? part : sq, pj, dr + (int64_t)b * plan->pad[lr] + j,
+                          mr + (int64_t)b * plan->pad[lr] + j, plan->pad[lr],
+                          dc + (int64_t)b * wide, mc + (int64_t)b * wide, wide, N, kappa, lo, hi,
+                          NULL, 4, NULL, NULL),
                     pj = 0;
-            const real *d = dr + (int64_t)b * p->pad[lr] + j, *m = mr + (int64_t)b * p->pad[lr] + j;
-            const real *from = b ? part : sq, *dcb = dc + (int64_t)b * wide, *mcb = mc + (int64_t)b * wide;
-            at(c, p->row_sum[k])[j] =
-                mv ? learn_last(g, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, n - b, mv,
-                                at(c, p->v[k]) + (int64_t)j * p->ld[k])
-                   : learn_last(g, from, pj, d, m, p->pad[lr], dcb, mcb, wide, N, kappa, lo, hi, col, n - b, NULL, NULL);
+            const real *d = dr + (int64_t)b * plan->pad[lr] + j,
+                       *m = mr + (int64_t)b * plan->pad[lr] + j;
+            const real *from = b ? part : sq, *dcb = dc + (int64_t)b * wide,
+                       *mcb = mc + (int64_t)b * wide;
+            at(ctx, plan->row_sum[k])[j] =
+                mover
+                    ? learn_last(g, from, pj, d, m, plan->pad[lr], dcb, mcb, wide, N, kappa, lo, hi,
+                                 col, n - b, mover, at(ctx, plan->v[k]) + (int64_t)j * plan->ld[k])
+                    : learn_last(g, from, pj, d, m, plan->pad[lr], dcb, mcb, wide, N, kappa, lo, hi,
+                                 col, n - b, NULL, NULL);
         }
     }
 }
 
-/* With momentum; the caller's own velocity is not padded. */
-static void learn_bias(ctx *c, int l, int n, real per, real rate) {
-    const eqp_xplan *p = &c->p;
-    const real mu = (real)c->job->momentum;
-    real *bias = at(c, p->bias[l]), *v = c->job->velocity[p->L + l - 1];
-    for (int i = 0; i < p->n[l]; i++) {
+/* Bias currents with momentum: gradient -per sum_b (v_a - v_b). The caller's own velocity is not
+ * padded. */
+static void learn_bias(context *ctx, int l, int n, real per, real rate) {
+    const eqp_xplan *plan = &ctx->plan;
+    const real mu = (real)ctx->job->momentum;
+    real *bias = at(ctx, plan->bias[l]), *v = ctx->job->velocity[plan->L + l - 1];
+    for (int i = 0; i < plan->n[l]; i++) {
         real s = 0;
-        for (int b = 0; b < n; b++) s += own(c, p->diff[l])[(int64_t)b * p->pad[l] + i];
+        for (int b = 0; b < n; b++) s += own(ctx, plan->diff[l])[(int64_t)b * plan->pad[l] + i];
         const real gradient = -per * s;
         v[i] = mu * v[i] + gradient;
-        bias[i] -= rate * (c->job->optimizer == 2 ? gradient + mu * v[i] : v[i]);
+        bias[i] -= rate * (ctx->job->optimizer == 2 ? gradient + mu * v[i] : v[i]);
     }
 }
 
-static void learn(ctx *c, int64_t batch, int64_t first, int n, int n_next) {
-    const eqp_xplan *p = &c->p;
-    const eqp_crossbar_job *job = c->job;
+/* Steps all conductances and biases with the batch that has been relaxed, and makes the drive of
+ * the next one (n_next samples): this thread's blocks and chunks; thread 0 has the biases. */
+static void learn(context *ctx, int64_t batch, int64_t first, int n, int n_next) {
+    const eqp_xplan *plan = &ctx->plan;
+    const eqp_crossbar_job *job = ctx->job;
     /* dE/dg = 1/2 drop^2; the two nudges lie 2 beta (centered) or +-beta apart. */
-    const double apart = job->nudging == 0 ? 2 * job->beta : job->nudging == 1 ? job->beta : -job->beta;
+    /* dE/dg is half the squared drop; the two ends lie 2 beta (centered) or +-beta apart */
+    const double apart = job->nudging == 0   ? 2 * job->beta
+                         : job->nudging == 1 ? job->beta
+                                             : -job->beta;
     const real *weight = job->row_weight;
+    /* the sum over the samples is a mean: by their weights, where they have any */
     double total = weight ? 0 : n;
     for (int b = 0; weight && b < n; b++) total += weight[row_of(job, first + b)];
     const double per = total > 0 ? 1.0 / (apart * total) : 0;
-    contrast(c, first, n);
-    /* a step of plain SGD is rate * gradient; with momentum the sweeps form the gradient and `mover` the step */
+    contrast(ctx, first, n);
+    /* a step of plain SGD is rate * gradient; with momentum the sweeps form the gradient and
+     * `mover` the step */
     const int sgd = job->optimizer == 0;
-    mover mv = {.momentum = (real)job->momentum, .nesterov = job->optimizer == 2};
-    for (int k = 1; k < p->L; k++) {
-        mv.rate = (real)job->rate[k];
-        learn_inner(c, k, n, (real)(0.5 * (sgd ? job->rate[k] : 1) * per), sgd ? NULL : &mv);
+    mover mover = {.momentum = (real)job->momentum, .nesterov = job->optimizer == 2};
+    for (int k = 1; k < plan->L; k++) {
+        mover.rate = (real)job->rate[k];
+        learn_inner(ctx, k, n, (real)(0.5 * (sgd ? job->rate[k] : 1) * per), sgd ? NULL : &mover);
     }
     const real kappa = (real)(0.5 * (sgd ? job->rate[0] : 1) * per);
-    mv.rate = (real)job->rate[0];
-    squares(c, 1, n, kappa, own(c, p->square));
-    sweep_input(c, 1, (int)(batch + 1) & 1, &c->list[batch & 1], &c->list[(batch + 1) & 1], n_next, kappa,
-                sgd ? NULL : &mv);
-    if (c->thread == 0)
-        for (int l = 1; l <= p->L; l++) {
-            real *bias = at(c, p->bias[l]);
+    mover.rate = (real)job->rate[0];
+    squares(ctx, 1, n, kappa, own(ctx, plan->square));
+    sweep_input(ctx, 1, (int)(batch + 1) & 1, &ctx->list[batch & 1], &ctx->list[(batch + 1) & 1],
+                n_next, kappa, sgd ? NULL : &mover);
+    if (ctx->thread == 0)
+        for (int l = 1; l <= plan->L; l++) {
+            real *bias = at(ctx, plan->bias[l]);
             if (!sgd) {
-                learn_bias(c, l, n, (real)per, (real)job->bias_rate[l - 1]);
+                learn_bias(ctx, l, n, (real)per, (real)job->bias_rate[l - 1]);
                 continue;
             }
             const vec r = vset((real)(job->bias_rate[l - 1] * per));
-            for (int i = 0; i < p->pad[l]; i += VL) {
+            for (int i = 0; i < plan->pad[l]; i += VL) {
                 vec s = vset(0);
-                for (int b = 0; b < n; b++) s = vadd(s, vload(own(c, p->diff[l]) + (int64_t)b * p->pad[l] + i));
+                for (int b = 0; b < n; b++)
+                    s = vadd(s, vload(own(ctx, plan->diff[l]) + (int64_t)b * plan->pad[l] + i));
                 vstore(bias + i, vfma(r, s, vload(bias + i)));
             }
         }
 }
 
-/* The rest of both phases of samples [b0, b1) with all nodes, after `done` steps of the free phase; of a team's samples
- * this thread copies those in [s0, s1). */
-static void run_dense(ctx *c, int b0, int b1, int done, int signs, int s0, int s1) {
-    const eqp_xplan *p = &c->p;
-    const eqp_crossbar_job *job = c->job;
-    c->n_signs = 1, c->row0 = 0;
+/* The rest of both phases of samples [b0, b1) with all nodes, after `done` steps of the free
+ * phase; of a team's samples this thread copies those in [s0, s1). Where the synchronous sweeps
+ * alternate (reverse), a phase goes on where the one before ended. */
+static void run_dense(context *ctx, int b0, int b1, int done, int signs, int s0, int s1) {
+    const eqp_xplan *plan = &ctx->plan;
+    const eqp_crossbar_job *job = ctx->job;
+    ctx->n_signs = 1, ctx->row0 = 0;
     if (done < job->n_free_steps)
-        run_phase(c, b0, b1 - b0, job->n_free_steps - done, job->tol_free, done & 1, done > 0, NULL, NULL);
-    copy_free(c, b0 > s0 ? b0 : s0, b1 < s1 ? b1 : s1, signs);
-    team_wait(c);
-    c->n_signs = signs, c->row0 = p->B;
-    for (int i = signs * b0; i < signs * b1; i++) c->sign[p->B + i] = nudge_sign(job, i % signs);
-    run_phase(c, p->B + signs * b0, signs * (b1 - b0), job->n_nudged_steps, job->tol_nudged, job->n_free_steps & 1, 0, NULL,
-              NULL);
+        run_phase(ctx, b0, b1 - b0, job->n_free_steps - done, job->tol_free, done & 1, done > 0,
+                  NULL, NULL);
+    copy_free(ctx, b0 > s0 ? b0 : s0, b1 < s1 ? b1 : s1, signs);
+    team_wait(ctx);
+    ctx->n_signs = signs, ctx->row0 = plan->B;
+    for (int i = signs * b0; i < signs * b1; i++)
+        ctx->sign[plan->B + i] = nudge_sign(job, i % signs);
+    run_phase(ctx, plan->B + signs * b0, signs * (b1 - b0), job->n_nudged_steps, job->tol_nudged,
+              job->n_free_steps & 1, 0, NULL, NULL);
 }
 
-static int run_batch(ctx *c, int64_t first, int n, int from_zero) {
-    const eqp_xplan *p = &c->p;
-    const eqp_crossbar_job *job = c->job;
+/* Free and nudged phases of a batch of n samples from job row `first` on: from zero, or from where
+ * the last batch ended (equations 3: carry-over). Returns this thread's status. */
+static int run_batch(context *ctx, int64_t first, int n, int from_zero) {
+    const eqp_xplan *plan = &ctx->plan;
+    const eqp_crossbar_job *job = ctx->job;
     const int signs = job->nudging == 0 ? 2 : 1;
-    const int t = c->thread, T = c->n_threads;
-    const int s0 = (int)((int64_t)n * t / T), s1 = (int)((int64_t)n * (t + 1) / T); /* this thread's samples */
-    const int b0 = p->team ? 0 : s0, b1 = p->team ? n : s1;                         /* the samples it relaxes */
+    const int t = ctx->thread, T = ctx->n_threads;
+    const int s0 = (int)((int64_t)n * t / T),
+              s1 = (int)((int64_t)n * (t + 1) / T);               /* this thread's samples */
+    const int b0 = plan->team ? 0 : s0, b1 = plan->team ? n : s1; /* the samples it relaxes */
     for (int b = s0; b < s1; b++)
-        for (int l = 1; l <= p->L; l++)
-            if (from_zero) memset(row(c, l, b), 0, sizeof(real) * p->pad[l]);
-            else memcpy(row(c, l, b), row(c, l, p->B + signs * b), sizeof(real) * p->pad[l]);
-    team_wait(c);
-    c->parity = 0;
-    c->n_signs = 1, c->row0 = 0;
-    for (int b = b0; b < b1; b++) c->sign[b] = 0;
-    start_currents(c, b0, b1 - b0, from_zero);
-    if (!p->live) run_dense(c, b0, b1, 0, signs, s0, s1);
+        for (int l = 1; l <= plan->L; l++)
+            if (from_zero)
+                memset(row(ctx, l, b), 0, sizeof(real) * plan->pad[l]);
+            else
+                memcpy(row(ctx, l, b), row(ctx, l, plan->B + signs * b),
+                       sizeof(real) * plan->pad[l]);
+    team_wait(ctx);
+    ctx->parity = 0;
+    ctx->n_signs = 1, ctx->row0 = 0;
+    for (int b = b0; b < b1; b++) ctx->sign[b] = 0;
+    start_currents(ctx, b0, b1 - b0, from_zero);
+    if (!plan->live)
+        run_dense(ctx, b0, b1, 0, signs, s0, s1);
     else {
-        int8_t *done = (int8_t *)at(c, p->done);
-        c->keep = 1;
-        run_phase(c, b0, b1 - b0, EQP_X_DENSE, job->tol_free, 0, 0, NULL, NULL);
-        c->keep = 0;
-        const int parity = c->parity;
-        for (int b = s0; b < s1; b++) done[b] = (int8_t)run_live(c, b, signs);
-        team_wait(c);
+        /* first all samples with all nodes; then each alone in its live network, where that pays */
+        int8_t *done = (int8_t *)at(ctx, plan->done);
+        ctx->keep = 1;
+        run_phase(ctx, b0, b1 - b0, EQP_X_DENSE, job->tol_free, 0, 0, NULL, NULL);
+        ctx->keep = 0;
+        const int parity = ctx->parity;
+        for (int b = s0; b < s1; b++) done[b] = (int8_t)run_live(ctx, b, signs);
+        team_wait(ctx);
         for (int b = b0, e; b < b1; b = e) { /* the others: runs of neighbours together */
-            for (e = b + 1; e < b1 && done[e] == done[b]; e++) {}
-            c->parity = parity;
-            if (!done[b]) run_dense(c, b, e, EQP_X_DENSE, signs, s0, s1);
+            for (e = b + 1; e < b1 && done[e] == done[b]; e++) {
+            }
+            ctx->parity = parity;
+            if (!done[b]) run_dense(ctx, b, e, EQP_X_DENSE, signs, s0, s1);
         }
     }
-    const int ok = score(c, first, s0, s1);
+    /* the free states are in rows 0..B, the nudged ones behind */
+    const int ok = score(ctx, first, s0, s1);
     return ok ? EQP_OK : EQP_E_DIVERGED;
 }
 
+/* Trains on the job's rows in mini-batches, all threads together; two barriers a batch, as in
+ * layered_train. A batch that is not finite, or whose nudge has no equilibrium, ends the job
+ * before its update; the carried states are then zero. */
 int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
-    ctx c;
-    int status = open_context(&c, job, 1, thread, n_threads);
+    context ctx;
+    int status = open_context(&ctx, job, 1, thread, n_threads);
     if (status != EQP_OK) return status;
-    const eqp_xplan *p = &c.p;
-    const int B = p->B, signs = job->nudging == 0 ? 2 : 1;
+    const eqp_xplan *plan = &ctx.plan;
+    const int B = plan->B, signs = job->nudging == 0 ? 2 : 1;
     const int64_t M = job->n_rows, n_batches = (M + B - 1) / B;
-    const double plus = job->nudging == 2 ? 0 : job->beta, minus = job->nudging == 1 ? 0 : job->beta;
-    int32_t *errors = (int32_t *)((char *)job->scratch + p->error);
-    double *loss = (double *)((char *)job->scratch + p->loss);
+    /* nudges that the batches use, for the outputs' total conductance */
+    const double plus = job->nudging == 2 ? 0 : job->beta,
+                 minus = job->nudging == 1 ? 0 : job->beta;
+    int32_t *errors = (int32_t *)((char *)job->scratch + plan->error);
+    double *loss = (double *)((char *)job->scratch + plan->loss);
     if (n_batches == 0) return EQP_OK;
 
-    pack_input(&c, job->weight[0], p->g0, 0);
-    pack_inner(&c);
+    pack_input(&ctx, job->weight[0], plan->g0, 0);
+    pack_inner(&ctx);
     if (job->optimizer) {
-        pack_input(&c, job->velocity[0], p->v0, 0);
-        pack_velocities(&c);
+        pack_input(&ctx, job->velocity[0], plan->v0, 0);
+        pack_velocities(&ctx);
     }
     int n = (int)(M < B ? M : B);
-    gather_nodes(&c, 0, 0, n);
-    sweep_input(&c, 0, 0, &c.list[0], &c.list[0], n, 0, NULL);
+    /* the first batch: its inputs, and a sweep that only sums and drives */
+    gather_nodes(&ctx, 0, 0, n);
+    sweep_input(&ctx, 0, 0, &ctx.list[0], &ctx.list[0], n, 0, NULL);
     if (thread == 0) {
-        pack_vectors(&c);
-        for (int l = 1; l <= p->L; l++) /* the carried state lies where the first nudged state of a batch will */
+        pack_vectors(&ctx);
+        for (int l = 1; l <= plan->L;
+             l++) /* the carried state lies where the first nudged state of a batch will */
             for (int b = 0; b < B; b++)
-                memcpy(row(&c, l, B + signs * b), (real *)job->state[l - 1] + (int64_t)b * p->n[l],
-                       sizeof(real) * p->n[l]);
-        for (int b = 0; b < n; b++) pack_target(&c, row_of(job, b), b);
+                memcpy(row(&ctx, l, B + signs * b),
+                       (real *)job->state[l - 1] + (int64_t)b * plan->n[l],
+                       sizeof(real) * plan->n[l]);
+        for (int b = 0; b < n; b++) pack_target(&ctx, row_of(job, b), b);
     }
     eqp_wait(job->barrier, n_threads);
 
@@ -392,52 +477,62 @@ int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
         const int64_t first = batch * B, left = M - first - B;
         const int n_next = (int)(left < 0 ? 0 : left < B ? left : B);
         n = (int)(M - first < B ? M - first : B);
+        /* a shorter last batch has no states of its own to start from */
         from_zero |= n < B || !job->carry;
-        status = invert_totals(&c, plus, minus);
+        status = invert_totals(&ctx, plus, minus);
+        /* a negative nudge takes conductance away: too much of it and there is no minimum */
         if (status != EQP_OK) break; /* every thread sees the same totals */
-        errors[thread] = run_batch(&c, first, n, from_zero);
-        gather_nodes(&c, (int)(batch + 1) & 1, first + B, n_next);
+        errors[thread] = run_batch(&ctx, first, n, from_zero);
+        gather_nodes(&ctx, (int)(batch + 1) & 1, first + B, n_next);
         eqp_wait(job->barrier, n_threads);
         for (int t = 0; t < n_threads; t++)
             if (errors[t] != EQP_OK) status = errors[t];
         if (status != EQP_OK) break;
         if (thread == 0) {
-            for (int b = 0; b < n; b++) job->loss[0] += loss[2 * b], job->loss[1] += loss[2 * b + 1];
-            for (int b = 0; b < n_next; b++) pack_target(&c, row_of(job, first + B + b), b);
+            for (int b = 0; b < n; b++)
+                job->loss[0] += loss[2 * b], job->loss[1] += loss[2 * b + 1];
+            for (int b = 0; b < n_next; b++) pack_target(&ctx, row_of(job, first + B + b), b);
         }
-        learn(&c, batch, first, n, n_next);
+        learn(&ctx, batch, first, n, n_next);
+        /* what comes after it starts from zero */
         from_zero = n < B;
         eqp_wait(job->barrier, n_threads);
     }
-    pack_input(&c, job->weight[0], p->g0, 1);
-    if (job->optimizer) pack_input(&c, job->velocity[0], p->v0, 1);
-    unpack_inner(&c);
+    /* back to the caller's arrays */
+    pack_input(&ctx, job->weight[0], plan->g0, 1);
+    if (job->optimizer) pack_input(&ctx, job->velocity[0], plan->v0, 1);
+    unpack_inner(&ctx);
     if (thread == 0)
-        for (int l = 1; l <= p->L; l++) {
-            memcpy(job->bias[l - 1], at(&c, p->bias[l]), sizeof(real) * p->n[l]);
+        for (int l = 1; l <= plan->L; l++) {
+            memcpy(job->bias[l - 1], at(&ctx, plan->bias[l]), sizeof(real) * plan->n[l]);
             for (int b = 0; b < B; b++) {
-                real *to = (real *)job->state[l - 1] + (int64_t)b * p->n[l];
-                if (from_zero || status != EQP_OK) memset(to, 0, sizeof(real) * p->n[l]);
-                else memcpy(to, row(&c, l, B + signs * b), sizeof(real) * p->n[l]);
+                real *to = (real *)job->state[l - 1] + (int64_t)b * plan->n[l];
+                if (from_zero || status != EQP_OK)
+                    memset(to, 0, sizeof(real) * plan->n[l]);
+                else
+                    memcpy(to, row(&ctx, l, B + signs * b), sizeof(real) * plan->n[l]);
             }
         }
     return status;
 }
 
-/* --- scratch -------------------------------------------------------------------------------------------------- */
+/* --- scratch --- */
 
+/* Writes the bytes that the job needs to job->scratch_size. */
 static int size_scratch(eqp_crossbar_job *job, int train, int n_threads) {
-    eqp_xplan p;
-    const int status = eqp_xplan_make(&p, job, train, n_threads, (int)sizeof(real));
-    if (status == EQP_OK) job->scratch_size = p.bytes;
+    eqp_xplan plan;
+    const int status = eqp_xplan_make(&plan, job, train, n_threads, (int)sizeof(real));
+    if (status == EQP_OK) job->scratch_size = plan.bytes;
     return status;
 }
 
+/* Scratch of crossbar_relax. */
 int EQP_NAME(crossbar_relax_scratch)(eqp_crossbar_job *job, int thread, int n_threads) {
     (void)thread;
     return size_scratch(job, 0, n_threads);
 }
 
+/* Scratch of crossbar_train. */
 int EQP_NAME(crossbar_train_scratch)(eqp_crossbar_job *job, int thread, int n_threads) {
     (void)thread;
     return size_scratch(job, 1, n_threads);

@@ -1,4 +1,10 @@
-/* finish.h - from the total field of a unit to its new state: the last lines of every step of layered networks. */
+/* finish.h - from the total field of a unit to its new state: the last lines of every step of
+ * layered networks, discrete (equations 1.2) and continuous (1.3), with the nudge (2).
+ *
+ *     a      total field: from below, bias, from above
+ *     old    the state before, s;  shown: what it showed, rho(s) or s
+ *     push   beta * force of the cost, already multiplied; zero but at a nudged output
+ */
 #ifndef EQP_FINISH_H
 #define EQP_FINISH_H
 
@@ -10,32 +16,49 @@ typedef struct {
     vec dt;
 } finish;
 
+/* The options of layer k; force: cost_factor * beta, 0 where there is no nudge. */
 EQP_INLINE finish finish_of(const network *net, int k, real force) {
-    const eqp_layered_job *j = net->job;
+    const eqp_layered_job *job = net->job;
     const int is_out = k == net->L;
-    return (finish){net->euler, !net->plain, j->nudge_inside, force != 0, is_out ? j->prime_output : j->prime_hidden, j->clamp,
-                    is_out && j->linear_output, vset((real)j->dt)};
+    return (finish){net->euler,
+                    !net->plain,
+                    job->nudge_inside,
+                    force != 0,
+                    is_out ? job->prime_output : job->prime_hidden,
+                    job->clamp,
+                    is_out && job->linear_output,
+                    vset((real)job->dt)};
 }
 
-/* New state from the total field a, the old state, what it showed, and the push of the target. */
-EQP_INLINE vec finish_vec(const int act, const int plain, const finish *f, vec a, vec old, vec shown, vec push) {
+/* New state from the total field a, the old state, what it showed, and the push of the target.
+ *
+ *     plain                 rho(a)
+ *     discrete              s + dt (rho(a) + push - s), or rho(a + push) with nudge_inside
+ *     continuous            s + dt (rho'(s) a + push - s), clipped to [0, 1] with clamp
+ *
+ * `plain` (dt = 1, no nudge) is a constant: those units need neither old nor shown. */
+EQP_INLINE vec finish_vec(const int act, const int plain, const finish *finish, vec a, vec old,
+                          vec shown, vec push) {
     if (plain) return act_rho(act, a);
     vec x;
-    if (!f->euler) {
-        if (f->inside) x = act_rho(act, vadd(a, push));
-        else x = f->nudged ? vadd(act_rho(act, a), push) : act_rho(act, a);
-        return f->damped ? vfma(f->dt, vsub(x, old), old) : x;
+    if (!finish->euler) {
+        if (finish->inside)
+            x = act_rho(act, vadd(a, push));
+        else
+            x = finish->nudged ? vadd(act_rho(act, a), push) : act_rho(act, a);
+        return finish->damped ? vfma(finish->dt, vsub(x, old), old) : x;
     }
-    const vec r = f->prime && f->linear ? act_rho(act, old) : shown;
-    if (f->prime && !f->nudged) { /* the same step with its constants put together */
-        const vec dt = vmul(f->dt, vset((real)act_prime_scale(act)));
-        x = vfma(dt, act_prime_shape(act, old, r, a), vmul(vsub(vset(1), f->dt), old));
+    /* a linear output shows s, but rho' is made from rho(s) */
+    const vec r = finish->prime && finish->linear ? act_rho(act, old) : shown;
+    if (finish->prime && !finish->nudged) { /* the same step with its constants put together */
+        const vec dt = vmul(finish->dt, vset((real)act_prime_scale(act)));
+        x = vfma(dt, act_prime_shape(act, old, r, a), vmul(vsub(vset(1), finish->dt), old));
     } else {
-        if (f->prime) a = act_prime_times(act, old, r, a);
-        if (f->nudged) a = vadd(a, push);
-        x = vfma(f->dt, vsub(a, old), old);
+        if (finish->prime) a = act_prime_times(act, old, r, a);
+        if (finish->nudged) a = vadd(a, push);
+        x = vfma(finish->dt, vsub(a, old), old);
     }
-    return f->clamp ? vclip(x, 0, 1) : x;
+    return finish->clamp ? vclip(x, 0, 1) : x;
 }
 
 #endif

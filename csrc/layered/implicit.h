@@ -1,10 +1,24 @@
-/* implicit.h - implicit differentiation of one sample: the linear system of its equilibrium, every other layer eliminated, and its
- * dense solve. For gradients.c alone, which defines send_back. */
+/* implicit.h - implicit differentiation of one sample (equations 9.3): the linear system of its
+ * equilibrium, every other layer eliminated, and its dense solve. For gradients.c alone, which
+ * defines send_back.
+ *
+ *     (I - J') z = bar
+ *
+ *     J       Jacobian of a synchronous step
+ *     bar     minus the cost's derivative by the states
+ *     own     1 - keep of a unit: its diagonal, for J has no other entry within a layer
+ *     gone    a layer that is eliminated through its diagonal
+ *     n       rows of what is left; they lie n + PAD apart, the right-hand side in column n
+ *
+ * For one hidden layer what is left has the size of the output: 784-512-10 takes 0.06 ms a sample,
+ * 54 ms in the NumPy twin, which solves for all units. */
 #ifndef EQP_IMPLICIT_H
 #define EQP_IMPLICIT_H
 
-/* Solves the (n x n) system whose right-hand side is its column n, by LU with partial pivoting, in blocks of PAD columns; n is
- * a multiple of PAD. The multipliers are kept negative, for the products add. Returns 0 if a pivot is exactly 0. */
+/* Solves the (n x n) system whose right-hand side is its column n, by LU with partial pivoting, in
+ * blocks of PAD columns; n is a multiple of PAD. The block to the right of a panel of columns is
+ * updated by register tiles, whose products add: so the multipliers are kept negative. Returns 0
+ * if a pivot is exactly 0. */
 static int solve(real *a, int64_t n, int64_t ld, real *z) {
     for (int64_t j0 = 0; j0 < n; j0 += PAD) {
         for (int64_t j = j0; j < j0 + PAD; j++) {
@@ -26,25 +40,30 @@ static int solve(real *a, int64_t n, int64_t ld, real *z) {
                 for (int64_t c = j + 1; c < j0 + PAD; c++) other[c] += l * row[c];
             }
         }
+        /* the block of columns is factored; now the rows beside it, and what lies to the right and
+         * below */
         const int64_t right = j0 + PAD;
         for (int64_t i = j0 + 1; i < right; i++)
             for (int64_t q = j0; q < i; q++) {
                 const vec l = vset(a[i * ld + q]);
-                for (int64_t c = right; c < ld; c += VL) vstore(a + i * ld + c, vfma(l, vload(a + q * ld + c), vload(a + i * ld + c)));
+                for (int64_t c = right; c < ld; c += VL)
+                    vstore(a + i * ld + c, vfma(l, vload(a + q * ld + c), vload(a + i * ld + c)));
             }
         const int below = (int)(n - right);
         for (int64_t c = right; c < ld; c += PW)
             for (int t = 0; t < row_blocks(below); t++) {
                 const int64_t i0 = right + row_start(below, t);
                 real *tile = a + i0 * ld + c;
-                const operand op = {a + i0 * ld + j0, a + j0 * ld + c, ld, 1, ld, PAD};
-                gemm_tile(row_start(below, t + 1) - row_start(below, t), (int)(ld - c < PW ? ld - c : PW), tile, ld, tile, ld, &op, 1);
+                const operand terms = {a + i0 * ld + j0, a + j0 * ld + c, ld, 1, ld, PAD};
+                gemm_tile(row_start(below, t + 1) - row_start(below, t),
+                          (int)(ld - c < PW ? ld - c : PW), tile, ld, tile, ld, &terms, 1);
             }
     }
     memset(z, 0, (size_t)n * sizeof(real));
     for (int64_t i = n - 1; i >= 0; i--) { /* z is still 0 up to i */
         vec sum = vset(0);
-        for (int64_t c = i / PAD * PAD; c < n; c += VL) sum = vfma(vload(a + i * ld + c), vload(z + c), sum);
+        for (int64_t c = i / PAD * PAD; c < n; c += VL)
+            sum = vfma(vload(a + i * ld + c), vload(z + c), sum);
         z[i] = (a[i * ld + n] - vhsum(sum)) / a[i * ld + i];
     }
     return 1;
@@ -58,71 +77,109 @@ typedef struct {
     int64_t at;                     /* else: its first row in the system */
 } part;
 
+/* The diagonal of unit i in I - J'. */
 EQP_INLINE real own_pivot(const network *net, const part *c, int64_t i) {
     return 1 - (c->keep ? c->keep[i] : 1 - (real)net->job->dt);
 }
 
 /* The weights that carry flow of layer b to layer a: panels of n[a] rows. */
-EQP_INLINE real *between(const network *net, int a, int b) { return b > a ? net->w[a] : net->back[b]; }
+EQP_INLINE real *between(const network *net, int a, int b) {
+    return b > a ? net->w[a] : net->back[b];
+}
+
+/* The eliminated layer on one side of layer a (0 below, 1 above), or 0 if there is none. */
+EQP_INLINE int gone_beside(const network *net, const part *parts, int a, int side) {
+    const int e = side ? a + 1 : a - 1;
+    return e >= 1 && e <= net->L && parts[e].gone ? e : 0;
+}
+
+/* Row i of layer a's weights to the eliminated layer e, times e's scale, into `scaled` (np[e]). */
+static void scale_weights(const network *net, const part *parts, int a, int e, int i,
+                          real *scaled) {
+    for (int p = 0; p < n_panels(net->n[e]); p++) {
+        const int width = panel_width(net->n[e], p);
+        const int64_t c0 = (int64_t)p * PW;
+        const real *w = panel_at(between(net, a, e), net->n[a], p) + (int64_t)i * width;
+        for (int v = 0; v < width; v += VL)
+            vstore(scaled + c0 + v, vmul(vload(w + v), vload(parts[e].scale + c0 + v)));
+    }
+}
+
+/* What the elimination of the output, which alone has a bar, adds to the right-hand side of row i
+ * of the layer below it, but for that unit's lean. */
+static real output_push(const network *net, const part *parts, int i) {
+    const int L = net->L;
+    const part *out = &parts[L];
+    vec sum = vset(0);
+    for (int p = 0; p < n_panels(net->n[L]); p++) {
+        const int width = panel_width(net->n[L], p);
+        const real *w = panel_at(between(net, L - 1, L), net->n[L - 1], p) + (int64_t)i * width;
+        for (int v = 0; v < width; v += VL) {
+            real push[VL];
+            for (int l = 0; l < VL; l++) {
+                const int64_t o = (int64_t)p * PW + v + l;
+                push[l] = out->gain[o] / own_pivot(net, out, o) * out->bar[o];
+            }
+            sum = vfma(vload(w + v), vload(push), sum);
+        }
+    }
+    return vhsum(sum);
+}
+
+/* Columns of panel p of kept layer c in rows i0.. (mr of them) of kept layer a:
+ *     - lean_a (w gain_c),   w: the weights between them, or the way through eliminated layers */
+static void system_block(const network *net, const part *parts, int a, int c, int p, int i0, int mr,
+                         real *system, int64_t ld, const real *scaled, int64_t widest) {
+    static const real zeros[PW];
+    const int width = panel_width(net->n[c], p), beside = c == a - 1 || c == a + 1;
+    const part *own = &parts[a];
+    real tile[MR_MAX * PW];
+    operand terms[2];
+    int n_terms = 0;
+    for (int side = 0; side < 2; side++) {
+        const int e = gone_beside(net, parts, a, side);
+        if (!e || (c != e - 1 && c != e + 1)) continue;
+        terms[n_terms++] = (operand){.a = scaled + side * MR_MAX * widest,
+                                     .rs = widest,
+                                     .ks = 1,
+                                     .b = panel_at(between(net, e, c), net->n[e], p),
+                                     .ldb = width,
+                                     .k = net->n[e]};
+    }
+    gemm_tile(mr, width, zeros, 0, tile, PW, terms, n_terms);
+    for (int m = 0; m < mr; m++) {
+        const vec lean = vset(own->lean ? -own->lean[i0 + m] : -1);
+        const real *w =
+            beside ? panel_at(between(net, a, c), net->n[a], p) + (int64_t)(i0 + m) * width : NULL;
+        for (int v = 0; v < width; v += VL) {
+            const int64_t column = (int64_t)p * PW + v;
+            const vec sum = beside ? vload(w + v) : vload(tile + m * PW + v);
+            vstore(system + (own->at + i0 + m) * ld + parts[c].at + column,
+                   vmul(lean, vmul(sum, vload(parts[c].gain + column))));
+        }
+    }
+}
 
 /* Rows i0.. (mr of them) of kept layer a in the system of the kept layers. */
-static void system_rows(const network *net, const part *parts, int a, int i0, int mr, real *system, int64_t n, real *scaled, int64_t widest) {
-    static const real zeros[PW];
+static void system_rows(const network *net, const part *parts, int a, int i0, int mr, real *system,
+                        int64_t n, real *scaled, int64_t widest) {
     const int L = net->L;
     const int64_t ld = n + PAD;
     const part *own = &parts[a];
-    real tile[MR_MAX * PW], right[MR_MAX] = {0};
-    for (int side = 0; side < 2; side++) { /* weights to the eliminated layers beside a, times their scale */
-        const int e = side ? a + 1 : a - 1;
-        if (e < 1 || e > L || !parts[e].gone) continue;
-        for (int m = 0; m < mr; m++) {
-            vec sum = vset(0);
-            for (int p = 0; p < n_panels(net->n[e]); p++) {
-                const int width = panel_width(net->n[e], p);
-                const real *w = panel_at(between(net, a, e), net->n[a], p) + (int64_t)(i0 + m) * width;
-                real *to = scaled + (side * MR_MAX + m) * widest + (int64_t)p * PW;
-                for (int v = 0; v < width; v += VL) vstore(to + v, vmul(vload(w + v), vload(parts[e].scale + (int64_t)p * PW + v)));
-            }
-            if (e != L) continue; /* only the output has a bar: here bar / lean of what its elimination leaves */
-            for (int p = 0; p < n_panels(net->n[e]); p++) {
-                const int width = panel_width(net->n[e], p);
-                const real *w = panel_at(between(net, a, e), net->n[a], p) + (int64_t)(i0 + m) * width;
-                for (int v = 0; v < width; v += VL) {
-                    real push[VL];
-                    for (int l = 0; l < VL; l++) {
-                        const int64_t i = (int64_t)p * PW + v + l;
-                        push[l] = parts[e].gain[i] / own_pivot(net, &parts[e], i) * parts[e].bar[i];
-                    }
-                    sum = vfma(vload(w + v), vload(push), sum);
-                }
-            }
-            right[m] = vhsum(sum);
+    real right[MR_MAX] = {0};
+    for (int side = 0; side < 2; side++) {
+        const int e = gone_beside(net, parts, a, side);
+        for (int m = 0; e && m < mr; m++) {
+            scale_weights(net, parts, a, e, i0 + m, scaled + (side * MR_MAX + m) * widest);
+            if (e == L) right[m] = output_push(net, parts, i0 + m);
         }
     }
-    for (int m = 0; m < mr; m++) memset(system + (own->at + i0 + m) * ld, 0, (size_t)ld * sizeof(real));
+    for (int m = 0; m < mr; m++)
+        memset(system + (own->at + i0 + m) * ld, 0, (size_t)ld * sizeof(real));
     for (int c = 1; c <= L; c++) {
         if (parts[c].gone || c > a + 2 || c < a - 2) continue;
-        for (int p = 0; p < n_panels(net->n[c]); p++) {
-            const int width = panel_width(net->n[c], p);
-            operand op[2];
-            int n_op = 0;
-            for (int side = 0; side < 2; side++) {
-                const int e = side ? a + 1 : a - 1;
-                if (e < 1 || e > L || !parts[e].gone || (c != e - 1 && c != e + 1)) continue;
-                op[n_op++] = (operand){scaled + side * MR_MAX * widest, panel_at(between(net, e, c), net->n[e], p), widest, 1, width, net->n[e]};
-            }
-            gemm_tile(mr, width, zeros, 0, tile, PW, op, n_op);
-            for (int m = 0; m < mr; m++) {
-                const vec lean = vset(own->lean ? -own->lean[i0 + m] : -1);
-                const int beside = c == a - 1 || c == a + 1;
-                const real *w = beside ? panel_at(between(net, a, c), net->n[a], p) + (int64_t)(i0 + m) * width : NULL;
-                for (int v = 0; v < width; v += VL) {
-                    const int64_t column = (int64_t)p * PW + v;
-                    const vec sum = beside ? vload(w + v) : vload(tile + m * PW + v);
-                    vstore(system + (own->at + i0 + m) * ld + parts[c].at + column, vmul(lean, vmul(sum, vload(parts[c].gain + column))));
-                }
-            }
-        }
+        for (int p = 0; p < n_panels(net->n[c]); p++)
+            system_block(net, parts, a, c, p, i0, mr, system, ld, scaled, widest);
     }
     for (int m = 0; m < mr; m++) {
         real *row = system + (own->at + i0 + m) * ld;
@@ -131,19 +188,27 @@ static void system_rows(const network *net, const part *parts, int a, int i0, in
     }
 }
 
-/* (I - J') z = bar of one sample, where J is the Jacobian of a synchronous step. Units of a layer do not meet in it but through
- * the layers beside: every other layer is eliminated through its diagonal, the larger half if no pivot of it is small, and a
- * dense system of the other layers is left. Returns 0 if that is singular. */
-static int implicit_sample(const network *net, batch_buffers *b, int s, int thread) {
-    gradient_buffers *g = &b->gradient;
+/* (I - J') z = bar of one sample, where J is the Jacobian of a synchronous step. Units of a layer
+ * do not meet in it but through the layers beside: every other layer is eliminated through its
+ * diagonal, the larger half if no pivot of it is small, and a dense system of the other layers is
+ * left. Returns 0 if that is singular. */
+static int implicit_sample(const network *net, batch_buffers *batch, int s, int thread) {
+    gradient_buffers *grad = &batch->gradient;
     const int L = net->L;
+    /* a pivot below this would blow up what is eliminated through it: the layer is kept */
     const real small = (real)(net->job->dt / 8);
     part parts[EQP_MAX_WEIGHTS + 1];
     int64_t half[2] = {0, 0}, n = 0, widest = 0;
     for (int k = 1; k <= L; k++) {
         const int64_t at = s * net->np[k];
-        parts[k] = (part){g->gain[k] + at, net->euler ? g->keep[k] + at : NULL, net->euler ? g->lean[k] + at : NULL,
-                          g->bar[k] + at, g->flow[k] + at, g->sum[k] + at, 0, 0};
+        parts[k] = (part){grad->gain[k] + at,
+                          net->euler ? grad->keep[k] + at : NULL,
+                          net->euler ? grad->lean[k] + at : NULL,
+                          grad->bar[k] + at,
+                          grad->flow[k] + at,
+                          grad->sum[k] + at,
+                          0,
+                          0};
         half[k & 1] += net->np[k];
         if (net->np[k] > widest) widest = net->np[k];
     }
@@ -157,11 +222,12 @@ static int implicit_sample(const network *net, batch_buffers *b, int s, int thre
             }
         }
         for (int64_t i = 0; c->gone && i < net->np[k]; i++)
-            c->scale[i] = i < net->n[k] ? c->gain[i] * (c->lean ? c->lean[i] : 1) / own_pivot(net, c, i) : 0;
+            c->scale[i] =
+                i < net->n[k] ? c->gain[i] * (c->lean ? c->lean[i] : 1) / own_pivot(net, c, i) : 0;
         if (!c->gone) c->at = n, n += net->np[k];
     }
-    real *system = g->system + thread * g->system_size, *z = g->solution;
-    real *scaled = g->scaled + (int64_t)thread * 2 * MR_MAX * widest;
+    real *system = grad->system + thread * grad->system_size, *z = grad->solution;
+    real *scaled = grad->scaled + (int64_t)thread * 2 * MR_MAX * widest;
     int64_t all = 0;
     for (int k = 1; k <= L; k++) all += net->np[k];
     z += thread * (all + PAD);
@@ -169,7 +235,8 @@ static int implicit_sample(const network *net, batch_buffers *b, int s, int thre
         if (parts[k].gone) continue;
         for (int t = 0; t < row_blocks(net->n[k]); t++) {
             const int i0 = row_start(net->n[k], t);
-            system_rows(net, parts, k, i0, row_start(net->n[k], t + 1) - i0, system, n, scaled, widest);
+            system_rows(net, parts, k, i0, row_start(net->n[k], t + 1) - i0, system, n, scaled,
+                        widest);
         }
         for (int64_t i = net->n[k]; i < net->np[k]; i++) { /* padding: equations of their own */
             real *row = system + (parts[k].at + i) * (n + PAD);
@@ -177,18 +244,20 @@ static int implicit_sample(const network *net, batch_buffers *b, int s, int thre
             row[parts[k].at + i] = 1;
         }
     }
+    /* the kept layers; then the eliminated ones from their neighbours */
     if (n > 0 && !solve(system, n, n + PAD, z)) return 0;
     real *flow[EQP_MAX_WEIGHTS + 1];
     for (int k = 1; k <= L; k++) {
-        flow[k] = g->flow[k];
+        flow[k] = grad->flow[k];
         for (int64_t v = 0; !parts[k].gone && v < net->np[k]; v += VL)
             vstore(parts[k].flow + v, vmul(vload(parts[k].gain + v), vload(z + parts[k].at + v)));
     }
     for (int k = 1; k <= L; k++) {
         const part *c = &parts[k];
         if (!c->gone) continue;
-        send_back(net, g, k, flow, g->lean[k], s, s + 1);
-        for (int64_t i = 0; i < net->np[k]; i++) c->flow[i] = i < net->n[k] ? c->gain[i] / own_pivot(net, c, i) * c->bar[i] : 0;
+        send_back(net, grad, k, flow, grad->lean[k], s, s + 1);
+        for (int64_t i = 0; i < net->np[k]; i++)
+            c->flow[i] = i < net->n[k] ? c->gain[i] / own_pivot(net, c, i) * c->bar[i] : 0;
     }
     return 1;
 }

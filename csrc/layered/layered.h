@@ -1,9 +1,26 @@
-/* layered.h - what layered.c (relaxation) and train.c (learning) share: the packed network and its scratch.
+/* layered.h - what the files of layered networks share: the packed network, its scratch, and what
+ * a step and a relaxation are told.
+ *
+ * Letters, in all files of the family (docs/equations.md has the same):
+ *     L          weight matrices; layer 0 is the input, layer L the output
+ *     k          a layer, or the matrix weight[k] between layers k and k + 1
+ *     n[k]       units of layer k;  np[k]: the same, rounded up to a multiple of PAD
+ *     m, s       a row of a buffer; a sample of a batch (or a step, where a loop says so)
+ *     p          a panel of columns (core/gemm.h), or a pass of a step (layers_of)
+ *     c, c0      a column, the first one of a tile
+ *     v          a column within a tile, a vector at a time
+ *     B          samples of a mini-batch
+ *     q          parity of a batch's number: two sets of buffers in turn
  *
  * In scratch every row is padded to PAD reals with zeros. Weights are packed once per call:
- *   weight[0]    in column chunks of `chunk` columns (each thread owns whole chunks: drive and update stay in its cache)
- *   weight[k>0]  in gemm panels, forward (rows = units below) and backward (rows = units above)
- */
+ *     weight[0]      in column chunks of `chunk` columns; each thread owns whole chunks: drive and
+ *                    update stay in its cache from batch to batch
+ *     weight[k>0]    in gemm panels, forward (rows = units below) and backward (rows = units above)
+ *
+ * Where columns of weight[0] that belong to two threads lie in one row, the prefetcher of one core
+ * reads ahead what the other is writing, and drive and update gain nothing from a second thread.
+ * What two threads write must lie apart, and farther than one cache line: hence the chunks, and
+ * LANES between counters. */
 #ifndef EQP_LAYERED_H
 #define EQP_LAYERED_H
 
@@ -13,26 +30,31 @@
 #include "core/gemm.h"
 
 #define TILE_ROWS 24 /* samples of one relaxation tile in layered_relax */
-#define LANES 16     /* most lanes of any vector */
-#define SAMPLE_SPLIT_BYTES (384 * 1024) /* inner weights up to this size: split relaxation by samples, not columns */
-#define NARROW_MAX 10                   /* outputs that narrow.c serves */
+#define LANES     16 /* most lanes of any vector */
+#define SAMPLE_SPLIT_BYTES \
+    (384 * 1024)      /* inner weights up to this size: split relaxation by samples, not columns */
+#define NARROW_MAX 10 /* outputs that narrow.c serves */
 
-/* Bytes of the weights between neurons, with their transposes. */
-EQP_INLINE int64_t inner_bytes(const eqp_layered_job *j) {
+/* Bytes of the weights between neurons, with their transposes: what relaxing reads at every step.
+ */
+EQP_INLINE int64_t inner_bytes(const eqp_layered_job *job) {
     int64_t total = 0;
-    for (int k = 1; k < j->n_weights; k++) total += (int64_t)j->size[k] * j->size[k + 1] * 2 * (int64_t)sizeof(real);
+    for (int k = 1; k < job->n_weights; k++)
+        total += (int64_t)job->size[k] * job->size[k + 1] * 2 * (int64_t)sizeof(real);
     return total;
 }
 
 /* Buffers of the threads that relax one set of samples together. */
 typedef struct {
-    int32_t rows;                                /* capacity */
-    real *drive, *y, *prediction;                /* rows x np[1], np[L], np[L] */
-    real *state[EQP_MAX_WEIGHTS + 1][2];         /* rows x np[k], two: a synchronous step needs old and new */
-    real *shown[EQP_MAX_WEIGHTS + 1][2];         /* rho(state) in continuous dynamics, else the state itself */
-    real *residual[2];                           /* n_threads x rows x LANES, by parity of the step */
-    real *feedback, *forward;                    /* narrow.h: np[1] x NARROW_MAX; the same array for tied weights */
-    int32_t *origin;                             /* n_threads x rows: which sample an active row is */
+    int32_t rows;                 /* capacity */
+    real *drive, *y, *prediction; /* rows x np[1], np[L], np[L] */
+    real *state[EQP_MAX_WEIGHTS + 1]
+               [2]; /* rows x np[k], two: a synchronous step needs old and new */
+    real *shown[EQP_MAX_WEIGHTS + 1]
+               [2];           /* rho(state) in continuous dynamics, else the state itself */
+    real *residual[2];        /* n_threads x rows x LANES, by parity of the step */
+    real *feedback, *forward; /* narrow.h: np[1] x NARROW_MAX; the same array for tied weights */
+    int32_t *origin;          /* n_threads x rows: which sample an active row is */
 } team;
 
 typedef struct {
@@ -41,14 +63,17 @@ typedef struct {
     int n[EQP_MAX_WEIGHTS + 1];
     int64_t np[EQP_MAX_WEIGHTS + 1];
     int euler, plain; /* plain: the undamped discrete map */
-    int narrow;       /* one hidden layer under a few outputs: both layers step in one pass (narrow.c) */
-    int64_t chunk;    /* columns of a chunk of weight[0] */
+    int narrow; /* one hidden layer under a few outputs: both layers step in one pass (narrow.c) */
+    int64_t chunk; /* columns of a chunk of weight[0] */
     int n_chunks;
-    real input_offset; /* rho(0) of the input activation: added to every input, so that zeros stay cheap */
+    real input_offset;  /* rho(0) of the input activation: added to every input, so that zeros stay
+                           cheap */
     real *input_colsum; /* np[1]: sum of the rows of weight[0]; kept when input_offset != 0 */
     real *w[EQP_MAX_WEIGHTS], *back[EQP_MAX_WEIGHTS], *bias[EQP_MAX_WEIGHTS];
+    /* [k]: weight[k], [L + k]: bias[k], [2 L + k]: back[k] */
     real *velocity[3 * EQP_MAX_WEIGHTS], *second[3 * EQP_MAX_WEIGHTS]; /* packed as w, bias, back */
-    team mine; /* this thread's buffers: its own in sample-split work, the shared ones in column-split work */
+    team mine; /* this thread's buffers: its own in sample-split work, the shared ones in
+                  column-split work */
 } network;
 
 /* Hands out 64-byte aligned pieces; with base NULL it only counts. */
@@ -57,16 +82,17 @@ typedef struct {
     int64_t used;
 } arena; /* every thread lays the same plan out, so all see the same addresses */
 
-static inline void *take(arena *a, int64_t count, int64_t size) {
-    void *p = a->base ? a->base + a->used : NULL;
-    a->used += (count * size + 63) / 64 * 64;
+/* The next `count` pieces of `size` bytes, on a cache line of their own; NULL while counting. */
+static inline void *take(arena *arena, int64_t count, int64_t size) {
+    void *p = arena->base ? arena->base + arena->used : NULL;
+    arena->used += (count * size + 63) / 64 * 64;
     return p;
 }
 /* Space of the pieces only one thread uses: laid out for all, kept for `thread`. */
-static inline void *take_own(arena *a, int64_t count, int64_t size, int thread, int n_threads) {
+static inline void *take_own(arena *arena, int64_t count, int64_t size, int thread, int n_threads) {
     void *mine = NULL;
     for (int t = 0; t < n_threads; t++) {
-        void *p = take(a, count, size);
+        void *p = take(arena, count, size);
         if (t == thread) mine = p;
     }
     return mine;
@@ -81,11 +107,13 @@ typedef struct {
     const real *y, *prediction; /* rows x np[L] */
     real *residual;             /* rows x LANES */
     real *field;                /* rows x np[k]: where to keep the total field, or NULL */
-    const operand *extra;       /* more products for the field (continual rules), from row and column 0 */
+    const operand *extra; /* more products for the field (continual rules), from row and column 0 */
     int n_extra;
 } step;
 
-/* Order in which a step visits the layers. */
+/* Order in which a step visits the layers (equations 1.5). Odd-even halves the work: layers of
+ * equal parity do not meet, and each sees its neighbours' new states. Downwards is the clamped
+ * sweep's (8). */
 enum { VISIT_SYNCHRONOUS, VISIT_ODD_EVEN, VISIT_UPWARDS, VISIT_DOWNWARDS };
 
 /* Layers of pass `p` of a step: first, first + stride, ... <= last. */
@@ -93,7 +121,10 @@ typedef struct {
     int first, last, stride;
 } visit;
 
-EQP_INLINE int n_passes(int order, int L) { return order == VISIT_SYNCHRONOUS ? 1 : order == VISIT_ODD_EVEN ? 2 : L; }
+/* Passes of one step: how often all threads must have met before the next layers move. */
+EQP_INLINE int n_passes(int order, int L) {
+    return order == VISIT_SYNCHRONOUS ? 1 : order == VISIT_ODD_EVEN ? 2 : L;
+}
 
 EQP_INLINE visit layers_of(int order, int L, int p) {
     switch (order) {
@@ -113,34 +144,46 @@ typedef struct {
     real *const *out;
     double beta, tol;
     int n_steps, order, hold_output; /* order: VISIT_*; hold_output: layer L stays as it starts */
-    int32_t *steps;  /* (rows) or NULL */
-    real *residual;  /* (rows) or NULL */
+    int32_t *steps;                  /* (rows) or NULL */
+    real *residual;                  /* (rows) or NULL */
 } relaxation;
 
-/* Samples for threads to take, each from its own share first, then from the others': how many of a share are taken is
- * counted at counters[thread * LANES] (LANES apart: a cache line each). */
+/* Samples for threads to take, each from its own share first, then from the others': how many of a
+ * share are taken is counted at counters[thread * LANES] (LANES apart: a cache line each). */
 typedef struct {
     int32_t *counters;
     int rows, thread, n_threads;
 } sample_queue;
 
+/* layered.c */
 int EQP_NAME(layered_check)(const eqp_layered_job *job);
-void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread, int n_threads, int n_teams,
-                            int team_rows, arena *a);
+void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread, int n_threads,
+                            int n_teams, int team_rows, arena *arena);
+/* packing.c */
 void EQP_NAME(network_pack)(network *net, int thread);
 void EQP_NAME(network_unpack)(const network *net, int thread);
-void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread, int n_threads);
+void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread,
+                                int n_threads);
 void EQP_NAME(pack_back)(network *net, int k, int thread);
-void EQP_NAME(relax)(const network *net, team *t, int thread, int n_threads, const relaxation *r);
-void EQP_NAME(narrow_pack)(const network *net, const team *t, int nk);
-int EQP_NAME(relax_narrow)(const network *net, team *t, const relaxation *phases, int n_phases, const sample_queue *queue, int32_t *taken);
+void EQP_NAME(relax)(const network *net, team *team, int thread, int n_threads,
+                     const relaxation *asked);
+void EQP_NAME(narrow_pack)(const network *net, const team *team, int nk);
+int EQP_NAME(relax_narrow)(const network *net, team *team, const relaxation *phases, int n_phases,
+                           const sample_queue *queue, int32_t *taken);
 void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded);
-void EQP_NAME(step_layer)(const network *net, team *t, const step *st, int row_lo, int row_hi, int thread, int n_threads);
+void EQP_NAME(step_layer)(const network *net, team *team, const step *step, int row_lo, int row_hi,
+                          int thread, int n_threads);
 void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows);
 void EQP_NAME(show)(const network *net, int k, const real *s, real *shown, int64_t rows);
-void EQP_NAME(team_plan)(const network *net, team *t, int rows, int n_threads, arena *a);
+void EQP_NAME(team_plan)(const network *net, team *team, int rows, int n_threads, arena *arena);
 int64_t EQP_NAME(input_row)(const network *net, int64_t row, int32_t *index, real *value);
-void EQP_NAME(drive_sparse)(const network *net, int chunk, const int32_t *index, const real *value, int64_t nnz, real *drive);
+void EQP_NAME(drive_sparse)(const network *net, int chunk, const int32_t *index, const real *value,
+                            int64_t nnz, real *drive);
+
+/* The activation of layer k = 1..L. */
+EQP_INLINE int activation_of(const network *net, int k) {
+    return k == net->L ? net->job->out_activation : net->job->activation;
+}
 
 /* Integer share of `count` things for thread t of n. */
 EQP_INLINE int64_t share(int64_t count, int t, int n) { return count * t / n; }
@@ -150,6 +193,9 @@ EQP_INLINE int64_t chunk_width(const network *net, int c) {
     const int64_t left = net->np[1] - c * net->chunk;
     return left < net->chunk ? left : net->chunk;
 }
-EQP_INLINE real *chunk_at(const network *net, real *packed, int c) { return packed + c * net->chunk * net->n[0]; }
+/* Where chunk c of the packed weight[0] begins: (N[0], width of the chunk), rows contiguous. */
+EQP_INLINE real *chunk_at(const network *net, real *packed, int c) {
+    return packed + c * net->chunk * net->n[0];
+}
 
 #endif

@@ -1,25 +1,35 @@
-/* narrow.h - a step of one hidden layer under at most NARROW_MAX outputs, in one pass over the hidden units.
+/* narrow.h - a step of one hidden layer under at most NARROW_MAX outputs, in one pass over the
+ * hidden units.
  *
- * The hidden vector in registers serves both ways at once: with each row of the (few) feedback weights it takes the outputs'
- * feedback, with each row of the forward weights it gives its share of the outputs' field. Against two matrix products
- * this halves the loads, needs no intermediate store, and lets the state stay in place. The outputs' sums run over lanes
- * first, so they round differently from step_layer's.
+ * The hidden vector in registers serves both ways at once: with each row of the (few) feedback
+ * weights it takes the outputs' feedback, with each row of the forward weights it gives its share
+ * of the outputs' field. Against two matrix products this halves the loads, needs no intermediate
+ * store, and lets the state stay in place. The outputs' sums run over lanes first, so they round
+ * differently from step_layer's.
+ *     NK       outputs a pass computes, at least those there are: 2, 4 or NARROW_MAX
+ *     NS       samples a pass takes: ROWS, or 1 for the last
+ *     acc      per sample and output: running vector of hidden * weight, over the hidden units
+ *     slot     one sample on its way through its steps
  */
 #ifndef EQP_NARROW_H
 #define EQP_NARROW_H
 
 #include "layered/finish.h"
 
-#define ROWS (N_VREGS >= 32 ? 2 : 1) /* samples of one pass: as many as have their accumulators in registers */
+#define ROWS           \
+    (N_VREGS >= 32 ? 2 \
+                   : 1) /* samples of one pass: as many as have their accumulators in registers */
 
 typedef struct {
     real shown[PAD] __attribute__((aligned(64))); /* what the outputs show */
-    real own[PAD], before[PAD], prediction[PAD]; /* room for out; the outputs' state a step ago; its softmax */
+    real own[PAD], before[PAD],
+        prediction[PAD]; /* room for out; the outputs' state a step ago; its softmax */
     const real *drive, *y;
-    real *hidden, *hidden_shown;       /* np[1]; the same array unless the dynamics are Euler's */
-    real *out;                         /* PAD: in place in the caller's result */
-    real change;                       /* largest of the last step, where tracked */
-    int sample, phase, done, repeats;  /* sample -1: idle; steps made; steps that gave the outputs of two before */
+    real *hidden, *hidden_shown; /* np[1]; the same array unless the dynamics are Euler's */
+    real *out;                   /* PAD: in place in the caller's result */
+    real change;                 /* largest of the last step, where tracked */
+    int sample, phase, done,
+        repeats; /* sample -1: idle; steps made; steps that gave the outputs of two before */
 } slot;
 
 /* Lane k of the result is the sum of the lanes of acc[k]. */
@@ -33,8 +43,10 @@ EQP_INLINE void lane_sums(const int NK, const vec *acc, real *out) {
         for (int k = 0; k < 4; k++) a[k] = 4 * i + k < NK ? acc[4 * i + k] : vset(0);
         quad[i] = vquarters(a[0], a[1], a[2], a[3]);
     }
-    const vec x = vadd(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88), _mm512_shuffle_f32x4(quad[0], quad[1], 0xDD));
-    const vec y = vadd(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88), _mm512_shuffle_f32x4(quad[2], quad[3], 0xDD));
+    const vec x = vadd(_mm512_shuffle_f32x4(quad[0], quad[1], 0x88),
+                       _mm512_shuffle_f32x4(quad[0], quad[1], 0xDD));
+    const vec y = vadd(_mm512_shuffle_f32x4(quad[2], quad[3], 0x88),
+                       _mm512_shuffle_f32x4(quad[2], quad[3], 0xDD));
     vstore(out, vadd(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xDD)));
 #else
     for (int k = 0; k < NK; k++) out[k] = vhsum(acc[k]);
@@ -42,25 +54,31 @@ EQP_INLINE void lane_sums(const int NK, const vec *acc, real *out) {
 #endif
 }
 
-/* What is known when the loop is compiled: nothing, the plain map with tied or untied weights, or Euler steps with rho' and
- * clamp (tied). */
+/* What is known when the loop is compiled: nothing, the plain map with tied or untied weights, or
+ * Euler steps with rho' and clamp (tied). */
 enum { ANY, PLAIN, PLAIN_UNTIED, CLAMPED_EULER };
 
-/* Hidden units of NS samples, in place; field: what reaches the outputs from the hidden states before the step. The slots
- * point at the first of `padded` units, of which `units` are real. Both weights hold NK outputs (zeros where there are
- * fewer) for each vector of units; they are the same array when tied. */
-EQP_INLINE void hidden_body(const int act, const int kind, const int track, const int NS, const int NK, int64_t units,
-                            int64_t padded, const finish *of_layer, slot *const *p, const real *feedback, const real *forward,
+/* Hidden units of NS samples, in place; field: what reaches the outputs from the hidden states
+ * before the step. The slots point at the first of `padded` units, of which `units` are real. Both
+ * weights hold NK outputs (zeros where there are fewer) for each vector of units; they are the same
+ * array when tied.
+ * Outputs' field from the states before the step: both layers move at once (synchronous). */
+EQP_INLINE void hidden_body(const int act, const int kind, const int track, const int NS,
+                            const int NK, int64_t units, int64_t padded, const finish *of_layer,
+                            slot *const *slot, const real *feedback, const real *forward,
                             real (*field)[PAD]) {
-    const int plain = kind == PLAIN || kind == PLAIN_UNTIED, tied = kind == PLAIN || kind == CLAMPED_EULER;
+    const int plain = kind == PLAIN || kind == PLAIN_UNTIED,
+              tied = kind == PLAIN || kind == CLAMPED_EULER;
     finish f = *of_layer;
-    if (kind == CLAMPED_EULER) f = (finish){.euler = 1, .damped = 1, .prime = 1, .clamp = 1, .dt = f.dt};
+    if (kind == CLAMPED_EULER)
+        f = (finish){.euler = 1, .damped = 1, .prime = 1, .clamp = 1, .dt = f.dt};
     vec acc[ROWS][NARROW_MAX], worst[ROWS];
     const real *drive[ROWS], *out[ROWS];
     real *hidden[ROWS], *hidden_shown[ROWS];
 #pragma GCC unroll 2
     for (int s = 0; s < NS; s++) {
-        drive[s] = p[s]->drive, out[s] = p[s]->shown, hidden[s] = p[s]->hidden, hidden_shown[s] = p[s]->hidden_shown;
+        drive[s] = slot[s]->drive, out[s] = slot[s]->shown, hidden[s] = slot[s]->hidden,
+        hidden_shown[s] = slot[s]->hidden_shown;
         worst[s] = vset(0);
 #pragma GCC unroll 10
         for (int k = 0; k < NK; k++) acc[s][k] = vset(0);
@@ -74,6 +92,7 @@ EQP_INLINE void hidden_body(const int act, const int kind, const int track, cons
         }
 #pragma GCC unroll 10
         for (int k = 0; k < NK; k++) {
+            /* one load of a weight serves all samples of the pass, and where tied both ways */
             const vec w = vload(feedback + k * VL), up = tied ? w : vload(forward + k * VL);
 #pragma GCC unroll 2
             for (int s = 0; s < NS; s++) {
@@ -99,42 +118,61 @@ EQP_INLINE void hidden_body(const int act, const int kind, const int track, cons
 #pragma GCC unroll 2
     for (int s = 0; s < NS; s++) {
         lane_sums(NK, acc[s], field[s]);
-        if (track) p[s]->change = vhmax(worst[s]);
+        if (track) slot[s]->change = vhmax(worst[s]);
     }
 }
 
-/* The outputs of one slot, from their field; notes the change and whether they repeat those of two steps before. */
-EQP_INLINE void output_body(const int act, const network *net, const finish *f, slot *p, const real *bias, const real *field,
-                            real force, int track) {
+/* hidden_body for n slots, as many as one pass takes or one. */
+EQP_INLINE void hidden_rows(const int act, const int kind, const int track, int n, const int NK,
+                            int64_t units, int64_t padded, const finish *finish, slot *const *slot,
+                            const real *feedback, const real *forward, real (*field)[PAD]) {
+    if (ROWS > 1 && n == ROWS)
+        hidden_body(act, kind, track, ROWS, NK, units, padded, finish, slot, feedback, forward,
+                    field);
+    else
+        hidden_body(act, kind, track, 1, NK, units, padded, finish, slot, feedback, forward, field);
+}
+
+/* The outputs of one slot, from their field; notes the change and whether they repeat those of two
+ * steps before. */
+EQP_INLINE void output_body(const int act, const network *net, const finish *finish, slot *slot,
+                            const real *bias, const real *field, real force, int track) {
     const int n = net->n[2];
-    vec worst = vset(p->change);
+    /* the hidden layer's change is there already */
+    vec worst = vset(slot->change);
     int repeats = 1;
     for (int v = 0; v < PAD; v += VL) {
-        const vec old = vload(p->out + v);
+        const vec old = vload(slot->out + v);
         vec push = vset(0);
-        if (f->nudged) push = vmul(vset(force), vsub(vload(p->y + v), net->job->cost == 1 ? vload(p->prediction + v) : old));
-        vec x = finish_vec(act, 0, f, vadd(vload(bias + v), vload(field + v)), old, vload(p->shown + v), push);
+        if (finish->nudged)
+            push = vmul(vset(force), vsub(vload(slot->y + v),
+                                          net->job->cost == 1 ? vload(slot->prediction + v) : old));
+        vec x = finish_vec(act, 0, finish, vadd(vload(bias + v), vload(field + v)), old,
+                           vload(slot->shown + v), push);
         const int valid = n > v ? n - v : 0;
         if (valid < VL) x = vkeep(x, valid);
-        repeats &= vequal(x, vload(p->before + v));
-        vstore(p->before + v, old);
-        vstore(p->out + v, x);
-        if (f->euler && !f->linear) {
+        repeats &= vequal(x, vload(slot->before + v));
+        vstore(slot->before + v, old);
+        vstore(slot->out + v, x);
+        if (finish->euler && !finish->linear) {
             x = act_rho(act, x);
             if (valid < VL) x = vkeep(x, valid);
         }
-        vstore(p->shown + v, x);
-        if (track) worst = vmaxr(worst, vabs(vsub(vload(p->out + v), old)));
+        vstore(slot->shown + v, x);
+        if (track) worst = vmaxr(worst, vabs(vsub(vload(slot->out + v), old)));
     }
-    if (track) p->change = vhmax(worst);
-    p->repeats = repeats ? p->repeats + 1 : 0;
+    if (track) slot->change = vhmax(worst);
+    slot->repeats = repeats ? slot->repeats + 1 : 0;
 }
 
-EQP_INLINE void step_output(const network *net, const finish *f, slot *p, const real *bias, const real *field, real force, int track) {
-    if (force != 0 && net->job->cost == 1) EQP_NAME(softmax_rows)(net, p->out, p->prediction, 1);
-#define BODY(ACT) output_body(ACT, net, f, p, bias, field, force, track)
-    EQP_SWITCH_ACT(net->job->out_activation, BODY)
-#undef BODY
+/* output_body for the network's output activation, after the softmax where the cost needs it
+ * (equations 2). */
+EQP_INLINE void step_output(const network *net, const finish *finish, slot *slot, const real *bias,
+                            const real *field, real force, int track) {
+    if (force != 0 && net->job->cost == 1)
+        EQP_NAME(softmax_rows)(net, slot->out, slot->prediction, 1);
+    EQP_WITH_ACT(net->job->out_activation,
+                 output_body(ACT, net, finish, slot, bias, field, force, track));
 }
 
 #endif

@@ -1,113 +1,163 @@
-/* rules.h - learning rules, and the buffers of a mini-batch that train.c and the files of its rules share. */
+/* rules.h - learning rules, and the buffers of a mini-batch that train.c and the files of its
+ * rules share. Letters: layered.h.
+ *
+ * A batch goes through
+ *     build_batch      inputs, targets, weights of its samples (input.c)
+ *     relaxation       the free phase and the rule's second phase(s)
+ *     contrast         what each layer shows at the two ends, one against the other
+ *     input_pass       step of weight[0], drive of the next batch (input.c)
+ *     update_inner     step of the other matrices
+ */
 #ifndef EQP_RULES_H
 #define EQP_RULES_H
 
 #include "layered/layered.h"
 #include "core/update.h"
 
-/* The codes of eqp_layered_job.rule; kernels/spec.py has the same. */
+/* The codes of eqp_layered_job.rule; kernels/spec.py has the same. In order: equations 4, 5, 6.1,
+ * 6.2, 8, 7, 7, 9.1, 9.2, 9.3. */
 enum {
-    RULE_EP, RULE_CONTINUAL, RULE_VECTOR_FIELD, RULE_CONTINUAL_VECTOR_FIELD, RULE_CLAMPED_SWEEP, RULE_CONTRASTIVE,
-    RULE_COUPLED, RULE_BPTT, RULE_RECURRENT_BACKPROP, RULE_IMPLICIT, N_RULES
+    RULE_EP,
+    RULE_CONTINUAL,
+    RULE_VECTOR_FIELD,
+    RULE_CONTINUAL_VECTOR_FIELD,
+    RULE_CLAMPED_SWEEP,
+    RULE_CONTRASTIVE,
+    RULE_COUPLED,
+    RULE_BPTT,
+    RULE_RECURRENT_BACKPROP,
+    RULE_IMPLICIT,
+    N_RULES
 };
 
 /* Rules that learn from raw state changes, with independent feedback. */
-EQP_INLINE int is_vector_field(int rule) { return rule == RULE_VECTOR_FIELD || rule == RULE_CONTINUAL_VECTOR_FIELD; }
+EQP_INLINE int is_vector_field(int rule) {
+    return rule == RULE_VECTOR_FIELD || rule == RULE_CONTINUAL_VECTOR_FIELD;
+}
 /* Rules whose weights move at every nudged step. */
-EQP_INLINE int is_continual(int rule) { return rule == RULE_CONTINUAL || rule == RULE_CONTINUAL_VECTOR_FIELD; }
-/* Rules whose nudged phase couples the samples of a batch, or must be watched step by step. */
+EQP_INLINE int is_continual(int rule) {
+    return rule == RULE_CONTINUAL || rule == RULE_CONTINUAL_VECTOR_FIELD;
+}
+/* Rules whose nudged phase couples the samples of a batch, or must be watched step by step
+ * (continual.c, continual_narrow.c). */
 EQP_INLINE int is_stepwise(int rule) { return is_continual(rule) || is_vector_field(rule); }
 /* Exact gradients of the free phase: no second phase but a reverse pass (gradients.c). */
 EQP_INLINE int is_gradient(int rule) { return rule >= RULE_BPTT && rule <= RULE_IMPLICIT; }
 
-/* The recorded free steps and the reverse pass through them. Moments are the states before, between and after the
- * recorded steps; each array holds moments x rows x np[k], rows being those of the batch at hand. */
+/* The recorded free steps and the reverse pass through them. Moments are the states before, between
+ * and after the recorded steps; each array holds moments x rows x np[k], rows being those of the
+ * batch at hand. */
 typedef struct {
-    int n_steps;                                                     /* recorded */
-    real *state[EQP_MAX_WEIGHTS + 1], *shown[EQP_MAX_WEIGHTS + 1];   /* n_steps + 1; discrete: the same arrays */
-    real *gain[EQP_MAX_WEIGHTS + 1], *keep[EQP_MAX_WEIGHTS + 1];     /* n_steps: d new/d field, d new/d old; discrete: no keep */
-    real *lean[EQP_MAX_WEIGHTS + 1];                                 /* n_steps + 1: d shown/d state; discrete: none */
-    real *flow[EQP_MAX_WEIGHTS + 1];                                 /* n_steps: minus the cost's derivative by the field */
-    real *bar[EQP_MAX_WEIGHTS + 1], *sum[EQP_MAX_WEIGHTS + 1];       /* B x np[k]: the same by the state; its sum */
-    real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1];       /* panels of back[k]' and weight[k]', which reverse the steps */
-    double *peak;                                                    /* 2 x n_threads */
-    real *system, *scaled, *solution;                                /* one per thread: implicit differentiation */
+    int n_steps; /* recorded */
+    real *state[EQP_MAX_WEIGHTS + 1],
+        *shown[EQP_MAX_WEIGHTS + 1]; /* n_steps + 1; discrete: the same arrays */
+    real *gain[EQP_MAX_WEIGHTS + 1],
+        *keep[EQP_MAX_WEIGHTS + 1];  /* n_steps: d new/d field, d new/d old; discrete: no keep */
+    real *lean[EQP_MAX_WEIGHTS + 1]; /* n_steps + 1: d shown/d state; discrete: none */
+    real *flow[EQP_MAX_WEIGHTS + 1]; /* n_steps: minus the cost's derivative by the field */
+    real *bar[EQP_MAX_WEIGHTS + 1],
+        *sum[EQP_MAX_WEIGHTS + 1]; /* B x np[k]: the same by the state; its sum */
+    real *up[EQP_MAX_WEIGHTS + 1],
+        *down[EQP_MAX_WEIGHTS + 1]; /* panels of back[k]' and weight[k]', which reverse the steps */
+    double *peak;                   /* 2 x n_threads */
+    real *system, *scaled, *solution; /* one per thread: implicit differentiation */
     int64_t system_size;
 } gradient_buffers;
 
 typedef struct {
     int B, groups, dense, by_sample, xt_ld;
     int64_t n_batches;
-    real *drive;                    /* B x np[1] */
-    /* Two sets, by parity of the batch: the next batch is prepared while this one is still used. All but xd are the
-     * thread's own. */
-    real *y[2], *weight[2];         /* B x np[L]; B */
-    int32_t *index[2];              /* B x (N[0] + LANES): nonzero inputs, then INT32_MAX */
+    real *drive; /* B x np[1] */
+    /* Two sets, by parity of the batch: the next batch is prepared while this one is still used.
+     * All but xd are the thread's own. */
+    real *y[2], *weight[2]; /* B x np[L]; B */
+    int32_t *index[2];      /* B x (N[0] + LANES): nonzero inputs, then INT32_MAX */
     real *value[2];
-    int64_t *nnz[2];                /* B */
-    uint32_t *mask[2];              /* groups x N[0]: which of 32 samples have input i */
-    const real **row[2];            /* B: each sample's inputs, N[0], valid where the mask says so: the data's rows or copies */
-    real *copies[2];                /* B x np[0] */
-    real *xt[2];                    /* continual rules: N[0] x xt_ld, inputs transposed, zeros where there is none */
-    real *xd[2];                    /* B x np[0]: inputs when dense */
-    real *chunk_delta, *chunk_drive; /* B, FUSED_ROWS x chunk: one chunk's columns of delta, of the next drive; this thread's */
+    int64_t *nnz[2];     /* B */
+    uint32_t *mask[2];   /* groups x N[0]: which of 32 samples have input i */
+    const real **row[2]; /* B: each sample's inputs, N[0], valid where the mask says so: the data's
+                            rows or copies */
+    real *copies[2];     /* B x np[0] */
+    real *xt[2]; /* continual rules: N[0] x xt_ld, inputs transposed, zeros where there is none */
+    real *xd[2]; /* B x np[0]: inputs when dense */
+    real *chunk_delta, *chunk_drive; /* B, FUSED_ROWS x chunk: one chunk's columns of delta, of the
+                                        next drive; this thread's */
     real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
-    real *acting[2][EQP_MAX_WEIGHTS + 1];                          /* rho of them, in continuous dynamics */
-    real *qa[EQP_MAX_WEIGHTS + 1], *qb[EQP_MAX_WEIGHTS + 1];       /* what they show, at the two ends of the contrast */
-    real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1];     /* weight * qb, -weight * qa */
-    real *delta[EQP_MAX_WEIGHTS + 1];                              /* up + down */
+    real *acting[2][EQP_MAX_WEIGHTS + 1]; /* rho of them, in continuous dynamics */
+    real *qa[EQP_MAX_WEIGHTS + 1],
+        *qb[EQP_MAX_WEIGHTS + 1]; /* what they show, at the two ends of the contrast */
+    real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1]; /* weight * qb, -weight * qa */
+    real *delta[EQP_MAX_WEIGHTS + 1];                          /* up + down */
     /* rules whose samples meet during the nudged phase (continual.c) */
-    team shared;                                                   /* all samples of the batch */
-    real *old[EQP_MAX_WEIGHTS + 1], *old_shown[EQP_MAX_WEIGHTS + 1], *start_shown[EQP_MAX_WEIGHTS + 1]; /* B x np[k] */
-    real *input_sum;                                               /* B; the thread's own */
-    real *gram_x, *gram[EQP_MAX_WEIGHTS + 1][4];                    /* B x B */
-    int n_recorded;                                                /* steps kept by the vector field rules */
-    real *pre[EQP_MAX_WEIGHTS + 1], *change[EQP_MAX_WEIGHTS + 1];  /* n_recorded x B x np[k] */
-    /* narrow nets under the continual rules (continual_narrow.c); outputs (slots) and factors are the thread's own */
-    real *fields, *moved, *before, *drive_now, *end_now, *base;    /* 2 x 2 x B x PAD; B x np[1]; np[1] x NARROW_MAX */
+    team shared; /* all samples of the batch */
+    real *old[EQP_MAX_WEIGHTS + 1], *old_shown[EQP_MAX_WEIGHTS + 1],
+        *start_shown[EQP_MAX_WEIGHTS + 1];       /* B x np[k] */
+    real *input_sum;                             /* B; the thread's own */
+    real *gram_x, *gram[EQP_MAX_WEIGHTS + 1][4]; /* B x B */
+    int n_recorded;                              /* steps kept by the vector field rules */
+    real *pre[EQP_MAX_WEIGHTS + 1], *change[EQP_MAX_WEIGHTS + 1]; /* n_recorded x B x np[k] */
+    /* narrow nets under the continual rules (continual_narrow.c); outputs (slots) and factors are
+     * the thread's own */
+    real *fields, *moved, *before, *drive_now, *end_now,
+        *base; /* 2 x 2 x B x PAD; B x np[1]; np[1] x NARROW_MAX */
     void *outputs;
-    real *factors;                                                 /* 2 x B x PAD */
-    gradient_buffers gradient;      /* exact gradients (gradients.c) */
-    double *cost;                   /* B */
-    int32_t *right, *steps[3];      /* B; steps of the free phase and of the second ones */
-    int32_t *queue[2];              /* n_threads x LANES, by parity of the batch: see sample_queue in layered.h */
-    int32_t *mine, n_mine;          /* B: the samples this thread has relaxed */
-    int32_t *diverged;              /* n_threads */
+    real *factors;             /* 2 x B x PAD */
+    gradient_buffers gradient; /* exact gradients (gradients.c) */
+    double *cost;              /* B */
+    int32_t *right, *steps[3]; /* B; steps of the free phase and of the second ones */
+    int32_t
+        *queue[2]; /* n_threads x LANES, by parity of the batch: see sample_queue in layered.h */
+    int32_t *mine, n_mine; /* B: the samples this thread has relaxed */
+    int32_t *diverged;     /* n_threads */
 } batch_buffers;
 
 /* One second phase: what it starts from is free, where it ends is end[e]. */
 typedef struct {
-    int q, e, rows, lo, hi; /* parity, which end, samples of the batch, this thread's samples */
+    int q, e, rows, lo, hi;    /* parity, which end, samples of the batch, this thread's samples */
     double beta, total, scale; /* with its sign; sum of the sample weights; 1 / (span total) */
 } phase;
 
-EQP_INLINE int batch_rows(const batch_buffers *b, const eqp_layered_job *j, int64_t number) {
-    const int64_t left = j->n_rows - number * b->B;
-    return (int)(left < b->B ? left : b->B);
+/* Samples of batch `number`: B, fewer in the last one. */
+EQP_INLINE int batch_rows(const batch_buffers *batch, const eqp_layered_job *job, int64_t number) {
+    const int64_t left = job->n_rows - number * batch->B;
+    return (int)(left < batch->B ? left : batch->B);
 }
 
-/* Columns first.. of bias[k], from the sums of their contrasts. */
-EQP_INLINE void update_bias(const network *net, int k, int64_t first, int n, const real *sum, const stepper *o) {
+/* Steps columns first.. (n of them) of bias[k] with the sums of their contrasts. */
+EQP_INLINE void update_bias(const network *net, int k, int64_t first, int n, const real *sum,
+                            const stepper *weight_step) {
     for (int v = 0; v < n; v += VL) {
         real *bias = net->bias[k] + first + v;
-        vstore(bias, vsteps(o, vload(bias), vload(sum + v), net->velocity[net->L + k] + first + v, net->second[net->L + k] + first + v));
+        vstore(bias,
+               vsteps(weight_step, vload(bias), vload(sum + v),
+                      net->velocity[net->L + k] + first + v, net->second[net->L + k] + first + v));
     }
 }
 
-void EQP_NAME(input_plan)(const network *net, batch_buffers *b, int thread, arena *a);
-void EQP_NAME(build_batch)(const network *net, batch_buffers *b, int64_t number, int thread);
-void EQP_NAME(input_pass)(const network *net, batch_buffers *b, int64_t number, int64_t next, const stepper *o, const stepper *ob, int thread);
+/* input.c */
+void EQP_NAME(input_plan)(const network *net, batch_buffers *batch, int thread, arena *arena);
+void EQP_NAME(build_batch)(const network *net, batch_buffers *batch, int64_t number, int thread);
+void EQP_NAME(input_pass)(const network *net, batch_buffers *batch, int64_t number, int64_t next,
+                          const stepper *weight_step, const stepper *bias_step, int thread);
+/* continual_narrow.c, continual.c */
 int EQP_NAME(continual_is_narrow)(const network *net);
-void EQP_NAME(continual_narrow_plan)(const network *net, batch_buffers *b, int thread, arena *a);
-void EQP_NAME(nudged_narrow)(network *net, batch_buffers *b, const phase *p, int thread);
-void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *b, const phase *p, int thread);
-void EQP_NAME(gradient_plan)(const network *net, batch_buffers *b, int n_threads, arena *a);
-void EQP_NAME(gradient_pack)(const network *net, batch_buffers *b, int thread);
-void EQP_NAME(reverse_phase)(const network *net, batch_buffers *b, const phase *p, int thread);
-int EQP_NAME(gradient_products)(const network *net, const batch_buffers *b, int k, int rows, int64_t i0, int64_t c0,
-                                int transposed, operand *op);
-void EQP_NAME(update_inner)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, const stepper *ob, int thread);
-void EQP_NAME(update_back)(const network *net, batch_buffers *b, int k, int rows, const stepper *o, int thread);
-stepper EQP_NAME(make_stepper)(const eqp_layered_job *j, double rate, double decay, double scale, int64_t batches_done);
+void EQP_NAME(continual_narrow_plan)(const network *net, batch_buffers *batch, int thread,
+                                     arena *arena);
+void EQP_NAME(nudged_narrow)(network *net, batch_buffers *batch, const phase *phase, int thread);
+void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *batch, const phase *phase, int thread);
+/* gradients.c */
+void EQP_NAME(gradient_plan)(const network *net, batch_buffers *batch, int n_threads, arena *arena);
+void EQP_NAME(gradient_pack)(const network *net, batch_buffers *batch, int thread);
+void EQP_NAME(reverse_phase)(const network *net, batch_buffers *batch, const phase *phase,
+                             int thread);
+int EQP_NAME(gradient_products)(const network *net, const batch_buffers *batch, int k, int rows,
+                                int64_t i0, int64_t c0, int transposed, operand *terms);
+/* train.c */
+void EQP_NAME(update_inner)(const network *net, batch_buffers *batch, int k, int rows,
+                            const stepper *weight_step, const stepper *bias_step, int thread);
+void EQP_NAME(update_back)(const network *net, batch_buffers *batch, int k, int rows,
+                           const stepper *weight_step, int thread);
+stepper EQP_NAME(make_stepper)(const eqp_layered_job *job, double rate, double decay, double scale,
+                               int64_t batches_done);
 
 #endif

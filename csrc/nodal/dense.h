@@ -1,8 +1,12 @@
-/* nodal_dense.h - LU of VL dense matrices at once, one per lane, without pivoting (the caller checks the answer).
+/* dense.h - LU of VL dense matrices at once, one per lane, without pivoting (the caller checks the
+ * answer).
  *
- * The matrix is stored in tiles of TILE x TILE vectors, tile (I, J) at (I * nt + J): the inner product of a tile row
- * and a tile column then reads whole cache lines. L is kept negated, so that every inner step is one multiply-add.
- */
+ *     n, nt      unknowns, tiles of TILE of them
+ *     w          the matrices, factored in place: tile (I, J) at (I * nt + J), each a vector an
+ * entry rdiag      reciprocals of the pivots
+ *
+ * The inner product of a tile row and a tile column then reads whole cache lines. L is kept
+ * negated, so that every inner step is one multiply-add. */
 #ifndef EQP_NODAL_DENSE_H
 #define EQP_NODAL_DENSE_H
 
@@ -14,14 +18,16 @@
 #define TILE 3 /* 9 accumulators of 16 registers */
 #endif
 /* The accumulators must become registers: every loop over a tile is unrolled whole. */
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL     _Pragma("GCC unroll 16")
 #define TILE_REALS (TILE * TILE * VL)
 
+/* Tiles of n unknowns. */
 static inline int tiles_of(int n) { return (n + TILE - 1) / TILE; }
 
 /* Where entry (r, c) begins. */
 EQP_INLINE real *dense_at(real *w, int nt, int r, int c) {
-    return w + ((size_t)(r / TILE) * nt + c / TILE) * TILE_REALS + ((r % TILE) * TILE + c % TILE) * VL;
+    return w + ((size_t)(r / TILE) * nt + c / TILE) * TILE_REALS +
+           ((r % TILE) * TILE + c % TILE) * VL;
 }
 
 /* Every lane starts from the shared base (n, n); the padding is an identity. */
@@ -29,27 +35,28 @@ static void dense_fill(real *w, const real *base, int n) {
     const int nt = tiles_of(n);
     for (int r = 0; r < nt * TILE; r++)
         for (int c = 0; c < nt * TILE; c++)
-            vstore(dense_at(w, nt, r, c), vset(r < n && c < n ? base[(size_t)r * n + c] : (real)(r == c)));
+            vstore(dense_at(w, nt, r, c),
+                   vset(r < n && c < n ? base[(size_t)r * n + c] : (real)(r == c)));
 }
 
 /* acc += sum_K (-L)(I, K) U(K, J), K < upto */
 EQP_INLINE void tile_product(vec *acc, const real *l, const real *u, int nt, int upto) {
-    for (int k = 0; k < upto; k++, l += TILE_REALS, u += (size_t)nt * TILE_REALS)
+    for (int k = 0; k < upto; k++, l += TILE_REALS, u += (size_t)nt * TILE_REALS) UNROLL
+    for (int p = 0; p < TILE; p++) {
+        vec row[TILE];
         UNROLL
-        for (int p = 0; p < TILE; p++) {
-            vec row[TILE];
+        for (int c = 0; c < TILE; c++) row[c] = vload(u + (p * TILE + c) * VL);
+        UNROLL
+        for (int r = 0; r < TILE; r++) {
+            const vec f = vload(l + (r * TILE + p) * VL);
             UNROLL
-            for (int c = 0; c < TILE; c++) row[c] = vload(u + (p * TILE + c) * VL);
-            UNROLL
-            for (int r = 0; r < TILE; r++) {
-                const vec f = vload(l + (r * TILE + p) * VL);
-                UNROLL
-                for (int c = 0; c < TILE; c++) acc[r * TILE + c] = vfma(f, row[c], acc[r * TILE + c]);
-            }
+            for (int c = 0; c < TILE; c++) acc[r * TILE + c] = vfma(f, row[c], acc[r * TILE + c]);
         }
+    }
 }
 
-/* In place: strict lower part -L, upper part U; reciprocal pivots go to rdiag (nt * TILE vectors). */
+/* In place: strict lower part -L, upper part U; reciprocal pivots go to rdiag (nt * TILE vectors).
+ */
 static void dense_lu(real *w, real *rdiag, int n) {
     const int nt = tiles_of(n);
     const vec zero = vset(0), one = vset(1);
@@ -63,28 +70,25 @@ static void dense_lu(real *w, real *rdiag, int n) {
             UNROLL
             for (int i = 0; i < TILE * TILE; i++) a[i] = vload(t + i * VL);
             tile_product(a, row, w + (size_t)j * TILE_REALS, nt, k);
-            if (j == k)
+            if (j == k) UNROLL
+            for (int p = 0; p < TILE; p++) {
+                const vec inverse = vdiv(one, a[p * TILE + p]);
+                vstore(rd + p * VL, inverse);
                 UNROLL
-                for (int p = 0; p < TILE; p++) {
-                    const vec inverse = vdiv(one, a[p * TILE + p]);
-                    vstore(rd + p * VL, inverse);
+                for (int r = p + 1; r < TILE; r++) {
+                    const vec f = vsub(zero, vmul(a[r * TILE + p], inverse));
+                    a[r * TILE + p] = f;
                     UNROLL
-                    for (int r = p + 1; r < TILE; r++) {
-                        const vec f = vsub(zero, vmul(a[r * TILE + p], inverse));
-                        a[r * TILE + p] = f;
-                        UNROLL
-                        for (int c = p + 1; c < TILE; c++) a[r * TILE + c] = vfma(f, a[p * TILE + c], a[r * TILE + c]);
-                    }
+                    for (int c = p + 1; c < TILE; c++)
+                        a[r * TILE + c] = vfma(f, a[p * TILE + c], a[r * TILE + c]);
                 }
-            else
+            }
+            else UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int r = p + 1; r < TILE; r++) {
+                const vec f = vload(diag + (r * TILE + p) * VL);
                 UNROLL
-                for (int p = 0; p < TILE; p++)
-                    UNROLL
-                    for (int r = p + 1; r < TILE; r++) {
-                        const vec f = vload(diag + (r * TILE + p) * VL);
-                        UNROLL
-                        for (int c = 0; c < TILE; c++) a[r * TILE + c] = vfma(f, a[p * TILE + c], a[r * TILE + c]);
-                    }
+                for (int c = 0; c < TILE; c++)
+                    a[r * TILE + c] = vfma(f, a[p * TILE + c], a[r * TILE + c]);
+            }
             UNROLL
             for (int i = 0; i < TILE * TILE; i++) vstore(t + i * VL, a[i]);
         }
@@ -103,7 +107,8 @@ static void dense_lu(real *w, real *rdiag, int n) {
                     a[r * TILE + p] = f;
                     UNROLL
                     for (int c = p + 1; c < TILE; c++)
-                        a[r * TILE + c] = vfma(f, vload(diag + (p * TILE + c) * VL), a[r * TILE + c]);
+                        a[r * TILE + c] =
+                            vfma(f, vload(diag + (p * TILE + c) * VL), a[r * TILE + c]);
                 }
             }
             UNROLL
@@ -131,9 +136,8 @@ static void dense_solve(const real *w, const real *rdiag, real *b, int n) {
         }
         const real *d = w + ((size_t)i * nt + i) * TILE_REALS;
         UNROLL
-        for (int p = 0; p < TILE; p++)
-            UNROLL
-            for (int r = p + 1; r < TILE; r++) a[r] = vfma(vload(d + (r * TILE + p) * VL), a[p], a[r]);
+        for (int p = 0; p < TILE; p++) UNROLL
+        for (int r = p + 1; r < TILE; r++) a[r] = vfma(vload(d + (r * TILE + p) * VL), a[p], a[r]);
         UNROLL
         for (int r = 0; r < TILE; r++) vstore(b + (i * TILE + r) * VL, a[r]);
     }

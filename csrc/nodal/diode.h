@@ -1,6 +1,12 @@
-/* nodal_math.h - the diode equation over the lanes of a vector, and SPICE's junction limiting for one lane. */
-#ifndef EQP_NODAL_MATH_H
-#define EQP_NODAL_MATH_H
+/* diode.h - the diode equation over the lanes of a vector (equations 12), and SPICE's junction
+ * limiting for one lane.
+ *
+ *     v, i, g    junction voltage, current, slope di/dv
+ *     par        parameters of the diode: P_*
+ *     vte        n V_T;  vcrit: where the current bends most, beyond which steps are cut
+ */
+#ifndef EQP_NODAL_DIODE_H
+#define EQP_NODAL_DIODE_H
 
 #include "core/simd.h"
 
@@ -12,11 +18,23 @@
 /* columns of a diode's parameter row */
 enum { P_IS, P_VTE, P_RS, P_VCRIT, P_GMIN, P_BV, P_VTB, N_PARAMS };
 
-/* exp(x) for -4 <= x <= EXP_TOP, within 2 ulp: x = n ln2 + r, Taylor to the 13th power on |r| <= ln2 / 2. */
+/* exp(x) for -4 <= x <= EXP_TOP, within 2 ulp: x = n ln2 + r, Taylor to the 13th power on |r| <=
+ * ln2 / 2. */
 EQP_INLINE vec vexp_narrow(vec x) {
-    static const double inverse_factorial[] = {
-        1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0,
-        1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0};
+    static const double inverse_factorial[] = {1.0 / 6227020800.0,
+                                               1.0 / 479001600.0,
+                                               1.0 / 39916800.0,
+                                               1.0 / 3628800.0,
+                                               1.0 / 362880.0,
+                                               1.0 / 40320.0,
+                                               1.0 / 5040.0,
+                                               1.0 / 720.0,
+                                               1.0 / 120.0,
+                                               1.0 / 24.0,
+                                               1.0 / 6.0,
+                                               0.5,
+                                               1.0,
+                                               1.0};
 #if defined(EQP_REAL_F64)
     const vec hi = vset(-0.693147180369123816490), lo = vset(-1.90821492927058770002e-10);
 #else
@@ -29,7 +47,8 @@ EQP_INLINE vec vexp_narrow(vec x) {
     return vscale2(p, n);
 }
 
-/* Junction current and slope at junction voltage v (equations of ngspice; see kernels/reference/nodal.py). */
+/* Junction current and slope at junction voltage v (equations of ngspice; see
+ * kernels/reference/nodal.py). */
 EQP_INLINE void diode_lanes(const real *par, vec v, vec *current, vec *slope) {
     const vec i_sat = vset(par[P_IS]), vte = vset(par[P_VTE]), gmin = vset(par[P_GMIN]);
     const vec edge = vset((real)-3 * par[P_VTE]), one = vset(1);
@@ -38,10 +57,12 @@ EQP_INLINE void diode_lanes(const real *par, vec v, vec *current, vec *slope) {
     const vec third = vdiv(vset((real)(3 / 2.718281828459045235) * par[P_VTE]), vr);
     const vec cube = vmul(vmul(third, third), third);
     const vec forward = vwithin(v, edge, vset((real)INFINITY), one), reverse = vsub(one, forward);
-    vec i = vadd(vmul(forward, vmul(i_sat, vsub(e, one))), vmul(reverse, vmul(vsub(vset(0), i_sat), vadd(one, cube))));
+    vec i = vadd(vmul(forward, vmul(i_sat, vsub(e, one))),
+                 vmul(reverse, vmul(vsub(vset(0), i_sat), vadd(one, cube))));
     vec g = vadd(vmul(forward, vdiv(vmul(i_sat, e), vte)),
                  vmul(reverse, vdiv(vmul(vmul(i_sat, vset(3)), cube), vr)));
-    if (vhmax(vsub(vset(-par[P_BV]), v)) > 0) { /* some lane beyond breakdown: rare, one lane at a time */
+    if (vhmax(vsub(vset(-par[P_BV]), v)) >
+        0) { /* some lane beyond breakdown: rare, one lane at a time */
         real vv[VL], ii[VL], gg[VL];
         vstore(vv, v);
         vstore(ii, i);
@@ -60,7 +81,8 @@ EQP_INLINE void diode_lanes(const real *par, vec v, vec *current, vec *slope) {
     *slope = vadd(g, gmin);
 }
 
-/* The voltage a junction may take after a Newton step; *cut is set if that is not the one proposed. */
+/* The voltage a junction may take after a Newton step; *cut is set if that is not the one proposed.
+ */
 EQP_INLINE real limit_one(real fresh, real old, real vte, real vcrit, int *cut) {
     if (!(fresh > vcrit && fabs((double)(fresh - old)) > 2 * (double)vte)) return fresh;
     *cut = 1;
@@ -71,10 +93,13 @@ EQP_INLINE real limit_one(real fresh, real old, real vte, real vcrit, int *cut) 
     return (real)(vte * log((double)fresh / vte));
 }
 
+/* The same for a diode that may break down: in breakdown the exponential runs the other way. */
 EQP_INLINE real limit_junction(real fresh, real old, const real *par, int *cut) {
     const real knee = -par[P_BV] + 10 * par[P_VTB];
     if (fresh < (knee < 0 ? knee : 0)) /* in or near breakdown: limit from the other side */
-        return -(limit_one(-(fresh + par[P_BV]), -(old + par[P_BV]), par[P_VTB], par[P_VCRIT], cut) + par[P_BV]);
+        return -(
+            limit_one(-(fresh + par[P_BV]), -(old + par[P_BV]), par[P_VTB], par[P_VCRIT], cut) +
+            par[P_BV]);
     return limit_one(fresh, old, par[P_VTE], par[P_VCRIT], cut);
 }
 #endif

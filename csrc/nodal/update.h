@@ -1,8 +1,13 @@
-/* nodal_update.h - equilibrium propagation's step of every conductance (twin: kernels/reference/nodal_update.py).
+/* update.h - equilibrium propagation's step of every conductance (equations 12; twin:
+ * kernels/reference/nodal_update.py).
  *
- * Samples of a node lie side by side, so that a conductance reads four runs of memory and writes one number: no array of
- * samples times conductances. Each conductance belongs to one thread, so its sum does not depend on their number.
- */
+ *     d, t     difference and sum of the two phases' voltages, (nodes, M): (dv_a)^2 - (dv_b)^2 of
+ *              a conductance between nodes a and b is (d_a - d_b)(t_a - t_b)
+ *     m        samples;  k: a conductance
+ *
+ * Samples of a node lie side by side, so that a conductance reads four runs of memory and writes
+ * one number: no array of samples times conductances. Each conductance belongs to one thread, so
+ * its sum does not depend on their number. */
 #ifndef EQP_NODAL_UPDATE_H
 #define EQP_NODAL_UPDATE_H
 
@@ -11,15 +16,18 @@
 
 #define TOGETHER 4 /* conductances from one node that are summed side by side */
 
-/* For `count` conductances that leave one node, sums over samples of (d_a - d_b)(t_a - t_b): whole vectors, their lanes,
- * then the samples left over. A sum does not depend on the count, which only saves loads. */
-EQP_INLINE void contrasts(const real *d, const real *t, const int32_t *pairs, int64_t m, int count, real *out) {
+/* For `count` conductances that leave one node, sums over samples of (d_a - d_b)(t_a - t_b): whole
+ * vectors, their lanes, then the samples left over. A sum does not depend on the count, which only
+ * saves loads. */
+EQP_INLINE void contrasts(const real *d, const real *t, const int32_t *pairs, int64_t m, int count,
+                          real *out) {
     const real *da = d + pairs[0] * m, *ta = t + pairs[0] * m, *db[TOGETHER], *tb[TOGETHER];
     vec sum[TOGETHER];
     for (int i = 0; i < count; i++) {
         db[i] = d + pairs[2 * i + 1] * m, tb[i] = t + pairs[2 * i + 1] * m;
         sum[i] = vset(0);
     }
+    /* whole vectors of samples, then the rest one by one */
     int64_t s = 0;
     for (; s + VL <= m; s += VL) {
         const vec dv = vload(da + s), tv = vload(ta + s);
@@ -32,23 +40,29 @@ EQP_INLINE void contrasts(const real *d, const real *t, const int32_t *pairs, in
     }
 }
 
-/* Whether the conductances at `pairs` all leave the first one's node, as the columns of a crossbar's row do. */
+/* Whether the conductances at `pairs` all leave the first one's node, as the columns of a
+ * crossbar's row do. */
 EQP_INLINE int leave_one_node(const int32_t *pairs) {
     int same = 1;
     for (int i = 1; i < TOGETHER; i++) same &= pairs[2 * i] == pairs[0];
     return same;
 }
 
-EQP_INLINE real stepped(const eqp_nodal_update_job *j, real velocity, real gradient) {
-    return (real)j->momentum * velocity - (real)j->learning_rate * gradient;
+/* The velocity after a step of momentum. */
+EQP_INLINE real stepped(const eqp_nodal_update_job *job, real velocity, real gradient) {
+    return (real)job->momentum * velocity - (real)job->learning_rate * gradient;
 }
 
-static int update_conductances(eqp_nodal_update_job *j, int thread, int n_threads) {
-    const int64_t m = j->n_samples, first = j->n_pairs * thread / n_threads, end = j->n_pairs * (thread + 1) / n_threads;
-    const real *d = j->difference, *t = j->total, *scale = j->scale, *low = j->low, *high = j->high;
-    real *gradient = j->gradient, *velocity = j->velocity, *g = j->conductance;
+/* Gradients of the thread's conductances; once all threads know theirs to be finite, the steps,
+ * clipped to [low, high]. */
+static int update_conductances(eqp_nodal_update_job *job, int thread, int n_threads) {
+    const int64_t m = job->n_samples, first = job->n_pairs * thread / n_threads,
+                  end = job->n_pairs * (thread + 1) / n_threads;
+    const real *d = job->difference, *t = job->total, *scale = job->scale, *low = job->low,
+               *high = job->high;
+    real *gradient = job->gradient, *velocity = job->velocity, *g = job->conductance;
     for (int64_t k = first; k < end;) {
-        const int32_t *pairs = j->pairs + 2 * k;
+        const int32_t *pairs = job->pairs + 2 * k;
         if (m >= VL && k + TOGETHER <= end && leave_one_node(pairs)) {
             contrasts(d, t, pairs, m, TOGETHER, gradient + k);
             k += TOGETHER;
@@ -59,12 +73,14 @@ static int update_conductances(eqp_nodal_update_job *j, int thread, int n_thread
     }
     for (int64_t k = first; k < end; k++) {
         gradient[k] *= scale[k];
-        if (!isfinite(g[k] + stepped(j, velocity[k], gradient[k]))) __atomic_store_n(&j->not_finite, 1, __ATOMIC_RELAXED);
+        if (!isfinite(g[k] + stepped(job, velocity[k], gradient[k])))
+            __atomic_store_n(&job->not_finite, 1, __ATOMIC_RELAXED);
     }
-    eqp_wait(j->barrier, n_threads); /* nothing is changed before all steps are known to be numbers */
-    if (__atomic_load_n(&j->not_finite, __ATOMIC_RELAXED)) return EQP_E_DIVERGED;
+    eqp_wait(job->barrier,
+             n_threads); /* nothing is changed before all steps are known to be numbers */
+    if (__atomic_load_n(&job->not_finite, __ATOMIC_RELAXED)) return EQP_E_DIVERGED;
     for (int64_t k = first; k < end; k++) {
-        velocity[k] = stepped(j, velocity[k], gradient[k]);
+        velocity[k] = stepped(job, velocity[k], gradient[k]);
         const real wanted = g[k] + velocity[k], above = wanted > low[k] ? wanted : low[k];
         g[k] = above < high[k] ? above : high[k];
     }

@@ -1,6 +1,7 @@
-/* harness.h - what the tests of the kernel families share: reports, memory, numbers, threads. The including test defines JOB,
- * its job struct, first. Arrays are exact allocations, so that one element too many is seen; scratch starts as NaN, so that a
- * read of what was never written is seen as well.
+/* harness.h - what the tests of the kernel families share: reports, memory, numbers, threads. The
+ * including test defines JOB, its job struct, first. Arrays are exact allocations, so that one
+ * element too many is seen; scratch starts as NaN, so that a read of what was never written is seen
+ * as well.
  */
 #ifndef EQP_TEST_HARNESS_H
 #define EQP_TEST_HARNESS_H
@@ -22,7 +23,7 @@ typedef struct {
     double parity; /* to another instruction set */
 } precision;
 
-/* ---------------------------------------------------------------- reports */
+/* --- reports --- */
 
 static long n_checks, n_failures;
 static char where[256];
@@ -30,18 +31,20 @@ static char where[256];
 static int check(int ok, const char *what, double got, double wanted) {
     n_checks++;
     if (ok) return 1;
-    if (++n_failures <= 60) printf("FAIL %s: %s: got %.17g, wanted %.17g\n", where, what, got, wanted);
+    if (++n_failures <= 60)
+        printf("FAIL %s: %s: got %.17g, wanted %.17g\n", where, what, got, wanted);
     return 0;
 }
 
-/* ---------------------------------------------------------------- memory, random numbers */
+/* --- memory, random numbers --- */
 
 static void *kept[4096];
 static int n_kept;
 
 static void *keep(size_t bytes) {
     void *p = NULL;
-    if (n_kept == (int)(sizeof kept / sizeof kept[0]) || posix_memalign(&p, 64, bytes ? bytes : 1)) {
+    if (n_kept == (int)(sizeof kept / sizeof kept[0]) ||
+        posix_memalign(&p, 64, bytes ? bytes : 1)) {
         puts("out of memory");
         exit(2);
     }
@@ -60,8 +63,10 @@ static double uniform(double lo, double hi) {
 }
 
 static void put(const precision *p, void *a, int64_t i, double v) {
-    if (p->bytes == sizeof(double)) ((double *)a)[i] = v;
-    else ((float *)a)[i] = (float)v;
+    if (p->bytes == sizeof(double))
+        ((double *)a)[i] = v;
+    else
+        ((float *)a)[i] = (float)v;
 }
 static double get(const precision *p, const void *a, int64_t i) {
     return p->bytes == sizeof(double) ? ((const double *)a)[i] : (double)((const float *)a)[i];
@@ -73,7 +78,8 @@ static void *reals(const precision *p, int64_t n, double lo, double hi) {
     return a;
 }
 
-/* Gives the job rows x columns inputs, `fill` of which are not zero, dense or as CSR; returns the dense ones. */
+/* Gives the job rows x columns inputs, `fill` of which are not zero, dense or as CSR; returns the
+ * dense ones. */
 static void *inputs(const precision *p, JOB *j, int rows, int columns, double fill, int csr) {
     void *x = keep((size_t)rows * (size_t)columns * p->bytes);
     int64_t nnz = 0;
@@ -97,7 +103,7 @@ static void *inputs(const precision *p, JOB *j, int rows, int columns, double fi
     return x;
 }
 
-/* ---------------------------------------------------------------- running a job */
+/* --- running a job --- */
 
 #define MOST_THREADS 8
 
@@ -113,7 +119,8 @@ static void *work(void *arg) {
     return NULL;
 }
 
-/* Scratch of exactly the size asked for, full of NaN; fills the status of every thread. Returns that of `scratch`. */
+/* Scratch of exactly the size asked for, full of NaN; fills the status of every thread. Returns
+ * that of `scratch`. */
 static int run_threads(kernel scratch, kernel f, JOB *j, int n_threads, int *status) {
     const int refused = scratch(j, 0, n_threads);
     if (refused) return refused;

@@ -1,17 +1,18 @@
-/* test_crossbar.c - the crossbar kernels without Python: sizes either side of the vector widths, every schedule, dense
- * and CSR inputs, 1 and 3 threads, wrong jobs, against a naive twin. Build with sanitizers (Makefile).
+/* test_crossbar.c - the crossbar kernels without Python: sizes either side of the vector widths,
+ * every schedule, dense and CSR inputs, 1 and 3 threads, wrong jobs, against a naive twin. Build
+ * with sanitizers (Makefile).
  */
 #define JOB eqp_crossbar_job
 #include "harness.h"
 
 static const precision PRECISIONS[] = {
-    {"f32", sizeof(float), 1e-4, eqp_crossbar_relax_scratch_f32, eqp_crossbar_relax_f32, eqp_crossbar_train_scratch_f32,
-     eqp_crossbar_train_f32, 0},
-    {"f64", sizeof(double), 1e-11, eqp_crossbar_relax_scratch_f64, eqp_crossbar_relax_f64, eqp_crossbar_train_scratch_f64,
-     eqp_crossbar_train_f64, 0},
+    {"f32", sizeof(float), 1e-4, eqp_crossbar_relax_scratch_f32, eqp_crossbar_relax_f32,
+     eqp_crossbar_train_scratch_f32, eqp_crossbar_train_f32, 0},
+    {"f64", sizeof(double), 1e-11, eqp_crossbar_relax_scratch_f64, eqp_crossbar_relax_f64,
+     eqp_crossbar_train_scratch_f64, eqp_crossbar_train_f64, 0},
 };
 
-/* ---------------------------------------------------------------- one job */
+/* --- one job --- */
 
 enum { SYNCHRONOUS, ASYNCHRONOUS, FORWARD, BACKWARD };
 enum { CENTERED, POSITIVE, NEGATIVE };
@@ -42,9 +43,11 @@ static void *output(problem *q, int64_t n, double lo, double hi, double drop) {
     return q->out[q->n_out++] = a;
 }
 
-/* The same numbers for the same arguments; half of the conductances before the outputs are zero, half of the nodes of a hidden layer are
- * kept at or above 0 V, the others at or below. batch 0: relaxation. */
-static problem make(const config *c, const precision *p, int L, const int32_t *sizes, int rows, int batch) {
+/* The same numbers for the same arguments; half of the conductances before the outputs are zero,
+ * half of the nodes of a hidden layer are kept at or above 0 V, the others at or below. batch 0:
+ * relaxation. */
+static problem make(const config *c, const precision *p, int L, const int32_t *sizes, int rows,
+                    int batch) {
     problem q = {.p = p};
     eqp_crossbar_job *j = q.job = keep(sizeof *j);
     seed = 4321;
@@ -58,7 +61,8 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
     for (int k = 0; k < L; k++) {
         const int64_t n = sizes[k + 1], in = k ? sizes[k] : 2 * sizes[0];
         const double top = 1 / sqrt((double)in); /* outputs: well above beta */
-        j->weight[k] = k + 1 < L ? output(&q, in * n, 0, top, 0.5) : output(&q, in * n, 0.3 * top, top, 0);
+        j->weight[k] =
+            k + 1 < L ? output(&q, in * n, 0, top, 0.5) : output(&q, in * n, 0.3 * top, top, 0);
         j->bias[k] = output(&q, n, -0.1, 0.1, 0);
         j->lower[k] = keep((size_t)n * p->bytes), j->upper[k] = keep((size_t)n * p->bytes);
         for (int i = 0; i < n; i++) {
@@ -76,12 +80,14 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
     for (int m = 0; m < rows; m++) order[m] = rows - 1 - m;
     j->order = order;
     j->n_rows = rows;
-    j->n_free_steps = 4, j->n_nudged_steps = 3, j->tol_free = j->tol_nudged = c->tol, j->beta = 0.05;
+    j->n_free_steps = 4, j->n_nudged_steps = 3, j->tol_free = j->tol_nudged = c->tol,
+    j->beta = 0.05;
     j->barrier = keep(sizeof *j->barrier);
     j->steps = keep((size_t)rows * sizeof *j->steps);
     j->residual = keep((size_t)rows * p->bytes);
     if (!batch) return q;
-    j->batch_size = batch, j->nudging = c->nudging, j->carry = c->carry, j->g_min = 1e-3, j->g_max = 0.6;
+    j->batch_size = batch, j->nudging = c->nudging, j->carry = c->carry, j->g_min = 1e-3,
+    j->g_max = 0.6;
     double *rate = keep(2 * (size_t)L * sizeof *rate);
     for (int k = 0; k < 2 * L; k++) rate[k] = 0.02 / (k % L + 1);
     j->rate = rate, j->bias_rate = rate + L;
@@ -90,14 +96,15 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
         j->optimizer = c->optimizer, j->momentum = 0.5;
         j->velocity = keep(2 * (size_t)L * sizeof(void *));
         for (int k = 0; k < L; k++) {
-            j->velocity[k] = output(&q, (int64_t)(k ? sizes[k] : 2 * sizes[0]) * sizes[k + 1], -0.01, 0.01, 0);
+            j->velocity[k] =
+                output(&q, (int64_t)(k ? sizes[k] : 2 * sizes[0]) * sizes[k + 1], -0.01, 0.01, 0);
             j->velocity[L + k] = output(&q, sizes[k + 1], -0.01, 0.01, 0);
         }
     }
     return q;
 }
 
-/* ---------------------------------------------------------------- running it */
+/* --- running it --- */
 
 /* The first status that is not success. */
 static int run(kernel scratch, kernel f, eqp_crossbar_job *j, int n_threads) {
@@ -106,10 +113,15 @@ static int run(kernel scratch, kernel f, eqp_crossbar_job *j, int n_threads) {
     return status;
 }
 
-static int train(problem *q, int n_threads) { return run(q->p->train_scratch, q->p->train, q->job, n_threads); }
-static int relax(problem *q, int n_threads) { return run(q->p->relax_scratch, q->p->relax, q->job, n_threads); }
+static int train(problem *q, int n_threads) {
+    return run(q->p->train_scratch, q->p->train, q->job, n_threads);
+}
+static int relax(problem *q, int n_threads) {
+    return run(q->p->relax_scratch, q->p->relax, q->job, n_threads);
+}
 
-/* Outputs of b against those of a, within tol of the largest entry of each array; tol 0: the same bits. */
+/* Outputs of b against those of a, within tol of the largest entry of each array; tol 0: the same
+ * bits. */
 static void check_same(const problem *a, const problem *b, double tol, const char *what) {
     for (int o = 0; o < a->n_out; o++) {
         double top = 0.1, u = 0, v = 0;
@@ -125,7 +137,7 @@ static void check_same(const problem *a, const problem *b, double tol, const cha
         check(a->job->loss[i] == b->job->loss[i], what, b->job->loss[i], a->job->loss[i]);
 }
 
-/* ---------------------------------------------------------------- a naive twin, one node after another */
+/* --- a naive twin, one node after another --- */
 
 static double input(const problem *q, int64_t r, int i) {
     const int D = q->size[0];
@@ -133,7 +145,8 @@ static double input(const problem *q, int64_t r, int i) {
     return i < D ? v : -v;
 }
 
-/* Where node i of layer k (1-based) would settle; *total: the conductance there. v[l] is layer l of one sample. */
+/* Where node i of layer k (1-based) would settle; *total: the conductance there. v[l] is layer l of
+ * one sample. */
 static double rest(const problem *q, int64_t r, double **v, int k, int i, double *total) {
     const eqp_crossbar_job *j = q->job;
     const int N = q->size[k], in = k == 1 ? 2 * q->size[0] : q->size[k - 1];
@@ -158,14 +171,18 @@ static void settle(const problem *q, int64_t r, double **v, double *out, int k, 
     for (int i = 0; i < N; i++) {
         const double num = rest(q, r, v, k, i, &total[i]), nudge = last && !j->pairs ? beta : 0;
         const double den = total[i] + nudge;
-        out[i] = den > 0 ? (num + (nudge != 0 ? nudge * get(q->p, j->y, r * outputs + i) : 0)) / den : 0;
+        out[i] =
+            den > 0 ? (num + (nudge != 0 ? nudge * get(q->p, j->y, r * outputs + i) : 0)) / den : 0;
     }
     for (int i = 0; last && j->pairs && beta != 0 && i < half; i++) {
-        const double up = total[i] > 0 ? 1 / total[i] : 0, down = total[half + i] > 0 ? 1 / total[half + i] : 0;
-        const double amps = beta * (get(q->p, j->y, r * outputs + i) - (out[i] - out[half + i])) / (1 + beta * (up + down));
+        const double up = total[i] > 0 ? 1 / total[i] : 0,
+                     down = total[half + i] > 0 ? 1 / total[half + i] : 0;
+        const double amps = beta * (get(q->p, j->y, r * outputs + i) - (out[i] - out[half + i])) /
+                            (1 + beta * (up + down));
         out[i] += amps * up, out[half + i] -= amps * down;
     }
-    for (int i = 0; i < N; i++) out[i] = fmin(fmax(out[i], get(q->p, j->lower[k - 1], i)), get(q->p, j->upper[k - 1], i));
+    for (int i = 0; i < N; i++)
+        out[i] = fmin(fmax(out[i], get(q->p, j->lower[k - 1], i)), get(q->p, j->upper[k - 1], i));
 }
 
 static void phase(const problem *q, int64_t r, double **v, int n_steps, double beta) {
@@ -182,9 +199,11 @@ static void phase(const problem *q, int64_t r, double **v, int n_steps, double b
                 if (q->job->schedule == BACKWARD) when = L - k;
                 if (when != turn) continue;
                 settle(q, r, v, next[k], k, beta);
-                if (q->job->schedule != SYNCHRONOUS) memcpy(v[k], next[k], (size_t)q->size[k] * sizeof(double));
+                if (q->job->schedule != SYNCHRONOUS)
+                    memcpy(v[k], next[k], (size_t)q->size[k] * sizeof(double));
             }
-        for (int k = 1; q->job->schedule == SYNCHRONOUS && k <= L; k++) memcpy(v[k], next[k], (size_t)q->size[k] * sizeof(double));
+        for (int k = 1; q->job->schedule == SYNCHRONOUS && k <= L; k++)
+            memcpy(v[k], next[k], (size_t)q->size[k] * sizeof(double));
         while (n_kept > before) free(kept[--n_kept]);
     }
 }
@@ -194,16 +213,19 @@ static void twin_relax(problem *q) {
         double *v[EQP_MAX_WEIGHTS + 1];
         for (int k = 1; k <= q->job->n_weights; k++) {
             v[k] = keep((size_t)q->size[k] * sizeof(double));
-            for (int i = 0; i < q->size[k]; i++) v[k][i] = get(q->p, q->job->state[k - 1], (int64_t)m * q->size[k] + i);
+            for (int i = 0; i < q->size[k]; i++)
+                v[k][i] = get(q->p, q->job->state[k - 1], (int64_t)m * q->size[k] + i);
         }
         phase(q, q->job->order[m], v, q->job->n_free_steps, q->job->beta);
         for (int k = 1; k <= q->job->n_weights; k++)
-            for (int i = 0; i < q->size[k]; i++) put(q->p, q->job->state[k - 1], (int64_t)m * q->size[k] + i, v[k][i]);
+            for (int i = 0; i < q->size[k]; i++)
+                put(q->p, q->job->state[k - 1], (int64_t)m * q->size[k] + i, v[k][i]);
     }
 }
 
 /* Parameter i after a step along its gradient, before any clamp; moves its velocity. */
-static double stepped(problem *q, int slot, void *parameter, int64_t i, double rate, double gradient) {
+static double stepped(problem *q, int slot, void *parameter, int64_t i, double rate,
+                      double gradient) {
     const eqp_crossbar_job *j = q->job;
     double along = gradient;
     if (j->optimizer) {
@@ -214,14 +236,17 @@ static double stepped(problem *q, int slot, void *parameter, int64_t i, double r
     return get(q->p, parameter, i) - rate * along;
 }
 
-/* One batch from the state's rows, in place on conductances, biases and state: the rule as the paper writes it. */
+/* One batch from the state's rows, in place on conductances, biases and state: the rule as the
+ * paper writes it. */
 static void twin_batch(problem *q, int64_t first, int n, int from_zero) {
     eqp_crossbar_job *j = q->job;
     const int L = j->n_weights;
     double *v[3][EQP_MAX_WEIGHTS + 1], *dg[EQP_MAX_WEIGHTS], *db[EQP_MAX_WEIGHTS], total = 0;
-    const double beta[2] = {j->nudging == NEGATIVE ? -j->beta : j->beta, j->nudging == CENTERED ? -j->beta : 0};
+    const double beta[2] = {j->nudging == NEGATIVE ? -j->beta : j->beta,
+                            j->nudging == CENTERED ? -j->beta : 0};
     for (int k = 0; k < L; k++) {
-        dg[k] = keep((size_t)(k ? q->size[k] : 2 * q->size[0]) * (size_t)q->size[k + 1] * sizeof(double));
+        dg[k] = keep((size_t)(k ? q->size[k] : 2 * q->size[0]) * (size_t)q->size[k + 1] *
+                     sizeof(double));
         db[k] = keep((size_t)q->size[k + 1] * sizeof(double));
     }
     for (int b = 0; b < n; b++) {
@@ -231,10 +256,13 @@ static void twin_batch(problem *q, int64_t first, int n, int from_zero) {
         for (int s = 0; s < 3; s++)
             for (int k = 1; k <= L; k++) v[s][k] = keep((size_t)q->size[k] * sizeof(double));
         for (int k = 1; k <= L; k++)
-            for (int i = 0; i < q->size[k]; i++) v[0][k][i] = from_zero ? 0 : get(q->p, j->state[k - 1], (int64_t)b * q->size[k] + i);
+            for (int i = 0; i < q->size[k]; i++)
+                v[0][k][i] =
+                    from_zero ? 0 : get(q->p, j->state[k - 1], (int64_t)b * q->size[k] + i);
         phase(q, r, v[0], j->n_free_steps, 0);
         for (int s = 0; s < 2; s++) {
-            for (int k = 1; k <= L; k++) memcpy(v[1 + s][k], v[0][k], (size_t)q->size[k] * sizeof(double));
+            for (int k = 1; k <= L; k++)
+                memcpy(v[1 + s][k], v[0][k], (size_t)q->size[k] * sizeof(double));
             if (beta[s] != 0) phase(q, r, v[1 + s], j->n_nudged_steps, beta[s]);
         }
         for (int k = 0; k < L; k++)
@@ -247,15 +275,19 @@ static void twin_batch(problem *q, int64_t first, int n, int from_zero) {
                 }
             }
         for (int k = 1; k <= L; k++)
-            for (int i = 0; i < q->size[k]; i++) put(q->p, j->state[k - 1], (int64_t)b * q->size[k] + i, v[1][k][i]);
+            for (int i = 0; i < q->size[k]; i++)
+                put(q->p, j->state[k - 1], (int64_t)b * q->size[k] + i, v[1][k][i]);
     }
     const double per = 1 / ((beta[0] - beta[1]) * total);
     for (int k = 0; k < L; k++) {
         const int64_t cells = (int64_t)(k ? q->size[k] : 2 * q->size[0]) * q->size[k + 1];
         for (int64_t i = 0; i < cells; i++)
-            put(q->p, j->weight[k], i, fmin(fmax(stepped(q, k, j->weight[k], i, j->rate[k], per * dg[k][i]), j->g_min), j->g_max));
+            put(q->p, j->weight[k], i,
+                fmin(fmax(stepped(q, k, j->weight[k], i, j->rate[k], per * dg[k][i]), j->g_min),
+                     j->g_max));
         for (int i = 0; i < q->size[k + 1]; i++)
-            put(q->p, j->bias[k], i, stepped(q, L + k, j->bias[k], i, j->bias_rate[k], -per * db[k][i]));
+            put(q->p, j->bias[k], i,
+                stepped(q, L + k, j->bias[k], i, j->bias_rate[k], -per * db[k][i]));
     }
 }
 
@@ -271,7 +303,7 @@ static void twin_train(problem *q) {
         memset(q->job->state[k - 1], 0, (size_t)B * (size_t)q->size[k] * q->p->bytes);
 }
 
-/* ---------------------------------------------------------------- cases */
+/* --- cases --- */
 
 static const config CONFIGS[] = {
     {"asynchronous", ASYNCHRONOUS, CENTERED, 0, 0, 1, 0, 0, 0.5, -1},
@@ -283,8 +315,12 @@ static const config CONFIGS[] = {
 };
 enum { N_CONFIGS = sizeof CONFIGS / sizeof CONFIGS[0] };
 
-static const struct { int L; int32_t size[5]; } NETS[] = {
-    {1, {3, 2}}, {2, {1, 1, 2}}, {2, {5, 7, 4}}, {2, {9, 33, 8}}, {3, {4, 15, 17, 2}}, {3, {2, 16, 8, 6}}, {4, {3, 9, 31, 7, 10}},
+static const struct {
+    int L;
+    int32_t size[5];
+} NETS[] = {
+    {1, {3, 2}},         {2, {1, 1, 2}},     {2, {5, 7, 4}},         {2, {9, 33, 8}},
+    {3, {4, 15, 17, 2}}, {3, {2, 16, 8, 6}}, {4, {3, 9, 31, 7, 10}},
 };
 enum { N_NETS = sizeof NETS / sizeof NETS[0] };
 
@@ -292,7 +328,8 @@ static void cases(const precision *p, int trains) {
     for (int c = 0; c < N_CONFIGS; c++)
         for (int s = 0; s < N_NETS; s++) {
             const int batch = trains ? 1 + s % 5 : 0, rows = 11;
-            snprintf(where, sizeof where, "%s %s %s %s net %d", eqp_isa(), p->name, trains ? "train" : "relax", CONFIGS[c].name, s);
+            snprintf(where, sizeof where, "%s %s %s %s net %d", eqp_isa(), p->name,
+                     trains ? "train" : "relax", CONFIGS[c].name, s);
             problem one = make(&CONFIGS[c], p, NETS[s].L, NETS[s].size, rows, batch);
             problem three = make(&CONFIGS[c], p, NETS[s].L, NETS[s].size, rows, batch);
             int got = (trains ? train : relax)(&one, 1);
@@ -314,14 +351,16 @@ static void cases(const precision *p, int trains) {
         }
 }
 
-/* Inner matrices large enough that samples are relaxed without the nodes held at 0 V, and that threads share the rows of
- * the others; strong inputs, or only some samples have enough of such nodes. */
+/* Inner matrices large enough that samples are relaxed without the nodes held at 0 V, and that
+ * threads share the rows of the others; strong inputs, or only some samples have enough of such
+ * nodes. */
 static void large(const precision *p) {
     static const int32_t sizes[][5] = {{6, 300, 257, 4}, {6, 500, 480, 4}, {6, 260, 33, 270, 2}};
     for (int s = 0; s < 3; s++)
         for (int c = 0; c < N_CONFIGS; c += s == 1 ? 5 : 1)
             for (int gain = 2; gain <= 50; gain += 48) {
-                snprintf(where, sizeof where, "%s %s large %s net %d gain %d", eqp_isa(), p->name, CONFIGS[c].name, s, gain);
+                snprintf(where, sizeof where, "%s %s large %s net %d gain %d", eqp_isa(), p->name,
+                         CONFIGS[c].name, s, gain);
                 problem one = make(&CONFIGS[c], p, 3 + s / 2, sizes[s], 5, 2);
                 problem three = make(&CONFIGS[c], p, 3 + s / 2, sizes[s], 5, 2);
                 one.job->input_gain = three.job->input_gain = gain;
@@ -330,7 +369,8 @@ static void large(const precision *p) {
                 got = train(&three, 3);
                 check(got == EQP_OK, "status", got, EQP_OK);
                 check_same(&one, &three, 0, "3 threads");
-                if (p->bytes == sizeof(double) && CONFIGS[c].tol < 0) { /* float: a twin in double strays */
+                if (p->bytes == sizeof(double) &&
+                    CONFIGS[c].tol < 0) { /* float: a twin in double strays */
                     problem twin = make(&CONFIGS[c], p, 3 + s / 2, sizes[s], 5, 2);
                     twin.job->input_gain = gain;
                     twin_train(&twin);
@@ -340,16 +380,16 @@ static void large(const precision *p) {
             }
 }
 
-#define WRONG(trains, change, wanted)                                                                       \
-    do {                                                                                                    \
-        problem q = make(&CONFIGS[0], p, 2, NETS[2].size, 6, trains ? 4 : 0);                     \
-        eqp_crossbar_job *j = q.job;                                                                        \
-        snprintf(where, sizeof where, "%s %s: " #change, eqp_isa(), p->name);                               \
-        (void)j;                                                                                            \
-        change;                                                                                             \
-        const int got_ = (trains ? train : relax)(&q, 1);                                                   \
-        check(got_ == wanted, "status", got_, wanted);                                                      \
-        release();                                                                                          \
+#define WRONG(trains, change, wanted)                                         \
+    do {                                                                      \
+        problem q = make(&CONFIGS[0], p, 2, NETS[2].size, 6, trains ? 4 : 0); \
+        eqp_crossbar_job *j = q.job;                                          \
+        snprintf(where, sizeof where, "%s %s: " #change, eqp_isa(), p->name); \
+        (void)j;                                                              \
+        change;                                                               \
+        const int got_ = (trains ? train : relax)(&q, 1);                     \
+        check(got_ == wanted, "status", got_, wanted);                        \
+        release();                                                            \
     } while (0)
 
 static void wrong_jobs(const precision *p) {
@@ -387,9 +427,11 @@ static void wrong_jobs(const precision *p) {
     for (int t = 0; t < 2; t++)
         for (int none = 0; none < 2; none++) {
             problem q = make(&CONFIGS[0], p, 2, NETS[2].size, 6, t ? 4 : 0);
-            check((t ? p->train_scratch : p->relax_scratch)(q.job, 0, 2) == EQP_OK, "scratch size", 1, 0);
+            check((t ? p->train_scratch : p->relax_scratch)(q.job, 0, 2) == EQP_OK, "scratch size",
+                  1, 0);
             q.job->scratch = none ? NULL : keep((size_t)--q.job->scratch_size);
-            const int got = (t ? p->train : p->relax)(q.job, 0, 2), wanted = none ? EQP_E_NULL : EQP_E_SCRATCH;
+            const int got = (t ? p->train : p->relax)(q.job, 0, 2),
+                      wanted = none ? EQP_E_NULL : EQP_E_SCRATCH;
             check(got == wanted, none ? "no scratch" : "scratch too small", got, wanted);
             release();
         }
@@ -414,6 +456,7 @@ int main(void) {
         }
         tested++;
     }
-    printf("crossbar: %ld checks on %d instruction sets, %ld failures\n", n_checks, tested, n_failures);
+    printf("crossbar: %ld checks on %d instruction sets, %ld failures\n", n_checks, tested,
+           n_failures);
     return n_failures || !tested ? 1 : 0;
 }

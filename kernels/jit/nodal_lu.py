@@ -1,5 +1,5 @@
 """LU with fixed pivots for one matrix, dense or of a stored sparse pattern (twins of
-csrc/nodal/dense.h, nodal_sparse.h).
+csrc/nodal/dense.h and sparse.h).
 """
 
 import numpy as np
