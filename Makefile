@@ -73,7 +73,8 @@ lint: build
 	$(PY) -m pip install -q --disable-pip-version-check ruff
 	$(PY) -m ruff check .
 	@if command -v clang-format >/dev/null; then \
-	  clang-format --dry-run -Werror csrc/*/*.[ch]; \
+	  clang-format --dry-run -Werror $(wildcard csrc/core/*.[ch] csrc/layered/*.[ch] csrc/crossbar/*.[ch] \
+	    csrc/nodal/*.[ch] csrc/tests/*.[ch]); \
 	else \
 	  echo "clang-format is not installed: the C sources are not checked"; \
 	fi

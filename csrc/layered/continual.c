@@ -194,14 +194,14 @@ static void settle(const network *net, batch_buffers *batch, const phase *phase,
 
 /* The nudged phase of the step-by-step rules (equations 5, 6), all threads together; leaves
  * end[e]. C-VF steps its inner matrices after every step, C-EP only in effect. */
-void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *batch, const phase *phase, int thread) {
+void nudged_stepwise(network *net, batch_buffers *batch, const phase *phase, int thread) {
     const eqp_layered_job *job = net->job;
     const int L = net->L, order = job->schedule, sync = order == VISIT_SYNCHRONOUS;
     const int continual = is_continual(job->rule);
     if (continual) input_products(net, batch, phase);
-    if (EQP_NAME(continual_is_narrow)(net)) {
+    if (continual_is_narrow(net)) {
         eqp_wait(job->barrier, net->n_threads); /* every sample's free state and products */
-        EQP_NAME(nudged_narrow)(net, batch, phase, thread);
+        nudged_narrow(net, batch, phase, thread);
         return;
     }
     team *team = &batch->shared;
@@ -211,8 +211,7 @@ void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *batch, const phase *
     for (int k = 1; k <= L; k++) {
         const int64_t at = phase->lo * net->np[k];
         copy_rows(net, k, team->state[k][0], batch->free[k], phase);
-        EQP_NAME(show)
-        (net, k, team->state[k][0] + at, team->shown[k][0] + at, phase->hi - phase->lo);
+        show(net, k, team->state[k][0] + at, team->shown[k][0] + at, phase->hi - phase->lo);
         copy_rows(net, k, batch->start_shown[k], team->shown[k][0], phase);
     }
     for (int s = phase->lo; s < phase->hi; s++) batch->steps[1 + phase->e][s] = 0;
@@ -239,11 +238,11 @@ void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *batch, const phase *
                 step.prediction = team->state[L][cur];
                 if (k == L && job->cost == 1) {
                     const int64_t at = phase->lo * net->np[L];
-                    EQP_NAME(softmax_rows)
-                    (net, team->state[L][cur] + at, team->prediction + at, phase->hi - phase->lo);
+                    softmax_rows(net, team->state[L][cur] + at, team->prediction + at,
+                                 phase->hi - phase->lo);
                     step.prediction = team->prediction;
                 }
-                EQP_NAME(step_layer)(net, team, &step, phase->lo, phase->hi, 0, 1);
+                step_layer(net, team, &step, phase->lo, phase->hi, 0, 1);
             }
         }
         cur = step.next;
@@ -256,12 +255,10 @@ void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *batch, const phase *
                      net->n_threads); /* old states, and the recorded step, are read by all */
         if (job->rule != RULE_CONTINUAL_VECTOR_FIELD) continue;
         for (int k = 1; k < L; k++) {
-            const stepper weight_step =
-                EQP_NAME(make_stepper)(job, job->rate[k], 0, phase->scale, 0);
-            const stepper bias_step =
-                EQP_NAME(make_stepper)(job, job->bias_rate[k], 0, phase->scale, 0);
-            EQP_NAME(update_inner)(net, batch, k, phase->rows, &weight_step, &bias_step, thread);
-            EQP_NAME(update_back)(net, batch, k, phase->rows, &weight_step, thread);
+            const stepper weight_step = make_stepper(job, job->rate[k], 0, phase->scale, 0);
+            const stepper bias_step = make_stepper(job, job->bias_rate[k], 0, phase->scale, 0);
+            update_inner(net, batch, k, phase->rows, &weight_step, &bias_step, thread);
+            update_back(net, batch, k, phase->rows, &weight_step, thread);
         }
         eqp_wait(job->barrier, net->n_threads);
     }

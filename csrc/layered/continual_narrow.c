@@ -15,15 +15,14 @@
 #define HALVES 2
 
 /* Whether this code serves the job. */
-int EQP_NAME(continual_is_narrow)(const network *net) {
+int continual_is_narrow(const network *net) {
     const eqp_layered_job *job = net->job;
     return is_continual(job->rule) && net->narrow && net->plain &&
            job->schedule == VISIT_SYNCHRONOUS && job->tol_nudged < 0;
 }
 
 /* Lays out what the phase needs beside the batch. */
-void EQP_NAME(continual_narrow_plan)(const network *net, batch_buffers *batch, int thread,
-                                     arena *arena) {
+void continual_narrow_plan(const network *net, batch_buffers *batch, int thread, arena *arena) {
     const int64_t B = batch->B, np = net->np[1];
     batch->fields = TAKE_REALS(arena, 2 * HALVES * B * PAD);
     batch->moved = TAKE_REALS(arena, B * np);
@@ -210,7 +209,7 @@ static void step_outputs(const network *net, const batch_buffers *batch, const f
  *
  * Step n first applies what step n - 1 changed; the vector field, whose weights stay changed, makes
  * one turn more for the last one's. */
-void EQP_NAME(nudged_narrow)(network *net, batch_buffers *batch, const phase *phase, int thread) {
+void nudged_narrow(network *net, batch_buffers *batch, const phase *phase, int thread) {
     const eqp_layered_job *job = net->job;
     const int vf = job->rule == RULE_CONTINUAL_VECTOR_FIELD, rows = phase->rows,
               n_steps = job->n_nudged_steps, q = phase->q;
@@ -227,7 +226,7 @@ void EQP_NAME(nudged_narrow)(network *net, batch_buffers *batch, const phase *ph
               stride = net->n_threads < HALVES ? net->n_threads : HALVES;
     batch->end_now = batch->end[phase->e][1];
 
-    if (thread == 0) EQP_NAME(narrow_pack)(net, team, NARROW_MAX);
+    if (thread == 0) narrow_pack(net, team, NARROW_MAX);
     memcpy(bias, net->bias[1], sizeof bias);
     enter_outputs(net, batch, q, rows);
     eqp_wait(job->barrier, net->n_threads);

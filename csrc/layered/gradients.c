@@ -33,8 +33,7 @@ EQP_INLINE int moves_in(const visit *v, int k) {
 
 /* Lays out the recorded steps and the reverse pass, for K = n_nudged_steps of bptt, else for one
  * step. */
-void EQP_NAME(gradient_plan)(const network *net, batch_buffers *batch, int n_threads,
-                             arena *arena) {
+void gradient_plan(const network *net, batch_buffers *batch, int n_threads, arena *arena) {
     const eqp_layered_job *job = net->job;
     gradient_buffers *grad = &batch->gradient;
     const int implicit = job->rule == RULE_IMPLICIT;
@@ -67,12 +66,12 @@ void EQP_NAME(gradient_plan)(const network *net, batch_buffers *batch, int n_thr
 
 /* Independent feedback: the transposes that reverse a step, thread's share; the caller puts a
  * barrier after. */
-void EQP_NAME(gradient_pack)(const network *net, batch_buffers *batch, int thread) {
+void gradient_pack(const network *net, batch_buffers *batch, int thread) {
     for (int k = 1; k < net->L; k++) {
-        EQP_NAME(transpose_panels)
-        (net->w[k], batch->gradient.down[k], net->n[k + 1], net->n[k], thread, net->n_threads);
-        EQP_NAME(transpose_panels)
-        (net->back[k], batch->gradient.up[k], net->n[k], net->n[k + 1], thread, net->n_threads);
+        transpose_panels(net->w[k], batch->gradient.down[k], net->n[k + 1], net->n[k], thread,
+                         net->n_threads);
+        transpose_panels(net->back[k], batch->gradient.up[k], net->n[k], net->n[k + 1], thread,
+                         net->n_threads);
     }
 }
 
@@ -129,7 +128,7 @@ static void record(const network *net, batch_buffers *batch, int order, int rows
         const int64_t np = net->np[k];
         memcpy(grad->state[k] + lo * np, batch->free[k] + lo * np,
                (size_t)((hi - lo) * np) * real_bytes);
-        EQP_NAME(show)(net, k, grad->state[k] + lo * np, grad->shown[k] + lo * np, hi - lo);
+        show(net, k, grad->state[k] + lo * np, grad->shown[k] + lo * np, hi - lo);
     }
     for (int t = 0; t < n; t++) {
         team now = {.drive = batch->drive};
@@ -151,7 +150,7 @@ static void record(const network *net, batch_buffers *batch, int order, int rows
             for (int k = v.first; k <= v.last; k += v.stride) {
                 step.k = k;
                 step.field = moment(net, grad->gain, k, rows, t);
-                EQP_NAME(step_layer)(net, &now, &step, lo, hi, 0, 1);
+                step_layer(net, &now, &step, lo, hi, 0, 1);
             }
         }
         for (int k = 1; k <= L; k++)
@@ -271,7 +270,7 @@ static void start_bar(const network *net, batch_buffers *batch, const phase *pha
     /* the softmax, where the cost has one, lies in bar for a moment */
     const real *prediction = batch->free[L];
     if (net->job->cost == 1) {
-        EQP_NAME(softmax_rows)(net, batch->free[L] + first, grad->bar[L] + first, count);
+        softmax_rows(net, batch->free[L] + first, grad->bar[L] + first, count);
         prediction = grad->bar[L];
     }
     for (int s = phase->lo; s < phase->hi; s++) {
@@ -338,8 +337,7 @@ static int64_t iterate(const network *net, batch_buffers *batch, const phase *ph
 /* From the free states of the thread's samples (bptt: from before its recorded steps) to their
  * flows, and delta, the flows summed over the steps. batch->diverged[thread] becomes 1 for
  * something non-finite, 2 for a singular system. */
-void EQP_NAME(reverse_phase)(const network *net, batch_buffers *batch, const phase *phase,
-                             int thread) {
+void reverse_phase(const network *net, batch_buffers *batch, const phase *phase, int thread) {
     const eqp_layered_job *job = net->job;
     const gradient_buffers *grad = &batch->gradient;
     const int L = net->L, n = grad->n_steps, order = order_of(job);
@@ -381,8 +379,8 @@ void EQP_NAME(reverse_phase)(const network *net, batch_buffers *batch, const pha
 
 /* Minus the gradient of weight[k], k > 0 (transposed: of back[k]), as products of what a layer
  * showed and the flow of the one it drove; a symmetric weight collects both directions. */
-int EQP_NAME(gradient_products)(const network *net, const batch_buffers *batch, int k, int rows,
-                                int64_t i0, int64_t c0, int transposed, operand *terms) {
+int gradient_products(const network *net, const batch_buffers *batch, int k, int rows, int64_t i0,
+                      int64_t c0, int transposed, operand *terms) {
     const gradient_buffers *grad = &batch->gradient;
     const int order = order_of(net->job), n = grad->n_steps * rows;
     const int64_t below = net->np[k], above = net->np[k + 1];

@@ -46,7 +46,7 @@ static int rows_as_given(const eqp_layered_job *job) {
 }
 
 /* Lays out a batch's inputs, in two sets, and the pass's buffers of one chunk. */
-void EQP_NAME(input_plan)(const network *net, batch_buffers *batch, int thread, arena *arena) {
+void input_plan(const network *net, batch_buffers *batch, int thread, arena *arena) {
     const int64_t B = batch->B, n0 = net->n[0], np0 = net->np[0], np1 = net->np[1],
                   real_size = sizeof(real);
     const int nt = net->n_threads;
@@ -76,7 +76,7 @@ void EQP_NAME(input_plan)(const network *net, batch_buffers *batch, int thread, 
 
 /* A dense row of inputs as it acts, less rho(0): np[0] reals. */
 static void dense_row(const network *net, const real *from, real *x) {
-    EQP_NAME(copy_row)(x, from, net->n[0], net->np[0]);
+    copy_row(x, from, net->n[0], net->np[0]);
     if (net->job->input_activation == ACT_IDENTITY) return;
     const vec offset = vset(net->input_offset);
     EQP_WITH_ACT(net->job->input_activation, act_rho_less(ACT, offset, net->np[0], x));
@@ -87,7 +87,7 @@ static void dense_row(const network *net, const real *from, real *x) {
  * shared, and each thread makes its part.
  * Sparse inputs become three things: lists of nonzeros (drive), bit masks by input (which samples
  * a row of weight[0] meets), and rows to read values from (update). */
-void EQP_NAME(build_batch)(const network *net, batch_buffers *batch, int64_t number, int thread) {
+void build_batch(const network *net, batch_buffers *batch, int64_t number, int thread) {
     const eqp_layered_job *job = net->job;
     const int q = (int)(number & 1), L = net->L, rows = batch_rows(batch, job, number);
     const int64_t n0 = net->n[0], cap = n0 + LANES, *order = job->order + number * batch->B;
@@ -98,9 +98,8 @@ void EQP_NAME(build_batch)(const network *net, batch_buffers *batch, int64_t num
     if (is_continual(job->rule))
         memset(batch->xt[q], 0, (size_t)(n0 * batch->xt_ld) * sizeof(real));
     for (int s = 0; s < rows; s++) {
-        EQP_NAME(copy_row)
-        (batch->y[q] + s * net->np[L], (const real *)job->y + order[s] * net->n[L], net->n[L],
-         net->np[L]);
+        copy_row(batch->y[q] + s * net->np[L], (const real *)job->y + order[s] * net->n[L],
+                 net->n[L], net->np[L]);
         batch->weight[q][s] = job->row_weight ? ((const real *)job->row_weight)[order[s]] : 1;
         if (batch->dense) {
             if (s >= lo && s < hi)
@@ -115,7 +114,7 @@ void EQP_NAME(build_batch)(const network *net, batch_buffers *batch, int64_t num
         }
         int32_t *index = batch->index[q] + s * cap;
         real *value = batch->value[q] + s * cap;
-        const int64_t nnz = EQP_NAME(input_row)(net, order[s], index, value);
+        const int64_t nnz = input_row(net, order[s], index, value);
         batch->nnz[q][s] = nnz;
         index[nnz] = INT32_MAX; /* drive_rows stops there */
         /* input i of sample s: bit s % 32 of word i */
@@ -315,8 +314,8 @@ static void gather_delta(const network *net, const batch_buffers *batch, int row
  *
  * Fused where the next batch's part of the drive fits the cache beside the rows; dense inputs and
  * larger batches make the drive after the update. */
-void EQP_NAME(input_pass)(const network *net, batch_buffers *batch, int64_t number, int64_t next,
-                          const stepper *weight_step, const stepper *bias_step, int thread) {
+void input_pass(const network *net, batch_buffers *batch, int64_t number, int64_t next,
+                const stepper *weight_step, const stepper *bias_step, int thread) {
     const eqp_layered_job *job = net->job;
     const int rows = weight_step ? batch_rows(batch, job, number) : 0,
               next_rows = next >= 0 ? batch_rows(batch, job, next) : 0;
@@ -360,9 +359,9 @@ void EQP_NAME(input_pass)(const network *net, batch_buffers *batch, int64_t numb
         } else if (batch->dense && next_rows) {
             drive_dense(net, batch, next_q, next_rows, c);
         } else {
-            for (int s = 0; s < next_rows; s++) EQP_NAME(drive_sparse)
-            (net, c, batch->index[next_q] + s * cap, batch->value[next_q] + s * cap,
-             batch->nnz[next_q][s], batch->drive + s * net->np[1]);
+            for (int s = 0; s < next_rows; s++)
+                drive_sparse(net, c, batch->index[next_q] + s * cap, batch->value[next_q] + s * cap,
+                             batch->nnz[next_q][s], batch->drive + s * net->np[1]);
         }
     }
 }

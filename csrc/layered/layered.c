@@ -12,7 +12,7 @@
 
 /* Whether a job describes a network: arrays, sizes and options. Contents of index arrays cannot be
  * checked here; kernels/checks does. */
-int EQP_NAME(layered_check)(const eqp_layered_job *job) {
+int layered_check(const eqp_layered_job *job) {
     if (!job->size || !job->weight || !job->bias) return EQP_E_NULL;
     if (job->n_weights < 1 || job->n_weights > EQP_MAX_WEIGHTS || job->n_rows < 0)
         return EQP_E_SIZE;
@@ -37,7 +37,7 @@ int EQP_NAME(layered_check)(const eqp_layered_job *job) {
 
 /* Lays the buffers of one team of `rows` samples and n_threads threads out in the arena. In the
  * discrete dynamics a layer shows its state: one array serves as both. */
-void EQP_NAME(team_plan)(const network *net, team *team, int rows, int n_threads, arena *arena) {
+void team_plan(const network *net, team *team, int rows, int n_threads, arena *arena) {
     const int L = net->L;
     team->rows = rows;
     team->drive = TAKE_REALS(arena, rows * net->np[1]);
@@ -67,8 +67,8 @@ static real scalar_rho(int act, real x) {
 
 /* Lays the packed network and `n_teams` teams of `team_rows` samples out in the arena. All threads
  * lay out the same plan; `mine` is the team of this one, or the only one. */
-void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread, int n_threads,
-                            int n_teams, int team_rows, arena *arena) {
+void network_plan(network *net, const eqp_layered_job *job, int thread, int n_threads, int n_teams,
+                  int team_rows, arena *arena) {
     net->job = job;
     net->L = job->n_weights;
     net->n_threads = n_threads;
@@ -108,7 +108,7 @@ void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread
     }
     for (int i = 0; i < n_teams; i++) {
         team team;
-        EQP_NAME(team_plan)(net, &team, team_rows, n_teams > 1 ? 1 : n_threads, arena);
+        team_plan(net, &team, team_rows, n_teams > 1 ? 1 : n_threads, arena);
         if (i == 0 || i == thread) net->mine = team;
     }
 }
@@ -118,7 +118,7 @@ void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread
 /* Nonzeros of data row `row`, as input_activation(x) - rho(0); returns their number. index, value:
  * capacity N[0] + LANES, for whole vectors are stored. Zeros cost nothing then, whatever rho(0)
  * is: its part of the drive is rho(0) times the column sums of weight[0]. */
-int64_t EQP_NAME(input_row)(const network *net, int64_t row, int32_t *index, real *value) {
+int64_t input_row(const network *net, int64_t row, int32_t *index, real *value) {
     const eqp_layered_job *job = net->job;
     const int64_t n0 = net->n[0];
     int64_t count = 0;
@@ -176,8 +176,8 @@ EQP_INLINE void drive_body(const int NV, const real *w, int64_t width, const int
 }
 
 /* Columns of chunk `chunk` of one sample's drive x W_0 + b_0 (drive: np[1]), from its nonzeros. */
-void EQP_NAME(drive_sparse)(const network *net, int chunk, const int32_t *index, const real *value,
-                            int64_t nnz, real *drive) {
+void drive_sparse(const network *net, int chunk, const int32_t *index, const real *value,
+                  int64_t nnz, real *drive) {
     const int64_t width = chunk_width(net, chunk), first = chunk * net->chunk;
     const real *w = chunk_at(net, net->w[0], chunk);
     real start[256];
@@ -232,8 +232,8 @@ EQP_INLINE void finish_tile(const int act, const int plain, const network *net, 
 /* One step of rows row_lo.. of layer k (equations 1.2, 1.3), the panels of `thread`: the total
  * field of each tile by gemm_tile, then finish_tile. Without a nudge the output is as plain as the
  * rest. */
-void EQP_NAME(step_layer)(const network *net, team *team, const step *step, int row_lo, int row_hi,
-                          int thread, int n_threads) {
+void step_layer(const network *net, team *team, const step *step, int row_lo, int row_hi,
+                int thread, int n_threads) {
     const int k = step->k, L = net->L;
     /* everything that is the same for all tiles of the layer */
     const int plain = net->plain && step->force == 0;
@@ -288,7 +288,7 @@ void EQP_NAME(step_layer)(const network *net, team *team, const step *step, int 
 
 /* p = softmax(s) of the outputs of each row (equations 2); s, p: rows x np[L]. Less the largest,
  * so that nothing overflows. */
-void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows) {
+void softmax_rows(const network *net, const real *s, real *p, int rows) {
     const int n = net->n[net->L];
     const int64_t np = net->np[net->L];
     for (int m = 0; m < rows; m++) {
@@ -303,7 +303,7 @@ void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows
 
 /* What layer k shows of states s (rows x np[k]): rho(s) in continuous dynamics, s for a linear
  * output. Nothing to do in the discrete ones. */
-void EQP_NAME(show)(const network *net, int k, const real *s, real *shown, int64_t rows) {
+void show(const network *net, int k, const real *s, real *shown, int64_t rows) {
     if (!net->euler) return;
     const int is_out = k == net->L, act = activation_of(net, k);
     const int64_t np = net->np[k], n = net->n[k];
@@ -348,7 +348,7 @@ static void load_samples(const network *net, team *team, const relaxation *asked
             copy_reals(team->state[k][0], asked->init[k], count);
         else
             memset(team->state[k][0], 0, (size_t)count * sizeof(real));
-        EQP_NAME(show)(net, k, team->state[k][0], team->shown[k][0], rows);
+        show(net, k, team->state[k][0], team->shown[k][0], rows);
     }
 }
 
@@ -387,12 +387,11 @@ static void step_layers(const network *net, team *team, step *step, const relaxa
             if (step->force != 0 && job->cost == 1) {
                 /* the output may be split over threads: each needs the whole softmax, thread 0
                  * makes it */
-                if (thread == 0)
-                    EQP_NAME(softmax_rows)(net, step->prediction, team->prediction, rows);
+                if (thread == 0) softmax_rows(net, step->prediction, team->prediction, rows);
                 eqp_wait(job->barrier, n_threads);
                 step->prediction = team->prediction;
             }
-            EQP_NAME(step_layer)(net, team, step, 0, rows, thread, n_threads);
+            step_layer(net, team, step, 0, rows, thread, n_threads);
         }
         eqp_wait(job->barrier, n_threads);
     }
@@ -436,8 +435,7 @@ static int retire(const network *net, team *team, const relaxation *asked, int s
 
 /* Relaxes asked->rows samples with the team's threads (all call; ends with a barrier): the free or
  * the second phase of equations 3. */
-void EQP_NAME(relax)(const network *net, team *team, int thread, int n_threads,
-                     const relaxation *asked) {
+void relax(const network *net, team *team, int thread, int n_threads, const relaxation *asked) {
     eqp_barrier *barrier = net->job->barrier;
     const int sync = asked->order == VISIT_SYNCHRONOUS, fixed = asked->tol < 0;
     int rows = asked->rows, cur = 0;
@@ -445,7 +443,7 @@ void EQP_NAME(relax)(const network *net, team *team, int thread, int n_threads,
     if (net->narrow && sync && !asked->hold_output) {
         int32_t count = 0;
         const sample_queue queue = {&count, rows, 0, 1};
-        EQP_NAME(relax_narrow)(net, team, asked, 1, &queue, origin);
+        relax_narrow(net, team, asked, 1, &queue, origin);
         return;
     }
     if (thread == 0) load_samples(net, team, asked);
@@ -492,7 +490,7 @@ static void tile_plan(const network *net, tile_buffers *tile, arena *arena) {
 /* The network, and a team and a tile for each thread. */
 static void relax_plan(network *net, const eqp_layered_job *job, int n_threads, arena *arena,
                        tile_buffers *mine, int thread) {
-    EQP_NAME(network_plan)(net, job, thread, n_threads, n_threads, TILE_ROWS, arena);
+    network_plan(net, job, thread, n_threads, n_threads, TILE_ROWS, arena);
     for (int i = 0; i < n_threads; i++) {
         tile_buffers tile;
         tile_plan(net, &tile, arena);
@@ -503,7 +501,7 @@ static void relax_plan(network *net, const eqp_layered_job *job, int n_threads, 
 /* Writes the scratch bytes that layered_relax needs to job->scratch_size. */
 int EQP_NAME(layered_relax_scratch)(eqp_layered_job *job, int thread, int n_threads) {
     (void)thread;
-    const int status = EQP_NAME(layered_check)(job);
+    const int status = layered_check(job);
     if (status) return status;
     network net;
     arena a = {NULL, 0};
@@ -516,7 +514,7 @@ int EQP_NAME(layered_relax_scratch)(eqp_layered_job *job, int thread, int n_thre
 /* Relaxes all rows of the job from the states given, tiles of them in turn over the threads. A
  * sample's result depends neither on its tile nor on the thread. */
 int EQP_NAME(layered_relax)(eqp_layered_job *job, int thread, int n_threads) {
-    const int status = EQP_NAME(layered_check)(job);
+    const int status = layered_check(job);
     if (status) return status;
     if (!job->state || !job->steps || !job->residual || !job->scratch || !job->barrier ||
         (job->beta != 0 && !job->y))
@@ -531,7 +529,7 @@ int EQP_NAME(layered_relax)(eqp_layered_job *job, int thread, int n_threads) {
         if (count.used > job->scratch_size) return EQP_E_SCRATCH;
     }
     relax_plan(&net, job, n_threads, &a, &b, thread);
-    EQP_NAME(network_pack)(&net, thread);
+    network_pack(&net, thread);
     eqp_wait(job->barrier, n_threads);
 
     /* from here on each thread works alone on its own tiles */
@@ -547,14 +545,16 @@ int EQP_NAME(layered_relax)(eqp_layered_job *job, int thread, int n_threads) {
         for (int m = 0; m < rows; m++) {
             const int64_t row = job->order ? job->order[first + m] : first + m;
             /* the drive of the tile's samples, and the states they start from */
-            const int64_t nnz = EQP_NAME(input_row)(&net, row, b.index, b.value);
+            const int64_t nnz = input_row(&net, row, b.index, b.value);
             for (int c = 0; c < net.n_chunks; c++)
-                EQP_NAME(drive_sparse)(&net, c, b.index, b.value, nnz, b.drive + m * net.np[1]);
-            if (job->beta != 0) EQP_NAME(copy_row)
-            (b.y + m * net.np[L], (const real *)job->y + row * net.n[L], net.n[L], net.np[L]);
-            for (int k = 1; k <= L; k++) EQP_NAME(copy_row)
-            (b.state[k] + m * net.np[k], (const real *)job->state[k - 1] + (first + m) * net.n[k],
-             net.n[k], net.np[k]);
+                drive_sparse(&net, c, b.index, b.value, nnz, b.drive + m * net.np[1]);
+            if (job->beta != 0)
+                copy_row(b.y + m * net.np[L], (const real *)job->y + row * net.n[L], net.n[L],
+                         net.np[L]);
+            for (int k = 1; k <= L; k++)
+                copy_row(b.state[k] + m * net.np[k],
+                         (const real *)job->state[k - 1] + (first + m) * net.n[k], net.n[k],
+                         net.np[k]);
         }
         const relaxation asked = {rows,
                                   b.drive,
@@ -569,7 +569,7 @@ int EQP_NAME(layered_relax)(eqp_layered_job *job, int thread, int n_threads) {
                                   job->steps + first,
                                   (real *)job->residual + first};
         for (int m = 0; m < rows; m++) asked.residual[m] = 0;
-        EQP_NAME(relax)(&net, &net.mine, 0, 1, &asked);
+        relax(&net, &net.mine, 0, 1, &asked);
         for (int m = 0; m < rows; m++)
             for (int k = 1; k <= L; k++)
                 copy_reals((real *)job->state[k - 1] + (first + m) * net.n[k],

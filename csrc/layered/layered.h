@@ -155,30 +155,46 @@ typedef struct {
     int rows, thread, n_threads;
 } sample_queue;
 
+/* Functions that the files share: each variant has its own, under a name of its own. */
+#define layered_check(...)    EQP_NAME(layered_check)(__VA_ARGS__)
+#define network_plan(...)     EQP_NAME(network_plan)(__VA_ARGS__)
+#define network_pack(...)     EQP_NAME(network_pack)(__VA_ARGS__)
+#define network_unpack(...)   EQP_NAME(network_unpack)(__VA_ARGS__)
+#define transpose_panels(...) EQP_NAME(transpose_panels)(__VA_ARGS__)
+#define pack_back(...)        EQP_NAME(pack_back)(__VA_ARGS__)
+#define relax(...)            EQP_NAME(relax)(__VA_ARGS__)
+#define narrow_pack(...)      EQP_NAME(narrow_pack)(__VA_ARGS__)
+#define relax_narrow(...)     EQP_NAME(relax_narrow)(__VA_ARGS__)
+#define copy_row(...)         EQP_NAME(copy_row)(__VA_ARGS__)
+#define step_layer(...)       EQP_NAME(step_layer)(__VA_ARGS__)
+#define softmax_rows(...)     EQP_NAME(softmax_rows)(__VA_ARGS__)
+#define show(...)             EQP_NAME(show)(__VA_ARGS__)
+#define team_plan(...)        EQP_NAME(team_plan)(__VA_ARGS__)
+#define input_row(...)        EQP_NAME(input_row)(__VA_ARGS__)
+#define drive_sparse(...)     EQP_NAME(drive_sparse)(__VA_ARGS__)
+
 /* layered.c */
-int EQP_NAME(layered_check)(const eqp_layered_job *job);
-void EQP_NAME(network_plan)(network *net, const eqp_layered_job *job, int thread, int n_threads,
-                            int n_teams, int team_rows, arena *arena);
+int layered_check(const eqp_layered_job *job);
+void network_plan(network *net, const eqp_layered_job *job, int thread, int n_threads, int n_teams,
+                  int team_rows, arena *arena);
 /* packing.c */
-void EQP_NAME(network_pack)(network *net, int thread);
-void EQP_NAME(network_unpack)(const network *net, int thread);
-void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread,
-                                int n_threads);
-void EQP_NAME(pack_back)(network *net, int k, int thread);
-void EQP_NAME(relax)(const network *net, team *team, int thread, int n_threads,
-                     const relaxation *asked);
-void EQP_NAME(narrow_pack)(const network *net, const team *team, int nk);
-int EQP_NAME(relax_narrow)(const network *net, team *team, const relaxation *phases, int n_phases,
-                           const sample_queue *queue, int32_t *taken);
-void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded);
-void EQP_NAME(step_layer)(const network *net, team *team, const step *step, int row_lo, int row_hi,
-                          int thread, int n_threads);
-void EQP_NAME(softmax_rows)(const network *net, const real *s, real *p, int rows);
-void EQP_NAME(show)(const network *net, int k, const real *s, real *shown, int64_t rows);
-void EQP_NAME(team_plan)(const network *net, team *team, int rows, int n_threads, arena *arena);
-int64_t EQP_NAME(input_row)(const network *net, int64_t row, int32_t *index, real *value);
-void EQP_NAME(drive_sparse)(const network *net, int chunk, const int32_t *index, const real *value,
-                            int64_t nnz, real *drive);
+void network_pack(network *net, int thread);
+void network_unpack(const network *net, int thread);
+void transpose_panels(real *from, real *to, int64_t rows, int64_t cols, int thread, int n_threads);
+void pack_back(network *net, int k, int thread);
+void relax(const network *net, team *team, int thread, int n_threads, const relaxation *asked);
+void narrow_pack(const network *net, const team *team, int nk);
+int relax_narrow(const network *net, team *team, const relaxation *phases, int n_phases,
+                 const sample_queue *queue, int32_t *taken);
+void copy_row(real *dst, const real *src, int64_t n, int64_t padded);
+void step_layer(const network *net, team *team, const step *step, int row_lo, int row_hi,
+                int thread, int n_threads);
+void softmax_rows(const network *net, const real *s, real *p, int rows);
+void show(const network *net, int k, const real *s, real *shown, int64_t rows);
+void team_plan(const network *net, team *team, int rows, int n_threads, arena *arena);
+int64_t input_row(const network *net, int64_t row, int32_t *index, real *value);
+void drive_sparse(const network *net, int chunk, const int32_t *index, const real *value,
+                  int64_t nnz, real *drive);
 
 /* The activation of layer k = 1..L. */
 EQP_INLINE int activation_of(const network *net, int k) {

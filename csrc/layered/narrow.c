@@ -61,7 +61,7 @@ static void step_hidden(const network *net, const team *team, const finish *fini
 }
 
 /* Weights in the order hidden_body reads them: for each vector of hidden units, nk outputs. */
-void EQP_NAME(narrow_pack)(const network *net, const team *team, int nk) {
+void narrow_pack(const network *net, const team *team, int nk) {
     const int n1 = net->n[1], n2 = net->n[2], w2 = panel_width(n2, 0);
     real *back = team->feedback, *to = team->forward;
     for (int64_t c = 0; c < net->np[1]; c += VL)
@@ -96,8 +96,8 @@ static void enter(const network *net, const team *team, const relaxation *asked,
     slot->hidden_shown = net->euler ? team->shown[1][0] + number * np[0] : slot->hidden;
     slot->out = asked->out[2] + m * np[1];
     memcpy(slot->shown, slot->out, sizeof slot->shown);
-    EQP_NAME(show)(net, 1, slot->hidden, slot->hidden_shown, 1);
-    EQP_NAME(show)(net, 2, slot->out, slot->shown, 1);
+    show(net, 1, slot->hidden, slot->hidden_shown, 1);
+    show(net, 2, slot->out, slot->shown, 1);
     for (int v = 0; v < PAD; v++)
         slot->before[v] = (real)NAN; /* equal to nothing: there are no two steps before */
 }
@@ -162,14 +162,14 @@ static int take_sample(const sample_queue *q) {
 /* Relaxes samples synchronously, each through all phases in turn (phase k > 0 must start where
  * phase k - 1 ended). The threads that share the queue share the samples: each takes the next one
  * when it has a free slot. taken: the samples this thread had. Returns their number. */
-int EQP_NAME(relax_narrow)(const network *net, team *team, const relaxation *phases, int n_phases,
-                           const sample_queue *queue, int32_t *taken) {
+int relax_narrow(const network *net, team *team, const relaxation *phases, int n_phases,
+                 const sample_queue *queue, int32_t *taken) {
     const eqp_layered_job *job = net->job;
     const finish hidden = finish_of(net, 1, 0);
     slot slots[SLOTS];
     real field[ROWS][PAD] __attribute__((aligned(64)));
     int n_taken = 0, more = 1;
-    EQP_NAME(narrow_pack)(net, team, outputs_of_pass(net));
+    narrow_pack(net, team, outputs_of_pass(net));
     for (int i = 0; i < SLOTS; i++) slots[i].sample = -1;
     for (;;) {
         slot *live[SLOTS];

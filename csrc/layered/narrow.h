@@ -169,8 +169,7 @@ EQP_INLINE void output_body(const int act, const network *net, const finish *fin
  * (equations 2). */
 EQP_INLINE void step_output(const network *net, const finish *finish, slot *slot, const real *bias,
                             const real *field, real force, int track) {
-    if (force != 0 && net->job->cost == 1)
-        EQP_NAME(softmax_rows)(net, slot->out, slot->prediction, 1);
+    if (force != 0 && net->job->cost == 1) softmax_rows(net, slot->out, slot->prediction, 1);
     EQP_WITH_ACT(net->job->out_activation,
                  output_body(ACT, net, finish, slot, bias, field, force, track));
 }

@@ -3,7 +3,7 @@
 #include "layered/layered.h"
 
 /* One row of n reals to a padded one; zeros behind. */
-void EQP_NAME(copy_row)(real *dst, const real *src, int64_t n, int64_t padded) {
+void copy_row(real *dst, const real *src, int64_t n, int64_t padded) {
     copy_reals(dst, src, n);
     for (int64_t i = n; i < padded; i++) dst[i] = 0;
 }
@@ -16,7 +16,7 @@ static void move_panel(real *plain, real *packed, int64_t rows, int64_t cols, in
     for (int64_t i = 0; i < rows; i++) {
         real *p = plain + i * cols + first, *q = packed + i * width;
         if (to_packed)
-            EQP_NAME(copy_row)(q, p, valid, width);
+            copy_row(q, p, valid, width);
         else
             copy_reals(p, q, valid);
     }
@@ -80,8 +80,7 @@ static void move_back(const network *net, int k, int thread, int to_packed) {
 
 /* Panels of a (cols x rows) matrix to those of its transpose (rows x cols), the thread's share.
  * Panel by panel of the result, so that what is written stays in the cache. */
-void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols, int thread,
-                                int n_threads) {
+void transpose_panels(real *from, real *to, int64_t rows, int64_t cols, int thread, int n_threads) {
     const int panels = n_panels(cols);
     for (int q = (int)share(panels, thread, n_threads); q < share(panels, thread + 1, n_threads);
          q++) {
@@ -104,14 +103,13 @@ void EQP_NAME(transpose_panels)(real *from, real *to, int64_t rows, int64_t cols
 
 /* Feedback panels of weight[k], thread's share: the transpose of the forward panels (nothing to do
  * for the caller's own). */
-void EQP_NAME(pack_back)(network *net, int k, int thread) {
+void pack_back(network *net, int k, int thread) {
     if (net->job->back) return;
-    EQP_NAME(transpose_panels)
-    (net->w[k], net->back[k], net->n[k + 1], net->n[k], thread, net->n_threads);
+    transpose_panels(net->w[k], net->back[k], net->n[k + 1], net->n[k], thread, net->n_threads);
 }
 
 /* All threads call these; the caller puts a barrier after. */
-void EQP_NAME(network_pack)(network *net, int thread) {
+void network_pack(network *net, int thread) {
     move_all(net, thread, 1);
     if (net->input_offset != 0)
         for (int c = (int)share(net->n_chunks, thread, net->n_threads);
@@ -127,13 +125,13 @@ void EQP_NAME(network_pack)(network *net, int thread) {
     eqp_wait(net->job->barrier,
              net->n_threads); /* the transpose reads every thread's forward panels */
     for (int k = 1; k < net->L; k++) {
-        EQP_NAME(pack_back)(net, k, thread);
+        pack_back(net, k, thread);
         if (net->job->back) move_back(net, k, thread, 1);
     }
 }
 
 /* The packed parameters and moments back to the caller's arrays: the thread's own. */
-void EQP_NAME(network_unpack)(const network *net, int thread) {
+void network_unpack(const network *net, int thread) {
     move_all(net, thread, 0);
     if (net->job->back)
         for (int k = 1; k < net->L; k++) move_back(net, k, thread, 0);

@@ -134,30 +134,44 @@ EQP_INLINE void update_bias(const network *net, int k, int64_t first, int n, con
     }
 }
 
+/* Functions that the rules share. */
+#define input_plan(...)            EQP_NAME(input_plan)(__VA_ARGS__)
+#define build_batch(...)           EQP_NAME(build_batch)(__VA_ARGS__)
+#define input_pass(...)            EQP_NAME(input_pass)(__VA_ARGS__)
+#define continual_is_narrow(...)   EQP_NAME(continual_is_narrow)(__VA_ARGS__)
+#define continual_narrow_plan(...) EQP_NAME(continual_narrow_plan)(__VA_ARGS__)
+#define nudged_narrow(...)         EQP_NAME(nudged_narrow)(__VA_ARGS__)
+#define nudged_stepwise(...)       EQP_NAME(nudged_stepwise)(__VA_ARGS__)
+#define gradient_plan(...)         EQP_NAME(gradient_plan)(__VA_ARGS__)
+#define gradient_pack(...)         EQP_NAME(gradient_pack)(__VA_ARGS__)
+#define reverse_phase(...)         EQP_NAME(reverse_phase)(__VA_ARGS__)
+#define gradient_products(...)     EQP_NAME(gradient_products)(__VA_ARGS__)
+#define update_inner(...)          EQP_NAME(update_inner)(__VA_ARGS__)
+#define update_back(...)           EQP_NAME(update_back)(__VA_ARGS__)
+#define make_stepper(...)          EQP_NAME(make_stepper)(__VA_ARGS__)
+
 /* input.c */
-void EQP_NAME(input_plan)(const network *net, batch_buffers *batch, int thread, arena *arena);
-void EQP_NAME(build_batch)(const network *net, batch_buffers *batch, int64_t number, int thread);
-void EQP_NAME(input_pass)(const network *net, batch_buffers *batch, int64_t number, int64_t next,
-                          const stepper *weight_step, const stepper *bias_step, int thread);
+void input_plan(const network *net, batch_buffers *batch, int thread, arena *arena);
+void build_batch(const network *net, batch_buffers *batch, int64_t number, int thread);
+void input_pass(const network *net, batch_buffers *batch, int64_t number, int64_t next,
+                const stepper *weight_step, const stepper *bias_step, int thread);
 /* continual_narrow.c, continual.c */
-int EQP_NAME(continual_is_narrow)(const network *net);
-void EQP_NAME(continual_narrow_plan)(const network *net, batch_buffers *batch, int thread,
-                                     arena *arena);
-void EQP_NAME(nudged_narrow)(network *net, batch_buffers *batch, const phase *phase, int thread);
-void EQP_NAME(nudged_stepwise)(network *net, batch_buffers *batch, const phase *phase, int thread);
+int continual_is_narrow(const network *net);
+void continual_narrow_plan(const network *net, batch_buffers *batch, int thread, arena *arena);
+void nudged_narrow(network *net, batch_buffers *batch, const phase *phase, int thread);
+void nudged_stepwise(network *net, batch_buffers *batch, const phase *phase, int thread);
 /* gradients.c */
-void EQP_NAME(gradient_plan)(const network *net, batch_buffers *batch, int n_threads, arena *arena);
-void EQP_NAME(gradient_pack)(const network *net, batch_buffers *batch, int thread);
-void EQP_NAME(reverse_phase)(const network *net, batch_buffers *batch, const phase *phase,
-                             int thread);
-int EQP_NAME(gradient_products)(const network *net, const batch_buffers *batch, int k, int rows,
-                                int64_t i0, int64_t c0, int transposed, operand *terms);
+void gradient_plan(const network *net, batch_buffers *batch, int n_threads, arena *arena);
+void gradient_pack(const network *net, batch_buffers *batch, int thread);
+void reverse_phase(const network *net, batch_buffers *batch, const phase *phase, int thread);
+int gradient_products(const network *net, const batch_buffers *batch, int k, int rows, int64_t i0,
+                      int64_t c0, int transposed, operand *terms);
 /* train.c */
-void EQP_NAME(update_inner)(const network *net, batch_buffers *batch, int k, int rows,
-                            const stepper *weight_step, const stepper *bias_step, int thread);
-void EQP_NAME(update_back)(const network *net, batch_buffers *batch, int k, int rows,
-                           const stepper *weight_step, int thread);
-stepper EQP_NAME(make_stepper)(const eqp_layered_job *job, double rate, double decay, double scale,
-                               int64_t batches_done);
+void update_inner(const network *net, batch_buffers *batch, int k, int rows,
+                  const stepper *weight_step, const stepper *bias_step, int thread);
+void update_back(const network *net, batch_buffers *batch, int k, int rows,
+                 const stepper *weight_step, int thread);
+stepper make_stepper(const eqp_layered_job *job, double rate, double decay, double scale,
+                     int64_t batches_done);
 
 #endif

@@ -23,10 +23,9 @@ static void train_plan(network *net, batch_buffers *batch, const eqp_layered_job
     /* by samples no thread waits for another, but each reads all inner weights at every step */
     batch->by_sample = n_threads == 1 || inner_bytes(job) <= SAMPLE_SPLIT_BYTES;
     batch->n_batches = (job->n_rows + B - 1) / B;
-    EQP_NAME(network_plan)
-    (net, job, thread, n_threads, batch->by_sample ? n_threads : 1,
-     batch->by_sample ? (B + n_threads - 1) / n_threads : B, arena);
-    EQP_NAME(input_plan)(net, batch, thread, arena);
+    network_plan(net, job, thread, n_threads, batch->by_sample ? n_threads : 1,
+                 batch->by_sample ? (B + n_threads - 1) / n_threads : B, arena);
+    input_plan(net, batch, thread, arena);
     for (int e = 0; e < 3; e++) batch->steps[e] = take(arena, B, sizeof(int32_t));
     for (int q = 0; q < 2; q++) batch->queue[q] = take(arena, n_threads * LANES, sizeof(int32_t));
     batch->mine = take_own(arena, B, sizeof(int32_t), thread, n_threads);
@@ -39,11 +38,10 @@ static void train_plan(network *net, batch_buffers *batch, const eqp_layered_job
     }
     /* rules whose samples meet: one team of all, and products between samples */
     if (is_stepwise(job->rule)) {
-        EQP_NAME(team_plan)(net, &batch->shared, B, 1, arena);
+        team_plan(net, &batch->shared, B, 1, arena);
         batch->gram_x = TAKE_REALS(arena, (int64_t)B * B);
         batch->input_sum = take_own(arena, B, sizeof(real), thread, n_threads);
-        if (EQP_NAME(continual_is_narrow)(net))
-            EQP_NAME(continual_narrow_plan)(net, batch, thread, arena);
+        if (continual_is_narrow(net)) continual_narrow_plan(net, batch, thread, arena);
         batch->n_recorded =
             job->rule == RULE_VECTOR_FIELD ? job->n_nudged_steps * (job->centered ? 2 : 1) : 1;
         for (int k = 1; k <= L; k++) {
@@ -54,7 +52,7 @@ static void train_plan(network *net, batch_buffers *batch, const eqp_layered_job
             batch->change[k] = TAKE_REALS(arena, (int64_t)batch->n_recorded * B * net->np[k]);
         }
     }
-    if (is_gradient(job->rule)) EQP_NAME(gradient_plan)(net, batch, n_threads, arena);
+    if (is_gradient(job->rule)) gradient_plan(net, batch, n_threads, arena);
     batch->cost = take(arena, B, sizeof(double));
     batch->right = take(arena, B, sizeof(int32_t));
     batch->diverged = take(arena, n_threads, sizeof(int32_t));
@@ -62,8 +60,8 @@ static void train_plan(network *net, batch_buffers *batch, const eqp_layered_job
 
 /* Whether a job can be trained: the network, the options, and what the rule cannot be combined
  * with. Everything is checked before anything is written. */
-int EQP_NAME(train_check)(const eqp_layered_job *job) {
-    const int status = EQP_NAME(layered_check)(job);
+static int train_check(const eqp_layered_job *job) {
+    const int status = layered_check(job);
     if (status) return status;
     if (!job->y || !job->rate || !job->bias_rate || !job->loss || !job->counts || !job->order)
         return EQP_E_NULL;
@@ -91,7 +89,7 @@ int EQP_NAME(train_check)(const eqp_layered_job *job) {
 /* Writes the scratch bytes that layered_train needs to job->scratch_size. */
 int EQP_NAME(layered_train_scratch)(eqp_layered_job *job, int thread, int n_threads) {
     (void)thread;
-    const int status = EQP_NAME(train_check)(job);
+    const int status = train_check(job);
     if (status) return status;
     network net;
     batch_buffers batch;
@@ -176,8 +174,7 @@ static int inner_products(const network *net, const batch_buffers *batch, int k,
                           int64_t i0, int64_t c0, int transposed, operand *terms) {
     const int rule = net->job->rule;
     const int64_t below = net->np[k], above = net->np[k + 1];
-    if (is_gradient(rule))
-        return EQP_NAME(gradient_products)(net, batch, k, rows, i0, c0, transposed, terms);
+    if (is_gradient(rule)) return gradient_products(net, batch, k, rows, i0, c0, transposed, terms);
     if (is_vector_field(rule)) { /* presynaptic activity x change of the postsynaptic state, over
                                     the recorded steps */
         const int n = batch->n_recorded * rows;
@@ -240,8 +237,8 @@ static void update_panels(const network *net, const batch_buffers *batch, int k,
 
 /* Steps weight[k], k > 0, its transpose if it is symmetric, and its bias, with the batch's
  * contrast: the thread's share. */
-void EQP_NAME(update_inner)(const network *net, batch_buffers *batch, int k, int rows,
-                            const stepper *weight_step, const stepper *bias_step, int thread) {
+void update_inner(const network *net, batch_buffers *batch, int k, int rows,
+                  const stepper *weight_step, const stepper *bias_step, int thread) {
     update_panels(net, batch, k, rows, 0, net->w[k], net->velocity[k], net->second[k], weight_step,
                   thread);
     const int panels = n_panels(net->n[k + 1]);
@@ -259,8 +256,8 @@ void EQP_NAME(update_inner)(const network *net, batch_buffers *batch, int k, int
 }
 
 /* Steps back[k] where feedback is independent and learns (equations 6): the thread's panels. */
-void EQP_NAME(update_back)(const network *net, batch_buffers *batch, int k, int rows,
-                           const stepper *weight_step, int thread) {
+void update_back(const network *net, batch_buffers *batch, int k, int rows,
+                 const stepper *weight_step, int thread) {
     const int slot = 2 * net->L + k;
     update_panels(net, batch, k, rows, 1, net->back[k], net->velocity[slot], net->second[slot],
                   weight_step, thread);
@@ -268,8 +265,8 @@ void EQP_NAME(update_back)(const network *net, batch_buffers *batch, int k, int 
 
 /* The numbers of one matrix's step (equations 13). scale: of the contrast. Adam's bias corrections
  * of step t = adam_step + batches_done + 1 go into the rate and epsilon. */
-stepper EQP_NAME(make_stepper)(const eqp_layered_job *job, double rate, double decay, double scale,
-                               int64_t batches_done) {
+stepper make_stepper(const eqp_layered_job *job, double rate, double decay, double scale,
+                     int64_t batches_done) {
     const double t = (double)(job->adam_step + batches_done + 1);
     const int adam = job->optimizer == OPT_ADAM;
     const double c1 = adam ? 1 - pow(job->beta1, t) : 1,
@@ -317,10 +314,11 @@ static void load_particles(const network *net, const batch_buffers *batch, int64
                            int hi) {
     const eqp_layered_job *job = net->job;
     for (int k = 1; k <= net->L; k++)
-        for (int s = lo; s < hi; s++) EQP_NAME(copy_row)
-    (batch->free[k] + s * net->np[k],
-     (const real *)job->state[k - 1] + job->order[number * batch->B + s] * net->n[k], net->n[k],
-     net->np[k]);
+        for (int s = lo; s < hi; s++)
+            copy_row(batch->free[k] + s * net->np[k],
+                     (const real *)job->state[k - 1] +
+                         job->order[number * batch->B + s] * net->n[k],
+                     net->n[k], net->np[k]);
 }
 
 /* The free states become the particles of the batch's rows. A row may be there more than once, and
@@ -360,8 +358,8 @@ static void relax_batch(network *net, batch_buffers *batch, int q, int rows, int
                               hold_output,
                               steps + first,
                               NULL};
-    EQP_NAME(relax)
-    (net, &net->mine, batch->by_sample ? 0 : thread, batch->by_sample ? 1 : net->n_threads, &asked);
+    relax(net, &net->mine, batch->by_sample ? 0 : thread, batch->by_sample ? 1 : net->n_threads,
+          &asked);
 }
 
 /* Nudged, clamped or swept (equations 3, 7, 8): the second phase of the rules whose samples do not
@@ -422,7 +420,7 @@ static void relax_queued(network *net, batch_buffers *batch, int64_t number, dou
                                   batch->steps[2], NULL}};
     const sample_queue queue = {batch->queue[q], rows, thread, net->n_threads};
     const int n_phases = learns ? job->centered ? 3 : 2 : 1;
-    batch->n_mine = EQP_NAME(relax_narrow)(net, &net->mine, phases, n_phases, &queue, batch->mine);
+    batch->n_mine = relax_narrow(net, &net->mine, phases, n_phases, &queue, batch->mine);
     if (!learns)
         for (int i = 0; i < batch->n_mine; i++)
             stay_free(net, batch, batch->mine[i], batch->mine[i] + 1);
@@ -447,7 +445,7 @@ static void relax_shares(network *net, batch_buffers *batch, const phase *first,
                 job->tol_free, job->rule == RULE_CLAMPED_SWEEP ? VISIT_UPWARDS : job->schedule, 0,
                 batch->steps[0]);
     if (is_gradient(job->rule))
-        EQP_NAME(reverse_phase)(net, batch, first, thread);
+        reverse_phase(net, batch, first, thread);
     else if (!(first->total > 0))
         stay_free(net, batch, lo, hi);
     for (int e = 0; !is_gradient(job->rule) && first->total > 0 && e < (job->centered ? 2 : 1);
@@ -456,7 +454,7 @@ static void relax_shares(network *net, batch_buffers *batch, const phase *first,
         phase.e = e;
         if (e) phase.beta = -phase.beta;
         if (is_stepwise(job->rule))
-            EQP_NAME(nudged_stepwise)(net, batch, &phase, thread);
+            nudged_stepwise(net, batch, &phase, thread);
         else
             second_phase(net, batch, &phase, thread);
     }
@@ -487,7 +485,7 @@ static void relax_phases(network *net, batch_buffers *batch, int64_t number, con
                          int thread) {
     const eqp_layered_job *job = net->job;
     if (is_gradient(job->rule) && job->back) {
-        EQP_NAME(gradient_pack)(net, batch, thread);
+        gradient_pack(net, batch, thread);
         eqp_wait(job->barrier, net->n_threads);
     }
     if (net->narrow && job->rule == RULE_EP && job->schedule == VISIT_SYNCHRONOUS && !job->state) {
@@ -539,17 +537,16 @@ static void update_all(const network *net, batch_buffers *batch, const phase *ph
     const int learns = phase->total > 0 && !(rule == RULE_VECTOR_FIELD && job->n_nudged_steps == 0);
     for (int k = 0; k < net->L; k++) {
         const stepper weight_step =
-            EQP_NAME(make_stepper)(job, job->rate[k], job->weight_decay, phase->scale, number);
-        const stepper bias_step =
-            EQP_NAME(make_stepper)(job, job->bias_rate[k], 0, phase->scale, number);
+            make_stepper(job, job->rate[k], job->weight_decay, phase->scale, number);
+        const stepper bias_step = make_stepper(job, job->bias_rate[k], 0, phase->scale, number);
         if (k == 0) {
             const stepper *input_step = learns ? &weight_step : NULL;
-            EQP_NAME(input_pass)(net, batch, number, next, input_step, &bias_step, thread);
+            input_pass(net, batch, number, next, input_step, &bias_step, thread);
         } else if (learns) {
             if (rule != RULE_CONTINUAL_VECTOR_FIELD)
-                EQP_NAME(update_inner)(net, batch, k, rows, &weight_step, &bias_step, thread);
+                update_inner(net, batch, k, rows, &weight_step, &bias_step, thread);
             if (rule == RULE_VECTOR_FIELD || (is_gradient(rule) && job->back))
-                EQP_NAME(update_back)(net, batch, k, rows, &weight_step, thread);
+                update_back(net, batch, k, rows, &weight_step, thread);
         }
     }
 }
@@ -558,7 +555,7 @@ static void update_all(const network *net, batch_buffers *batch, const phase *ph
  * samples are relaxed, and when all weights are stepped. A batch that is not finite ends the job
  * before its update. */
 int EQP_NAME(layered_train)(eqp_layered_job *job, int thread, int n_threads) {
-    const int status = EQP_NAME(train_check)(job);
+    const int status = train_check(job);
     if (status) return status;
     if (!job->scratch || !job->barrier) return EQP_E_NULL;
     network net;
@@ -570,19 +567,19 @@ int EQP_NAME(layered_train)(eqp_layered_job *job, int thread, int n_threads) {
     int result = EQP_OK;
     int64_t done = 0;
 
-    EQP_NAME(network_pack)(&net, thread);
+    network_pack(&net, thread);
     batch.diverged[thread] = 0;
     batch.queue[0][thread * LANES] = 0;
-    EQP_NAME(build_batch)(&net, &batch, 0, thread);
+    build_batch(&net, &batch, 0, thread);
     eqp_wait(job->barrier, n_threads);
-    EQP_NAME(input_pass)(&net, &batch, -1, 0, NULL, NULL, thread);
+    input_pass(&net, &batch, -1, 0, NULL, NULL, thread);
     eqp_wait(job->barrier, n_threads);
     for (int64_t number = 0; number < batch.n_batches; number++) {
         const phase phase = phase_of(&net, &batch, number, thread);
         const int64_t next = number + 1 < batch.n_batches ? number + 1 : -1;
         relax_phases(&net, &batch, number, &phase, thread);
         judge(job, &net, &batch, phase.q, thread);
-        if (next >= 0) EQP_NAME(build_batch)(&net, &batch, next, thread);
+        if (next >= 0) build_batch(&net, &batch, next, thread);
         batch.queue[!phase.q][thread * LANES] = 0; /* nobody takes from it before the barrier */
         eqp_wait(job->barrier, n_threads);
 
@@ -599,7 +596,7 @@ int EQP_NAME(layered_train)(eqp_layered_job *job, int thread, int n_threads) {
         update_all(&net, &batch, &phase, number, next, thread);
         eqp_wait(job->barrier, n_threads);
     }
-    EQP_NAME(network_unpack)(&net, thread);
+    network_unpack(&net, thread);
     if (thread == 0) {
         job->counts[2] += job->n_rows < done * batch.B ? job->n_rows : done * batch.B;
         job->counts[3] += done;

@@ -70,24 +70,31 @@ static void dense_lu(real *w, real *rdiag, int n) {
             UNROLL
             for (int i = 0; i < TILE * TILE; i++) a[i] = vload(t + i * VL);
             tile_product(a, row, w + (size_t)j * TILE_REALS, nt, k);
-            if (j == k) UNROLL
-            for (int p = 0; p < TILE; p++) {
-                const vec inverse = vdiv(one, a[p * TILE + p]);
-                vstore(rd + p * VL, inverse);
+            if (j == k) { /* the diagonal tile: its pivots, and -L below them */
                 UNROLL
-                for (int r = p + 1; r < TILE; r++) {
-                    const vec f = vsub(zero, vmul(a[r * TILE + p], inverse));
-                    a[r * TILE + p] = f;
+                for (int p = 0; p < TILE; p++) {
+                    const vec inverse = vdiv(one, a[p * TILE + p]);
+                    vstore(rd + p * VL, inverse);
                     UNROLL
-                    for (int c = p + 1; c < TILE; c++)
-                        a[r * TILE + c] = vfma(f, a[p * TILE + c], a[r * TILE + c]);
+                    for (int r = p + 1; r < TILE; r++) {
+                        const vec f = vsub(zero, vmul(a[r * TILE + p], inverse));
+                        a[r * TILE + p] = f;
+                        UNROLL
+                        for (int c = p + 1; c < TILE; c++)
+                            a[r * TILE + c] = vfma(f, a[p * TILE + c], a[r * TILE + c]);
+                    }
                 }
-            }
-            else UNROLL for (int p = 0; p < TILE; p++) UNROLL for (int r = p + 1; r < TILE; r++) {
-                const vec f = vload(diag + (r * TILE + p) * VL);
+            } else { /* to its right: L^-1 of the diagonal tile */
                 UNROLL
-                for (int c = 0; c < TILE; c++)
-                    a[r * TILE + c] = vfma(f, a[p * TILE + c], a[r * TILE + c]);
+                for (int p = 0; p < TILE; p++) {
+                    UNROLL
+                    for (int r = p + 1; r < TILE; r++) {
+                        const vec f = vload(diag + (r * TILE + p) * VL);
+                        UNROLL
+                        for (int c = 0; c < TILE; c++)
+                            a[r * TILE + c] = vfma(f, a[p * TILE + c], a[r * TILE + c]);
+                    }
+                }
             }
             UNROLL
             for (int i = 0; i < TILE * TILE; i++) vstore(t + i * VL, a[i]);
@@ -136,8 +143,11 @@ static void dense_solve(const real *w, const real *rdiag, real *b, int n) {
         }
         const real *d = w + ((size_t)i * nt + i) * TILE_REALS;
         UNROLL
-        for (int p = 0; p < TILE; p++) UNROLL
-        for (int r = p + 1; r < TILE; r++) a[r] = vfma(vload(d + (r * TILE + p) * VL), a[p], a[r]);
+        for (int p = 0; p < TILE; p++) {
+            UNROLL
+            for (int r = p + 1; r < TILE; r++)
+                a[r] = vfma(vload(d + (r * TILE + p) * VL), a[p], a[r]);
+        }
         UNROLL
         for (int r = 0; r < TILE; r++) vstore(b + (i * TILE + r) * VL, a[r]);
     }
