@@ -67,6 +67,7 @@ static inline void eqp_wait(eqp_barrier *barrier, int n_threads) {
 #endif
         return;
     }
+    /* microseconds, doubled up to a thousand */
     long nap = 50;
     for (int turns = 0; __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE) == generation;
          turns++) {

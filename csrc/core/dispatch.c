@@ -78,6 +78,7 @@ int eqp_isa_usable(int i) { return i >= 0 && i < N_VARIANTS && variants[i].usabl
 
 /* Selects by name, or with NULL the best that runs; EQP_E_OPTION if there is none. */
 int eqp_select_isa(const char *name) {
+    /* best first */
     for (int i = N_VARIANTS - 1; i >= 0; i--) {
         if (name && strcmp(name, variants[i].name) != 0) continue;
         if (!variants[i].usable()) continue;

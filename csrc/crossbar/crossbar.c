@@ -190,6 +190,7 @@ static int score(context *ctx, int64_t first, int b0, int b1) {
     for (int b = b0; b < b1; b++) {
         const real *v = row(ctx, plan->L, b),
                    *y = at(ctx, plan->target) + (int64_t)b * plan->pad[plan->L];
+        /* in double: thousands of these are added up */
         double sum = 0;
         int best = 0, wanted = 0;
         real top = 0;
@@ -215,6 +216,7 @@ static void contrast(context *ctx, int64_t first, int n) {
     const int signs = ctx->job->nudging == 0 ? 2 : 1;
     for (int l = 1; l <= plan->L; l++)
         for (int b = 0; b < n; b++) {
+            /* the nudged states lie behind the B free ones, `signs` to a sample */
             const real *va = row(ctx, l, plan->B + signs * b),
                        *vb = signs == 2 ? va + plan->pad[l] : row(ctx, l, b);
             real *d = own(ctx, plan->diff[l]) + (int64_t)b * plan->pad[l],
@@ -268,6 +270,7 @@ EQP_INLINE real learn_last(real *g, const real *from, real pj, const real *d, co
  * the bracket is (d_j - d_k)(m_j - m_k): no array of samples times conductances. */
 static void learn_inner(context *ctx, int k, int n, real kappa, const mover *mover) {
     const eqp_xplan *plan = &ctx->plan;
+    /* rows j of layer lr, columns of layer lc */
     const int lr = plan->row_layer[k], lc = plan->col_layer[k], N = plan->n_cols[k],
               wide = plan->pad[lc];
     const real lo = (real)ctx->job->g_min, hi = (real)ctx->job->g_max;
@@ -359,6 +362,7 @@ static void learn(context *ctx, int64_t batch, int64_t first, int n, int n_next)
                 learn_bias(ctx, l, n, (real)per, (real)job->bias_rate[l - 1]);
                 continue;
             }
+            /* dE/db is the voltage itself: bias += rate * mean (v_a - v_b) / apart */
             const vec r = vset((real)(job->bias_rate[l - 1] * per));
             for (int i = 0; i < plan->pad[l]; i += VL) {
                 vec s = vset(0);
@@ -395,6 +399,7 @@ static int run_batch(context *ctx, int64_t first, int n, int from_zero) {
     const eqp_crossbar_job *job = ctx->job;
     const int signs = job->nudging == 0 ? 2 : 1;
     const int t = ctx->thread, T = ctx->n_threads;
+    /* shares of the samples, whoever relaxes them */
     const int s0 = (int)((int64_t)n * t / T),
               s1 = (int)((int64_t)n * (t + 1) / T);               /* this thread's samples */
     const int b0 = plan->team ? 0 : s0, b1 = plan->team ? n : s1; /* the samples it relaxes */

@@ -58,6 +58,8 @@ static double last_change(const context *ctx, int l, int r) {
 static int find_live(context *ctx, int b, limits *limits, int32_t **index, int32_t *count) {
     const eqp_xplan *plan = &ctx->plan;
     const int L = plan->L, sync = ctx->job->schedule == 0;
+    /* since: how far the layer's rest voltages may have moved since they were computed; step: the
+     * largest move of a layer in the last step; swing: of the outputs under the nudge */
     double since[EQP_MAX_WEIGHTS + 2] = {0}, step[EQP_MAX_WEIGHTS + 2] = {0}, swing = 0;
     for (int l = 1; l <= L; l++) step[l] = last_change(ctx, l, b);
     for (int l = 1; l < L; l++) { /* neighbours that moved after layer l was computed */
@@ -75,6 +77,7 @@ static int find_live(context *ctx, int b, limits *limits, int32_t **index, int32
             (fabs((double)v[i]) + fabs((double)y[ctx->job->pairs ? i % plan->outputs : i]));
         if (pull > swing) swing = pull;
     }
+    /* conductances that would be left, of how many */
     double live = 0, all = 0;
     for (int l = 1; l < L; l++) {
         const double ahead =

@@ -21,9 +21,11 @@
 
 /* part[m][r] (+)= lanes of g[r] . v[m] for nr rows and mb samples over n columns. Every (row,
  * sample) has one running vector, so that the result does not depend on how samples or columns are
- * grouped. */
+ * grouped.
+ * Currents into row nodes: nr x mb running vectors, q over the columns. */
 EQP_INLINE void dots_tile(const real *g, int64_t ld, const real *v, int64_t ldv, int n, real *part,
                           int64_t ldp, int first, int mb, int nr) {
+    /* running vectors of the rows and samples: constants nr and mb keep them in registers */
     vec a[8][4];
     for (int r = 0; r < nr; r++)
         for (int m = 0; m < mb; m++) a[r][m] = first ? vset(0) : vload(part + m * ldp + r * VL);
@@ -40,10 +42,12 @@ EQP_INLINE void dots_tile(const real *g, int64_t ld, const real *v, int64_t ldv,
 }
 
 /* out[m][r] = g[r] . v[m] for nr rows (a multiple of 4) and n_samples samples; part: n_samples x nr
- * x VL scratch. */
+ * x VL scratch.
+ * A current into node r of the row layer is g[r] . v, v the column layer's voltages of sample m. */
 static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n,
                        real *part, real *out, int64_t ldo, int n_samples) {
     const int64_t ldp = (int64_t)nr * VL;
+    /* columns of a strip that stay in the first cache while all samples use them */
     const int block = n_samples > MB ? STRIP_COLUMNS
                                      : n; /* a strip that is read once need not stay in the cache */
     for (int q = 0; q < n; q += block) {
@@ -72,7 +76,8 @@ static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t
     for (int m = 0; m < n_samples; m++) vhsums(part + m * ldp, nr, out + m * ldo);
 }
 
-/* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns and the nr rows listed. */
+/* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns and the nr rows listed.
+ * Currents into column nodes: each row of g is loaded once for all samples of the tile. */
 EQP_INLINE void add_rows_tile(const real *g, int64_t ld, const int *rows, int nr, const real *v,
                               int64_t ldv, real *acc, int64_t lda, int first, int mb, int nv) {
     vec a[4][4];
@@ -108,12 +113,14 @@ EQP_INLINE void add_rows_columns(const real *g, int64_t ld, const int *rows, int
 }
 
 /* acc[m] (+)= sum_r v[m][r] g[r]; rows whose node is at 0 V in every sample (a diode conducts) are
- * skipped. */
+ * skipped.
+ * In a network of diodes that is half of the rows of a single sample. */
 static void strip_add_rows(const real *g, int64_t ld, int nr, const real *v, int64_t ldv, int n,
                            real *acc, int64_t lda, int first, int n_samples) {
     for (int r0 = 0; r0 < nr; r0 += EQP_X_SUB) {
         int rows[EQP_X_SUB], used = 0, q = 0;
         for (int r = r0; r < nr && r < r0 + EQP_X_SUB; r++) {
+            /* does any sample have a voltage at this row? */
             int live = 0;
             for (int m = 0; m < n_samples; m++) live |= v[m * ldv + r] != 0;
             rows[used] = r;
@@ -144,6 +151,10 @@ EQP_INLINE vec vmove(const mover *mover, vec w, vec gradient, real *velocity) {
 /* One row of an inner matrix. bracket = from + pj - sum_b (d_b mc_b + m_b dc_b) over nb samples;
  * without g it is stored in `to`, else g <- clip(g - kappa bracket, lo, hi), added to col, and the
  * sum of the new row is returned. With a velocity, kappa bracket is the gradient that `mv` follows.
+ *     d, m        d and m of the row's node, one number a sample, ldr apart
+ *     dc, mc      d and m of the column nodes, one row a sample, ldc apart
+ *     pj          sum_b d m of the row's node; from: that of the columns
+ *     col         running column sums of the new conductances
  */
 EQP_INLINE real learn_row(real *g, real *to, const real *from, real pj, const real *d,
                           const real *m, int64_t ldr, const real *dc, const real *mc, int64_t ldc,
@@ -188,7 +199,11 @@ typedef struct {
  * value_m (g+ - g-)                               (next: the batch to come) The drop over an input
  * conductance is v_j - v_k with v_j the same in both nudged states, so all that depends on j is
  * linear in v_j: nodes at 0 V in the whole batch get `shift` alone. With a velocity, laid out as g,
- * what is taken off g above is the gradient that `mv` follows. */
+ * what is taken off g above is the gradient that `mv` follows.
+ *     p, n        conductances to the sources at +A x and -A x
+ *     c, w        what is taken off both, and what differs between them
+ *     s           column sums of both
+ */
 EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int learn, const sparse_batch *now,
                             const real *shift, const real *diff, real two_kappa, real lo, real hi,
                             const sparse_batch *next, real *sum, real *drive, int64_t ld,

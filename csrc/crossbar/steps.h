@@ -460,7 +460,8 @@ static void settle_layer(context *ctx, int l, int r0, int n, real *change) {
     }
 }
 
-/* Place of layer l in a step; layers of one place do not touch. */
+/* When layer l moves within a step: layers of one place move together. 1: even layers after odd
+ * ones; 2: upwards; 3: downwards; 0: the order does not matter, for all read the old currents. */
 static int place(const context *ctx, int l) {
     switch (ctx->job->schedule) {
     case 1: return (l + 1) % 2;
@@ -473,7 +474,9 @@ static int place(const context *ctx, int l) {
     }
 }
 
-/* Currents that are read in a step before they are first written. */
+/* Currents that are read in a step before they are first written.
+ * A layer that moves before its neighbour finds its currents; those that come later in the first
+ * step are made by the step itself. */
 static void start_currents(context *ctx, int r0, int n, int zero) {
     const eqp_xplan *plan = &ctx->plan;
     for (int k = 1; k < plan->L; k++) {
@@ -517,12 +520,14 @@ static int run_phase(context *ctx, int r0, int n, int n_steps, double tol, int r
         if (steps) steps[m] = 0, residual[m] = 0;
     }
     for (int it = 0; it < n_steps; it++) {
+        /* changes of this step and of the last, in turn: a thread may still read one of them */
         real *slot =
             changes + (it & 1) * plan->L * ctx->n_threads * rows; /* [layer][thread][row] */
         ctx->last = it & 1;
         for (int l = 1; l <= plan->L; l++)
             for (int m = 0; m < n; m++)
                 slot[((l - 1) * ctx->n_threads + ctx->thread) * rows + r0 + m] = 0;
+        /* layers of one place move together; a team meets after each */
         for (int at_place = 0; at_place <= plan->L; at_place++) {
             int any = 0;
             for (int l = 1; l <= plan->L; l++) {
@@ -537,7 +542,9 @@ static int run_phase(context *ctx, int r0, int n, int n_steps, double tol, int r
             }
             if (any) team_wait(ctx);
         }
+        /* the currents just made are those of the next step */
         if (sync) ctx->parity = !ctx->parity;
+        /* nobody asks how far the samples have moved */
         if (tol < 0 && !steps && !ctx->limits) continue;
         int moving = 0;
         for (int m = 0; m < n; m++) {
@@ -546,6 +553,7 @@ static int run_phase(context *ctx, int r0, int n, int n_steps, double tol, int r
             double moved[EQP_MAX_WEIGHTS + 1];
             for (int l = 1; l <= plan->L; l++) {
                 const real *of_layer = slot + (l - 1) * ctx->n_threads * rows + r0 + m;
+                /* the largest change over the threads that had a part in the layer */
                 real here = of_layer[ctx->thread * rows];
                 for (int t = 0; plan->team && t < ctx->n_threads; t++)
                     if (!(of_layer[t * rows] <= here)) here = of_layer[t * rows];
@@ -564,12 +572,12 @@ static int run_phase(context *ctx, int r0, int n, int n_steps, double tol, int r
     return 1;
 }
 
-/* Sign of the nudge of the i-th nudged state of a sample. */
+/* Sign of the nudge of phase i of a sample: +, - (centered), + (positive) or - (negative). */
 static int8_t nudge_sign(const eqp_crossbar_job *job, int i) {
     return (job->nudging == 2) != (i != 0) ? -1 : 1;
 }
 
-/* The nudged copies of samples [b0, b1) start from their free state and its currents. */
+/* Nudged phases of samples [b0, b1) start where the free one ended: voltages and currents. */
 static void copy_free(context *ctx, int b0, int b1, int signs) {
     const eqp_xplan *plan = &ctx->plan;
     for (int b = b0; b < b1; b++)

@@ -42,6 +42,7 @@ static void input_products(const network *net, batch_buffers *batch, const phase
     const int64_t n0 = net->n[0], cap = n0 + LANES;
     const real offset = net->input_offset, c = (real)(job->rate[0] * phase->scale),
                cb = (real)(job->bias_rate[0] * phase->scale);
+    /* four samples at a time, then one by one; each product is one chain, whatever its group */
     for (int s = 0; offset != 0 && s < phase->rows; s++) {
         const real *value = batch->value[phase->q] + s * cap;
         batch->input_sum[s] = 0;
@@ -60,6 +61,8 @@ static void input_products(const network *net, batch_buffers *batch, const phase
                 sum = vfma(vset(value[e]), vload(column), sum);
                 if (two) more = vfma(vset(value[e]), vload(column + VL), more);
             }
+            /* inner products of sample m with 2 VL others; rho(0) adds what all inputs have in
+             * common */
             real lanes[2 * VL];
             vstore(lanes, sum);
             vstore(lanes + VL, more);
@@ -75,7 +78,8 @@ static void input_products(const network *net, batch_buffers *batch, const phase
 }
 
 /* out[m][s] = w_s (c a[m].q[s] + c_bias), for the thread's m and all s; `sign` for the part that is
- * taken away. */
+ * taken away.
+ * These are the B x B matrices through which the weights' change acts on a state. */
 static void products(const batch_buffers *batch, const phase *phase, const real *a, const real *q,
                      int64_t np, real c, real c_bias, real sign, real *out) {
     for (int m = phase->lo; m < phase->hi; m++) {
@@ -151,6 +155,7 @@ static void record(const network *net, batch_buffers *batch, const phase *phase,
         const real *shown = batch->old_shown[k];
         for (int s = phase->lo; s < phase->hi; s++) {
             const int64_t at = s * np, to = ((int64_t)slot * phase->rows + s) * np;
+            /* the phase at -beta counts negatively (equations 6.1, centered) */
             const vec w = vset(phase->e ? -batch->weight[phase->q][s] : batch->weight[phase->q][s]);
             for (int64_t v = 0; v < np; v += VL) {
                 vstore(batch->pre[k] + to + v, vload(shown + at + v));
@@ -163,7 +168,8 @@ static void record(const network *net, batch_buffers *batch, const phase *phase,
 }
 
 /* Counts the step for the thread's samples. Samples that came to rest (tol >= 0) stay: their old
- * state is put back. While the phase runs, the step count of a sample at rest is kept negative. */
+ * state is put back. While the phase runs, the step count of a sample at rest is kept negative.
+ * Only with a tolerance does a sample come to rest: without one all make all steps. */
 static void settle(const network *net, batch_buffers *batch, const phase *phase, int cur) {
     const eqp_layered_job *job = net->job;
     int32_t *steps = batch->steps[1 + phase->e];

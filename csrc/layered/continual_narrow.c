@@ -46,6 +46,7 @@ static void move_drive(const network *net, const batch_buffers *batch, int rows,
         for (int64_t c = lo; c < hi; c += VL)
             vstore(batch->moved + s * np + c,
                    vsub(vload(batch->end_now + s * np + c), vload(batch->free[1] + s * np + c)));
+    /* g times what has moved, by register tiles, on top of the drive */
     for (int64_t c = lo; c < hi; c += PW) {
         const int width = (int)(hi - c < PW ? hi - c : PW);
         for (int i = 0; i < row_blocks(rows); i++) {
@@ -101,6 +102,7 @@ static void step_half(const network *net, const batch_buffers *batch, const fini
                *forward = team->forward + lo * NARROW_MAX;
     slot *slot[ROWS];
     for (int s = 0; s < rows; s += ROWS) {
+        /* samples of a pass */
         const int n = rows - s < ROWS ? rows - s : ROWS;
         for (int i = 0; i < n; i++) {
             slot[i] = &outputs[s + i];

@@ -89,6 +89,7 @@ EQP_INLINE void slopes_row(const int act, const network *net, int k, const real 
               linear = is_out && job->linear_output;
     const vec dt = vset((real)job->dt), rest = vsub(vset(1), dt);
     for (int64_t v = 0; v < net->np[k]; v += VL) {
+        /* step_layer has left the field where the slope goes */
         const vec field = vload(gain + v);
         if (!net->euler) {
             vstore(gain + v,
@@ -97,6 +98,7 @@ EQP_INLINE void slopes_row(const int act, const network *net, int k, const real 
             continue;
         }
         const vec old = vload(s + v), r = prime && linear ? act_rho(act, old) : vload(shown + v);
+        /* slopes of the Euler step (finish.h) by its field and by the old state */
         vec push = prime ? act_prime_times(act, old, r, dt) : dt, stay = rest;
         if (prime) stay = vfma(vmul(dt, act_second(act, r)), field, rest);
         if (job->clamp) { /* a unit held at an edge passes nothing on */
@@ -131,6 +133,7 @@ static void record(const network *net, batch_buffers *batch, int order, int rows
         show(net, k, grad->state[k] + lo * np, grad->shown[k] + lo * np, hi - lo);
     }
     for (int t = 0; t < n; t++) {
+        /* a team whose two states are two moments of the record */
         team now = {.drive = batch->drive};
         for (int k = 1; k <= L; k++) {
             const int64_t first = lo * net->np[k];
@@ -200,6 +203,7 @@ static void send_back(const network *net, const gradient_buffers *grad, int k, r
     for (int p = 0; p < panels; p++) {
         const int width = panel_width(net->n[k], p);
         for (int i = 0; i < row_blocks(rows); i++) {
+            /* the product of a forward step, with flows and the transposes */
             const int m0 = lo + row_start(rows, i), mr = lo + row_start(rows, i + 1) - m0;
             operand terms[2];
             int n_terms = 0;
@@ -230,7 +234,8 @@ static void send_back(const network *net, const gradient_buffers *grad, int k, r
 }
 
 /* Reverses recorded step t, samples lo..hi: bar goes from after it to before it, flow is left for
- * the update. With `last` the flows are all that is wanted, and bar is not. */
+ * the update. With `last` the flows are all that is wanted, and bar is not.
+ * The transposed Jacobian of a step, its passes in reverse (equations 9.1). */
 static void reverse_step(const network *net, batch_buffers *batch, int order, int rows, int t,
                          int last, int lo, int hi) {
     const gradient_buffers *grad = &batch->gradient;
@@ -244,6 +249,8 @@ static void reverse_step(const network *net, batch_buffers *batch, int order, in
         for (int k = v.first; k <= v.last; k += v.stride) {
             const real *gain = moment(net, grad->gain, k, rows, t),
                        *keep = moment(net, grad->keep, k, rows, t);
+            /* the layers of the pass: what flows into their fields, what stays with their old
+             * states */
             for (int64_t at = lo * net->np[k]; at < hi * net->np[k]; at += VL) {
                 const vec bar = vload(grad->bar[k] + at);
                 vstore(flow[k] + at, vmul(vload(gain + at), bar));
@@ -287,6 +294,7 @@ static real largest_bar(const network *net, batch_buffers *batch, const phase *p
                         int thread) {
     const gradient_buffers *grad = &batch->gradient;
     const int n_threads = net->n_threads;
+    /* each thread's own, then the largest of all */
     double *peak = grad->peak + (turn & 1) * n_threads;
     vec worst = vset(0);
     for (int k = 1; k <= net->L; k++)
@@ -336,7 +344,9 @@ static int64_t iterate(const network *net, batch_buffers *batch, const phase *ph
 
 /* From the free states of the thread's samples (bptt: from before its recorded steps) to their
  * flows, and delta, the flows summed over the steps. batch->diverged[thread] becomes 1 for
- * something non-finite, 2 for a singular system. */
+ * something non-finite, 2 for a singular system.
+ * This takes the place of a second phase (equations 9): what the update then multiplies are flows
+ * and what the layers showed, in place of EP's contrast. */
 void reverse_phase(const network *net, batch_buffers *batch, const phase *phase, int thread) {
     const eqp_layered_job *job = net->job;
     const gradient_buffers *grad = &batch->gradient;
@@ -378,7 +388,9 @@ void reverse_phase(const network *net, batch_buffers *batch, const phase *phase,
 }
 
 /* Minus the gradient of weight[k], k > 0 (transposed: of back[k]), as products of what a layer
- * showed and the flow of the one it drove; a symmetric weight collects both directions. */
+ * showed and the flow of the one it drove; a symmetric weight collects both directions.
+ *     weight[k]   shown_k' flow_{k+1},   back[k]   shown_{k+1}' flow_k,   over all recorded steps
+ */
 int gradient_products(const network *net, const batch_buffers *batch, int k, int rows, int64_t i0,
                       int64_t c0, int transposed, operand *terms) {
     const gradient_buffers *grad = &batch->gradient;

@@ -198,6 +198,7 @@ static int implicit_sample(const network *net, batch_buffers *batch, int s, int 
     /* a pivot below this would blow up what is eliminated through it: the layer is kept */
     const real small = (real)(net->job->dt / 8);
     part parts[EQP_MAX_WEIGHTS + 1];
+    /* units of the even and of the odd layers */
     int64_t half[2] = {0, 0}, n = 0, widest = 0;
     for (int k = 1; k <= L; k++) {
         const int64_t at = s * net->np[k];
@@ -214,6 +215,7 @@ static int implicit_sample(const network *net, batch_buffers *batch, int s, int 
     }
     for (int k = 1; k <= L; k++) {
         part *c = &parts[k];
+        /* the larger half goes, but for layers in which some pivot is small */
         if ((k & 1) == (half[1] >= half[0])) {
             c->gone = 1;
             for (int i = 0; i < net->n[k]; i++) {
@@ -226,6 +228,7 @@ static int implicit_sample(const network *net, batch_buffers *batch, int s, int 
                 i < net->n[k] ? c->gain[i] * (c->lean ? c->lean[i] : 1) / own_pivot(net, c, i) : 0;
         if (!c->gone) c->at = n, n += net->np[k];
     }
+    /* this thread's system, its solution, and rows of weights to eliminated layers */
     real *system = grad->system + thread * grad->system_size, *z = grad->solution;
     real *scaled = grad->scaled + (int64_t)thread * 2 * MR_MAX * widest;
     int64_t all = 0;
@@ -249,12 +252,15 @@ static int implicit_sample(const network *net, batch_buffers *batch, int s, int 
     real *flow[EQP_MAX_WEIGHTS + 1];
     for (int k = 1; k <= L; k++) {
         flow[k] = grad->flow[k];
+        /* flow = gain z of the kept layers */
         for (int64_t v = 0; !parts[k].gone && v < net->np[k]; v += VL)
             vstore(parts[k].flow + v, vmul(vload(parts[k].gain + v), vload(z + parts[k].at + v)));
     }
     for (int k = 1; k <= L; k++) {
         const part *c = &parts[k];
         if (!c->gone) continue;
+        /* an eliminated layer: its bar is what its neighbours send back, its z that over its pivot
+         */
         send_back(net, grad, k, flow, grad->lean[k], s, s + 1);
         for (int64_t i = 0; i < net->np[k]; i++)
             c->flow[i] = i < net->n[k] ? c->gain[i] / own_pivot(net, c, i) * c->bar[i] : 0;

@@ -163,8 +163,10 @@ EQP_INLINE void update_rows(const int NV, const pass *pass, int64_t col, int64_t
     const real *delta = pass->delta + col;
     for (int64_t i = lo; i < hi; i++) {
         uint32_t any = every;
+        /* does any sample have this input? */
         for (int g = 0; g < batch->groups; g++) any |= batch->mask[pass->q][g * n0 + i];
         if (!any) continue;
+        /* row i of the chunk: the gradient's sums start from the offset's part */
         const int64_t at = pass->base + i * width + col;
         real *w = net->w[0] + at;
         vec acc[PASS_VECS];
@@ -219,7 +221,10 @@ EQP_INLINE void drive_rows(const int NV, const pass *pass, int64_t col, int64_t 
 }
 
 /* NV vectors of columns from `col` on, all inputs: a few rows are stepped, then read again while
- * the cache has them. */
+ * the cache has them.
+ *     PASS_ROWS rows of weight[0] are read, stepped and written, then read again from the
+ * first-level cache for the next batch's drive: half the traffic of two passes.
+ */
 EQP_INLINE void pass_body(const int NV, const pass *pass, int64_t col) {
     const int64_t n0 = pass->net->n[0];
     /* how far each sample of the next batch has read its list */
@@ -327,6 +332,7 @@ void input_pass(const network *net, batch_buffers *batch, int64_t number, int64_
         const int64_t width = chunk_width(net, c), first = c * net->chunk;
         /* a chunk has at most 256 columns */
         real sum[256], shared[256], start[256];
+        /* what the passes over this chunk are told */
         const pass pass = {net,
                            batch,
                            weight_step,
@@ -339,6 +345,7 @@ void input_pass(const network *net, batch_buffers *batch, int64_t number, int64_
                            shared,
                            batch->chunk_drive,
                            net->input_colsum + first};
+        /* the next batch's drive begins at zero; the bias is added at the end */
         if (fused) memset(batch->chunk_drive, 0, (size_t)(next_rows * width) * sizeof(real));
         if (weight_step) {
             gather_delta(net, batch, rows, first, width, sum);

@@ -73,6 +73,7 @@ void network_plan(network *net, const eqp_layered_job *job, int thread, int n_th
     net->L = job->n_weights;
     net->n_threads = n_threads;
     net->euler = job->dynamics == 1;
+    /* the map s <- rho(field), which needs neither the old state nor what it shows */
     net->plain = !net->euler && job->dt == 1.0;
     /* the same path for any number of threads: narrow nets are always split by samples */
     net->narrow =
@@ -81,10 +82,13 @@ void network_plan(network *net, const eqp_layered_job *job, int thread, int n_th
         net->n[k] = job->size[k];
         net->np[k] = pad_up(job->size[k]);
     }
+    /* every thread has columns of weight[0], as far as there are enough */
     net->chunk = pad_up((net->np[1] + n_threads - 1) / n_threads);
     /* a chunk's accumulators and sums live on the stack, and a pass over it in the caches */
     if (net->chunk > 256) net->chunk = 256;
     net->n_chunks = (int)((net->np[1] + net->chunk - 1) / net->chunk);
+    /* what an input of zero acts as: taken out of every input, and put back through the column
+     * sums */
     net->input_offset = scalar_rho(job->input_activation, 0);
     net->input_colsum = TAKE_REALS(arena, net->np[1]);
     for (int k = 0; k < net->L; k++) {
@@ -109,6 +113,7 @@ void network_plan(network *net, const eqp_layered_job *job, int thread, int n_th
     for (int i = 0; i < n_teams; i++) {
         team team;
         team_plan(net, &team, team_rows, n_teams > 1 ? 1 : n_threads, arena);
+        /* one team: all threads use it; a team for each thread: its own */
         if (i == 0 || i == thread) net->mine = team;
     }
 }
@@ -179,6 +184,7 @@ EQP_INLINE void drive_body(const int NV, const real *w, int64_t width, const int
 void drive_sparse(const network *net, int chunk, const int32_t *index, const real *value,
                   int64_t nnz, real *drive) {
     const int64_t width = chunk_width(net, chunk), first = chunk * net->chunk;
+    /* bias, and rho(0) times the column sums */
     const real *w = chunk_at(net, net->w[0], chunk);
     real start[256];
     const vec offset = vset(net->input_offset);
@@ -206,6 +212,7 @@ EQP_INLINE void finish_tile(const int act, const int plain, const network *net, 
     const vec force = vset(step->force);
     const finish f = finish_of(net, k, step->force);
     for (int m = m0; m < m0 + mr; m++) {
+        /* the largest change of the row so far, by lanes: reduced once, when it is judged */
         vec worst = step->track ? vload(step->residual + m * LANES) : vset(0);
         for (int v = 0; v < width; v += VL) {
             const int64_t at = m * np + c0 + v;
@@ -246,6 +253,8 @@ void step_layer(const network *net, team *team, const step *step, int row_lo, in
         const int64_t c0 = (int64_t)p * PW;
         for (int b = 0; b < row_blocks(rows); b++) {
             const int m0 = row_lo + row_start(rows, b), mr = row_lo + row_start(rows, b + 1) - m0;
+            /* the field's parts: what the layer below shows, what the layer above shows, changed
+             * weights */
             operand terms[MAX_OPERANDS];
             int n_terms = 0;
             if (k > 1)
@@ -533,6 +542,7 @@ int EQP_NAME(layered_relax)(eqp_layered_job *job, int thread, int n_threads) {
     eqp_wait(job->barrier, n_threads);
 
     /* from here on each thread works alone on its own tiles */
+    /* a copy with a barrier of its own: a team of one never waits */
     eqp_layered_job alone = *job;
     eqp_barrier unused = {0};
     alone.barrier = &unused;
@@ -541,6 +551,7 @@ int EQP_NAME(layered_relax)(eqp_layered_job *job, int thread, int n_threads) {
     const int64_t n_tiles = (job->n_rows + TILE_ROWS - 1) / TILE_ROWS;
     for (int64_t tile = thread; tile < n_tiles; tile += n_threads) {
         const int64_t first = tile * TILE_ROWS;
+        /* samples of the tile */
         const int rows = (int)(job->n_rows - first < TILE_ROWS ? job->n_rows - first : TILE_ROWS);
         for (int m = 0; m < rows; m++) {
             const int64_t row = job->order ? job->order[first + m] : first + m;

@@ -152,6 +152,7 @@ typedef struct {
  * share are taken is counted at counters[thread * LANES] (LANES apart: a cache line each). */
 typedef struct {
     int32_t *counters;
+    /* of the batch; who takes */
     int rows, thread, n_threads;
 } sample_queue;
 

@@ -60,7 +60,8 @@ static void step_hidden(const network *net, const team *team, const finish *fini
                  hidden_of_kind(ACT, net, team, finish, slot, n, track, field));
 }
 
-/* Weights in the order hidden_body reads them: for each vector of hidden units, nk outputs. */
+/* Weights in the order hidden_body reads them: for each vector of hidden units, nk outputs.
+ * A step then reads both weights in one stream, in order. */
 void narrow_pack(const network *net, const team *team, int nk) {
     const int n1 = net->n[1], n2 = net->n[2], w2 = panel_width(n2, 0);
     real *back = team->feedback, *to = team->forward;
@@ -191,6 +192,7 @@ int relax_narrow(const network *net, team *team, const relaxation *phases, int n
         for (int g = 0; g < n_live; g += ROWS) {
             slot **p = live + g;
             const int n = n_live - g < ROWS ? n_live - g : ROWS;
+            /* all slots of a pass are tracked if one of them has to be */
             int track = 0;
             for (int i = 0; i < n; i++) {
                 track |= tracks(net, phases + p[i]->phase, p[i]);

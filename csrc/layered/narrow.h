@@ -69,6 +69,7 @@ EQP_INLINE void hidden_body(const int act, const int kind, const int track, cons
                             real (*field)[PAD]) {
     const int plain = kind == PLAIN || kind == PLAIN_UNTIED,
               tied = kind == PLAIN || kind == CLAMPED_EULER;
+    /* what is known of the layer becomes constant here */
     finish f = *of_layer;
     if (kind == CLAMPED_EULER)
         f = (finish){.euler = 1, .damped = 1, .prime = 1, .clamp = 1, .dt = f.dt};
@@ -83,7 +84,9 @@ EQP_INLINE void hidden_body(const int act, const int kind, const int track, cons
 #pragma GCC unroll 10
         for (int k = 0; k < NK; k++) acc[s][k] = vset(0);
     }
+    /* one vector of hidden units at a time */
     for (int64_t c = 0; c < padded; c += VL, feedback += NK * VL, forward += NK * VL) {
+        /* a: their fields, from the drive on; shown: what they show the outputs before the step */
         vec a[ROWS], shown[ROWS];
 #pragma GCC unroll 2
         for (int s = 0; s < NS; s++) {
@@ -103,6 +106,7 @@ EQP_INLINE void hidden_body(const int act, const int kind, const int track, cons
         const int valid = (int)(units - c);
 #pragma GCC unroll 2
         for (int s = 0; s < NS; s++) {
+            /* the new states, in place: nobody reads the old ones any more */
             const vec old = plain ? shown[s] : vload(hidden[s] + c);
             vec x = finish_vec(act, plain, &f, a[s], old, shown[s], vset(0));
             if (valid < VL) x = vkeep(x, valid > 0 ? valid : 0); /* padding stays zero */
@@ -117,6 +121,8 @@ EQP_INLINE void hidden_body(const int act, const int kind, const int track, cons
     }
 #pragma GCC unroll 2
     for (int s = 0; s < NS; s++) {
+        /* the outputs' fields are sums over the units: over the vectors above, over the lanes here
+         */
         lane_sums(NK, acc[s], field[s]);
         if (track) slot[s]->change = vhmax(worst[s]);
     }

@@ -10,6 +10,8 @@ void copy_row(real *dst, const real *src, int64_t n, int64_t padded) {
 
 /* Copies columns between a row-major matrix and its panels of `width` columns; to_packed chooses
  * the way. */
+/* One panel of a matrix (rows x cols) from or to the caller's rows; columns behind the last are
+ * zero when packed. */
 static void move_panel(real *plain, real *packed, int64_t rows, int64_t cols, int64_t first,
                        int64_t width, int to_packed) {
     const int64_t valid = cols - first < width ? cols - first : width;
@@ -111,6 +113,7 @@ void pack_back(network *net, int k, int thread) {
 /* All threads call these; the caller puts a barrier after. */
 void network_pack(network *net, int thread) {
     move_all(net, thread, 1);
+    /* column sums of weight[0], chunk by chunk */
     if (net->input_offset != 0)
         for (int c = (int)share(net->n_chunks, thread, net->n_threads);
              c < share(net->n_chunks, thread + 1, net->n_threads); c++) {

@@ -26,10 +26,12 @@ static void train_plan(network *net, batch_buffers *batch, const eqp_layered_job
     network_plan(net, job, thread, n_threads, batch->by_sample ? n_threads : 1,
                  batch->by_sample ? (B + n_threads - 1) / n_threads : B, arena);
     input_plan(net, batch, thread, arena);
+    /* steps used: in the free phase, at beta, at -beta */
     for (int e = 0; e < 3; e++) batch->steps[e] = take(arena, B, sizeof(int32_t));
     for (int q = 0; q < 2; q++) batch->queue[q] = take(arena, n_threads * LANES, sizeof(int32_t));
     batch->mine = take_own(arena, B, sizeof(int32_t), thread, n_threads);
     for (int k = 1; k <= L; k++) {
+        /* B x np[k] for each layer: equilibria, what they show, and the contrast's parts */
         real **arrays[] = {&batch->free[k],      &batch->end[0][k],    &batch->end[1][k],
                            &batch->acting[0][k], &batch->acting[1][k], &batch->up[k],
                            &batch->down[k],      &batch->delta[k]};
@@ -125,6 +127,8 @@ static int contrast_rows(const network *net, batch_buffers *batch, int q, real *
     for (int k = 1; k <= net->L; k++) {
         const int64_t np = net->np[k];
         const int raw = shows_state(net, k);
+        /* what the layer shows: its state in place, or rho of it in a buffer of the thread's rows
+         */
         batch->qa[k] = raw ? from[k] : batch->acting[0][k];
         batch->qb[k] = raw ? to[k] : batch->acting[1][k];
         for (int i = 0; i < batch->n_mine; i++) {
@@ -136,6 +140,9 @@ static int contrast_rows(const network *net, batch_buffers *batch, int q, real *
             }
             const vec w = vset(batch->weight[q][s]);
             for (int64_t v = 0; v < np; v += VL) {
+                /* THE CONTRAST (equations 4): weight * (nudged - free); it is kept in parts, for
+                 * an inner matrix is the sum of two outer products, not the outer product of two
+                 * differences */
                 const vec up = vmul(w, vload(batch->qb[k] + at + v)),
                           down = vmul(vsub(vset(0), w), vload(batch->qa[k] + at + v));
                 const vec delta = vadd(up, down);
@@ -212,6 +219,7 @@ static void update_panels(const network *net, const batch_buffers *batch, int k,
                           const stepper *weight_step, int thread) {
     const int n_cols = net->n[transposed ? k : k + 1], n_rows = net->n[transposed ? k + 1 : k],
               blocks = row_blocks(n_rows);
+    /* register tiles of the matrix, numbered panel by panel: the thread has a run of them */
     const int64_t tiles = (int64_t)n_panels(n_cols) * blocks;
     /* where the products' sums start */
     static const real zeros[PW];
@@ -222,6 +230,7 @@ static void update_panels(const network *net, const batch_buffers *batch, int k,
         const int64_t c0 = (int64_t)p * PW, base = c0 * n_rows;
         const int i0 = row_start(n_rows, block), mr = row_start(n_rows, block + 1) - i0;
         operand terms[2];
+        /* gradient: the contrast summed over the samples, held in registers until it is done */
         const int n_terms = inner_products(net, batch, k, rows, i0, c0, transposed, terms);
         gemm_tile(mr, width, zeros, 0, gradient, PW, terms, n_terms);
         for (int m = 0; m < mr; m++)
@@ -267,6 +276,7 @@ void update_back(const network *net, batch_buffers *batch, int k, int rows,
  * of step t = adam_step + batches_done + 1 go into the rate and epsilon. */
 stepper make_stepper(const eqp_layered_job *job, double rate, double decay, double scale,
                      int64_t batches_done) {
+    /* Adam counts the steps since training began, over all jobs */
     const double t = (double)(job->adam_step + batches_done + 1);
     const int adam = job->optimizer == OPT_ADAM;
     const double c1 = adam ? 1 - pow(job->beta1, t) : 1,
@@ -340,6 +350,7 @@ static void save_particles(const network *net, const batch_buffers *batch, int64
 static void relax_batch(network *net, batch_buffers *batch, int q, int rows, int lo, int hi,
                         int thread, real **init, real **out, double beta, int n_steps, double tol,
                         int order, int hold_output, int32_t *steps) {
+    /* by samples each thread is a team of one; by columns all relax all samples */
     const int first = batch->by_sample ? lo : 0, count = batch->by_sample ? hi - lo : rows;
     real *from[EQP_MAX_WEIGHTS + 1], *to[EQP_MAX_WEIGHTS + 1];
     for (int k = 1; k <= net->L; k++) {
@@ -370,8 +381,8 @@ static void second_phase(network *net, batch_buffers *batch, const phase *phase,
                                  job->rule == RULE_COUPLED;
     real **start = batch->free;
     if (held) { /* the output is put at, or towards, the target and stays there */
-        /* coupled learning pulls a part of the way (equations 7); the clamped sweep goes all of it
-         */
+        /* coupled learning pulls a part of the way; contrastive learning and the clamped sweep go
+         * all of it (equations 7, 8) */
         const real pull = (real)(job->rule == RULE_COUPLED ? phase->beta : 1);
         start = batch->end[phase->e];
         for (int s = phase->lo; s < phase->hi; s++) {
@@ -382,6 +393,7 @@ static void second_phase(network *net, batch_buffers *batch, const phase *phase,
             for (int i = 0; i < net->n[L]; i++)
                 out[i] = job->rule == RULE_CLAMPED_SWEEP ? y[i] : out[i] + pull * (y[i] - out[i]);
         }
+        /* other threads read these rows where the layers are split by columns */
         if (!batch->by_sample) eqp_wait(job->barrier, net->n_threads);
     }
     relax_batch(net, batch, phase->q, phase->rows, phase->lo, phase->hi, thread, start,
@@ -431,6 +443,7 @@ static void relax_queued(network *net, batch_buffers *batch, int64_t number, dou
 static void relax_shares(network *net, batch_buffers *batch, const phase *first, int thread) {
     const eqp_layered_job *job = net->job;
     const int lo = first->lo, hi = first->hi;
+    /* bptt's last free steps are made by reverse_phase, which records them */
     const int recorded = job->rule == RULE_BPTT
                              ? job->n_nudged_steps
                              : 0; /* the last free steps are left to reverse_phase */
@@ -458,6 +471,8 @@ static void relax_shares(network *net, batch_buffers *batch, const phase *first,
         else
             second_phase(net, batch, &phase, thread);
     }
+    /* the samples whose contrast this thread forms: those it has relaxed, their states are in its
+     * cache */
     batch->n_mine = 0;
     for (int s = lo; s < hi; s++) batch->mine[batch->n_mine++] = s;
 }

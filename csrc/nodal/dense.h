@@ -61,6 +61,7 @@ static void dense_lu(real *w, real *rdiag, int n) {
     const int nt = tiles_of(n);
     const vec zero = vset(0), one = vset(1);
     for (int k = 0; k < nt; k++) {
+        /* tile row k of U, then tile column k of L: left-looking, so that a tile is written once */
         const real *column = w + (size_t)k * TILE_REALS;
         real *row = w + (size_t)k * nt * TILE_REALS, *diag = row + (size_t)k * TILE_REALS;
         real *rd = rdiag + (size_t)k * TILE * VL;
@@ -151,6 +152,7 @@ static void dense_solve(const real *w, const real *rdiag, real *b, int n) {
         UNROLL
         for (int r = 0; r < TILE; r++) vstore(b + (i * TILE + r) * VL, a[r]);
     }
+    /* back substitution with U */
     for (int i = nt - 1; i >= 0; i--) {
         vec a[TILE];
         UNROLL

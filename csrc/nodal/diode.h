@@ -51,11 +51,13 @@ EQP_INLINE vec vexp_narrow(vec x) {
  * kernels/reference/nodal.py). */
 EQP_INLINE void diode_lanes(const real *par, vec v, vec *current, vec *slope) {
     const vec i_sat = vset(par[P_IS]), vte = vset(par[P_VTE]), gmin = vset(par[P_GMIN]);
+    /* SPICE's diode: I_s (exp(v / vte) - 1) above -3 vte; below, a cubic that leads over to -I_s */
     const vec edge = vset((real)-3 * par[P_VTE]), one = vset(1);
     const vec e = vexp_narrow(vmaxr(vminr(vdiv(v, vte), vset((real)EXP_TOP)), vset(-4)));
     const vec vr = vminr(v, edge);
     const vec third = vdiv(vset((real)(3 / 2.718281828459045235) * par[P_VTE]), vr);
     const vec cube = vmul(vmul(third, third), third);
+    /* 1 in the lanes of that part, else 0: both are computed, one is taken */
     const vec forward = vwithin(v, edge, vset((real)INFINITY), one), reverse = vsub(one, forward);
     vec i = vadd(vmul(forward, vmul(i_sat, vsub(e, one))),
                  vmul(reverse, vmul(vsub(vset(0), i_sat), vadd(one, cube))));
@@ -77,6 +79,7 @@ EQP_INLINE void diode_lanes(const real *par, vec v, vec *current, vec *slope) {
         i = vload(ii);
         g = vload(gg);
     }
+    /* a small conductance beside the diode, so that no node hangs free */
     *current = vfma(gmin, v, i);
     *slope = vadd(g, gmin);
 }

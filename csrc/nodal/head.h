@@ -24,6 +24,7 @@ static int head_factor(const eqp_nodal_head_job *job) {
         const int64_t first = job->ptr[c], end = job->ptr[c + 1];
         if (!(pivot[c] > 0)) return EQP_E_SINGULAR;
         const real inverse = 1 / pivot[c];
+        /* what column c takes off the entries to its right and below, each once: A is symmetric */
         for (int64_t k = first; k < end; k++) {
             const real f = value[k] * inverse;
             for (int64_t i = k; i < end; i++, target++) {

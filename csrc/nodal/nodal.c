@@ -88,6 +88,7 @@ static real *place(const eqp_nodal_job *job, const arrays *arrays, int32_t at) {
 static void linear_residual(const eqp_nodal_job *job, const arrays *arrays) {
     const real *base = job->base;
     for (int r = 0; r < job->n; r++) {
+        /* two chains, or each sum would wait for the last */
         vec s0 = vsub(vset(0), vload(arrays->rhs + (size_t)r * VL)), s1 = vset(0);
         if (job->indptr)
             for (int32_t p = job->indptr[r]; p < job->indptr[r + 1]; p++)
@@ -162,6 +163,8 @@ static void update_diodes(const eqp_nodal_job *job, const arrays *arrays, const 
         if (job->branch[d] >= 0) {
             const real *i = arrays->x + (size_t)job->branch[d] * VL;
             for (int l = 0; l < VL; l++) {
+                /* a conducting diode opens when its current turns, an open one closes when its
+                 * voltage does */
                 const int on = vj[l] > 0, state = on ? i[l] >= -IDEAL_I_TOL : v[l] > IDEAL_V_TOL;
                 if (!active[l] || state == on) continue;
                 moving[l] = 1;
@@ -304,6 +307,7 @@ static void newton_group(eqp_nodal_job *job, const arrays *arrays, int64_t first
     load_lanes(arrays->junction, job->junction, job->n_diodes, first, job->n_samples);
     load_lanes(arrays->offset, job->offset, job->n_diodes, first, job->n_samples);
     char active[VL];
+    /* lanes that are still on their way */
     int left = VL;
     memset(active, 1, sizeof active);
     for (int iteration = 1; iteration <= job->max_iter && left; iteration++) {

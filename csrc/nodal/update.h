@@ -61,6 +61,7 @@ static int update_conductances(eqp_nodal_update_job *job, int thread, int n_thre
     const real *d = job->difference, *t = job->total, *scale = job->scale, *low = job->low,
                *high = job->high;
     real *gradient = job->gradient, *velocity = job->velocity, *g = job->conductance;
+    /* gradients: four conductances of one node share the loads of its voltages */
     for (int64_t k = first; k < end;) {
         const int32_t *pairs = job->pairs + 2 * k;
         if (m >= VL && k + TOGETHER <= end && leave_one_node(pairs)) {

@@ -59,6 +59,7 @@ typedef struct {
     int n_out;
 } problem;
 
+/* An array of the problem that is compared after a run. */
 static void *output(problem *q, void *a, int64_t n) {
     q->out[q->n_out].a = a;
     q->out[q->n_out++].n = n;
@@ -145,7 +146,8 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
 
 /* --- running it --- */
 
-/* The status all threads agree on. */
+/* The status all threads agree on. Asks for scratch, gives exactly that much, and runs the job on
+ * n_threads threads. */
 static int run(kernel scratch, kernel f, eqp_layered_job *j, int n_threads) {
     int status[MOST_THREADS];
     const int refused = run_threads(scratch, f, j, n_threads, status);
@@ -162,6 +164,7 @@ static int relax(problem *q, int n_threads) {
     return run(q->p->relax_scratch, q->p->relax, q->job, n_threads);
 }
 
+/* No result may be NaN or infinite. */
 static void check_finite(const problem *q) {
     for (int o = 0; o < q->n_out; o++) {
         int64_t i = 0;
@@ -196,6 +199,7 @@ static void check_same(const problem *a, const problem *b, double tol, const cha
 
 /* --- a naive twin, in double --- */
 
+/* The twin, one unit at a time and in double: equations 1 and 2 written out. */
 static double rho(int act, double x) {
     switch (act) {
     case SHIFTED_SIGMOID: return 1 / (1 + exp(-4 * (x - 0.5)));
@@ -313,6 +317,7 @@ static void shape(int s, int32_t *size,
     size[0] = n, size[1] = *L == 1 ? other : n, size[2] = *L == 2 ? n : other, size[3] = n;
 }
 
+/* Relaxation of one case against the twin, and its energy, which may not rise. */
 static void relax_case(const precision *p, int s, const config *c, double beta, int csr) {
     int32_t size[4];
     int L;
@@ -491,6 +496,7 @@ static problem baseline(const config *c, const precision *p, int L, const int32_
     return q;
 }
 
+/* Training of one case: instruction sets and numbers of threads against each other. */
 static void train_case(const config *c, const precision *p, int L, const int32_t *size, int rows,
                        int batch) {
     for (int dense = 0; dense < 2; dense++) {
@@ -582,6 +588,7 @@ static void both_wrong(const precision *p, int t) {
     }
 }
 
+/* Every job that must be refused, with its status. */
 static void wrong_jobs(const precision *p) {
     snprintf(where, sizeof where, "%s %s wrong job", eqp_isa(), p->name);
     const kernel all[] = {p->relax_scratch, p->relax, p->train_scratch, p->train};
