@@ -83,9 +83,11 @@ lint: build
 figures: build
 	$(PY) docs/figures.py
 
-# The kernels' and the estimators' tests under every instruction set and OpenBLAS core type that runs here.
+# The kernels' and the estimators' tests under every instruction set and OpenBLAS core type that runs here, each for
+# at most ISAS_SECONDS.
+ISAS_SECONDS ?= 1800
 test-isas: build
-	$(PY) -m tests.isas
+	$(PY) -m tests.isas $(ISAS_SECONDS)
 
 # The C kernels alone, then under Python's tests, with the address and undefined-behaviour sanitizers.
 csan: csan-python

@@ -1,5 +1,5 @@
-"""`make test-isas`: the kernels' and the estimators' tests under each EQPROP_ISA, OpenBLAS core type and Numba
-target that this processor can run; the others are skipped, with the reason. Ends with a table.
+"""`make test-isas`: the kernels' and the estimators' tests under each EQPROP_ISA, OpenBLAS core type and
+Numba target that this processor can run; the others are skipped, with the reason. Ends with a table.
 
 Arguments: seconds that a run may take, then what goes to pytest.
 """
