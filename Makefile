@@ -29,11 +29,14 @@ build: $(VENV)/.build
 run: build
 	$(PY) -m eqprop_fast demo
 
+# A file a worker: what Numba compiles for a file is compiled once.
+PARALLEL ?= -n 2 --dist loadfile
+
 test: build
-	EQPROP_REQUIRE_C=1 $(PY) -m pytest -m "not slow"
+	EQPROP_REQUIRE_C=1 $(PY) -m pytest $(PARALLEL) -m "not slow"
 
 test-all: build
-	EQPROP_REQUIRE_C=1 $(PY) -m pytest
+	EQPROP_REQUIRE_C=1 $(PY) -m pytest $(PARALLEL)
 
 # SIGKILL at random moments: KILLS of them, or for KILL_SECONDS
 KILLS ?= 200
@@ -70,8 +73,9 @@ bench: $(VENV)/.bench
 	$(PY) -m bench.run $(BENCH)
 
 lint: build
-	$(PY) -m pip install -q --disable-pip-version-check ruff
+	$(PY) -m pip install -q --disable-pip-version-check -e ".[lint]" --no-build-isolation
 	$(PY) -m ruff check .
+	$(PY) -m codespell_lib
 	@if command -v clang-format >/dev/null; then \
 	  clang-format --dry-run -Werror $(wildcard csrc/core/*.[ch] csrc/layered/*.[ch] csrc/crossbar/*.[ch] \
 	    csrc/nodal/*.[ch] csrc/tests/*.[ch]); \
