@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*/*.c csrc/*/*.h csrc/core/cdef.txt csrc/*.py)
 
-.PHONY: run test test-all test-random kill-test fuzz mutate bench figures lint csan csan-python test-sdist clean build tsan test-isas
+.PHONY: embedded-test run test test-all test-random kill-test fuzz mutate bench figures lint csan csan-python test-sdist clean build tsan test-isas
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +71,10 @@ $(VENV)/.bench: $(VENV)/.build
 # e.g. make bench BENCH="--quick --only P-1h"
 bench: $(VENV)/.bench
 	$(PY) -m bench.run $(BENCH)
+
+# Exported networks inside QEMU, against Python; installs nothing and says which cross-compilers are missing.
+embedded-test: build
+	$(PY) -m tests.embedded_targets
 
 lint: build
 	$(PY) -m pip install -q --disable-pip-version-check -e ".[lint]" --no-build-isolation

@@ -106,12 +106,13 @@ class BuildModules(build_py):
         package, embedded = Path(self.build_lib) / "eqprop_fast", CSRC / "embedded"
         return {
             package / "kernels" / "jobs.h": CSRC / "core" / "jobs.h",
-            **{package / "export" / path.name: path for path in sorted(embedded.glob("*.[ch]"))},
+            **{package / "export" / p.relative_to(embedded): p for p in sorted(embedded.rglob("*.[ch]"))},
         }
 
     def run(self):
         super().run()
         for target, source in self._copies().items():
+            self.mkpath(str(target.parent))
             self.copy_file(str(source), str(target))
 
     def get_outputs(self, include_bytecode=True):

@@ -184,6 +184,7 @@ def _fitted():
         "twosoft": EqPropClassifier((12,), cost="cross_entropy", **options).fit(x, y > 4),
         "single": EqPropClassifier((12,), **options).fit(x[:40], np.full(40, 7)),
         "labels": EqPropClassifier((12,), **options).fit(x, labels),
+        "net_x": EqPropClassifier((12,), **options).fit(x, np.array(["net_a", "@FILE@"])[y % 2]),
         "words": EqPropClassifier((12,), out_activation="tanh", **options).fit(x, words),
         "swept": _of_paper("1602.05179/speed_net2", (12, 8)).fit(x, y),
         "values": EqPropRegressor((12,), **options).fit(x, rng.normal(3, 2, (len(x), 2))),
@@ -198,14 +199,14 @@ def fitted(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "over", "entropy", "two", "twosoft", "single", "words", "swept"]
+    "name", ["digits", "over", "entropy", "two", "twosoft", "single", "words", "net_x", "swept"]
 )
 def test_classifiers_say_what_python_says(fitted, name):
     x, models, devices = fitted
     model, device = models[name], devices[name]
     classes = getattr(device.lib, f"{name}_classes")
     found = [classes[i] for i in device.labels(x)]
-    if name == "words":
+    if name in ("words", "net_x"):
         found = [device.ffi.string(c).decode() for c in found]
     np.testing.assert_array_equal(found, model.predict(x))
     np.testing.assert_allclose(device.probabilities(x), model.predict_proba(x), atol=1e-4)

@@ -243,14 +243,15 @@ class Parts:
         tables += [f"static const {c_type} {a}[] = {{\n{table(v)}\n}};" for a, c_type, v in arrays]
         if model.kind != "regressor":
             tables.append(
-                f"const {class_type}net_classes[NET_CLASSES] = {{\n{table(class_values)}\n}};"
+                f"const {class_type}net_classes[NET_CLASSES] = {{\n@CLASSES@\n}};"
             )
         constants = "\n".join(
             f"#define NET_{key} {value}" + (f" /* {comment} */" if comment else "")
             for key, (value, comment) in self.constants().items()
         )
         values = {
-            "FILE": name,
+            "FILE": "@FILE@",  # this and the classes are not to be renamed: they come last
+            "CLASSES": "@CLASSES@",
             "VERSION": __version__,
             "SUMMARY": self.summary(),
             "ABOUT": self.about(),
@@ -262,8 +263,9 @@ class Parts:
             "LEARNING": ", learning, flash" if self.learn else "",
             **self.words(),
         }
+        last = {"FILE": name, "CLASSES": table(class_values)}
         return tuple(
-            fill(rename(fill(resolve(runtime_text(file), flags), values), name), values)
+            fill(rename(fill(resolve(runtime_text(file), flags), values), name), last)
             for file in ("runtime.h", "runtime.c")
         )
 
