@@ -8,6 +8,7 @@ import warnings
 
 import click
 
+from eqprop_fast.export.commands import export, size
 from eqprop_fast.reproduce import THREADS, reproduce
 
 BACKEND_CHOICE = click.Choice(["auto", "c", "numba", "numpy"])
@@ -20,6 +21,8 @@ def main():
 
 
 main.add_command(reproduce)
+main.add_command(export)
+main.add_command(size)
 
 
 @main.command()

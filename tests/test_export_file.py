@@ -18,12 +18,16 @@ from tests import embedded_host as host
 
 pytestmark = [
     pytest.mark.skipif(host.CC is None, reason="needs a C compiler"),
-    pytest.mark.skipif(sys.platform == "win32", reason="the compiler's flags are those of gcc and clang"),
+    pytest.mark.skipif(
+        sys.platform == "win32", reason="the compiler's flags are those of gcc and clang"
+    ),
 ]
 
 MODELS = {
     "plain": host.random_model((3, 2), proba="share"),
-    "learns": host.random_model((3, 2, 2), schedule="asynchronous", learn={}, dt=0.5, tol_free=1e-3),
+    "learns": host.random_model(
+        (3, 2, 2), schedule="asynchronous", learn={}, dt=0.5, tol_free=1e-3
+    ),
     "words": untrained((2, 3), ["a", "für", "\U0001f41f"], random_state=0),
     "values": host.random_model((2, 2), kind="regressor", out_activation="identity"),
     "labels": host.random_model((2, 2), kind="multilabel", proba="clip"),
@@ -40,7 +44,9 @@ def verdict(tmp_path_factory):
     flags = [*host.CFLAGS, *host.TRAPS, "-shared", "-fPIC", "-o", "eqp.so", "eqp_file.c"]
     done = subprocess.run([host.CC, *flags], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    text = subprocess.run([host.CC, "-E", "-P", folder / "eqp_file.h"], capture_output=True, text=True).stdout
+    text = subprocess.run(
+        [host.CC, "-E", "-P", folder / "eqp_file.h"], capture_output=True, text=True
+    ).stdout
     ffi = cffi.FFI()
     ffi.cdef(text[text.index("typedef enum") :])
     lib = ffi.dlopen(str(folder / "eqp.so"))
@@ -51,7 +57,13 @@ def verdict(tmp_path_factory):
         file = ffi.new("eqp_file *")
         address = guarded(data)
         pointer = ffi.cast("uint8_t *", address)
-        found = names[(lib.eqp_file_seal(pointer, len(data)) if seal else lib.eqp_file_open(pointer, len(data), file))]
+        found = names[
+            (
+                lib.eqp_file_seal(pointer, len(data))
+                if seal
+                else lib.eqp_file_open(pointer, len(data), file)
+            )
+        ]
         return (found, bytes(ffi.buffer(pointer, len(data)))) if seal else found
 
     ask.lib, ask.ffi = lib, ffi
@@ -109,7 +121,9 @@ def test_a_model_comes_back_as_it_was(name, verdict, tmp_path):
         assert getattr(back, key) == getattr(model, key)
     learn = model.learn is not None
     # numbers have single precision in the file
-    single = back if not learn else replace(back, learn=replace(back.learn, rates=model.learn.rates))
+    single = (
+        back if not learn else replace(back, learn=replace(back.learn, rates=model.learn.rates))
+    )
     assert c_texts(single, learn=learn) == c_texts(model, learn=learn)
     np.testing.assert_array_equal(back.scale, model.scale)
     assert to_bytes(back) == to_bytes(model)
@@ -124,7 +138,9 @@ def test_every_flip_and_cut_has_the_same_verdict(name, verdict):
         assert verdict(data + extra) == _python(data + extra) == "SIZE"
     for i in range(len(data)):
         for value in range(256):
-            if value != data[i] and (value % 16 == 0 or value == 255 or bin(value ^ data[i]).count("1") == 1):
+            if value != data[i] and (
+                value % 16 == 0 or value == 255 or bin(value ^ data[i]).count("1") == 1
+            ):
                 bad = data[:i] + bytes([value]) + data[i + 1 :]
                 found = verdict(bad)
                 assert found == _python(bad), (i, value)
@@ -154,7 +170,9 @@ def test_random_bytes_have_the_same_verdict(verdict):
         data = bytearray(models[k % len(models)])
         for _ in range(rng.integers(1, 5)):
             at = int(rng.integers(4, len(data)))
-            data[at : at + 4] = rng.integers(0, 256, min(4, len(data) - at), dtype=np.uint8).tobytes()
+            data[at : at + 4] = rng.integers(
+                0, 256, min(4, len(data) - at), dtype=np.uint8
+            ).tobytes()
         bad = _sealed(bytes(data)) if k % 4 else bytes(data)
         assert verdict(bad) == _python(bad), k
 

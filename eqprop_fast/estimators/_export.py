@@ -1,4 +1,4 @@
-"""`to_c` of the layered estimators: a door to `eqprop_fast.export`, loaded when it is used."""
+"""Exports of the layered estimators: doors to `eqprop_fast.export`, loaded when they are used."""
 
 
 class ExportMixin:
@@ -15,12 +15,29 @@ class ExportMixin:
         name : str
             A C identifier: prefix of files and symbols.
         **options
-            Of `eqprop_fast.export.to_c`: ``learning_rate`` and the formats of integers.
+            Of `eqprop_fast.export.to_c`: `learning_rate`, `layout`, the formats of integers.
 
         Returns
         -------
-        header, source : Path
+        list of Path
+            Header and source first.
         """
         from ..export import to_c
 
         return to_c(self, folder, dtype, learn, name, **options)
+
+    def size_report(self, **options):
+        """What the network costs on microcontrollers: `eqprop_fast.export.targets.size_report`.
+
+        Parameters
+        ----------
+        **options
+            `dtypes`, `learn`, `targets`.
+
+        Returns
+        -------
+        list of dict
+        """
+        from ..export.targets import size_report
+
+        return size_report(self, **options)

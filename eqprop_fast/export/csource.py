@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from pathlib import Path
@@ -11,7 +10,8 @@ import numpy as np
 
 from .. import __version__
 from ..kernels.spec import ACTIVATIONS
-from ..training.files import write_atomically
+from ..training.files import check_writable, write_atomically
+from .layouts import layout_files
 from .model import as_model, check_learn
 from .template import c_float, c_string, fill, rename, resolve, runtime_text, table
 
@@ -29,7 +29,16 @@ _KEYWORDS = set(
 )
 
 
-def to_c(model, folder, dtype="float32", learn=False, name="eqnet", learning_rate=None, **integers):
+def to_c(
+    model,
+    folder,
+    dtype="float32",
+    learn=False,
+    name="eqnet",
+    learning_rate=None,
+    layout="plain",
+    **integers,
+):
     """Write a fitted network as self-contained C: ``name.h`` and ``name.c``.
 
     Parameters
@@ -45,27 +54,31 @@ def to_c(model, folder, dtype="float32", learn=False, name="eqnet", learning_rat
         A C identifier, prefix of the files, and of all symbols.
     learning_rate : float, sequence of float (one per layer) or None
         Of the device; see `as_model`.
+    layout : {"plain", "arduino", "platformio", "zephyr", "esp-idf"}
+        Two files, or a folder that this tool takes as a library.
     **integers
-        Options of `eqprop_fast.export.quantize`.
+        Options of `eqprop_fast.export.integers.quantize`.
 
     Returns
     -------
-    header, source : Path
+    list of Path
+        What was written; header and source first.
 
     Raises
     ------
     ValueError, TypeError, OSError
         Nothing is written then.
     """
-    texts = c_texts(model, dtype, learn, name, learning_rate, **integers)
+    header, source = c_texts(model, dtype, learn, name, learning_rate, **integers)
+    files = layout_files(layout, name, header, source)
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"folder: cannot write into {str(folder)!r}")
-    paths = [folder / f"{name}{end}" for end in (".h", ".c")]
-    for path, text in zip(paths, texts):
-        write_atomically(path, lambda file, text=text: file.write(text.encode()))
-    return tuple(paths)
+    for path in files:
+        (folder / path).parent.mkdir(exist_ok=True)
+        check_writable(folder / path)
+    for path, text in files.items():
+        write_atomically(folder / path, lambda file, text=text: file.write(text.encode()))
+    return [folder / path for path in files]
 
 
 def c_texts(model, dtype="float32", learn=False, name="eqnet", learning_rate=None, **integers):
@@ -242,9 +255,7 @@ class Parts:
         )
         tables += [f"static const {c_type} {a}[] = {{\n{table(v)}\n}};" for a, c_type, v in arrays]
         if model.kind != "regressor":
-            tables.append(
-                f"const {class_type}net_classes[NET_CLASSES] = {{\n@CLASSES@\n}};"
-            )
+            tables.append(f"const {class_type}net_classes[NET_CLASSES] = {{\n@CLASSES@\n}};")
         constants = "\n".join(
             f"#define NET_{key} {value}" + (f" /* {comment} */" if comment else "")
             for key, (value, comment) in self.constants().items()

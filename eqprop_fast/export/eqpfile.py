@@ -98,7 +98,9 @@ def to_bytes(model):
         MAGIC, VERSION, n, HEADER.size + len(body), 0, *kinds, spec.cost_factor, spec.dt, model.tol_free,
         model.n_free_steps, *nudged, len(model.classes), names,
     )  # fmt: skip
-    data = head[:12] + struct.pack("<I", zlib.crc32(body, zlib.crc32(head[16:], zlib.crc32(head[:12]))))
+    data = head[:12] + struct.pack(
+        "<I", zlib.crc32(body, zlib.crc32(head[16:], zlib.crc32(head[:12])))
+    )
     data += head[16:] + body
     from_bytes(data)  # what could not be read is not written
     return data
@@ -109,7 +111,9 @@ def _encode_classes(classes):
     if all(isinstance(c, int) and -(2**63) <= c < 2**63 for c in classes):
         return np.asarray(classes, "<i8").tobytes(), 0
     if not all(isinstance(c, str) and c and min(c) >= " " for c in classes):
-        raise ValueError("classes_: a model file holds integers, or names without control characters")
+        raise ValueError(
+            "classes_: a model file holds integers, or names without control characters"
+        )
     names = b"".join(c.encode() + b"\0" for c in classes)
     return names, len(names)
 

@@ -136,9 +136,13 @@ def run(target, model, dtype="float32", learn=False, vectors=None, twin=None, **
         header, source = c_texts(model, dtype, learn, "net_on_target", **options)
         (folder / "net_on_target.h").write_text(header)
         (folder / "net_on_target.c").write_text(source)
-        (folder / "vectors.h").write_text(_vectors(model, dtype, learn, vectors, twin, source, options))
+        (folder / "vectors.h").write_text(
+            _vectors(model, dtype, learn, vectors, twin, source, options)
+        )
         entry = "reset" if target.mhz == 0 else "start"
-        (folder / "link.ld").write_text(_LINK.format(entry=entry, flash=target.flash, ram=target.ram))
+        (folder / "link.ld").write_text(
+            _LINK.format(entry=entry, flash=target.flash, ram=target.ram)
+        )
         for file in ("driver.c", "start.h"):
             (folder / file).write_text(runtime_text(f"targets/{file}"))
         elf = _compile(target, folder)
@@ -162,7 +166,9 @@ def _compile(target, folder):
 def _call(command, folder=None, seconds=600):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command[:3])} ...: {done.stdout[-1500:]}{done.stderr[-1500:]}")
+        raise RuntimeError(
+            f"{' '.join(command[:3])} ...: {done.stdout[-1500:]}{done.stderr[-1500:]}"
+        )
     return done.stdout + done.stderr
 
 
@@ -204,9 +210,13 @@ def _vectors(model, dtype, learn, vectors, twin, source, options):
         lines += ["#define SAME(a, b) ((a) == (b))"]
     if learn:
         lines.append("#define LEARNS")
-    lines += [_array("uint8_t", "cost_pixels", [8] * n_in if vectors is None else vectors.pixels[0])]
+    lines += [
+        _array("uint8_t", "cost_pixels", [8] * n_in if vectors is None else vectors.pixels[0])
+    ]
     lines += [f"#define N_PREDICT {0 if vectors is None else len(vectors.pixels)}"]
-    lines += [f"#define N_LEARN {len(vectors.learn_pixels) if vectors is not None and learn else 0}"]
+    lines += [
+        f"#define N_LEARN {len(vectors.learn_pixels) if vectors is not None and learn else 0}"
+    ]
     if vectors is not None:
         lines += _expected(model, dtype, learn, vectors, twin, options)
     return "\n".join(lines) + "\n"
@@ -259,9 +269,10 @@ def size_report(model, dtypes=("float32", "int16", "int8"), learn=(False, True),
     Returns
     -------
     list of dict
-        One a target and export: target, dtype, learn, flash, ram (stack not counted), stack, bytes of all told
-        with start-up code; multiply_accumulates and instructions of one prediction, sweeps, and of one
-        learning step. Exports that are refused, and targets whose programs are missing, have "refused" instead.
+        One a target and export, with target, dtype, learn; flash, ram and stack in bytes, of all told
+        with start-up code; multiply_accumulates, sweeps and instructions_predict of one prediction,
+        instructions_learn. Exports that are refused, and targets whose programs are missing, have
+        "refused" instead.
     """
     model = as_model(model)
     rows = []
@@ -299,7 +310,18 @@ def multiply_accumulates(model, sweeps):
 
 def report_text(rows):
     """`size_report` as a table."""
-    head = ("target", "dtype", "learns", "flash", "RAM", "stack", "MACs", "sweeps", "instr/predict", "instr/learn")
+    head = (
+        "target",
+        "dtype",
+        "learns",
+        "flash",
+        "RAM",
+        "stack",
+        "MACs",
+        "sweeps",
+        "instr/predict",
+        "instr/learn",
+    )
     lines = []
     for row in rows:
         start = (row["target"], row["dtype"], "yes" if row["learn"] else "no")
