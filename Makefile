@@ -79,6 +79,7 @@ embedded-test: build
 lint: build
 	$(PY) -m pip install -q --disable-pip-version-check -e ".[lint]" --no-build-isolation
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 	$(PY) -m codespell_lib
 	@if command -v clang-format >/dev/null; then \
 	  clang-format --dry-run -Werror $(wildcard csrc/core/*.[ch] csrc/layered/*.[ch] csrc/crossbar/*.[ch] \

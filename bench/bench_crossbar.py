@@ -1,11 +1,11 @@
-"""Training of deep resistive networks: the crossbar kernels against PyTorch, in turns, at the sizes of
-2402.11674.
+"""Training of deep resistive networks: the crossbar kernels against PyTorch, in turns, at the sizes
+of 2402.11674.
 
-Under pytest-benchmark (`pytest bench/bench_crossbar.py --benchmark-only`) the C kernels alone; run as a
-module, `python -m bench.bench_crossbar`, the table: samples per second at batch 4 on 1 and 2 threads, medians
-of ratios to two PyTorch baselines (see bench/baselines/drn_torch.py), the error of one update against
-float64, and the share of the machine's sgemm rate. On a busy machine, `--cpu-time` counts processor time
-instead (1 thread only).
+Under pytest-benchmark (`pytest bench/bench_crossbar.py --benchmark-only`) the C kernels alone; run
+as a module, `python -m bench.bench_crossbar`, the table: samples per second at batch 4 on 1 and 2
+threads, medians of ratios to two PyTorch baselines (see bench/baselines/drn_torch.py), the error of
+one update against float64, and the share of the machine's sgemm rate. On a busy machine,
+`--cpu-time` counts processor time instead (1 thread only).
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Setting:
     samples: int  # in one timed turn of the C kernel
 
     def flop(self, density):
-        """Floating-point operations of one sample: sparse input drive and update, sweeps, inner updates."""
+        """Floating-point operations of one sample: sparse input drive and update, sweeps, inner
+        updates.
+        """
         n = (*self.hidden, 10)
         inner = sum(a * b for a, b in zip(n, n[1:]))
         sweeps = 3 * self.n_steps * 2 * inner  # three phases, both directions
@@ -69,7 +71,9 @@ class Crossbar:
 
         spec = ResistiveSpec((784, *setting.hidden, 10))
         self.setting = setting
-        self.weights, self.biases = init_conductances(spec, 1.0, np.random.default_rng(seed), np.dtype(dtype))
+        self.weights, self.biases = init_conductances(
+            spec, 1.0, np.random.default_rng(seed), np.dtype(dtype)
+        )
         self.lower, self.upper = spec.bounds(np.dtype(dtype))
         self.carried = [np.zeros((BATCH, n), dtype) for n in spec.node_sizes]
 
@@ -110,7 +114,8 @@ def test_train(benchmark, name, n_threads):
 
 
 def update_errors(net, x, y):
-    """Largest error of one batch's update of each conductance matrix, relative to its largest conductance.
+    """Largest error of one batch's update of each conductance matrix, relative to its largest
+    conductance.
 
     "c", "expanded", "drops": in float32 against C in float64; "float64": C against both in float64.
     """
@@ -123,7 +128,8 @@ def update_errors(net, x, y):
     out = {
         "float64": max(
             np.abs(w.numpy() - e).max() / np.abs(e).max()
-            for twin in twins for w, e in zip(twin.weights, exact.weights)
+            for twin in twins
+            for w, e in zip(twin.weights, exact.weights)
         )
     }
     for name in ("c", "expanded", "drops"):
@@ -166,8 +172,12 @@ def race(name, n_threads, rounds, clock, say=print):
     setting = SETTINGS[name]
     x, y = data(setting.samples)
     net = Crossbar(setting)
-    net.train(x[:400], y[:400], n_threads)  # past the first batches, where half of the conductances are zero
-    errors = update_errors(net, x[400:404] if len(x) > 404 else x[:4], y[400:404] if len(y) > 404 else y[:4])
+    net.train(
+        x[:400], y[:400], n_threads
+    )  # past the first batches, where half of the conductances are zero
+    errors = update_errors(
+        net, x[400:404] if len(x) > 404 else x[:4], y[400:404] if len(y) > 404 else y[:4]
+    )
     rivals = {g: torch_copy(net, g) for g in ("expanded", "drops")}
     rates = {k: [] for k in ("c", *rivals)}
     for turn in range(rounds + 1):
@@ -178,7 +188,9 @@ def race(name, n_threads, rounds, clock, say=print):
                 net.train(x, y, n_threads)
             else:
                 for i in range(0, samples, BATCH):
-                    rivals[who].train_batch(as_tensor(x[i : i + BATCH]), as_tensor(y[i : i + BATCH]))
+                    rivals[who].train_batch(
+                        as_tensor(x[i : i + BATCH]), as_tensor(y[i : i + BATCH])
+                    )
             if turn:  # the first round warms up
                 rates[who].append(samples / (clock() - start))
             time.sleep(0.02)
@@ -203,7 +215,9 @@ def main(arguments=None):
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpu-time", action="store_true", help="count processor time; 1 thread")
     parser.add_argument(
-        "--name", default="drn", help="writes bench/results/NAME.md and NAME.json (default: the record, drn)"
+        "--name",
+        default="drn",
+        help="writes bench/results/NAME.md and NAME.json (default: the record, drn)",
     )
     options = parser.parse_args(arguments)
     clock = time.process_time if options.cpu_time else time.perf_counter
@@ -227,7 +241,9 @@ def main(arguments=None):
     print(f"written: bench/results/{options.name}.json, .md")
     wrong = [r["name"] for r in races if not r["errors"]["float64"] <= MAX_FLOAT64_ERROR]
     if wrong:
-        raise SystemExit(f"{wrong}: the update differs from a baseline by more than {MAX_FLOAT64_ERROR}")
+        raise SystemExit(
+            f"{wrong}: the update differs from a baseline by more than {MAX_FLOAT64_ERROR}"
+        )
 
 
 BEFORE = """\

@@ -1,4 +1,5 @@
-"""The layered kernels one by one under pytest-benchmark: a free phase, and a training call, on each backend.
+"""The layered kernels one by one under pytest-benchmark: a free phase, and a training call, on each
+backend.
 
 Run by `python -m bench.run`, or alone: `pytest bench/bench_layered.py --benchmark-only`.
 """
@@ -48,10 +49,19 @@ def test_relax(benchmark, kernels, batches, name, n_threads):
         for state in states:
             state[:] = 0
         kernels.layered_relax(
-            spec, weights, None, biases, block.x, states, n_steps=setting.n_free_steps, n_threads=n_threads
+            spec,
+            weights,
+            None,
+            biases,
+            block.x,
+            states,
+            n_steps=setting.n_free_steps,
+            n_threads=n_threads,
         )
 
-    benchmark.extra_info.update(samples=len(block.x), steps=setting.n_free_steps, backend=kernels.name)
+    benchmark.extra_info.update(
+        samples=len(block.x), steps=setting.n_free_steps, backend=kernels.name
+    )
     with blas_threads(kernels.name, n_threads):
         benchmark(free_phase)
     assert all(np.isfinite(state).all() and state.any() for state in states)
@@ -68,6 +78,8 @@ def test_train(benchmark, backend, batches, name, n_threads):
     except Unavailable as reason:
         pytest.skip(str(reason))
     samples = N_BATCHES * BATCH_SIZE
-    benchmark.extra_info.update(samples=samples, flop=samples * training_flop(setting), backend=backend)
+    benchmark.extra_info.update(
+        samples=samples, flop=samples * training_flop(setting), backend=backend
+    )
     benchmark(contender.train, 0, N_BATCHES)
     assert all(np.isfinite(p).all() for p in contender.weights + contender.biases)

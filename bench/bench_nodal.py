@@ -1,9 +1,9 @@
-"""Nodal analysis against ngspice (same netlist, same model cards) and against SciPy's splu (same matrix, same
-run).
+"""Nodal analysis against ngspice (same netlist, same model cards) and against SciPy's splu (same
+matrix, same run).
 
-As tests: `pytest bench/bench_nodal.py` (pytest-benchmark). As a table of ratios, taken in turns: `python -m
-bench.bench_nodal`. Both wall time and processor time are taken: on a shared machine only the second is worth
-comparing.
+As tests: `pytest bench/bench_nodal.py` (pytest-benchmark). As a table of ratios, taken in turns:
+`python -m bench.bench_nodal`. Both wall time and processor time are taken: on a shared machine only
+the second is worth comparing.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ from eqprop_fast.circuits.operating_point import solver_of
 from . import machine
 
 INPUT_GAIN = 50.0  # volt per pixel: strong enough that many hidden diodes conduct
-ISSUE_NGSPICE_SECONDS = 2.05  # one operating point of a 1568-100-10 net, as the task's orientation gives it
+ISSUE_NGSPICE_SECONDS = (
+    2.05  # one operating point of a 1568-100-10 net, as the task's orientation gives it
+)
 NETWORK_NODES = 10_000
 
 
 def paper_netlist():
-    """1568-100-10 with exponential diodes and amplifiers, as in 2006.01981, and 256 input vectors like
-    MNIST's.
+    """1568-100-10 with exponential diodes and amplifiers, as in 2006.01981, and 256 input vectors
+    like MNIST's.
     """
     net = layered_netlist([784, 100, 10], low=0.7, high=0.3, random_state=0)
     rng = np.random.default_rng(0)
@@ -46,8 +48,8 @@ def paper_netlist():
 
 
 def random_network(n=NETWORK_NODES, seed=0):
-    """A random connected resistor network as a netlist: a random tree, as many edges and a half again, 2 %
-    grounded.
+    """A random connected resistor network as a netlist: a random tree, as many edges and a half
+    again, 2 % grounded.
     """
     rng = np.random.default_rng(seed)
     net = Netlist("random linear network")
@@ -76,20 +78,22 @@ def clocks(function):
 
 
 def turns(contenders, rounds):
-    """Median (wall, processor) seconds of each contender, taken in turns A B C A B C; a pair is (function,
-    repeats).
+    """Median (wall, processor) seconds of each contender, taken in turns A B C A B C; a pair is
+    (function, repeats).
     """
     found = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, (function, repeats) in contenders.items():
             wall, cpu = clocks(lambda f=function, r=repeats: [f() for _ in range(r)])
             found[name].append((wall / repeats, cpu / repeats))
-    return {name: tuple(statistics.median(c) for c in zip(*t, strict=True)) for name, t in found.items()}
+    return {
+        name: tuple(statistics.median(c) for c in zip(*t, strict=True)) for name, t in found.items()
+    }
 
 
 def against_ngspice(rounds=3, backend="c"):
-    """Seconds per operating point: ngspice, one of ours, one of ours from the SPICE text, one of a batch of
-    256.
+    """Seconds per operating point: ngspice, one of ours, one of ours from the SPICE text, one of a
+    batch of 256.
     """
     net, x = paper_netlist()
     text = to_spice(net, x[0], end=False)
@@ -101,15 +105,18 @@ def against_ngspice(rounds=3, backend="c"):
         "ours, from the text": (lambda: operating_point(parse_spice(text), backend=backend), 1),
     }
     if ngspice_available():
-        contenders["ngspice"] = (lambda: run_ngspice_text(text, options="numdgt=10", timeout=3600), 1)
+        contenders["ngspice"] = (
+            lambda: run_ngspice_text(text, options="numdgt=10", timeout=3600),
+            1,
+        )
     found = turns(contenders, rounds)
     found["ours, one of 256"] = tuple(t / 256 for t in found["ours, one of 256"])
     return found
 
 
 def against_splu(rounds=3, n=NETWORK_NODES):
-    """Seconds to refactor and solve after all conductances changed: splu as it comes, at its best, and
-    ours.
+    """Seconds to refactor and solve after all conductances changed: splu as it comes, at its best,
+    and ours.
     """
     solver = solver_of(random_network(n))
     a = solver.a.tocsr()
@@ -123,7 +130,9 @@ def against_splu(rounds=3, n=NETWORK_NODES):
         "splu": (lambda: splu(csc).solve(b[0]), 1),
         "splu, minimum degree": (lambda: splu(csc, permc_spec="MMD_AT_PLUS_A").solve(b[0]), 1),
         "splu, stored order, symmetric mode": (
-            lambda: splu(stored, permc_spec="NATURAL", diag_pivot_thresh=0.0, options=symmetric).solve(b[0]),
+            lambda: splu(
+                stored, permc_spec="NATURAL", diag_pivot_thresh=0.0, options=symmetric
+            ).solve(b[0]),
             1,
         ),
         "ours": (lambda: SymmetricFactor(plan, a.data, kernels).solve(b), 1),
@@ -132,7 +141,9 @@ def against_splu(rounds=3, n=NETWORK_NODES):
 
 
 def update_job(m=32):
-    """A step of the conductances between 1568 rows and 100 columns, as `nodal_update` takes it: m samples."""
+    """A step of the conductances between 1568 rows and 100 columns, as `nodal_update` takes it: m
+    samples.
+    """
     rng = np.random.default_rng(0)
     rows, columns = 1568, 100
     pairs = np.stack(np.divmod(np.arange(rows * columns), columns), axis=1)
@@ -140,8 +151,12 @@ def update_job(m=32):
     d, t = np.zeros((rows + columns, m)), rng.normal(size=(rows + columns, m))
     d[rows:] = 1e-4 * rng.normal(size=(columns, m))  # sources do not move
     n = len(pairs)
-    job = dict(difference=d, total=t, pairs=pairs.astype(np.int32), scale=np.ones(n), velocity=np.zeros(n))
-    job |= dict(conductance=np.full(n, 1e-3), low=np.full(n, 1e-7), high=np.ones(n), gradient=np.zeros(n))
+    job = dict(
+        difference=d, total=t, pairs=pairs.astype(np.int32), scale=np.ones(n), velocity=np.zeros(n)
+    )
+    job |= dict(
+        conductance=np.full(n, 1e-3), low=np.full(n, 1e-7), high=np.ones(n), gradient=np.zeros(n)
+    )
     return job
 
 
@@ -155,13 +170,18 @@ def product_update(job, learning_rate, momentum):
 
 
 def updates(rounds=3, m=32):
-    """Seconds of one update of 1568 x 100 conductances for m samples, by the product and by the kernels."""
+    """Seconds of one update of 1568 x 100 conductances for m samples, by the product and by the
+    kernels.
+    """
     job, options = update_job(m), dict(learning_rate=1e-6, momentum=0.9)
     contenders = {"rank-M product": (lambda: product_update(job, **options), 20)}
     for name in available_backends():
         kernel = get_backend(name).nodal_update
         kernel(**job, **options)
-        contenders[name] = (lambda kernel=kernel: kernel(**job, **options), 20 if name != "numpy" else 3)
+        contenders[name] = (
+            lambda kernel=kernel: kernel(**job, **options),
+            20 if name != "numpy" else 3,
+        )
     return turns(contenders, rounds)
 
 
@@ -169,19 +189,31 @@ def tables(rounds=3):
     """All tables as Markdown lines."""
     lines = []
     for title, found, mine in (
-        ("1568-100-10 net, exponential diodes and amplifiers", against_ngspice(rounds), "ours, one"),
-        (f"{NETWORK_NODES}-node random linear network: refactor, solve", against_splu(rounds)[0], "ours"),
+        (
+            "1568-100-10 net, exponential diodes and amplifiers",
+            against_ngspice(rounds),
+            "ours, one",
+        ),
+        (
+            f"{NETWORK_NODES}-node random linear network: refactor, solve",
+            against_splu(rounds)[0],
+            "ours",
+        ),
         ("step of 1568 x 100 conductances, 32 samples", updates(rounds), available_backends()[0]),
     ):
         lines += [f"| {title} | wall, s | processor, s | / {mine} |", "|---|---|---|---|"]
         for name, (wall, cpu) in found.items():
-            lines.append(f"| {name} | {wall:.6f} | {cpu:.6f} | {cpu / max(found[mine][1], 1e-9):.2f}x |")
+            lines.append(
+                f"| {name} | {wall:.6f} | {cpu:.6f} | {cpu / max(found[mine][1], 1e-9):.2f}x |"
+            )
         lines.append("")
     return lines
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m bench.bench_nodal", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.bench_nodal", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--name", help="also write bench/results/NAME.md (the record: nodal)")
     options = parser.parse_args(arguments)

@@ -1,9 +1,9 @@
 """Everybody who runs in the whole-training-step comparison, behind one small face.
 
-A contender owns its parameters and trains on consecutive mini-batches of one shared data block: `train(first,
-count)` runs batches first .. first + count - 1 (modulo the block). Nothing else is timed: data are laid out
-beforehand (for PyTorch and JAX, as ready-made tensors), and the first, untimed call compiles what is to
-be compiled.
+A contender owns its parameters and trains on consecutive mini-batches of one shared data block:
+`train(first, count)` runs batches first .. first + count - 1 (modulo the block). Nothing else is
+timed: data are laid out beforehand (for PyTorch and JAX, as ready-made tensors), and the first,
+untimed call compiles what is to be compiled.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from .settings import BATCH_SIZE, initial_back, initial_parameters
 
 BACKENDS = ("c", "numba", "numpy")
-# Asynchronous sweeps, stopping at `tol`: same fixed point, another path to it. Of the map, half as many
-# sweeps as the paper has synchronous steps: a sweep is every other half of two, as
+# Asynchronous sweeps, stopping at `tol`: same fixed point, another path to it. Of the map, half as
+# many sweeps as the paper has synchronous steps: a sweep is every other half of two, as
 # tests/test_over_relaxation.py shows.
 FAST_SUFFIX = "-async"
 FAST_TOL = 1e-6  # at which the -async contenders stop
@@ -62,7 +62,9 @@ class TorchContender:
         try:
             import torch
         except ImportError as error:
-            raise Unavailable(f"{name}: PyTorch is not installed (make bench installs it)") from error
+            raise Unavailable(
+                f"{name}: PyTorch is not installed (make bench installs it)"
+            ) from error
         from .baselines.bptt_torch import TorchBPTT
         from .baselines.continual_torch import TorchContinual
         from .baselines.layered_torch import TorchLayered, persistent_states
@@ -187,7 +189,9 @@ class KernelContender:
 
 
 def blas_threads(backend, n_threads):
-    """A context for NumPy's products, which run in OpenBLAS and take every core unless told otherwise."""
+    """A context for NumPy's products, which run in OpenBLAS and take every core unless told
+    otherwise.
+    """
     if backend != "numpy":
         return contextlib.nullcontext()
     return _openblas().limit(limits=n_threads)
@@ -242,7 +246,9 @@ def _continual_records(setting):
     from eqprop_fast.kernels import LayeredSpec, TrainPlan
 
     bias_rate = setting.learning_rates
-    if setting.vector_field:  # the authors' discrete class leaves the first hidden layer's bias alone
+    if (
+        setting.vector_field
+    ):  # the authors' discrete class leaves the first hidden layer's bias alone
         bias_rate = (0.0, *bias_rate[1:])
     plan = TrainPlan(
         batch_size=BATCH_SIZE,
@@ -258,5 +264,7 @@ def _continual_records(setting):
 
 def parameter_gap(contender, reference):
     """Largest |difference| of any weight or bias."""
-    pairs = zip(contender.weights + contender.biases, reference.weights + reference.biases, strict=True)
+    pairs = zip(
+        contender.weights + contender.biases, reference.weights + reference.biases, strict=True
+    )
     return float(max(np.abs(np.asarray(a, np.float64) - b).max() for a, b in pairs))

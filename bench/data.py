@@ -14,4 +14,6 @@ def training_batches(n_batches, batch_size=20, seed=0, dtype=np.float32):
     x_train, _, y_train, _ = load_mnist(dtype=np.dtype(dtype).name, download=True)
     order = np.random.default_rng(seed).permutation(len(x_train))[: n_batches * batch_size]
     one_hot = np.eye(10, dtype=dtype)
-    return [(x_train[rows], one_hot[y_train[rows]]) for rows in order.reshape(n_batches, batch_size)]
+    return [
+        (x_train[rows], one_hot[y_train[rows]]) for rows in order.reshape(n_batches, batch_size)
+    ]

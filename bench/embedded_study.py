@@ -1,6 +1,7 @@
 """Accuracy of learning from scratch in integers: python -m bench.embedded_study digits|mnist [options].
 
-Rates were chosen on a validation split (--validation); tests are on what was held out from that choice too.
+Rates were chosen on a validation split (--validation); tests are on what was held out from that
+choice too.
 """
 
 import argparse
@@ -23,7 +24,12 @@ def data(name, seed, validation):
         )
     else:
         x, x_test, y, y_test = load_mnist()
-        x, x_test, y, y_test = x * (255 / 256), x_test * (255 / 256), y.astype(int), y_test.astype(int)
+        x, x_test, y, y_test = (
+            x * (255 / 256),
+            x_test * (255 / 256),
+            y.astype(int),
+            y_test.astype(int),
+        )
     if validation:
         x, x_test, y, y_test = train_test_split(
             x, y, test_size=len(y) // 6, random_state=seed, stratify=y
@@ -44,7 +50,10 @@ def run(args, seed):
         order = rng.permutation(len(x))
         device.learn(x[order], y[order])
         if args.every:
-            print(f"  seed {seed} epoch {epoch + 1}: {100 * device.score(x_test, y_test):.2f}", flush=True)
+            print(
+                f"  seed {seed} epoch {epoch + 1}: {100 * device.score(x_test, y_test):.2f}",
+                flush=True,
+            )
     return device.score(x_test, y_test)
 
 
@@ -59,7 +68,9 @@ def main():
     parser.add_argument("--beta", type=float, default=0.5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--validation", action="store_true", help="score a sixth of the training data")
+    parser.add_argument(
+        "--validation", action="store_true", help="score a sixth of the training data"
+    )
     parser.add_argument("--every", action="store_true", help="score after each epoch")
     args = parser.parse_args()
     digits = args.data == "digits"

@@ -1,8 +1,10 @@
-"""What a user of the estimators sees: predict throughput, and the peak memory of a fit in its own process.
+"""What a user of the estimators sees: predict throughput, and the peak memory of a fit in its own
+process.
 
-`python -m bench.estimator_runs memory P-1h` is that process: it prints one JSON line. The peak is the
-system's own high-water mark of the resident set, so nothing that was ever held is missed; where the system
-can, it is set back once the data are loaded, so that what loading took is not put down to the fit.
+`python -m bench.estimator_runs memory P-1h` is that process: it prints one JSON line. The peak is
+the system's own high-water mark of the resident set, so nothing that was ever held is missed; where
+the system can, it is set back once the data are loaded, so that what loading took is not put down
+to the fit.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def estimator(setting, **parameters):
 
 
 def measure(name="P-1h"):
-    """Predict rate on every backend and memory of a fit; only a "reason" where estimators are missing."""
+    """Predict rate on every backend and memory of a fit; only a "reason" where estimators are
+    missing.
+    """
     try:
         from eqprop_fast import EqPropClassifier  # noqa: F401
     except ImportError as error:
@@ -42,7 +46,9 @@ def measure(name="P-1h"):
 
 
 def predict_rates(setting):
-    """MNIST test images classified per second on each backend, whole `predict` calls, validation included."""
+    """MNIST test images classified per second on each backend, whole `predict` calls, validation
+    included.
+    """
     from eqprop_fast.kernels import available_backends
 
     x_train, x_test, y_train, _ = load_mnist(download=True)
@@ -66,7 +72,9 @@ def predict_rates(setting):
 def fit_memory(setting):
     """Peak memory of a one-epoch fit on all of MNIST, measured in a fresh process."""
     command = [sys.executable, "-m", "bench.estimator_runs", "memory", setting.name]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(__file__).resolve().parent.parent
+    )
     if done.returncode:
         raise RuntimeError(f"the memory measurement failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -75,7 +83,8 @@ def fit_memory(setting):
 def peak_mb():
     """High-water mark of the resident set in MiB.
 
-    Linux hands a parent's ru_maxrss on through exec, so there the mark of this address space (VmHWM) is read.
+    Linux hands a parent's ru_maxrss on through exec, so there the mark of this address space
+    (VmHWM) is read.
     """
     status = Path("/proc/self/status")
     if status.exists():

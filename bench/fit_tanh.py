@@ -1,10 +1,9 @@
-"""Derivation of the float32 tanh of kernels/jit/activations.py: tanh(x) ~ x P(x^2) / Q(x^2) on [-c, c],
-clamped.
+"""Derivation of the float32 tanh of kernels/jit/activations.py: tanh(x) ~ x P(x^2) / Q(x^2) on [-c,
+c], clamped.
 
-Least squares on Chebyshev points, linearised (P x - tanh(x) Q = 0 weighted by 1/Q of the last round) and
-pushed towards minimax by Lawson weights. Run ``python bench/fit_tanh.py``; it prints the coefficients and the
-largest
-absolute error in exact and in float32 arithmetic.
+Least squares on Chebyshev points, linearised (P x - tanh(x) Q = 0 weighted by 1/Q of the last
+round) and pushed towards minimax by Lawson weights. Run ``python bench/fit_tanh.py``; it prints the
+coefficients and the largest absolute error in exact and in float32 arithmetic.
 """
 
 import numpy as np
@@ -59,5 +58,7 @@ if __name__ == "__main__":
     sigmoid = half * (den + x * num).astype(np.float32) / den
     print("P =", [float(c) for c in p.astype(np.float32)])
     print("Q =", [float(c) for c in q.astype(np.float32)])
-    print(f"largest error: fit {error:.2e}; float32 tanh {np.abs(tanh - exact).max():.2e}, ", end="")
+    print(
+        f"largest error: fit {error:.2e}; float32 tanh {np.abs(tanh - exact).max():.2e}, ", end=""
+    )
     print(f"(1 + tanh) / 2 {np.abs(sigmoid - (1 + exact) / 2).max():.2e}")

@@ -1,7 +1,9 @@
-"""Whole-training-step comparison: everybody in one run, in turns, on the same data; medians of ratios.
+"""Whole-training-step comparison: everybody in one run, in turns, on the same data; medians of
+ratios.
 
-A shared machine drifts (other jobs, clock, temperature). Turns A B C A B C ... put that drift on everybody
-alike, and a ratio is taken inside one round, between neighbours in time, before the median over rounds.
+A shared machine drifts (other jobs, clock, temperature). Turns A B C A B C ... put that drift on
+everybody alike, and a ratio is taken inside one round, between neighbours in time, before the
+median over rounds.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from .contenders import BASELINES, Block, Unavailable, make_contender, parameter
 from .settings import BATCH_SIZE, published_flop, training_flop
 
 SAME_TRAJECTORY = 1e-5
-CHECKED_BATCHES = 3  # every exact contender's parameters after these are compared with the reference's
+CHECKED_BATCHES = (
+    3  # every exact contender's parameters after these are compared with the reference's
+)
 PAUSE = 0.2  # seconds between turns: OpenMP workers of the last contender stop spinning
 
 
@@ -25,9 +29,9 @@ def compare(setting, names, thread_counts, batches, rounds=7, seconds=0.3, tol=1
     Returns
     -------
     dict
-        The setting, its FLOP count, one record per contender and thread count (all rates, median, best,
-        largest gap to the float64 NumPy twin after three batches), the reasons of those that could not run,
-        and the ratios.
+        The setting, its FLOP count, one record per contender and thread count (all rates, median,
+        best, largest gap to the float64 NumPy twin after three batches), the reasons of those that
+        could not run, and the ratios.
     """
     block = Block(setting, batches)
     racers, absent = [], {}
@@ -62,7 +66,9 @@ def compare(setting, names, thread_counts, batches, rounds=7, seconds=0.3, tol=1
 
 
 def _reference(setting, block, absent):
-    """The float64 NumPy twin (PyTorch, should the twin be missing) after the first batches of the block."""
+    """The float64 NumPy twin (PyTorch, should the twin be missing) after the first batches of the
+    block.
+    """
     for name in ("numpy", "torch-hoisted"):
         try:
             twin = make_contender(name, setting, block, 1, dtype=np.float64)
@@ -75,7 +81,9 @@ def _reference(setting, block, absent):
 
 
 def _enter(name, setting, block, n_threads, tol, reference):
-    """A contender ready to race: compiled, compared with the reference, timed once to size its turns."""
+    """A contender ready to race: compiled, compared with the reference, timed once to size its
+    turns.
+    """
     gap = None
     contender = make_contender(name, setting, block, n_threads, tol=tol)
     try:
@@ -101,9 +109,11 @@ def _enter(name, setting, block, n_threads, tol, reference):
 
 
 def _turn(racer, seconds):
-    """One turn of about `seconds`, after one untimed batch that fills the caches; appends samples per second.
+    """One turn of about `seconds`, after one untimed batch that fills the caches; appends samples
+    per second.
 
-    Processor time is kept too: with one thread it is the wall time of a quiet machine, whatever else runs.
+    Processor time is kept too: with one thread it is the wall time of a quiet machine, whatever
+    else runs.
     """
     contender = racer["contender"]
     count = max(1, int(seconds / racer["single"]))
@@ -139,7 +149,9 @@ def _summary(racer, setting):
 
 
 def _ratios(racers):
-    """Ours against each baseline at its better thread count: median over rounds of the round's ratio."""
+    """Ours against each baseline at its better thread count: median over rounds of the round's
+    ratio.
+    """
     ratios = []
     for baseline in BASELINES:
         candidates = [r for r in racers if r["contender"].name == baseline]

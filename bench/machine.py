@@ -1,8 +1,9 @@
-"""What the numbers were measured on: the processor, the libraries, and its own float32 matrix-multiply rate.
+"""What the numbers were measured on: the processor, the libraries, and its own float32
+matrix-multiply rate.
 
-The yardstick is the best that NumPy or PyTorch reaches on a large square float32 product, with 1 and with 2
-threads; each is measured in a process of its own, without the OPENBLAS_CORETYPE / OPENBLAS_L2_SIZE overrides
-that some machines set (they choose an older, slower kernel).
+The yardstick is the best that NumPy or PyTorch reaches on a large square float32 product, with 1
+and with 2 threads; each is measured in a process of its own, without the OPENBLAS_CORETYPE /
+OPENBLAS_L2_SIZE overrides that some machines set (they choose an older, slower kernel).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ PACKAGES = ("eqprop-fast", "numpy", "scipy", "scikit-learn", "numba", "torch", "
 
 
 def sgemm_rate(library, repeats=60):
-    """GFLOP/s of the best of `repeats` float32 products of two SIZE x SIZE matrices, in this process."""
+    """GFLOP/s of the best of `repeats` float32 products of two SIZE x SIZE matrices, in this
+    process.
+    """
     import numpy as np
 
     a = np.random.default_rng(0).random((SIZE, SIZE), dtype=np.float32)
@@ -54,17 +57,22 @@ def _timed(call):
 
 
 def sgemm_table(thread_counts=(1, 2), known=None):
-    """{n_threads: {"numpy": GFLOP/s, "torch": GFLOP/s or None, "best": GFLOP/s}}, each in its own process.
+    """{n_threads: {"numpy": GFLOP/s, "torch": GFLOP/s or None, "best": GFLOP/s}}, each in its own
+    process.
 
-    With `known`, an earlier table, every entry is the better of the two: measured again during a run, the
-    yardstick is not what one busy moment allowed.
+    With `known`, an earlier table, every entry is the better of the two: measured again during a
+    run, the yardstick is not what one busy moment allowed.
     """
     table = {}
     for n_threads in thread_counts:
         before = (known or {}).get(str(n_threads), {})
         rates = {}
         for library in ("numpy", "torch"):
-            measured = [r for r in (_rate_of_child(library, n_threads), before.get(library)) if r is not None]
+            measured = [
+                r
+                for r in (_rate_of_child(library, n_threads), before.get(library))
+                if r is not None
+            ]
             rates[library] = max(measured, default=None)
         rates["best"] = max(rate for rate in rates.values() if rate is not None)
         table[str(n_threads)] = rates
@@ -102,8 +110,15 @@ def processor():
                     flags = set(value.split())
     except OSError:
         pass  # not Linux: the platform module's name serves
-    wanted = [f for f in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd") if f in flags]
-    return {"name": name, "architecture": platform.machine(), "cores": os.cpu_count(), "features": wanted}
+    wanted = [
+        f for f in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile", "asimd") if f in flags
+    ]
+    return {
+        "name": name,
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "features": wanted,
+    }
 
 
 def describe():

@@ -1,7 +1,8 @@
-"""Time to accuracy: a paper's MNIST experiment with our estimator, over seeds: test error and wall time.
+"""Time to accuracy: a paper's MNIST experiment with our estimator, over seeds: test error and wall
+time.
 
-`python -m bench.mnist_runs P-1h --seeds 3` trains for the paper's epochs; every seed appends one JSON line to
-bench/results/mnist_runs.jsonl, so long experiments can be collected run by run.
+`python -m bench.mnist_runs P-1h --seeds 3` trains for the paper's epochs; every seed appends one
+JSON line to bench/results/mnist_runs.jsonl, so long experiments can be collected run by run.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ TARGETS = {"P-1h": 2.1, "P-2h": 2.0, "P-3h": 2.0}  # test error, %
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m bench.mnist_runs", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.mnist_runs", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("settings", nargs="+", choices=sorted(LAYERED), help="settings to train")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds, 0 .. n-1 (default 3)")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="number of seeds, 0 .. n-1 (default 3)"
+    )
     parser.add_argument("--epochs", type=int, help="epochs (default: the paper's)")
     parser.add_argument("--backend", default="auto", help="auto, c, numba or numpy")
     parser.add_argument("--threads", type=int, help="threads (default: the estimator's)")

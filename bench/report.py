@@ -1,6 +1,6 @@
 """From the JSON records of runs to docs/benchmarks.md and its plot.
 
-    python -m bench.report        # writes the page anew from bench/results/*.json
+python -m bench.report        # writes the page anew from bench/results/*.json
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def estimator_table(record):
         return "Estimator runs were skipped: " + rows.get("reason", "not asked for") + "."
     lines = ["| measure | value |", "|---|---|"]
     for entry in rows["predict"]:
-        lines.append(f"| predict, MNIST images/s, P-1h, backend {entry['backend']} | {entry['rate']:,.0f} |")
+        lines.append(
+            f"| predict, MNIST images/s, P-1h, backend {entry['backend']} | {entry['rate']:,.0f} |"
+        )
     memory = rows.get("memory")
     if memory:
         lines.append(
@@ -121,9 +123,12 @@ def section(record):
     """Machine, training table and estimator runs of one record."""
     parts = [_machine(record), training_table(record)]
     busy = max(record["load_average"])
-    if busy > record["machine"]["processor"]["cores"] + 1.0:  # the benchmark itself makes up for one or two
+    if (
+        busy > record["machine"]["processor"]["cores"] + 1.0
+    ):  # the benchmark itself makes up for one or two
         parts.insert(
-            1, f"**The machine was busy with other work (load average {busy:.1f}): rates are too low.**"
+            1,
+            f"**The machine was busy with other work (load average {busy:.1f}): rates are too low.**",
         )
     absent = {}
     for comparison in record["training"]:
@@ -136,7 +141,9 @@ def section(record):
 
 
 def page(records):
-    """docs/benchmarks.md: how to read it, then a section for each record of `MACHINES` that there is."""
+    """docs/benchmarks.md: how to read it, then a section for each record of `MACHINES` that there
+    is.
+    """
     parts = [
         "# Benchmarks",
         "Written by `make bench` (`python -m bench.report` writes it anew from bench/results).",
@@ -163,7 +170,9 @@ def _prose(text):
 
 
 def _machine(record):
-    rates = ", ".join(f"{r['best']:.0f} GFLOP/s with {n} thread(s)" for n, r in record["sgemm"].items())
+    rates = ", ".join(
+        f"{r['best']:.0f} GFLOP/s with {n} thread(s)" for n, r in record["sgemm"].items()
+    )
     return _prose(
         f"{in_words(record['machine'])}. Float32 matrix-multiply rate: {rates}. Batch "
         f"{record['batch_size']}, {record['rounds']} rounds."
@@ -171,7 +180,9 @@ def _machine(record):
 
 
 def plot(record, path):
-    """Grouped bars: training rate of every code at every setting, at its faster thread count, log scale."""
+    """Grouped bars: training rate of every code at every setting, at its faster thread count, log
+    scale.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -200,12 +211,24 @@ def plot(record, path):
     for j, comparison in enumerate(comparisons):
         if comparison["authors_rate"]:
             axes.hlines(
-                comparison["authors_rate"], j - 0.45, j + 0.45, color="#c0392b", linestyle=":", linewidth=1.4
+                comparison["authors_rate"],
+                j - 0.45,
+                j + 0.45,
+                color="#c0392b",
+                linestyle=":",
+                linewidth=1.4,
             )
-    handles = [plt.Rectangle((0, 0), 1, 1, color=COLORS.get(n, "#999999"), label=_label(n)) for n in names]
+    handles = [
+        plt.Rectangle((0, 0), 1, 1, color=COLORS.get(n, "#999999"), label=_label(n)) for n in names
+    ]
     handles.append(plt.Line2D([], [], color="#c0392b", linestyle=":", label="authors' public code"))
     axes.legend(
-        handles=handles, frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0)
+        handles=handles,
+        frameon=False,
+        fontsize=8,
+        ncols=4,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
     )
     axes.set_yscale("log")
     axes.set_ylim(top=axes.get_ylim()[1] * 3)
@@ -221,12 +244,20 @@ def plot(record, path):
 
 def _short(rate):
     return (
-        f"{rate / 1000:.0f}k" if rate >= 10000 else f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}"
+        f"{rate / 1000:.0f}k"
+        if rate >= 10000
+        else f"{rate / 1000:.1f}k"
+        if rate >= 1000
+        else f"{rate:.0f}"
     )
 
 
 def _label(name):
-    return f"{name.removesuffix(FAST_SUFFIX)}, asynchronous + tol" if name.endswith(FAST_SUFFIX) else name
+    return (
+        f"{name.removesuffix(FAST_SUFFIX)}, asynchronous + tol"
+        if name.endswith(FAST_SUFFIX)
+        else name
+    )
 
 
 def _tick(comparison):
@@ -237,9 +268,8 @@ def _tick(comparison):
         else "-".join(map(str, hidden))
     )
     layers = f"{first}-{inner}-{last}"
-    return (
-        f"{comparison['setting']}\n{layers}\nT={comparison['n_free_steps']} K={comparison['n_nudged_steps']}"
-    )
+    steps = f"T={comparison['n_free_steps']} K={comparison['n_nudged_steps']}"
+    return f"{comparison['setting']}\n{layers}\n{steps}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""`python -m bench.run`: kernels under pytest-benchmark, whole training steps against PyTorch, the report.
+"""`python -m bench.run`: kernels under pytest-benchmark, whole training steps against PyTorch, the
+report.
 
 Writes bench/results/NAME.json (everything), docs/benchmarks.md and docs/img/bench.png.
 Without MNIST it says why it measures nothing and exits with status 2.
@@ -27,24 +28,38 @@ ASYNC_SETTINGS = ("P-1h", "P-2h", "P-3h", "EB-1h", "EB-2h")
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="3 short rounds, no kernels, no page, no plot")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.run", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="3 short rounds, no kernels, no page, no plot"
+    )
     parser.add_argument(
         "--only", action="append", choices=sorted(SETTINGS), help="settings to time (repeatable)"
     )
     parser.add_argument(
         "--threads", type=int, action="append", help="thread counts (repeatable; default 1 and 2)"
     )
-    parser.add_argument("--contenders", nargs="+", help="names, e.g. c numba torch-hoisted (default: all)")
+    parser.add_argument(
+        "--contenders", nargs="+", help="names, e.g. c numba torch-hoisted (default: all)"
+    )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 9; 3 with --quick)")
-    parser.add_argument("--seconds", type=float, help="length of one turn (default 0.3; 0.1 with --quick)")
-    parser.add_argument("--tol", type=float, default=FAST_TOL, help="tolerance of the -async contenders")
+    parser.add_argument(
+        "--seconds", type=float, help="length of one turn (default 0.3; 0.1 with --quick)"
+    )
+    parser.add_argument(
+        "--tol", type=float, default=FAST_TOL, help="tolerance of the -async contenders"
+    )
     parser.add_argument(
         "--name", help="name of the result files in bench/results (default: latest, or quick)"
     )
     parser.add_argument("--no-kernels", action="store_true", help="skip pytest-benchmark")
-    parser.add_argument("--no-estimator", action="store_true", help="skip predict rate and memory of a fit")
-    parser.add_argument("--no-page", action="store_true", help="leave docs/benchmarks.md and the plot alone")
+    parser.add_argument(
+        "--no-estimator", action="store_true", help="skip predict rate and memory of a fit"
+    )
+    parser.add_argument(
+        "--no-page", action="store_true", help="leave docs/benchmarks.md and the plot alone"
+    )
     return parser.parse_args(arguments)
 
 
@@ -112,13 +127,16 @@ def main(arguments=None):
     print("sgemm yardstick ...", flush=True)
     record["sgemm"] = machine.sgemm_table(threads)
     print(
-        "  " + ", ".join(f"{n} thr {r['best']:.0f} GFLOP/s" for n, r in record["sgemm"].items()), flush=True
+        "  " + ", ".join(f"{n} thr {r['best']:.0f} GFLOP/s" for n, r in record["sgemm"].items()),
+        flush=True,
     )
     record["training"] = []
     for name in options.only or SETTINGS:
         setting = SETTINGS[name]
         names = options.contenders or contender_names(setting)
-        record["training"].append(compare(setting, names, threads, batches, rounds, seconds, options.tol))
+        record["training"].append(
+            compare(setting, names, threads, batches, rounds, seconds, options.tol)
+        )
         record["sgemm"] = machine.sgemm_table(threads, record["sgemm"])
     if not (options.no_estimator or options.quick):
         from .estimator_runs import measure

@@ -1,7 +1,8 @@
-"""The settings that are timed: the papers' fully connected MNIST experiments, and the arithmetic in each.
+"""The settings that are timed: the papers' fully connected MNIST experiments, and the arithmetic in
+each.
 
-The numbers are typed in from the papers' public code, on purpose not read from eqprop_fast's presets: a wrong
-preset must show up as a disagreement here, not be copied.
+The numbers are typed in from the papers' public code, on purpose not read from eqprop_fast's
+presets: a wrong preset must show up as a disagreement here, not be copied.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ BATCH_SIZE = 20
 class LayeredSetting:
     """One experiment on a fully connected layered net; lists run input -> output.
 
-    `kind` is "prototypical" (discrete map, s <- rho(field), nudge added outside rho) or "energy" (Euler steps
-    of size `dt` on the Hopfield energy, states clamped to [0, 1]). `cost_scale` is the c of the cost c *
-    |s_out - y|^2: the force on the output is 2 * c * beta * (y - s_out). `rule` "bptt" has no nudged phase:
-    `n_nudged_steps` are the last steps of the free phase, which are reversed.
+    `kind` is "prototypical" (discrete map, s <- rho(field), nudge added outside rho) or "energy"
+    (Euler steps of size `dt` on the Hopfield energy, states clamped to [0, 1]). `cost_scale` is the
+    c of the cost c * |s_out - y|^2: the force on the output is 2 * c * beta * (y - s_out). `rule`
+    "bptt" has no nudged phase: `n_nudged_steps` are the last steps of the free phase, which are
+    reversed.
     """
 
     name: str
@@ -158,7 +160,9 @@ GRADIENT = {
 
 @dataclass(frozen=True)
 class ContinualSetting:
-    """One continual experiment (prototypical, shifted sigmoid); `vector_field`: untied backward weights."""
+    """One continual experiment (prototypical, shifted sigmoid); `vector_field`: untied backward
+    weights.
+    """
 
     name: str
     preset: str
@@ -182,7 +186,9 @@ class ContinualSetting:
 CONTINUAL = {
     setting.name: setting
     for setting in (
-        ContinualSetting("C-EP-1h", "2005.04168/C-EP-1h", (784, 512, 10), 40, 15, 0.2, (0.0056, 0.0028)),
+        ContinualSetting(
+            "C-EP-1h", "2005.04168/C-EP-1h", (784, 512, 10), 40, 15, 0.2, (0.0056, 0.0028)
+        ),
         ContinualSetting(
             "C-VF-1h",
             "2005.04168/C-VF-1h",
@@ -215,7 +221,8 @@ def initial_parameters(setting, seed=0, dtype=np.float32):
 
 
 def initial_back(setting, weights, angle=45.0, seed=0):
-    """Untied backward weights (n_k+1, n_k) of a vector-field setting, [0] unused; None for a tied one.
+    """Untied backward weights (n_k+1, n_k) of a vector-field setting, [0] unused; None for a tied
+    one.
 
     The transposes with each sign flipped with probability (1 - cos angle) / 2 (2005.04168).
     """
@@ -231,18 +238,23 @@ def initial_back(setting, weights, angle=45.0, seed=0):
 
 
 def training_flop(setting) -> int:
-    """Floating-point operations of one training sample, multiply and add counted apart, everything dense.
+    """Floating-point operations of one training sample, multiply and add counted apart, everything
+    dense.
 
-    Counted: the input drive once; for every step the products with every hidden weight matrix in both
-    directions; the rank-1 update, one product for the input weights (the input does not move) and two for
-    every other matrix. The continual rules make an update, and a B x B product that moves the drive with it,
-    at every nudged step. Not counted: activations, biases. A code that skips zero pixels, sweeps alternate
-    layers or stops early does less than this count; a code that recomputes the drive does more. The count is
-    of the job, not of a code.
+    Counted: the input drive once; for every step the products with every hidden weight matrix in
+    both directions; the rank-1 update, one product for the input weights (the input does not move)
+    and two for every other matrix. The continual rules make an update, and a B x B product that
+    moves the drive with it, at every nudged step. Not counted: activations, biases. A code that
+    skips zero pixels, sweeps alternate layers or stops early does less than this count; a code that
+    recomputes the drive does more. The count is of the job, not of a code.
     """
-    pairs = [n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)]
+    pairs = [
+        n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)
+    ]
     drive, hidden = pairs[0], sum(pairs[1:])
-    if getattr(setting, "rule", "ep") == "bptt":  # a reverse step is as much as a step; K steps learn
+    if (
+        getattr(setting, "rule", "ep") == "bptt"
+    ):  # a reverse step is as much as a step; K steps learn
         k = setting.n_nudged_steps
         return 2 * drive + (setting.n_free_steps + k) * 4 * hidden + 2 * drive + 4 * k * hidden
     update = 2 * drive + 4 * hidden
@@ -253,8 +265,12 @@ def training_flop(setting) -> int:
 
 def published_flop(setting) -> int:
     """The same count where the input drive is recomputed at every step, as in the authors' code."""
-    pairs = [n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)]
+    pairs = [
+        n_in * n_out for n_in, n_out in zip(setting.layers[:-1], setting.layers[1:], strict=True)
+    ]
     extra = setting.n_steps - 1
-    if getattr(setting, "rule", "ep") == "bptt":  # at every free step, and again in the reverse of K of them
+    if (
+        getattr(setting, "rule", "ep") == "bptt"
+    ):  # at every free step, and again in the reverse of K of them
         extra -= 1
     return training_flop(setting) + 2 * pairs[0] * extra

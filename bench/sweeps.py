@@ -1,10 +1,11 @@
-"""`python -m bench.sweeps [CHECKPOINT]`: sweeps to tolerance, plain, over-relaxed, Anderson-accelerated.
+"""`python -m bench.sweeps [CHECKPOINT]`: sweeps to tolerance, plain, over-relaxed,
+Anderson-accelerated.
 
-Why over-relaxation is in the kernels and Anderson acceleration is not (docs/architecture.md). Per-sample
-Anderson mixing with m earlier states, NumPy, float64; a sample stops once no unit changes by more than 1e-4
-in a sweep. A synchronous sweep moves every layer at once, an asynchronous one the odd layers, then the even
-ones: the same products. The weights are those of a checkpoint that `eqprop-fast reproduce` left, or of P-3h
-after one epoch.
+Why over-relaxation is in the kernels and Anderson acceleration is not (docs/architecture.md).
+Per-sample Anderson mixing with m earlier states, NumPy, float64; a sample stops once no unit
+changes by more than 1e-4 in a sweep. A synchronous sweep moves every layer at once, an asynchronous
+one the odd layers, then the even ones: the same products. The weights are those of a checkpoint
+that `eqprop-fast reproduce` left, or of P-3h after one epoch.
 """
 
 from __future__ import annotations
@@ -47,12 +48,16 @@ class Net:
         for parity in (0, 1):
             for k in range(parity, len(self.layers), 2):
                 at = self.layers[k]
-                new[:, at] += factor * (self.target(new if asynchronous else s, k, drive) - new[:, at])
+                new[:, at] += factor * (
+                    self.target(new if asynchronous else s, k, drive) - new[:, at]
+                )
         return new
 
 
 def anderson(states, residuals):
-    """Next states (n_samples, n_units) from the last ones, least squares per sample, back into [0, 1]."""
+    """Next states (n_samples, n_units) from the last ones, least squares per sample, back into [0,
+    1].
+    """
     s, r = states[-1], residuals[-1]
     if len(states) == 1:
         return s + r
@@ -92,7 +97,8 @@ def main(checkpoint=None):
             "1905.13633/P-3h",
             relaxation=Relaxation("asynchronous", n_steps=90, tol=TOL, over_relaxation=1.3),
             learning_rule=EP(beta=0.5, nudging="random_sign", n_steps=10, tol=TOL),
-            max_iter=1, random_state=0,
+            max_iter=1,
+            random_state=0,
         ).fit(X, y)
         coefs, intercepts = model.coefs_, model.intercepts_
     else:

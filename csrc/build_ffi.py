@@ -12,7 +12,9 @@ MODULE = "eqprop_fast._native"
 
 
 def make_extension(root, macros, cflags):
-    """Extension for `MODULE`, with dispatch.c beside the cffi wrapper; kernels come as extra objects."""
+    """Extension for `MODULE`, with dispatch.c beside the cffi wrapper; kernels come as extra
+    objects.
+    """
     csrc = Path(root) / "csrc"
     limited = not sysconfig.get_config_var("Py_GIL_DISABLED")
     ffi = cffi.FFI()
@@ -29,6 +31,8 @@ def make_extension(root, macros, cflags):
         py_limited_api=limited,
     )
     extension = ffi.distutils_extension(tmpdir=str(Path(root) / "build" / "cffi"))
-    extension.depends = [str(path) for path in csrc.glob("*/*.[ch]")]  # the kernels are linked in as objects
+    extension.depends = [
+        str(path) for path in csrc.glob("*/*.[ch]")
+    ]  # the kernels are linked in as objects
     extension.optional = False
     return extension

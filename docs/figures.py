@@ -1,7 +1,7 @@
 """Makes every picture in docs/img, kept small, and prints the numbers of docs/theory.md.
 
-    EQPROP_DATA=... make figures                       # all: some 10 minutes
-    EQPROP_DATA=... python docs/figures.py [name ...]  # some: a key of CHECKS or of PROGRAMS
+EQPROP_DATA=... make figures                       # all: some 10 minutes
+EQPROP_DATA=... python docs/figures.py [name ...]  # some: a key of CHECKS or of PROGRAMS
 """
 
 import io
@@ -108,7 +108,9 @@ def save(name, draw):
 
 
 def check(name):
-    """Run a check of eqprop_fast.theory, print its numbers, keep its plot if docs/theory.md shows it."""
+    """Run a check of eqprop_fast.theory, print its numbers, keep its plot if docs/theory.md shows
+    it.
+    """
     start = time.perf_counter()
     result = CHECKS[name]()
     seconds = time.perf_counter() - start

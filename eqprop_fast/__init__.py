@@ -7,13 +7,26 @@ __version__ = "0.1.0"
 # public name -> module; loaded on first use, so that `import eqprop_fast` stays light
 _EXPORTS = {
     **dict.fromkeys(
-        ("EqPropClassifier", "EqPropRegressor", "ResistiveClassifier", "ResistiveRegressor"), "estimators"
+        ("EqPropClassifier", "EqPropRegressor", "ResistiveClassifier", "ResistiveRegressor"),
+        "estimators",
     ),
     **dict.fromkeys(("Continuous", "Discrete"), "dynamics"),
     **dict.fromkeys(("Relaxation", "ResistiveRelaxation"), "relaxation"),
     **dict.fromkeys(
-        ("BPTT", "EP", "ClampedSweep", "ContinualEP", "ContinualVectorField", "Contrastive", "Coupled",
-         "Implicit", "RecurrentBackprop", "ResistiveEP", "VectorField"), "rules",
+        (
+            "BPTT",
+            "EP",
+            "ClampedSweep",
+            "ContinualEP",
+            "ContinualVectorField",
+            "Contrastive",
+            "Coupled",
+            "Implicit",
+            "RecurrentBackprop",
+            "ResistiveEP",
+            "VectorField",
+        ),
+        "rules",
     ),
     **dict.fromkeys(("CrossEntropy", "SquaredError"), "costs"),
     **dict.fromkeys(("Cosine", "Exponential"), "training.schedules"),
@@ -21,7 +34,8 @@ _EXPORTS = {
     "ResistiveCircuit": "networks.resistive",
     **dict.fromkeys(("list_presets", "list_resistive_presets"), "presets"),
     **dict.fromkeys(
-        ("BackendUnavailableError", "DivergenceError", "available_backends", "get_backend"), "kernels"
+        ("BackendUnavailableError", "DivergenceError", "available_backends", "get_backend"),
+        "kernels",
     ),
     "show_backends": "_backends",
 }

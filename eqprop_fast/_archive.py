@@ -1,4 +1,6 @@
-"""Reading .npz files from elsewhere: a member's type and shape are known, and bounded, before it is read."""
+"""Reading .npz files from elsewhere: a member's type and shape are known, and bounded, before it is
+read.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ class Archive:
             if entry.flag_bits & _ENCRYPTED:
                 raise ArchiveError(f"member {name[:100]!r} is encrypted")
             stored = entry.compress_type == zipfile.ZIP_STORED
-            if entry.compress_type not in allowed or (stored and entry.compress_size != entry.file_size):
+            if entry.compress_type not in allowed or (
+                stored and entry.compress_size != entry.file_size
+            ):
                 raise ArchiveError(f"member {name[:100]!r} is compressed in a way that is not read")
             members[name] = entry
         return members
@@ -118,7 +122,9 @@ class Archive:
         """The member, if it is of that dtype and shape (and at most `max_bytes` long); a new array."""
         found, its_shape = self.look(name)
         if (found, its_shape) != (np.dtype(dtype), tuple(shape)):
-            raise ArchiveError(f"{name} is {found} of shape {its_shape}, expected {dtype} of shape {shape}")
+            raise ArchiveError(
+                f"{name} is {found} of shape {its_shape}, expected {dtype} of shape {shape}"
+            )
         if found.hasobject or (self._fortran[name] and order == "C"):
             raise ArchiveError(f"{name} is stored as Python objects or in Fortran order")
         size = math.prod(shape) * found.itemsize

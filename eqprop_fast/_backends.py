@@ -13,13 +13,15 @@ from .kernels.registry import BACKENDS
 def effective_n_threads(n_threads):
     """Threads a kernel call uses: `n_threads`, or every core that this process may use (None).
 
-    Affinity masks and cgroup limits count, and so does OMP_NUM_THREADS: joblib sets it in its workers, so
-    that several fits at once (``n_jobs`` of scikit-learn) share the cores. Whatever is asked, a kernel call
-    starts at most one thread a core. Results never depend on it.
+    Affinity masks and cgroup limits count, and so does OMP_NUM_THREADS: joblib sets it in its
+    workers, so that several fits at once (``n_jobs`` of scikit-learn) share the cores. Whatever is
+    asked, a kernel call starts at most one thread a core. Results never depend on it.
     """
     if n_threads is not None:
         return int(n_threads)
-    allowed = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # OpenMP's list: outermost first
+    allowed = (
+        os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    )  # OpenMP's list: outermost first
     cores = joblib.cpu_count()
     return min(cores, int(allowed)) if allowed.isdecimal() and int(allowed) > 0 else cores
 
@@ -52,6 +54,10 @@ def show_backends(file=None):
             row.update(available=False, threads=0, reason=str(error))
         report[name] = row
         mark = "*" if row["default"] else " "
-        detail = f"isa={row['isa'] or '-'} threads={row['threads']}" if row["available"] else row["reason"]
+        detail = (
+            f"isa={row['isa'] or '-'} threads={row['threads']}"
+            if row["available"]
+            else row["reason"]
+        )
         print(f"{mark} {name:6s} {detail}", file=file)
     return report

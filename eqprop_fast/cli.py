@@ -52,15 +52,23 @@ def presets():
 @main.command()
 @click.option("--backend", type=BACKEND_CHOICE, default="auto", show_default=True)
 @click.option("--threads", type=THREADS, default=None, help="Default: all usable cores.")
-@click.option("--epochs", type=click.IntRange(min=1), default=None, help="On MNIST; default: the preset's.")
-@click.option("--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="For MNIST.")
 @click.option(
-    "--nudging", type=click.Choice(["positive", "random_sign", "centered"]), default=None,
+    "--epochs", type=click.IntRange(min=1), default=None, help="On MNIST; default: the preset's."
+)
+@click.option(
+    "--preset", "preset_name", default="1905.13633/P-1h", show_default=True, help="For MNIST."
+)
+@click.option(
+    "--nudging",
+    type=click.Choice(["positive", "random_sign", "centered"]),
+    default=None,
     help="On MNIST; default: the preset's, but random_sign for a positive nudge, which ends a point worse "
     "(docs/results.md).",
 )
 @click.option(
-    "--nudged-steps", type=click.IntRange(min=1), default=None,
+    "--nudged-steps",
+    type=click.IntRange(min=1),
+    default=None,
     help="On MNIST; default: the preset's, or one more if that is odd. After an odd number, samples that "
     "still oscillate end the two phases on opposite sides (docs/results.md).",
 )
@@ -105,7 +113,9 @@ def demo(backend, threads, epochs, preset_name, nudging, nudged_steps, mnist, se
 
 
 def _adjust(rule, nudging, n_steps):
-    """The demo's rule: what the user asks for; else random signs for a positive nudge, and an even K."""
+    """The demo's rule: what the user asks for; else random signs for a positive nudge, and an even
+    K.
+    """
     nudged = hasattr(rule, "nudging")
     if nudging is None and nudged and rule.nudging == "positive":
         nudging = "random_sign"
@@ -122,7 +132,9 @@ def _fit_and_report(name, classifier, data, where):
     x_train, x_test, y_train, y_test = data
     start = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the demo runs a fixed number of epochs
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # the demo runs a fixed number of epochs
         try:
             classifier.fit(x_train, y_train)
         except (ValueError, ArithmeticError) as error:

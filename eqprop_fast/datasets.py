@@ -1,4 +1,6 @@
-"""Data of the demo, the tests and the benchmarks: bundled 8x8 digits, and MNIST where it can be found."""
+"""Data of the demo, the tests and the benchmarks: bundled 8x8 digits, and MNIST where it can be
+found.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,8 @@ def load_mnist(dtype="float32", download=False):
     ----------
     dtype : str
     download : bool
-        Whether to ask OpenML (through scikit-learn, which caches it) when ``$EQPROP_DATA/mnist.npz`` is
-        missing.
+        Whether to ask OpenML (through scikit-learn, which caches it) when
+        ``$EQPROP_DATA/mnist.npz`` is missing.
 
     Returns
     -------
@@ -81,7 +83,9 @@ def load_mnist(dtype="float32", download=False):
     elif download:
         parts = _mnist_from_openml()
     else:
-        raise DatasetUnavailableError("MNIST not found: set EQPROP_DATA to a folder that holds mnist.npz")
+        raise DatasetUnavailableError(
+            "MNIST not found: set EQPROP_DATA to a folder that holds mnist.npz"
+        )
     x_train, x_test, y_train, y_test = parts
     scale = dtype.type(1 / 255)
     images = [x.reshape(len(x), -1).astype(dtype) for x in (x_train, x_test)]
@@ -100,7 +104,9 @@ def _mnist_from_file(path):
                     raise ArchiveError(f"{name} is {dtype}, not numbers")
             for part in ("train", "test"):
                 _check_shapes(part, shapes[f"x_{part}"], shapes[f"y_{part}"])
-            parts = [archive.read(k, archive.dtypes[k], s, "A", _MAX_BYTES) for k, s in shapes.items()]
+            parts = [
+                archive.read(k, archive.dtypes[k], s, "A", _MAX_BYTES) for k, s in shapes.items()
+            ]
         _check_values(parts)
     except (OSError, ValueError, MemoryError) as error:
         raise DatasetUnavailableError(f"{path} is no MNIST archive ({error})") from error
@@ -111,7 +117,9 @@ def _check_shapes(part, images, labels):
     if len(images) < 2 or math.prod(images[1:]) != _PIXELS or not images[0]:
         raise ArchiveError(f"x_{part} has the shape {images}, expected images of {_PIXELS} pixels")
     if labels != images[:1]:
-        raise ArchiveError(f"y_{part} has the shape {labels}, expected a label for each of {images[0]} images")
+        raise ArchiveError(
+            f"y_{part} has the shape {labels}, expected a label for each of {images[0]} images"
+        )
 
 
 def _check_values(parts):
@@ -140,7 +148,9 @@ def _mnist_from_openml():
 
     try:
         with _patience(OPENML_SILENCE):
-            X, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=1)
+            X, y = fetch_openml(
+                "mnist_784", version=1, return_X_y=True, as_frame=False, n_retries=1
+            )
     except (OSError, HTTPException, ValueError) as error:  # no network, a proxy, a changed service
         raise DatasetUnavailableError(
             f"MNIST not found: EQPROP_DATA holds no mnist.npz and OpenML did not serve it ({error})"

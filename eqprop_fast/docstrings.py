@@ -12,9 +12,9 @@ _ENTRY = re.compile(r"^\S.*\n(?:(?: .*)?\n)*", re.MULTILINE)
 def documented(cls):
     """Class decorator: fill in the sections Parameters and Attributes of the docstring.
 
-    Parameters come in the order of the constructor, with its defaults; the text of each is that of the
-    nearest class, among `cls` and its bases, whose docstring has it. Attributes are those of the bases,
-    then the class's own.
+    Parameters come in the order of the constructor, with its defaults; the text of each is that of
+    the nearest class, among `cls` and its bases, whose docstring has it. Attributes are those of
+    the bases, then the class's own.
 
     Raises
     ------

@@ -20,7 +20,8 @@ class Dynamics(Part):
     Parameters
     ----------
     input_activation : str
-        The input acts on the first layer as this function of X (1905.13633 EB: the hidden activation).
+        The input acts on the first layer as this function of X (1905.13633 EB: the hidden
+        activation).
     """
 
     word = ""
@@ -55,8 +56,8 @@ class Discrete(Dynamics):
     Parameters
     ----------
     nudge_inside : bool
-        ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633). No effect
-        on the rules that hold the output or have no nudge.
+        ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633). No
+        effect on the rules that hold the output or have no nudge.
     dt : float
         Damping; 1 is the papers' map.
     """
@@ -96,7 +97,13 @@ class Continuous(Dynamics):
     }
 
     def __init__(
-        self, *, input_activation="identity", dt=1.0, clamp=True, prime_hidden=True, prime_output=False,
+        self,
+        *,
+        input_activation="identity",
+        dt=1.0,
+        clamp=True,
+        prime_hidden=True,
+        prime_output=False,
         linear_output=False,
     ):
         self.input_activation = input_activation

@@ -1,8 +1,9 @@
-"""Small objects as parameters: dynamics, relaxation, learning rule and their like, and the words for them.
+"""Small objects as parameters: dynamics, relaxation, learning rule and their like, and the words
+for them.
 
 A part is read, swapped and searched over on its own, as the kernels of scikit-learn's Gaussian
-processes are: ``EqPropClassifier(learning_rule=EP(beta=0.1))``, ``learning_rule__beta`` in a grid. A
-word ("ep") stands for the part at its defaults.
+processes are: ``EqPropClassifier(learning_rule=EP(beta=0.1))``, ``learning_rule__beta`` in a grid.
+A word ("ep") stands for the part at its defaults.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Parameters(BaseEstimator):
         return super()._get_param_names()
 
     def _keep(self, arguments):
-        """A constructor's ``locals()`` as attributes of the same names: nothing else may happen there."""
+        """A constructor's ``locals()`` as attributes of the same names: nothing else may happen
+        there.
+        """
         for name, value in arguments.items():
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
@@ -61,7 +64,9 @@ class Part(Parameters):
 def check_numbers(owner):
     """Refuse what scikit-learn's intervals let through: True for 1, and integers beyond float64."""
     for name, value in owner.get_params(deep=False).items():
-        if any(isinstance(option, Interval) for option in owner._parameter_constraints.get(name, ())):
+        if any(
+            isinstance(option, Interval) for option in owner._parameter_constraints.get(name, ())
+        ):
             large = isinstance(value, Integral) and abs(value) > MAX_FLOAT
             if large or isinstance(value, (bool, np.bool_)):
                 raise ValueError(f"{name} must be a number of float64, got {value!r:.40}")
@@ -79,7 +84,8 @@ def same_value(a, b):
 class HasParts(Parameters):
     """An estimator some of whose parameters are parts, or words for them."""
 
-    # parameter: {word: what makes the part}, or {word: None} for a word that has no parameters of its own
+    # parameter: {word: what makes the part}, or {word: None} for a word that has no parameters of
+    # its own
     _words: dict = {}
 
     def _part(self, name):
@@ -124,8 +130,8 @@ class HasParts(Parameters):
         Parameters
         ----------
         **params
-            Where a word stands for a part, ``parameter__name`` puts the part in its place. Whole parts
-            are set before their parameters.
+            Where a word stands for a part, ``parameter__name`` puts the part in its place. Whole
+            parts are set before their parameters.
 
         Returns
         -------
@@ -153,5 +159,10 @@ class HasParts(Parameters):
 
 def part_classes(words):
     """The classes behind a table of `HasParts._words`: what a parameter in a file can be."""
-    makers = [make for of_parameter in words.values() for make in of_parameter.values() if make is not None]
+    makers = [
+        make
+        for of_parameter in words.values()
+        for make in of_parameter.values()
+        if make is not None
+    ]
     return tuple({type(make()) for make in makers})

@@ -1,4 +1,6 @@
-"""How long a network relaxes, in which order its layers move, where it starts (docs/equations.md 3)."""
+"""How long a network relaxes, in which order its layers move, where it starts (docs/equations.md
+3).
+"""
 
 from __future__ import annotations
 
@@ -33,18 +35,19 @@ class Relaxation(Part):
     n_steps : int
         Steps at most (T of the papers), in training and in prediction.
     tol : float or None
-        A sample stops after the step in which no unit changed by more than this (per unit time); None:
-        always all steps.
+        A sample stops after the step in which no unit changed by more than this (per unit time);
+        None: always all steps.
     over_relaxation : float in [1, 2)
-        Asynchronous sweeps of the undamped discrete map: step by ``over_relaxation * (rho(field) - s)``,
-        which reaches the same fixed points in fewer sweeps (docs/equations.md 1.6). 1.2 suits deep
-        networks that converge slowly, 1.5 those of hard sigmoids; 1: plain sweeps.
+        Asynchronous sweeps of the undamped discrete map: step by ``over_relaxation * (rho(field) -
+        s)``, which reaches the same fixed points in fewer sweeps (docs/equations.md 1.6). 1.2 suits
+        deep networks that converge slowly, 1.5 those of hard sigmoids; 1: plain sweeps.
     start : {"zero", "persistent", "carry_over", "normal"}
-        Where a free phase of training starts: at zero; where that sample's last one ended (1602.05179),
-        for `fit` alone, which takes as many rows as before for the same samples; where the nudged
-        phase of the batch before ended, the +beta one under centered nudging, or at zero after a batch
-        of another size (the code of 2402.11674; it runs batch by batch, and the nudged phase twice);
-        at fresh standard normal states (smonsays/equilibrium-propagation). Prediction starts at zero.
+        Where a free phase of training starts: at zero; where that sample's last one ended
+        (1602.05179), for `fit` alone, which takes as many rows as before for the same samples;
+        where the nudged phase of the batch before ended, the +beta one under centered nudging, or
+        at zero after a batch of another size (the code of 2402.11674; it runs batch by batch, and
+        the nudged phase twice); at fresh standard normal states (smonsays/equilibrium-propagation).
+        Prediction starts at zero.
     """
 
     _parameter_constraints: dict = {
@@ -88,9 +91,9 @@ class ResistiveRelaxation(Part):
     schedule : {"asynchronous", "synchronous", "forward", "backward"}
         Order of the layers in a step (docs/equations.md 11).
     n_steps : int
-        Steps at most, in training and in prediction. A sample that still moves after them is no error
-        (the papers take 4 to 6): `equilibrium(X).success` tells. Fewer than the input needs to the
-        output are.
+        Steps at most, in training and in prediction. A sample that still moves after them is no
+        error (the papers take 4 to 6): `equilibrium(X).success` tells. Fewer than the input needs
+        to the output are.
     tol : float or None
         A sample stops after a step that moved no node by more than this many volt; None: always all
         steps.

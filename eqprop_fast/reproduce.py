@@ -1,7 +1,9 @@
-"""`eqprop-fast reproduce PAPER/EXPERIMENT`: a training row of a paper, run with its numbers and written down.
+"""`eqprop-fast reproduce PAPER/EXPERIMENT`: a training row of a paper, run with its numbers and
+written down.
 
-A run of one seed leaves a checkpoint after every epoch and goes on from it when it is started again. The
-experiment leaves its record and its row in ``docs`` (results.py), and its curves beside the checkpoints.
+A run of one seed leaves a checkpoint after every epoch and goes on from it when it is started
+again. The experiment leaves its record and its row in ``docs`` (results.py), and its curves beside
+the checkpoints.
 """
 
 from __future__ import annotations
@@ -15,15 +17,35 @@ from pathlib import Path
 
 import click
 
-from .results import Run, plot_curves, record_path, result_row, summary, with_earlier_seeds, write_table
+from .results import (
+    Run,
+    plot_curves,
+    record_path,
+    result_row,
+    summary,
+    with_earlier_seeds,
+    write_table,
+)
 
 THREADS = click.IntRange(min=1, max=1024)  # as n_threads of the estimators
 NOT_SET = {  # a row is the paper's epochs, all of them, with checkpoints of its own
-    "random_state": "use --first-seed", "max_iter": "use --epochs",
-    "backend": "use --backend", "n_threads": "use --threads",
+    "random_state": "use --first-seed",
+    "max_iter": "use --epochs",
+    "backend": "use --backend",
+    "n_threads": "use --threads",
     **dict.fromkeys(
-        ("callbacks", "checkpoint", "checkpoint_every", "early_stopping", "n_iter_no_change", "tol",
-         "validation_fraction", "verbose", "warm_start"), "a row has its own",
+        (
+            "callbacks",
+            "checkpoint",
+            "checkpoint_every",
+            "early_stopping",
+            "n_iter_no_change",
+            "tol",
+            "validation_fraction",
+            "verbose",
+            "warm_start",
+        ),
+        "a row has its own",
     ),
 }
 
@@ -125,7 +147,16 @@ def changed(row, changes):
 
 
 def run_seed(
-    row, data, seed, folder, *, epochs=None, backend="auto", n_threads=None, fresh=False, how="",
+    row,
+    data,
+    seed,
+    folder,
+    *,
+    epochs=None,
+    backend="auto",
+    n_threads=None,
+    fresh=False,
+    how="",
     on_epoch=None,
 ):
     """Train one seed of an experiment, going on from its checkpoint where there is one.
@@ -144,12 +175,14 @@ def run_seed(
     how : str
         Backend, threads and machine, kept with every epoch.
     on_epoch : callable, optional
-        Called with the list of entries after each epoch; returning True stops the run, to be resumed later.
+        Called with the list of entries after each epoch; returning True stops the run, to be
+        resumed later.
 
     Returns
     -------
     list of dict
-        Entry per epoch: epoch, loss, train_error and test_error (percent), seconds (training alone), how.
+        Entry per epoch: epoch, loss, train_error and test_error (percent), seconds (training
+        alone), how.
 
     Raises
     ------
@@ -218,20 +251,33 @@ def _check_same(stored, wanted, path):
 @click.command()
 @click.argument("name", metavar="PAPER/EXPERIMENT")
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs, from --first-seed up."
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs, from --first-seed up.",
 )
 @click.option("--first-seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option("--epochs", type=click.IntRange(min=1), default=None, help="Default: the paper's.")
 @click.option(
-    "--backend", type=click.Choice(["auto", "c", "numba", "numpy"]), default="auto", show_default=True
+    "--backend",
+    type=click.Choice(["auto", "c", "numba", "numpy"]),
+    default="auto",
+    show_default=True,
 )
 @click.option("--threads", type=THREADS, default=None, help="Default: all usable cores.")
 @click.option(
-    "--set", "changes", multiple=True, metavar="NAME=VALUE",
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
     help="Change a parameter, e.g. learning_rule__nudging=random_sign; wants --as. May be repeated.",
 )
 @click.option(
-    "--as", "variant", default=None, metavar="WORD",
+    "--as",
+    "variant",
+    default=None,
+    metavar="WORD",
     help="Short name of the changed row, whose id becomes PAPER-EXPERIMENT-WORD.",
 )
 @click.option("--fresh", is_flag=True, help="Start again instead of going on from the checkpoints.")
@@ -244,10 +290,15 @@ def _check_same(stored, wanted, path):
     help="Where results.md and results/ are.",
 )
 @click.option(
-    "--work", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), show_default=True,
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    show_default=True,
     help="Where checkpoints and curves are kept.",
 )
-def reproduce(name, seeds, first_seed, epochs, backend, threads, changes, variant, fresh, docs, work):
+def reproduce(
+    name, seeds, first_seed, epochs, backend, threads, changes, variant, fresh, docs, work
+):
     """Train a paper's row on MNIST and write it down. `eqprop-fast presets` lists the rows."""
     from .datasets import DatasetUnavailableError, load_mnist
 
@@ -299,7 +350,9 @@ def _train(row, data, seed, folder, options):
     except (ValueError, ArithmeticError) as error:
         raise click.ClickException(str(error)) from error
     if len(history) < n_epochs:
-        click.echo(f"seed {seed}: stopped; the same command goes on from here. Nothing is written down.")
+        click.echo(
+            f"seed {seed}: stopped; the same command goes on from here. Nothing is written down."
+        )
         raise click.exceptions.Exit(130)
     click.echo(f"seed {seed}: {time.perf_counter() - start:.0f} s with tests")
     return history

@@ -1,7 +1,9 @@
-"""Records of reproduced experiments: a JSON each under ``docs/results``, and the table made from all.
+"""Records of reproduced experiments: a JSON each under ``docs/results``, and the table made from
+all.
 
-A record has a short id, "1905.13633-P-1h" for a paper's row as it stands and "1905.13633-P-1h-async" for
-one with changes; `docs/results.md` holds the table that maps ids to settings and errors.
+A record has a short id, "1905.13633-P-1h" for a paper's row as it stands and
+"1905.13633-P-1h-async" for one with changes; `docs/results.md` holds the table that maps ids to
+settings and errors.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def summary(run, histories):
     import numpy as np
 
     row, histories = run.row, dict(sorted(histories.items()))
-    last = {kind: [h[-1][kind] for h in histories.values()] for kind in ("test_error", "train_error")}
+    last = {
+        kind: [h[-1][kind] for h in histories.values()] for kind in ("test_error", "train_error")
+    }
     seconds = [sum(e["seconds"] for e in h) for h in histories.values()]
     return {
         "id": run.id,
@@ -80,7 +84,9 @@ def _how(histories):
     """Backend, threads and machine of the epochs; which seeds, where they differ."""
     seeds_of = {}
     for seed, history in histories.items():
-        places = dict.fromkeys(e.get("how") or "not recorded" for e in history)  # in order, each once
+        places = dict.fromkeys(
+            e.get("how") or "not recorded" for e in history
+        )  # in order, each once
         seeds_of.setdefault(", then ".join(places), []).append(str(seed))
     if len(seeds_of) == 1:
         return next(iter(seeds_of))
@@ -93,8 +99,8 @@ def with_earlier_seeds(path, run, histories):
     Raises
     ------
     ValueError
-        The record is of other changes, or has more epochs of a seed, or another number of epochs: there
-        is no mean over those.
+        The record is of other changes, or has more epochs of a seed, or another number of epochs:
+        there is no mean over those.
     """
     if not path.exists():
         return histories
@@ -172,14 +178,18 @@ def plot_curves(record, path):
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    style = dict(alpha=0.7, marker="o" if max(record["epochs"]) == 1 else None)  # a line needs 2 points
+    style = dict(
+        alpha=0.7, marker="o" if max(record["epochs"]) == 1 else None
+    )  # a line needs 2 points
     for i, history in enumerate(record["history"].values()):
         epochs = [e["epoch"] for e in history]
         for kind, color, label in (("test", "C0", "test"), ("train", "C1", "training")):
             errors = [max(e[f"{kind}_error"], FLOOR) for e in history]
             axis.semilogy(epochs, errors, color=color, label=None if i else label, **style)
     if record["published_test_error"] is not None:
-        axis.axhline(record["published_test_error"], color="gray", ls=":", label="published test error")
+        axis.axhline(
+            record["published_test_error"], color="gray", ls=":", label="published test error"
+        )
     axis.set(xlabel="epoch", ylabel="error, %")
     axis.yaxis.set_major_formatter("{x:g}")  # 0.1, 1, 10 rather than powers
     axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.6)))

@@ -1,6 +1,6 @@
 """Train XOR in a circuit of resistors, diodes and amplifiers, write it as SPICE, and draw it.
 
-    python examples/circuit_xor.py [folder]
+python examples/circuit_xor.py [folder]
 """
 
 import sys
@@ -34,7 +34,9 @@ def main(folder="."):
     trainer = CircuitTrainer(net, learning_rate=1e-5, beta=1e-5, momentum=0.9)
     trainer.fit(inputs, Y, epochs=300, random_state=0)
     point = operating_point(net, inputs)
-    print(f"loss {trainer.losses[0]:.4f} -> {trainer.losses[-1]:.1e}; power {point.power.mean():.2e} W")
+    print(
+        f"loss {trainer.losses[0]:.4f} -> {trainer.losses[-1]:.1e}; power {point.power.mean():.2e} W"
+    )
     for k, x in enumerate(X):
         line = f"{x} -> {point.outputs[k, 0]:+.4f} V (target {Y[k, 0]:+.1f})"
         if ngspice_available():

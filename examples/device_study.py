@@ -1,13 +1,13 @@
-"""What imperfect devices cost: a resistive network's test accuracy against each property of its conductances.
+"""What imperfect devices cost: a resistive network's test accuracy against each property of its
+conductances.
 
 Run: python examples/device_study.py            (digits, about a minute; writes docs/img/devices.png and
 prints the table)
      python examples/device_study.py --mnist    (DRN-XS on MNIST)
 
-Two ways to use a device are compared. "written once": an ideal network is trained, then written blindly to
-devices.
-"trained on": after every epoch the conductances are written, with read-back, to the devices that training
-goes on from.
+Two ways to use a device are compared. "written once": an ideal network is trained, then written
+blindly to devices. "trained on": after every epoch the conductances are written, with read-back, to
+the devices that training goes on from.
 """
 
 import argparse
@@ -44,7 +44,9 @@ def trained_on(model, split):
 
 
 def study(model, split, repeats, say=print):
-    """{property: (values, written once (values, repeats), trained on (values,))}, and the ideal accuracy."""
+    """{property: (values, written once (values, repeats), trained on (values,))}, and the ideal
+    accuracy.
+    """
     X, X_test, y, y_test = split
     ideal = model().fit(X, y)
     base = ideal.score(X_test, y_test)
@@ -54,7 +56,9 @@ def study(model, split, repeats, say=print):
         once, trained = [], []
         for value in values:
             device = {**FIXED.get(name, {}), name: value}
-            once.append([ideal.program(device, seed).score(X_test, y_test) for seed in range(repeats)])
+            once.append(
+                [ideal.program(device, seed).score(X_test, y_test) for seed in range(repeats)]
+            )
             trained.append(trained_on(model(device=device), split))
             say(
                 f"{name:16s} {value:8g}: written once {100 * np.mean(once[-1]):6.2f} "

@@ -1,7 +1,17 @@
-"""Compiled and reference kernels: arrays and integers in, caller-owned buffers out; no estimator is known."""
+"""Compiled and reference kernels: arrays and integers in, caller-owned buffers out; no estimator is
+known.
+"""
 
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
-from .spec import ACTIVATIONS, DivergenceError, LayeredSpec, OptimizerState, TrainPlan, TrainStats, free_spec
+from .spec import (
+    ACTIVATIONS,
+    DivergenceError,
+    LayeredSpec,
+    OptimizerState,
+    TrainPlan,
+    TrainStats,
+    free_spec,
+)
 
 __all__ = [
     "ACTIVATIONS",

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from threadpoolctl import ThreadpoolController
 
-# The limit is the process's, and only the thread that set it can lift it (OpenBLAS 0.3.31): one at a time.
+# The limit is the process's, and only the thread that set it can lift it (OpenBLAS 0.3.31): one at
+# a time.
 _turn = threading.RLock()
 
 
@@ -19,6 +20,8 @@ def _controller():
 
 @contextmanager
 def one_blas_thread():
-    """One thread for every BLAS until the block has ended; also a decorator. Other threads' blocks wait."""
+    """One thread for every BLAS until the block has ended; also a decorator. Other threads' blocks
+    wait.
+    """
     with _turn, _controller().limit(limits=1, user_api="blas"):
         yield

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupt_afterwards():
-    """Hold Ctrl-C back until the block has ended, however often it is pressed; then it acts as ever.
+    """Hold Ctrl-C back until the block has ended, however often it is pressed; then it acts as
+    ever.
 
     SIGINT's handler is held back, whoever installed it: what it raises could strike between any two
     instructions. Also a decorator. Does nothing outside the main thread, where no handler runs.

@@ -18,7 +18,8 @@ BACKENDS = {"c": "native", "numba": "jit", "numpy": "reference"}  # in order of 
 class KernelSet:
     """The kernels of one backend; same signatures everywhere, documented in `kernels.reference`.
 
-    Those of `get_backend` check their arguments first (`kernels.checks`): all backends refuse the same calls.
+    Those of `get_backend` check their arguments first (`kernels.checks`): all backends refuse the
+    same calls.
     """
 
     name: str

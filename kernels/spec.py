@@ -1,4 +1,5 @@
-"""What a layered kernel is told: the network's dynamics and one training plan, as plain frozen records.
+"""What a layered kernel is told: the network's dynamics and one training plan, as plain frozen
+records.
 
 The integer codes are those of csrc/core/jobs.h; this file is the only other place that knows them.
 """
@@ -51,19 +52,21 @@ class LayeredSpec:
         The map ``s <- rho(field)`` (1905.13633, prototypical) or Euler steps of ``ds/dt = -dE/ds``
         (1602.05179).
     schedule : {"synchronous", "asynchronous", "forward"}
-        All layers at once from the old state; odd layers, then even ones; or one after another, input first.
-        "forward" is for `layered_relax` only: it is how "clamped_sweep" trains, whose schedule is not asked.
+        All layers at once from the old state; odd layers, then even ones; or one after another,
+        input first. "forward" is for `layered_relax` only: it is how "clamped_sweep" trains, whose
+        schedule is not asked.
     activation, out_activation, input_activation : str
         A key of `ACTIVATIONS`. The input acts on the first layer as ``input_activation(x)``.
     prime_hidden, prime_output : bool
         Continuous: whether the field is multiplied by ``rho'(s)``.
     linear_output : bool
-        Continuous: the output acts on other layers, and learns, as ``s`` (consistent energy) instead of
-        ``rho(s)``.
+        Continuous: the output acts on other layers, and learns, as ``s`` (consistent energy)
+        instead of ``rho(s)``.
     clamp : bool
         Continuous: clip states to [0, 1] after each step.
     nudge_inside : bool
-        Discrete: ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge`` (1905.13633).
+        Discrete: ``rho(field + nudge)`` (2006.03824) instead of ``rho(field) + nudge``
+        (1905.13633).
     cost : {"squared_error", "cross_entropy"}
     cost_factor : float
         1 for ``C = |s - y|^2 / 2``, 2 for ``C = |s - y|^2`` (1602.05179); multiplies cross-entropy too.
@@ -97,11 +100,11 @@ class TrainPlan:
 
     ``n_nudged_steps`` counts the steps of the rule's second phase: nudged steps, clamped steps
     ("contrastive", "coupled"), backward sweeps ("clamped_sweep"), reverse steps ("bptt",
-    "recurrent_backprop"); "implicit" has none. `sign` holds one +-1 per mini-batch of the call (random-sign
-    nudging) or is None. `over_relaxation` lengthens the steps of the free phase (see `free_spec`). `rate` and
-    `bias_rate` have one entry per weight matrix, input first. Tolerances below 0 mean fixed step counts. A
-    call adds its samples' costs to `loss_so_far`: however an epoch is cut into calls, its loss is the same to
-    the last bit.
+    "recurrent_backprop"); "implicit" has none. `sign` holds one +-1 per mini-batch of the call
+    (random-sign nudging) or is None. `over_relaxation` lengthens the steps of the free phase (see
+    `free_spec`). `rate` and `bias_rate` have one entry per weight matrix, input first. Tolerances
+    below 0 mean fixed step counts. A call adds its samples' costs to `loss_so_far`: however an
+    epoch is cut into calls, its loss is the same to the last bit.
     """
 
     batch_size: int
@@ -137,10 +140,10 @@ def free_spec(spec, over_relaxation, rule="ep"):
 
     That of "clamped_sweep" visits layer after layer (1602.05179 v1), whatever the schedule.
 
-    Layers of equal parity do not meet, so an asynchronous sweep is a red-black Gauss-Seidel sweep, and
-    Young's theory of successive over-relaxation holds near a fixed point: the fixed points are the same,
-    and with ``over_relaxation = 2 / (1 + sqrt(1 - r))`` a convergence rate r per sweep becomes
-    ``over_relaxation - 1``.
+    Layers of equal parity do not meet, so an asynchronous sweep is a red-black Gauss-Seidel sweep,
+    and Young's theory of successive over-relaxation holds near a fixed point: the fixed points are
+    the same, and with ``over_relaxation = 2 / (1 + sqrt(1 - r))`` a convergence rate r per sweep
+    becomes ``over_relaxation - 1``.
     """
     if rule == "clamped_sweep":
         spec = replace(spec, schedule="forward")
@@ -153,7 +156,8 @@ GRADIENT_RULES = ("bptt", "recurrent_backprop", "implicit")
 
 
 def check_plan(spec, plan, has_back, has_particles):
-    """Refuse a plan that no kernel runs. What goes with a rule, and why, is in `eqprop_fast/rules/`.
+    """Refuse a plan that no kernel runs. What goes with a rule, and why, is in
+    `eqprop_fast/rules/`.
 
     Raises
     ------

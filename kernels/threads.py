@@ -17,18 +17,22 @@ def cores():
 
 
 def usable(n_threads, n_parts=None):
-    """How many of `n_threads` threads a call uses: at most one a core, and one for each of its parts."""
+    """How many of `n_threads` threads a call uses: at most one a core, and one for each of its
+    parts.
+    """
     most = cores() if n_parts is None else min(cores(), n_parts)
     return max(1, min(int(n_threads), most))
 
 
 @interrupt_afterwards()
 def run_together(work, n_threads):
-    """Call work(0), ..., work(n_threads - 1), each on a thread of its own; returns when all have ended.
+    """Call work(0), ..., work(n_threads - 1), each on a thread of its own; returns when all have
+    ended.
 
-    None begins before all threads exist, so that they can wait for each other; if one cannot be started, none
-    begins. Threads say themselves that they have ended, for `Thread.join` believes so after a signal in
-    Python 3.10-3.12; and they hold what they work on, for whatever a signal handler raises here and when.
+    None begins before all threads exist, so that they can wait for each other; if one cannot be
+    started, none begins. Threads say themselves that they have ended, for `Thread.join` believes so
+    after a signal in Python 3.10-3.12; and they hold what they work on, for whatever a signal
+    handler raises here and when.
     """
     go, begin, errors = allocate_lock(), [], []
     ended, gates = [False] * n_threads, [allocate_lock() for _ in range(n_threads)]

@@ -1,7 +1,7 @@
 """The one table of parity tolerances: how closely a backend must follow the NumPy twin.
 
-Keys are (quantity, dtype name); values are absolute tolerances on states (which live in about [-1, 1]) and
-relative ones, to the largest entry, on weights after an update.
+Keys are (quantity, dtype name); values are absolute tolerances on states (which live in about [-1,
+1]) and relative ones, to the largest entry, on weights after an update.
 """
 
 TOLERANCES = {

@@ -1,4 +1,6 @@
-"""Kernels start as many threads as a test asks for, whatever the machine. Tests marked `needs_mnist` get it from EQPROP_DATA, else from OpenML, or are skipped with the reason."""
+"""Kernels start as many threads as a test asks for, whatever the machine. Tests marked
+`needs_mnist` get it from EQPROP_DATA, else from OpenML, or are skipped with the reason.
+"""
 
 import os
 

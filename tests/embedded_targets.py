@@ -1,4 +1,5 @@
-"""make embedded-test: exported digits networks inside QEMU, held to Python: python -m tests.embedded_targets.
+"""make embedded-test: exported digits networks inside QEMU, held to Python: python -m
+tests.embedded_targets.
 
 On each target: 500 predictions, and the weights after 200 streamed samples, of each dtype.
 """
@@ -41,7 +42,9 @@ def fitted():
     keep = dict(activation="hard_sigmoid", out_activation="hard_sigmoid", random_state=0)
     x, y = load_digits(return_X_y=True)
     seen = np.random.default_rng(0).permutation(len(y))[: -len(data.labels)]
-    return as_model(EqPropClassifier((32,), max_iter=6, backend="numpy", **keep).fit(x[seen] / 16, y[seen]))
+    return as_model(
+        EqPropClassifier((32,), max_iter=6, backend="numpy", **keep).fit(x[seen] / 16, y[seen])
+    )
 
 
 def check(found, data, model, learn):
@@ -63,7 +66,9 @@ def main():
     missing = {t.name: t for t in TARGETS if t.missing()}
     for target in missing.values():
         programs = ", ".join(target.missing())
-        print(f"{target.name}: skipped, {programs} not found. Debian: apt-get install {target.packages}")
+        print(
+            f"{target.name}: skipped, {programs} not found. Debian: apt-get install {target.packages}"
+        )
     here = [t for t in TARGETS if t.name not in missing]
     if not here:
         return 2
@@ -80,9 +85,13 @@ def main():
                     found, wrong = {}, str(error)
                 failures += bool(wrong)
                 text = f"{target.name:11s} {dtype:7s} {'learns' if learn else 'infers'}: "
-                text += f"{found.get('same_predictions', 0)}/{len(data.labels)} predictions as Python's"
+                text += (
+                    f"{found.get('same_predictions', 0)}/{len(data.labels)} predictions as Python's"
+                )
                 if learn and not wrong:
-                    rise = [100 * found[k] / len(data.labels) for k in ("right_before", "right_after")]
+                    rise = [
+                        100 * found[k] / len(data.labels) for k in ("right_before", "right_after")
+                    ]
                     text += f", weights {'to 1e-5' if dtype == 'float32' else 'bit for bit'}"
                     text += f", accuracy {rise[0]:.1f} -> {rise[1]:.1f} %"
                 seconds = time.perf_counter() - start

@@ -1,4 +1,6 @@
-"""Random circuits of ideal diodes, easy and degenerate, and the answers of every set of conducting ones."""
+"""Random circuits of ideal diodes, easy and degenerate, and the answers of every set of conducting
+ones.
+"""
 
 import itertools
 
@@ -12,8 +14,8 @@ KINDS = ("string", "bridge", "mesh", "loops", "parallel", "mixed")
 
 
 def ideal_circuit(seed, kind):
-    """Strings of 2 to 10, bridges, meshes, loops and parallel ones; voltages to 1000 V, eight decades of
-    conductance.
+    """Strings of 2 to 10, bridges, meshes, loops and parallel ones; voltages to 1000 V, eight
+    decades of conductance.
     """
     r = np.random.default_rng((seed, KINDS.index(kind)))
     net = Netlist(f"{kind} {seed}")
@@ -79,17 +81,20 @@ def _across(pairs, n):
 
 
 def _can_move(g, held, one_sided):
-    """Whether some voltages can change while no current does: conducting diodes and sources hold, diodes at
-    0 V without current hold from one side.
+    """Whether some voltages can change while no current does: conducting diodes and sources hold,
+    diodes at 0 V without current hold from one side.
     """
     n = len(g)
     equal = np.vstack([g / np.maximum(np.abs(g).max(axis=1, keepdims=True), 1e-300), held])
     for k in range(n):
         for sign in (1.0, -1.0):
             best = linprog(
-                sign * np.eye(n)[k], A_ub=one_sided if len(one_sided) else None,
+                sign * np.eye(n)[k],
+                A_ub=one_sided if len(one_sided) else None,
                 b_ub=np.zeros(len(one_sided)) if len(one_sided) else None,
-                A_eq=equal, b_eq=np.zeros(len(equal)), bounds=(-1, 1),
+                A_eq=equal,
+                b_eq=np.zeros(len(equal)),
+                bounds=(-1, 1),
             )
             if best.status == 0 and best.fun < -1e-3:
                 return True
@@ -97,10 +102,11 @@ def _can_move(g, held, one_sided):
 
 
 def all_answers(net, tol=1e-9):
-    """Node voltages of every consistent set of conducting diodes, and whether in one of them nodes are free.
+    """Node voltages of every consistent set of conducting diodes, and whether in one of them nodes
+    are free.
 
-    Each set's equations are solved by least squares; conductances, in units of the largest, must not differ
-    by many decades.
+    Each set's equations are solved by least squares; conductances, in units of the largest, must
+    not differ by many decades.
     """
     n, diodes, sources = net.n_nodes, net.nodes[DIODE], net.nodes[VSOURCE]
     g, unit = np.zeros((n, n)), max(net.values[RESISTOR])
@@ -123,7 +129,11 @@ def all_answers(net, tol=1e-9):
         v, i = x[: n - 1], np.zeros(len(diodes))
         i[list(on)] = x[n - 1 + len(sources) :]
         drop = t[len(sources) :] @ v
-        if np.abs(a @ x - b).max() > tol * size or (drop > tol * size).any() or (i < -tol * size).any():
+        if (
+            np.abs(a @ x - b).max() > tol * size
+            or (drop > tol * size).any()
+            or (i < -tol * size).any()
+        ):
             continue
         strict, edge = i > 1e-7 * size, (np.abs(drop) <= tol * size)
         held = np.vstack([t[: len(sources)], t[len(sources) :][strict]])

@@ -1,5 +1,6 @@
-"""`make test-isas`: the kernels' and the estimators' tests under each EQPROP_ISA, OpenBLAS core type and
-Numba target that this processor can run; the others are skipped, with the reason. Ends with a table.
+"""`make test-isas`: the kernels' and the estimators' tests under each EQPROP_ISA, OpenBLAS core
+type and Numba target that this processor can run; the others are skipped, with the reason. Ends
+with a table.
 
 Arguments: seconds that a run may take, then what goes to pytest.
 """
@@ -17,8 +18,9 @@ test_estimators test_resistive test_threads""".split()
 SECONDS = 1800.0
 AVX2 = {"avx2", "fma"}
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
-# (EQPROP_ISA, OPENBLAS_CORETYPE, what the latter needs: OpenBLAS falls back in silence, so it is asked here).
-# Each instruction set of ours meets the core type of its processors; the other core types serve NumPy alone.
+# (EQPROP_ISA, OPENBLAS_CORETYPE, what the latter needs: OpenBLAS falls back in silence, so it is
+# asked here). Each instruction set of ours meets the core type of its processors; the other core
+# types serve NumPy alone.
 PAIRS = (
     ("sse2", "Nehalem", {"sse4_2"}),
     ("avx2", "Haswell", AVX2),
@@ -58,9 +60,16 @@ def settings():
         if not isa:
             changes.pop("EQPROP_ISA")
             changes["EQPROP_TEST_BACKENDS"] = "numpy"
-        yield changes, lacking(needed) or ("" if not isa or isa in usable else f"no C kernels for {isa} here")
+        yield (
+            changes,
+            lacking(needed) or ("" if not isa or isa in usable else f"no C kernels for {isa} here"),
+        )
     for name, needed in NUMBA_CPUS.items():
-        changes = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": "", "EQPROP_TEST_BACKENDS": "numba"}
+        changes = {
+            "NUMBA_CPU_NAME": name,
+            "NUMBA_CPU_FEATURES": "",
+            "EQPROP_TEST_BACKENDS": "numba",
+        }
         yield changes, lacking(needed) or ("" if "numba" in backends else "no Numba here")
 
 

@@ -1,4 +1,6 @@
-"""Small calls of every kernel, and what can be done to their arguments: for tests and the fuzz target."""
+"""Small calls of every kernel, and what can be done to their arguments: for tests and the fuzz
+target.
+"""
 
 import copy
 import dataclasses
@@ -64,7 +66,11 @@ def layered_train(sparse):
     rng = np.random.default_rng(1)
     (weights, biases), (x, y) = _network(rng), _data(rng, sparse)
     back = [w.T.copy() for w in weights]
-    rule = dict(rule="vector_field", optimizer="adam", sign=np.array([1, -1], np.int8)) if sparse else {}
+    rule = (
+        dict(rule="vector_field", optimizer="adam", sign=np.array([1, -1], np.int8))
+        if sparse
+        else {}
+    )
     plan = TrainPlan(3, 0.2, 4, 2, (0.1, 0.05), (0.1, 0.05), **rule)
     memory = [[np.full_like(a, 0.01) for a in [*weights, *biases, *back]] for _ in range(2)]
     return dict(
@@ -167,7 +173,9 @@ def nodal_newton(sparse):
         )
     else:
         stamp = nodal.stamps(n + 1, anode, cathode, branch)
-        system = nodal.NodalSystem(n + 1, base, None, None, anode, cathode, branch, stamp, parameters)
+        system = nodal.NodalSystem(
+            n + 1, base, None, None, anode, cathode, branch, stamp, parameters
+        )
     rhs = np.zeros((m, n + 1))
     rhs[:, :n] = rng.normal(scale=5e-3, size=(m, n))
     return dict(
@@ -354,7 +362,10 @@ def bad_arrays(a):
         "unaligned",
         np.frombuffer(bytearray(b" " + a.tobytes()), np.uint8)[1:].view(a.dtype).reshape(a.shape),
     )
-    yield "one place", np.lib.stride_tricks.as_strided(a.copy(), a.shape, (0,) * a.ndim, writeable=True)
+    yield (
+        "one place",
+        np.lib.stride_tricks.as_strided(a.copy(), a.shape, (0,) * a.ndim, writeable=True),
+    )
     yield "masked", np.ma.masked_array(a, np.zeros(a.shape, bool))
     yield "memmap", a.copy().view(np.memmap)
     yield "read-only", _locked(a)
@@ -395,7 +406,9 @@ def bad_sparse(x):
         yield form, x.asformat(form)
     yield "array", sp.csr_array(x)
     yield "csc's arrays", _csr(x.tocsc())
-    doubled = _csr(x, data=np.repeat(x.data, 2) / 2, indices=np.repeat(x.indices, 2), indptr=x.indptr * 2)
+    doubled = _csr(
+        x, data=np.repeat(x.data, 2) / 2, indices=np.repeat(x.indices, 2), indptr=x.indptr * 2
+    )
     yield "duplicates", doubled
     lie = doubled.copy()
     lie.has_canonical_format = True
@@ -415,7 +428,22 @@ def bad_sparse(x):
 
 
 INTEGERS = (None, "1", 1.0, True, -1, 0, 2**31, 2**63, -(2**63), 10**30, 1j, np.float64(2), [1])
-REALS = (None, "1", True, np.nan, np.inf, -np.inf, 1e308, -1e308, 0, -0.5, 10**400, 1j, [0.1], np.True_)
+REALS = (
+    None,
+    "1",
+    True,
+    np.nan,
+    np.inf,
+    -np.inf,
+    1e308,
+    -1e308,
+    0,
+    -0.5,
+    10**400,
+    1j,
+    [0.1],
+    np.True_,
+)
 WORDS = (None, "", "nonsense", 0, b"ep", ["sgd"])
 FLAGS = (None, 1, 0, "yes", np.True_, [])
 
@@ -446,7 +474,9 @@ def bad_values(value):
 
 
 def abuses(name, sparse=False):
-    """(path, label, call) for each thing that can be done to the arguments of a kernel, one at a time."""
+    """(path, label, call) for each thing that can be done to the arguments of a kernel, one at a
+    time.
+    """
     base = make(name, sparse)
     for path, value in list(paths(base)):
         for label, new in bad_values(value):
@@ -461,7 +491,9 @@ def abuses(name, sparse=False):
                 memory = np.zeros(size, np.uint8)
                 memory[: b.nbytes] = b.view(np.uint8).reshape(-1)
                 memory[: a.nbytes] = a.view(np.uint8).reshape(-1)
-                call = put(copy.deepcopy(base), path, memory[: a.nbytes].view(a.dtype).reshape(a.shape))
+                call = put(
+                    copy.deepcopy(base), path, memory[: a.nbytes].view(a.dtype).reshape(a.shape)
+                )
                 yield (
                     path,
                     f"lies over {'.'.join(map(str, other))}",
@@ -473,9 +505,11 @@ NAMED = (DivergenceError, NudgeError, np.linalg.LinAlgError)
 
 
 def verdict(name, backend, call):
-    """("refused", message), ("failed", kind) for an error with a name, or ("taken", what came back).
+    """("refused", message), ("failed", kind) for an error with a name, or ("taken", what came
+    back).
 
-    Any other exception passes. `call` is changed as the kernel changes it, and not when it is refused.
+    Any other exception passes. `call` is changed as the kernel changes it, and not when it is
+    refused.
     """
     watched = [(a, a.copy()) for a in arrays(call)]
     kernel = getattr(get_backend(backend), name)
@@ -488,6 +522,8 @@ def verdict(name, backend, call):
         return "failed", type(error).__name__
     except ValueError as error:
         for a, before in watched:
-            assert a.tobytes() == before.tobytes(), f"{name} on {backend} refused a call and changed an array"
+            assert a.tobytes() == before.tobytes(), (
+                f"{name} on {backend} refused a call and changed an array"
+            )
         return "refused", str(error)
     return "taken", result

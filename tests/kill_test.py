@@ -1,9 +1,10 @@
 """``python -m tests.kill_test KILLS [SEED] [SECONDS]``: SIGKILL at random moments loses nothing.
 
-A fit that writes checkpoints is killed and gone on with from its file, again and again, until it ends: by
-max_iter, tol, early stopping, a callback, Ctrl-C within an epoch, or divergence. The file it ends with must be
-that of a run that nobody killed, byte for byte, and alone in its folder. (A callback that was killed before its answer was noted is asked again
-after the next epoch: such a run is compared with one that is stopped there.)
+A fit that writes checkpoints is killed and gone on with from its file, again and again, until it
+ends: by max_iter, tol, early stopping, a callback, Ctrl-C within an epoch, or divergence. The file
+it ends with must be that of a run that nobody killed, byte for byte, and alone in its folder. (A
+callback that was killed before its answer was noted is asked again after the next epoch: such a run
+is compared with one that is stopped there.)
 """
 
 import os
@@ -14,13 +15,17 @@ import time
 import warnings
 
 import numpy as np
+from eqprop_fast.kernels import DivergenceError
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
-from eqprop_fast.kernels import DivergenceError
 from eqprop_fast.training import driver
 
 KINDS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
-EPOCHS, LAST, BATCHES = 12, 8, 3  # LAST epoch of runs that end early; in its BATCHES-th batch if within it
+EPOCHS, LAST, BATCHES = (
+    12,
+    8,
+    3,
+)  # LAST epoch of runs that end early; in its BATCHES-th batch if within it
 ENDS = {  # name: what is told at the end, options of the estimator
     "max_iter": ("max_iter", {}),
     "tol": ("tol", dict(tol=1e3, n_iter_no_change=LAST)),
@@ -110,7 +115,9 @@ def check(kind, end, backend, rng, most):
             os.unlink(whole)
             assert in_child(lambda: fit(kind, end, whole, backend, stopped))
         with open(whole, "rb") as a, open(part, "rb") as b:
-            assert a.read() == b.read(), f"{kind.__name__}, {end}, {backend}: not the run that nobody killed"
+            assert a.read() == b.read(), (
+                f"{kind.__name__}, {end}, {backend}: not the run that nobody killed"
+            )
         assert sorted(os.listdir(folder)) == ["part.npz", "whole.npz"], os.listdir(folder)
     return kills
 

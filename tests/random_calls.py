@@ -129,13 +129,29 @@ PLAN = {
 }
 # the values of every option that has a fixed set of them
 CHOICES = {
-    "dynamics": DYNAMICS, "schedule": SCHEDULES, "activation": ACTIVATIONS,
-    "out_activation": ACTIVATIONS, "input_activation": ACTIVATIONS, "cost": COSTS, "rule": RULES,
+    "dynamics": DYNAMICS,
+    "schedule": SCHEDULES,
+    "activation": ACTIVATIONS,
+    "out_activation": ACTIVATIONS,
+    "input_activation": ACTIVATIONS,
+    "cost": COSTS,
+    "rule": RULES,
     "optimizer": OPTIMIZERS,
 }
 # what else a layered call is given, as the parameters of layered_relax and layered_train are called
-GIVEN = ("x", "y", "weights", "back", "biases", "states", "order", "row_weight", "particles",
-         "optimizer_state", "n_threads")
+GIVEN = (
+    "x",
+    "y",
+    "weights",
+    "back",
+    "biases",
+    "states",
+    "order",
+    "row_weight",
+    "particles",
+    "optimizer_state",
+    "n_threads",
+)
 
 
 @dataclasses.dataclass
@@ -306,11 +322,23 @@ CROSSBAR_TRAIN = {
     "n_threads": integer(1, 3),
 }
 CROSSBAR_CHOICES = {
-    "schedule": CROSSBAR_SCHEDULES, "nudging": NUDGINGS, "optimizer": CROSSBAR_OPTIMIZERS,
-    "pairs": BOOL, "carry": BOOL,
+    "schedule": CROSSBAR_SCHEDULES,
+    "nudging": NUDGINGS,
+    "optimizer": CROSSBAR_OPTIMIZERS,
+    "pairs": BOOL,
+    "carry": BOOL,
 }
 CROSSBAR_GIVEN = (
-    "weights", "biases", "lower", "upper", "x", "y", "states", "order", "sample_weight", "velocity",
+    "weights",
+    "biases",
+    "lower",
+    "upper",
+    "x",
+    "y",
+    "states",
+    "order",
+    "sample_weight",
+    "velocity",
 )
 
 
@@ -374,7 +402,15 @@ NODAL_UPDATE = {
     "n_threads": integer(1, 3),
 }
 NODAL_UPDATE_GIVEN = (
-    "difference", "total", "pairs", "scale", "velocity", "conductance", "low", "high", "gradient",
+    "difference",
+    "total",
+    "pairs",
+    "scale",
+    "velocity",
+    "conductance",
+    "low",
+    "high",
+    "gradient",
 )
 
 

@@ -1,5 +1,5 @@
-"""Random circuits for the tests and the comparison with ngspice: always solvable, never two solutions by
-design.
+"""Random circuits for the tests and the comparison with ngspice: always solvable, never two
+solutions by design.
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ MODELS = (
 def random_circuit(seed, n_nodes, *, diodes=0.3, controlled=0.05, ideal=False):
     """A connected random circuit of about `n_nodes` nodes.
 
-    Resistors span the nodes and add half as many edges again; `diodes` and `controlled` are fractions of the
-    nodes. Controlled sources have gains below one towards nodes of their own, so that the circuit stays well
-    posed.
+    Resistors span the nodes and add half as many edges again; `diodes` and `controlled` are
+    fractions of the nodes. Controlled sources have gains below one towards nodes of their own, so
+    that the circuit stays well posed.
     """
     rng = np.random.default_rng(seed)
     net = Netlist(f"random {seed}", temperature=float(rng.choice([27.0, 27.0, 60.0])))
@@ -74,8 +74,8 @@ def random_circuit(seed, n_nodes, *, diodes=0.3, controlled=0.05, ideal=False):
 
 
 def paper_net(seed=0, n_in=784, hidden=100, n_out=10, *, ideal=False, pairs=False, gain=4.0):
-    """The network of 2006.01981 with complementary inputs: two diodes and an amplifier at every hidden
-    node.
+    """The network of 2006.01981 with complementary inputs: two diodes and an amplifier at every
+    hidden node.
     """
     rng = np.random.default_rng(seed)
     net = Netlist("2006.01981")
@@ -96,7 +96,11 @@ def paper_net(seed=0, n_in=784, hidden=100, n_out=10, *, ideal=False, pairs=Fals
     outs = [f"o{k}" for k in range(count)]
     top = 2.8 / np.sqrt(hidden + count)
     net.crossbar(
-        "w2", [f"b{k}" for k in range(hidden)], outs, rng.uniform(1e-7, top, (hidden, count)), g_min=1e-7
+        "w2",
+        [f"b{k}" for k in range(hidden)],
+        outs,
+        rng.uniform(1e-7, top, (hidden, count)),
+        g_min=1e-7,
     )
     net.mark_inputs([f"vin{k}" for k in range(2 * n_in)])
     net.mark_outputs([(outs[2 * k], outs[2 * k + 1]) for k in range(n_out)] if pairs else outs)
@@ -112,7 +116,9 @@ HARD_MODELS = """.model m0 d(is=1e-14)
 
 
 def hard_netlist(seed):
-    """SPICE text of a small circuit with up to ten decades of resistances, diodes of all kinds, and gain."""
+    """SPICE text of a small circuit with up to ten decades of resistances, diodes of all kinds, and
+    gain.
+    """
     r = np.random.default_rng(seed)
     n = int(r.integers(3, 14))
     nodes = ["0"] + [f"n{i}" for i in range(1, n)]
@@ -154,8 +160,15 @@ def hard_netlist(seed):
         cards += [f"g1 {a} {b} {c} {d} {10 ** r.uniform(-6, -2):.4g}"]
     elif k < 0.55:
         cards += [f"vs {pick()} vv 0", f"dvs vv {pick()} m{r.integers(5)}", "rvs vv 0 1meg"]
-        cards += [f"f1 0 fo vs {10 ** r.uniform(-1, 2):.4g}", f"rf fo {pick()} {ohms()}", "rf2 fo 0 10k"]
+        cards += [
+            f"f1 0 fo vs {10 ** r.uniform(-1, 2):.4g}",
+            f"rf fo {pick()} {ohms()}",
+            "rf2 fo 0 10k",
+        ]
     elif k < 0.7:
         cards += [f"vs {pick()} vv 0", f"rvs vv {pick()} {ohms()}"]
-        cards += [f"h1 ho 0 vs {10 ** r.uniform(0, 5) * r.choice([-1, 1]):.4g}", f"rh ho {pick()} {ohms()}"]
+        cards += [
+            f"h1 ho 0 vs {10 ** r.uniform(0, 5) * r.choice([-1, 1]):.4g}",
+            f"rh ho {pick()} {ohms()}",
+        ]
     return "\n".join(cards) + "\n" + HARD_MODELS

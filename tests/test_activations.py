@@ -1,5 +1,6 @@
-"""Every activation of every backend, as that of hidden units, outputs and inputs, at ordinary and at
-extreme values, against the NumPy twin."""
+"""Every activation of every backend, as that of hidden units, outputs and inputs, at ordinary and
+at extreme values, against the NumPy twin.
+"""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
-"""What a fitted network says of a row depends, to the bit, on that row alone: on every backend, whatever rows
-stand beside it and wherever it stands. No BLAS gives that by itself.
+"""What a fitted network says of a row depends, to the bit, on that row alone: on every backend,
+whatever rows stand beside it and wherever it stands. No BLAS gives that by itself.
 """
 
 import numpy as np
@@ -14,10 +14,19 @@ from eqprop_fast.networks.resistive import ResistiveNetwork, ResistiveSpec, init
 
 from .backend_list import BACKENDS
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size"
+)
 
 ROWS = 301
-GROUPS = [slice(0, 1), slice(3, 10), slice(100, 233), slice(140, 141), np.arange(ROWS)[::-7], slice(1, None)]
+GROUPS = [
+    slice(0, 1),
+    slice(3, 10),
+    slice(100, 233),
+    slice(140, 141),
+    np.arange(ROWS)[::-7],
+    slice(1, None),
+]
 
 
 def check(answer, *arrays):
@@ -40,7 +49,12 @@ def relaxed(network, n_steps, tol, beta, x, y, *states):
     "options",
     [
         dict(),
-        dict(schedule="asynchronous", activation="tanh", cost="cross_entropy", out_activation="identity"),
+        dict(
+            schedule="asynchronous",
+            activation="tanh",
+            cost="cross_entropy",
+            out_activation="identity",
+        ),
         dict(dynamics="continuous", activation="sigmoid", dt=0.4),
         dict(schedule="asynchronous", activation="hard_sigmoid", input_activation="sigmoid"),
     ],
@@ -50,7 +64,10 @@ def test_layered(backend, dtype, sizes, options):
     weights, biases = GlorotUniform().draw(sizes, rng, np.dtype(dtype))
     x, y = rng.random((ROWS, sizes[0])).astype(dtype), rng.random((ROWS, sizes[-1])).astype(dtype)
     states = [rng.random((ROWS, n)).astype(dtype) for n in sizes[1:]]
-    for back in (None, [None, *(rng.normal(0, 0.1, w.shape[::-1]).astype(dtype) for w in weights[1:])]):
+    for back in (
+        None,
+        [None, *(rng.normal(0, 0.1, w.shape[::-1]).astype(dtype) for w in weights[1:])],
+    ):
         network = LayeredNetwork(spec, get_backend(backend), weights, biases, back)
         check(lambda *a: relaxed(network, 12, 1e-3, 0.0, *a), x, y, *states)  # noqa: B023
         check(lambda *a: relaxed(network, 4, -1.0, 0.5, *a), x, y, *states)  # noqa: B023
@@ -59,7 +76,9 @@ def test_layered(backend, dtype, sizes, options):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("options", [dict(), dict(pairs=True, schedule="synchronous"), dict(diodes="none")])
+@pytest.mark.parametrize(
+    "options", [dict(), dict(pairs=True, schedule="synchronous"), dict(diodes="none")]
+)
 def test_resistive(backend, dtype, options):
     sizes, rng = (37, 18, 12, 7), np.random.default_rng(0)
     spec = ResistiveSpec(sizes, input_gain=3.0, **options)
@@ -82,8 +101,16 @@ def test_resistive(backend, dtype, options):
 def test_estimators(backend, dtype, kind):
     x, y = load_digits(return_X_y=True)
     x = x / 16
-    model = kind((24,), max_iter=2, random_state=0, backend=backend, dtype=dtype).fit(x[:200], y[:200])
-    names = ("predict", "predict_proba", "predict_log_proba", "decision_function", "dissipated_power")
+    model = kind((24,), max_iter=2, random_state=0, backend=backend, dtype=dtype).fit(
+        x[:200], y[:200]
+    )
+    names = (
+        "predict",
+        "predict_proba",
+        "predict_log_proba",
+        "decision_function",
+        "dissipated_power",
+    )
     methods = [getattr(model, name) for name in names if hasattr(model, name)]
 
     def answers(x):

@@ -59,7 +59,9 @@ def by_hand(first, nudging, signs=None):
             free = relax(x, y, *carried, 0.0, 3)
             beta = 0.3 if signs is None else 0.3 * signs[at]
             plus = relax(x, y, *free, beta, 2)
-            low, width = (relax(x, y, *free, -beta, 2), 2 * beta) if nudging == "centered" else (free, beta)
+            low, width = (
+                (relax(x, y, *free, -beta, 2), 2 * beta) if nudging == "centered" else (free, beta)
+            )
             scale = 0.1 / (width * n)
             w[0] += scale * x.T @ (plus[0] - low[0])
             w[1] += scale * (plus[0].T @ plus[1] - low[0].T @ low[1])
@@ -137,7 +139,12 @@ def test_carried_by_partial_fit():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_diverged_call_leaves_the_carried_states(backend):
     """What comes after it is what would have come without it."""
-    options = {**BASE, "activation": "relu", "out_activation": "identity", "learning_rate_init": 0.01}
+    options = {
+        **BASE,
+        "activation": "relu",
+        "out_activation": "identity",
+        "learning_rate_init": 0.01,
+    }
     pair = [
         build(EqPropClassifier, **options, learning_rule__nudging="positive", backend=backend)
         for _ in range(2)
@@ -154,8 +161,11 @@ def test_a_diverged_call_leaves_the_carried_states(backend):
 
 def test_loaded_states_must_fit(tmp_path):
     est = build(EqPropClassifier, **BASE, learning_rule__nudging="positive").fit(X, Y)
-    for wrong in (est._state.particles[:1], [p[:, :2] for p in est._state.particles],
-                  [p * np.nan for p in est._state.particles]):
+    for wrong in (
+        est._state.particles[:1],
+        [p[:, :2] for p in est._state.particles],
+        [p * np.nan for p in est._state.particles],
+    ):
         est._state.particles = wrong
         est.save_checkpoint(tmp_path / "a.npz")
         with pytest.raises(ValueError, match="carried states"):

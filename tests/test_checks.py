@@ -1,4 +1,6 @@
-"""Calls that no estimator would make: one verdict on every backend, and a refused call changes nothing."""
+"""Calls that no estimator would make: one verdict on every backend, and a refused call changes
+nothing.
+"""
 
 import numpy as np
 import pytest
@@ -7,8 +9,8 @@ from eqprop_fast.kernels.checks import TABLES
 from .backend_list import BACKENDS
 from .kernel_calls import MAKERS, abuses, arrays, make, verdict
 
-# Whether the overflow of a sum is seen in the states may hang on the order of its terms: here a call that is
-# taken and one that ends in an error with a name are the same.
+# Whether the overflow of a sum is seen in the states may hang on the order of its terms: here a
+# call that is taken and one that ends in an error with a name are the same.
 EXTREME = ("NaN", "inf", "huge", "1e+308", "unaligned")
 LOOSE = dict(rtol=1e-4, atol=1e-5, equal_nan=True)
 
@@ -57,7 +59,9 @@ def _fault(name, path, label, calls, seen):
 def test_verdicts_are_the_same(name, sparse):
     assert set(MAKERS) == set(TABLES)
     faults, n = [], 0
-    for abused in zip(*(abuses(name, sparse) for _ in BACKENDS)):  # each backend gets arrays of its own
+    for abused in zip(
+        *(abuses(name, sparse) for _ in BACKENDS)
+    ):  # each backend gets arrays of its own
         path, label, _ = abused[0]
         calls = [call for _, _, call in abused]
         seen = [_judge(name, backend, call) for backend, call in zip(BACKENDS, calls)]

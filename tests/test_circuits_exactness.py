@@ -1,4 +1,6 @@
-"""Answers where float64 is barely enough, and circuits of ideal diodes that plain pivoting does not solve."""
+"""Answers where float64 is barely enough, and circuits of ideal diodes that plain pivoting does not
+solve.
+"""
 
 import math
 import re
@@ -6,7 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from eqprop_fast.circuits import D1N4148, Netlist, SingularCircuitError, operating_point, parse_spice
+from eqprop_fast.circuits import (
+    D1N4148,
+    Netlist,
+    SingularCircuitError,
+    operating_point,
+    parse_spice,
+)
 from eqprop_fast.circuits.complementarity import lcp
 from eqprop_fast.circuits.elements import AMPLIFIER, DIODE, RESISTOR
 from eqprop_fast.circuits.factor import TiedLaplaceFactor
@@ -20,12 +28,14 @@ def complementary(point):
     """Ideal diodes: no reverse current, no forward voltage, never both."""
     i, v = point.branch_currents(DIODE), point._drops(DIODE)[0]
     size = point.largest_current
-    return (i >= -1e-12 * size).all() and (v <= 1e-11).all() and (np.abs(i * v) <= 1e-12 * size).all()
+    return (
+        (i >= -1e-12 * size).all() and (v <= 1e-11).all() and (np.abs(i * v) <= 1e-12 * size).all()
+    )
 
 
 def imbalance(net, point, sample=None):
-    """Largest sum of the branch currents that leave a node, ground too, and the largest current: from the
-    reported currents alone, summed without rounding.
+    """Largest sum of the branch currents that leave a node, ground too, and the largest current:
+    from the reported currents alone, summed without rounding.
     """
     leaving, largest = [[] for _ in net.node_names], 0.0
     currents = point.branch_currents()
@@ -49,7 +59,10 @@ REDUNDANT = {
         "v1 a 0 5\nr1 a b 1k\nd1 b c ideal\nd2 b d ideal\nd3 d c ideal\nr2 c 0 1k",
         {"c": 2.5, "d": 2.5},
     ),
-    "antiparallel": ("v1 a 0 4\nr1 a b 1k\nd1 b c ideal\nd2 c b ideal\nr2 c 0 3k", {"b": 3.0, "c": 3.0}),
+    "antiparallel": (
+        "v1 a 0 4\nr1 a b 1k\nd1 b c ideal\nd2 c b ideal\nr2 c 0 3k",
+        {"b": 3.0, "c": 3.0},
+    ),
     "around a source": (
         "v1 a 0 1\nr1 s a 1k\ni1 0 s 2m\nd1 s a ideal\nd2 s m ideal\nd3 m a ideal",
         {"m": 1.0},
@@ -73,18 +86,24 @@ def test_redundant_ideal_diodes(backend, which):
     if which != "with junctions":
         assert complementary(point)
     else:
-        same = parse_spice("t\nv1 a 0 5\nr1 a c 1k\nd3 c 0 dm\nr2 c 0 1k\n.model dm d(is=1e-14 rs=1)\n")
+        same = parse_spice(
+            "t\nv1 a 0 5\nr1 a c 1k\nd3 c 0 dm\nr2 c 0 1k\n.model dm d(is=1e-14 rs=1)\n"
+        )
         want = operating_point(same, backend=backend).voltage("c")
         assert point.voltage("c") == pytest.approx(want, abs=1e-12)
         assert point.voltage("b", "c") == pytest.approx(0.0, abs=1e-14)
 
 
 def ideal_network(seed, n):
-    """Resistors over five decades, sources behind resistors, and up to as many ideal diodes as nodes."""
+    """Resistors over five decades, sources behind resistors, and up to as many ideal diodes as
+    nodes.
+    """
     r = np.random.default_rng(seed)
     net, nodes = Netlist("ideal"), ["0"] + [f"n{k}" for k in range(1, n)]
     for k in range(1, n):
-        net.resistor(f"r{k}", nodes[k], nodes[r.integers(max(0, k - 20), k)], float(10 ** r.uniform(1, 5)))
+        net.resistor(
+            f"r{k}", nodes[k], nodes[r.integers(max(0, k - 20), k)], float(10 ** r.uniform(1, 5))
+        )
     for k in range(n // 2):
         a, b = r.choice(n, 2, replace=False)
         net.resistor(f"x{k}", nodes[a], nodes[b], float(10 ** r.uniform(1, 5)))
@@ -136,8 +155,8 @@ def test_lcp_against_its_conditions():
         assert np.abs(z * w).max() <= 1e-9 * max(1.0, np.abs(z).max()) ** 2
 
 
-# Newton settles, but conductances of 100 S and more drown the currents (the first six); Newton wanders within
-# rounding (the next five); zero voltages and huge ones in one circuit (the last).
+# Newton settles, but conductances of 100 S and more drown the currents (the first six); Newton
+# wanders within rounding (the next five); zero voltages and huge ones in one circuit (the last).
 @backends
 @pytest.mark.parametrize("seed", [111, 173, 254, 262, 396, 563, 337, 385, 525, 10887, 11204, 11043])
 def test_points_at_the_edge_of_float64(backend, seed):
@@ -199,9 +218,13 @@ def test_difference_of_points_keeps_what_rounding_takes(backend):
     first, second = (operating_point(net, [volts], backend=backend) for volts in (5 + step, 5.0))
     found = first.difference(second)[net.find_node("b")]
     assert found == pytest.approx(step, rel=1e-6)  # a picoampere per volt flows through the kilohm
-    both, twice = (operating_point(net, x, backend=backend) for x in ([[5 + step], [5.0]], [[5.0], [5.0]]))
+    both, twice = (
+        operating_point(net, x, backend=backend) for x in ([[5 + step], [5.0]], [[5.0], [5.0]])
+    )
     # a BLAS may round a row otherwise beside another one
-    np.testing.assert_allclose(both.difference(twice)[0], first.difference(second), rtol=0, atol=1e-6 * step)
+    np.testing.assert_allclose(
+        both.difference(twice)[0], first.difference(second), rtol=0, atol=1e-6 * step
+    )
     assert not both.difference(twice)[1].any()
 
 
@@ -263,7 +286,9 @@ def test_reported_currents_balance(backend):
 @pytest.mark.parametrize("wire", [1e-3, 0.1])
 @pytest.mark.parametrize("device", [1e-11, 1e-9, 1e-6])
 def test_crossbars_with_wires_balance(backend, wire, device):
-    """Devices of many megaohms on milliohms: all of a wire's drop is below its voltage's last place."""
+    """Devices of many megaohms on milliohms: all of a wire's drop is below its voltage's last
+    place.
+    """
     rng, n, net = np.random.default_rng(0), 5, Netlist("wired")
     for i in range(n):
         net.voltage_source(f"v{i}", f"r{i}_0", "0", float(rng.uniform(-2, 2)))
@@ -287,7 +312,8 @@ def test_crossbars_with_wires_balance(backend, wire, device):
         np.testing.assert_allclose(one.voltages, points.voltages[s], rtol=1e-9, atol=1e-12)
     again = operating_point(net, x, start=points, backend=backend)
     assert (
-        again.success.all() and (again.kcl_residual <= np.maximum(1e-10 * again.largest_current, 1e-30)).all()
+        again.success.all()
+        and (again.kcl_residual <= np.maximum(1e-10 * again.largest_current, 1e-30)).all()
     )
 
 
@@ -313,7 +339,9 @@ def test_all_elements_balance_to_the_last_digits(backend):
 
 
 def decades(seed):
-    """Resistors of six to twenty-four decades, a current source and a second voltage source now and then."""
+    """Resistors of six to twenty-four decades, a current source and a second voltage source now and
+    then.
+    """
     r = np.random.default_rng(seed)
     n, reach, net = int(r.integers(3, 30)), r.choice([3, 6, 9, 12]), Netlist("decades")
     nodes = ["0"] + [f"n{k}" for k in range(1, n)]
@@ -373,7 +401,9 @@ def test_a_wrong_point_is_not_polished_into_success():
 
 @backends
 def test_resistors_of_eighteen_decades(backend):
-    """The sum of a node's conductances loses the small ones; elimination without subtractions does not."""
+    """The sum of a node's conductances loses the small ones; elimination without subtractions does
+    not.
+    """
     net = parse_spice("t\nv1 a 0 1\nr1 a b 1e-9\nr2 b c 1e9\nr3 c d 1e-9\nr4 d 0 1e9\n")
     point = operating_point(net, backend=backend)
     assert point.success and point.voltage("c") == 0.5 and point.voltage("b") == 1.0
@@ -387,7 +417,9 @@ def test_resistors_of_eighteen_decades(backend):
     chain.resistor("r40", "n40", "0", ohms[40])
     point = operating_point(chain, backend=backend)
     below, above = ohms[20:].sum(), ohms[:20].sum()
-    assert point.voltage("n20") == pytest.approx((1 / above + 1e-12) / (1 / above + 1 / below), rel=1e-12)
+    assert point.voltage("n20") == pytest.approx(
+        (1 / above + 1e-12) / (1 / above + 1 / below), rel=1e-12
+    )
     assert point.success
     net.vccs("g1", "d", "0", "c", "0", -1e-9)
     with pytest.raises(SingularCircuitError):
@@ -409,7 +441,9 @@ def tied_decades(seed, n, span, n_sources):
         net.resistor(f"x{k}", nodes[a], nodes[b], ohms())
     order = rng.permutation(np.arange(1, n))
     for k in range(n_sources):  # chains and single ones: no loop
-        net.voltage_source(f"v{k}", nodes[order[k]], nodes[order[k + 1 + k % 2]], float(rng.uniform(-5, 5)))
+        net.voltage_source(
+            f"v{k}", nodes[order[k]], nodes[order[k + 1 + k % 2]], float(rng.uniform(-5, 5))
+        )
     net.current_source("i1", nodes[1], "0", float(10 ** rng.uniform(-12, 0)))
     return net
 
@@ -417,7 +451,9 @@ def tied_decades(seed, n, span, n_sources):
 @pytest.mark.parametrize("span", [3, 12])
 def test_sources_that_tie_nodes_together_over_many_decades(span):
     for seed in range(25):
-        net = tied_decades(seed, 4 + seed % 20, span, n_sources=1 + seed % 3 if seed % 20 > 1 else 1)
+        net = tied_decades(
+            seed, 4 + seed % 20, span, n_sources=1 + seed % 3 if seed % 20 > 1 else 1
+        )
         point = operating_point(net)
         missed, largest = imbalance(net, point)
         assert point.success and missed <= 1e-10 * largest, (seed, point.worst)

@@ -21,8 +21,15 @@ def complementary(net, point):
     """No reverse current, no forward voltage, never both; rounding is that of the largest voltage."""
     ideal = np.array([m == IDEAL for m in net.diode_models])
     i, v = point.branch_currents(DIODE)[ideal], point._drops(DIODE)[0][ideal]
-    amperes, volts = 1e-12 * point.largest_current + 1e-18, 2e-13 * np.abs(point.voltages).max() + 1e-12
-    return (i >= -amperes).all() and (v <= volts).all() and ((i <= amperes) | (np.abs(v) <= volts)).all()
+    amperes, volts = (
+        1e-12 * point.largest_current + 1e-18,
+        2e-13 * np.abs(point.voltages).max() + 1e-12,
+    )
+    return (
+        (i >= -amperes).all()
+        and (v <= volts).all()
+        and ((i <= amperes) | (np.abs(v) <= volts)).all()
+    )
 
 
 def tied(net):
@@ -51,7 +58,9 @@ def test_random_circuits(kind):
             assert point.success == (bool(found) and not free), seed
             if point.success:
                 top = np.abs(found[0]).max() + 1e-30
-                assert spread <= 1e-7 * top and np.abs(point.voltages - found[0]).max() <= 1e-7 * top, seed
+                assert (
+                    spread <= 1e-7 * top and np.abs(point.voltages - found[0]).max() <= 1e-7 * top
+                ), seed
     assert solved >= SEEDS / 3
 
 
@@ -69,7 +78,9 @@ def string(models, volts):
 def test_strings(backend, volts):
     for n in range(2, 11):
         point = operating_point(string([IDEAL] * n, volts), backend=backend)
-        assert point.success and point.branch_currents()["d0"] == pytest.approx(volts / 1e3, rel=1e-12)
+        assert point.success and point.branch_currents()["d0"] == pytest.approx(
+            volts / 1e3, rel=1e-12
+        )
         assert np.abs(point.voltages[2:]).max() <= 1e-13 * volts
 
 
@@ -109,7 +120,9 @@ def test_no_answer_is_found_to_be_none_at_once(backend):
 
 
 def test_lemke_on_degenerate_problems():
-    """Semidefinite, skew and zero matrices with many equal ratios: it ends, at an answer if there is one."""
+    """Semidefinite, skew and zero matrices with many equal ratios: it ends, at an answer if there
+    is one.
+    """
     rng, answers = np.random.default_rng(0), 0
     for trial in range(300):
         n = int(rng.integers(1, 12))

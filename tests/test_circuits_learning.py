@@ -42,12 +42,18 @@ def small_net(gain=4.0, **options):
 def data(loss, n_out=2, m=5):
     rng = np.random.default_rng(1)
     x = complementary(rng.normal(size=(m, 2)), 1.5)
-    y = rng.normal(size=(m, n_out)) if loss == "squared" else np.eye(n_out)[rng.integers(0, n_out, m)]
+    y = (
+        rng.normal(size=(m, n_out))
+        if loss == "squared"
+        else np.eye(n_out)[rng.integers(0, n_out, m)]
+    )
     return x, y
 
 
 @pytest.mark.filterwarnings("ignore::eqprop_fast.circuits.NudgeWarning")
-@pytest.mark.parametrize("loss, nudge", [(loss, "current") for loss in LOSSES] + [("squared", "conductance")])
+@pytest.mark.parametrize(
+    "loss, nudge", [(loss, "current") for loss in LOSSES] + [("squared", "conductance")]
+)
 @pytest.mark.parametrize("gain", [4.0, 1.5, -2.0])
 def test_gradient_is_that_of_the_loss_to_the_right_order(loss, nudge, gain):
     """Every layer, so the factor A^(-2 l) too: error O(beta) one-sided, O(beta^2) centered."""
@@ -101,7 +107,8 @@ def test_both_nudges_have_the_same_limit(make):
 
     def gap(beta):
         a, b = (
-            circuit_gradient(net, x, y, beta=beta, centered=False, nudge=nudge).gradient for nudge in NUDGES
+            circuit_gradient(net, x, y, beta=beta, centered=False, nudge=nudge).gradient
+            for nudge in NUDGES
         )
         return np.linalg.norm(a - b) / np.linalg.norm(a)
 

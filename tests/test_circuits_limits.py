@@ -8,7 +8,14 @@ import warnings
 import numpy as np
 import pytest
 
-from eqprop_fast.circuits import D1N4148, ElementError, Netlist, operating_point, parse_spice, solver
+from eqprop_fast.circuits import (
+    D1N4148,
+    ElementError,
+    Netlist,
+    operating_point,
+    parse_spice,
+    solver,
+)
 from eqprop_fast.circuits.plots import plot_circuit
 
 from .backend_list import BACKENDS
@@ -66,13 +73,17 @@ def test_attempts_at_a_sample_are_compiled(backend, seed, monkeypatch):
     assert not point.success and spent[0] <= min(500, point.iterations / 3)
 
 
-@pytest.mark.parametrize("text", ["r2 b 0 1k", "d1 b 0 m\n.model m d", "e1 b 0 a 0 2", "d1 b 0 ideal"])
+@pytest.mark.parametrize(
+    "text", ["r2 b 0 1k", "d1 b 0 m\n.model m d", "e1 b 0 a 0 2", "d1 b 0 ideal"]
+)
 def test_netlists_and_points_can_be_pickled_and_copied(text):
     net = parse_spice(f"* t\nv1 a 0 2\nr1 a b 1k\n{text}\nr3 b 0 2k\n")
     net.mark_inputs(["v1"])
     point = operating_point(net, [[1.0], [2.0]])
     for made in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net), copy.copy(net)):
-        np.testing.assert_array_equal(operating_point(made, [[1.0], [2.0]]).voltages, point.voltages)
+        np.testing.assert_array_equal(
+            operating_point(made, [[1.0], [2.0]]).voltages, point.voltages
+        )
     for made in (pickle.loads(pickle.dumps(point)), copy.deepcopy(point), copy.copy(point)):
         np.testing.assert_array_equal(made.voltages, point.voltages)
         for name, current in point.branch_currents().items():
@@ -110,7 +121,9 @@ def test_wrong_arguments_are_named():
 
 
 @backends
-@pytest.mark.parametrize("cards", ["r2 b 0 1k", "d1 b 0 m\n.model m d", "d1 b 0 ideal", "r2 b 0 1e-29"])
+@pytest.mark.parametrize(
+    "cards", ["r2 b 0 1k", "d1 b 0 m\n.model m d", "d1 b 0 ideal", "r2 b 0 1e-29"]
+)
 def test_huge_sources_are_answered_or_refused_without_warnings(backend, cards):
     net = parse_spice(f"* t\nv1 a 0 1\nr1 a b 1k\n{cards}\n")
     net.mark_inputs(["v1"])

@@ -74,7 +74,15 @@ def test_names_are_unique_and_clean():
 
 
 def test_diode_models_are_checked():
-    for bad in ({"IS": 0}, {"IS": -1e-14}, {"N": 0}, {"RS": -1}, {"BV": 0}, {"IS": np.nan}, {"EG": 0.01}):
+    for bad in (
+        {"IS": 0},
+        {"IS": -1e-14},
+        {"N": 0},
+        {"RS": -1},
+        {"BV": 0},
+        {"IS": np.nan},
+        {"EG": 0.01},
+    ):
         with pytest.raises(ElementError):
             DiodeModel("m", **bad)
     with pytest.raises(ElementError, match="reserved"):

@@ -15,7 +15,9 @@ pytestmark = [
 
 
 def compare(net, inputs=None):
-    """Worst error in units of the tolerance (1e-6 relative, 1e-9 V), or None where ngspice finds no point."""
+    """Worst error in units of the tolerance (1e-6 relative, 1e-9 V), or None where ngspice finds no
+    point.
+    """
     point = operating_point(net, inputs)
     try:
         peer = run_ngspice(net, inputs)
@@ -51,7 +53,9 @@ def test_tiny_saturation_currents(text):
     """ngspice raises IS to 1e-28 A, before it multiplies by the area."""
     net = parse_spice(f"t\ni1 0 a 1m\nd1 a 0 dm area=1e-5\n.model dm d(is={text})\n")
     assert compare(net) <= 1
-    assert DiodeModel("m", IS=float(text)).parameters(1.0, 27.0, 27.0, 0.0)[0] == max(float(text), 1e-28)
+    assert DiodeModel("m", IS=float(text)).parameters(1.0, 27.0, 27.0, 0.0)[0] == max(
+        float(text), 1e-28
+    )
 
 
 @pytest.mark.parametrize("seed,n", [(0, 5), (1, 20), (2, 60), (3, 150), (4, 300)])

@@ -7,7 +7,11 @@ import pytest
 
 from eqprop_fast.circuits import D1N4148, DiodeModel, Netlist, NudgeWarning
 from eqprop_fast.circuits.builders import complementary, layered_netlist
-from eqprop_fast.circuits.learning import CircuitTrainer, circuit_gradient, finite_difference_gradient
+from eqprop_fast.circuits.learning import (
+    CircuitTrainer,
+    circuit_gradient,
+    finite_difference_gradient,
+)
 
 from .backend_list import BACKENDS
 
@@ -17,11 +21,29 @@ Y = [[0.3, -0.2], [0.1, 0.5], [-0.4, 0.2]]
 
 
 def circuit(siemens, diode):
-    """Two sources, a mesh of six nodes, two outputs of which one is a pair; diodes between them or none."""
+    """Two sources, a mesh of six nodes, two outputs of which one is a pair; diodes between them or
+    none.
+    """
     net, rng = Netlist(), np.random.default_rng(0)
     net.voltage_source("v1", "s", "0", 1.0)
     net.voltage_source("v2", "t", "0", 1.0)
-    ends = ("sa", "tb", "ab", "bc", "ca", "cd", "da", "sd", "tc", "d0", "ae", "e0", "be", "fd", "fa")
+    ends = (
+        "sa",
+        "tb",
+        "ab",
+        "bc",
+        "ca",
+        "cd",
+        "da",
+        "sd",
+        "tc",
+        "d0",
+        "ae",
+        "e0",
+        "be",
+        "fd",
+        "fa",
+    )
     for k, (a, b) in enumerate(ends):
         net.conductance(f"g{k}", a, b, siemens * float(rng.uniform(0.3, 3)))
     if diode is not None:
@@ -75,8 +97,14 @@ def test_large_errors_do_not_push_junctions():
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e2])
 def test_auto_behind_amplifiers(gain, scale):
     net = layered_netlist(
-        [2, 4, 3, 2], gain=gain, bias=1.0, low=0.2, high=-0.2, random_state=0,
-        g_init=(1e-4 * scale, 1e-3 * scale), g_min=0.0,
+        [2, 4, 3, 2],
+        gain=gain,
+        bias=1.0,
+        low=0.2,
+        high=-0.2,
+        random_state=0,
+        g_init=(1e-4 * scale, 1e-3 * scale),
+        g_min=0.0,
     )
     x = complementary(np.random.default_rng(1).normal(size=(5, 2)), 1.5)
     y = np.random.default_rng(2).normal(size=(5, 2))

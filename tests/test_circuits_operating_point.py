@@ -6,7 +6,14 @@ from eqprop_fast.kernels.reference.nodal import diode_current
 from scipy.integrate import simpson
 from scipy.optimize import brentq
 
-from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, ElementError, Netlist, operating_point
+from eqprop_fast.circuits import (
+    D1N4148,
+    CircuitError,
+    DiodeModel,
+    ElementError,
+    Netlist,
+    operating_point,
+)
 from eqprop_fast.circuits.elements import DIODE, ISOURCE, RESISTOR, VSOURCE
 from eqprop_fast.circuits.operating_point import solver_of
 
@@ -149,7 +156,9 @@ def test_random_circuits(backend, seed, n):
 
 
 def test_kirchhoff_from_the_branch_currents():
-    """Sum of all branch currents at every node, tree sources included, from the reported currents alone."""
+    """Sum of all branch currents at every node, tree sources included, from the reported currents
+    alone.
+    """
     net = random_circuit(7, 60)
     point = operating_point(net)
     total = np.zeros(net.n_nodes)
@@ -175,8 +184,8 @@ def test_power_balance_and_co_content():
         for i, (a, b) in zip(point.branch_currents(kind), net.nodes[kind], strict=True):
             given -= i * (v[a] - v[b])
     assert point.power == pytest.approx(given, rel=1e-9)
-    # d(co-content)/dv at a node is the current leaving it through resistors and diodes: check one diode by
-    # quadrature.
+    # d(co-content)/dv at a node is the current leaving it through resistors and diodes: check one
+    # diode by quadrature.
     net = Netlist()
     net.voltage_source("v1", "a", "0", 0.8)
     net.diode("d1", "a", "0", DiodeModel("m", RS=20.0, BV=3.0))
@@ -207,7 +216,9 @@ def test_failure_names_the_worst_unknown(backend):
 
 
 def test_hard_start_is_rescued():
-    """A diode stack behind gain that plain Newton may or may not like: the answer is right either way."""
+    """A diode stack behind gain that plain Newton may or may not like: the answer is right either
+    way.
+    """
     net = Netlist()
     net.voltage_source("v1", "a", "0", 100.0)
     net.resistor("r1", "a", "n0", 10.0)
@@ -261,7 +272,9 @@ def test_gmin_and_source_stepping_reach_the_same_point():
 
 @pytest.mark.parametrize("hard", [0.0, 2e-5])
 def test_gmin_steps_lead_from_ten_millisiemens_to_none(hard):
-    """Each starts where the last one ended; one that fails is retried nearer by; then comes the circuit."""
+    """Each starts where the last one ended; one that fails is retried nearer by; then comes the
+    circuit.
+    """
     from eqprop_fast.kernels.reference import nodal as reference
 
     from eqprop_fast.circuits.operating_point import solver_of
@@ -289,16 +302,21 @@ def test_gmin_steps_lead_from_ten_millisiemens_to_none(hard):
     np.testing.assert_allclose(steps[1], 1e-3)
     assert (len(levels) > len(steps)) == bool(hard)
 
+
 @backends
 def test_large_linear_network(backend):
-    """Above the size where the symmetric head and tail take over, for two sets of values of one topology."""
+    """Above the size where the symmetric head and tail take over, for two sets of values of one
+    topology.
+    """
     net = random_circuit(5, 1300, diodes=0.0, controlled=0.0)
     for _ in range(2):
         point = operating_point(net, backend=backend)
         assert point.success and type(solver_of(net).factor).__name__ == "SymmetricFactor"
         assert point.kcl_residual < 1e-10 * point.largest_current
         net.set_conductances(net.conductances * np.linspace(0.5, 2.0, len(net.conductances)))
-    net.vccs("gneg", "n7", "0", "n7", "0", -1.0)  # symmetric, not positive definite: SuperLU takes over
+    net.vccs(
+        "gneg", "n7", "0", "n7", "0", -1.0
+    )  # symmetric, not positive definite: SuperLU takes over
     point = operating_point(net, backend=backend)
     assert point.success and type(solver_of(net).factor).__name__ == "Factor"
 
@@ -311,11 +329,15 @@ def test_empty_batch_and_one_row_for_all(backend, diodes):
     net.mark_outputs(["n3", "n4"])
     none = operating_point(net, np.zeros((0, 1)), backend=backend)
     assert (
-        none.voltages.shape == (0, net.n_nodes) and none.outputs.shape == (0, 2) and none.power.shape == (0,)
+        none.voltages.shape == (0, net.n_nodes)
+        and none.outputs.shape == (0, 2)
+        and none.power.shape == (0,)
     )
     many = operating_point(net, [1.0], nudge=np.zeros((3, 2)), backend=backend)
     assert many.voltages.shape == (3, net.n_nodes)
-    np.testing.assert_allclose(many.voltages[0], many.voltages[2], rtol=0, atol=1e-12)  # one BLAS product
+    np.testing.assert_allclose(
+        many.voltages[0], many.voltages[2], rtol=0, atol=1e-12
+    )  # one BLAS product
     start = operating_point(net, [[1.0], [1.0]], backend=backend)
     again = operating_point(net, [[1.0], [1.0]], start=start, backend=backend)
     np.testing.assert_allclose(again.voltages, start.voltages, rtol=1e-9, atol=1e-12)

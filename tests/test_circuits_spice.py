@@ -233,7 +233,9 @@ def test_other_malformed_text():
 @pytest.mark.skipif(not ngspice_available(), reason="the program ngspice is not installed")
 def test_expressions_against_ngspice():
     """One deck of current sources, so that a value is a voltage."""
-    texts = "2**3**2 2^3^2 (-2)**3 (0-8)^(1/3) pow(-2,3) -2^2 -(-2)**3 1+-2^2 10*-2^2 2**2**-1 1--2 --3"
+    texts = (
+        "2**3**2 2^3^2 (-2)**3 (0-8)^(1/3) pow(-2,3) -2^2 -(-2)**3 1+-2^2 10*-2^2 2**2**-1 1--2 --3"
+    )
     texts = [
         *texts.split(),
         "2^a^2",
@@ -293,7 +295,9 @@ def test_parameters_inside_a_subcircuit():
 )
 def test_the_order_of_parameters_does_not_matter(cards, ohms):
     """The values are those of ngspice 39."""
-    net = parse_spice(f"t\n.model d d(is={{x*1e-15}})\n.options gmin={{x*1e-13}}\n{cards}\nr1 a 0 {{y}}")
+    net = parse_spice(
+        f"t\n.model d d(is={{x*1e-15}})\n.options gmin={{x*1e-13}}\n{cards}\nr1 a 0 {{y}}"
+    )
     assert 1 / net.conductances[0] == pytest.approx(ohms, rel=1e-14)
 
 
@@ -358,8 +362,8 @@ _SEEDS = [
     st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 2)), max_size=6),
 )
 def test_mutated_netlists_never_crash(which, edits):
-    """A byte changed, inserted or removed: a clear error, or an operating point that says whether it is
-    one.
+    """A byte changed, inserted or removed: a clear error, or an operating point that says whether
+    it is one.
     """
     data = bytearray(_SEEDS[which].encode())
     for at, byte, action in edits:

@@ -59,7 +59,9 @@ AT_ZERO = [2.5, 3.5, 2.5, 3, 1.5, 3.5, 4.5, 1.25]
 
 
 def source_cards():
-    """(what follows the nodes, value at the operating point) in every order of dc, ac and functions."""
+    """(what follows the nodes, value at the operating point) in every order of dc, ac and
+    functions.
+    """
     turn = itertools.count()
     for size in range(4):
         for order in itertools.permutations(PARTS, size):

@@ -13,8 +13,9 @@ ESTIMATORS = [
     for backend in BACKENDS
 ]
 
-# A weight equals a repetition only if both fall into one batch, and to 1e-7 only in double precision: the
-# checks of that run full batches in float64 (scikit-learn gives its MLPs special parameters there as well).
+# A weight equals a repetition only if both fall into one batch, and to 1e-7 only in double
+# precision: the checks of that run full batches in float64 (scikit-learn gives its MLPs special
+# parameters there as well).
 FULL_BATCH = dict(batch_size=1000, dtype="float64")
 
 
@@ -24,6 +25,7 @@ def test_scikit_learn_checks(estimator, check):
     if check.func.__name__.startswith("check_sample_weight_equivalence"):
         estimator.set_params(**FULL_BATCH)
         if isinstance(estimator, (ResistiveClassifier, ResistiveRegressor)):
-            # fast enough to have converged: half-way, a network leaving a saddle multiplies rounding errors
+            # fast enough to have converged: half-way, a network leaving a saddle multiplies
+            # rounding errors
             estimator.set_params(learning_rate_init=0.05)
     check(estimator)

@@ -1,4 +1,6 @@
-"""Layered-crossbar kernels: parity with the NumPy twin, physics, another solver's optimum, gradients."""
+"""Layered-crossbar kernels: parity with the NumPy twin, physics, another solver's optimum,
+gradients.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,9 @@ def make(sizes, dtype=np.float64, rows=11, seed=0, density=0.5, outputs=None):
     """A DRN as the paper sets it up, with non-zero biases; inputs, targets and legal states."""
     rng = np.random.default_rng(seed)
     fan_in = [2 * sizes[0], *sizes[1:-1]]
-    weights = [np.maximum(rng.uniform(-1, 1, (m, n)), 0) / np.sqrt(m) for m, n in zip(fan_in, sizes[1:])]
+    weights = [
+        np.maximum(rng.uniform(-1, 1, (m, n)), 0) / np.sqrt(m) for m, n in zip(fan_in, sizes[1:])
+    ]
     biases = [rng.normal(0, 0.1, n) for n in sizes[1:]]
     lower = [np.full(n, -np.inf) for n in sizes[1:]]
     upper = [np.full(n, np.inf) for n in sizes[1:]]
@@ -29,9 +33,12 @@ def make(sizes, dtype=np.float64, rows=11, seed=0, density=0.5, outputs=None):
         lo[: len(lo) // 2], hi[len(hi) // 2 :] = 0, 0
     x = rng.normal(size=(rows, sizes[0])) * (rng.random((rows, sizes[0])) < density)
     y = rng.normal(size=(rows, outputs or sizes[-1]))
-    states = [np.clip(rng.normal(size=(rows, n)), lo, hi) for n, lo, hi in zip(sizes[1:], lower, upper)]
+    states = [
+        np.clip(rng.normal(size=(rows, n)), lo, hi) for n, lo, hi in zip(sizes[1:], lower, upper)
+    ]
     cast = [
-        [np.ascontiguousarray(a, dtype=dtype) for a in arrays] for arrays in (weights, biases, lower, upper)
+        [np.ascontiguousarray(a, dtype=dtype) for a in arrays]
+        for arrays in (weights, biases, lower, upper)
     ]
     return *cast, x.astype(dtype), y.astype(dtype), [s.astype(dtype) for s in states]
 
@@ -42,7 +49,9 @@ def copies(arrays):
 
 def close(actual, desired, quantity, dtype):
     for a, d in zip(actual, desired, strict=True):
-        np.testing.assert_allclose(a, d, rtol=0, atol=tolerance(quantity, dtype) * max(1.0, np.abs(d).max()))
+        np.testing.assert_allclose(
+            a, d, rtol=0, atol=tolerance(quantity, dtype) * max(1.0, np.abs(d).max())
+        )
 
 
 @pytest.mark.parametrize("backend", COMPILED)
@@ -112,14 +121,19 @@ def test_train_matches_reference(backend, dtype, nudging):
         ((20, 300, 260, 4), {}),
         ((20, 300, 260, 4), dict(schedule="synchronous", nudging="positive", tol_free=1e-5)),
         ((20, 300, 260, 4), dict(schedule="forward", pairs=True, tol_free=1e-3, tol_nudged=1e-4)),
-        ((20, 300, 260, 4), dict(n_free_steps=2, nudging="negative", schedule="backward", beta=0.2)),
+        (
+            (20, 300, 260, 4),
+            dict(n_free_steps=2, nudging="negative", schedule="backward", beta=0.2),
+        ),
         ((20, 250, 33, 270, 260, 7), {}),
         ((20, 500, 480, 4), dict(carry=False)),
         ((20, 500, 480, 4), dict(beta=0.2)),
     ],
 )
 def test_large_networks_match_reference(sizes, options, n_threads, dtype):
-    """Large enough that C relaxes samples without the nodes held at 0 V, and that threads share rows."""
+    """Large enough that C relaxes samples without the nodes held at 0 V, and that threads share
+    rows.
+    """
     pairs = options.get("pairs", False)
     *net, x, y, _ = make(sizes, dtype, outputs=sizes[-1] // 2 if pairs else None)
     options = (
@@ -151,9 +165,16 @@ def test_momentum_matches_reference(backend, dtype, optimizer):
         *net, x, y, _ = make(sizes, dtype)
         rng = np.random.default_rng(1)
         options = dict(
-            batch_size=3, input_gain=2.0, n_nudged_steps=3, beta=0.02, g_min=1e-3, g_max=0.5,
-            rates=[0.02, 0.01, 0.03, 0.02, 0.01][: len(net[0])], bias_rates=[0.01] * len(net[0]),
-            optimizer=optimizer, momentum=0.8,
+            batch_size=3,
+            input_gain=2.0,
+            n_nudged_steps=3,
+            beta=0.02,
+            g_min=1e-3,
+            g_max=0.5,
+            rates=[0.02, 0.01, 0.03, 0.02, 0.01][: len(net[0])],
+            bias_rates=[0.01] * len(net[0]),
+            optimizer=optimizer,
+            momentum=0.8,
         )
         start = [rng.normal(0, 0.01, p.shape).astype(dtype) for p in net[0] + net[1]]
         results = []
@@ -163,8 +184,16 @@ def test_momentum_matches_reference(backend, dtype, optimizer):
             carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
             for rows in (np.arange(6), np.arange(6, len(x))):  # momentum goes on from call to call
                 train(
-                    weights, biases, *net[2:], x, y, carried, order=rows, velocity=velocity,
-                    n_threads=threads, **options,
+                    weights,
+                    biases,
+                    *net[2:],
+                    x,
+                    y,
+                    carried,
+                    order=rows,
+                    velocity=velocity,
+                    n_threads=threads,
+                    **options,
                 )
             results.append(weights + biases + velocity + carried)
         for a, b in zip(results[0], results[1], strict=True):
@@ -175,7 +204,9 @@ def test_momentum_matches_reference(backend, dtype, optimizer):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum_follows_the_gradients_of_plain_steps(backend, nesterov):
-    """Each step's gradient taken from a plain step of rate 1 without bounds, the recursion written out."""
+    """Each step's gradient taken from a plain step of rate 1 without bounds, the recursion written
+    out.
+    """
     *net, x, y, _ = make((5, 8, 6, 2), rows=4)
     options = dict(batch_size=4, beta=0.05, carry=False)
     ours, velocity = copies(net[0] + net[1]), [np.zeros_like(p) for p in net[0] + net[1]]
@@ -183,14 +214,33 @@ def test_momentum_follows_the_gradients_of_plain_steps(backend, nesterov):
     for _ in range(3):
         carried = [np.zeros((4, n)) for n in (8, 6, 2)]
         KERNELS[backend].crossbar_train(
-            ours[:3], ours[3:], *net[2:], x, y, carried, rates=[0.1] * 3, bias_rates=[0.05] * 3, g_min=0.01,
-            g_max=0.3, optimizer="nesterov" if nesterov else "momentum", momentum=0.7, velocity=velocity,
+            ours[:3],
+            ours[3:],
+            *net[2:],
+            x,
+            y,
+            carried,
+            rates=[0.1] * 3,
+            bias_rates=[0.05] * 3,
+            g_min=0.01,
+            g_max=0.3,
+            optimizer="nesterov" if nesterov else "momentum",
+            momentum=0.7,
+            velocity=velocity,
             **options,
         )
         moved = copies(theirs)
         KERNELS[backend].crossbar_train(
-            moved[:3], moved[3:], *net[2:], x, y, carried, rates=[1.0] * 3, bias_rates=[1.0] * 3,
-            g_min=-np.inf, **options,
+            moved[:3],
+            moved[3:],
+            *net[2:],
+            x,
+            y,
+            carried,
+            rates=[1.0] * 3,
+            bias_rates=[1.0] * 3,
+            g_min=-np.inf,
+            **options,
         )
         for k, (p, m, v) in enumerate(zip(theirs, moved, momenta, strict=True)):
             gradient = p - m
@@ -206,7 +256,9 @@ def test_momentum_follows_the_gradients_of_plain_steps(backend, nesterov):
 @pytest.mark.parametrize("sizes", [(7, 33, 10), TEAM])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
-    """Neither the thread count, nor cutting the order into several calls, nor CSR input changes a bit."""
+    """Neither the thread count, nor cutting the order into several calls, nor CSR input changes a
+    bit.
+    """
     *net, x, y, states = make(sizes, np.float32, rows=19)
     order = np.random.default_rng(0).permutation(19)
     options = dict(
@@ -225,7 +277,15 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
         carried, loss = [np.zeros((4, n), np.float32) for n in sizes[1:]], 0.0
         for a, b in zip(cuts, cuts[1:]):
             loss, _ = KERNELS[backend].crossbar_train(
-                weights, biases, *net[2:], data, y, carried, order=order[a:b], loss=loss, n_threads=n_threads,
+                weights,
+                biases,
+                *net[2:],
+                data,
+                y,
+                carried,
+                order=order[a:b],
+                loss=loss,
+                n_threads=n_threads,
                 **options,
             )
         return [*weights, *biases, *carried, np.array(loss)]
@@ -251,7 +311,9 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
     alone = copies(states)
     for m in range(len(x)):  # nor does a sample's company
         one = [s[m : m + 1].copy() for s in states]
-        KERNELS[backend].crossbar_relax(*net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3)
+        KERNELS[backend].crossbar_relax(
+            *net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3
+        )
         for s, o in zip(alone, one):
             s[m] = o[0]
     for other in [*outs[1:], alone]:
@@ -274,7 +336,12 @@ def test_carry_over_after_a_batch_of_another_size(backend):
 def test_without_carry_every_batch_starts_from_zero(backend):
     *net, x, y, _ = make((5, 8, 2), rows=8)
     options = dict(
-        batch_size=4, n_free_steps=1, n_nudged_steps=1, beta=0.05, rates=[0.1] * 2, bias_rates=[0.1] * 2
+        batch_size=4,
+        n_free_steps=1,
+        n_nudged_steps=1,
+        beta=0.05,
+        rates=[0.1] * 2,
+        bias_rates=[0.1] * 2,
     )
     results = []
     for cuts in ([0, 8], [0, 4, 8]):
@@ -282,7 +349,15 @@ def test_without_carry_every_batch_starts_from_zero(backend):
         for a, b in zip(cuts, cuts[1:]):
             start = [np.full((4, n), 7.0 * (a == 0)) for n in (8, 2)]
             KERNELS[backend].crossbar_train(
-                weights, biases, *net[2:], x, y, start, order=np.arange(a, b), carry=False, **options
+                weights,
+                biases,
+                *net[2:],
+                x,
+                y,
+                start,
+                order=np.arange(a, b),
+                carry=False,
+                **options,
             )
         results.append(weights + biases)
     close(results[0], results[1], "weight", "float64")
@@ -306,7 +381,9 @@ def test_co_content_never_rises(backend, schedule, pairs):
 
 
 def quadratic_program(net, x, gain, beta=0.0, y=None, pairs=False):
-    """The same network as 1/2 v'Hv - c'v over all nodes at once, solved by SciPy's bounded least squares."""
+    """The same network as 1/2 v'Hv - c'v over all nodes at once, solved by SciPy's bounded least
+    squares.
+    """
     weights, biases, lower, upper = net
     sizes = [w.shape[1] for w in weights]
     at = np.concatenate([[0], np.cumsum(sizes)])
@@ -407,11 +484,14 @@ def test_ep_gradient_is_that_of_the_cost(backend, pairs):
 
 
 def test_amplifiers_amount_to_input_gain():
-    """Bidirectional amplifiers between layers: their own KCL, solved densely, against the plain network."""
+    """Bidirectional amplifiers between layers: their own KCL, solved densely, against the plain
+    network.
+    """
     rng = np.random.default_rng(0)
     g0, g1 = rng.random((6, 4)), rng.random((4, 2))
     x, gain, a = rng.normal(size=3), 2.0, 4.0
-    # nodes: 4 hidden (amplifier inputs), 2 outputs; layer 2 sees a v_hidden and 1/a of its current flows back
+    # nodes: 4 hidden (amplifier inputs), 2 outputs; layer 2 sees a v_hidden and 1/a of its current
+    # flows back
     H = np.zeros((6, 6))
     H[:4, :4] = np.diag(g0.sum(0) + g1.sum(1))
     H[:4, 4:] = -g1 / a
@@ -466,7 +546,15 @@ def test_errors(backend):
             a.flat[0], sound = np.nan, a.flat[0]
             with np.errstate(all="ignore"), pytest.raises(DivergenceError):
                 kernels.crossbar_train(
-                    *net, x, y, carried, beta=0.1, optimizer="momentum", velocity=velocity, n_threads=2, **options
+                    *net,
+                    x,
+                    y,
+                    carried,
+                    beta=0.1,
+                    optimizer="momentum",
+                    velocity=velocity,
+                    n_threads=2,
+                    **options,
                 )
             if arrays is net[0]:
                 with np.errstate(all="ignore"), pytest.raises(DivergenceError):

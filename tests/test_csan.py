@@ -16,7 +16,14 @@ COMPILER = os.environ.get("CC", "gcc").split()[0]
 @pytest.mark.skipif(not shutil.which(COMPILER), reason=f"no C compiler: {COMPILER} was not found")
 @pytest.mark.skipif(not shutil.which("make"), reason="no make")
 def test_sanitizers(tmp_path):
-    command = ["make", "-C", str(C_TESTS), f"CC={os.environ.get('CC', 'gcc')}", f"OUT={tmp_path}", "run"]
+    command = [
+        "make",
+        "-C",
+        str(C_TESTS),
+        f"CC={os.environ.get('CC', 'gcc')}",
+        f"OUT={tmp_path}",
+        "run",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     for program in ("checks on", "crossbar:"):  # the layered kernels, the crossbars

@@ -11,14 +11,18 @@ from eqprop_fast.datasets import DatasetUnavailableError, load_digits, load_mnis
 def test_digits():
     x_train, x_test, y_train, y_test = load_digits()
     assert x_train.shape == (1347, 64) and x_test.shape == (450, 64) and x_train.dtype == np.float32
-    assert x_train.min() == 0 and x_train.max() == 1 and set(y_train) == set(y_test) == set(range(10))
+    assert (
+        x_train.min() == 0 and x_train.max() == 1 and set(y_train) == set(y_test) == set(range(10))
+    )
     np.testing.assert_array_equal(x_test, load_digits()[1])
 
 
 def test_mnist_from_a_file(tmp_path, monkeypatch):
     images = np.arange(3 * 28 * 28).reshape(3, 28, 28).astype(np.uint8)
     labels = np.array([3, 1, 4], np.uint8)
-    np.savez(tmp_path / "mnist.npz", x_train=images, x_test=images[:1], y_train=labels, y_test=labels[:1])
+    np.savez(
+        tmp_path / "mnist.npz", x_train=images, x_test=images[:1], y_train=labels, y_test=labels[:1]
+    )
     monkeypatch.setenv("EQPROP_DATA", str(tmp_path))
     x_train, x_test, y_train, y_test = load_mnist()
     assert x_train.shape == (3, 784) and x_test.shape == (1, 784) and y_train.tolist() == [3, 1, 4]
@@ -37,7 +41,10 @@ def test_mnist_missing(tmp_path, monkeypatch):
     assert mnist_path() is None
     with pytest.raises(DatasetUnavailableError, match="EQPROP_DATA"):
         load_mnist()
-    with pytest.warns(UserWarning), pytest.raises(DatasetUnavailableError, match="no network in this test"):
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(DatasetUnavailableError, match="no network in this test"),
+    ):
         load_mnist(download=True)
 
 
@@ -71,6 +78,10 @@ def test_a_silent_network_is_given_up(tmp_path, monkeypatch):
 @pytest.mark.needs_mnist
 def test_real_mnist():
     x_train, x_test, y_train, y_test = load_mnist()
-    assert x_train.shape == (60_000, 784) and x_test.shape == (10_000, 784) and x_train.dtype == np.float32
+    assert (
+        x_train.shape == (60_000, 784)
+        and x_test.shape == (10_000, 784)
+        and x_train.dtype == np.float32
+    )
     assert x_train.min() == 0 and x_train.max() == pytest.approx(1)
     assert np.bincount(y_train).min() > 5000 and np.bincount(y_test).min() > 800

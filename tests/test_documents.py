@@ -22,12 +22,16 @@ def slug(heading):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_named_sections_of_the_equations_exist(path):
-    for numbers in re.findall(r"equations\.md\s+((?:[\d.]+\d|\d)(?:(?:, | and |-)[\d.]*\d)*)", path.read_text()):
+    for numbers in re.findall(
+        r"equations\.md\s+((?:[\d.]+\d|\d)(?:(?:, | and |-)[\d.]*\d)*)", path.read_text()
+    ):
         for number in re.split(r", | and |-", numbers):
             assert number in SECTIONS, f"{path}: docs/equations.md has no section {number}"
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.suffix == ".md"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if p.suffix == ".md"], ids=lambda path: path.name
+)
 def test_links_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         if "://" in target:

@@ -31,7 +31,12 @@ from .backend_list import BACKENDS
 
 SIZES = (7, 9, 3)
 PLAN = TrainPlan(
-    batch_size=5, beta=0.5, n_free_steps=8, n_nudged_steps=4, rate=(0.1, 0.05), bias_rate=(0.1, 0.05)
+    batch_size=5,
+    beta=0.5,
+    n_free_steps=8,
+    n_nudged_steps=4,
+    rate=(0.1, 0.05),
+    bias_rate=(0.1, 0.05),
 )
 
 
@@ -72,7 +77,9 @@ def test_chunking_with_particles_changes_nothing():
         network, data, state = make_problem()
         state.particles = network.new_particles(len(data.x))
         fit_epochs(network, data, state, FitSettings(PLAN, n_epochs=2, chunk_batches=chunk))
-        assert all(np.abs(p).sum(axis=1).min() > 0 for p in state.particles), "every row was visited"
+        assert all(np.abs(p).sum(axis=1).min() > 0 for p in state.particles), (
+            "every row was visited"
+        )
         ends.append(network.parameters)
     for a, b in zip(*ends):
         np.testing.assert_array_equal(a, b)
@@ -127,7 +134,9 @@ def test_random_signs_are_balanced_and_reproducible():
 )
 def test_schedules(schedule, expected):
     got = [
-        learning_rate_factor(schedule, e, 100 * e, 0.2, power_t=0.5, decay=0.9, min_factor=0.1, period=4)
+        learning_rate_factor(
+            schedule, e, 100 * e, 0.2, power_t=0.5, decay=0.9, min_factor=0.1, period=4
+        )
         for e in range(len(expected))
     ]
     np.testing.assert_allclose(got, expected)
@@ -137,7 +146,10 @@ def test_schedule_reaches_the_kernel():
     network, data, state = make_problem()
     rates = []
     fit_epochs(
-        network, data, state, FitSettings(PLAN, n_epochs=3, schedule="exponential", decay=0.5),
+        network,
+        data,
+        state,
+        FitSettings(PLAN, n_epochs=3, schedule="exponential", decay=0.5),
         callbacks=[lambda record: rates.append(record.rates)],
     )
     np.testing.assert_allclose(rates, [(0.1, 0.05), (0.05, 0.025), (0.025, 0.0125)])
@@ -145,7 +157,9 @@ def test_schedule_reaches_the_kernel():
 
 def test_adaptive_divides_the_rate_before_stopping():
     settings = FitSettings(PLAN, n_epochs=500, schedule="adaptive", tol=10.0, n_iter_no_change=1)
-    network, state = run(settings)  # nothing improves by 10: 0.1 / 5**k falls below 1e-6 after 8 divisions
+    network, state = run(
+        settings
+    )  # nothing improves by 10: 0.1 / 5**k falls below 1e-6 after 8 divisions
     assert state.rate_factor == pytest.approx(5.0**-8)
     assert state.epoch < 30
 
@@ -162,7 +176,11 @@ def test_validation_restores_the_best_weights():
     scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5])
     snapshots = []
     fit_epochs(
-        network, data, state, FitSettings(PLAN, n_epochs=6), validate=lambda: next(scores),
+        network,
+        data,
+        state,
+        FitSettings(PLAN, n_epochs=6),
+        validate=lambda: next(scores),
         callbacks=[lambda record: snapshots.append(network.snapshot())],
     )
     assert state.best_validation_score == 0.9
@@ -175,7 +193,11 @@ def test_callback_stops():
     network, data, state = make_problem()
     seen = []
     reason = fit_epochs(
-        network, data, state, FitSettings(PLAN, n_epochs=9), callbacks=[lambda r: r.epoch == 2, seen.append]
+        network,
+        data,
+        state,
+        FitSettings(PLAN, n_epochs=9),
+        callbacks=[lambda r: r.epoch == 2, seen.append],
     )
     assert reason == "callback" and [r.epoch for r in seen] == [1, 2]
 
@@ -280,7 +302,9 @@ print(any("interrupted" in str(w.message) for w in seen), est.predict(x).shape, 
 
 @pytest.fixture
 def ctrl_c_heard():
-    """Python's own handler, here and in children, also where a shell started the tests deaf to Ctrl-C."""
+    """Python's own handler, here and in children, also where a shell started the tests deaf to
+    Ctrl-C.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -288,7 +312,9 @@ def ctrl_c_heard():
 
 def test_ctrl_c_from_outside(ctrl_c_heard):
     for delay in (0.05, 0.4, 1.0):
-        child = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True)
+        child = subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, text=True
+        )
         assert child.stdout.readline() == "ready\n"
         time.sleep(delay + 0.2)  # let fit get under way
         child.send_signal(signal.SIGINT)
@@ -310,7 +336,9 @@ def test_interrupt_waits_for_the_end_of_the_call(ctrl_c_heard):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("rule", ["continual", "clamped_sweep", "recurrent_backprop", "bptt", "carry_over"])
+@pytest.mark.parametrize(
+    "rule", ["continual", "clamped_sweep", "recurrent_backprop", "bptt", "carry_over"]
+)
 def test_the_loss_does_not_depend_on_the_cuts(rule, backend, monkeypatch):
     rng = np.random.default_rng(3)
     x, y = rng.random((40, 5)), np.arange(40) % 3
@@ -322,8 +350,14 @@ def test_the_loss_does_not_depend_on_the_cuts(rule, backend, monkeypatch):
     for first in (1, 3, 16):
         monkeypatch.setattr(driver, "FIRST_CHUNK", first)
         est = EqPropClassifier(
-            (6,), relaxation=relaxation, learning_rule=made(**nudging, **tol), batch_size=2, max_iter=2,
-            solver="sgd", random_state=0, backend=backend,
+            (6,),
+            relaxation=relaxation,
+            learning_rule=made(**nudging, **tol),
+            batch_size=2,
+            max_iter=2,
+            solver="sgd",
+            random_state=0,
+            backend=backend,
             activation="hard_sigmoid" if rule == "clamped_sweep" else "shifted_sigmoid",
         ).fit(x, y)
         curves.append(est.loss_curve_)

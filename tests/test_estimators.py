@@ -28,7 +28,9 @@ def digits():
 
 
 def same(a, b):
-    return all((p == q).all() for p, q in zip([*a.coefs_, *a.intercepts_], [*b.coefs_, *b.intercepts_]))
+    return all(
+        (p == q).all() for p, q in zip([*a.coefs_, *a.intercepts_], [*b.coefs_, *b.intercepts_])
+    )
 
 
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"] or ["numpy"])
@@ -69,7 +71,8 @@ def test_defaults_are_good_on_digits(digits, backend):
 )
 def test_variants_learn_alike_on_every_backend(digits, backend, params):
     x_train, x_test, y_train, y_test = digits
-    # float64 and few updates: only then do the backends' roundings stay below the trajectory tolerance
+    # float64 and few updates: only then do the backends' roundings stay below the trajectory
+    # tolerance
     params = {**SMALL, "hidden_layer_sizes": (32,), "max_iter": 12, **params, "dtype": "float64"}
     est = build(EqPropClassifier, **{**params, "backend": backend, "max_iter": 2}).fit(
         x_train[:150], y_train[:150]
@@ -87,7 +90,10 @@ def test_variants_learn_alike_on_every_backend(digits, backend, params):
 RULES = {
     "continual": dict(solver="sgd", learning_rule__nudging="random_sign", learning_rate_init=0.02),
     "continual_vector_field": dict(
-        solver="sgd", learning_rule__nudging="random_sign", learning_rule__beta=0.2, learning_rate_init=0.02,
+        solver="sgd",
+        learning_rule__nudging="random_sign",
+        learning_rule__beta=0.2,
+        learning_rate_init=0.02,
         max_iter=40,
     ),
     "vector_field": dict(learning_rule__feedback_angle=45.0),
@@ -103,7 +109,13 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_every_learning_rule_trains(digits, rule, tmp_path):
     x_train, x_test, y_train, y_test = digits
-    params = {**SMALL, "hidden_layer_sizes": (24,), "max_iter": 15, **RULES[rule], "backend": BACKENDS[0]}
+    params = {
+        **SMALL,
+        "hidden_layer_sizes": (24,),
+        "max_iter": 15,
+        **RULES[rule],
+        "backend": BACKENDS[0],
+    }
     est = build(EqPropClassifier, **params, learning_rule=rule).fit(x_train, y_train)
     assert est.score(x_test, y_test) > 0.8
     independent = rule in ("vector_field", "continual_vector_field")
@@ -157,7 +169,9 @@ def test_sparse_equals_dense(digits, backend, container):
 
 def test_classification_surface(digits):
     x_train, x_test, y_train, y_test = digits
-    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    names = np.array(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
     est = build(EqPropClassifier, **SMALL).fit(x_train, names[y_train])
     assert list(est.classes_) == sorted(names)
     proba = est.predict_proba(x_test)
@@ -168,7 +182,9 @@ def test_classification_surface(digits):
     assert est.n_iter_ == len(est.loss_curve_) == 5 and est.t_ == 5 * len(x_train)
     assert est.loss_ == est.loss_curve_[-1] and est.best_loss_ == min(est.loss_curve_)
     assert est.validation_scores_ is None and est.best_validation_score_ is None
-    assert [w.shape for w in est.coefs_] == [(64, 16), (16, 10)] and est.coefs_[0].dtype == np.float32
+    assert [w.shape for w in est.coefs_] == [(64, 16), (16, 10)] and est.coefs_[
+        0
+    ].dtype == np.float32
 
 
 @pytest.mark.parametrize("cost, n_outputs", [("squared_error", 1), ("cross_entropy", 2)])
@@ -222,7 +238,9 @@ def test_multilabel():
         callbacks=seen.append,
     )
     est.fit(X, Y)
-    assert seen[-1].accuracy is None  # an argmax over labels that do not exclude each other says nothing
+    assert (
+        seen[-1].accuracy is None
+    )  # an argmax over labels that do not exclude each other says nothing
     assert est.predict(X).shape == Y.shape and est.predict_proba(X).shape == Y.shape
     assert (est.predict(X) == Y).mean() > 0.8
     est = build(EqPropClassifier, **SMALL).partial_fit(X, Y, classes=np.arange(4))
@@ -278,7 +296,10 @@ def test_early_stopping_restores_the_best(digits):
     x_train, x_test, y_train, y_test = digits
     est = build(
         EqPropClassifier,
-        **{**SMALL, "max_iter": 100}, early_stopping=True, n_iter_no_change=3, learning_rate_init=0.02
+        **{**SMALL, "max_iter": 100},
+        early_stopping=True,
+        n_iter_no_change=3,
+        learning_rate_init=0.02,
     ).fit(x_train, y_train)
     assert est.n_iter_ < 100 and len(est.validation_scores_) == est.n_iter_
     assert est.best_validation_score_ == max(est.validation_scores_) and est.best_loss_ is None
@@ -308,7 +329,9 @@ def test_class_weight(digits):
     y = (y == 3).astype(int)  # one in ten
     base = {**SMALL, "max_iter": 2}
     recall = {
-        str(w): (build(EqPropClassifier, **base, class_weight=w).fit(x, y).predict(x)[y == 1] == 1).mean()
+        str(w): (
+            build(EqPropClassifier, **base, class_weight=w).fit(x, y).predict(x)[y == 1] == 1
+        ).mean()
         for w in (None, "balanced", {0: 1.0, 1: 30.0})
     }
     assert recall["balanced"] > recall["None"] and recall["{0: 1.0, 1: 30.0}"] > recall["None"]
@@ -321,9 +344,17 @@ def test_class_weight(digits):
 def test_regression_single_and_multi_output():
     X, Y = make_regression(400, 6, n_targets=3, noise=0.1, random_state=0)
     Y = Y * [1.0, 1e-3, 1e4] + [5.0, 0.0, -1e5]  # targets of very different scales
-    est = build(EqPropRegressor, **{**SMALL, "hidden_layer_sizes": (64,), "max_iter": 150}).fit(X, Y)
-    assert est.predict(X).shape == Y.shape and est.score(X, Y) > 0.9 and est.out_activation_ == "identity"
-    single = build(EqPropRegressor, **{**SMALL, "hidden_layer_sizes": (64,), "max_iter": 150}).fit(X, Y[:, 0])
+    est = build(EqPropRegressor, **{**SMALL, "hidden_layer_sizes": (64,), "max_iter": 150}).fit(
+        X, Y
+    )
+    assert (
+        est.predict(X).shape == Y.shape
+        and est.score(X, Y) > 0.9
+        and est.out_activation_ == "identity"
+    )
+    single = build(EqPropRegressor, **{**SMALL, "hidden_layer_sizes": (64,), "max_iter": 150}).fit(
+        X, Y[:, 0]
+    )
     assert single.predict(X).shape == (400,) and single.score(X, Y[:, 0]) > 0.9
     constant = build(EqPropRegressor, **SMALL).fit(X, np.full(400, 3.0))
     np.testing.assert_allclose(constant.predict(X), 3.0, atol=0.5)
@@ -343,7 +374,9 @@ def test_equilibrium_is_a_fixed_point_of_least_energy(digits, backend):
     np.testing.assert_allclose(hidden, 1 / (1 + np.exp(2 - 4 * field)), atol=1e-4)
     # the asynchronous sweep minimises the energy block by block: it never rises
     est.set_params(relaxation__tol=None)
-    energies = [est.set_params(relaxation__n_steps=n).equilibrium(x_test).energy for n in (1, 2, 3, 5, 50)]
+    energies = [
+        est.set_params(relaxation__n_steps=n).equilibrium(x_test).energy for n in (1, 2, 3, 5, 50)
+    ]
     for before, after in zip(energies, energies[1:]):
         assert (after <= before + 1e-5).all()
 
@@ -393,6 +426,8 @@ def test_many_threads_use_and_fit_at_once(digits):
 
 def test_works_in_worker_processes_after_use(digits):
     x_train, x_test, y_train, _ = digits
-    est = build(EqPropClassifier, **{**SMALL, "max_iter": 2}, n_threads=2).fit(x_train[:200], y_train[:200])
+    est = build(EqPropClassifier, **{**SMALL, "max_iter": 2}, n_threads=2).fit(
+        x_train[:200], y_train[:200]
+    )
     scores = cross_val_score(est, x_train[:200], y_train[:200], cv=2, n_jobs=2)
     assert np.isfinite(scores).all()

@@ -37,7 +37,9 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def verdict(tmp_path_factory):
-    """What C says of some bytes; whatever is read beyond them is a fault of the guarded page behind."""
+    """What C says of some bytes; whatever is read beyond them is a fault of the guarded page
+    behind.
+    """
     folder = tmp_path_factory.mktemp("eqp")
     for name in ("eqp_file.h", "eqp_file.c"):
         (folder / name).write_text(runtime_text(name))

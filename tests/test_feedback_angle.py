@@ -50,7 +50,9 @@ def test_symmetric_rules_have_none():
         est.set_params(learning_rule__feedback_angle=45.0).fit(X[:100], y[:100])
 
 
-@pytest.mark.parametrize("rule", ["bptt", "implicit", "recurrent_backprop", "contrastive", "clamped_sweep"])
+@pytest.mark.parametrize(
+    "rule", ["bptt", "implicit", "recurrent_backprop", "contrastive", "clamped_sweep"]
+)
 def test_random_signs_without_a_nudge_are_refused(rule):
     X, _, y, _ = load_digits()
     with pytest.raises(ValueError, match="nudging"):

@@ -12,7 +12,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from eqprop_fast import EP, EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
+from eqprop_fast import (
+    EP,
+    EqPropClassifier,
+    EqPropRegressor,
+    ResistiveClassifier,
+    ResistiveRegressor,
+)
 from eqprop_fast._archive import Archive, ArchiveError
 from eqprop_fast.datasets import DatasetUnavailableError, load_mnist
 from eqprop_fast.training.checkpoint import CheckpointError
@@ -105,7 +111,14 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_path_that_cannot_be_written_is_refused_before_the_first_epoch(tmp_path, kind):
     (tmp_path / "file").write_bytes(b"")
-    bad = [tmp_path, tmp_path / "none" / "a", tmp_path / ("n" * 256), tmp_path / "file" / "a", "a\0b", ""]
+    bad = [
+        tmp_path,
+        tmp_path / "none" / "a",
+        tmp_path / ("n" * 256),
+        tmp_path / "file" / "a",
+        "a\0b",
+        "",
+    ]
     if os.name == "posix":
         (tmp_path / "loose").symlink_to(tmp_path / "none" / "a")
         (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -125,7 +138,9 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_first_epoch(tmp_pat
 
 def test_what_cannot_be_stored_is_refused_before_the_first_epoch(tmp_path):
     epochs = []
-    options = dict(checkpoint=tmp_path / "a.npz", callbacks=lambda record: epochs.append(record.epoch))
+    options = dict(
+        checkpoint=tmp_path / "a.npz", callbacks=lambda record: epochs.append(record.epoch)
+    )
     with pytest.raises(ValueError, match="checkpoint=.*class_weight"):
         fitted(class_weight={0: 1.0, 1: 1.0, 2: 10**30}, **options)
     pandas = pytest.importorskip("pandas")
@@ -203,24 +218,54 @@ def set_in(*path, value):
 
 
 FIELDS = [
-    (("plain", "predict"), "x"), (("plain", "_state"), 3), (("plain", "n_outputs_"), 2**31), (("plain",), []),
-    (("plain", "n_layers_"), 10**9), (("plain", "n_features_in_"), True),
+    (("plain", "predict"), "x"),
+    (("plain", "_state"), 3),
+    (("plain", "n_outputs_"), 2**31),
+    (("plain",), []),
+    (("plain", "n_layers_"), 10**9),
+    (("plain", "n_features_in_"), True),
     (("plain", "out_activation_"), "tanh"),
-    (("params", "checkpoint"), "/tmp/x"), (("params", "nonsense"), 1), (("params", "max_iter"), 10**400),
-    (("params", "max_iter"), 2**70), (("params", "max_iter"), "3"), (("params", "tol"), float("nan")),
-    (("params", "hidden_layer_sizes"), [5]), (("params", "hidden_layer_sizes"), {"tuple": [10**9]}),
-    (("params", "hidden_layer_sizes"), {"object": "Popen", "params": {}}), (("params", "dtype"), "float64"),
-    (("params", "random_state"), {"dict": [[[1], 2]]}), (("params",), {"tuple": []}), (("params",), None),
-    (("counters", "epoch"), -1), (("counters", "epoch"), 2.0), (("counters", "epoch"), 3),
-    (("counters", "loss_curve"), [1.0, float("inf")]), (("counters", "loss_curve"), [1.0, "2"]),
-    (("counters", "loss_curve"), None), (("counters", "best_loss"), float("nan")), (("counters", "extra"), 1),
-    (("counters", "rate_factor"), 2), (("counters", "ended"), "bored"), (("counters", "split_seed"), 2**40),
-    (("counters", "n_updates"), 10**39), (("counters", "position"), {}), (("streams", "init"), None),
-    (("streams", "init", "state", "inc"), 2), (("streams", "init", "state", "state"), 2**128),
-    (("streams", "init", "bit_generator"), "MT19937"), (("streams", "other"), {}), (("objects",), ["coefs_"]),
-    (("present",), ["velocity", "particles"]), (("present",), []), (("present",), 3),
+    (("params", "checkpoint"), "/tmp/x"),
+    (("params", "nonsense"), 1),
+    (("params", "max_iter"), 10**400),
+    (("params", "max_iter"), 2**70),
+    (("params", "max_iter"), "3"),
+    (("params", "tol"), float("nan")),
+    (("params", "hidden_layer_sizes"), [5]),
+    (("params", "hidden_layer_sizes"), {"tuple": [10**9]}),
+    (("params", "hidden_layer_sizes"), {"object": "Popen", "params": {}}),
+    (("params", "dtype"), "float64"),
+    (("params", "random_state"), {"dict": [[[1], 2]]}),
+    (("params",), {"tuple": []}),
+    (("params",), None),
+    (("counters", "epoch"), -1),
+    (("counters", "epoch"), 2.0),
+    (("counters", "epoch"), 3),
+    (("counters", "loss_curve"), [1.0, float("inf")]),
+    (("counters", "loss_curve"), [1.0, "2"]),
+    (("counters", "loss_curve"), None),
+    (("counters", "best_loss"), float("nan")),
+    (("counters", "extra"), 1),
+    (("counters", "rate_factor"), 2),
+    (("counters", "ended"), "bored"),
+    (("counters", "split_seed"), 2**40),
+    (("counters", "n_updates"), 10**39),
+    (("counters", "position"), {}),
+    (("streams", "init"), None),
+    (("streams", "init", "state", "inc"), 2),
+    (("streams", "init", "state", "state"), 2**128),
+    (("streams", "init", "bit_generator"), "MT19937"),
+    (("streams", "other"), {}),
+    (("objects",), ["coefs_"]),
+    (("present",), ["velocity", "particles"]),
+    (("present",), []),
+    (("present",), 3),
     (("target_type",), "binary"),
-    (("target_type",), 5), (("version",), 1), (("version",), None), (("class",), "object"), (("format",), []),
+    (("target_type",), 5),
+    (("version",), 1),
+    (("version",), None),
+    (("class",), "object"),
+    (("format",), []),
 ]
 
 
@@ -240,6 +285,7 @@ def test_every_missing_or_unknown_field_and_member_is_refused(tmp_path, files, k
         for name in place:
             node = node[name]
         for name in [*node, None]:
+
             def change(meta, place=place, name=name):
                 for step in place:
                     meta = meta[step]
@@ -267,12 +313,21 @@ def test_every_array_has_one_dtype_shape_order_and_only_finite_numbers(tmp_path,
         if name == "meta.npy" or part in seen:
             continue
         seen.add(part)
-        wrong = [a.astype("c8"), a.astype("S4"), a[:-1], a[None], np.zeros(0, a.dtype), a.astype(">f8")]
+        wrong = [
+            a.astype("c8"),
+            a.astype("S4"),
+            a[:-1],
+            a[None],
+            np.zeros(0, a.dtype),
+            a.astype(">f8"),
+        ]
         if a.ndim == 2 and 1 not in a.shape:
             wrong.append(np.asfortranarray(a))
         if a.dtype.kind == "f":
             last = np.arange(a.size).reshape(a.shape) == a.size - 1
-            wrong += [np.where(last, value, a).astype(a.dtype) for value in (np.nan, np.inf, -np.inf)]
+            wrong += [
+                np.where(last, value, a).astype(a.dtype) for value in (np.nan, np.inf, -np.inf)
+            ]
             wrong.append(a.astype("f2"))
         else:  # classes
             wrong += [a[::-1], np.zeros_like(a), a.astype(object)]
@@ -282,7 +337,11 @@ def test_every_array_has_one_dtype_shape_order_and_only_finite_numbers(tmp_path,
 
 def test_resistive_conductances_are_not_negative_and_second_moments_neither(tmp_path, files):
     resistive = ResistiveClassifier
-    for kind, name in (resistive, "coefs_/0"), (resistive, "best/0"), (EqPropClassifier, "second/0"):
+    for kind, name in (
+        (resistive, "coefs_/0"),
+        (resistive, "best/0"),
+        (EqPropClassifier, "second/0"),
+    ):
         a = np.load(io.BytesIO(members(files[kind])[f"{name}.npy"]))
         a[0, 0] = -1e-3
         refused(kind, tmp_path / "a.npz", with_member(files[kind], f"{name}.npy", npy(a)), ">= 0")
@@ -297,7 +356,10 @@ def encrypted(data):
 
 
 def header_of(shape, dtype="<f4"):
-    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    text = (
+        f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117)
+        + b"\n"
+    )
     return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text
 
 
@@ -326,7 +388,9 @@ def test_hostile_archives_cost_nothing_and_end_in_the_one_error(tmp_path, files)
         "wide text": with_member(good, "meta.npy", header_of((), "<U999999999")),
         "deep header": with_member(good, "coefs_/0.npy", header_of("(" * 5000 + ")" * 5000)),
         "deep JSON": with_member(good, "meta.npy", npy(np.array(deep))),
-        "deep objects": with_member(good, "meta.npy", npy(np.array('{"a":' * 50_000 + "1" + "}" * 50_000))),
+        "deep objects": with_member(
+            good, "meta.npy", npy(np.array('{"a":' * 50_000 + "1" + "}" * 50_000))
+        ),
         "many digits": with_member(good, "meta.npy", npy(np.array("[" + "9" * 1_000_000 + "]"))),
         "bomb": bomb(),
         "compressed": archive_of(members(good).items(), zipfile.ZIP_DEFLATED),
@@ -351,8 +415,13 @@ def test_hostile_archives_cost_nothing_and_end_in_the_one_error(tmp_path, files)
 def test_labels_of_every_kind_survive(tmp_path):
     many = np.column_stack([Y > 0, Y == 1]).astype(int)
     labels = [
-        Y.astype("i1"), Y * 1.0, Y == 1, np.array(["", "b", "\u00e9\U0001f600"])[Y],
-        np.array(["x", "y", "z"], object)[Y], np.zeros(30, int), many,
+        Y.astype("i1"),
+        Y * 1.0,
+        Y == 1,
+        np.array(["", "b", "\u00e9\U0001f600"])[Y],
+        np.array(["x", "y", "z"], object)[Y],
+        np.zeros(30, int),
+        many,
     ]
     for y in labels:
         for kind in (EqPropClassifier, ResistiveClassifier):

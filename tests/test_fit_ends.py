@@ -1,4 +1,6 @@
-"""However a fit ends, its checkpoint is the fitted model, and what is left of the run can be gone on with."""
+"""However a fit ends, its checkpoint is the fitted model, and what is left of the run can be gone
+on with.
+"""
 
 import os
 import pickle
@@ -9,10 +11,10 @@ import sys
 import joblib
 import numpy as np
 import pytest
+from eqprop_fast.kernels import DivergenceError
 from sklearn.exceptions import NotFittedError
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
-from eqprop_fast.kernels import DivergenceError
 from eqprop_fast.training import driver
 
 from .backend_list import BACKENDS
@@ -29,7 +31,8 @@ ENDS = {  # name: reason, options
     "early stopping": ("tol", dict(early_stopping=True, tol=1.0, n_iter_no_change=2)),
     "callback": ("callback", dict(callbacks=lambda record: record.epoch == 3)),
     "callback, early stopping": (
-        "callback", dict(callbacks=lambda record: record.epoch == 3, early_stopping=True)
+        "callback",
+        dict(callbacks=lambda record: record.epoch == 3, early_stopping=True),
     ),
     "interrupted": ("interrupted", {}),
     "interrupted, early stopping": ("interrupted", dict(early_stopping=True)),
@@ -48,9 +51,18 @@ def everything(model):
     for group in (memory.velocity, memory.second, state.best_snapshot, state.last_snapshot):
         arrays += group or []
     plain = (
-        model.loss_curve_, model.validation_scores_, model.n_iter_, model.t_, model.best_loss_,
-        model.best_validation_score_, model.ended_by_, state.n_updates, state.streams.state(), state.position,
-        state.rate_factor, state.no_improvement,
+        model.loss_curve_,
+        model.validation_scores_,
+        model.n_iter_,
+        model.t_,
+        model.best_loss_,
+        model.best_validation_score_,
+        model.ended_by_,
+        state.n_updates,
+        state.streams.state(),
+        state.position,
+        state.rate_factor,
+        state.no_improvement,
     )
     return arrays, plain
 
@@ -99,7 +111,9 @@ def ctrl_c_heard():
 
 
 CASES = [
-    (kind, end, BACKENDS[(i + j) % len(BACKENDS)]) for i, kind in enumerate(KINDS) for j, end in enumerate(ENDS)
+    (kind, end, BACKENDS[(i + j) % len(BACKENDS)])
+    for i, kind in enumerate(KINDS)
+    for j, end in enumerate(ENDS)
 ]
 
 
@@ -136,7 +150,9 @@ def test_the_file_is_the_fitted_model(tmp_path, monkeypatch, ctrl_c_heard, kind,
 
 
 def test_a_run_that_tol_has_ended_goes_on_only_where_it_may(tmp_path):
-    model = EqPropClassifier((4,), max_iter=20, tol=1e3, n_iter_no_change=2, random_state=0, backend="numpy")
+    model = EqPropClassifier(
+        (4,), max_iter=20, tol=1e3, n_iter_no_change=2, random_state=0, backend="numpy"
+    )
     model.fit(X, Y)
     assert model.ended_by_ == "tol" and model.resume(X, Y).n_iter_ == 4
     assert model.set_params(max_iter=40).resume(X, Y).n_iter_ == 4
@@ -167,7 +183,9 @@ def test_resume_needs_a_fit(kind):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_memory_mapped_model_can_do_what_any_can(tmp_path, kind, backend):
     solver = "momentum" if kind in KINDS[2:] else "adam"
-    model = kind((4,), max_iter=2, solver=solver, random_state=0, backend=backend, **FORGIVING).fit(X, Y)
+    model = kind((4,), max_iter=2, solver=solver, random_state=0, backend=backend, **FORGIVING).fit(
+        X, Y
+    )
     joblib.dump(model, tmp_path / "a.joblib")
 
     def load():
@@ -186,7 +204,9 @@ def test_a_memory_mapped_model_can_do_what_any_can(tmp_path, kind, backend):
         assert go_on(X, Y).n_iter_ > 2
     if kind in KINDS[2:]:
         model.export_conductances(tmp_path / "g.csv")
-        np.testing.assert_array_equal(load().import_conductances(tmp_path / "g.csv").predict(X), want)
+        np.testing.assert_array_equal(
+            load().import_conductances(tmp_path / "g.csv").predict(X), want
+        )
         load().program(dict(variability=0.1), 0).partial_fit(X, Y)
         load().dissipated_power(X)
         device = dict(variability=0.1)
@@ -198,7 +218,9 @@ def test_imported_conductances_are_not_replaced_by_older_ones(tmp_path):
     model = ResistiveClassifier((4,), max_iter=3, early_stopping=True, **options).fit(X, Y)
     other = ResistiveClassifier((4,), max_iter=1, random_state=1, backend="numpy").fit(X, Y)
     other.export_conductances(tmp_path / "g.csv")
-    model.import_conductances(tmp_path / "g.csv").set_params(max_iter=4, learning_rate_init=1e-12).resume(X, Y)
+    model.import_conductances(tmp_path / "g.csv").set_params(
+        max_iter=4, learning_rate_init=1e-12
+    ).resume(X, Y)
     for a, b in zip(model.conductances_, other.conductances_):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
@@ -206,7 +228,10 @@ def test_imported_conductances_are_not_replaced_by_older_ones(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forks")
 def test_a_few_kills():
     run = subprocess.run(
-        [sys.executable, "-m", "tests.kill_test", "6", "0", "20"], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "tests.kill_test", "6", "0", "20"],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr
     assert " kills in " in run.stdout

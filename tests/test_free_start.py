@@ -41,7 +41,11 @@ def sigmoid(a):
 
 
 def by_hand(first, rng):
-    w, b, target = [c.copy() for c in first.coefs_], [c.copy() for c in first.intercepts_], np.eye(3)[Y]
+    w, b, target = (
+        [c.copy() for c in first.coefs_],
+        [c.copy() for c in first.intercepts_],
+        np.eye(3)[Y],
+    )
     for _ in range(2):
         for start in (0, 8, 16):
             x, y = X[start : start + 8], target[start : start + 8]
@@ -64,7 +68,9 @@ def by_hand(first, rng):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_against_the_loop_written_out(backend):
-    first = build(EqPropClassifier, **{**BASE, "learning_rate_init": 1e-300, "max_iter": 1}).fit(X, Y)
+    first = build(EqPropClassifier, **{**BASE, "learning_rate_init": 1e-300, "max_iter": 1}).fit(
+        X, Y
+    )
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
     w, b = by_hand(first, RandomStreams(seed).start)
     weight = np.ones(len(X))
@@ -72,7 +78,9 @@ def test_against_the_loop_written_out(backend):
         est = build(EqPropClassifier, **BASE, backend=backend).fit(data, Y, sample_weight=weight)
         for mine, right in zip([*est.coefs_, *est.intercepts_], [*w, *b]):
             np.testing.assert_allclose(mine, right, rtol=0, atol=1e-12)
-    zero = build(EqPropClassifier, **{**BASE, "relaxation__start": "zero"}, backend=backend).fit(X, Y)
+    zero = build(EqPropClassifier, **{**BASE, "relaxation__start": "zero"}, backend=backend).fit(
+        X, Y
+    )
     assert np.abs(zero.coefs_[1] - w[1]).max() > 1e-6
     np.testing.assert_array_equal(est.predict_proba(X), est.predict_proba(X))
 

@@ -49,23 +49,30 @@ def test_four_methods_agree(dynamics, schedule, dt, angle):
     net, back = network(dynamics, schedule, dt=dt, angle=angle)
     truth = gradients.finite_difference(*net, back=back, n_free_steps=150, tol=1e-13)
     assert_same(gradients.implicit(*net, back=back, n_free_steps=400, tol=1e-13), truth, 1e-8)
-    assert_same(gradients.recurrent_backprop(*net, back=back, n_free_steps=400, tol=1e-13), truth, 1e-8)
+    assert_same(
+        gradients.recurrent_backprop(*net, back=back, n_free_steps=400, tol=1e-13), truth, 1e-8
+    )
     assert_same(gradients.bptt(*net, back=back, n_free_steps=150), truth, 1e-8)
     assert np.abs(truth.flat()).max() > 1e-3  # else the comparison says nothing
 
 
-@pytest.mark.parametrize("more", [
-    dict(dynamics="continuous", clamp=True, activation="hard_sigmoid", dt=0.3),
-    dict(dynamics="continuous", prime_hidden=False, dt=0.5),
-    dict(dynamics="continuous", prime_output=True, linear_output=False, dt=0.5),
-    dict(activation="shifted_sigmoid"),
-    dict(activation="tanh", cost="cross_entropy"),
-    dict(activation="tanh", cost="cross_entropy", cost_factor=2.0),
-    dict(dynamics="continuous", dt=0.5, cost_factor=2.0),
-    dict(activation="tanh", input_activation="tanh"),
-])
+@pytest.mark.parametrize(
+    "more",
+    [
+        dict(dynamics="continuous", clamp=True, activation="hard_sigmoid", dt=0.3),
+        dict(dynamics="continuous", prime_hidden=False, dt=0.5),
+        dict(dynamics="continuous", prime_output=True, linear_output=False, dt=0.5),
+        dict(activation="shifted_sigmoid"),
+        dict(activation="tanh", cost="cross_entropy"),
+        dict(activation="tanh", cost="cross_entropy", cost_factor=2.0),
+        dict(dynamics="continuous", dt=0.5, cost_factor=2.0),
+        dict(activation="tanh", input_activation="tanh"),
+    ],
+)
 def test_unrolled_gradient_is_that_of_the_unrolled_cost(more):
-    """BPTT through few steps, far from equilibrium, against differences of the same truncated phase."""
+    """BPTT through few steps, far from equilibrium, against differences of the same truncated
+    phase.
+    """
     net, _ = network(**more)
     truth = gradients.finite_difference(*net, n_free_steps=7, tol=-1.0, step=1e-6)
     assert_same(gradients.bptt(*net, n_free_steps=7), truth, 1e-8)
@@ -76,7 +83,11 @@ def test_truncation_keeps_the_last_steps():
     net, _ = network("continuous", dt=0.2)
     for k in (1, 3, 20):
         short = gradients.bptt(*net, n_free_steps=3000, truncate=k, tol=1e-15)
-        assert_same(short, gradients.recurrent_backprop(*net, n_free_steps=3000, tol=1e-15, n_steps=k), 1e-13)
+        assert_same(
+            short,
+            gradients.recurrent_backprop(*net, n_free_steps=3000, tol=1e-15, n_steps=k),
+            1e-13,
+        )
         assert short.n_steps == k
 
 
@@ -93,7 +104,9 @@ def test_float32_follows_float64():
 def test_second_derivatives(name):
     s, h = np.linspace(-1.5, 1.5, 31), 1e-6
     slope = [rho_prime(name, v, rho(name, v)) for v in (s + h, s - h)]
-    np.testing.assert_allclose(rho_second(name, s, rho(name, s)), (slope[0] - slope[1]) / (2 * h), atol=1e-8)
+    np.testing.assert_allclose(
+        rho_second(name, s, rho(name, s)), (slope[0] - slope[1]) / (2 * h), atol=1e-8
+    )
 
 
 def test_piecewise_linear_activations_have_no_second_derivative():
@@ -108,12 +121,15 @@ def test_centered_ep_approaches_the_gradient():
     assert_same(estimate, gradients.implicit(*net, n_free_steps=3000, tol=1e-14), 1e-5)
 
 
-@pytest.mark.parametrize("change, match", [
-    (dict(n_free_steps=0), "n_free_steps"),
-    (dict(n_free_steps=5, truncate=0), "truncate"),
-    (dict(n_free_steps=5, truncate=6), "truncate"),
-    (dict(n_free_steps=5, truncate=2.5), "truncate"),
-])
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        (dict(n_free_steps=0), "n_free_steps"),
+        (dict(n_free_steps=5, truncate=0), "truncate"),
+        (dict(n_free_steps=5, truncate=6), "truncate"),
+        (dict(n_free_steps=5, truncate=2.5), "truncate"),
+    ],
+)
 def test_bptt_refuses(change, match):
     net, _ = network()
     with pytest.raises(ValueError, match=match):
@@ -140,7 +156,9 @@ def test_shapes_and_values_are_checked():
     with pytest.raises(ValueError, match="nothing to estimate"):
         gradients.estimated_gradient(spec, w, b, x, y, rule="continual", n_free_steps=5)
     with pytest.raises(ValueError, match="random_sign"):
-        gradients.estimated_gradient(spec, w, b, x, y, rule=EP(nudging="random_sign"), n_free_steps=5)
+        gradients.estimated_gradient(
+            spec, w, b, x, y, rule=EP(nudging="random_sign"), n_free_steps=5
+        )
 
 
 def test_finite_difference_leaves_the_parameters_alone():
@@ -162,5 +180,7 @@ def test_step_jacobian_is_that_of_the_step():
         for sign in (1, -1):
             moved = flat.copy()
             moved[j] += sign * h
-            ends.append(np.concatenate(model.step(drive, np.split(moved[None], edges, axis=1)), axis=1)[0])
+            ends.append(
+                np.concatenate(model.step(drive, np.split(moved[None], edges, axis=1)), axis=1)[0]
+            )
         np.testing.assert_allclose(jacobian[:, j], (ends[0] - ends[1]) / (2 * h), atol=1e-8)

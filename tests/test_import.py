@@ -10,13 +10,19 @@ HEAVY = ("numba", "matplotlib", "dask", "pandas", "torch", "rich", "click")
 
 def isolated(code):
     """Output of `code` in a fresh interpreter that ignores environment and user site."""
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 @pytest.mark.parametrize(
-    "what", ["import eqprop_fast", "from eqprop_fast import EqPropClassifier, EqPropRegressor, list_presets"]
+    "what",
+    [
+        "import eqprop_fast",
+        "from eqprop_fast import EqPropClassifier, EqPropRegressor, list_presets",
+    ],
 )
 def test_nothing_heavy_is_loaded(what):
     # scikit-learn itself may load pandas and friends; only what we add counts
@@ -32,10 +38,12 @@ def test_nothing_heavy_is_loaded(what):
 def test_import_time_beyond_scikit_learn():
     # best of three, for a machine that is busy with other things
     seconds = min(
-        float(isolated(
-            "import sklearn.neural_network, sklearn.model_selection, time; t = time.perf_counter(); "
-            "import eqprop_fast; eqprop_fast.EqPropClassifier; print(time.perf_counter() - t)"
-        ))
+        float(
+            isolated(
+                "import sklearn.neural_network, sklearn.model_selection, time; t = time.perf_counter(); "
+                "import eqprop_fast; eqprop_fast.EqPropClassifier; print(time.perf_counter() - t)"
+            )
+        )
         for _ in range(3)
     )
     assert seconds < 0.3
@@ -103,6 +111,8 @@ def test_demo_of_presets_without_a_sign(monkeypatch):
     result = CliRunner().invoke(main, [*demo, "1905.13633/P-1h"])
     assert result.exit_code == 0 and "nudging=random_sign, K=16" in result.output
     result = CliRunner().invoke(main, [*demo, "2005.04168/C-EP-1h", "--nudging", "centered"])
-    assert result.exit_code == 1 and "Error: The 'nudging' parameter of ContinualEP" in result.output
+    assert (
+        result.exit_code == 1 and "Error: The 'nudging' parameter of ContinualEP" in result.output
+    )
     result = CliRunner().invoke(main, [*demo, "nowhere"])
     assert result.exit_code == 2 and "epoch" not in result.output

@@ -53,7 +53,16 @@ BAD = {
     "cost": ["hinge"],
     "cost__factor": [0, -1],
     "learning_rate_init": [
-        0, -0.1, np.nan, np.inf, (0.1,), (0.1, 0.1, 0.1), (0.1, -0.1), (0.1, np.nan), "fast", None
+        0,
+        -0.1,
+        np.nan,
+        np.inf,
+        (0.1,),
+        (0.1, 0.1, 0.1),
+        (0.1, -0.1),
+        (0.1, np.nan),
+        "fast",
+        None,
     ],
     "bias_learning_rate_init": [-0.1, (0.1, -0.2), (0.1,), np.inf],
     "learning_rate": ["wild"],
@@ -125,7 +134,9 @@ SGD = dict(solver="sgd")
 )
 def test_what_a_rule_cannot_serve_is_named(rule, params, name):
     est = EqPropClassifier(**{**BASE, "backend": "numpy"}, learning_rule=rule)
-    with pytest.raises(ValueError, match=name):  # a parameter that the rule has not cannot even be set
+    with pytest.raises(
+        ValueError, match=name
+    ):  # a parameter that the rule has not cannot even be set
         est.set_params(**params).fit(X, Y)
     assert not hasattr(est, "coefs_")
 
@@ -233,7 +244,11 @@ def test_divergence_leaves_finite_weights(backend):
         relaxation__tol=None,
         relaxation__n_steps=200,
     )
-    with pytest.raises(DivergenceError) as caught, warnings.catch_warnings(), np.errstate(all="ignore"):
+    with (
+        pytest.raises(DivergenceError) as caught,
+        warnings.catch_warnings(),
+        np.errstate(all="ignore"),
+    ):
         warnings.simplefilter("ignore")
         est.fit(X, Y)
     assert caught.value.layer in (1, 2) and "layer" in str(caught.value)
@@ -242,14 +257,17 @@ def test_divergence_leaves_finite_weights(backend):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("kind, solver", [
-    (EqPropClassifier, "momentum"), (EqPropClassifier, "adam"), (ResistiveClassifier, "nesterov"),
-])
+@pytest.mark.parametrize(
+    "kind, solver",
+    [(EqPropClassifier, "momentum"), (EqPropClassifier, "adam"), (ResistiveClassifier, "nesterov")],
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_solver_memory_that_is_not_finite_is_a_divergence(backend, kind, solver, bad):
     """On every backend, though bounds may hide it from the parameters; nothing has changed."""
     bounds = dict(circuit__g_max=0.5) if kind is ResistiveClassifier else {}
-    est = build(kind, **{**BASE, "backend": backend, "batch_size": 7}, solver=solver, **bounds).fit(X, Y)
+    est = build(kind, **{**BASE, "backend": backend, "batch_size": 7}, solver=solver, **bounds).fit(
+        X, Y
+    )
     est.set_params(max_iter=4)
     memory = est._state.optimizer_state
     slots = [*memory.velocity, *memory.second]
@@ -302,14 +320,18 @@ def test_what_is_set_after_the_fit_does_not_change_what_was_fitted(tmp_path):
 def test_a_wrong_isa_does_not_hide_the_other_backends(monkeypatch):
     code = "from eqprop_fast import show_backends; print(show_backends()['numpy']['available'])"
     environment = {**os.environ, "EQPROP_ISA": "abacus"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "True"
     if "c" in available_backends():
         assert "EQPROP_ISA must be one of" in done.stdout
 
 
-@pytest.mark.parametrize("value, expected", [("1", 1), ("1,4", 1), ("0", None), ("all", None), ("99", None)])
+@pytest.mark.parametrize(
+    "value, expected", [("1", 1), ("1,4", 1), ("0", None), ("all", None), ("99", None)]
+)
 def test_threads_are_bounded_as_joblib_bounds_its_workers(monkeypatch, value, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert effective_n_threads(None) == (expected or joblib.cpu_count())
@@ -317,10 +339,17 @@ def test_threads_are_bounded_as_joblib_bounds_its_workers(monkeypatch, value, ex
 
 
 def test_edge_sizes():
-    for params in (dict(hidden_layer_sizes=1), dict(hidden_layer_sizes=(1, 1, 1)), dict(batch_size=1)):
+    for params in (
+        dict(hidden_layer_sizes=1),
+        dict(hidden_layer_sizes=(1, 1, 1)),
+        dict(batch_size=1),
+    ):
         build(EqPropClassifier, **{**BASE, **params}).fit(X[:, :1], Y).predict(X[:1, :1])
     one = build(EqPropClassifier, **BASE).fit(X[:1], [5])
-    assert one.predict(X[:2]).tolist() == [5, 5] and one.predict_proba(X[:2]).tolist() == [[1.0], [1.0]]
+    assert one.predict(X[:2]).tolist() == [5, 5] and one.predict_proba(X[:2]).tolist() == [
+        [1.0],
+        [1.0],
+    ]
     with pytest.warns(UserWarning, match="batch_size"):
         build(EqPropClassifier, **BASE, batch_size=1000).fit(X, Y)
 
@@ -339,9 +368,16 @@ def test_damaged_csr_is_refused(damage):
             call()
 
 
-@pytest.mark.parametrize("dtype, bad", [
-    ("float32", np.nan), ("float32", np.inf), ("float32", 1e39), ("float64", np.nan), ("float64", -np.inf),
-])
+@pytest.mark.parametrize(
+    "dtype, bad",
+    [
+        ("float32", np.nan),
+        ("float32", np.inf),
+        ("float32", 1e39),
+        ("float64", np.nan),
+        ("float64", -np.inf),
+    ],
+)
 @pytest.mark.parametrize(
     "model", [EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor]
 )
@@ -370,7 +406,10 @@ def test_later_targets_that_the_dtype_cannot_hold_are_refused(model):
     est = build(model, **BASE).fit(X, y)
     est.set_params(max_iter=4)
     for method in ("partial_fit", "resume"):
-        with warnings.catch_warnings(), pytest.raises(ValueError, match="y is too large for float32"):
+        with (
+            warnings.catch_warnings(),
+            pytest.raises(ValueError, match="y is too large for float32"),
+        ):
             warnings.simplefilter("error")
             getattr(est, method)(X, np.where(np.arange(40) == 7, 1e39, y))
     assert est.n_iter_ == 2

@@ -1,7 +1,8 @@
-"""Held Ctrl-C over calls on two threads: a call is whole or has not begun, and no thread outlives it.
+"""Held Ctrl-C over calls on two threads: a call is whole or has not begun, and no thread outlives
+it.
 
-The children are hit by real signals (of the process, and of its main thread), and by `interrupt_main` from a
-timer; a crash shows in their exit status.
+The children are hit by real signals (of the process, and of its main thread), and by
+`interrupt_main` from a timer; a crash shows in their exit status.
 """
 
 import subprocess
@@ -140,7 +141,10 @@ print("whole")
 @pytest.mark.parametrize("backend", COMPILED)
 def test_held_ctrl_c(backend):
     child = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", HELD, backend], timeout=500, text=True, capture_output=True
+        [sys.executable, "-X", "faulthandler", "-c", HELD, backend],
+        timeout=500,
+        text=True,
+        capture_output=True,
     )
     assert child.returncode == 0 and child.stdout == "whole\n", child.stderr[-3000:]
 

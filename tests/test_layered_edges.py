@@ -1,5 +1,6 @@
-"""Edges of the layered kernels that no other test meets: at rest under tolerance 0, the deepest nets,
-where a divergence is said to be, batches without weight, rows that come twice."""
+"""Edges of the layered kernels that no other test meets: at rest under tolerance 0, the deepest
+nets, where a divergence is said to be, batches without weight, rows that come twice.
+"""
 
 import numpy as np
 import pytest
@@ -111,13 +112,29 @@ def test_a_batch_without_weight_has_no_second_phase(backend, rule):
     if back:
         memory.velocity.insert(4, np.zeros((5, 4)))
     plan = TrainPlan(
-        4, 0.5, 6, 3, (0.5, 0.5), (0.5, 0.5), rule=rule,
-        optimizer="sgd" if continual else "momentum", weight_decay=0.0 if continual else 0.1,
+        4,
+        0.5,
+        6,
+        3,
+        (0.5, 0.5),
+        (0.5, 0.5),
+        rule=rule,
+        optimizer="sgd" if continual else "momentum",
+        weight_decay=0.0 if continual else 0.1,
     )
     net = [a.copy() for a in [*weights, *biases]]
     stats = get_backend(backend).layered_train(
-        spec, weights, back, biases, np.ones((8, 4)), np.ones((8, 3)), np.arange(8), plan,
-        row_weight=np.zeros(8), optimizer_state=None if continual else memory, n_threads=2,
+        spec,
+        weights,
+        back,
+        biases,
+        np.ones((8, 4)),
+        np.ones((8, 3)),
+        np.arange(8),
+        plan,
+        row_weight=np.zeros(8),
+        optimizer_state=None if continual else memory,
+        n_threads=2,
     )
     assert (stats.free_steps, stats.nudged_steps, stats.n_batches) == (48, 0, 2)
     assert all(np.array_equal(a, b) for a, b in zip([*weights, *biases], net))
@@ -129,12 +146,26 @@ def test_a_vector_field_over_no_steps_moves_nothing(backend):
     weights, back, biases = network(spec.sizes, back=True)
     memory = OptimizerState([np.ones_like(a) for a in [*weights, *biases, weights[0].T, back[1]]])
     plan = TrainPlan(
-        4, 0.5, 6, 0, (0.5, 0.5), (0.5, 0.5), rule="vector_field", optimizer="momentum",
+        4,
+        0.5,
+        6,
+        0,
+        (0.5, 0.5),
+        (0.5, 0.5),
+        rule="vector_field",
+        optimizer="momentum",
         weight_decay=0.1,
     )
     net = [a.copy() for a in [*weights, *biases, back[1]]]
     get_backend(backend).layered_train(
-        spec, weights, back, biases, np.ones((8, 4)), np.ones((8, 3)), np.arange(8), plan,
+        spec,
+        weights,
+        back,
+        biases,
+        np.ones((8, 4)),
+        np.ones((8, 3)),
+        np.arange(8),
+        plan,
         optimizer_state=memory,
     )
     assert all(np.array_equal(a, b) for a, b in zip([*weights, *biases, back[1]], net))

@@ -5,13 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from eqprop_fast.kernels import (
-    DivergenceError,
-    LayeredSpec,
-    OptimizerState,
-    TrainPlan,
-    get_backend,
-)
+from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
 from eqprop_fast.kernels.tolerances import tolerance
 
 from .backend_list import BACKENDS
@@ -21,34 +15,75 @@ SPECS = {
     "discrete": LayeredSpec((0,)),
     "discrete_async": LayeredSpec((0,), schedule="asynchronous"),
     "damped_tanh": LayeredSpec((0,), activation="tanh", out_activation="tanh", dt=0.5),
-    "inside": LayeredSpec((0,), activation="hard_sigmoid", out_activation="hard_sigmoid", nudge_inside=True),
-    "entropy": LayeredSpec((0,), activation="sigmoid", out_activation="identity", cost="cross_entropy"),
+    "inside": LayeredSpec(
+        (0,), activation="hard_sigmoid", out_activation="hard_sigmoid", nudge_inside=True
+    ),
+    "entropy": LayeredSpec(
+        (0,), activation="sigmoid", out_activation="identity", cost="cross_entropy"
+    ),
     "entropy_async": LayeredSpec(
-        (0,), activation="half_hard_sigmoid", out_activation="identity", cost="cross_entropy",
-        cost_factor=1.5, schedule="asynchronous",
+        (0,),
+        activation="half_hard_sigmoid",
+        out_activation="identity",
+        cost="cross_entropy",
+        cost_factor=1.5,
+        schedule="asynchronous",
     ),
     "centered_hard": LayeredSpec((0,), activation="centered_hard_sigmoid", out_activation="relu"),
-    "wide_hard": LayeredSpec((0,), activation="hard_sigmoid", out_activation="wide_hard_sigmoid",
-                             nudge_inside=True, schedule="asynchronous"),
-    "wide_hard_prime": LayeredSpec((0,), dynamics="continuous", dt=0.4, activation="wide_hard_sigmoid",
-                                   out_activation="wide_hard_sigmoid", prime_output=True),
+    "wide_hard": LayeredSpec(
+        (0,),
+        activation="hard_sigmoid",
+        out_activation="wide_hard_sigmoid",
+        nudge_inside=True,
+        schedule="asynchronous",
+    ),
+    "wide_hard_prime": LayeredSpec(
+        (0,),
+        dynamics="continuous",
+        dt=0.4,
+        activation="wide_hard_sigmoid",
+        out_activation="wide_hard_sigmoid",
+        prime_output=True,
+    ),
     "continuous": LayeredSpec(
         (0,), dynamics="continuous", dt=0.2, clamp=True, input_activation="shifted_sigmoid"
     ),
     "continuous_async": LayeredSpec(
-        (0,), dynamics="continuous", dt=0.2, schedule="asynchronous", activation="tanh",
-        out_activation="tanh", prime_output=True, linear_output=False,
+        (0,),
+        dynamics="continuous",
+        dt=0.2,
+        schedule="asynchronous",
+        activation="tanh",
+        out_activation="tanh",
+        prime_output=True,
+        linear_output=False,
     ),
-    "consistent": LayeredSpec((0,), dynamics="continuous", dt=0.1, linear_output=True, activation="tanh",
-                              input_activation="tanh"),
-    "prop": LayeredSpec((0,), dynamics="continuous", dt=0.5, clamp=True, activation="hard_sigmoid",
-                        out_activation="hard_sigmoid", cost_factor=2.0, input_activation="hard_sigmoid"),
+    "consistent": LayeredSpec(
+        (0,),
+        dynamics="continuous",
+        dt=0.1,
+        linear_output=True,
+        activation="tanh",
+        input_activation="tanh",
+    ),
+    "prop": LayeredSpec(
+        (0,),
+        dynamics="continuous",
+        dt=0.5,
+        clamp=True,
+        activation="hard_sigmoid",
+        out_activation="hard_sigmoid",
+        cost_factor=2.0,
+        input_activation="hard_sigmoid",
+    ),
     "leaky": LayeredSpec((0,), dynamics="continuous", dt=0.2, prime_hidden=False),
 }
 RELAXED = {
     **SPECS,
     "forward": LayeredSpec((0,), schedule="forward", activation="hard_sigmoid"),
-    "continuous_forward": LayeredSpec((0,), dynamics="continuous", dt=0.3, schedule="forward", clamp=True),
+    "continuous_forward": LayeredSpec(
+        (0,), dynamics="continuous", dt=0.3, schedule="forward", clamp=True
+    ),
 }
 
 
@@ -59,11 +94,15 @@ def make(sizes, dtype, rows=13, seed=0, density=0.3, back=False):
         for s in zip(sizes, sizes[1:])
     ]
     biases = [rng.uniform(-0.3, 0.3, n).astype(dtype) for n in sizes[1:]]
-    x = (rng.uniform(0, 1, (rows, sizes[0])) * (rng.uniform(size=(rows, sizes[0])) < density)).astype(dtype)
+    x = (
+        rng.uniform(0, 1, (rows, sizes[0])) * (rng.uniform(size=(rows, sizes[0])) < density)
+    ).astype(dtype)
     y = np.eye(sizes[-1], dtype=dtype)[rng.integers(0, sizes[-1], rows)]
     backs = None
     if back:
-        backs = [None] + [(w.T + 0.1 * rng.standard_normal(w.T.shape)).astype(dtype) for w in weights[1:]]
+        backs = [None] + [
+            (w.T + 0.1 * rng.standard_normal(w.T.shape)).astype(dtype) for w in weights[1:]
+        ]
     return weights, biases, x, y, backs
 
 
@@ -87,7 +126,9 @@ def test_relax_matches_reference(backend, dtype, name):
             results = []
             for kernels in (get_backend("numpy"), get_backend(backend)):
                 states = [np.full((29, n), 0.1, dtype) for n in sizes[1:]]
-                out = kernels.layered_relax(spec, weights, back, biases, x, states, y, beta, steps, tol)
+                out = kernels.layered_relax(
+                    spec, weights, back, biases, x, states, y, beta, steps, tol
+                )
                 results.append((states, *out))
             (want, want_steps, want_res), (got, got_steps, got_res) = results
             if tol < 0:
@@ -109,10 +150,19 @@ def test_relax_matches_reference(backend, dtype, name):
 def test_train_matches_reference(backend, dtype, name, kind):
     for sizes in [(11, 7, 3), (30, 33, 17, 4), (9, 16, 15, 31, 2), (5, 3)]:
         spec = dataclasses.replace(SPECS[name], sizes=sizes)
-        weights, biases, x, y, _ = make(sizes, dtype, rows=43, density=1.0 if kind == "dense" else 0.3)
+        weights, biases, x, y, _ = make(
+            sizes, dtype, rows=43, density=1.0 if kind == "dense" else 0.3
+        )
         n = len(sizes) - 1
-        plan = TrainPlan(10, 0.4, 8, 4, tuple(0.1 + 0.05 * k for k in range(n)), tuple([0.07] * n),
-                         sign=np.array([1, -1, 1, 1, -1], np.int8))
+        plan = TrainPlan(
+            10,
+            0.4,
+            8,
+            4,
+            tuple(0.1 + 0.05 * k for k in range(n)),
+            tuple([0.07] * n),
+            sign=np.array([1, -1, 1, 1, -1], np.int8),
+        )
         order = np.random.default_rng(1).permutation(43)
         results = []
         for kernels in (get_backend("numpy"), get_backend(backend)):
@@ -139,8 +189,18 @@ def test_optimizers_weights_particles(backend, dtype, optimizer, centered):
     row_weight = rng.uniform(0, 2, 70).astype(dtype)
     for input_activation in ("identity", "sigmoid"):
         spec = LayeredSpec(sizes, input_activation=input_activation)
-        plan = TrainPlan(40, 0.3, 9, 5, (0.01,) * 3, (0.02,) * 3, centered=centered, optimizer=optimizer,
-                         weight_decay=1e-2, adam_step=3)
+        plan = TrainPlan(
+            40,
+            0.3,
+            9,
+            5,
+            (0.01,) * 3,
+            (0.02,) * 3,
+            centered=centered,
+            optimizer=optimizer,
+            weight_decay=1e-2,
+            adam_step=3,
+        )
         results = []
         for kernels in (get_backend("numpy"), get_backend(backend)):
             w, b = [a.copy() for a in weights], [a.copy() for a in biases]

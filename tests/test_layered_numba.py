@@ -24,7 +24,9 @@ CONTINUOUS = dict(dynamics="continuous", dt=0.3, clamp=True)
 
 def problem(sizes, dtype, m=13, seed=0, back=False, density=0.4):
     rng = np.random.default_rng(seed)
-    weights = [rng.uniform(-1, 1, (a, b)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:], strict=False)]
+    weights = [
+        rng.uniform(-1, 1, (a, b)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:], strict=False)
+    ]
     biases = [rng.uniform(-0.3, 0.3, n) for n in sizes[1:]]
     x = rng.uniform(0, 1, (m, sizes[0])) * (rng.random((m, sizes[0])) < density)
     y = np.eye(sizes[-1])[rng.integers(0, sizes[-1], m)]
@@ -41,7 +43,9 @@ def copies(arrays):
 
 
 def close(got, expected, quantity, dtype):
-    """States: absolute, in units of the largest state if above 1; weights: relative to the largest entry."""
+    """States: absolute, in units of the largest state if above 1; weights: relative to the largest
+    entry.
+    """
     largest = max(np.abs(e).max() for e in expected)
     for g, e in zip(got, expected, strict=False):
         assert np.isfinite(e).all()
@@ -73,7 +77,9 @@ def test_relax_sizes(width, n_hidden, dtype):
     for i, schedule in enumerate(("synchronous", "asynchronous")):
         for dynamics in (DISCRETE, CONTINUOUS):
             hidden = (WIDTHS[(WIDTHS.index(width) + h) % 9] for h in range(n_hidden))
-            spec = LayeredSpec(sizes=(width + i, *hidden, 1 + width % 10), schedule=schedule, **dynamics)
+            spec = LayeredSpec(
+                sizes=(width + i, *hidden, 1 + width % 10), schedule=schedule, **dynamics
+            )
             check_relax(spec, dtype)
             check_relax(spec, dtype, beta=0.3, back=True, as_sparse=True)
 
@@ -86,14 +92,22 @@ def test_relax_activations(name, dtype):
             DISCRETE,
             dict(dynamics="discrete", dt=0.5, nudge_inside=True, cost="cross_entropy"),
             dict(dynamics="continuous", dt=0.2, prime_output=True),
-            dict(dynamics="continuous", dt=0.2, prime_hidden=False, linear_output=True, cost_factor=2.0),
+            dict(
+                dynamics="continuous",
+                dt=0.2,
+                prime_hidden=False,
+                linear_output=True,
+                cost_factor=2.0,
+            ),
             dict(dynamics="continuous", dt=0.2, clamp=True, linear_output=True, prime_output=True),
         ):
             for input_activation in ("identity", name):
                 names = dict(activation=name, out_activation=out, input_activation=input_activation)
                 spec = LayeredSpec(sizes=(11, 17, 9, 5), **names, **options)
                 check_relax(spec, dtype, n_steps=6, beta=0.2)
-                check_relax(replace(spec, schedule="asynchronous"), dtype, n_steps=6, as_sparse=True)
+                check_relax(
+                    replace(spec, schedule="asynchronous"), dtype, n_steps=6, as_sparse=True
+                )
 
 
 @pytest.mark.parametrize("schedule", ("synchronous", "asynchronous"))
@@ -105,7 +119,9 @@ def test_stops_sample_by_sample(schedule, sizes):
     assert (check_relax(spec, "float64", n_steps=0) == 0).all()
 
 
-def train_both(spec, plan, dtype, m=23, back=False, as_sparse=False, weighted=False, particles=False):
+def train_both(
+    spec, plan, dtype, m=23, back=False, as_sparse=False, weighted=False, particles=False
+):
     weights, backs, biases, x, y = problem(spec.sizes, dtype, m=m, back=back)
     rng = np.random.default_rng(5)
     order = rng.permutation(m)
@@ -126,8 +142,8 @@ def train_both(spec, plan, dtype, m=23, back=False, as_sparse=False, weighted=Fa
 
 
 def check_train(spec, plan, dtype, **options):
-    (parameters, particles, moments, stats), (parameters_0, particles_0, moments_0, stats_0) = train_both(
-        spec, plan, dtype, **options
+    (parameters, particles, moments, stats), (parameters_0, particles_0, moments_0, stats_0) = (
+        train_both(spec, plan, dtype, **options)
     )
     close(parameters, parameters_0, "trajectory", dtype)
     if particles_0:
@@ -151,7 +167,11 @@ def plan_for(spec, **options):
 @pytest.mark.parametrize("n_hidden", (1, 2, 3))
 @pytest.mark.parametrize("width", WIDTHS)
 def test_train_sizes(width, n_hidden, dtype):
-    sizes = (width, *(WIDTHS[(WIDTHS.index(width) + h) % 9] for h in range(n_hidden)), 1 + width % 10)
+    sizes = (
+        width,
+        *(WIDTHS[(WIDTHS.index(width) + h) % 9] for h in range(n_hidden)),
+        1 + width % 10,
+    )
     for dynamics in (DISCRETE, CONTINUOUS):
         spec = LayeredSpec(sizes=sizes, **dynamics)
         check_train(spec, plan_for(spec), dtype)
@@ -164,7 +184,9 @@ OPTIONS = {
     "centered": dict(centered=True),
     "momentum": dict(optimizer="momentum"),
     "nesterov": dict(optimizer="nesterov", weight_decay=0.01),
-    "adam": dict(optimizer="adam", weight_decay=0.01, adam_step=3, rate=(0.003,) * 3, bias_rate=(0.002,) * 3),
+    "adam": dict(
+        optimizer="adam", weight_decay=0.01, adam_step=3, rate=(0.003,) * 3, bias_rate=(0.002,) * 3
+    ),
     "decay": dict(weight_decay=0.05),
 }
 
@@ -175,7 +197,9 @@ def test_train_options(name, dtype):
     for extra in (
         DISCRETE,
         dict(dynamics="continuous", dt=0.3, linear_output=True, input_activation="shifted_sigmoid"),
-        dict(dynamics="discrete", nudge_inside=True, cost="cross_entropy", out_activation="identity"),
+        dict(
+            dynamics="discrete", nudge_inside=True, cost="cross_entropy", out_activation="identity"
+        ),
     ):
         spec = LayeredSpec(sizes=(19, 33, 25, 7), **extra)
         plan = plan_for(spec, **OPTIONS[name])
@@ -194,7 +218,9 @@ def test_zero_weight_batch_is_skipped():
     spec = LayeredSpec(sizes=(6, 8, 3))
     weights, _, biases, x, y = problem(spec.sizes, "float32", m=5)
     w, b = copies(weights), copies(biases)
-    NUMBA.layered_train(spec, w, None, b, x, y, np.arange(5), plan_for(spec), np.zeros(5, np.float32))
+    NUMBA.layered_train(
+        spec, w, None, b, x, y, np.arange(5), plan_for(spec), np.zeros(5, np.float32)
+    )
     for got, expected in zip(w + b, weights + biases, strict=False):
         np.testing.assert_array_equal(got, expected)
 
@@ -211,7 +237,18 @@ def test_bits_do_not_depend_on_threads(sizes, dtype):
             weights, _, biases, x, y = problem(sizes, dtype, m=29)
             state = OptimizerState(velocity=[np.zeros_like(a) for a in weights + biases])
             stats = NUMBA.layered_train(
-                spec, weights, None, biases, x, y, np.arange(29), plan, None, None, state, n_threads=n_threads
+                spec,
+                weights,
+                None,
+                biases,
+                x,
+                y,
+                np.arange(29),
+                plan,
+                None,
+                None,
+                state,
+                n_threads=n_threads,
             )
             states = [np.zeros((29, n), dtype) for n in sizes[1:]]
             run = dict(n_steps=9, tol=1e-3, n_threads=n_threads)
@@ -240,7 +277,9 @@ def test_first_weights_in_shares(sizes, rule, optimizer):
         state = None if optimizer == "sgd" else OptimizerState(*zeros)
         for i, order in enumerate(np.split(np.arange(60), calls)):
             now = replace(plan, adam_step=i)
-            NUMBA.layered_train(spec, weights, None, biases, x, y, order, now, None, None, state, n_threads)
+            NUMBA.layered_train(
+                spec, weights, None, biases, x, y, order, now, None, None, state, n_threads
+            )
         results.append(weights + biases + zeros[0] + zeros[1])
     for arrays in results[1:]:
         for got, expected in zip(arrays, results[0], strict=True):
@@ -286,9 +325,23 @@ def test_narrow_fields(n_out, dtype):
         spec = LayeredSpec(sizes=(5, n_hidden, n_out))
         weights, feedback, biases, x, _ = problem(spec.sizes, dtype, back=back)
         record = make_network(spec.sizes, back, dtype, 7, 1)
-        states, steps = [np.zeros((len(x), n), dtype) for n in spec.sizes[1:]], np.zeros(len(x), np.int32)
+        states, steps = (
+            [np.zeros((len(x), n), dtype) for n in spec.sizes[1:]],
+            np.zeros(len(x), np.int32),
+        )
         network = relax_job(
-            spec, weights, feedback, biases, x, states, None, 0.0, 1, -1.0, steps, np.zeros(len(x), dtype)
+            spec,
+            weights,
+            feedback,
+            biases,
+            x,
+            states,
+            None,
+            0.0,
+            1,
+            -1.0,
+            steps,
+            np.zeros(len(x), dtype),
         )
         job, net = argument(network), argument(record)
         assert is_narrow(net)
@@ -298,7 +351,10 @@ def test_narrow_fields(n_out, dtype):
         field[:] = np.nan
         at = pad(n_hidden)
         drive[:, :n_hidden] = rng.normal(size=(7, n_hidden))
-        shown[:, :n_hidden], shown[:, at : at + n_out] = rng.random((7, n_hidden)), rng.random((7, n_out))
+        shown[:, :n_hidden], shown[:, at : at + n_out] = (
+            rng.random((7, n_hidden)),
+            rng.random((7, n_out)),
+        )
         active = np.array([6, 1, 4, 0, 3])
         narrow_fields(job, net, shown, active)
         up, down = weights[1], feedback[1] if back else weights[1].T
@@ -318,7 +374,10 @@ def test_listed_sums(dtype):
     for n in (1, 15, 16, 17, 63, 64, 65, 128, 150, 255, 256, 257, 600):
         for count in (0, 1, 2, 9):
             matrix = rng.normal(size=(12, n + 5)).astype(dtype)
-            out, coefficients = rng.normal(size=n).astype(dtype), rng.normal(size=count).astype(dtype)
+            out, coefficients = (
+                rng.normal(size=n).astype(dtype),
+                rng.normal(size=count).astype(dtype),
+            )
             places = rng.integers(0, 12, count).astype(np.int32)
             expected = out + coefficients @ matrix[places, 3 : 3 + n]
             add_listed(out, 3, coefficients, places, matrix)
@@ -342,7 +401,9 @@ def test_divergence_is_reported_as_by_the_twin(n_threads):
             with np.errstate(all="ignore"), pytest.raises(DivergenceError) as caught:
                 data = (x, y, np.arange(20), plan_for(spec, **options))
                 kernels.layered_train(spec, w, None, b, *data, n_threads=n_threads)
-            raised.append((caught.value.layer, caught.value.phase, caught.value.step, str(caught.value)))
+            raised.append(
+                (caught.value.layer, caught.value.phase, caught.value.step, str(caught.value))
+            )
             parameters.append(w + b)
         assert raised[0] == raised[1]
         for got, expected in zip(*parameters, strict=False):
@@ -360,7 +421,9 @@ def test_strided_arrays_are_trained_in_place():
     outcomes = []
     for order in "CF":
         w, b = [np.array(a, order=order) for a in weights], copies(biases)
-        NUMBA.layered_train(spec, w, None, b, np.asarray(x, order=order), y, np.arange(13), plan_for(spec))
+        NUMBA.layered_train(
+            spec, w, None, b, np.asarray(x, order=order), y, np.arange(13), plan_for(spec)
+        )
         outcomes.append(w)
     for c, f, before in zip(*outcomes, weights, strict=False):
         np.testing.assert_array_equal(c, f)
@@ -448,11 +511,15 @@ def test_all_compilation_goes_through_the_helper():
 
 def run_python(code, **environment):
     env = {**os.environ, **environment}
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300
+    )
 
 
 def test_import_does_not_load_numba():
-    done = run_python("import sys, eqprop_fast, eqprop_fast.kernels; assert 'numba' not in sys.modules")
+    done = run_python(
+        "import sys, eqprop_fast, eqprop_fast.kernels; assert 'numba' not in sys.modules"
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -14,8 +14,12 @@ HARD = LayeredSpec((0,), activation="hard_sigmoid", out_activation="hard_sigmoid
 LEAKY = LayeredSpec(
     (0,), dynamics="continuous", dt=0.3, prime_hidden=False, input_activation="shifted_sigmoid"
 )
-EULER = LayeredSpec((0,), dynamics="continuous", dt=0.3, clamp=True, input_activation="shifted_sigmoid")
-ENTROPY = LayeredSpec((0,), out_activation="identity", cost="cross_entropy", input_activation="sigmoid")
+EULER = LayeredSpec(
+    (0,), dynamics="continuous", dt=0.3, clamp=True, input_activation="shifted_sigmoid"
+)
+ENTROPY = LayeredSpec(
+    (0,), out_activation="identity", cost="cross_entropy", input_activation="sigmoid"
+)
 
 CASES = [
     ("continual", DISCRETE, {}),
@@ -38,34 +42,61 @@ CASES = [
 
 
 def plan_of(rule, n, **options):
-    plan = TrainPlan(15, 0.4, 12, 6, tuple(0.05 + 0.02 * k for k in range(n)), tuple([0.03] * n), rule=rule,
-                     sign=None if rule == "clamped_sweep" else np.array([1, -1, 1], np.int8))
+    plan = TrainPlan(
+        15,
+        0.4,
+        12,
+        6,
+        tuple(0.05 + 0.02 * k for k in range(n)),
+        tuple([0.03] * n),
+        rule=rule,
+        sign=None if rule == "clamped_sweep" else np.array([1, -1, 1], np.int8),
+    )
     return dataclasses.replace(plan, **options)
 
 
-def train(backend, rule, spec, options, sizes, dtype, n_threads=1, density=0.3, with_particles=False):
-    weights, biases, x, y, back = make(sizes, dtype, rows=37, back="vector_field" in rule, density=density)
+def train(
+    backend, rule, spec, options, sizes, dtype, n_threads=1, density=0.3, with_particles=False
+):
+    weights, biases, x, y, back = make(
+        sizes, dtype, rows=37, back="vector_field" in rule, density=density
+    )
     spec, plan = dataclasses.replace(spec, sizes=sizes), plan_of(rule, len(sizes) - 1, **options)
     learned = [*weights, *biases, *(back or [])]
     moments = [
-        [np.zeros_like(weights[0]) if p is None else np.zeros_like(p) for p in learned] for _ in range(2)
+        [np.zeros_like(weights[0]) if p is None else np.zeros_like(p) for p in learned]
+        for _ in range(2)
     ]
     state = OptimizerState(*moments)
     particles = [np.zeros((37, k), dtype) for k in sizes[1:]] if with_particles else None
     row_weight = np.random.default_rng(2).uniform(0.5, 1.5, 37).astype(dtype)
     stats = get_backend(backend).layered_train(
-        spec, weights, back, biases, x, y, np.arange(37), plan, row_weight, particles, state, n_threads
+        spec,
+        weights,
+        back,
+        biases,
+        x,
+        y,
+        np.arange(37),
+        plan,
+        row_weight,
+        particles,
+        state,
+        n_threads,
     )
     return [p for p in learned if p is not None] + (particles or []), stats
 
 
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{c[1].dynamics}-{c[1].schedule}-{c[1].cost}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda c: f"{c[0]}-{c[1].dynamics}-{c[1].schedule}-{c[1].cost}"
+)
 def test_rule_matches_reference(backend, dtype, case):
     rule, spec, options = case
     shapes = [((11, 17, 3), 0.3), ((20, 33, 16, 4), 0.3), ((9, 15, 31, 8, 2), 1.0), ((6, 3), 0.5)]
-    # more columns than any register tile; in float32 two such layers magnify rounding, the twin's own too
+    # more columns than any register tile; in float32 two such layers magnify rounding, the twin's
+    # own too
     shapes += [((7, 70, 5), 0.5), ((7, 70, 140, 5) if dtype == "float64" else (7, 20, 70, 3), 0.5)]
     for sizes, density in shapes:
         particles = rule == "clamped_sweep"
@@ -80,7 +111,9 @@ def test_rule_matches_reference(backend, dtype, case):
 
 
 @pytest.mark.parametrize("backend", COMPILED)
-@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{c[1].dynamics}-{c[1].schedule}-{c[1].cost}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda c: f"{c[0]}-{c[1].dynamics}-{c[1].schedule}-{c[1].cost}"
+)
 def test_rules_bit_equal_for_any_thread_count(backend, case):
     for sizes in [(30, 40, 5), (30, 300, 290, 5)]:
         results = [train(backend, *case, sizes, "float32", n_threads=n) for n in (1, 2, 3, 8)]
@@ -90,8 +123,14 @@ def test_rules_bit_equal_for_any_thread_count(backend, case):
                 np.testing.assert_array_equal(a, b)
 
 
-RULES = [("continual", DISCRETE), ("vector_field", LEAKY), ("continual_vector_field", DISCRETE),
-         ("clamped_sweep", HARD), ("contrastive", EULER), ("coupled", DISCRETE)]
+RULES = [
+    ("continual", DISCRETE),
+    ("vector_field", LEAKY),
+    ("continual_vector_field", DISCRETE),
+    ("clamped_sweep", HARD),
+    ("contrastive", EULER),
+    ("coupled", DISCRETE),
+]
 
 
 def network_of(rule, spec, sizes, dtype="float64"):
@@ -115,7 +154,9 @@ def test_divergence_is_that_of_the_twin(backend, where, rule, spec):
                     spec, weights, back, biases, x, y, np.arange(37), plan, n_threads=2
                 )
             error = caught.value
-            outcomes.append(((error.layer, error.step, error.phase), [*weights, *biases, *(back or [])]))
+            outcomes.append(
+                ((error.layer, error.step, error.phase), [*weights, *biases, *(back or [])])
+            )
         (place, want), (got_place, got) = outcomes
         assert got_place == place
         for a, b in zip(got, want):

@@ -8,7 +8,9 @@ from scipy import sparse
 
 from .backend_list import BACKENDS as NAMES
 
-BACKENDS = [pytest.param(get_backend(name).nodal_newton, id=name) for name in NAMES if name != "numpy"]
+BACKENDS = [
+    pytest.param(get_backend(name).nodal_newton, id=name) for name in NAMES if name != "numpy"
+]
 
 SIZES = (1, 7, 8, 9, 15, 16, 17, 31, 33)
 ROW = {
@@ -45,7 +47,9 @@ def make_system(n, seed=0, *, dense=True, ideal=False):
     parameters[is_ideal] = 0.0  # an ideal diode does not leak
     if dense:
         stamp = reference.stamps(total, anode, cathode, branch)
-        return reference.NodalSystem(total, big, None, None, anode, cathode, branch, stamp, parameters)
+        return reference.NodalSystem(
+            total, big, None, None, anode, cathode, branch, stamp, parameters
+        )
     room = np.eye(total, dtype=bool) | (big != 0)
     for d in range(n_d):
         ends = [k for k in (anode[d], cathode[d], branch[d]) if k >= 0]
@@ -158,12 +162,17 @@ def test_native_refuses_bad_arrays():
     system = make_system(4)
     good = np.zeros((2, 4))
     with pytest.raises(ValueError, match="rhs must be"):
-        get_backend("c").nodal_newton(system, np.zeros((2, 3)), good.copy(), good.copy(), good.copy())
+        get_backend("c").nodal_newton(
+            system, np.zeros((2, 3)), good.copy(), good.copy(), good.copy()
+        )
     with pytest.raises(ValueError, match="offset must be"):
         get_backend("c").nodal_newton(system, good, np.zeros((4, 2)).T, good.copy(), good.copy())
     with pytest.raises(ValueError, match="float64 or float32"):
         get_backend("c").nodal_newton(system, good, good, good.astype(int), good)
-    assert len(get_backend("c").nodal_newton(system, good[:0], good[:0], good[:0], good[:0]).status) == 0
+    assert (
+        len(get_backend("c").nodal_newton(system, good[:0], good[:0], good[:0], good[:0]).status)
+        == 0
+    )
 
 
 @pytest.mark.parametrize("kernel", [*BACKENDS, pytest.param(reference.nodal_newton, id="numpy")])
@@ -171,7 +180,15 @@ def test_singular_and_unconverged_are_reported(kernel):
     system = make_system(3)
     empty = np.zeros(0, np.int32)
     broken = reference.NodalSystem(
-        2, np.ones((2, 2)), None, None, empty, empty, empty, np.zeros((0, 9), np.int32), np.zeros((0, 7))
+        2,
+        np.ones((2, 2)),
+        None,
+        None,
+        empty,
+        empty,
+        empty,
+        np.zeros((0, 9), np.int32),
+        np.zeros((0, 7)),
     )
     x, none = np.zeros((1, 2)), np.zeros((1, 0))
     report = kernel(broken, np.array([[1.0, 0.0]]), none, x, none.copy())
@@ -188,13 +205,17 @@ def test_diode_current_and_slope():
         inside = np.abs(v[1:-1] - -row[reference.P_BV]) > 0.01
         inside &= np.abs(v[1:-1] + 3 * row[reference.P_VTE]) > 0.01
         h = 1e-6
-        slope = (reference.diode_current(par, v + h)[0] - reference.diode_current(par, v - h)[0]) / (2 * h)
+        slope = (
+            reference.diode_current(par, v + h)[0] - reference.diode_current(par, v - h)[0]
+        ) / (2 * h)
         np.testing.assert_allclose(g[1:-1][inside], slope[1:-1][inside], rtol=1e-3, atol=1e-14)
 
 
 def test_lu_pattern_refactors_other_values():
     rng = np.random.default_rng(0)
-    a = sparse.random(60, 60, 0.05, random_state=1, format="csr") + sparse.diags(rng.uniform(1, 2, 60))
+    a = sparse.random(60, 60, 0.05, random_state=1, format="csr") + sparse.diags(
+        rng.uniform(1, 2, 60)
+    )
     a = sparse.csr_matrix(a)
     lu = reference.lu_pattern(a)
     new = a.copy()
@@ -219,7 +240,9 @@ def random_network(n, seed=0):
     a, b = rng.integers(0, n, (2, 2 * n))
     a, b = a[a != b], b[a != b]
     g = rng.uniform(1e-4, 1e-2, a.size)
-    matrix = sparse.coo_matrix((np.r_[g, g, -g, -g], (np.r_[a, b, a, b], np.r_[a, b, b, a])), shape=(n, n))
+    matrix = sparse.coo_matrix(
+        (np.r_[g, g, -g, -g], (np.r_[a, b, a, b], np.r_[a, b, b, a])), shape=(n, n)
+    )
     matrix = sparse.csr_matrix(matrix + sparse.diags(rng.uniform(1e-5, 1e-3, n)))
     matrix.sort_indices()
     return matrix

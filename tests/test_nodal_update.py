@@ -1,4 +1,6 @@
-"""The step of a circuit's conductances: backends against the twin, the twin against the rank-M product."""
+"""The step of a circuit's conductances: backends against the twin, the twin against the rank-M
+product.
+"""
 
 import numpy as np
 import pytest
@@ -22,15 +24,21 @@ SIZES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 33)
 
 
 def make(n, m, dtype=np.float64, n_nodes=20, seed=0):
-    """Arguments of one job: voltages of two phases that differ little, and bounds that some steps meet."""
+    """Arguments of one job: voltages of two phases that differ little, and bounds that some steps
+    meet.
+    """
     rng = np.random.default_rng(seed)
     first = rng.normal(size=(n_nodes, m))
     second = first + 1e-3 * rng.normal(size=(n_nodes, m))
     pairs = rng.integers(0, n_nodes, (n, 2)).astype(np.int32)
     low, high = rng.uniform(0.0, 0.4, n), rng.uniform(0.6, 1.0, n)
     arrays = dict(difference=first - second, total=first + second, scale=rng.uniform(1, 2, n))
-    arrays |= dict(velocity=0.1 * rng.normal(size=n), conductance=rng.uniform(low, high), low=low, high=high)
-    return {k: a.astype(dtype) for k, a in arrays.items()} | dict(pairs=pairs, gradient=np.empty(n, dtype))
+    arrays |= dict(
+        velocity=0.1 * rng.normal(size=n), conductance=rng.uniform(low, high), low=low, high=high
+    )
+    return {k: a.astype(dtype) for k, a in arrays.items()} | dict(
+        pairs=pairs, gradient=np.empty(n, dtype)
+    )
 
 
 def step(name, job, **options):
@@ -43,7 +51,9 @@ def step(name, job, **options):
 @pytest.mark.parametrize("name", COMPILED)
 def test_backends_follow_the_twin(name, dtype):
     """Samples and conductances either side of the vector widths and of the twin's pieces."""
-    sizes = [(5, m) for m in SIZES] + [(n, 3) for n in SIZES] + [(n, 9) for n in (PIECE - 1, PIECE + 1)]
+    sizes = (
+        [(5, m) for m in SIZES] + [(n, 3) for n in SIZES] + [(n, 9) for n in (PIECE - 1, PIECE + 1)]
+    )
     for n, m in sizes + [(n, 17) for n in (3, 4, 5, 100)]:
         job = make(n, m, dtype)
         job["pairs"][: n // 2 + 1, 0] = 7  # a run from one node, as in a crossbar
@@ -53,8 +63,12 @@ def test_backends_follow_the_twin(name, dtype):
         assert good
         for key in ("gradient", "velocity", "conductance"):
             size = np.abs(want[key]).max(initial=1e-30)
-            np.testing.assert_allclose(got[key], want[key], rtol=0, atol=tolerance("weight", dtype) * size)
-        assert (got["conductance"] >= job["low"]).all() and (got["conductance"] <= job["high"]).all()
+            np.testing.assert_allclose(
+                got[key], want[key], rtol=0, atol=tolerance("weight", dtype) * size
+            )
+        assert (got["conductance"] >= job["low"]).all() and (
+            got["conductance"] <= job["high"]
+        ).all()
 
 
 def test_twin_is_the_rule_written_out():
@@ -68,7 +82,9 @@ def test_twin_is_the_rule_written_out():
     np.testing.assert_allclose(got["gradient"], gradient, atol=1e-12)
     np.testing.assert_allclose(got["velocity"], velocity, atol=1e-10)
     wanted = job["conductance"] + velocity
-    np.testing.assert_allclose(got["conductance"], np.clip(wanted, job["low"], job["high"]), atol=1e-10)
+    np.testing.assert_allclose(
+        got["conductance"], np.clip(wanted, job["low"], job["high"]), atol=1e-10
+    )
     assert 0 < (wanted != np.clip(wanted, job["low"], job["high"])).sum() < 30
 
 
@@ -81,14 +97,18 @@ def test_as_the_product_of_rank_m(name):
         _, got = step(name, job)
         want = _square_difference(job["difference"].T, job["total"].T, job["pairs"])
         size = np.abs(want).max()
-        np.testing.assert_allclose(got["gradient"], want, rtol=0, atol=tolerance("weight", "float64") * size)
+        np.testing.assert_allclose(
+            got["gradient"], want, rtol=0, atol=tolerance("weight", "float64") * size
+        )
 
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_threads_do_not_matter(name):
     job = make(1000, 33)
     half = job["pairs"][:500]
-    half[:] = half[np.argsort(half[:, 0], kind="stable")]  # runs from one node, as in a crossbar, and none
+    half[:] = half[
+        np.argsort(half[:, 0], kind="stable")
+    ]  # runs from one node, as in a crossbar, and none
     one = step(name, job)[1]
     for threads in (2, 3, 8, 2000):
         many = step(name, job, n_threads=threads)[1]
@@ -194,7 +214,9 @@ def test_trainer_steps_by_the_gradient(name):
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_trainer_leaves_all_as_it_was_when_the_gradient_overflows(name):
-    net = layered_netlist([2, 4, 2], gain=4.0, low=0.2, high=-0.2, g_init=(1e-4, 1e-3), random_state=0)
+    net = layered_netlist(
+        [2, 4, 2], gain=4.0, low=0.2, high=-0.2, g_init=(1e-4, 1e-3), random_state=0
+    )
     trainer = CircuitTrainer(net, learning_rate=1e-5, backend=name, beta=1e-310, centered=False)
     before = net.conductances
     trainer.velocity[:] = 1e-6
@@ -242,12 +264,19 @@ def test_trainer_and_fit_check_their_arguments():
     trainer = CircuitTrainer(net, learning_rate=1e-9)
     before = net.conductances
     for what in ("epochs", "batch_size"):
-        for value in (-1, 0, 2.5, 2.0, True, "3", np.nan, [2]) + ((None,) if what == "epochs" else ()):
+        for value in (-1, 0, 2.5, 2.0, True, "3", np.nan, [2]) + (
+            (None,) if what == "epochs" else ()
+        ):
             with pytest.raises(ElementError, match=f"{what} must be a whole number of at least 1"):
                 trainer.fit(x, y, **({"epochs": 1} | {what: value}))
     for what, values in {
         "random_state": ["x", -1, 2.5],
-        "inputs": [x * np.nan, x * 1j, [["a"] * 4] * 3, np.ones((3, 4, 2))[:, :, 0].tolist() + [[1]]],
+        "inputs": [
+            x * np.nan,
+            x * 1j,
+            [["a"] * 4] * 3,
+            np.ones((3, 4, 2))[:, :, 0].tolist() + [[1]],
+        ],
         "targets": [y * np.inf, y * 1j],
     }.items():
         for value in values:
@@ -257,7 +286,9 @@ def test_trainer_and_fit_check_their_arguments():
     with pytest.raises(ElementError, match="at least one sample"):
         trainer.fit(x[:0], y[:0], epochs=1)
     np.testing.assert_array_equal(net.conductances, before)
-    trainer.fit(x, y, epochs=np.int64(2), batch_size=np.int32(2), random_state=np.random.default_rng(0))
+    trainer.fit(
+        x, y, epochs=np.int64(2), batch_size=np.int32(2), random_state=np.random.default_rng(0)
+    )
     assert len(trainer.losses) == 4
     for bad in (
         {"learning_rate": True},

@@ -1,4 +1,6 @@
-"""Over-relaxed free phases: same fixed points, fewer sweeps, all backends alike; what half a sweep is."""
+"""Over-relaxed free phases: same fixed points, fewer sweeps, all backends alike; what half a sweep
+is.
+"""
 
 from dataclasses import replace
 
@@ -27,7 +29,9 @@ def network(dtype, scale=1.0, seed=0):
 def relax(kernels, spec, net, n_steps, tol=-1.0):
     weights, biases, x, _ = net
     states = [np.zeros((len(x), n), x.dtype) for n in spec.sizes[1:]]
-    steps, _ = kernels.layered_relax(spec, weights, None, biases, x, states, None, 0.0, n_steps, tol)
+    steps, _ = kernels.layered_relax(
+        spec, weights, None, biases, x, states, None, 0.0, n_steps, tol
+    )
     return states, steps
 
 
@@ -60,8 +64,16 @@ def test_same_fixed_point_in_fewer_sweeps(backend, factor):
 def test_training_matches_the_reference(backend, dtype, tol, rule):
     rates = (0.1,) * 4
     plan = TrainPlan(
-        batch_size=20, beta=0.5, n_free_steps=20, n_nudged_steps=6, rate=rates, bias_rate=rates, rule=rule,
-        tol_free=tol, tol_nudged=-1.0 if rule in CONTINUAL_RULES else tol, over_relaxation=1.25,
+        batch_size=20,
+        beta=0.5,
+        n_free_steps=20,
+        n_nudged_steps=6,
+        rate=rates,
+        bias_rate=rates,
+        rule=rule,
+        tol_free=tol,
+        tol_nudged=-1.0 if rule in CONTINUAL_RULES else tol,
+        over_relaxation=1.25,
     )
     results = []
     for name, n_threads in (("numpy", 1), (backend, 1), (backend, 3)):
@@ -80,8 +92,15 @@ def test_training_matches_the_reference(backend, dtype, tol, rule):
 def test_same_update_from_fully_relaxed_phases(backend, rule):
     rates = (0.1,) * 4
     plan = TrainPlan(
-        batch_size=15, beta=0.5, n_free_steps=5000, n_nudged_steps=5 if rule == "clamped_sweep" else 5000,
-        rate=rates, bias_rate=rates, rule=rule, tol_free=1e-13, tol_nudged=1e-13,
+        batch_size=15,
+        beta=0.5,
+        n_free_steps=5000,
+        n_nudged_steps=5 if rule == "clamped_sweep" else 5000,
+        rate=rates,
+        bias_rate=rates,
+        rule=rule,
+        tol_free=1e-13,
+        tol_nudged=1e-13,
     )
     ends, sweeps = [], []
     for factor in (1.0, 1.25):
@@ -99,12 +118,16 @@ def test_same_update_from_fully_relaxed_phases(backend, rule):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"relaxation__schedule": "synchronous"}, {"dynamics": "continuous"}, {"learning_rule": "implicit"},
+        {"relaxation__schedule": "synchronous"},
+        {"dynamics": "continuous"},
+        {"learning_rule": "implicit"},
         {"dynamics__dt": 0.5},
     ],
 )
 def test_refused_where_it_means_nothing(wrong):
-    model = EqPropClassifier(relaxation=Relaxation(over_relaxation=1.2), backend="numpy").set_params(**wrong)
+    model = EqPropClassifier(
+        relaxation=Relaxation(over_relaxation=1.2), backend="numpy"
+    ).set_params(**wrong)
     with pytest.raises(ValueError, match="over_relaxation"):
         model.fit(np.eye(4), [0, 1, 0, 1])
     with pytest.raises(ValueError, match="over_relaxation"):

@@ -36,7 +36,9 @@ def _all_numbers(kind):
             yield f"{name}__{key}", values
 
 
-CASES = [(kind, name, v) for kind in ESTIMATORS for name, values in _all_numbers(kind) for v in values]
+CASES = [
+    (kind, name, v) for kind in ESTIMATORS for name, values in _all_numbers(kind) for v in values
+]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -52,7 +54,9 @@ def test_a_number_is_taken_or_named(kind, name):
             estimator.set_params(**{name: value})
             with np.errstate(all="ignore"):
                 estimator.fit(X, y)
-            outcome = "refused" if value is not None and not isinstance(value, numbers.Real) else "taken"
+            outcome = (
+                "refused" if value is not None and not isinstance(value, numbers.Real) else "taken"
+            )
             if isinstance(value, bool) or outcome == "refused":
                 wrong.append(f"{value!r} was taken")
         except DivergenceError:
@@ -68,11 +72,15 @@ def test_a_number_is_taken_or_named(kind, name):
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_numpy_numbers_are_numbers(kind):
     y = np.arange(12) % 3 if "Classifier" in kind else np.linspace(0, 1, 12)
-    plain = dict(max_iter=2, batch_size=4, relaxation__n_steps=9, learning_rule__n_steps=3, tol=0.25)
+    plain = dict(
+        max_iter=2, batch_size=4, relaxation__n_steps=9, learning_rule__n_steps=3, tol=0.25
+    )
     fits = []
     for integer, real in ((int, float), (np.int64, np.float64), (np.uint8, np.float32)):
         options = {k: (integer if isinstance(v, int) else real)(v) for k, v in plain.items()}
-        estimator = getattr(eqprop_fast, kind)((4,), backend="numpy", random_state=0).set_params(**options)
+        estimator = getattr(eqprop_fast, kind)((4,), backend="numpy", random_state=0).set_params(
+            **options
+        )
         fits.append(estimator.fit(X, y).coefs_)
     for other in fits[1:]:
         for a, b in zip(other, fits[0]):

@@ -41,13 +41,20 @@ from .fuzz.fuzz_checkpoints import archive_of, members, npy
 
 ESTIMATORS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
 PARTS = [
-    value for value in (getattr(eqprop_fast, name) for name in eqprop_fast.__all__)
+    value
+    for value in (getattr(eqprop_fast, name) for name in eqprop_fast.__all__)
     if inspect.isclass(value) and issubclass(value, Part)
 ]
 X = np.random.default_rng(0).random((40, 5))
 Y = np.arange(40) % 3
-SMALL = dict(hidden_layer_sizes=(6,), max_iter=2, tol=0.0, n_iter_no_change=np.inf, random_state=0,
-             backend="numpy")
+SMALL = dict(
+    hidden_layer_sizes=(6,),
+    max_iter=2,
+    tol=0.0,
+    n_iter_no_change=np.inf,
+    random_state=0,
+    backend="numpy",
+)
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
@@ -61,7 +68,9 @@ def test_few_parameters_each_documented_in_order(kind):
 def test_parts_are_documented_and_behave(part):
     one = part()
     assert documented_names(part) == list(inspect.signature(part).parameters)
-    assert eval(repr(one), vars(eqprop_fast)) == one == clone(one) == pickle.loads(pickle.dumps(one))
+    assert (
+        eval(repr(one), vars(eqprop_fast)) == one == clone(one) == pickle.loads(pickle.dumps(one))
+    )
     one.validate()
     assert one != "ep" and one != EqPropClassifier()
     assert "<div" in one._repr_html_()
@@ -99,7 +108,10 @@ def test_a_word_is_the_part_at_its_defaults(kind, parameter):
 def test_words_and_parts_train_alike():
     words = EqPropClassifier(**SMALL, dynamics="continuous", relaxation="synchronous")
     parts = EqPropClassifier(
-        **SMALL, dynamics=Continuous(), relaxation=Relaxation("synchronous"), learning_rule=EP(),
+        **SMALL,
+        dynamics=Continuous(),
+        relaxation=Relaxation("synchronous"),
+        learning_rule=EP(),
         cost=SquaredError(),
     )
     words.fit(X, Y), parts.fit(X, Y)
@@ -110,7 +122,9 @@ def test_fitting_leaves_the_parts_alone():
     rule, relaxation = EP(beta=0.2), Relaxation(n_steps=7)
     model = EqPropClassifier(**SMALL, learning_rule=rule, relaxation=relaxation).fit(X, Y)
     model.predict(X)
-    assert model.learning_rule is rule and rule == EP(beta=0.2) and relaxation == Relaxation(n_steps=7)
+    assert (
+        model.learning_rule is rule and rule == EP(beta=0.2) and relaxation == Relaxation(n_steps=7)
+    )
     copy = clone(model)
     assert copy.learning_rule is not rule and copy.learning_rule == rule
 
@@ -172,9 +186,13 @@ def test_refusals_are_in_the_users_words(wrong, match):
 
 def test_what_a_part_has_not_cannot_be_given():
     for call in (
-        lambda: ContinualEP(tol=1e-3), lambda: BPTT(beta=0.5), lambda: Discrete(clamp=True),
-        lambda: Continuous(nudge_inside=True), lambda: EqPropClassifier(beta=0.5),
-        lambda: ClampedSweep(nudging="positive"), lambda: ResistiveCircuit(beta=1),
+        lambda: ContinualEP(tol=1e-3),
+        lambda: BPTT(beta=0.5),
+        lambda: Discrete(clamp=True),
+        lambda: Continuous(nudge_inside=True),
+        lambda: EqPropClassifier(beta=0.5),
+        lambda: ClampedSweep(nudging="positive"),
+        lambda: ResistiveCircuit(beta=1),
     ):
         with pytest.raises(TypeError):
             call()
@@ -197,7 +215,9 @@ def test_a_device_is_a_part_too():
     part = ResistiveClassifier(**SMALL, device=DeviceModel(n_levels=8)).fit(x, y)
     by_dict = ResistiveClassifier(**SMALL, device=dict(n_levels=8)).fit(x, y)
     np.testing.assert_array_equal(part.coefs_[0], by_dict.coefs_[0])
-    assert part.get_params()["device__n_levels"] == 8 and clone(part).device == DeviceModel(n_levels=8)
+    assert part.get_params()["device__n_levels"] == 8 and clone(part).device == DeviceModel(
+        n_levels=8
+    )
     with pytest.raises(ValueError, match="n_levels"):
         part.set_params(device__n_levels=1).fit(x, y)
 
@@ -234,7 +254,9 @@ def test_parts_survive_a_checkpoint(estimator, tmp_path):
             type(model).load_checkpoint(tmp_path / "b.npz")
 
 
-@pytest.mark.parametrize("dynamics", [Discrete(dt=0.5, nudge_inside=True), Continuous(clamp=False, dt=0.1)])
+@pytest.mark.parametrize(
+    "dynamics", [Discrete(dt=0.5, nudge_inside=True), Continuous(clamp=False, dt=0.1)]
+)
 def test_dynamics_survive_the_spec(dynamics):
     spec = dynamics.spec((3, 2), schedule="synchronous")
     assert dynamics_of(spec) == dynamics and spec.sizes == (3, 2) and spec.dynamics == dynamics.word

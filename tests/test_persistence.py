@@ -1,4 +1,6 @@
-"""Pickle and checkpoints: a run that was stopped, stored and loaded continues as if it never stopped."""
+"""Pickle and checkpoints: a run that was stopped, stored and loaded continues as if it never
+stopped.
+"""
 
 import os
 import pickle
@@ -20,7 +22,9 @@ from .backend_list import BACKENDS
 from .build import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-BASE = dict(hidden_layer_sizes=(11,), random_state=3, backend=BACKENDS[0], tol=0.0, n_iter_no_change=np.inf)
+BASE = dict(
+    hidden_layer_sizes=(11,), random_state=3, backend=BACKENDS[0], tol=0.0, n_iter_no_change=np.inf
+)
 VARIANTS = [
     dict(),
     dict(
@@ -110,12 +114,18 @@ def test_regressor_and_labels_survive(tmp_path, data, how):
     targets = np.column_stack([y, 100.0 - y])
     reg = build(EqPropRegressor, **BASE, max_iter=3).fit(sp.csr_array(x), targets)
     np.testing.assert_array_equal(ROUND_TRIPS[how](reg, tmp_path).predict(x), reg.predict(x))
-    for labels in (np.array(["a", "b", "c", "d"], object)[y], np.array(["a", "b", "c", "d"])[y], y == 1):
+    for labels in (
+        np.array(["a", "b", "c", "d"], object)[y],
+        np.array(["a", "b", "c", "d"])[y],
+        y == 1,
+    ):
         clf = build(EqPropClassifier, **BASE, max_iter=2).fit(x, labels)
         back = ROUND_TRIPS[how](clf, tmp_path)
         np.testing.assert_array_equal(back.predict(x), clf.predict(x))
         assert back.classes_.dtype == clf.classes_.dtype
-    many = build(EqPropClassifier, **BASE, max_iter=2).fit(x, np.column_stack([y > 1, y % 2]).astype(int))
+    many = build(EqPropClassifier, **BASE, max_iter=2).fit(
+        x, np.column_stack([y > 1, y % 2]).astype(int)
+    )
     np.testing.assert_array_equal(ROUND_TRIPS[how](many, tmp_path).predict(x), many.predict(x))
 
 
@@ -127,7 +137,9 @@ def test_checkpoint_is_written_while_fitting(tmp_path, data):
     def look(record):
         epochs.append(EqPropClassifier.load_checkpoint(path).n_iter_ if path.exists() else 0)
 
-    build(EqPropClassifier, **BASE, max_iter=5, checkpoint=path, checkpoint_every=2, callbacks=look).fit(x, y)
+    build(
+        EqPropClassifier, **BASE, max_iter=5, checkpoint=path, checkpoint_every=2, callbacks=look
+    ).fit(x, y)
     assert epochs == [0, 2, 2, 4, 4]
     assert os.listdir(tmp_path) == ["run.npz"], "temporary files must not stay"
 

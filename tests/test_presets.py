@@ -15,30 +15,80 @@ from .backend_list import BACKENDS
 PAPERS = {
     "1602.05179/net1": ((784, 500, 10), 20, 4, 0.5, 0.5, 25, [0.1, 0.05], False),
     "1602.05179/net2": ((784, 500, 500, 10), 150, 6, 1.0, 0.5, 60, [0.4, 0.1, 0.01], False),
-    "1602.05179/net3": ((784, 500, 500, 500, 10), 500, 8, 1.0, 0.5, 500, [0.128, 0.032, 0.008, 0.002], False),
+    "1602.05179/net3": (
+        (784, 500, 500, 500, 10),
+        500,
+        8,
+        1.0,
+        0.5,
+        500,
+        [0.128, 0.032, 0.008, 0.002],
+        False,
+    ),
     "1602.05179/speed_net1": ((784, 500, 10), 1, 1, 1.0, 1.0, 30, [0.1, 0.05], False),
     "1602.05179/speed_net2": ((784, 500, 500, 10), 60, 1, 1.0, 1.0, 50, [0.4, 0.1, 0.008], False),
     "1602.05179/speed_net3": (
-        (784, 500, 500, 500, 10), 400, 1, 1.0, 1.0, 150, [0.4, 0.1, 0.015, 0.002], False
+        (784, 500, 500, 500, 10),
+        400,
+        1,
+        1.0,
+        1.0,
+        150,
+        [0.4, 0.1, 0.015, 0.002],
+        False,
     ),
     "1905.13633/EB-1h": ((784, 512, 10), 100, 12, 0.5, 0.2, 30, [0.05, 0.1], True),
     "1905.13633/EB-2h": ((784, 512, 512, 10), 400, 40, 0.5, 0.2, 50, [0.01, 0.1, 0.4], True),
     "1905.13633/P-1h": ((784, 512, 10), 40, 15, 0.1, 1.0, 30, [0.04, 0.08], True),
     "1905.13633/P-2h": ((784, 512, 512, 10), 100, 20, 0.5, 1.0, 50, [0.005, 0.05, 0.2], True),
-    "1905.13633/P-3h": ((784, 512, 512, 512, 10), 180, 20, 0.5, 1.0, 100, [0.002, 0.01, 0.05, 0.2], True),
+    "1905.13633/P-3h": (
+        (784, 512, 512, 512, 10),
+        180,
+        20,
+        0.5,
+        1.0,
+        100,
+        [0.002, 0.01, 0.05, 0.2],
+        True,
+    ),
     "2005.04168/EP-1h": ((784, 512, 10), 30, 10, 0.1, 1.0, 30, [0.04, 0.08], True),
     "2005.04168/EP-2h": ((784, 512, 512, 10), 100, 20, 0.5, 1.0, 50, [0.005, 0.05, 0.2], True),
     "2005.04168/C-EP-1h": ((784, 512, 10), 40, 15, 0.2, 1.0, 100, [0.0028, 0.0056], True),
-    "2005.04168/C-EP-2h": ((784, 512, 512, 10), 100, 20, 0.5, 1.0, 150, [0.00018, 0.0018, 0.01], True),
+    "2005.04168/C-EP-2h": (
+        (784, 512, 512, 10),
+        100,
+        20,
+        0.5,
+        1.0,
+        150,
+        [0.00018, 0.0018, 0.01],
+        True,
+    ),
     "2005.04168/C-VF-1h": ((784, 512, 10), 40, 15, 0.2, 1.0, 100, [0.0038, 0.0076], True),
-    "2005.04168/C-VF-2h": ((784, 512, 512, 10), 100, 20, 0.35, 1.0, 150, [0.00016, 0.0016, 0.009], True),
+    "2005.04168/C-VF-2h": (
+        (784, 512, 512, 10),
+        100,
+        20,
+        0.35,
+        1.0,
+        150,
+        [0.00016, 0.0016, 0.009],
+        True,
+    ),
     "2006.03824/MLP": ((784, 512, 10), 30, 10, 0.1, 1.0, 2, [5e-4, 5e-4], False),
     "2205.15021/1h": ((784, 2048, 10), 100, 100, 0.25, 1.0, 200, [0.05, 0.025], False),
     "smonsays/hopfield": ((784, 1000, 10), 50, 50, 1.0, 0.1, 100, [1e-3, 1e-3], False),
     "2402.11674/DHN-1H": ((784, 1024, 10), 15, 15, 0.2, 1.0, 100, [0.05, 0.05], False),
     "2402.11674/DHN-2H": ((784, 1024, 1024, 10), 50, 20, 0.2, 1.0, 100, [0.2, 0.05, 0.01], False),
     "2402.11674/DHN-3H": (
-        (784, 1024, 1024, 1024, 10), 100, 10, 0.2, 1.0, 100, [0.2, 0.05, 0.01, 0.002], False
+        (784, 1024, 1024, 1024, 10),
+        100,
+        10,
+        0.2,
+        1.0,
+        100,
+        [0.2, 0.05, 0.01, 0.002],
+        False,
     ),
 }
 
@@ -59,7 +109,9 @@ def test_numbers(name):
     assert row.layers == layers and (784, *est.hidden_layer_sizes, 10) == layers
     free, rule = est.relaxation, est.learning_rule
     assert (free.n_steps, rule.n_steps, est.dynamics.dt, est.max_iter) == (T, K, dt, epochs)
-    assert getattr(rule, "beta", 1.0) == beta  # clamped sweeps hold the output: a beta plays no part
+    assert (
+        getattr(rule, "beta", 1.0) == beta
+    )  # clamped sweeps hold the output: a beta plays no part
     assert list(est.learning_rate_init) == (rates[::-1] if output_first else rates)
     assert free.tol == rule.tol == (1e-5 if name.startswith("2205") else None)
     assert est.solver == ("adam" if name.startswith(("2006.03824", "smonsays")) else "sgd")
@@ -73,9 +125,13 @@ def test_first_ep_conventions(name):
     assert factor(est) == (1 if sweeps else 2) and est.relaxation.start == "persistent"
     assert getattr(est.learning_rule, "nudging", None) == (None if sweeps else "random_sign")
     assert est.learning_rule.word == ("clamped_sweep" if sweeps else "ep")
-    assert not est.shuffle and est.weight_init == "glorot_uniform" and est.activation == "hard_sigmoid"
+    assert (
+        not est.shuffle and est.weight_init == "glorot_uniform" and est.activation == "hard_sigmoid"
+    )
     assert est.dynamics == (
-        Discrete() if sweeps else Continuous(dt=0.5, clamp=True, prime_hidden=True, prime_output=True)
+        Discrete()
+        if sweeps
+        else Continuous(dt=0.5, clamp=True, prime_hidden=True, prime_output=True)
     )
     assert est.batch_size == 20
     assert preset(name).n_train == 50_000
@@ -85,7 +141,10 @@ def test_first_ep_conventions(name):
 def test_backprop_match_conventions(name):
     est = EqPropClassifier.from_paper(name)
     assert factor(est) == 1 and est.relaxation.start == "zero" and est.shuffle
-    assert est.activation == est.out_activation == "shifted_sigmoid" and est.weight_init == "fan_in_uniform"
+    assert (
+        est.activation == est.out_activation == "shifted_sigmoid"
+        and est.weight_init == "fan_in_uniform"
+    )
     assert est.relaxation.schedule == "synchronous" and est.batch_size == 20
     energy_based = "/EB-" in name
     assert est.dynamics.word == ("continuous" if energy_based else "discrete")
@@ -125,7 +184,9 @@ def test_reference_nets_of_other_repositories():
 def test_overrides_and_unknown_names():
     est = EqPropClassifier.from_paper("1905.13633/P-1h", max_iter=2, backend="numpy")
     assert est.max_iter == 2 and est.backend == "numpy" and est.relaxation.n_steps == 40
-    assert EqPropClassifier.from_paper("1905.13633/P-1h").max_iter == 30, "overrides must not reach the table"
+    assert EqPropClassifier.from_paper("1905.13633/P-1h").max_iter == 30, (
+        "overrides must not reach the table"
+    )
     with pytest.raises(ValueError, match="unknown preset.*P-1h"):
         EqPropClassifier.from_paper("1905.13633/P-9h")
     with pytest.raises(TypeError):
@@ -133,7 +194,9 @@ def test_overrides_and_unknown_names():
 
 
 def test_parts_of_a_preset_can_be_changed_alone():
-    est = EqPropClassifier.from_paper("1905.13633/P-1h", learning_rule__beta=0.3, relaxation="asynchronous")
+    est = EqPropClassifier.from_paper(
+        "1905.13633/P-1h", learning_rule__beta=0.3, relaxation="asynchronous"
+    )
     assert est.learning_rule.beta == 0.3 and est.learning_rule.n_steps == 15
     assert est.relaxation == "asynchronous"
     again = EqPropClassifier.from_paper("1905.13633/P-1h")

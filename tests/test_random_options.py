@@ -108,15 +108,30 @@ def test_what_matters_together_is_drawn_together(calls):
         assert seen == {(a, d) for a in ACTIVATIONS for d in DYNAMICS}
     tags = set().union(*[c.tags for c in trained])
     assert tags >= {
-        "deep", "wide", "wild", "x dense", "x csr", "x odd csr", "order shuffled", "order repeated",
-        "order short", "order empty", "row_weight none", "row_weight weights",
-        "row_weight zero rows", "row_weight zero batch",
+        "deep",
+        "wide",
+        "wild",
+        "x dense",
+        "x csr",
+        "x odd csr",
+        "order shuffled",
+        "order repeated",
+        "order short",
+        "order empty",
+        "row_weight none",
+        "row_weight weights",
+        "row_weight zero rows",
+        "row_weight zero batch",
     }
     particles = [c for c in trained if c.arguments["particles"] is not None]
     assert any("order repeated" in c.tags and c.arguments["n_threads"] > 1 for c in particles)
     for option, special in {
-        "tol_free": {-1.0, 0.0, 1e-3}, "tol_nudged": {-1.0, 0.0, 1e-3}, "n_free_steps": {0, 1, 25},
-        "n_nudged_steps": {0, 1, 18}, "over_relaxation": {1.0}, "weight_decay": {0.0},
+        "tol_free": {-1.0, 0.0, 1e-3},
+        "tol_nudged": {-1.0, 0.0, 1e-3},
+        "n_free_steps": {0, 1, 25},
+        "n_nudged_steps": {0, 1, 18},
+        "over_relaxation": {1.0},
+        "weight_decay": {0.0},
         "momentum": {0.0},
     }.items():
         values = {getattr(c.arguments["plan"], option) for c in trained}

@@ -83,13 +83,17 @@ def test_averages_that_round_to_one_are_named(name):
 
 def test_a_refused_partial_fit_is_no_fit():
     with pytest.raises(ValueError, match="start='persistent'"):
-        build(EqPropClassifier, **BASE, relaxation__start="persistent").partial_fit(X, Y, classes=range(4))
+        build(EqPropClassifier, **BASE, relaxation__start="persistent").partial_fit(
+            X, Y, classes=range(4)
+        )
     est = build(EqPropClassifier, **BASE)
     with pytest.raises(ValueError, match="NaN"):
         est.partial_fit(X * np.nan, Y, classes=range(4))
     with pytest.raises(NotFittedError):
         est.predict(X)
-    est.partial_fit(X, np.array(list("abcd") * 15), classes=list("abcd"))  # other classes: it never knew any
+    est.partial_fit(
+        X, np.array(list("abcd") * 15), classes=list("abcd")
+    )  # other classes: it never knew any
 
 
 def test_continuing_with_what_does_not_fit_is_refused():
@@ -101,7 +105,9 @@ def test_continuing_with_what_does_not_fit_is_refused():
         est.fit(X, Y)
 
 
-@pytest.mark.parametrize("wrong", [dict(relaxation__n_steps=0), dict(activation="foo"), dict(n_threads=0)])
+@pytest.mark.parametrize(
+    "wrong", [dict(relaxation__n_steps=0), dict(activation="foo"), dict(n_threads=0)]
+)
 def test_parameters_set_after_the_fit_are_checked(wrong):
     est = build(EqPropClassifier, **BASE).fit(X, Y).set_params(**wrong)
     for call in (est.predict, est.equilibrium):
@@ -113,8 +119,16 @@ def test_parameters_set_after_the_fit_are_checked(wrong):
 def test_divergence_gives_the_best_weights_back_under_early_stopping(backend):
     x_train, x_test, y_train, y_test = load_digits()
     est = EqPropClassifier(
-        hidden_layer_sizes=(16,), max_iter=20, early_stopping=True, random_state=0, backend=backend,
-        activation="relu", out_activation="identity", solver="sgd", learning_rate_init=0.1, warm_start=True,
+        hidden_layer_sizes=(16,),
+        max_iter=20,
+        early_stopping=True,
+        random_state=0,
+        backend=backend,
+        activation="relu",
+        out_activation="identity",
+        solver="sgd",
+        learning_rate_init=0.1,
+        warm_start=True,
     ).fit(x_train, y_train)
     score = est.score(x_test, y_test)
     assert score > 0.7  # so that random or diverged weights would show
@@ -148,7 +162,10 @@ def test_divergence_gives_the_best_weights_back_under_early_stopping(backend):
 def test_fitting_goes_on_after_a_divergence(backend, good, bad):
     """Optimiser memory and persistent states are as sound as the weights, and those are of use."""
     x_train, x_test, y_train, y_test = load_digits()
-    usual = {**dict(bias_learning_rate_init=None, weight_decay=0.0, learning_rate_init=1e-3), **good}
+    usual = {
+        **dict(bias_learning_rate_init=None, weight_decay=0.0, learning_rate_init=1e-3),
+        **good,
+    }
     est = build(
         EqPropClassifier,
         (16,),
@@ -180,10 +197,16 @@ def test_class_weights_hold_for_batches_without_some_classes():
 def test_cross_entropy_learns_with_the_defaults():
     x_train, x_test, y_train, y_test = load_digits()
     est = EqPropClassifier(
-        hidden_layer_sizes=(64,), cost="cross_entropy", max_iter=20, random_state=0, backend=BACKENDS[0]
+        hidden_layer_sizes=(64,),
+        cost="cross_entropy",
+        max_iter=20,
+        random_state=0,
+        backend=BACKENDS[0],
     ).fit(x_train, y_train)
     assert est.score(x_test, y_test) > 0.9
-    assert est.predict_proba(x_test).max() > 0.6  # confined to [0, 1] the outputs could not pass 0.24
+    assert (
+        est.predict_proba(x_test).max() > 0.6
+    )  # confined to [0, 1] the outputs could not pass 0.24
 
 
 def test_regressor_targets_of_any_size():
@@ -215,12 +238,19 @@ def test_energy_of_sparse_input_needs_no_dense_copy(activation):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 300 * 20_000 * 4 / 4  # a quarter of the dense float32 copy
-    np.testing.assert_allclose(energy[:20], est.equilibrium(x[:20].toarray()).energy, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        energy[:20], est.equilibrium(x[:20].toarray()).energy, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_sizes_that_cannot_be():
-    for wrong in (dict(hidden_layer_sizes=10**12), dict(hidden_layer_sizes=(True,)),
-                  dict(hidden_layer_sizes={3: 4}), dict(relaxation__n_steps=10**10), dict(n_threads=10**5),
-                  dict(learning_rate_init=["a", "b"])):
+    for wrong in (
+        dict(hidden_layer_sizes=10**12),
+        dict(hidden_layer_sizes=(True,)),
+        dict(hidden_layer_sizes={3: 4}),
+        dict(relaxation__n_steps=10**10),
+        dict(n_threads=10**5),
+        dict(learning_rate_init=["a", "b"]),
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong)).rpartition("__")[2]):
             build(EqPropClassifier, **{**BASE, **wrong}).fit(X, Y)

@@ -34,7 +34,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, digits, row):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     whole = module.run_seed(row, digits, 0, tmp_path / "a", **options)
-    part = module.run_seed(row, digits, 0, tmp_path / "b", on_epoch=lambda h: len(h) == 2, **options)
+    part = module.run_seed(
+        row, digits, 0, tmp_path / "b", on_epoch=lambda h: len(h) == 2, **options
+    )
     assert len(part) == 2 and len(whole) == 4
     # as after a kill between log and checkpoint
     log = tmp_path / "b" / "seed0.json"
@@ -42,7 +44,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, digits, row):
     rest = module.run_seed(row, digits, 0, tmp_path / "b", **options)
     keys = ("epoch", "loss", "train_error", "test_error")
     assert [[e[k] for k in keys] for e in rest] == [[e[k] for k in keys] for e in whole]
-    assert module.run_seed(row, digits, 0, tmp_path / "b", **options) == rest  # done: nothing more to run
+    assert (
+        module.run_seed(row, digits, 0, tmp_path / "b", **options) == rest
+    )  # done: nothing more to run
 
 
 def test_other_settings_are_not_resumed(tmp_path, digits, row):
@@ -52,19 +56,38 @@ def test_other_settings_are_not_resumed(tmp_path, digits, row):
     changed = replace(row, parameters=dict(row.parameters, learning_rule=EP(beta=0.3)))
     with pytest.raises(ValueError, match="beta.*--fresh"):
         module.run_seed(changed, digits, 0, tmp_path, backend="numpy")
-    assert len(module.run_seed(changed, digits, 0, tmp_path, epochs=1, backend="numpy", fresh=True)) == 1
+    assert (
+        len(module.run_seed(changed, digits, 0, tmp_path, epochs=1, backend="numpy", fresh=True))
+        == 1
+    )
 
 
 def test_command_writes_json_plot_and_row(tmp_path, digits, row, monkeypatch):
     monkeypatch.setattr("eqprop_fast.datasets.load_mnist", lambda download=False: digits)
     monkeypatch.setattr("eqprop_fast.reproduce.experiment", lambda name: row)
-    args = ["reproduce", "1905.13633/P-1h", "--seeds", "2", "--epochs", "1", "--backend", "numpy",
-            "--docs", str(tmp_path / "docs"), "--work", str(tmp_path / "runs")]
+    args = [
+        "reproduce",
+        "1905.13633/P-1h",
+        "--seeds",
+        "2",
+        "--epochs",
+        "1",
+        "--backend",
+        "numpy",
+        "--docs",
+        str(tmp_path / "docs"),
+        "--work",
+        str(tmp_path / "runs"),
+    ]
     for _ in range(2):  # the second time finds everything done and replaces its row
         result = CliRunner().invoke(main, args)
         assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "docs/results/1905.13633-P-1h.json").read_text())
-    assert record["seeds"] == [0, 1] and record["epochs"] == [1, 1] and 0 <= record["test_error_mean"] <= 100
+    assert (
+        record["seeds"] == [0, 1]
+        and record["epochs"] == [1, 1]
+        and 0 <= record["test_error_mean"] <= 100
+    )
     finals = [h[-1]["test_error"] for h in record["history"].values()]
     assert record["test_error_mean"] == pytest.approx(np.mean(finals))
     table = (tmp_path / "docs/results.md").read_text()
@@ -79,7 +102,9 @@ def test_seeds_of_two_commands_make_one_row(tmp_path, digits, row, monkeypatch):
     places = ["--docs", str(tmp_path / "docs"), "--work", str(tmp_path / "runs")]
 
     def run(*more):
-        return CliRunner().invoke(main, ["reproduce", "1905.13633/P-1h", "--threads", "1", *places, *more])
+        return CliRunner().invoke(
+            main, ["reproduce", "1905.13633/P-1h", "--threads", "1", *places, *more]
+        )
 
     assert run("--epochs", "2", "--backend", "numpy").exit_code == 0
     assert run("--epochs", "2", "--backend", "numba", "--first-seed", "1").exit_code == 0
@@ -87,7 +112,9 @@ def test_seeds_of_two_commands_make_one_row(tmp_path, digits, row, monkeypatch):
     path = tmp_path / "docs/results/1905.13633-P-1h.json"
     record = json.loads(path.read_text())
     assert record["seeds"] == [0, 1] and record["epochs"] == [2, 2] and len(record["history"]) == 2
-    assert record["how"].startswith("seed 0: numpy, 1 threads") and "; seed 1: numba" in record["how"]
+    assert (
+        record["how"].startswith("seed 0: numpy, 1 threads") and "; seed 1: numba" in record["how"]
+    )
     longer = run("--epochs", "3", "--backend", "numpy")
     assert longer.exit_code == 1 and "3 of seed 0, 2 of seed 1" in longer.output
     shorter = run("--epochs", "1", "--backend", "numpy", "--fresh")
@@ -107,12 +134,21 @@ def test_unknown_experiment_lists_the_known_ones():
     assert result.exit_code == 2 and "speed_net3" in result.output and "P-1h" in result.output
 
 
-@pytest.mark.parametrize("change, match", [
-    ("random_state=7", "--first-seed"), ("max_iter=1", "--epochs"), ("backend=numpy", "--backend"),
-    ("n_threads=1", "--threads"), ("tol=10", "a row has its own"), ("checkpoint=a", "a row has its own"),
-    ("nonsense=1", "NAME=VALUE"), ("learning_rule__beta", "NAME=VALUE"),
-    ("beta=0.5", "NAME=VALUE"), ("learning_rule__angle=3", "Invalid parameter 'angle' for estimator EP"),
-])
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ("random_state=7", "--first-seed"),
+        ("max_iter=1", "--epochs"),
+        ("backend=numpy", "--backend"),
+        ("n_threads=1", "--threads"),
+        ("tol=10", "a row has its own"),
+        ("checkpoint=a", "a row has its own"),
+        ("nonsense=1", "NAME=VALUE"),
+        ("learning_rule__beta", "NAME=VALUE"),
+        ("beta=0.5", "NAME=VALUE"),
+        ("learning_rule__angle=3", "Invalid parameter 'angle' for estimator EP"),
+    ],
+)
 def test_what_a_row_has_no_say_in_cannot_be_set(change, match):
     result = CliRunner().invoke(main, ["reproduce", "1905.13633/P-1h", "--set", change])
     assert result.exit_code == 2 and match in result.output
@@ -129,7 +165,10 @@ def test_a_changed_row_reaches_into_parts(row):
     changes = ["learning_rule=bptt", "learning_rule__n_steps=7", "relaxation__start=normal"]
     rule = module.changed(row, changes).parameters["learning_rule"]
     assert rule == BPTT(n_steps=7)
-    assert row.parameters["learning_rule"].word == "ep" and row.parameters["relaxation"].start == "zero"
+    assert (
+        row.parameters["learning_rule"].word == "ep"
+        and row.parameters["relaxation"].start == "zero"
+    )
 
 
 def test_missing_data_is_said(monkeypatch, tmp_path):
@@ -139,17 +178,23 @@ def test_missing_data_is_said(monkeypatch, tmp_path):
     assert result.exit_code == 1 and "EQPROP_DATA" in result.output
 
 
-@pytest.mark.parametrize("name", ["1602.05179/speed_net1", "2005.04168/C-EP-1h", "2005.04168/C-VF-1h"])
+@pytest.mark.parametrize(
+    "name", ["1602.05179/speed_net1", "2005.04168/C-EP-1h", "2005.04168/C-VF-1h"]
+)
 def test_rows_with_other_rules_resume_too(tmp_path, digits, name):
     """Particles, continual updates and backward weights survive the checkpoint."""
     from dataclasses import replace
 
     row = preset(name)
-    row = replace(row, parameters=dict(row.parameters, hidden_layer_sizes=(16,), max_iter=3), n_train=200)
+    row = replace(
+        row, parameters=dict(row.parameters, hidden_layer_sizes=(16,), max_iter=3), n_train=200
+    )
     runs = []
     for folder, first_stop in [("whole", None), ("parts", lambda history: len(history) == 1)]:
         (tmp_path / folder).mkdir()
-        entries = module.run_seed(row, digits, 0, tmp_path / folder, backend="numpy", on_epoch=first_stop)
+        entries = module.run_seed(
+            row, digits, 0, tmp_path / folder, backend="numpy", on_epoch=first_stop
+        )
         if first_stop:
             assert len(entries) == 1
             entries = module.run_seed(row, digits, 0, tmp_path / folder, backend="numpy")
@@ -175,7 +220,10 @@ def test_resistive_rows_run_and_resume(tmp_path, digits):
 
 def test_presets_lists_resistive_rows():
     output = CliRunner().invoke(main, ["presets"]).output
-    for name in (*(f"2402.11674/DRN-{size}" for size in ("XS", "1H", "2H", "3H", "XL")), "2006.01981/mnist"):
+    for name in (
+        *(f"2402.11674/DRN-{size}" for size in ("XS", "1H", "2H", "3H", "XL")),
+        "2006.01981/mnist",
+    ):
         assert name in output
 
 
@@ -196,9 +244,10 @@ def test_changes_want_a_name_and_keep_it(tmp_path, digits, row, monkeypatch):
     assert run(*beta, "--as", "strong").exit_code == 0
     record = json.loads((tmp_path / "docs/results/1905.13633-P-1h-strong.json").read_text())
     assert record["changes"] == {"learning_rule__beta": 0.3}
-    assert "| 1905.13633-P-1h-strong | learning_rule__beta=0.3 |" in (
-        tmp_path / "docs/results.md"
-    ).read_text()
+    assert (
+        "| 1905.13633-P-1h-strong | learning_rule__beta=0.3 |"
+        in (tmp_path / "docs/results.md").read_text()
+    )
     other = run("--set", "learning_rule__beta=0.4", "--as", "strong", "--fresh")
     assert other.exit_code == 1 and "choose another --as" in other.output
 
@@ -209,5 +258,7 @@ def test_the_table_is_that_of_the_records():
     for path in (docs / "results").glob("*.json"):
         record = json.loads(path.read_text())
         row = module.experiment(record["experiment"])
-        module.changed(row, [f"{name}={json.dumps(value)}" for name, value in record["changes"].items()])
+        module.changed(
+            row, [f"{name}={json.dumps(value)}" for name, value in record["changes"].items()]
+        )
         assert path.stem == record["id"] and len(path.stem) <= results.MAX_ID

@@ -1,4 +1,6 @@
-"""Resistive estimators: physics of the fitted network, presets, devices, CSV, checkpoints, bad input."""
+"""Resistive estimators: physics of the fitted network, presets, devices, CSV, checkpoints, bad
+input.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from eqprop_fast.presets import resistive_preset
 from .backend_list import BACKENDS
 from .build import build
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size"
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +43,22 @@ def test_learns(backend, iris):
     proba = model.predict_proba(iris[0])
     np.testing.assert_array_equal(model.classes_[proba.argmax(axis=1)], model.predict(iris[0]))
     X, y = make_regression(150, 6, n_targets=2, noise=1.0, random_state=0)
-    regressor = ResistiveRegressor((24,), max_iter=60, random_state=0, backend=backend).fit(scale(X), y)
+    regressor = ResistiveRegressor((24,), max_iter=60, random_state=0, backend=backend).fit(
+        scale(X), y
+    )
     assert regressor.score(scale(X), y) > 0.95
     assert regressor.predict(scale(X)).shape == (150, 2)
 
 
 @pytest.mark.parametrize("kind", ["classes", "two", "labels", "one"])
 def test_probabilities_are_probabilities(iris, kind):
-    """No zeros, rows of sum 1, the order of `predict`, and a log-loss not ruled by a few sure mistakes."""
+    """No zeros, rows of sum 1, the order of `predict`, and a log-loss not ruled by a few sure
+    mistakes.
+    """
     X, y = iris
-    y = {"classes": y, "two": y > 0, "labels": np.eye(3)[y].astype(int), "one": np.zeros_like(y)}[kind]
+    y = {"classes": y, "two": y > 0, "labels": np.eye(3)[y].astype(int), "one": np.zeros_like(y)}[
+        kind
+    ]
     model = ResistiveClassifier((16,), max_iter=40, random_state=0).fit(X[::2], y[::2])
     for data in (X[1::2], 100 * X[1::2]):  # far from all that was seen, too
         p = model.predict_proba(data)
@@ -86,7 +96,9 @@ def test_probabilities_are_probabilities(iris, kind):
 )
 def test_options_learn_and_obey_the_bounds(backend, options, iris):
     options = {"hidden_layer_sizes": (16,), "learning_rate_init": 0.05, **options}
-    model = build(ResistiveClassifier, **options, max_iter=40, random_state=0, backend=backend).fit(*iris)
+    model = build(ResistiveClassifier, **options, max_iter=40, random_state=0, backend=backend).fit(
+        *iris
+    )
     assert model.score(*iris) > 0.85
     low, high = model.get_params()["circuit__g_min"], model.get_params()["circuit__g_max"]
     for g in model.conductances_:
@@ -112,7 +124,9 @@ def test_same_on_every_backend_and_sparse_as_dense(iris, solver):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_threads_do_not_matter(iris, backend):
     one, three = (
-        ResistiveClassifier((16,), max_iter=5, random_state=0, n_threads=n, backend=backend).fit(*iris)
+        ResistiveClassifier((16,), max_iter=5, random_state=0, n_threads=n, backend=backend).fit(
+            *iris
+        )
         for n in (1, 3)
     )
     for a, b in zip(one.conductances_, three.conductances_, strict=True):
@@ -123,14 +137,23 @@ def test_threads_do_not_matter(iris, backend):
 def test_equilibrium_obeys_kirchhoff(iris):
     model = build(
         ResistiveClassifier,
-        (16, 8), max_iter=3, random_state=0, dtype="float64", relaxation__tol=1e-14, relaxation__n_steps=2000
+        (16, 8),
+        max_iter=3,
+        random_state=0,
+        dtype="float64",
+        relaxation__tol=1e-14,
+        relaxation__n_steps=2000,
     ).fit(*iris)
     rest = model.equilibrium(iris[0])
     assert [s.shape for s in rest.states] == [(150, 16), (150, 8), (150, 3)]
     assert (rest.states[0][:, :8] >= 0).all() and (rest.states[0][:, 8:] <= 0).all()
     assert (rest.residual <= 1e-14).all() and (rest.steps < 2000).all()
     network = model._fitted_network(get_backend())
-    largest = max(np.abs(w).max() for w in model.conductances_) * model.input_gain_ * np.abs(iris[0]).max()
+    largest = (
+        max(np.abs(w).max() for w in model.conductances_)
+        * model.input_gain_
+        * np.abs(iris[0]).max()
+    )
     assert max(np.abs(r).max() for r in network.kcl(iris[0], rest.states)) < 1e-10 * largest
     # Tellegen: the power that the conductances turn to heat, from the drops one by one
     volts = [model.input_gain_ * np.concatenate([iris[0], -iris[0]], 1), *rest.states]
@@ -143,7 +166,9 @@ def test_equilibrium_obeys_kirchhoff(iris):
 
 @pytest.mark.parametrize("diodes", ["signed", "clipped"])
 def test_amplifiers_are_input_gain(diodes):
-    """Node voltages of a network with amplifiers solve its own KCL: a forward, 1/a of the current back."""
+    """Node voltages of a network with amplifiers solve its own KCL: a forward, 1/a of the current
+    back.
+    """
     spec = ResistiveSpec((3, 5, 4, 2), input_gain=2.0, amplifier_gain=3.0, diodes=diodes)
     rng = np.random.default_rng(0)
     g, b = init_conductances(spec, 1.0, rng, np.dtype("float64"))
@@ -178,7 +203,9 @@ def test_presets():
 @pytest.mark.parametrize("name", ["2402.11674/DRN-XS", "2006.01981/mnist"])
 def test_presets_learn_digits(name):
     X, y = load_digits(return_X_y=True)
-    model = ResistiveClassifier.from_paper(name, max_iter=8, random_state=0).fit(X[:1200] / 16, y[:1200])
+    model = ResistiveClassifier.from_paper(name, max_iter=8, random_state=0).fit(
+        X[:1200] / 16, y[:1200]
+    )
     assert model.score(X[1200:] / 16, y[1200:]) > 0.85
 
 
@@ -188,9 +215,15 @@ def test_continuing_is_as_if_never_stopped(iris, tmp_path, solver):
     whole = build(ResistiveClassifier, (16,), max_iter=6, random_state=0, **options).fit(*iris)
     half = clone(whole).set_params(max_iter=3).fit(*iris)
     half.save_checkpoint(tmp_path / "half.npz")
-    again = ResistiveClassifier.load_checkpoint(tmp_path / "half.npz").set_params(max_iter=6).resume(*iris)
+    again = (
+        ResistiveClassifier.load_checkpoint(tmp_path / "half.npz")
+        .set_params(max_iter=6)
+        .resume(*iris)
+    )
     for a, b in zip(
-        whole.conductances_ + whole.bias_currents_, again.conductances_ + again.bias_currents_, strict=True
+        whole.conductances_ + whole.bias_currents_,
+        again.conductances_ + again.bias_currents_,
+        strict=True,
     ):
         np.testing.assert_array_equal(a, b)
     part = ResistiveClassifier((16,), random_state=0)
@@ -209,8 +242,12 @@ def test_continuing_is_as_if_never_stopped(iris, tmp_path, solver):
 def test_conductances_csv(fitted, iris, tmp_path):
     path = tmp_path / "g.csv"
     fitted.export_conductances(path)
-    other = ResistiveClassifier((16,), max_iter=1, random_state=5).fit(*iris).import_conductances(path)
-    np.testing.assert_array_equal(other.decision_function(iris[0]), fitted.decision_function(iris[0]))
+    other = (
+        ResistiveClassifier((16,), max_iter=1, random_state=5).fit(*iris).import_conductances(path)
+    )
+    np.testing.assert_array_equal(
+        other.decision_function(iris[0]), fitted.decision_function(iris[0])
+    )
     lines = path.read_text().splitlines()
     for broken, message in [
         (lines[:-1], "1 positions are missing"),
@@ -234,16 +271,23 @@ def test_devices():
     held = DeviceModel(n_levels=5, on_off_ratio=10).program(g, 0)
     np.testing.assert_allclose(np.unique(held), g.max() * np.linspace(0.1, 1, 5))
     assert np.abs(held - np.clip(g, g.max() / 10, None)).max() <= g.max() * 0.9 / 8 + 1e-12
-    curved = np.unique(DeviceModel(n_levels=9, nonlinearity=3.0).program(np.linspace(0, 1, 500)[None], 0))
+    curved = np.unique(
+        DeviceModel(n_levels=9, nonlinearity=3.0).program(np.linspace(0, 1, 500)[None], 0)
+    )
     assert len(curved) == 9 and (np.diff(curved, 2) < 0).all()
-    stuck = DeviceModel(stuck_off=0.2, stuck_on=0.1).program(np.full((100, 100), 0.5) + np.eye(100) * 0.5, 0)
+    stuck = DeviceModel(stuck_off=0.2, stuck_on=0.1).program(
+        np.full((100, 100), 0.5) + np.eye(100) * 0.5, 0
+    )
     assert abs((stuck == 0).mean() - 0.2) < 0.02 and abs((stuck == 1).mean() - 0.1) < 0.03
     noisy = DeviceModel(write_noise=0.05).program(np.full((100, 100), 0.5) + np.eye(100) * 0.5, 0)
     assert abs((noisy - 0.5)[noisy < 0.9].std() - 0.05) < 0.005
     spread = DeviceModel(variability=0.3, g_on=1.5).array((100, 100), 1)
     assert abs(np.log(spread.write(np.full((100, 100), 0.5)) / 0.5).std() - 0.3) < 0.01
     # a writer that reads back compensates a device's factor as far as its range goes
-    assert np.mean(np.isclose(spread.write(np.full((100, 100), 0.5) + np.eye(100), verify=True), 0.5)) > 0.9
+    assert (
+        np.mean(np.isclose(spread.write(np.full((100, 100), 0.5) + np.eye(100), verify=True), 0.5))
+        > 0.9
+    )
     for bad in (
         dict(n_levels=1),
         dict(on_off_ratio=0.5),

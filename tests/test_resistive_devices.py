@@ -25,11 +25,18 @@ def digits():
 
 def test_what_devices_can_hold_is_fixed_while_training(digits):
     device = dict(stuck_on=0.05, variability=0.5, write_noise=0.02)
-    limit = 4 / np.sqrt(2 * digits[0].shape[1])  # of the first crossbar: 4 conductance_gain / sqrt(rows)
+    limit = 4 / np.sqrt(
+        2 * digits[0].shape[1]
+    )  # of the first crossbar: 4 conductance_gain / sqrt(rows)
     factor = np.exp(0.5 * 5)  # of the largest of a few thousand devices
     peaks = []
     for epochs in (1, 10):
-        est = build(ResistiveClassifier, **{**BASE, "max_iter": epochs}, device=device, n_iter_no_change=1000)
+        est = build(
+            ResistiveClassifier,
+            **{**BASE, "max_iter": epochs},
+            device=device,
+            n_iter_no_change=1000,
+        )
         peaks.append(est.fit(*digits).conductances_[0].max())
     assert peaks[1] <= limit * factor and peaks[1] <= 1.5 * peaks[0]
 
@@ -39,14 +46,20 @@ def test_resumed_training_meets_the_same_devices(digits, tmp_path):
     whole = build(ResistiveClassifier, **BASE, device=device).fit(*digits)
     part = build(ResistiveClassifier, **{**BASE, "max_iter": 1}, device=device).fit(*digits)
     part.save_checkpoint(tmp_path / "part.npz")
-    again = ResistiveClassifier.load_checkpoint(tmp_path / "part.npz").set_params(max_iter=3).resume(*digits)
+    again = (
+        ResistiveClassifier.load_checkpoint(tmp_path / "part.npz")
+        .set_params(max_iter=3)
+        .resume(*digits)
+    )
     for a, b in zip(whole.conductances_, again.conductances_):
         np.testing.assert_array_equal(a, b)
 
 
 def test_wires_limit_the_range_of_training(digits):
     ideal, slight, strong = (
-        build(ResistiveClassifier, **BASE, device=dict(wire_resistance=r)).fit(*digits).conductances_[0]
+        build(ResistiveClassifier, **BASE, device=dict(wire_resistance=r))
+        .fit(*digits)
+        .conductances_[0]
         for r in (0.0, 1e-9, 1.0)
     )
     np.testing.assert_allclose(slight, ideal, rtol=1e-5)
@@ -66,14 +79,19 @@ def test_a_verified_write_makes_up_for_wires():
 def test_conductances_at_the_bound_leave_as_a_netlist(digits, tmp_path):
     est = build(
         ResistiveClassifier,
-        **{**BASE, "max_iter": 10}, circuit__g_max=0.1, learning_rule__beta=0.01, learning_rate_init=0.05
+        **{**BASE, "max_iter": 10},
+        circuit__g_max=0.1,
+        learning_rule__beta=0.01,
+        learning_rate_init=0.05,
     ).fit(*digits)
     top = max(float(g.max()) for g in est.conductances_)
     assert float(np.float32(0.1)) > 0.1 and 0.0999999 < top <= 0.1
     est.to_spice(tmp_path / "net.cir", digits[0][0])
     outputs = operating_point(est.to_netlist(digits[0][0])).outputs
     tight = est.set_params(relaxation__n_steps=200, relaxation__tol=1e-7)
-    np.testing.assert_allclose(outputs.ravel(), tight.decision_function(digits[0][:1]).ravel(), atol=1e-4)
+    np.testing.assert_allclose(
+        outputs.ravel(), tight.decision_function(digits[0][:1]).ravel(), atol=1e-4
+    )
     est.program(dict(variability=0.8, g_on=0.1), 0).to_netlist(digits[0][0])  # devices beyond g_max
 
 
@@ -121,7 +139,9 @@ def test_import_takes_the_bounds_themselves(digits, tmp_path):
     path = tmp_path / "g.csv"
     est.export_conductances(path)
     rows = list(csv.reader(path.open()))
-    for row, value in zip(rows[1:], ("0.1", "0.001", "0.10000000149011612", "0.0010000000474974513")):
+    for row, value in zip(
+        rows[1:], ("0.1", "0.001", "0.10000000149011612", "0.0010000000474974513")
+    ):
         row[3] = value
     path.write_text("\n".join(",".join(r) for r in rows) + "\n")
     first = est.import_conductances(path).conductances_[0][0, :4].astype(float)
@@ -131,7 +151,8 @@ def test_import_takes_the_bounds_themselves(digits, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x00\x01\x80garbage", b"layer,row,column,siemens\n" + b"1" * 200_000, b"\x00\x00", b""]
+    "content",
+    [b"\x00\x01\x80garbage", b"layer,row,column,siemens\n" + b"1" * 200_000, b"\x00\x00", b""],
 )
 def test_a_file_that_is_no_csv_of_conductances(digits, tmp_path, content):
     est = build(ResistiveClassifier, **{**BASE, "max_iter": 1}).fit(*digits)
@@ -150,9 +171,18 @@ def test_a_torn_output_is_an_error(digits):
 
 @pytest.mark.parametrize("diodes", ["signed", "none"])
 def test_outputs_without_a_path_to_the_sources(digits, diodes):
-    """As in the circuit: diodes hold nodes without conductances from below; without diodes they float."""
-    options = {**BASE, "hidden_layer_sizes": (6, 5), "dtype": "float64", "relaxation__n_steps": 5000}
-    est = build(ResistiveClassifier, **options, circuit__diodes=diodes, relaxation__tol=1e-13).fit(*digits)
+    """As in the circuit: diodes hold nodes without conductances from below; without diodes they
+    float.
+    """
+    options = {
+        **BASE,
+        "hidden_layer_sizes": (6, 5),
+        "dtype": "float64",
+        "relaxation__n_steps": 5000,
+    }
+    est = build(ResistiveClassifier, **options, circuit__diodes=diodes, relaxation__tol=1e-13).fit(
+        *digits
+    )
 
     def agree():
         point = operating_point(est.to_netlist(digits[0][0]))
@@ -178,7 +208,12 @@ def test_outputs_without_a_path_to_the_sources(digits, diodes):
     "schedule, steps", [("asynchronous", 2), ("synchronous", 4), ("backward", 4), ("forward", 1)]
 )
 def test_too_few_steps_for_the_depth(digits, schedule, steps):
-    options = {**BASE, "hidden_layer_sizes": (4, 4, 4), "relaxation__schedule": schedule, "max_iter": 1}
+    options = {
+        **BASE,
+        "hidden_layer_sizes": (4, 4, 4),
+        "relaxation__schedule": schedule,
+        "max_iter": 1,
+    }
     est = build(ResistiveClassifier, **options, relaxation__n_steps=steps).fit(*digits)
     assert np.ptp(est.decision_function(digits[0]), axis=0).max() > 0
     if steps > 1:
@@ -197,7 +232,9 @@ def test_small_networks_train_with_the_defaults(hidden, least):
     X, X_test, y, y_test = load_digits()
     scores = []
     for seed in range(4):
-        est = ResistiveClassifier((hidden,), max_iter=30, random_state=seed, backend=BACKENDS[0]).fit(X, y)
+        est = ResistiveClassifier(
+            (hidden,), max_iter=30, random_state=seed, backend=BACKENDS[0]
+        ).fit(X, y)
         assert 0 < est.beta_ <= 0.1 and np.isfinite(est.loss_)
         live = (est.equilibrium(X).states[0] != 0).any(axis=0)
         assert 2 * live.sum() >= hidden  # their diodes have not closed for good
@@ -229,7 +266,12 @@ def test_an_array_of_devices_keeps_its_range_from_write_to_write():
 
 @pytest.mark.parametrize("tol", [1e-6, None])
 def test_equilibrium_says_which_samples_came_to_rest(digits, tol):
-    options = {**BASE, "hidden_layer_sizes": (16, 16), "dtype": "float64", "circuit__diodes": "none"}
+    options = {
+        **BASE,
+        "hidden_layer_sizes": (16, 16),
+        "dtype": "float64",
+        "circuit__diodes": "none",
+    }
     est = build(ResistiveClassifier, **options, relaxation__n_steps=500).fit(*digits)
     rest = est.set_params(relaxation__tol=tol).equilibrium(digits[0])
     assert rest.success.shape == (400,) and rest.success.all()
@@ -240,7 +282,8 @@ def test_equilibrium_says_which_samples_came_to_rest(digits, tol):
 
 
 @pytest.mark.parametrize(
-    "device", [dict(write_noise="a"), dict(variability=[1, 2]), dict(stuck_on=None), dict(nonsense=1)]
+    "device",
+    [dict(write_noise="a"), dict(variability=[1, 2]), dict(stuck_on=None), dict(nonsense=1)],
 )
 def test_a_bad_device_parameter_is_named(digits, device):
     name = next(iter(device))

@@ -1,4 +1,6 @@
-"""A fitted resistive network as a circuit: the general nodal solver and ngspice find the same voltages."""
+"""A fitted resistive network as a circuit: the general nodal solver and ngspice find the same
+voltages.
+"""
 
 import shutil
 import warnings
@@ -49,15 +51,15 @@ def test_general_solver_agrees(fitted):
             last = k == len(rest.states)
             for i, v in enumerate(states[m]):
                 node = f"o{i}" if last else f"h{k}_{i}"
-                np.testing.assert_allclose(
-                    point.voltage(node), v, rtol=0, atol=1e-9
-                )
+                np.testing.assert_allclose(point.voltage(node), v, rtol=0, atol=1e-9)
 
 
 @pytest.mark.needs_ngspice
 @pytest.mark.skipif(shutil.which("ngspice") is None, reason="ngspice is not installed")
 def test_ngspice_runs_the_file(fitted, tmp_path):
-    """ngspice has no ideal diode: the steep exponential one that stands for it drops about a millivolt."""
+    """ngspice has no ideal diode: the steep exponential one that stands for it drops about a
+    millivolt.
+    """
     from eqprop_fast.circuits.ngspice import run_ngspice_text
 
     model, X = fitted

@@ -8,7 +8,12 @@ import scipy.sparse as sp
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan
 from eqprop_fast.kernels.reference import rules
 from eqprop_fast.kernels.reference.activations import rho
-from eqprop_fast.kernels.reference.layered import layered_contrast, layered_drive, layered_step, layered_train
+from eqprop_fast.kernels.reference.layered import (
+    layered_contrast,
+    layered_drive,
+    layered_step,
+    layered_train,
+)
 from eqprop_fast.kernels.spec import RULES
 
 from eqprop_fast.gradients import bptt, implicit
@@ -17,7 +22,9 @@ from eqprop_fast.theory.models import random_parameters
 from eqprop_fast.theory.presets import uniform_batch
 
 SIZES = (5, 7, 4, 3)
-LEAKY = dict(dynamics="continuous", dt=0.3, prime_hidden=False, activation="tanh", out_activation="tanh")
+LEAKY = dict(
+    dynamics="continuous", dt=0.3, prime_hidden=False, activation="tanh", out_activation="tanh"
+)
 HARD = dict(activation="hard_sigmoid", out_activation="hard_sigmoid")
 VF = ("vector_field", "continual_vector_field")
 
@@ -61,7 +68,9 @@ def test_every_rule_changes_the_weights_downhill(rule):
     for _ in range(60):
         stats = layered_train(spec, w, back, b, x, y, np.arange(6), plan)
         losses.append(stats.loss)
-    assert stats.n_batches == 3 and stats.n_samples == 6 and stats.free_steps == 6 * plan.n_free_steps
+    assert (
+        stats.n_batches == 3 and stats.n_samples == 6 and stats.free_steps == 6 * plan.n_free_steps
+    )
     assert losses[-1] < losses[0]
 
 
@@ -128,11 +137,15 @@ def test_continual_by_hand():
 @pytest.mark.parametrize("pair", [("continual", "ep"), ("continual_vector_field", "vector_field")])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_continual_with_a_tiny_rate_is_its_frozen_rule(pair, sign):
-    """The papers' debug procedure: the change at rate r * 1e-8, blown up, is the frozen rule's at r."""
+    """The papers' debug procedure: the change at rate r * 1e-8, blown up, is the frozen rule's at
+    r.
+    """
     spec, w, back, b, x, y, plan = setting(pair[0])
     plan = replace(plan, sign=np.array([sign]))
     tiny = replace(
-        plan, rate=tuple(1e-8 * r for r in plan.rate), bias_rate=tuple(1e-8 * r for r in plan.bias_rate)
+        plan,
+        rate=tuple(1e-8 * r for r in plan.rate),
+        bias_rate=tuple(1e-8 * r for r in plan.bias_rate),
     )
     moved = flat(*train(spec, w, back, b, x, y, tiny)) - flat(w, back, b)
     frozen = flat(*train(spec, w, back, b, x, y, replace(plan, rule=pair[1]))) - flat(w, back, b)
@@ -140,7 +153,9 @@ def test_continual_with_a_tiny_rate_is_its_frozen_rule(pair, sign):
 
 
 def test_vector_field_by_hand():
-    """Change of the post-synaptic state times pre-synaptic activity, both directions, both dynamics."""
+    """Change of the post-synaptic state times pre-synaptic activity, both directions, both
+    dynamics.
+    """
     for more, act in [({}, lambda s: s), (LEAKY, np.tanh)]:
         spec, w, back, b, x, y, plan = setting("vector_field", **more)
         drive = layered_drive(spec, w, b, x)
@@ -159,7 +174,9 @@ def test_vector_field_by_hand():
             ) / (plan.beta * 6)
             states = new
         ascent, _ = rules.estimate(spec, w, back, b, x, y, plan)
-        np.testing.assert_allclose(flat(ascent.weights, ascent.back, ascent.biases), total, atol=1e-13)
+        np.testing.assert_allclose(
+            flat(ascent.weights, ascent.back, ascent.biases), total, atol=1e-13
+        )
 
 
 def test_vector_field_and_ep_agree_as_beta_goes_to_0():
@@ -173,7 +190,8 @@ def test_vector_field_and_ep_agree_as_beta_goes_to_0():
         ep, _ = rules.estimate(spec, w, None, b, x, y, replace(plan, rule="ep"))
         both = [vf.weights[0]] + [f + d.T for f, d in zip(vf.weights[1:], vf.back[1:])]
         gaps.append(max(np.abs(a - e).max() for a, e in zip(both, ep.weights)))
-    # second order: neighbours move at alternate steps, so the product of their first-order changes is 0
+    # second order: neighbours move at alternate steps, so the product of their first-order changes
+    # is 0
     assert gaps[0] < 1e-3 and gaps[1] == pytest.approx(gaps[0] / 4, rel=0.05)
 
 
@@ -193,7 +211,9 @@ def test_clamped_sweep_by_hand():
     new_w, _, new_b, _ = train(spec, w, None, b, x, y, plan, particles=particles)
     for k, (pre, post) in enumerate([(x, p1 - s1), (s1, p2 - s2), (s2, p3 - s3)]):
         np.testing.assert_allclose(new_w[k], w[k] + plan.rate[k] * pre.T @ post / 6, atol=1e-14)
-        np.testing.assert_allclose(new_b[k], b[k] + plan.bias_rate[k] * post.mean(axis=0), atol=1e-14)
+        np.testing.assert_allclose(
+            new_b[k], b[k] + plan.bias_rate[k] * post.mean(axis=0), atol=1e-14
+        )
     for p, s in zip(particles, (s1, s2, s3)):  # the end of the free phase, not of the clamped one
         np.testing.assert_allclose(p, s, atol=1e-14)
 
@@ -276,7 +296,9 @@ def test_gradient_rules_follow_the_gradient():
     exact = implicit(spec, w, b, x, y, n_free_steps=400, tol=1e-14)
     for rule in ("bptt", "recurrent_backprop", "implicit"):
         ascent, _ = rules.estimate(spec, w, None, b, x, y, replace(plan, rule=rule))
-        np.testing.assert_allclose(flat(ascent.weights, None, ascent.biases), -exact.flat(), atol=1e-10)
+        np.testing.assert_allclose(
+            flat(ascent.weights, None, ascent.biases), -exact.flat(), atol=1e-10
+        )
     short, _ = rules.estimate(spec, w, None, b, x, y, replace(plan, rule="bptt", n_nudged_steps=2))
     by_call = bptt(spec, w, b, x, y, n_free_steps=400, truncate=2)
     np.testing.assert_allclose(flat(short.weights, None, short.biases), -by_call.flat(), atol=1e-15)
@@ -295,9 +317,13 @@ def test_gradient_rules_train_independent_backward_weights(rule):
 def test_vector_field_uses_every_optimizer(optimizer):
     spec, w, back, b, x, y, plan = setting("vector_field")
     parameters = w + b + back
-    state = OptimizerState([np.zeros_like(p) for p in parameters], [np.zeros_like(p) for p in parameters])
+    state = OptimizerState(
+        [np.zeros_like(p) for p in parameters], [np.zeros_like(p) for p in parameters]
+    )
     train(spec, w, back, b, x, y, replace(plan, optimizer=optimizer), optimizer_state=state)
-    assert all(v.any() for i, v in enumerate(state.velocity) if i != 6)  # slot 6: back[0], the clamped input
+    assert all(
+        v.any() for i, v in enumerate(state.velocity) if i != 6
+    )  # slot 6: back[0], the clamped input
 
 
 @pytest.mark.parametrize("rule", ["continual", "continual_vector_field"])
@@ -312,23 +338,26 @@ def test_divergence_restores_the_last_finite_weights(rule):
     assert (flat(*copies) == flat(w, back, b)).all()
 
 
-@pytest.mark.parametrize("rule, spec_change, plan_change, drop_back, particles, match", [
-    ("nonsense", {}, {}, False, False, "learning_rule"),
-    ("continual", {}, dict(optimizer="adam"), False, False, "optimizer"),
-    ("continual", {}, dict(weight_decay=0.1), False, False, "weight_decay"),
-    ("continual", {}, dict(centered=True), False, False, "nudging"),
-    ("continual_vector_field", {}, dict(tol_nudged=1e-3), False, False, "tol"),
-    ("vector_field", {}, {}, True, False, "back weights"),
-    ("vector_field", dict(dynamics="continuous"), {}, False, False, "prime_hidden"),
-    ("contrastive", dict(cost="cross_entropy"), {}, False, False, "cost"),
-    ("contrastive", {}, dict(centered=True), False, False, "nudging"),
-    ("clamped_sweep", dict(dynamics="continuous"), {}, False, False, "dynamics"),
-    ("clamped_sweep", dict(dt=0.5), {}, False, False, "dt"),
-    ("bptt", {}, {}, False, True, "persistent particles"),
-    ("bptt", {}, dict(n_nudged_steps=31), False, False, "n_nudged_steps"),
-    ("bptt", {}, dict(n_nudged_steps=0), False, False, "n_nudged_steps"),
-    ("implicit", {}, dict(centered=True), False, False, "nudging"),
-])
+@pytest.mark.parametrize(
+    "rule, spec_change, plan_change, drop_back, particles, match",
+    [
+        ("nonsense", {}, {}, False, False, "learning_rule"),
+        ("continual", {}, dict(optimizer="adam"), False, False, "optimizer"),
+        ("continual", {}, dict(weight_decay=0.1), False, False, "weight_decay"),
+        ("continual", {}, dict(centered=True), False, False, "nudging"),
+        ("continual_vector_field", {}, dict(tol_nudged=1e-3), False, False, "tol"),
+        ("vector_field", {}, {}, True, False, "back weights"),
+        ("vector_field", dict(dynamics="continuous"), {}, False, False, "prime_hidden"),
+        ("contrastive", dict(cost="cross_entropy"), {}, False, False, "cost"),
+        ("contrastive", {}, dict(centered=True), False, False, "nudging"),
+        ("clamped_sweep", dict(dynamics="continuous"), {}, False, False, "dynamics"),
+        ("clamped_sweep", dict(dt=0.5), {}, False, False, "dt"),
+        ("bptt", {}, {}, False, True, "persistent particles"),
+        ("bptt", {}, dict(n_nudged_steps=31), False, False, "n_nudged_steps"),
+        ("bptt", {}, dict(n_nudged_steps=0), False, False, "n_nudged_steps"),
+        ("implicit", {}, dict(centered=True), False, False, "nudging"),
+    ],
+)
 def test_refusals(rule, spec_change, plan_change, drop_back, particles, match):
     spec, w, back, b, x, y, plan = setting(rule if rule in RULES else "continual", **spec_change)
     plan = replace(plan, rule=rule, **plan_change)

@@ -75,7 +75,9 @@ def test_discrete_c_vf_keeps_the_first_bias():
 def test_energy_based_match_is_first_order_and_the_authors_convention_is_not():
     verdicts = {
         convention: [
-            theory.gradient_match(**small(convention=convention), rule=one_sided(b), **SMALL).verdict
+            theory.gradient_match(
+                **small(convention=convention), rule=one_sided(b), **SMALL
+            ).verdict
             for b in (2e-3, 1e-3)
         ]
         for convention in ("consistent", "as_coded")
@@ -88,7 +90,9 @@ def test_energy_based_match_is_first_order_and_the_authors_convention_is_not():
 
 def test_the_discrete_map_is_only_approximately_matched():
     verdicts = [
-        theory.gradient_match(**small("prototypical"), rule=one_sided(b, 20), n_free_steps=300).verdict
+        theory.gradient_match(
+            **small("prototypical"), rule=one_sided(b, 20), n_free_steps=300
+        ).verdict
         for b in (2e-3, 1e-3)
     ]
     assert 1e-2 < verdicts[1] < 1 and verdicts[1] > 0.9 * verdicts[0]
@@ -103,13 +107,17 @@ def test_match_of_every_rule_has_its_synapses():
             rate=1e-6 if rule.continual else None,
             **SMALL,
         )
-        assert list(r.synapse_rmse) == ["W01", "W12", "W23"] + (["W21", "W32"] if angle == 0 else [])
+        assert list(r.synapse_rmse) == ["W01", "W12", "W23"] + (
+            ["W21", "W32"] if angle == 0 else []
+        )
         assert r.angle < 30 and r.residual < 1e-10
         assert np.allclose(r.weight_angles, 0)
 
 
 def test_match_in_float32_has_a_rounding_floor():
-    r32 = theory.gradient_match(**small(dtype=np.float32), rule=one_sided(1e-3), steady_tol=-1.0, **SMALL)
+    r32 = theory.gradient_match(
+        **small(dtype=np.float32), rule=one_sided(1e-3), steady_tol=-1.0, **SMALL
+    )
     r64 = theory.gradient_match(**small(), rule=one_sided(1e-3), **SMALL)
     assert r32.settings["dtype"] == "float32" and r64.verdict < r32.verdict < 0.5
 
@@ -133,7 +141,10 @@ def test_toy_reverse_step_and_energy():
     toy = theory.ToyNetwork((3, 4, 2), random_state=0)
     rng = np.random.default_rng(1)
     x, y = rng.uniform(0, 1, (2, 3)), np.eye(2)
-    states, bar = [rng.normal(size=(2, n)) for n in (4, 2)], [rng.normal(size=(2, n)) for n in (4, 2)]
+    states, bar = (
+        [rng.normal(size=(2, n)) for n in (4, 2)],
+        [rng.normal(size=(2, n)) for n in (4, 2)],
+    )
     before, gradient = toy.vjp(toy.drive(x), states, bar)
     h = 1e-6
 
@@ -164,7 +175,9 @@ def test_toy_reverse_step_and_energy():
 
 
 def test_conv_reverse_step():
-    """The convolutional network's hand-written reverse step, by central differences; pooling's adjoint."""
+    """The convolutional network's hand-written reverse step, by central differences; pooling's
+    adjoint.
+    """
     net = theory.ConvNetwork((2, 3, 4), 3, 0, image_size=10, kernel_size=3, activation="tanh")
     rng = np.random.default_rng(1)
     x = rng.uniform(0, 1, (2, 2, 10, 10))
@@ -190,7 +203,9 @@ def test_conv_reverse_step():
 
 
 def test_conv_match():
-    """Its cumulated updates converge to the gradients where rho' = 1, which the discrete map asks for."""
+    """Its cumulated updates converge to the gradients where rho' = 1, which the discrete map asks
+    for.
+    """
     net = theory.ConvNetwork((1, 3, 4), 3, 0, image_size=10, kernel_size=3, activation="identity")
     net.weights[:] = [0.3 * w for w in net.weights]
     rng = np.random.default_rng(1)
@@ -228,9 +243,13 @@ def test_gradient_order():
 
 
 def test_gradient_order_of_the_discrete_map_needs_the_nudge_inside():
-    """Inside rho, EP's fixed points give the gradient (2006.03824); outside (1905.13633) they do not."""
+    """Inside rho, EP's fixed points give the gradient (2006.03824); outside (1905.13633) they do
+    not.
+    """
     for inside in (True, False):
-        spec = LayeredSpec(sizes=(6, 8, 4), activation="tanh", out_activation="tanh", nudge_inside=inside)
+        spec = LayeredSpec(
+            sizes=(6, 8, 4), activation="tanh", out_activation="tanh", nudge_inside=inside
+        )
         model = theory.LayeredModel.random(spec, 0)
         x, y = uniform_batch(2, 6, 4, 0)
         r = theory.gradient_order(model=model, x=x, y=y, beta=0.05, n_halvings=3)
@@ -251,7 +270,14 @@ def test_debug_identity_of_vector_field():
     setup = small("leaky", angle=30)
     free = setup["model"].zeros(4)
     setup["model"].relax(setup["model"].drive(setup["x"]), free, 2000, 1e-13)
-    args = setup["model"], setup["x"], setup["y"], free, one_sided(0.01, 30, ContinualVectorField), 1e-3
+    args = (
+        setup["model"],
+        setup["x"],
+        setup["y"],
+        free,
+        one_sided(0.01, 30, ContinualVectorField),
+        1e-3,
+    )
     assert theory.debug_identity(*args, tiny=1e-12) < 1e-12
 
 
@@ -424,11 +450,20 @@ def test_an_order_without_equilibrium_is_refused():
         theory.gradient_order(n_steps=5)
 
 
-@pytest.mark.parametrize("check, options", [
-    (theory.rbp_match, {}), (theory.gradient_order, {}), (theory.continual_deviation, {}),
-    (theory.energy_descent, {}), (theory.asymmetry_bound, dict(n_networks=2)),
-    (theory.gradient_match, dict(preset="2005.04168/toy", n_draws=2, n_free_steps=300, rule__n_steps=10)),
-])
+@pytest.mark.parametrize(
+    "check, options",
+    [
+        (theory.rbp_match, {}),
+        (theory.gradient_order, {}),
+        (theory.continual_deviation, {}),
+        (theory.energy_descent, {}),
+        (theory.asymmetry_bound, dict(n_networks=2)),
+        (
+            theory.gradient_match,
+            dict(preset="2005.04168/toy", n_draws=2, n_free_steps=300, rule__n_steps=10),
+        ),
+    ],
+)
 def test_settings_give_it_again(check, options):
     """Also with a seed that was drawn, and beside data that was given."""
     first = check(**options, random_state=None)
@@ -468,7 +503,9 @@ def test_backward_weights_reach_their_angle(angle):
     assert [b.shape for b in back] == [w.shape[::-1] for w in weights] and not back[0].any()
     assert all((np.abs(b) == np.abs(w.T)).all() for w, b in zip(weights[1:], back[1:]))
     scatter = np.rad2deg(3 / np.sqrt(2000))
-    assert np.allclose(measured_angles(weights, back), angle, atol=scatter if 0 < angle < 180 else 1e-6)
+    assert np.allclose(
+        measured_angles(weights, back), angle, atol=scatter if 0 < angle < 180 else 1e-6
+    )
 
 
 @pytest.mark.parametrize("angle", [-1, 180.1, np.nan, np.inf, "45", True, None])
@@ -518,7 +555,9 @@ def test_import_is_light():
 @pytest.mark.slow
 @pytest.mark.needs_mnist
 def test_eb_1h_on_mnist_meets_its_target():
-    """EB-1h, beta 0.001: below 1e-2 per layer with one energy; the authors' convention has its floor."""
+    """EB-1h, beta 0.001: below 1e-2 per layer with one energy; the authors' convention has its
+    floor.
+    """
     good = theory.gradient_match("1905.13633/fig3-EB-1h")
     assert good.verdict < 1e-2
     coded = theory.gradient_match("1905.13633/fig8-EB-1h", convention="as_coded")

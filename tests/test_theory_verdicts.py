@@ -1,4 +1,6 @@
-"""Verdicts that can fail: broken rules, diverged runs, impossible settings; and checks that run again."""
+"""Verdicts that can fail: broken rules, diverged runs, impossible settings; and checks that run
+again.
+"""
 
 import numpy as np
 import pytest
@@ -77,7 +79,10 @@ CHECKS = [
 @pytest.mark.parametrize("check, given", CHECKS, ids=lambda v: getattr(v, "__name__", ""))
 def test_settings_run_the_check_again(check, given):
     first = check(**given)
-    assert check(**{**first.settings, "dtype": np.dtype(first.settings["dtype"])}).verdict == first.verdict
+    assert (
+        check(**{**first.settings, "dtype": np.dtype(first.settings["dtype"])}).verdict
+        == first.verdict
+    )
 
 
 def test_settings_of_a_match_run_it_again():

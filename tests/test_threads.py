@@ -30,7 +30,9 @@ def test_at_most_one_thread_a_core(monkeypatch, asked, parts, expected):
 def test_thousands_of_threads_asked_of_a_kernel(monkeypatch, backend):
     monkeypatch.setattr(threads, "cores", lambda: 2)
     started, start = [], threads.start_new_thread
-    monkeypatch.setattr(threads, "start_new_thread", lambda *args: started.append(args) or start(*args))
+    monkeypatch.setattr(
+        threads, "start_new_thread", lambda *args: started.append(args) or start(*args)
+    )
     rng = np.random.default_rng(0)
     spec = LayeredSpec((9, 8, 3))
     weights = [rng.normal(0, 0.3, s) for s in ((9, 8), (8, 3))]
@@ -131,7 +133,9 @@ def chain(n=1100):
     rng, net = np.random.default_rng(1), Netlist()
     net.voltage_source("v", "in", "0")
     for k in range(n):
-        net.conductance(f"g{k}", "in" if k == 0 else f"n{k - 1}", f"n{k}", 10 ** rng.uniform(-6, -3))
+        net.conductance(
+            f"g{k}", "in" if k == 0 else f"n{k - 1}", f"n{k}", 10 ** rng.uniform(-6, -3)
+        )
     for k in range(6 * n):
         a, b = rng.integers(0, n, 2)
         if a != b:
@@ -163,7 +167,9 @@ def test_numpy_training_does_not_depend_on_the_threads_of_its_blas():
 
     rng = np.random.default_rng(0)
     x, y = rng.random((400, 300)), rng.integers(0, 3, 400)
-    options = dict(max_iter=1, batch_size=200, random_state=0, backend="numpy", n_iter_no_change=np.inf)
+    options = dict(
+        max_iter=1, batch_size=200, random_state=0, backend="numpy", n_iter_no_change=np.inf
+    )
     models = []
     for n in (1, 2, 3):
         with threadpool_limits(n, "blas"):

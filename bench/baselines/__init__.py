@@ -1,1 +1,3 @@
-"""Baselines of our own, written idiomatically against other libraries; never imported by eqprop_fast."""
+"""Baselines of our own, written idiomatically against other libraries; never imported by
+eqprop_fast.
+"""

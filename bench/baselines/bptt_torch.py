@@ -1,9 +1,10 @@
-"""PyTorch CPU baseline of back-propagation through time (1905.13633): autograd through the last K free steps.
+"""PyTorch CPU baseline of back-propagation through time (1905.13633): autograd through the last K
+free steps.
 
-The steps before those run under `no_grad`; then the loss is differentiated by autograd, as anybody would
-write it, and plain SGD steps the parameters in place. `torch-hoisted` computes the input drive W x + b once
-per mini-batch, so that autograd also makes the gradient of the input weights as one product;
-`torch-published` computes it at every step. The shifted sigmoid is sigmoid(4 x - 2).
+The steps before those run under `no_grad`; then the loss is differentiated by autograd, as anybody
+would write it, and plain SGD steps the parameters in place. `torch-hoisted` computes the input
+drive W x + b once per mini-batch, so that autograd also makes the gradient of the input weights as
+one product; `torch-published` computes it at every step. The shifted sigmoid is sigmoid(4 x - 2).
 
 Weights are (n_in, n_out) NumPy arrays, shared with the tensors (no copy).
 """
@@ -22,7 +23,9 @@ class TorchBPTT:
         if variant not in (HOISTED, PUBLISHED):
             raise ValueError(f"variant={variant!r}: expected {HOISTED!r} or {PUBLISHED!r}")
         if setting.kind != "prototypical" or setting.activation != "shifted_sigmoid":
-            raise ValueError(f"no torch baseline of BPTT for {setting.kind!r}, {setting.activation!r}")
+            raise ValueError(
+                f"no torch baseline of BPTT for {setting.kind!r}, {setting.activation!r}"
+            )
         self.setting, self.hoist = setting, variant == HOISTED
         self.weights = [torch.from_numpy(w).requires_grad_() for w in weights]
         self.biases = [torch.from_numpy(b).requires_grad_() for b in biases]

@@ -1,13 +1,15 @@
-"""PyTorch CPU baselines of continual EP (C-EP) and its vector-field form (C-VF), discrete nets (2005.04168).
+"""PyTorch CPU baselines of continual EP (C-EP) and its vector-field form (C-VF), discrete nets
+(2005.04168).
 
-The nudged phase updates the parameters after every neuron step, and the next neuron step uses them, so only
-the free phase can hoist the input drive; inside the nudged phase the input's part of the update is a rank-B
-product a step whatever one does. The drive is not recomputed from x there either: it moves by exactly x (dW),
-so its change is (x x^T) (ds), a B x B Gram matrix computed once per batch. Whether that is used is the
-`variant`, as in `layered_torch`: `torch-published` multiplies x by the input weights at every step.
+The nudged phase updates the parameters after every neuron step, and the next neuron step uses them,
+so only the free phase can hoist the input drive; inside the nudged phase the input's part of the
+update is a rank-B product a step whatever one does. The drive is not recomputed from x there
+either: it moves by exactly x (dW), so its change is (x x^T) (ds), a B x B Gram matrix computed once
+per batch. Whether that is used is the `variant`, as in `layered_torch`: `torch-published`
+multiplies x by the input weights at every step.
 
-Weights are (n_in, n_out), input -> output, shared with the caller's NumPy arrays and updated in place. In
-C-VF, `back[k]` is (n_k+1, n_k) and untied; `back[0]` is unused (the input does not move).
+Weights are (n_in, n_out), input -> output, shared with the caller's NumPy arrays and updated in
+place. In C-VF, `back[k]` is (n_k+1, n_k) and untied; `back[0]` is unused (the input does not move).
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from .layered_torch import HOISTED, PUBLISHED
 class TorchContinual:
     """C-EP or C-VF training step; see `bench.settings.ContinualSetting`.
 
-    Update after each nudged step t, for every pair of layers (lr and bias rate of that pair): C-EP: W +=
-    lr/(beta B) (s_k(t+1)^T s_k+1(t+1) - s_k(t)^T s_k+1(t)), input layer with x; C-VF: W += lr/(beta B)
-    s_k(t)^T (s_k+1(t+1) - s_k+1(t)), back += lr/(beta B) s_k+1(t)^T (s_k(t+1) - s_k(t)). The bias of the
-    first hidden layer is not trained in C-VF, as in the authors' discrete class.
+    Update after each nudged step t, for every pair of layers (lr and bias rate of that pair): C-EP:
+    W += lr/(beta B) (s_k(t+1)^T s_k+1(t+1) - s_k(t)^T s_k+1(t)), input layer with x; C-VF: W +=
+    lr/(beta B) s_k(t)^T (s_k+1(t+1) - s_k+1(t)), back += lr/(beta B) s_k+1(t)^T (s_k(t+1) -
+    s_k(t)). The bias of the first hidden layer is not trained in C-VF, as in the authors' discrete
+    class.
     """
 
     def __init__(self, setting, weights, biases, back=None, variant=HOISTED):
@@ -72,13 +75,17 @@ class TorchContinual:
             self._learn(x, gram, rate)
 
     def _backward_copy(self):
-        """Contiguous backward weights for the free phase, where they are frozen and used many times."""
+        """Contiguous backward weights for the free phase, where they are frozen and used many
+        times.
+        """
         if self.untied is not None:
             return self.untied
         return [None, *(w.t().contiguous() for w in self.weights[1:])]
 
     def _backward_view(self):
-        return self.untied if self.untied is not None else [None, *(w.t() for w in self.weights[1:])]
+        return (
+            self.untied if self.untied is not None else [None, *(w.t() for w in self.weights[1:])]
+        )
 
     def _neurons(self, x, back, force=None, beta=0.0):
         state, new, last = self.state, self.new, len(self.weights) - 1

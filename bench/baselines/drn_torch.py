@@ -1,29 +1,36 @@
-"""Deep resistive network trained by equilibrium propagation, in PyTorch: the baseline of bench_crossbar.
+"""Deep resistive network trained by equilibrium propagation, in PyTorch: the baseline of
+bench_crossbar.
 
-Idiomatic and hoisted: the input drive and the total conductances are computed once per batch, all else is
-matmul, clamp and in-place arithmetic. `gradient` is how the update is formed:
+Idiomatic and hoisted: the input drive and the total conductances are computed once per batch, all
+else is matmul, clamp and in-place arithmetic. `gradient` is how the update is formed:
 
-* "drops": as the equation reads, the squared voltage drops over every conductance, (batch, rows, cols)
-tensors,
+* "drops": as the equation reads, the squared voltage drops over every conductance, (batch, rows,
+cols) tensors,
   averaged over the batch (this is also how the authors' public code goes about it);
-* "expanded": the square multiplied out, so that no (batch, rows, cols) tensor appears: one matmul and two
-rank-one terms.
+* "expanded": the square multiplied out, so that no (batch, rows, cols) tensor appears: one matmul
+and two rank-one terms.
 """
 
 import torch
 
 
 class TorchDRN:
-    """Weights, biases: lists of arrays as `eqprop_fast.kernels.reference.crossbar` takes them (copied)."""
+    """Weights, biases: lists of arrays as `eqprop_fast.kernels.reference.crossbar` takes them
+    (copied).
+    """
 
-    def __init__(self, weights, biases, lower, upper, *, input_gain, n_steps, beta, rates, gradient="drops"):
+    def __init__(
+        self, weights, biases, lower, upper, *, input_gain, n_steps, beta, rates, gradient="drops"
+    ):
         def tensors(arrays):
             return [torch.tensor(a) for a in arrays]
 
         self.weights, self.biases = tensors(weights), tensors(biases)
         self.lower, self.upper = tensors(lower), tensors(upper)
         self.input_gain, self.n_steps, self.beta, self.rates = input_gain, n_steps, beta, rates
-        self.gradient = {"drops": self._gradient_drops, "expanded": self._gradient_expanded}[gradient]
+        self.gradient = {"drops": self._gradient_drops, "expanded": self._gradient_expanded}[
+            gradient
+        ]
         self.states = None
 
     def _relax(self, drive, totals, states, beta, y):
@@ -50,8 +57,8 @@ class TorchDRN:
     @staticmethod
     def _gradient_expanded(a, b):
         out = []
-        # a_i^2 - b_i^2 and so on through sums and differences of the two states: small numbers are never lost
-        # in large
+        # a_i^2 - b_i^2 and so on through sums and differences of the two states: small numbers are
+        # never lost in large
         diff, mean = [i - j for i, j in zip(a, b)], [i + j for i, j in zip(a, b)]
         for di, dj, mi, mj in zip(diff, diff[1:], mean, mean[1:]):
             n = len(di)

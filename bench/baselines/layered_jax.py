@@ -1,8 +1,9 @@
-"""JAX (XLA, CPU) baseline of our own: whole training steps of EP, continual EP, C-VF and BPTT, compiled.
+"""JAX (XLA, CPU) baseline of our own: whole training steps of EP, continual EP, C-VF and BPTT,
+compiled.
 
-The input drive is hoisted, both phases are `fori_loop`s, and a run of mini-batches is one compiled loop with
-the parameters donated, so that nothing is dispatched from Python between batches. XLA's thread pool is made
-once per process: there is one rate, at the threads it takes by itself.
+The input drive is hoisted, both phases are `fori_loop`s, and a run of mini-batches is one compiled
+loop with the parameters donated, so that nothing is dispatched from Python between batches. XLA's
+thread pool is made once per process: there is one rate, at the threads it takes by itself.
 
 Weights are (n_in, n_out), input -> output.
 """

@@ -1,15 +1,17 @@
-"""PyTorch CPU baselines of our own: one EP training step of a fully connected layered net, made to be fast.
+"""PyTorch CPU baselines of our own: one EP training step of a fully connected layered net, made to
+be fast.
 
-Two variants. `torch-published` recomputes the input drive W x at every relaxation step, as the papers' public
-code does. `torch-hoisted` computes W x + b once per mini-batch: the first thing a PyTorch user who profiles
-would do. Neither uses autograd; everything runs under `torch.inference_mode`, in place, into buffers
-allocated once. The shifted sigmoid 1 / (1 + exp(-4 (x - 1/2))) = sigmoid(4 x - 2) costs no extra passes: the
-factor 4 rides in addmm's alpha, the -2 in drive and biases. `torch.compile` of ten unrolled steps was tried:
-no gain for the discrete map, 1.4 times for the Euler steps, for a minute of compilation and a C++ compiler at
-run time, so it is left out.
+Two variants. `torch-published` recomputes the input drive W x at every relaxation step, as the
+papers' public code does. `torch-hoisted` computes W x + b once per mini-batch: the first thing a
+PyTorch user who profiles would do. Neither uses autograd; everything runs under
+`torch.inference_mode`, in place, into buffers allocated once. The shifted sigmoid 1 / (1 + exp(-4
+(x - 1/2))) = sigmoid(4 x - 2) costs no extra passes: the factor 4 rides in addmm's alpha, the -2 in
+drive and biases. `torch.compile` of ten unrolled steps was tried: no gain for the discrete map, 1.4
+times for the Euler steps, for a minute of compilation and a C++ compiler at run time, so it is left
+out.
 
-Weights are (n_in, n_out) NumPy arrays, shared with the tensors (no copy), so a step can be compared with
-another backend entry by entry.
+Weights are (n_in, n_out) NumPy arrays, shared with the tensors (no copy), so a step can be compared
+with another backend entry by entry.
 """
 
 from __future__ import annotations
@@ -58,7 +60,10 @@ class TorchLayered:
             return [torch.zeros(batch_size, n, dtype=self.dtype) for n in self.setting.layers[1:]]
 
         self.state, self.field, self.rate = buffers(), buffers(), buffers()
-        self.free, self.force = buffers(), torch.zeros(batch_size, self.setting.layers[-1], dtype=self.dtype)
+        self.free, self.force = (
+            buffers(),
+            torch.zeros(batch_size, self.setting.layers[-1], dtype=self.dtype),
+        )
         self._batch_size = batch_size
 
     def prepare(self, x, y, states=None):
@@ -70,7 +75,8 @@ class TorchLayered:
     def step(self, batch, sign=1.0):
         """Free phase from zero (or from the batch's persistent states), nudged phase, SGD update.
 
-        `batch` comes from `prepare`; persistent states are overwritten by the end of the free phase.
+        `batch` comes from `prepare`; persistent states are overwritten by the end of the free
+        phase.
         """
         x, y, persistent = batch
         setting = self.setting
@@ -113,11 +119,17 @@ class _Fields:
         self.transposed = [torch.empty(w.shape[::-1], dtype=w.dtype) for w in net.weights]
 
     def start(self, x):
-        """Once per batch: biases, transposed weights, the input drive. Returns what the first layer sees."""
+        """Once per batch: biases, transposed weights, the input drive. Returns what the first layer
+        sees.
+        """
         net = self.net
         for transposed, weight in zip(self.transposed[1:], net.weights[1:], strict=True):
-            transposed.copy_(weight.t())  # a contiguous W^T: MKL is 1.6 times as fast on it as on the view
-        self.bias = [torch.add(self.shift, b, alpha=self.scale) if self.shift else b for b in net.biases]
+            transposed.copy_(
+                weight.t()
+            )  # a contiguous W^T: MKL is 1.6 times as fast on it as on the view
+        self.bias = [
+            torch.add(self.shift, b, alpha=self.scale) if self.shift else b for b in net.biases
+        ]
         if net.hoist:
             self.drive = torch.addmm(self.bias[0], x, net.weights[0], alpha=self.scale)
         return x
@@ -179,7 +191,9 @@ class _Energy(_Fields):
             if nudge:
                 fields[-1].add_(torch.sub(y, net.state[-1], out=net.force), alpha=nudge)
             for state, rate, field in zip(net.state[:-1], net.rate[:-1], fields[:-1], strict=True):
-                rate.addcmul_(rate, rate, value=-1.0)  # rho' = 4 (rho - rho^2); the 4 rides in the next line
+                rate.addcmul_(
+                    rate, rate, value=-1.0
+                )  # rho' = 4 (rho - rho^2); the 4 rides in the next line
                 state.mul_(1.0 - dt).addcmul_(rate, field, value=4.0 * dt).clamp_(0.0, 1.0)
             net.state[-1].lerp_(fields[-1], dt).clamp_(0.0, 1.0)
 
@@ -188,7 +202,9 @@ class _Energy(_Fields):
 
 
 class _ClippedEnergy(_Fields):
-    """The same with the hard sigmoid: on [0, 1], where s stays, rho(s) = s and rho' = 1 (1602.05179)."""
+    """The same with the hard sigmoid: on [0, 1], where s stays, rho(s) = s and rho' = 1
+    (1602.05179).
+    """
 
     def relax(self, x, n_steps, nudge, y):
         net, dt = self.net, self.net.setting.dt

@@ -1,4 +1,6 @@
-"""Resistive networks with diodes and controlled sources: netlists, operating points, SPICE text, learning."""
+"""Resistive networks with diodes and controlled sources: netlists, operating points, SPICE text,
+learning.
+"""
 
 from .elements import D1N4148, IDEAL, DiodeModel
 from .errors import (

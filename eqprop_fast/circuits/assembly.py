@@ -1,8 +1,9 @@
 """From a netlist to equations: known voltages eliminated, the rest as modified nodal analysis.
 
-`Assembly` holds what depends on the topology alone and is made once; `Assembly.numeric()` puts the present
-conductances and gains in. Unknowns: voltages of the nodes that no chain of voltage sources ties to ground,
-then currents of the remaining voltage-defined branches, then currents of ideal diodes.
+`Assembly` holds what depends on the topology alone and is made once; `Assembly.numeric()` puts the
+present conductances and gains in. Unknowns: voltages of the nodes that no chain of voltage sources
+ties to ground, then currents of the remaining voltage-defined branches, then currents of ideal
+diodes.
 """
 
 import numpy as np
@@ -14,13 +15,17 @@ from .errors import ElementError, FloatingNodeError, UnknownNodeError, VoltageLo
 
 
 class Assembly:
-    """Topology of a netlist as index arrays. Raises for floating nodes and loops of voltage sources."""
+    """Topology of a netlist as index arrays. Raises for floating nodes and loops of voltage
+    sources.
+    """
 
     def __init__(self, netlist):
         self.net = net = netlist
         n = self.n_nodes = net.n_nodes
         self.pairs = {
-            kind: np.array(net.nodes[kind], dtype=np.int64).reshape(-1, 4 if kind in (VCVS, VCCS) else 2)
+            kind: np.array(net.nodes[kind], dtype=np.int64).reshape(
+                -1, 4 if kind in (VCVS, VCCS) else 2
+            )
             for kind in range(9)
         }
         self._incidence = {}
@@ -59,14 +64,15 @@ class Assembly:
         self._stamp()
 
     def incidence(self, kind):
-        """CSR (elements of a kind, n_nodes): 1 where an element's current leaves a node, -1 where it enters
-        one.
+        """CSR (elements of a kind, n_nodes): 1 where an element's current leaves a node, -1 where
+        it enters one.
         """
         if kind not in self._incidence:
             a, b = self.pairs[kind][:, :2].T
             j = np.arange(len(a))
             self._incidence[kind] = sparse.csr_matrix(
-                (np.repeat([1.0, -1.0], len(a)), (np.tile(j, 2), np.r_[a, b])), (len(a), self.n_nodes)
+                (np.repeat([1.0, -1.0], len(a)), (np.tile(j, 2), np.r_[a, b])),
+                (len(a), self.n_nodes),
             )
         return self._incidence[kind]
 
@@ -90,13 +96,18 @@ class Assembly:
             self.control[kind] = np.array(found, dtype=np.int64)
 
     def _voltage_edges(self):
-        """Node pairs of all voltage-defined branches with their names; an amplifier drives its output from
-        ground.
+        """Node pairs of all voltage-defined branches with their names; an amplifier drives its
+        output from ground.
         """
         net, edges = self.net, []
         for kind in (VSOURCE, VCVS, CCVS):
-            edges += [(a[0], a[1], name) for a, name in zip(net.nodes[kind], net.names[kind], strict=True)]
-        edges += [(a[1], 0, name) for a, name in zip(net.nodes[AMPLIFIER], net.names[AMPLIFIER], strict=True)]
+            edges += [
+                (a[0], a[1], name) for a, name in zip(net.nodes[kind], net.names[kind], strict=True)
+            ]
+        edges += [
+            (a[1], 0, name)
+            for a, name in zip(net.nodes[AMPLIFIER], net.names[AMPLIFIER], strict=True)
+        ]
         return edges
 
     def _check_loops(self):
@@ -112,11 +123,15 @@ class Assembly:
             ra, rb = root(a), root(b)
             if ra == rb:
                 ends = f"{self.net.node_names[a]!r} and {self.net.node_names[b]!r}"
-                raise VoltageLoopError(f"{name!r} between nodes {ends} closes a loop of voltage sources")
+                raise VoltageLoopError(
+                    f"{name!r} between nodes {ends} closes a loop of voltage sources"
+                )
             parent[ra] = rb
 
     def check_floating(self, conducting=slice(None)):
-        """FloatingNodeError for a node without a path to ground, of the `conducting` resistors alone."""
+        """FloatingNodeError for a node without a path to ground, of the `conducting` resistors
+        alone.
+        """
         net = self.net
         if net.n_nodes == 1:
             raise FloatingNodeError("the circuit has no node besides ground")
@@ -124,7 +139,9 @@ class Assembly:
         voltage = [(a, b) for a, b, _ in self._voltage_edges()]
         edges.append(np.array(voltage, dtype=np.int64).reshape(-1, 2))
         e = np.concatenate(edges)
-        graph = sparse.coo_matrix((np.ones(len(e)), (e[:, 0], e[:, 1])), shape=(net.n_nodes, net.n_nodes))
+        graph = sparse.coo_matrix(
+            (np.ones(len(e)), (e[:, 0], e[:, 1])), shape=(net.n_nodes, net.n_nodes)
+        )
         _, label = csgraph.connected_components(graph, directed=False)
         lost = np.flatnonzero(label != label[0])
         if lost.size:
@@ -217,7 +234,12 @@ class Assembly:
                     put(j, nodes[2], self.offset_of[kind] + k, -1.0)
                     put(j, nodes[3], self.offset_of[kind] + k, 1.0)
                 elif kind == CCVS:
-                    put(j, branch[VSOURCE, int(self.control[CCVS][k])], self.offset_of[kind] + k, -1.0)
+                    put(
+                        j,
+                        branch[VSOURCE, int(self.control[CCVS][k])],
+                        self.offset_of[kind] + k,
+                        -1.0,
+                    )
         for k, (a, b) in enumerate(net.nodes[CCCS]):
             through(a, b, branch[VSOURCE, int(self.control[CCCS][k])], self.offset_of[CCCS] + k)
         full = n + len(self.kept)
@@ -226,24 +248,40 @@ class Assembly:
             through(self.diode_nodes[k, 0], self.diode_nodes[k, 1], column, 0)
         total = full + int(self.ideal.sum())
         self._entries = tuple(np.concatenate(x) for x in (rows, cols, source, sign))
-        self._unknown = np.concatenate([self.unknown_of_node, np.arange(self.n_unknown_nodes, self.n)])
+        self._unknown = np.concatenate(
+            [self.unknown_of_node, np.arange(self.n_unknown_nodes, self.n)]
+        )
         assert len(self._unknown) == total
         self._pattern()
 
     def _pattern(self):
-        """CSR patterns of A (unknown x unknown, with room for the diodes) and K (unknown x known node)."""
+        """CSR patterns of A (unknown x unknown, with room for the diodes) and K (unknown x known
+        node).
+        """
         rows, cols, source, sign = self._entries
         r, c = self._unknown[rows], self._unknown[cols]
         in_a = (r >= 0) & (c >= 0)
         # Room for what diodes add; their places need not hold any other entry.
         an, ca, br = (x.astype(np.int64) for x in (self.anode, self.cathode, self.diode_branch))
-        room = [(an, an), (an, ca), (ca, an), (ca, ca), (an, br), (ca, br), (br, an), (br, ca), (br, br)]
+        room = [
+            (an, an),
+            (an, ca),
+            (ca, an),
+            (ca, ca),
+            (an, br),
+            (ca, br),
+            (br, an),
+            (br, ca),
+            (br, br),
+        ]
         room = [(p[(p >= 0) & (q >= 0)], q[(p >= 0) & (q >= 0)]) for p, q in room]
         key = np.concatenate([r[in_a] * self.n + c[in_a]] + [p * self.n + q for p, q in room])
         unique, place = np.unique(key, return_inverse=True)
         self._a_place, self._a_source, self._a_sign = place[: in_a.sum()], source[in_a], sign[in_a]
         self.indices = (unique % self.n).astype(np.int32)
-        self.indptr = np.searchsorted(unique, np.arange(self.n + 1, dtype=np.int64) * self.n).astype(np.int32)
+        self.indptr = np.searchsorted(
+            unique, np.arange(self.n + 1, dtype=np.int64) * self.n
+        ).astype(np.int32)
         in_k = (r >= 0) & (c < 0) & (cols > 0) & (cols < self.net.n_nodes)
         self._k = (r[in_k], cols[in_k], source[in_k], sign[in_k])
 
@@ -261,7 +299,9 @@ class Assembly:
     def numeric(self, values):
         """CSR matrices A (n, n) and K (n, n_nodes) for `values`: A x + K v_known + diodes = rhs."""
         data = np.bincount(
-            self._a_place, weights=self._a_sign * values[self._a_source], minlength=len(self.indices)
+            self._a_place,
+            weights=self._a_sign * values[self._a_source],
+            minlength=len(self.indices),
         ).astype(np.float64, copy=False)  # that of no entry at all is integer
         a = sparse.csr_matrix((data, self.indices, self.indptr), shape=(self.n, self.n))
         r, c, s, sign = self._k
@@ -269,7 +309,9 @@ class Assembly:
         return a, k
 
     def node_rows(self, values):
-        """CSR (n_nodes, n_nodes + other unknowns): current leaving every node through the linear elements."""
+        """CSR (n_nodes, n_nodes + other unknowns): current leaving every node through the linear
+        elements.
+        """
         rows, cols, source, sign = self._entries
         n = self.n_nodes
         keep = rows < n
@@ -277,15 +319,17 @@ class Assembly:
         return sparse.csr_matrix((data, (rows[keep], cols[keep])), shape=(n, len(self._unknown)))
 
     def sources(self, inputs, n_samples):
-        """Voltages and currents of all independent sources, (M, n_v) and (M, n_i), with `inputs` (M, n_in)
-        put in.
+        """Voltages and currents of all independent sources, (M, n_v) and (M, n_i), with `inputs`
+        (M, n_in) put in.
         """
         net = self.net
         v = np.tile(np.asarray(net.values[VSOURCE], dtype=np.float64), (n_samples, 1))
         i = np.tile(np.asarray(net.values[ISOURCE], dtype=np.float64), (n_samples, 1))
         if inputs is not None:
             if inputs.shape[1] != len(net.inputs):
-                raise ElementError(f"inputs must have {len(net.inputs)} columns, got {inputs.shape[1]}")
+                raise ElementError(
+                    f"inputs must have {len(net.inputs)} columns, got {inputs.shape[1]}"
+                )
             for kind, table in ((VSOURCE, v), (ISOURCE, i)):
                 columns, places = self._input_places[kind]
                 if columns.size:
@@ -298,12 +342,16 @@ class Assembly:
         self._input_places = {}
         for kind in (VSOURCE, ISOURCE):
             at = np.array(
-                [(k, index) for k, (found, index) in enumerate(where) if found == kind], dtype=np.int64
+                [(k, index) for k, (found, index) in enumerate(where) if found == kind],
+                dtype=np.int64,
             )
             self._input_places[kind] = at.reshape(-1, 2).T
         a, b = self.pairs[ISOURCE].T
         self._isource_into = sparse.csr_matrix(
-            (np.r_[-np.ones(len(a)), np.ones(len(a))], (np.tile(np.arange(len(a)), 2), np.r_[a, b])),
+            (
+                np.r_[-np.ones(len(a)), np.ones(len(a))],
+                (np.tile(np.arange(len(a)), 2), np.r_[a, b]),
+            ),
             shape=(len(a), self.net.n_nodes),
         )
 
@@ -319,8 +367,8 @@ class Assembly:
 
         Returns
         -------
-        rhs (M, n), known node voltages (M, n_nodes, zero elsewhere), diode offsets (M, n_d), and current
-        pushed into the nodes (M, n_nodes) or None if there is none
+        rhs (M, n), known node voltages (M, n_nodes, zero elsewhere), diode offsets (M, n_d), and
+        current pushed into the nodes (M, n_nodes) or None if there is none
         """
         m = len(v)
         known = np.zeros((m, self.net.n_nodes))
@@ -336,12 +384,16 @@ class Assembly:
         for (kind, index), unknown in self.branch_unknown.items():
             if kind == VSOURCE:
                 rhs[:, unknown] += v[:, index]
-        offset = np.ascontiguousarray(known[:, self.diode_nodes[:, 0]] - known[:, self.diode_nodes[:, 1]])
+        offset = np.ascontiguousarray(
+            known[:, self.diode_nodes[:, 0]] - known[:, self.diode_nodes[:, 1]]
+        )
         return rhs, known, offset, into
 
 
 class Drive:
-    """-K applied to batches of known voltages: dense on its non-empty rows and columns when that is small."""
+    """-K applied to batches of known voltages: dense on its non-empty rows and columns when that is
+    small.
+    """
 
     def __init__(self, k):
         self.rows = np.flatnonzero(np.diff(k.indptr))

@@ -1,4 +1,6 @@
-"""Ready-made circuits: the layered network of 2006.01981 (crossbars, diodes, bidirectional amplifiers)."""
+"""Ready-made circuits: the layered network of 2006.01981 (crossbars, diodes, bidirectional
+amplifiers).
+"""
 
 import numpy as np
 
@@ -24,9 +26,10 @@ def layered_netlist(
 ):
     """A layered resistive network with complementary inputs.
 
-    Every input drives a +x and a -x source; crossbars of trainable conductances join the layers; every hidden
-    node has a diode up to a source at `high` volt and one from a source at `low` volt, then a bidirectional
-    amplifier. The node is held between about `low` minus and `high` plus one forward drop.
+    Every input drives a +x and a -x source; crossbars of trainable conductances join the layers;
+    every hidden node has a diode up to a source at `high` volt and one from a source at `low` volt,
+    then a bidirectional amplifier. The node is held between about `low` minus and `high` plus one
+    forward drop.
 
     Parameters
     ----------
@@ -38,8 +41,8 @@ def layered_netlist(
     gain : float
         Of the amplifiers; 1/gain is fed back.
     bias : float or None
-        Voltage of a +/- bias pair of sources added to the input rows and, amplified layers too, as extra
-        rows.
+        Voltage of a +/- bias pair of sources added to the input rows and, amplified layers too, as
+        extra rows.
     output_pairs : bool
         Two nodes per output, whose difference is the output.
     g_init : (float, float) or None
@@ -68,7 +71,9 @@ def layered_netlist(
     if g_init is not None:
         g_init = checks.array("g_init", g_init, 1)
         if g_init.size != 2 or not g_min <= g_init[0] <= g_init[1] <= g_max:
-            raise ElementError(f"g_init must be (low, high) within [g_min, g_max], got {g_init.tolist()}")
+            raise ElementError(
+                f"g_init must be (low, high) within [g_min, g_max], got {g_init.tolist()}"
+            )
     rng = checks.generator(random_state)
     net = Netlist("layered resistive network " + "-".join(map(str, sizes)))
     rows, inputs = [], []
@@ -106,11 +111,15 @@ def layered_netlist(
             net.amplifier(f"a{layer}_{k}", node, f"s{layer}_{k}", gain)
             rows.append(f"s{layer}_{k}")
     net.mark_inputs(inputs)
-    net.mark_outputs(list(zip(columns[::2], columns[1::2], strict=True)) if output_pairs else columns)
+    net.mark_outputs(
+        list(zip(columns[::2], columns[1::2], strict=True)) if output_pairs else columns
+    )
     return net
 
 
 def complementary(x, scale=1.0):
-    """Inputs (M, n) as the source voltages (M, 2n) of `layered_netlist`: scale * (x1, -x1, x2, -x2, ...)."""
+    """Inputs (M, n) as the source voltages (M, 2n) of `layered_netlist`: scale * (x1, -x1, x2, -x2,
+    ...).
+    """
     x = np.atleast_2d(checks.array("x", x)) * checks.number("scale", scale)
     return np.stack([x, -x], axis=2).reshape(len(x), -1)

@@ -30,7 +30,11 @@ def number(what, value, *, low=None, high=None, finite=True, positive=False):
 
 def count(what, value, least=1):
     """`value` as an int; ElementError unless it is a whole number of at least `least`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral) or value < least:
+    if (
+        isinstance(value, (bool, np.bool_))
+        or not isinstance(value, numbers.Integral)
+        or value < least
+    ):
         raise ElementError(f"{what} must be a whole number of at least {least}, got {value!r}")
     return int(value)
 
@@ -71,12 +75,16 @@ def array(what, values, ndim=None):
     if ndim is not None and found.ndim != ndim:
         raise ElementError(f"{what} must have {ndim} dimensions, got shape {found.shape}")
     if not np.isfinite(found).all():
-        raise ElementError(f"{what} must be finite numbers, got NaN, infinity or a number too large")
+        raise ElementError(
+            f"{what} must be finite numbers, got NaN, infinity or a number too large"
+        )
     return found
 
 
 def bounded(what, values):
     """ElementError if an entry is larger than `LARGEST`: currents and powers would not be numbers."""
     if values is not None and not (np.abs(values) <= LARGEST).all():
-        raise ElementError(f"{what} must not be larger than {LARGEST:g}, got {np.abs(values).max():g}")
+        raise ElementError(
+            f"{what} must not be larger than {LARGEST:g}, got {np.abs(values).max():g}"
+        )
     return values

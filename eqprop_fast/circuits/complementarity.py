@@ -1,13 +1,15 @@
-"""Newton's method for circuits with ideal diodes whose every step is a linear complementarity problem.
+"""Newton's method for circuits with ideal diodes whose every step is a linear complementarity
+problem.
 
-The kernels' active set of ideal diodes is fast, and fails where diodes conduct in parallel or in loops (their
-currents are then not determined one by one) or leave nodes floating on the way. Here all of them are solved
-at once, on their own ports: the linear rest is eliminated, and what remains is z >= 0, w = H z + q >= 0,
-z w = 0. An open diode's z is its current; but parts of the circuit that float while all diodes are open need
-some that conduct, a spanning forest of such parts, and of those z is minus the voltage: the hybrid matrix of
-the network, positive semidefinite whenever the circuit is passive. Lemke's method (1965) with lexicographic
-ratios then ends: at an answer, or at a ray, which says that there is none. Exponential diodes are linearised
-and limited as in SPICE, one such problem a step; without them the first is the last.
+The kernels' active set of ideal diodes is fast, and fails where diodes conduct in parallel or in
+loops (their currents are then not determined one by one) or leave nodes floating on the way. Here
+all of them are solved at once, on their own ports: the linear rest is eliminated, and what remains
+is z >= 0, w = H z + q >= 0, z w = 0. An open diode's z is its current; but parts of the circuit
+that float while all diodes are open need some that conduct, a spanning forest of such parts, and of
+those z is minus the voltage: the hybrid matrix of the network, positive semidefinite whenever the
+circuit is passive. Lemke's method (1965) with lexicographic ratios then ends: at an answer, or at a
+ray, which says that there is none. Exponential diodes are linearised and limited as in SPICE, one
+such problem a step; without them the first is the last.
 """
 
 import numpy as np
@@ -28,7 +30,9 @@ from ..kernels.reference.nodal import (
     limit_junction,
 )
 
-FLOATS = 1e-9  # a part tied to the rest by less than this share of its conductances counts as floating
+FLOATS = (
+    1e-9  # a part tied to the rest by less than this share of its conductances counts as floating
+)
 PIVOT = 1e-11  # least pivot, of a column whose ports are scaled to 1
 TIE = 1e-12  # ratios that differ by less are equal, and later columns decide
 ROUNDING = 2.0**-48
@@ -93,7 +97,10 @@ def _solved(a, b):
     """Solution of a x = b; the least one where parallel diodes share a current."""
     try:
         x = np.linalg.solve(a, b)
-        if np.isfinite(x).all() and np.abs(a @ x - b).max() <= 1e-10 * (np.abs(a) @ np.abs(x)).max():
+        if (
+            np.isfinite(x).all()
+            and np.abs(a @ x - b).max() <= 1e-10 * (np.abs(a) @ np.abs(x)).max()
+        ):
             return x
     except np.linalg.LinAlgError:
         pass
@@ -156,11 +163,14 @@ def complementary_newton(
 ):
     """As kernels.reference.nodal.nodal_newton, for one sample with ideal diodes.
 
-    The first `n_nodes` unknowns are voltages of nodes. SINGULAR: no answer, or more than one set of voltages;
-    final for a passive circuit, whose answers are those of a convex problem.
+    The first `n_nodes` unknowns are voltages of nodes. SINGULAR: no answer, or more than one set of
+    voltages; final for a passive circuit, whose answers are those of a convex problem.
     """
     report = NewtonReport(
-        np.ones(1, np.int32), np.full(1, NOT_CONVERGED, np.int32), np.full(1, np.inf), np.zeros(1, np.int32)
+        np.ones(1, np.int32),
+        np.full(1, NOT_CONVERGED, np.int32),
+        np.full(1, np.inf),
+        np.zeros(1, np.int32),
     )
     x, junction, rhs, offset = x[0], junction[0], rhs[0], offset[0]
     ideal = system.branch >= 0
@@ -224,7 +234,9 @@ def complementary_newton(
 
 
 def _forest(linear, n_nodes, anode, cathode):
-    """Ideal diodes that tie the parts of the circuit that float without them to the others and to ground."""
+    """Ideal diodes that tie the parts of the circuit that float without them to the others and to
+    ground.
+    """
     size = linear.shape[0]
     count, part = csgraph.connected_components(abs(linear), directed=False)
     shifted = np.zeros((size, count))
@@ -234,7 +246,9 @@ def _forest(linear, n_nodes, anode, cathode):
         left = np.abs(linear @ shifted).max(axis=0, initial=0.0)
     largest = np.zeros(count)
     np.maximum.at(largest, part, abs(linear).max(axis=1).toarray().ravel() if size else np.zeros(0))
-    root = np.append(np.where(left <= FLOATS * largest, np.arange(count), count), count)  # count: ground
+    root = np.append(
+        np.where(left <= FLOATS * largest, np.arange(count), count), count
+    )  # count: ground
 
     def find(k):
         while root[k] != k:
@@ -251,15 +265,17 @@ def _forest(linear, n_nodes, anode, cathode):
 
 
 class _Ports:
-    """A circuit as its ideal diodes see it: y, and what is not given of their currents and voltages."""
+    """A circuit as its ideal diodes see it: y, and what is not given of their currents and
+    voltages.
+    """
 
     def __init__(self, y, currents, to_ideal, forest):
         self.y, self.currents, self.to_ideal, self.forest = y, currents, to_ideal, forest
 
     @classmethod
     def of(cls, a, into, to_ideal, forest):
-        """Responses to the right-hand side, the currents of diodes off the forest, the voltages of those on
-        it; None if even that is singular.
+        """Responses to the right-hand side, the currents of diodes off the forest, the voltages of
+        those on it; None if even that is singular.
         """
         n, f, n_i = a.shape[0], len(forest), len(to_ideal)
         self = cls(None, None, to_ideal, forest)
@@ -332,8 +348,8 @@ def _with_slopes(linear, to_plain, seen):
 def _unique(linear, to_plain, seen, to_ideal, v, strict):
     """Whether the voltages are the only ones: no direction in which nodes float.
 
-    Diodes with current (`strict`) hold their nodes. One without, at 0 V, holds them from one side: the
-    directions that the others leave open must all be blocked by some.
+    Diodes with current (`strict`) hold their nodes. One without, at 0 V, holds them from one side:
+    the directions that the others leave open must all be blocked by some.
     """
     a = _with_slopes(linear, to_plain, seen)
     if not a.shape[0]:

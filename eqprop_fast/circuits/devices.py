@@ -17,26 +17,28 @@ class DeviceModel(Part):
     Parameters
     ----------
     g_on : float or None
-        Largest conductance of a device, in siemens; None: the largest one of the array's first write.
+        Largest conductance of a device, in siemens; None: the largest one of the array's first
+        write.
     on_off_ratio : float
         Largest over smallest conductance, >= 1; inf: a device can be switched off.
     n_levels : int or None
         Distinct conductances a device can hold, >= 2; None: any in its range.
     nonlinearity : float
-        Shape v >= 0 of the pulse response ``g(p) = g_off + (g_on - g_off) (1 - exp(-v p)) / (1 - exp(-v))``.
-        Levels are equal steps of the pulse count p, so v > 0 crowds them towards g_on. Of no effect without
-        `n_levels`.
+        Shape v >= 0 of the pulse response ``g(p) = g_off + (g_on - g_off) (1 - exp(-v p)) / (1 -
+        exp(-v))``. Levels are equal steps of the pulse count p, so v > 0 crowds them towards g_on.
+        Of no effect without `n_levels`.
     write_noise : float
         Standard deviation of a write, as a fraction of ``g_on - g_off``.
     variability : float
-        Standard deviation of the logarithm of a factor that each device has on all its conductances.
+        Standard deviation of the logarithm of a factor that each device has on all its
+        conductances.
     stuck_off, stuck_on : float
         Fractions of devices that always hold their smallest, their largest conductance.
     wire_resistance : float
-        Of each wire segment between two neighbouring devices, in ohm. Row i drives from its left end, column
-        j is read at its lower end: the device at (i, j) of an R x C array has j + 1 + R - i segments in
-        series. Currents of other devices through the same wires are neglected: good to first order in
-        ``wire_resistance * g * (R + C)``.
+        Of each wire segment between two neighbouring devices, in ohm. Row i drives from its left
+        end, column j is read at its lower end: the device at (i, j) of an R x C array has j + 1 + R
+        - i segments in series. Currents of other devices through the same wires are neglected: good
+        to first order in ``wire_resistance * g * (R + C)``.
 
     Raises
     ------
@@ -45,8 +47,16 @@ class DeviceModel(Part):
     """
 
     def __init__(
-        self, g_on=None, on_off_ratio=np.inf, n_levels=None, nonlinearity=0.0, write_noise=0.0,
-        variability=0.0, stuck_off=0.0, stuck_on=0.0, wire_resistance=0.0,
+        self,
+        g_on=None,
+        on_off_ratio=np.inf,
+        n_levels=None,
+        nonlinearity=0.0,
+        write_noise=0.0,
+        variability=0.0,
+        stuck_off=0.0,
+        stuck_on=0.0,
+        wire_resistance=0.0,
     ):
         self._keep(locals())
         self.validate()
@@ -62,7 +72,8 @@ class DeviceModel(Part):
         ok = {
             "g_on": self.g_on is None or 0 < self.g_on < np.inf,
             "on_off_ratio": self.on_off_ratio >= 1,
-            "n_levels": self.n_levels is None or (self.n_levels >= 2 and self.n_levels == int(self.n_levels)),
+            "n_levels": self.n_levels is None
+            or (self.n_levels >= 2 and self.n_levels == int(self.n_levels)),
             "stuck_off": 0 <= self.stuck_off <= 1,
             "stuck_on": 0 <= self.stuck_on <= 1 - self.stuck_off,
         }
@@ -106,8 +117,8 @@ class DeviceArray:
     Attributes
     ----------
     g_on : float or None
-        Largest conductance of a device apart from its factor, siemens; None before the first write of a model
-        that leaves it open.
+        Largest conductance of a device apart from its factor, siemens; None before the first write
+        of a model that leaves it open.
     """
 
     def __init__(self, model, shape, rng):
@@ -127,9 +138,9 @@ class DeviceArray:
         random_state : int, Generator or None
             Of the write noise.
         verify : bool
-            The writer reads back and so knows each device's factor and the wires: both only limit the range.
-            With n wire segments no device can look larger than ``1 / (wire_resistance * n)``. False: it
-            writes blindly, and they scale what was meant.
+            The writer reads back and so knows each device's factor and the wires: both only limit
+            the range. With n wire segments no device can look larger than ``1 / (wire_resistance *
+            n)``. False: it writes blindly, and they scale what was meant.
 
         Returns
         -------
@@ -138,7 +149,9 @@ class DeviceArray:
         m, rng = self.model, checks.generator(random_state)
         wanted = checks.array("conductances", conductances)
         if wanted.shape != self.factor.shape:
-            raise ValueError(f"conductances must have shape {self.factor.shape}, got {wanted.shape}")
+            raise ValueError(
+                f"conductances must have shape {self.factor.shape}, got {wanted.shape}"
+            )
         if (wanted < 0).any():
             raise ElementError(f"conductances must not be negative, got {wanted.min():g}")
         if self.g_on is None:  # once: later writes hold what these devices made of earlier ones
@@ -148,9 +161,15 @@ class DeviceArray:
         wires = self._wires(wanted.shape) if m.wire_resistance else 0.0
         aim = wanted
         if verify:  # beyond the reach of any device: as much as it can hold
-            aim = np.divide(
-                wanted, 1 - wires * wanted, out=np.full(wanted.shape, np.inf), where=wires * wanted < 1
-            ) / self.factor
+            aim = (
+                np.divide(
+                    wanted,
+                    1 - wires * wanted,
+                    out=np.full(wanted.shape, np.inf),
+                    where=wires * wanted < 1,
+                )
+                / self.factor
+            )
         held = _nearest_level(aim, g_off, g_on, m)
         if m.write_noise:
             held = np.clip(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from .errors import ElementError
 
-# The constants of ngspice 39; a later CODATA set would move diode currents by 7e-6, more than our tolerance.
+# The constants of ngspice 39; a later CODATA set would move diode currents by 7e-6, more than our
+# tolerance.
 BOLTZMANN = 1.38064852e-23
 CHARGE = 1.6021766208e-19
 KELVIN = 273.15
@@ -42,7 +43,8 @@ class DiodeModel:
     ----------
     name : str
     IS : float
-        Saturation current at `TNOM`, ampere per unit area; less than 1e-28 A counts as that, as in ngspice.
+        Saturation current at `TNOM`, ampere per unit area; less than 1e-28 A counts as that, as in
+        ngspice.
     N : float
         Emission coefficient.
     RS : float
@@ -60,7 +62,8 @@ class DiodeModel:
 
     Notes
     -----
-    Same equations as ngspice: with vte = N k T / q the current is IS (exp(v/vte) - 1) for v >= -3 vte,
+    Same equations as ngspice: with vte = N k T / q the current is IS (exp(v/vte) - 1) for v >= -3
+    vte,
     -IS (1 + (3 vte / (e v))^3) below, -IS exp(-(BV + v)/vte) below -BV, each plus gmin v.
     """
 
@@ -79,7 +82,9 @@ class DiodeModel:
             value = getattr(self, key)
             real = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if not (real and math.isfinite(value) and ok(value)):
-                raise ElementError(f"diode model {self.name!r}: {key} must be {what}, got {value!r}")
+                raise ElementError(
+                    f"diode model {self.name!r}: {key} must be {what}, got {value!r}"
+                )
 
         if not str(self.name) or str(self.name).lower() == IDEAL:
             raise ElementError(f"diode model name {self.name!r} is empty or reserved")
@@ -112,7 +117,9 @@ class DiodeModel:
         return (i_sat, vte, self.RS / area, vcrit, gmin, bv, vte)
 
     def _breakdown(self, i_sat, vt, vte):
-        """The knee that puts IBV (whatever the area) at -BV, found by ngspice's own fixed-point iteration."""
+        """The knee that puts IBV (whatever the area) at -BV, found by ngspice's own fixed-point
+        iteration.
+        """
         current = self.IBV
         if current < i_sat * self.BV / vt:
             return self.BV

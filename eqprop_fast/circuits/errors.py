@@ -26,17 +26,21 @@ class VoltageLoopError(CircuitError):
 
 
 class SingularCircuitError(CircuitError):
-    """The circuit's equations have no unique solution although its graph looks sound (a controlled source
-    cancels a conductance, say)."""
+    """The circuit's equations have no unique solution although its graph looks sound (a controlled
+    source cancels a conductance, say).
+    """
 
 
 class ReciprocityError(CircuitError):
-    """The circuit has no energy (its controlled sources are not balanced amplifiers): the local learning rule
-    does not give the gradient of the loss."""
+    """The circuit has no energy (its controlled sources are not balanced amplifiers): the local
+    learning rule does not give the gradient of the loss.
+    """
 
 
 class NudgeWarning(UserWarning):
-    """A nudge out of proportion to the circuit: the gradient that it shows may be far from the loss's."""
+    """A nudge out of proportion to the circuit: the gradient that it shows may be far from the
+    loss's.
+    """
 
 
 class SpiceError(CircuitError):

@@ -1,8 +1,8 @@
-"""Factorisation of the linear part of a circuit by SuperLU; a singular circuit is an error that says what is
-free.
+"""Factorisation of the linear part of a circuit by SuperLU; a singular circuit is an error that
+says what is free.
 
-SuperLU also for small matrices: it runs on one thread, and LAPACK's thread start costs more than such a
-solve.
+SuperLU also for small matrices: it runs on one thread, and LAPACK's thread start costs more than
+such a solve.
 """
 
 import numpy as np
@@ -47,9 +47,9 @@ class Factor:
 class LaplaceFactor:
     """Dense elimination of a network of positive conductances without a subtraction.
 
-    For circuits of so many decades that the sum of a node's conductances loses some of them: here only what
-    is left to ground and between nodes is kept, and voltages come out right to rounding, whatever the values
-    (Grassmann, Taskar and Heyman 1985).
+    For circuits of so many decades that the sum of a node's conductances loses some of them: here
+    only what is left to ground and between nodes is kept, and voltages come out right to rounding,
+    whatever the values (Grassmann, Taskar and Heyman 1985).
 
     Parameters
     ----------
@@ -83,10 +83,11 @@ class LaplaceFactor:
 
 
 class TiedLaplaceFactor:
-    """The same for a network in which voltage sources tie nodes together; their currents are unknowns too.
+    """The same for a network in which voltage sources tie nodes together; their currents are
+    unknowns too.
 
-    Nodes that sources connect are one node of a smaller network, at voltages from each other that the sources
-    give; what Kirchhoff's law then leaves over at a node flows through its source.
+    Nodes that sources connect are one node of a smaller network, at voltages from each other that
+    the sources give; what Kirchhoff's law then leaves over at a node flows through its source.
 
     Parameters
     ----------
@@ -112,7 +113,9 @@ class TiedLaplaceFactor:
 
     @staticmethod
     def _from_roots(ties, n):
-        """(node, the one nearer to its group's root, source, +1 if `node` is its plus), nearer ones first."""
+        """(node, the one nearer to its group's root, source, +1 if `node` is its plus), nearer ones
+        first.
+        """
         near = [[] for _ in range(n)]
         for k, (plus, minus) in enumerate(ties):
             near[plus].append((minus, k, -1.0))
@@ -130,7 +133,9 @@ class TiedLaplaceFactor:
         return found
 
     def _leaving(self, g, v):
-        """Current that leaves each node at voltages v through conductances g between nodes, and to ground."""
+        """Current that leaves each node at voltages v through conductances g between nodes, and to
+        ground.
+        """
         return ((v[:, None] - v) * g).sum(axis=1) + v * self.ground
 
     def solve(self, rows):
@@ -150,10 +155,11 @@ class TiedLaplaceFactor:
 
 
 class SymmetricFactor:
-    """Positive definite matrices of one pattern: sparse head by our kernels, dense tail by LAPACK's Cholesky.
+    """Positive definite matrices of one pattern: sparse head by our kernels, dense tail by LAPACK's
+    Cholesky.
 
-    On large random networks the tail holds nearly all the work, so BLAS 3 does it, and half of it by
-    symmetry.
+    On large random networks the tail holds nearly all the work, so BLAS 3 does it, and half of it
+    by symmetry.
     """
 
     def __init__(self, plan, data, kernels):
@@ -168,7 +174,9 @@ class SymmetricFactor:
         tail = self.value[filled:].reshape(plan.n_tail, plan.n_tail)
         try:  # lower in C order is upper in Fortran order: no copy
             with one_blas_thread():
-                self.tail = dense.cholesky(tail.T, lower=False, overwrite_a=True, check_finite=False)
+                self.tail = dense.cholesky(
+                    tail.T, lower=False, overwrite_a=True, check_finite=False
+                )
         except np.linalg.LinAlgError:
             raise SingularCircuitError("the circuit matrix is not positive definite") from None
 
@@ -179,7 +187,9 @@ class SymmetricFactor:
         self.kernels.nodal_head_forward(plan, self.value, self.pivot, b)
         if plan.n_tail:
             with one_blas_thread():
-                b[plan.n_head :] = dense.cho_solve((self.tail, False), b[plan.n_head :], check_finite=False)
+                b[plan.n_head :] = dense.cho_solve(
+                    (self.tail, False), b[plan.n_head :], check_finite=False
+                )
         self.kernels.nodal_head_backward(plan, self.value, self.pivot, b)
         out = np.empty_like(rows)
         out[:, plan.order] = b.T
@@ -203,4 +213,10 @@ def split(matrix, retained):
     a_ir, a_ii = sparse.csr_matrix(rows_i[:, retained]), sparse.csr_matrix(rows_i[:, inner])
     factor = Factor(a_ii)
     response = factor.solve(a_ir.T.toarray()).T
-    return np.ascontiguousarray(a_rr - a_ri @ response), inner, factor, a_ri, np.ascontiguousarray(response)
+    return (
+        np.ascontiguousarray(a_rr - a_ri @ response),
+        inner,
+        factor,
+        a_ri,
+        np.ascontiguousarray(response),
+    )

@@ -1,18 +1,19 @@
 """Equilibrium propagation in any netlist: the local rule, its gradient, and a small trainer.
 
-The energy of a reciprocal circuit is its co-content E (2006.01981): E is stationary where Kirchhoff's current
-law holds, and dE/dg = dv^2 / 2. Nudging by currents beta (y - yhat) into the outputs adds beta times the loss
-to it, so
+The energy of a reciprocal circuit is its co-content E (2006.01981): E is stationary where
+Kirchhoff's current law holds, and dE/dg = dv^2 / 2. Nudging by currents beta (y - yhat) into the
+outputs adds beta times the loss to it, so
 
     dL/dg = (dv_nudged^2 - dv_free^2) / (2 beta)      or, centered,     (dv_+^2 - dv_-^2) / (4 beta).
 
-The nudge is either that current, found at the free phase's outputs and held, or exact: a conductance beta
-from every output (pair) to a source at its target, whose energy is beta times the squared loss itself. Both
-have the same limit for beta -> 0.
+The nudge is either that current, found at the free phase's outputs and held, or exact: a
+conductance beta from every output (pair) to a source at its target, whose energy is beta times the
+squared loss itself. Both have the same limit for beta -> 0.
 
-A bidirectional amplifier of gain A and feedback f keeps an energy in which everything behind it counts f / A
-times (1 / A^2 for f = 1 / A). `energy_scales` finds these factors; the rule is then exact for every layer:
-the energy of a conductance counts s_g, a current into an output of scale s_out nudges with beta s_out.
+A bidirectional amplifier of gain A and feedback f keeps an energy in which everything behind it
+counts f / A times (1 / A^2 for f = 1 / A). `energy_scales` finds these factors; the rule is then
+exact for every layer: the energy of a conductance counts s_g, a current into an output of scale
+s_out nudges with beta s_out.
 """
 
 import copy
@@ -33,19 +34,21 @@ from .operating_point import operating_point, solver_of
 LOSSES = ("squared", "cross_entropy")
 NUDGES = ("current", "conductance")
 MOST_TRIES = 40  # of beta="auto", each at most half the one before
-CONDUCTANCE_FLOOR = 1e-12  # siemens; where g_min is zero a step stops here, for zero is an open circuit
+CONDUCTANCE_FLOOR = (
+    1e-12  # siemens; where g_min is zero a step stops here, for zero is an open circuit
+)
 
 
 def energy_scales(netlist, *, check=True):
-    """Factor of every node's energy (n_nodes,), 1 where no amplifier lies before it; 0 at nodes of known
-    voltage.
+    """Factor of every node's energy (n_nodes,), 1 where no amplifier lies before it; 0 at nodes of
+    known voltage.
 
     Raises
     ------
     ReciprocityError
-        If there is a controlled source other than a bidirectional amplifier, or amplifiers in a loop whose
-        factors do not agree: such a circuit has no energy. With `check` False those are passed over (factor
-        1).
+        If there is a controlled source other than a bidirectional amplifier, or amplifiers in a
+        loop whose factors do not agree: such a circuit has no energy. With `check` False those are
+        passed over (factor 1).
     """
     check_netlist(netlist)
     net, asm = netlist, solver_of(netlist).assembly
@@ -98,8 +101,8 @@ def energy_scales(netlist, *, check=True):
 def loss_and_drive(outputs, targets, loss):
     """Loss of each sample (M,) and minus its gradient with respect to the outputs (M, n_outputs).
 
-    "squared": sum of (yhat - y)^2 / 2; "cross_entropy": of the softmax of the output voltages, targets
-    one-hot.
+    "squared": sum of (yhat - y)^2 / 2; "cross_entropy": of the softmax of the output voltages,
+    targets one-hot.
     """
     if loss == "squared":
         return 0.5 * ((outputs - targets) ** 2).sum(axis=1), targets - outputs
@@ -112,8 +115,8 @@ def loss_and_drive(outputs, targets, loss):
 
 @dataclass
 class CircuitGradient:
-    """Mean loss over the samples, its gradient for every trainable conductance, the free phase, and the beta
-    that was used, siemens.
+    """Mean loss over the samples, its gradient for every trainable conductance, the free phase, and
+    the beta that was used, siemens.
     """
 
     loss: float
@@ -145,16 +148,18 @@ def circuit_gradient(
     inputs : array-like (M, n_inputs)
     targets : array-like (M, n_outputs)
     beta : "auto" or float
-        Nudging strength, siemens. "auto": such that outputs move by about 1e-4 of their error, from the
-        resistance between their nodes at the free phase's operating point, and less where a junction would
-        move by more than 1/64 of its thermal voltage. A number is measured: see Warns.
+        Nudging strength, siemens. "auto": such that outputs move by about 1e-4 of their error, from
+        the resistance between their nodes at the free phase's operating point, and less where a
+        junction would move by more than 1/64 of its thermal voltage. A number is measured: see
+        Warns.
     centered : bool
         +beta against -beta (error O(beta^2)) instead of beta against the free phase (O(beta)).
     loss : {"squared", "cross_entropy"}
     nudge : {"current", "conductance"}
-        "current": output currents beta (y - yhat), yhat from the free phase. "conductance": a conductance
-        beta from the output (pair) to a source at y, so that the current follows the output while it moves
-        (the nudge of 2402.11674); for the squared loss only. Two more matrices to factor for each batch.
+        "current": output currents beta (y - yhat), yhat from the free phase. "conductance": a
+        conductance beta from the output (pair) to a source at y, so that the current follows the
+        output while it moves (the nudge of 2402.11674); for the squared loss only. Two more
+        matrices to factor for each batch.
     check : bool
         Refuse circuits without an energy (ReciprocityError).
 
@@ -165,15 +170,15 @@ def circuit_gradient(
     Raises
     ------
     CircuitError
-        If a phase does not converge, or if the negative one of conductance `beta` exceeds what the circuit
-        itself has at an output, so that there is no equilibrium.
+        If a phase does not converge, or if the negative one of conductance `beta` exceeds what the
+        circuit itself has at an output, so that there is no equilibrium.
 
     Warns
     -----
     NudgeWarning
-        If a given `beta` moves an output by more than 0.1 of its error or a conducting junction by more than
-        half its thermal voltage (the gradient may be far off), or outputs by less than 1e-10 of their error
-        (rounding may drown it).
+        If a given `beta` moves an output by more than 0.1 of its error or a conducting junction by
+        more than half its thermal voltage (the gradient may be far off), or outputs by less than
+        1e-10 of their error (rounding may drown it).
     """
     phases = _phases(
         netlist,
@@ -187,13 +192,15 @@ def circuit_gradient(
         n_threads=n_threads,
         check=check,
     )
-    return phases.found(_square_difference(phases.difference, phases.total, phases.pairs) * phases.scale)
+    return phases.found(
+        _square_difference(phases.difference, phases.total, phases.pairs) * phases.scale
+    )
 
 
 @dataclass
 class _Phases:
-    """What the rule needs of two phases: voltages (M, n_nodes), first minus and plus second, and the factor
-    from a sum over samples to the gradient for each conductance.
+    """What the rule needs of two phases: voltages (M, n_nodes), first minus and plus second, and
+    the factor from a sum over samples to the gradient for each conductance.
     """
 
     loss: float
@@ -224,14 +231,18 @@ def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n
         )
     scales, s_out = _cached_scales(netlist, check)
 
-    free = operating_point(netlist, inputs, backend=backend, n_threads=n_threads).raise_for_failure()
+    free = operating_point(
+        netlist, inputs, backend=backend, n_threads=n_threads
+    ).raise_for_failure()
     losses, drive = loss_and_drive(free.outputs, targets, loss)
 
     def nudged(b):
         net, amperes = (
             (netlist, b * drive) if nudge == "current" else (_loaded(netlist, b), b * targets)
         )
-        point = operating_point(net, inputs, nudge=amperes, start=free, backend=backend, n_threads=n_threads)
+        point = operating_point(
+            net, inputs, nudge=amperes, start=free, backend=backend, n_threads=n_threads
+        )
         point.raise_for_failure()
         if nudge == "conductance" and b < 0 and check:
             _check_side(free.outputs - targets, point.outputs - targets)
@@ -252,7 +263,9 @@ def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n
     second, width = (nudged(-beta), 4 * beta) if centered else (free, 2 * beta)
     which = netlist.trainable_indices
     pairs = solver_of(netlist).assembly.pairs[RESISTOR][which]
-    s_g = np.maximum(np.abs(scales[pairs[:, 0]]), np.abs(scales[pairs[:, 1]]))  # one end may be a source
+    s_g = np.maximum(
+        np.abs(scales[pairs[:, 0]]), np.abs(scales[pairs[:, 1]])
+    )  # one end may be a source
     return _Phases(
         loss=float(losses.mean()),
         free=free,
@@ -272,12 +285,14 @@ def _check_rule(beta, centered, loss, nudge, check):
     checks.choice("loss", loss, LOSSES)
     checks.choice("nudge", nudge, NUDGES)
     if nudge == "conductance" and loss != "squared":
-        raise ValueError(f"nudge='conductance' is the squared loss; it cannot stand for loss={loss!r}")
+        raise ValueError(
+            f"nudge='conductance' is the squared loss; it cannot stand for loss={loss!r}"
+        )
 
 
 def _loaded(netlist, siemens):
-    """The netlist with `siemens` (of any sign) across every output: with a current siemens * y into the
-    output, the Norton form of a conductance to a source at y.
+    """The netlist with `siemens` (of any sign) across every output: with a current siemens * y into
+    the output, the Norton form of a conductance to a source at y.
 
     The copy is kept with the netlist, so that its topology is analysed once.
     """
@@ -286,7 +301,9 @@ def _loaded(netlist, siemens):
         twin = copy.copy(netlist)  # without its caches, see Netlist.__getstate__
         ends = list(netlist.outputs)
         twin.names, twin.nodes = list(netlist.names), list(netlist.nodes)
-        twin.names[RESISTOR] = netlist.names[RESISTOR] + [f"load of output {k}" for k in range(len(ends))]
+        twin.names[RESISTOR] = netlist.names[RESISTOR] + [
+            f"load of output {k}" for k in range(len(ends))
+        ]
         twin.nodes[RESISTOR] = netlist.nodes[RESISTOR] + ends
         kept = netlist.__dict__["_with_loads"] = (netlist.version, twin)
     twin = kept[1]
@@ -298,9 +315,12 @@ def _loaded(netlist, siemens):
 
 
 def _check_side(free, nudged):
-    """A negative conductance pushes outputs away from their targets; beyond the circuit's own conductance the
-    stationary point jumps to the other side, and is no equilibrium."""
-    before, after, along = ((a * b).sum(axis=1) for a, b in ((free, free), (nudged, nudged), (free, nudged)))
+    """A negative conductance pushes outputs away from their targets; beyond the circuit's own
+    conductance the stationary point jumps to the other side, and is no equilibrium.
+    """
+    before, after, along = (
+        (a * b).sum(axis=1) for a, b in ((free, free), (nudged, nudged), (free, nudged))
+    )
     wrong = (along < 0) | (after < before * (1 - 1e-6) - 1e-24)
     if wrong.any():
         raise CircuitError(
@@ -333,14 +353,17 @@ def _output_scale(netlist, scales):
 
 @one_blas_thread()
 def _square_difference(d, s, pairs):
-    """Sum over samples of (v_a - v_b)^2 in one phase minus the same in another, for node pairs (n, 2).
+    """Sum over samples of (v_a - v_b)^2 in one phase minus the same in another, for node pairs (n,
+    2).
 
-    As (d_a - d_b)(s_a - s_b) with d the difference and s the sum of the two phases: no cancellation of
-    squares.
+    As (d_a - d_b)(s_a - s_b) with d the difference and s the sum of the two phases: no cancellation
+    of squares.
     """
     a, b = pairs.T
     moving = np.flatnonzero(np.abs(d).max(axis=0) > 0)
-    if len(pairs) > 4 * len(moving) and moving.size * d.shape[1] < 30_000_000:  # rank-M product, then gather
+    if (
+        len(pairs) > 4 * len(moving) and moving.size * d.shape[1] < 30_000_000
+    ):  # rank-M product, then gather
         row = np.full(d.shape[1], moving.size)
         row[moving] = np.arange(moving.size)
         product = np.zeros((moving.size + 1, d.shape[1]))
@@ -353,9 +376,11 @@ def _square_difference(d, s, pairs):
     return out
 
 
-def finite_difference_gradient(netlist, inputs, targets, *, loss="squared", step=1e-4, backend="numpy"):
-    """Central differences of the mean loss for every trainable conductance (relative `step`): the slow
-    truth.
+def finite_difference_gradient(
+    netlist, inputs, targets, *, loss="squared", step=1e-4, backend="numpy"
+):
+    """Central differences of the mean loss for every trainable conductance (relative `step`): the
+    slow truth.
     """
     check_netlist(netlist)
     checks.choice("loss", loss, LOSSES)
@@ -384,7 +409,8 @@ def finite_difference_gradient(netlist, inputs, targets, *, loss="squared", step
 
 
 class CircuitTrainer:
-    """Stochastic gradient descent on the trainable conductances of a netlist, clamped to their bounds.
+    """Stochastic gradient descent on the trainable conductances of a netlist, clamped to their
+    bounds.
 
     Parameters
     ----------
@@ -450,8 +476,8 @@ class CircuitTrainer:
         Raises
         ------
         CircuitError
-            If a phase does not converge, or gradient, momentum or step is not finite, or a conductance would
-            exceed 1e30 S: conductances and momentum are then as before.
+            If a phase does not converge, or gradient, momentum or step is not finite, or a
+            conductance would exceed 1e30 S: conductances and momentum are then as before.
         """
         net, which = self.netlist, self.netlist.trainable_indices
         phases = _phases(net, inputs, targets, **self.options)
@@ -488,7 +514,9 @@ class CircuitTrainer:
             return "the gradient is not finite; use another beta, or a lower learning_rate"
         if not np.isfinite(self.velocity).all():
             return "velocity, what momentum carries, is not finite"
-        return "a step is not finite: learning_rate times the gradient overflows; lower learning_rate"
+        return (
+            "a step is not finite: learning_rate times the gradient overflows; lower learning_rate"
+        )
 
     def fit(self, inputs, targets, *, epochs, batch_size=None, random_state=None):
         """`epochs` passes over the samples in random order.

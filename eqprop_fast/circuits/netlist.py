@@ -47,14 +47,16 @@ class Netlist:
 
     Notes
     -----
-    Nodes are named by strings (or integers) and come into being when an element names them; "0" and "gnd" are
-    ground. Currents are counted from the first node of an element through it to the second, so a current
-    source of positive value pulls current out of its first node, as in SPICE. Elements keep the order they
-    are added in.
+    Nodes are named by strings (or integers) and come into being when an element names them; "0" and
+    "gnd" are ground. Currents are counted from the first node of an element through it to the
+    second, so a current source of positive value pulls current out of its first node, as in SPICE.
+    Elements keep the order they are added in.
     """
 
     def __getstate__(self):
-        """Without caches: they hold factors that cannot be pickled, and belong to this object alone."""
+        """Without caches: they hold factors that cannot be pickled, and belong to this object
+        alone.
+        """
         return {name: value for name, value in self.__dict__.items() if name not in CACHES}
 
     def __init__(self, title="circuit", *, temperature=27.0, gmin=1e-12, tnom=27.0):
@@ -135,7 +137,8 @@ class Netlist:
         self._conductance(name, a, b, siemens, low, high, trainable)
 
     def crossbar(self, prefix, rows, columns, siemens, *, g_min=0.0, g_max=np.inf, trainable=True):
-        """A programmable conductance from every row node to every column node, named `prefix`_row_column.
+        """A programmable conductance from every row node to every column node, named
+        `prefix`_row_column.
 
         Parameters
         ----------
@@ -162,7 +165,9 @@ class Netlist:
         start, count = len(self.names[RESISTOR]), len(names)
         where = {name.lower(): (RESISTOR, start + k) for k, name in enumerate(names)}
         if len(where) < count or not self._where.keys().isdisjoint(where):
-            raise ElementError(f"crossbar {prefix!r}: an element of one of its names exists already")
+            raise ElementError(
+                f"crossbar {prefix!r}: an element of one of its names exists already"
+            )
         self._where.update(where)
         self.names[RESISTOR] += names
         self.nodes[RESISTOR] += [(r, c) for r in rows for c in columns]
@@ -179,7 +184,9 @@ class Netlist:
         self.trainable.append(trainable)
 
     def diode(self, name, anode, cathode, model=IDEAL, *, area=1.0):
-        """A diode: "ideal" (v <= 0, i >= 0, v i = 0), a DiodeModel, or the name of one added by `model`."""
+        """A diode: "ideal" (v <= 0, i >= 0, v i = 0), a DiodeModel, or the name of one added by
+        `model`.
+        """
         area = number(f"diode {name!r}: area", area)
         if not 1e-12 < area < 1e12:
             raise ElementError(f"diode {name!r}: area must be positive, got {area}")
@@ -193,7 +200,9 @@ class Netlist:
         """Make a DiodeModel known by its name; the same name with other parameters is an error."""
         known = self.models.setdefault(model.name.lower(), model)
         if known != model:
-            raise ElementError(f"diode model {model.name!r} is already defined with other parameters")
+            raise ElementError(
+                f"diode model {model.name!r} is already defined with other parameters"
+            )
 
     def voltage_source(self, name, plus, minus, volts=0.0):
         """An independent source: v(plus) - v(minus) = volts."""
@@ -209,7 +218,9 @@ class Netlist:
 
     def vccs(self, name, a, b, c_plus, c_minus, siemens):
         """G: current siemens (v(c_plus) - v(c_minus)) from `a` to `b`."""
-        self._add(VCCS, name, (a, b, c_plus, c_minus), number(f"VCCS {name!r}: transconductance", siemens))
+        self._add(
+            VCCS, name, (a, b, c_plus, c_minus), number(f"VCCS {name!r}: transconductance", siemens)
+        )
 
     def cccs(self, name, a, b, source, gain):
         """F: gain times the current of the voltage source called `source`, from `a` to `b`."""
@@ -224,13 +235,16 @@ class Netlist:
     def amplifier(self, name, node_in, node_out, gain, *, feedback=None):
         """The bidirectional amplifier of 2006.01981 as one element.
 
-        v(out) = gain v(in), and `feedback` (default 1/gain) times the current that it delivers into `out` is
-        drawn from `in`; with the default the circuit keeps an energy, E_before + E_after / gain^2.
+        v(out) = gain v(in), and `feedback` (default 1/gain) times the current that it delivers into
+        `out` is drawn from `in`; with the default the circuit keeps an energy, E_before + E_after /
+        gain^2.
         """
         gain = number(f"amplifier {name!r}: gain", gain)
         if gain == 0 or abs(gain) > 1e12:
             raise ElementError(f"amplifier {name!r}: gain must be non-zero, got {gain}")
-        feedback = 1.0 / gain if feedback is None else number(f"amplifier {name!r}: feedback", feedback)
+        feedback = (
+            1.0 / gain if feedback is None else number(f"amplifier {name!r}: feedback", feedback)
+        )
         self._add(AMPLIFIER, name, (node_in, node_out), gain)
         self.feedback.append(feedback)
 
@@ -260,8 +274,8 @@ class Netlist:
         self.version += 1
 
     def mark_outputs(self, nodes):
-        """The outputs, in order: a node name, or a pair (plus, minus) whose voltage difference is the
-        output.
+        """The outputs, in order: a node name, or a pair (plus, minus) whose voltage difference is
+        the output.
         """
         pairs = []
         for item in _names(nodes):
@@ -273,8 +287,8 @@ class Netlist:
         self.version += 1
 
     def find(self, name):
-        """(kind, index) of the element called `name` (case does not matter); UnknownNodeError if there is
-        none.
+        """(kind, index) of the element called `name` (case does not matter); UnknownNodeError if
+        there is none.
         """
         try:
             return self._where[str(name).lower()]
@@ -298,7 +312,10 @@ class Netlist:
         """Positions of the trainable ones in `conductances`."""
         kept = self.__dict__.get("_trainable")
         if kept is None or kept[0] != self.version:
-            kept = self._trainable = (self.version, np.flatnonzero(np.array(self.trainable, dtype=bool)))
+            kept = self._trainable = (
+                self.version,
+                np.flatnonzero(np.array(self.trainable, dtype=bool)),
+            )
         return kept[1]
 
     @property
@@ -317,11 +334,15 @@ class Netlist:
         count, g = len(self.values[RESISTOR]), checks.array("siemens", siemens)
         indices = np.arange(count) if indices is None else np.asarray(indices)
         if g.shape != indices.shape:
-            raise ElementError(f"expected {indices.size} conductances, got an array of shape {g.shape}")
+            raise ElementError(
+                f"expected {indices.size} conductances, got an array of shape {g.shape}"
+            )
         if indices.size == 0:
             indices = indices.astype(np.int64)
         if indices.dtype.kind not in "iu" or ((indices < 0) | (indices >= count)).any():
-            raise ElementError(f"indices must be whole numbers from 0 to {count - 1}, got {indices[:5]}")
+            raise ElementError(
+                f"indices must be whole numbers from 0 to {count - 1}, got {indices[:5]}"
+            )
         low, high = (bound[indices] for bound in self.bounds)
         bad = ~((g >= low) & (g <= np.minimum(high, MAX_SIEMENS)))
         if bad.any():
@@ -336,7 +357,9 @@ class Netlist:
         self.value_version += 1
 
     def save_conductances(self, path):
-        """Write all conductances as CSV with columns name, from, to, siemens, g_min, g_max, trainable."""
+        """Write all conductances as CSV with columns name, from, to, siemens, g_min, g_max,
+        trainable.
+        """
         with open(os.fspath(path), "w", newline="", encoding="utf-8") as file:
             out = csv.writer(file)
             out.writerow(["name", "from", "to", "siemens", "g_min", "g_max", "trainable"])
@@ -363,15 +386,17 @@ class Netlist:
                 )
 
     def load_conductances(self, path):
-        """Set conductances from a CSV with columns name and siemens; ElementError names the first bad
-        line (a name given twice is one).
+        """Set conductances from a CSV with columns name and siemens; ElementError names the first
+        bad line (a name given twice is one).
         """
         found = {}
         try:
             with open(os.fspath(path), newline="", encoding="utf-8") as file:
                 text = file.read()
         except UnicodeDecodeError:
-            raise ElementError(f"{path}: expected CSV text, got something that is not UTF-8") from None
+            raise ElementError(
+                f"{path}: expected CSV text, got something that is not UTF-8"
+            ) from None
         rows = csv.DictReader(io.StringIO(text, newline=""))
         try:
             if not {"name", "siemens"} <= set(rows.fieldnames or ()):
@@ -385,7 +410,9 @@ class Netlist:
                         f"{path}:{rows.line_num}: expected a number, got {row['siemens']!r}"
                     ) from None
                 if where[0] != RESISTOR:
-                    raise ElementError(f"{path}:{rows.line_num}: no conductance is called {row['name']!r}")
+                    raise ElementError(
+                        f"{path}:{rows.line_num}: no conductance is called {row['name']!r}"
+                    )
                 if where[1] in found:
                     raise ElementError(f"{path}:{rows.line_num}: {row['name']!r} is given twice")
                 found[where[1]] = g
@@ -397,7 +424,10 @@ class Netlist:
 
     def diode_parameters(self):
         """Kernel parameter rows of the diodes (n_diodes, N_PARAMS) and which of them are ideal."""
-        rows, ideal = np.zeros((len(self.diode_models), 7)), np.zeros(len(self.diode_models), dtype=bool)
+        rows, ideal = (
+            np.zeros((len(self.diode_models), 7)),
+            np.zeros(len(self.diode_models), dtype=bool),
+        )
         cache = {}
         for k, (name, area) in enumerate(zip(self.diode_models, self.values[DIODE], strict=True)):
             if name == IDEAL:
@@ -405,7 +435,9 @@ class Netlist:
                 continue
             if (name, area) not in cache:
                 if name not in self.models:
-                    raise UnknownModelError(f"diode {self.names[DIODE][k]!r}: no model is called {name!r}")
+                    raise UnknownModelError(
+                        f"diode {self.names[DIODE][k]!r}: no model is called {name!r}"
+                    )
                 model = self.models[name]
                 cache[name, area] = model.parameters(area, self.temperature, self.tnom, self.gmin)
             rows[k] = cache[name, area]

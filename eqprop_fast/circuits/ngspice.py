@@ -1,5 +1,5 @@
-"""Runs the ngspice program on a netlist, as a peer to compare with (tests, benchmark); never needed to use
-the package.
+"""Runs the ngspice program on a netlist, as a peer to compare with (tests, benchmark); never needed
+to use the package.
 """
 
 import os
@@ -17,8 +17,8 @@ TIGHT = "reltol=1e-9 abstol=1e-16 vntol=1e-12 itl1=1000 numdgt=16"
 
 
 class NgspiceError(CircuitError):
-    """ngspice is missing, did not converge, or did not understand the netlist; the message ends with its
-    output.
+    """ngspice is missing, did not converge, or did not understand the netlist; the message ends
+    with its output.
     """
 
 

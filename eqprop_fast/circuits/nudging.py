@@ -1,8 +1,10 @@
-"""How strongly to nudge a circuit: beta from the resistance that its outputs show, and a check of any beta.
+"""How strongly to nudge a circuit: beta from the resistance that its outputs show, and a check of
+any beta.
 
-A nudge of beta siemens moves an output by about beta R of its error, R being the resistance between its nodes
-(driving point, at the free phase's operating point). The gradient's error grows with beta R, and with what a
-junction moves beside its thermal voltage; below, what float64 rounds away remains.
+A nudge of beta siemens moves an output by about beta R of its error, R being the resistance between
+its nodes (driving point, at the free phase's operating point). The gradient's error grows with beta
+R, and with what a junction moves beside its thermal voltage; below, what float64 rounds away
+remains.
 """
 
 import warnings
@@ -14,7 +16,9 @@ from .errors import CircuitError, NudgeWarning
 from .operating_point import solver_of
 from .polish import harmless, linearised
 
-SHARE = 2.0**-13  # beta="auto": of its error an output moves about that, and not more than eight times it
+SHARE = (
+    2.0**-13
+)  # beta="auto": of its error an output moves about that, and not more than eight times it
 MOVE = 2.0**-6  # and a junction that matters by at most this many thermal voltages
 STRONG_SHARE, STRONG_MOVE, WEAK_SHARE = 0.1, 0.5, 1e-10  # a given beta beyond these is warned of
 SAMPLES = 4  # whose resistances are looked at
@@ -60,14 +64,17 @@ def _slopes(solver, junction):
 
 def auto_beta(netlist, free, drive):
     """A power of two of siemens, so that the last digits of R do not matter."""
-    gross = solver_of(netlist).gross  # no more than that: an output that a diode holds shows nothing
+    gross = solver_of(
+        netlist
+    ).gross  # no more than that: an output that a diode holds shows nothing
     resistance = max(output_resistance(netlist, free), 1.0 / gross if gross else 0.0)
     resistance *= max(1.0, float(np.abs(drive).max(initial=0.0)))
     return float(2.0 ** np.floor(np.log2(SHARE / resistance))) if resistance else SHARE
 
 
 def measure(netlist, free, nudged, drive, beta):
-    """What a nudge did: (largest share of its error that an output moved, largest move of a junction, vte).
+    """What a nudge did: (largest share of its error that an output moved, largest move of a
+    junction, vte).
 
     Junctions count that conduct, before or after, at least 1/1000 of what the outputs show.
     """
@@ -80,7 +87,9 @@ def measure(netlist, free, nudged, drive, beta):
     seen = np.maximum(_slopes(solver, before), _slopes(solver, after))
     exponential = ~solver.assembly.ideal
     matters = exponential & (seen * share >= 1e-3 * abs(beta))
-    vte = np.where(exponential, solver.parameters[:, P_VTE], 1.0) if len(exponential) else np.zeros(0)
+    vte = (
+        np.where(exponential, solver.parameters[:, P_VTE], 1.0) if len(exponential) else np.zeros(0)
+    )
     move = float((np.abs(after - before) / vte)[matters].max(initial=0.0))
     return share, move
 

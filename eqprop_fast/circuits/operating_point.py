@@ -25,11 +25,17 @@ PIECE = 4096  # resistors whose currents are held at a time: a batch times a lar
 
 
 def solver_of(netlist):
-    """The netlist's Solver, made at first use and after a change of topology, refreshed after a change of
-    values.
+    """The netlist's Solver, made at first use and after a change of topology, refreshed after a
+    change of values.
     """
     kept = netlist.__dict__.get("_solver")
-    stamp = (netlist.version, netlist.value_version, netlist.temperature, netlist.tnom, netlist.gmin)
+    stamp = (
+        netlist.version,
+        netlist.value_version,
+        netlist.temperature,
+        netlist.tnom,
+        netlist.gmin,
+    )
     if kept is None or kept[0][0] != stamp[0]:
         kept = (stamp, Solver(netlist))
     elif kept[0] != stamp:
@@ -63,12 +69,14 @@ def operating_point(
     Returns
     -------
     OperatingPoint
-        `success` is False for samples that did not converge; `worst_node` names the node that moved most.
+        `success` is False for samples that did not converge; `worst_node` names the node that moved
+        most.
 
     Raises
     ------
     CircuitError
-        Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular circuit.
+        Subclasses name the fault: floating node, loop of voltage sources, unknown model, singular
+        circuit.
     """
     check_netlist(netlist)
     kernels = get_backend(backend)
@@ -87,7 +95,9 @@ def operating_point(
     extra = None
     if nudge is not None:
         if nudge.shape[1] != len(netlist.outputs):
-            raise ElementError(f"nudge must have {len(netlist.outputs)} columns, got {nudge.shape[1]}")
+            raise ElementError(
+                f"nudge must have {len(netlist.outputs)} columns, got {nudge.shape[1]}"
+            )
         extra = np.zeros((m, netlist.n_nodes))
         for k, (plus, minus) in enumerate(netlist.outputs):
             extra[:, plus] += nudge[:, k]
@@ -96,7 +106,9 @@ def operating_point(
     junction = None
     if start is not None:
         if not isinstance(start, OperatingPoint) or start._junction.shape != offset.shape:
-            raise ElementError("start must be an operating point of the same netlist and number of samples")
+            raise ElementError(
+                "start must be an operating point of the same netlist and number of samples"
+            )
         junction = start._junction
     polish = Polish(solver, known, offset, v, into)
     x, junction, iterations, method, ok, worst = solver.solve(
@@ -135,9 +147,11 @@ def operating_point(
         _parameters=solver.parameters,
         _marked=netlist.outputs,
     )
-    # Cheap sums, what rounding can make of them, and a few currents first; only samples that this does not
-    # settle pay for their branch currents, and for the polish.
-    some = np.abs(np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, at_most=500)]))
+    # Cheap sums, what rounding can make of them, and a few currents first; only samples that this
+    # does not settle pay for their branch currents, and for the polish.
+    some = np.abs(
+        np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, at_most=500)])
+    )
     largest = np.maximum(voltages.max(axis=1), -voltages.min(axis=1))
     worst_residual = worst_residual + 8 * UNIT * solver.gross * largest
     doubtful = np.flatnonzero(ok & ~(worst_residual <= SUM_FROM * some.max(axis=1, initial=0.0)))
@@ -154,8 +168,8 @@ def _blamed(solver, k, beyond):
 
 
 def _settle(found, solver, polish, doubtful):
-    """Sum the branch currents of some samples at every node, polish those that do not balance, and leave
-    success only to those that do then.
+    """Sum the branch currents of some samples at every node, polish those that do not balance, and
+    leave success only to those that do then.
     """
     nodes = solver.assembly.unknown_nodes
     ok, worst = np.atleast_1d(found.success), np.atleast_1d(found.kcl_residual)
@@ -170,7 +184,10 @@ def _settle(found, solver, polish, doubtful):
         if found._low is None:
             found._low = np.zeros((2, *found._rows.shape))
         found._x[s], low, found._junction[s] = polished
-        found._rows[s, nodes], found._low[:, s, nodes] = found._x[s, : nodes.size], low[:, : nodes.size]
+        found._rows[s, nodes], found._low[:, s, nodes] = (
+            found._x[s, : nodes.size],
+            low[:, : nodes.size],
+        )
         done.append(k)
     if done:
         residual[done] = found._leaving(doubtful[done])[:, nodes]
@@ -188,7 +205,9 @@ def _rows(what, values):
         return None
     values = checks.array(what, values)
     if values.ndim not in (1, 2):
-        raise ElementError(f"{what} must be of shape (n,) or (n_samples, n), got shape {values.shape}")
+        raise ElementError(
+            f"{what} must be of shape (n,) or (n_samples, n), got shape {values.shape}"
+        )
     return np.atleast_2d(values)
 
 
@@ -197,7 +216,9 @@ def _spread(rows, m):
     if rows is None or len(rows) == m:
         return rows
     if len(rows) != 1:
-        raise ElementError(f"inputs and nudge must have the same number of rows, got {m} and {len(rows)}")
+        raise ElementError(
+            f"inputs and nudge must have the same number of rows, got {m} and {len(rows)}"
+        )
     return np.broadcast_to(rows, (m, rows.shape[1]))
 
 
@@ -228,7 +249,8 @@ def diode_currents(asm, parameters, x, junction):
 
 @dataclass
 class OperatingPoint:
-    """What `operating_point` returns; every array has one row per sample, none if `inputs` was one vector.
+    """What `operating_point` returns; every array has one row per sample, none if `inputs` was one
+    vector.
 
     It stays what it was found to be: later changes of the netlist do not reach it.
 
@@ -237,18 +259,21 @@ class OperatingPoint:
     voltages : float64 (M, n_nodes)
         Node voltages in the order of `netlist.node_names`, volt.
     kcl_residual : float64 (M,)
-        Largest violation of Kirchhoff's current law at any node by the branch currents that this object
-        reports, ampere. Success demands at most 1e-10 of the largest branch current (1e-30 A where nothing
-        flows). Currents worked out again from `voltages` can be worse by `kcl_rounding`: where that matters,
-        this object's own come from voltages of more digits than float64 has.
+        Largest violation of Kirchhoff's current law at any node by the branch currents that this
+        object reports, ampere. Success demands at most 1e-10 of the largest branch current (1e-30 A
+        where nothing flows). Currents worked out again from `voltages` can be worse by
+        `kcl_rounding`: where that matters, this object's own come from voltages of more digits than
+        float64 has.
     iterations : int (M,)
         Newton iterations, those of failed attempts included.
     success : bool (M,)
     methods : list of str
-        "newton", "pivoted newton", "complementarity", "gmin stepping" or "source stepping", per sample.
+        "newton", "pivoted newton", "complementarity", "gmin stepping" or "source stepping", per
+        sample.
     worst : list
-        None, or for a failed sample the unknown (node voltage or branch current) that moved most at the end,
-        the node where currents do not balance, or a diode at a voltage whose exponential is no number.
+        None, or for a failed sample the unknown (node voltage or branch current) that moved most at
+        the end, the node where currents do not balance, or a diode at a voltage whose exponential
+        is no number.
     """
 
     voltages: np.ndarray
@@ -267,7 +292,9 @@ class OperatingPoint:
     _values: np.ndarray
     _parameters: np.ndarray
     _marked: list
-    _low: np.ndarray | None = None  # what rounding took from `voltages` (2, M, n_nodes), if any was polished
+    _low: np.ndarray | None = (
+        None  # what rounding took from `voltages` (2, M, n_nodes), if any was polished
+    )
 
     def __post_init__(self):
         if self.single:
@@ -285,7 +312,9 @@ class OperatingPoint:
         """CircuitError if any sample failed, naming the first one's worst node."""
         if not np.all(self.success):
             k = int(np.argmin(np.atleast_1d(self.success)))
-            raise CircuitError(f"sample {k}: no operating point found; {self.worst[k]} did not settle")
+            raise CircuitError(
+                f"sample {k}: no operating point found; {self.worst[k]} did not settle"
+            )
         return self
 
     def voltage(self, node, minus="0"):
@@ -304,7 +333,8 @@ class OperatingPoint:
         return self._one(rows[:, pairs[:, 0]] - rows[:, pairs[:, 1]])
 
     def difference(self, other):
-        """Node voltages minus those of another operating point of the netlist and as many samples, volt.
+        """Node voltages minus those of another operating point of the netlist and as many samples,
+        volt.
 
         More digits than `voltages - other.voltages`, where either has been polished.
         """
@@ -325,16 +355,21 @@ class OperatingPoint:
         Parameters
         ----------
         kind : int, optional
-            An element kind (elements.RESISTOR ...); None: dictionary of name -> current over all elements.
+            An element kind (elements.RESISTOR ...); None: dictionary of name -> current over all
+            elements.
         """
         if kind is not None:
             if not isinstance(kind, Integral) or not 0 <= kind < len(self._assembly.pairs):
-                raise ElementError(f"kind must be one of the numbers in circuits.elements, got {kind!r}")
+                raise ElementError(
+                    f"kind must be one of the numbers in circuits.elements, got {kind!r}"
+                )
             return self._one(self._currents(int(kind)))
         out = {}
         for k, names in enumerate(self.netlist.names):
             table = self._currents(k)  # elements that came later have no column
-            out.update({name: self._one(table[:, j]) for j, name in enumerate(names[: table.shape[1]])})
+            out.update(
+                {name: self._one(table[:, j]) for j, name in enumerate(names[: table.shape[1]])}
+            )
         return out
 
     def _across(self, a, b, samples=slice(None)):
@@ -348,7 +383,9 @@ class OperatingPoint:
         return (drop + more) + ((small + tiny) + (least[:, a] - least[:, b]))
 
     def _currents(self, kind, samples=slice(None), at_most=None):
-        """Currents of all elements of a kind (M, count), or of `at_most` of the resistors, evenly spread."""
+        """Currents of all elements of a kind (M, count), or of `at_most` of the resistors, evenly
+        spread.
+        """
         asm, x = self._assembly, self._x[samples]
         pairs, count = asm.pairs[kind], len(asm.pairs[kind])
         if not count:
@@ -386,8 +423,8 @@ class OperatingPoint:
         return out
 
     def _leaving(self, samples=slice(None)):
-        """Sum of the branch currents that leave every node (M, n_nodes), but for those of voltage sources of
-        the tree to ground.
+        """Sum of the branch currents that leave every node (M, n_nodes), but for those of voltage
+        sources of the tree to ground.
 
         Currents are summed, not conductances times voltages: what cancels there is far larger.
         """
@@ -412,8 +449,8 @@ class OperatingPoint:
         return self._source_currents(slice(None))
 
     def _source_currents(self, samples):
-        """Currents of the voltage sources: kept branches are unknowns; those of the tree to ground follow
-        from Kirchhoff's law at their nodes.
+        """Currents of the voltage sources: kept branches are unknowns; those of the tree to ground
+        follow from Kirchhoff's law at their nodes.
         """
         asm = self._assembly
         out = self._branch(VSOURCE, samples)
@@ -437,19 +474,22 @@ class OperatingPoint:
     def _largest(self, samples):
         largest = np.zeros(len(self._x[samples]))
         for kind in range(1, len(self._assembly.pairs)):
-            largest = np.maximum(largest, np.abs(self._currents(kind, samples)).max(axis=1, initial=0.0))
+            largest = np.maximum(
+                largest, np.abs(self._currents(kind, samples)).max(axis=1, initial=0.0)
+            )
         for _, current in self._resistor_currents(samples):
             largest = np.maximum(largest, np.abs(current).max(axis=1))
         return largest
 
     @cached_property
     def kcl_rounding(self):
-        """What Kirchhoff's law can be missed by when currents are worked out from `voltages` alone (M,), A.
+        """What Kirchhoff's law can be missed by when currents are worked out from `voltages` alone
+        (M,), A.
 
-        Rounding to float64 does that, not a wrong answer; the branch currents of this object do not suffer
-        it. At the node where it is largest: half a unit in the last place of every voltage times the
-        conductance that it meets there, a unit of every junction voltage times its slope, two of every
-        diode's current.
+        Rounding to float64 does that, not a wrong answer; the branch currents of this object do not
+        suffer it. At the node where it is largest: half a unit in the last place of every voltage
+        times the conductance that it meets there, a unit of every junction voltage times its slope,
+        two of every diode's current.
         """
         asm = self._assembly
         full = np.hstack([self._rows, self._x[:, asm.n_unknown_nodes :]])
@@ -477,11 +517,12 @@ class OperatingPoint:
 
     @cached_property
     def co_content(self):
-        """Sum over resistors and diodes of the integral of i dv (M,), watt: the energy of EP for reciprocal
-        circuits.
+        """Sum over resistors and diodes of the integral of i dv (M,), watt: the energy of EP for
+        reciprocal circuits.
 
-        g dv^2 / 2 for a resistor; for a diode the integral of its characteristic from 0 V, series resistance
-        included (papers: 2006.01981, section 7.1 of our dossier). Current sources are not counted.
+        g dv^2 / 2 for a resistor; for a diode the integral of its characteristic from 0 V, series
+        resistance included (papers: 2006.01981, section 7.1 of our dossier). Current sources are
+        not counted.
         """
         total = 0.5 * (self._currents(RESISTOR) * self._drops(RESISTOR)).sum(axis=1)
         asm = self._assembly

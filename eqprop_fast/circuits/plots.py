@@ -1,4 +1,5 @@
-"""Pictures of operating points: node voltages and dissipated power of a circuit, currents of a crossbar.
+"""Pictures of operating points: node voltages and dissipated power of a circuit, currents of a
+crossbar.
 
 Matplotlib is imported when a picture is asked for, never before.
 """
@@ -14,10 +15,11 @@ MAX_EDGES = 600  # of a large circuit, the branches that dissipate most are draw
 
 
 def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
-    """Nodes coloured by their voltage, branches drawn as thick and dark as the power they dissipate.
+    """Nodes coloured by their voltage, branches drawn as thick and dark as the power they
+    dissipate.
 
-    Nodes stand in columns by their distance from the sources, so layered networks show their layers. Diodes
-    are dashed, orange where they conduct; amplifiers are green arrows.
+    Nodes stand in columns by their distance from the sources, so layered networks show their
+    layers. Diodes are dashed, orange where they conduct; amplifiers are green arrows.
 
     Parameters
     ----------
@@ -51,16 +53,28 @@ def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
         plt.get_cmap("Greys")(np.linspace(0.2, 1.0, 256))
     )  # the weakest branch stays visible
     widths = 0.3 + 3 * power[shown] / top
-    lines = LineCollection(at[resistor[shown]], cmap=greys, array=power[shown], linewidths=widths, zorder=1)
+    lines = LineCollection(
+        at[resistor[shown]], cmap=greys, array=power[shown], linewidths=widths, zorder=1
+    )
     lines.set_clim(0.0, top)
     ax.add_collection(lines)
     current = np.atleast_2d(point.branch_currents(DIODE))[sample]
     for (a, b), i in zip(net.nodes[DIODE], current, strict=True):
         on = i > 1e-3 * np.abs(current).max()
-        ax.plot(*at[[a, b]].T, ls="--", lw=1.2 if on else 0.6, color="tab:orange" if on else "0.75", zorder=2)
+        ax.plot(
+            *at[[a, b]].T,
+            ls="--",
+            lw=1.2 if on else 0.6,
+            color="tab:orange" if on else "0.75",
+            zorder=2,
+        )
     for a, b in net.nodes[AMPLIFIER]:
         ax.annotate(
-            "", at[b], at[a], arrowprops={"arrowstyle": "-|>", "color": "tab:green", "lw": 0.8}, zorder=2
+            "",
+            at[b],
+            at[a],
+            arrowprops={"arrowstyle": "-|>", "color": "tab:green", "lw": 0.8},
+            zorder=2,
         )
     limit = np.abs(volts).max() or 1.0
     size = 60 if net.n_nodes <= 60 else 14
@@ -68,28 +82,38 @@ def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
     dots = ax.scatter(*at.T, c=volts, s=size, zorder=3, **style)
     if labels if labels is not None else net.n_nodes <= 60:
         for name, place in zip(net.node_names, at, strict=True):
-            ax.annotate(name, place, xytext=(4, 4), textcoords="offset points", fontsize=7, zorder=4)
+            ax.annotate(
+                name, place, xytext=(4, 4), textcoords="offset points", fontsize=7, zorder=4
+            )
     ax.figure.colorbar(dots, ax=ax, label="node voltage (V)", shrink=0.8)
     ax.figure.colorbar(lines, ax=ax, label="dissipated power (W)", shrink=0.8)
     hidden = len(power) - len(shown)
-    ax.set_title(net.title + (f" ({hidden} weaker branches not drawn)" if hidden else ""), fontsize=9)
+    ax.set_title(
+        net.title + (f" ({hidden} weaker branches not drawn)" if hidden else ""), fontsize=9
+    )
     ax.set_axis_off()
     return ax
 
 
 def _columns(net):
-    """Places (n_nodes, 2): x by distance from the sources, y spread within the column; supplies and ground
-    below.
+    """Places (n_nodes, 2): x by distance from the sources, y spread within the column; supplies and
+    ground below.
     """
     neighbours = [set() for _ in range(net.n_nodes)]
     for kind in (RESISTOR, DIODE, VCVS, VCCS, AMPLIFIER):
         for nodes in net.nodes[kind]:
             neighbours[nodes[0]].add(nodes[1])
             neighbours[nodes[1]].add(nodes[0])
-    inputs = [net.find(name) for name in net.inputs] or [(VSOURCE, k) for k in range(len(net.names[VSOURCE]))]
-    first = [n for kind, k in inputs for n in net.nodes[kind][k] if n] or list(range(1, min(2, net.n_nodes)))
+    inputs = [net.find(name) for name in net.inputs] or [
+        (VSOURCE, k) for k in range(len(net.names[VSOURCE]))
+    ]
+    first = [n for kind, k in inputs for n in net.nodes[kind][k] if n] or list(
+        range(1, min(2, net.n_nodes))
+    )
     depth = np.full(net.n_nodes, -1)
-    rails = {0} | {n for nodes in net.nodes[VSOURCE] for n in nodes}  # supplies would short-cut the layers
+    rails = {0} | {
+        n for nodes in net.nodes[VSOURCE] for n in nodes
+    }  # supplies would short-cut the layers
     depth[first] = 0
     queue = list(dict.fromkeys(first))
     for node in queue:
@@ -112,7 +136,9 @@ def _columns(net):
 
 
 def _as_found(point):
-    """The netlist as it was when the point was found: elements and nodes that came later are left out."""
+    """The netlist as it was when the point was found: elements and nodes that came later are left
+    out.
+    """
     net, n = point.netlist, point._assembly.n_nodes
     counts = [len(point._assembly.pairs[kind]) for kind in range(len(net.names))]
     names = [own[:count] for own, count in zip(net.names, counts, strict=True)]
@@ -125,7 +151,8 @@ def _as_found(point):
 
 
 def plot_crossbar(point, rows, columns, sample=0, *, ax=None):
-    """Heat map of the currents that flow from row nodes to column nodes through the resistors between them.
+    """Heat map of the currents that flow from row nodes to column nodes through the resistors
+    between them.
 
     Parameters
     ----------
@@ -143,7 +170,9 @@ def plot_crossbar(point, rows, columns, sample=0, *, ax=None):
     current = crossbar_currents(point, rows, columns, sample)
     ax = plt.subplots(figsize=(7, 4.5), layout="constrained")[1] if ax is None else ax
     limit = np.abs(current).max() or 1.0
-    image = ax.imshow(current, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    image = ax.imshow(
+        current, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
+    )
     ax.figure.colorbar(image, ax=ax, label="current, row to column (A)")
     for axis, names in ((ax.yaxis, rows), (ax.xaxis, columns)):
         if len(names) <= 30:
@@ -151,13 +180,15 @@ def plot_crossbar(point, rows, columns, sample=0, *, ax=None):
     ax.set_xlabel("columns")
     ax.set_ylabel("rows")
     total = current.sum(axis=0)
-    ax.set_title(f"{point.netlist.title}: {np.abs(total).max():.3g} A into the strongest column", fontsize=9)
+    ax.set_title(
+        f"{point.netlist.title}: {np.abs(total).max():.3g} A into the strongest column", fontsize=9
+    )
     return ax
 
 
 def crossbar_currents(point, rows, columns, sample=0):
-    """Currents (len(rows), len(columns)) from row nodes to column nodes, ampere; 0 where no resistor joins
-    them.
+    """Currents (len(rows), len(columns)) from row nodes to column nodes, ampere; 0 where no
+    resistor joins them.
     """
     net = _as_found(point)
     row = {net.find_node(name): k for k, name in enumerate(rows)}

@@ -1,10 +1,11 @@
 """The last steps of Newton in three times float64's precision.
 
-Where two large conductances meet a small current, or a badly scaled circuit was factored without pivoting,
-plain Newton stops at currents that do not balance to 1e-10, or wanders about the answer. Residuals summed
-exactly and unknowns kept in three parts, each what the one before lost, lead to the answer itself. Rounded to
-float64 it may miss Kirchhoff's current law again, by half a unit in the last place of every voltage times the
-conductance it meets (`bound`); so the low parts are handed back too, and branch currents are made from all.
+Where two large conductances meet a small current, or a badly scaled circuit was factored without
+pivoting, plain Newton stops at currents that do not balance to 1e-10, or wanders about the answer.
+Residuals summed exactly and unknowns kept in three parts, each what the one before lost, lead to
+the answer itself. Rounded to float64 it may miss Kirchhoff's current law again, by half a unit in
+the last place of every voltage times the conductance it meets (`bound`); so the low parts are
+handed back too, and branch currents are made from all.
 """
 
 import math
@@ -26,7 +27,9 @@ SPLIT = 134217729.0
 
 
 def blur(current, slope, junction):
-    """Rounding units of diode currents, ampere: what half a unit of the junction voltage makes, and exp."""
+    """Rounding units of diode currents, ampere: what half a unit of the junction voltage makes, and
+    exp.
+    """
     return 4 * np.abs(current) + 2 * slope * np.abs(junction)
 
 
@@ -70,7 +73,13 @@ class Polish:
     """
 
     def __init__(self, solver, known, offset, volts, into):
-        self.solver, self.known, self.offset, self.volts, self.into = solver, known, offset, volts, into
+        self.solver, self.known, self.offset, self.volts, self.into = (
+            solver,
+            known,
+            offset,
+            volts,
+            into,
+        )
 
     @property
     def equations(self):
@@ -80,8 +89,8 @@ class Polish:
         return self.solver.exact
 
     def check(self, s, x, junction, low=None):
-        """Whether sample s, a row each of `x` (and its two low parts) and `junction`, meets all equations to
-        what rounding `x` makes of them.
+        """Whether sample s, a row each of `x` (and its two low parts) and `junction`, meets all
+        equations to what rounding `x` makes of them.
         """
         eq = self.equations
         parts, constant = self._full(s, x), self._constant(s)
@@ -110,8 +119,8 @@ class Polish:
         )
 
     def __call__(self, s, x, junction):
-        """x (n,), its low parts (2, n) and the junctions of sample s after Newton from there, None if it does
-        not settle.
+        """x (n,), its low parts (2, n) and the junctions of sample s after Newton from there, None
+        if it does not settle.
         """
         eq, asm = self.equations, self.equations.asm
         offset, constant = self.offset[s], self._constant(s)
@@ -125,7 +134,9 @@ class Polish:
                 f = eq.residual(parts, i + seen * slip, constant)
                 on = vj > 0
                 rows = asm.diode_branch[eq.ideal]
-                f[rows] = np.where(on, v, parts[0, eq.diode_full] + parts[1, eq.diode_full])[eq.ideal]
+                f[rows] = np.where(on, v, parts[0, eq.diode_full] + parts[1, eq.diode_full])[
+                    eq.ideal
+                ]
                 if moved > 1e-4:  # else the last factors serve as well
                     lu = linearised(self.solver, seen, on)
                 step = np.nan if lu is None else lu(-f)
@@ -140,12 +151,15 @@ class Polish:
                 move = np.where(eq.ideal, 0.0, (slip + change) / (1 + eq.par[:, P_RS] * g))
                 vj += move
                 size = np.max(np.abs(step) / (np.abs(parts[0, places]) + 1e-30), initial=0.0)
-                moved = np.max(np.abs(move) / np.where(eq.ideal, 1.0, eq.par[:, P_VTE]), initial=0.0)
+                moved = np.max(
+                    np.abs(move) / np.where(eq.ideal, 1.0, eq.par[:, P_VTE]), initial=0.0
+                )
                 if moved > 1.0:  # far from the answer: not our task
                     return None
                 if not len(vj) and size > 0.1 * last[0]:  # these factors do not lead there
                     lu = eq.careful or lu
-                # Junctions have no low part and stop moving first; go on while the unknowns still gain.
+                # Junctions have no low part and stop moving first; go on while the unknowns still
+                # gain.
                 stuck = max(last) < 1e-12 and size > 0.5 * last[0] and moved > 0.5 * last[1]
                 if size <= FINE and moved <= 4 * UNIT or stuck:
                     break
@@ -173,10 +187,11 @@ class Polish:
 
 
 class _Equations:
-    """All terms of all equations of a solver's present circuit, element by element, sorted by equation.
+    """All terms of all equations of a solver's present circuit, element by element, sorted by
+    equation.
 
-    A term is coefficient times entry of (node voltages and other unknowns, diode currents, constants): the
-    conductances of a node are not added up first, which would round them.
+    A term is coefficient times entry of (node voltages and other unknowns, diode currents,
+    constants): the conductances of a node are not added up first, which would round them.
     """
 
     def __init__(self, solver):
@@ -190,14 +205,18 @@ class _Equations:
         every = np.arange(asm.n)
         row = np.concatenate([r[keep], into.col, every])
         place = np.concatenate([cols[keep], n_full + into.row, n_full + n_d + every])
-        factor = np.concatenate([sign[keep] * solver.values[source[keep]], into.data, np.full(asm.n, -1.0)])
+        factor = np.concatenate(
+            [sign[keep] * solver.values[source[keep]], into.data, np.full(asm.n, -1.0)]
+        )
         order = np.argsort(row, kind="stable")
         self.place, self.factor, self.row = place[order], factor[order], row[order]
         self.start = np.searchsorted(row[order], np.arange(asm.n + 1))
         self.unknown_places = np.concatenate([asm.unknown_nodes, np.arange(asm.n_nodes, n_full)])
         self.plain_rows = np.ones(asm.n, dtype=bool)
         self.plain_rows[asm.diode_branch[asm.ideal]] = False
-        self.diode_full = np.where(asm.ideal, asm.diode_branch - asm.n_unknown_nodes + asm.n_nodes, 0)
+        self.diode_full = np.where(
+            asm.ideal, asm.diode_branch - asm.n_unknown_nodes + asm.n_nodes, 0
+        )
         self.ideal_full = self.diode_full[asm.ideal]
         self.par = harmless(asm, solver.parameters)
 
@@ -208,7 +227,9 @@ class _Equations:
         return diode_current(self.par, np.where(self.ideal, 0.0, junction), precise=True)
 
     def diodes(self, parts, offset, junction):
-        """Currents, slopes, voltages, and what Kirchhoff's voltage law is missed by inside each diode."""
+        """Currents, slopes, voltages, and what Kirchhoff's voltage law is missed by inside each
+        diode.
+        """
         i, g = self.slopes(junction)
         hi, lo = parts[:2]
         a, c = self.diode_nodes[:, 0], self.diode_nodes[:, 1]
@@ -224,7 +245,11 @@ class _Equations:
         every[:, : parts.shape[1]] = parts
         every[0, parts.shape[1] :] = np.concatenate([current, constant])
         high, low, least = every[:, self.place]
-        terms = [*two_product(self.factor, high), *two_product(self.factor, low), self.factor * least]
+        terms = [
+            *two_product(self.factor, high),
+            *two_product(self.factor, low),
+            self.factor * least,
+        ]
         n = len(self.start) - 1
         if not np.isfinite(terms[0]).all():
             return np.full(n, np.nan)
@@ -239,7 +264,9 @@ class _Equations:
 
     @cached_property
     def careful(self):
-        """As `linearised`, for resistors whose sums at a node lost too much; None in another circuit."""
+        """As `linearised`, for resistors whose sums at a node lost too much; None in another
+        circuit.
+        """
         return solver_from(self.solver.without_subtraction())
 
 
@@ -270,8 +297,8 @@ def linearised(solver, seen, on):
     closed = np.where(on, 1.0, 0.0)
     put(br, np.where(asm.ideal, an, -1), closed)
     put(br, np.where(asm.ideal, ca, -1), -closed)
-    # A little resistance in a closed one, which acts on the change of its current only: loops of closed
-    # diodes stay solvable.
+    # A little resistance in a closed one, which acts on the change of its current only: loops of
+    # closed diodes stay solvable.
     diagonal = np.append(np.abs(a.diagonal()), 0.0)
     share = 1e-9 / np.maximum(diagonal[an] + diagonal[ca], 1e-12)
     put(br, br, np.where(on, -share, 1.0))

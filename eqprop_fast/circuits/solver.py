@@ -1,7 +1,8 @@
-"""Drives the nodal kernels: picks dense or sparse, and helps samples that plain Newton does not solve.
+"""Drives the nodal kernels: picks dense or sparse, and helps samples that plain Newton does not
+solve.
 
-What it reuses: the topology's index arrays and pivots for the life of the netlist, the reduced linear part
-until a value changes. Only diodes differ between the samples of a batch.
+What it reuses: the topology's index arrays and pivots for the life of the netlist, the reduced
+linear part until a value changes. Only diodes differ between the samples of a batch.
 """
 
 from dataclasses import replace
@@ -21,7 +22,9 @@ from .factor import Factor, LaplaceFactor, SymmetricFactor, TiedLaplaceFactor, s
 
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
 DENSE_LIMIT = 2000  # unknowns up to which a singular matrix is tried again without subtractions
-DENSE_DIODE_LIMIT = 256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
+DENSE_DIODE_LIMIT = (
+    256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
+)
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping", "complementarity")
 IDEAL_BUDGET = 120  # complementarity problems of all attempts at a sample with ideal diodes
 FORWARD = 1e-13  # of the largest voltage: what rounding leaves across a conducting ideal diode
@@ -58,7 +61,9 @@ class Solver:
         self.inner = None
         if self.retained.size <= DENSE_DIODE_LIMIT:
             try:
-                schur, self.inner, self.inner_factor, self.a_ri, self.response = split(self.a, self.retained)
+                schur, self.inner, self.inner_factor, self.a_ri, self.response = split(
+                    self.a, self.retained
+                )
             except SingularCircuitError:
                 self.inner = None  # a branch between retained nodes: keep every unknown
         if self.inner is not None:
@@ -86,7 +91,9 @@ class Solver:
 
     @property
     def gross(self):
-        """Bound on the conductance that meets at any node, each one counted with both its ends, siemens."""
+        """Bound on the conductance that meets at any node, each one counted with both its ends,
+        siemens.
+        """
         if self._gross is None:
             asm = self.assembly
             own = self.a.diagonal()[: asm.n_unknown_nodes].max(initial=0.0)
@@ -105,7 +112,9 @@ class Solver:
             anode=asm.anode,
             cathode=asm.cathode,
             branch=asm.diode_branch,
-            stamp=reference.stamps(asm.n, asm.anode, asm.cathode, asm.diode_branch, a.indptr, a.indices),
+            stamp=reference.stamps(
+                asm.n, asm.anode, asm.cathode, asm.diode_branch, a.indptr, a.indices
+            ),
             parameters=self.parameters,
         )
 
@@ -113,14 +122,20 @@ class Solver:
         """The system of all unknowns with linear part `a`, dense."""
         asm = self.assembly
         return reference.NodalSystem(
-            n=asm.n, base=a.toarray(), indptr=None, indices=None, anode=asm.anode, cathode=asm.cathode,
-            branch=asm.diode_branch, parameters=self.parameters,
+            n=asm.n,
+            base=a.toarray(),
+            indptr=None,
+            indices=None,
+            anode=asm.anode,
+            cathode=asm.cathode,
+            branch=asm.diode_branch,
+            parameters=self.parameters,
             stamp=reference.stamps(asm.n, asm.anode, asm.cathode, asm.diode_branch),
         )
 
     def _linear(self, kernels):
-        """Factors of a circuit without diodes: symmetric head and tail if large and reciprocal, else
-        SuperLU.
+        """Factors of a circuit without diodes: symmetric head and tail if large and reciprocal,
+        else SuperLU.
         """
         asm = self.assembly
         if self.factor is None and asm.n >= SYMMETRIC_FROM and asm.n == asm.n_unknown_nodes:
@@ -171,7 +186,10 @@ class Solver:
             np.add.at(data, stamp[hit, k], sign * (typical if k < 4 else 1.0))
         full = sparse.csr_matrix((data, self.a.indices, self.a.indptr), shape=self.a.shape)
         ideal = self.assembly.diode_branch[self.assembly.ideal]
-        for last in (ideal, ()):  # the second serves circuits that only an ideal diode ties together
+        for last in (
+            ideal,
+            (),
+        ):  # the second serves circuits that only an ideal diode ties together
             try:
                 return reference.lu_pattern(full, last)
             except RuntimeError as error:
@@ -190,11 +208,13 @@ class Solver:
         return f"the current of {net.names[DIODE][np.flatnonzero(asm.ideal)[k - len(asm.kept)]]!r}"
 
     def solve(self, rhs, offset, *, kernels, polish, junction=None, max_iter=100, n_threads=1):
-        """Unknowns (M, n) and what became of every sample; `polish` (a Polish) ends what Newton cannot.
+        """Unknowns (M, n) and what became of every sample; `polish` (a Polish) ends what Newton
+        cannot.
 
         Returns
         -------
-        x, junction, iterations, method, ok, worst : arrays over samples (`worst`: number of an unknown)
+        x, junction, iterations, method, ok, worst : arrays over samples (`worst`: number of an
+        unknown)
         """
         m = len(rhs)
         if self.system is None:
@@ -248,8 +268,8 @@ class Solver:
         return x, junction, iterations, method, ok, worst
 
     def _doubt_forward_voltages(self, y, offset, junction, status):
-        """Not converged: samples whose ideal diodes show voltages that rounding does not explain, as a system
-        factored without pivoting can.
+        """Not converged: samples whose ideal diodes show voltages that rounding does not explain,
+        as a system factored without pivoting can.
         """
         ideal = self.system.branch >= 0
         if not ideal.any() or not self.system.n:
@@ -258,9 +278,13 @@ class Solver:
         for terminal, sign in ((self.system.anode[ideal], 1.0), (self.system.cathode[ideal], -1.0)):
             v += np.where(terminal >= 0, sign * y[:, terminal], 0.0)
         over = np.where(junction[:, ideal] > 0, np.abs(v), v).max(axis=1)
-        largest = np.abs(y[:, self.retained < self.assembly.n_unknown_nodes]).max(axis=1, initial=0.0)
+        largest = np.abs(y[:, self.retained < self.assembly.n_unknown_nodes]).max(
+            axis=1, initial=0.0
+        )
         largest = np.maximum(largest, np.abs(offset).max(axis=1, initial=0.0))
-        status[(status == reference.CONVERGED) & (over > FORWARD * largest)] = reference.NOT_CONVERGED
+        status[(status == reference.CONVERGED) & (over > FORWARD * largest)] = (
+            reference.NOT_CONVERGED
+        )
 
     def _all_unknowns(self, y, inner_x):
         """The solved unknowns (M, n_r) with those that follow from them."""
@@ -268,13 +292,15 @@ class Solver:
             return y
         x = np.zeros((len(y), self.assembly.n))
         x[:, self.retained] = y
-        x[:, self.inner] = -(y @ self.response.T) if inner_x is None else inner_x - y @ self.response.T
+        x[:, self.inner] = (
+            -(y @ self.response.T) if inner_x is None else inner_x - y @ self.response.T
+        )
         return x
 
     def _rescue(self, kernels, system, rhs, whole_rhs, offset, max_iter, end):
-        """One sample by full pivoting (with ideal diodes: by complementarity), then gmin stepping (across
-        diodes, then at all nodes), then source stepping: ((x, junction) or None, method, iterations). `end`
-        polishes what does not settle.
+        """One sample by full pivoting (with ideal diodes: by complementarity), then gmin stepping
+        (across diodes, then at all nodes), then source stepping: ((x, junction) or None, method,
+        iterations). `end` polishes what does not settle.
         """
         spent, budget, final = 0, BUDGET * max_iter, False
         ideal = bool(self.assembly.ideal.any())
@@ -295,7 +321,10 @@ class Solver:
             budget = IDEAL_BUDGET
             retained_nodes = int((self.retained < n_nodes).sum())
             newton = partial(complementary_newton, n_nodes=retained_nodes, max_iter=max_iter)
-            step, whole_step = newton, partial(complementary_newton, n_nodes=n_nodes, max_iter=max_iter)
+            step, whole_step = (
+                newton,
+                partial(complementary_newton, n_nodes=n_nodes, max_iter=max_iter),
+            )
         else:
             newton = partial(reference.nodal_newton, max_iter=max_iter)
             step = whole_step = partial(fast_newton, max_iter=min(max_iter, STEP_ITERATIONS))
@@ -341,8 +370,8 @@ class Solver:
         return None, 0, spent
 
     def _gmin_steps(self, system, run, zero, start):
-        """From diodes shunted by 10 mS down to the circuit's own gmin, in steps that shrink when one
-        fails.
+        """From diodes shunted by 10 mS down to the circuit's own gmin, in steps that shrink when
+        one fails.
         """
         target, level, factor = self.net.gmin, 1e-2, 10.0
         floor = max(target, 1e-14)
@@ -365,8 +394,8 @@ class Solver:
         return run(system.parameters, 1.0, *state), level, factor
 
     def _shunt_steps(self, newton, rhs, offset, start, budget):
-        """From all nodes shunted to ground by 1 S down to nothing, as ngspice does, for gain that shunts of
-        diodes do not tame: ((x, junction) or None, iterations).
+        """From all nodes shunted to ground by 1 S down to nothing, as ngspice does, for gain that
+        shunts of diodes do not tame: ((x, junction) or None, iterations).
         """
         a, n, spent = self.a, self.assembly.n_unknown_nodes, 0
         small = self.assembly.n <= DENSE_DIODE_LIMIT and not self.assembly.ideal.any()
@@ -379,7 +408,9 @@ class Solver:
             if spent >= budget:
                 return None
             x, junction = x.copy(), junction.copy()
-            data = np.r_[a.data, np.full(n, level)]  # a sum of matrices would drop the diodes' empty places
+            data = np.r_[
+                a.data, np.full(n, level)
+            ]  # a sum of matrices would drop the diodes' empty places
             shunted = sparse.csr_matrix((data, (rows, cols)), shape=a.shape)
             report = newton(whole(shunted), rhs, offset, x, junction)
             spent += int(report.iterations[0])

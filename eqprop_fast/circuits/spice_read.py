@@ -1,5 +1,5 @@
-"""Reads the documented subset of SPICE (docs/circuits.md) into a Netlist; anything else is an error with its
-line.
+"""Reads the documented subset of SPICE (docs/circuits.md) into a Netlist; anything else is an error
+with its line.
 """
 
 import os
@@ -140,7 +140,8 @@ def read_spice(path, *, max_expanded=MAX_EXPANDED):
     ----------
     path : str or os.PathLike
     max_expanded : int
-        How many cards all instances of subcircuits together may expand to; checked before any is expanded.
+        How many cards all instances of subcircuits together may expand to; checked before any is
+        expanded.
 
     Raises
     ------
@@ -219,8 +220,8 @@ class _Reader:
 
     def read(self):
         top = self._split()
-        # Parameters and models hold for the whole file wherever they stand, as in ngspice; of a parameter's
-        # definitions the last one counts.
+        # Parameters and models hold for the whole file wherever they stand, as in ngspice; of a
+        # parameter's definitions the last one counts.
         definitions = {}
         for card in top:
             if card.word == ".param":
@@ -599,8 +600,8 @@ class _Reader:
         unknown = set(pairs) - set(subckt.defaults)
         if unknown:
             raise ValueError(f"subcircuit {kind!r} has no parameter {sorted(unknown)[0]!r}")
-        # As in ngspice: the call's values take the places of the defaults (and of .param cards inside), and
-        # everything is evaluated together, inside.
+        # As in ngspice: the call's values take the places of the defaults (and of .param cards
+        # inside), and everything is evaluated together, inside.
         definitions = {k: (t, subckt.line) for k, t in subckt.defaults.items()}
         for inner in subckt.cards:
             if inner.word == ".param":

@@ -3,8 +3,8 @@
 import math
 
 # Functions of time: least and most numbers, and which of them are times. SPICE takes the numbers
-# that are left out from the .tran card, which is outside the subset; what may follow them (phases, a
-# count of pulses) differs between simulators.
+# that are left out from the .tran card, which is outside the subset; what may follow them (phases,
+# a count of pulses) differs between simulators.
 TIME_FUNCTIONS = {
     "sin": (3, 6, (3,)),
     "pulse": (7, 7, (2,)),
@@ -27,8 +27,8 @@ def source_value(words, value):
 
     Notes
     -----
-    As in ngspice: a value without a name in front of all others, else the last `dc`, else the function of
-    time at time 0, else 0. `ac` and its one or two numbers are small-signal only.
+    As in ngspice: a value without a name in front of all others, else the last `dc`, else the
+    function of time at time 0, else 0. `ac` and its one or two numbers are small-signal only.
     """
     words, bare, dc, start = list(words), None, None, None
     if words and words[0] not in _KEYWORDS:

@@ -1,4 +1,6 @@
-"""The lexical side of SPICE: logical lines, numbers with suffixes, parameter expressions (no `eval`)."""
+"""The lexical side of SPICE: logical lines, numbers with suffixes, parameter expressions (no
+`eval`).
+"""
 
 import math
 import re
@@ -19,7 +21,9 @@ _SUFFIXES = (
     ("p", 1e-12),
     ("f", 1e-15),
 )
-_TOKEN = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[a-z]*|[a-z_][\w.]*|\*\*|[-+*/^(),])", re.ASCII)
+_TOKEN = re.compile(
+    r"\s*((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?[a-z]*|[a-z_][\w.]*|\*\*|[-+*/^(),])", re.ASCII
+)
 _FUNCTIONS = {
     "sqrt": (1, math.sqrt),
     "exp": (1, math.exp),
@@ -42,7 +46,8 @@ MAX_NESTING = 40
 def number(text):
     """A SPICE number such as 4.7k, 10meg, 1e-3, 22pF, 5Amps; ValueError if not one.
 
-    Letters after the suffix, and letters that are no suffix, are units. There is no atto, as in ngspice.
+    Letters after the suffix, and letters that are no suffix, are units. There is no atto, as in
+    ngspice.
     """
     match = _NUMBER.fullmatch(text)
     if not match:
@@ -68,8 +73,8 @@ def _number_in_expression(text):
 
 
 def evaluate(text, names):
-    """Value of an expression: numbers, names, + - * / ** ^, parentheses, functions; ValueError says what is
-    wrong.
+    """Value of an expression: numbers, names, + - * / ** ^, parentheses, functions; ValueError says
+    what is wrong.
     """
     tokens, at = [], 0
     text = text.strip().lower()
@@ -99,8 +104,9 @@ class _Parser:
     """Recursive descent over tokens: sum > product > power > operand, as ngspice 39 computes.
 
     Powers associate to the left and are those of |base|. A sign at the beginning (of an expression, of what
-    stands in parentheses, of an argument) is that of the first product; "-" after an operator belongs to the
-    number that follows, and before anything else ngspice errs or misplaces it, so it is refused.
+    stands in parentheses, of an argument) is that of the first product; "-" after an operator
+    belongs to the number that follows, and before anything else ngspice errs or misplaces it, so it
+    is refused.
     """
 
     def __init__(self, tokens, names, text):
@@ -119,7 +125,9 @@ class _Parser:
             raise ValueError(f"expression {self.text[:60]!r} is nested too deeply")
         value = 0.0 if self.peek() in ("+", "-") else self.product(depth)
         while self.peek() in ("+", "-"):
-            value = value + self.product(depth) if self.take() == "+" else value - self.product(depth)
+            value = (
+                value + self.product(depth) if self.take() == "+" else value - self.product(depth)
+            )
         return value
 
     def product(self, depth):
@@ -188,7 +196,8 @@ def value_of(text, names, read=number):
 
 
 class Scope:
-    """Parameters by name, each evaluated when first asked for: the order of definitions does not matter.
+    """Parameters by name, each evaluated when first asked for: the order of definitions does not
+    matter.
 
     A name that its own definition uses is that of the scope outside, as in ngspice.
 
@@ -303,7 +312,11 @@ def logical_lines(text):
 
 
 def _printable(k, text):
-    bad = "" if text.isprintable() else next((c for c in text if c != "\t" and not c.isprintable()), "")
+    bad = (
+        ""
+        if text.isprintable()
+        else next((c for c in text if c != "\t" and not c.isprintable()), "")
+    )
     if bad:
         raise ValueError((k, f"unexpected character {bad!r} (or text that is not UTF-8)"))
 
@@ -315,8 +328,9 @@ _SEPARATORS = " \t,="
 def fields(card, calls=()):
     """Fields of a card: words, expressions in braces or quotes kept whole, "=" alone.
 
-    Commas are dropped, and so are brackets, which must match; those behind a word of `calls` are fields.
-    Elsewhere a bracket that follows a word directly, as in `poly(1)`, is an error: it would be a function.
+    Commas are dropped, and so are brackets, which must match; those behind a word of `calls` are
+    fields. Elsewhere a bracket that follows a word directly, as in `poly(1)`, is an error: it would
+    be a function.
     """
     out, kept, last = [], [], 0  # kept: of every open bracket, whether it is a field
     for match in _FIELD.finditer(card):

@@ -42,9 +42,9 @@ def to_spice(netlist, inputs=None, *, end=True):
     Returns
     -------
     str
-        Bounds, trainable flags, inputs and outputs travel in comments (`; @`, `*@`), which ngspice skips. An
-        ideal diode becomes a steep exponential one named "ideal" (about a millivolt of drop in ngspice, ideal
-        when read back).
+        Bounds, trainable flags, inputs and outputs travel in comments (`; @`, `*@`), which ngspice
+        skips. An ideal diode becomes a steep exponential one named "ideal" (about a millivolt of
+        drop in ngspice, ideal when read back).
     """
     net = netlist
     if not any(net.names):
@@ -52,7 +52,9 @@ def to_spice(netlist, inputs=None, *, end=True):
     touched = {0}.union(*(at for kind in net.nodes for at in kind))
     if len(touched) < net.n_nodes:
         k = next(k for k in range(net.n_nodes) if k not in touched)
-        raise ElementError(f"no element touches node {net.node_names[k]!r}, so it has no SPICE text")
+        raise ElementError(
+            f"no element touches node {net.node_names[k]!r}, so it has no SPICE text"
+        )
     nodes, aliases = spice_nodes(net)
     names = spice_names(net)
     models = _model_names(net)
@@ -60,7 +62,9 @@ def to_spice(netlist, inputs=None, *, end=True):
     if inputs is not None:
         inputs = np.asarray(inputs, dtype=np.float64)
         if inputs.shape != (len(net.inputs),) or not np.isfinite(inputs).all():
-            raise ElementError(f"inputs must be {len(net.inputs)} finite numbers, got shape {inputs.shape}")
+            raise ElementError(
+                f"inputs must be {len(net.inputs)} finite numbers, got shape {inputs.shape}"
+            )
         for name, value in zip(net.inputs, inputs.tolist(), strict=True):
             kind, k = net.find(name)
             sources[kind][k] = value
@@ -86,7 +90,9 @@ def to_spice(netlist, inputs=None, *, end=True):
                     )
                 out.append(f"{start} {names[source][at_source]} {value!r}")
             elif kind == AMPLIFIER:
-                out.append(f"{start} {AMPLIFIER_SUBCKT} gain={value!r} feedback={float(net.feedback[k])!r}")
+                out.append(
+                    f"{start} {AMPLIFIER_SUBCKT} gain={value!r} feedback={float(net.feedback[k])!r}"
+                )
             else:
                 out.append(f"{start} {value!r}")
     if net.names[AMPLIFIER]:
@@ -116,7 +122,9 @@ def write_spice(netlist, path, inputs=None):
 def spice_nodes(net):
     """Node names as SPICE knows them (lower case), and numbers of those that had to be renamed."""
     out, aliases = [], []
-    taken = {f"{name}.mid" for name in spice_names(net)[AMPLIFIER]}  # inside the amplifiers, to ngspice
+    taken = {
+        f"{name}.mid" for name in spice_names(net)[AMPLIFIER]
+    }  # inside the amplifiers, to ngspice
     for k, name in enumerate(net.node_names):
         plain = name.lower()
         if not _PLAIN.fullmatch(plain) or plain in taken or plain in _TAKEN or name != plain:
@@ -130,8 +138,8 @@ def spice_nodes(net):
 
 
 def spice_names(net):
-    """Element names as SPICE knows them, per kind: lower case, beginning with the kind's letter, all
-    different.
+    """Element names as SPICE knows them, per kind: lower case, beginning with the kind's letter,
+    all different.
     """
     out, taken = [], set()
     for kind, names in enumerate(net.names):
@@ -151,7 +159,9 @@ def spice_names(net):
 
 
 def _ohms(net, k):
-    """The resistance of conductance `k`: of the nearest floats the one whose inverse is the conductance."""
+    """The resistance of conductance `k`: of the nearest floats the one whose inverse is the
+    conductance.
+    """
     g = float(net.values[RESISTOR][k])
     ohms = 1.0 / g if g > 0 else math.inf
     if not math.isfinite(ohms):

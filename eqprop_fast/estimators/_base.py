@@ -1,7 +1,9 @@
-"""What all trainable-network estimators share: validation, fitting through the driver, fitted state.
+"""What all trainable-network estimators share: validation, fitting through the driver, fitted
+state.
 
 A concrete estimator supplies its network (`_new_network`, `_fitted_network`) and its learning rule
-(`_plan`); a target mixin (`_targets.py`) turns labels or real numbers into the output targets and back.
+(`_plan`); a target mixin (`_targets.py`) turns labels or real numbers into the output targets and
+back.
 """
 
 from __future__ import annotations
@@ -85,13 +87,13 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     callbacks : callable, sequence of callables or None
         Called after each epoch with an `EpochRecord`; returning True stops the fit.
     checkpoint : path or None
-        File written by `save_checkpoint` every `checkpoint_every` epochs and at the end, however the
-        fit ends.
+        File written by `save_checkpoint` every `checkpoint_every` epochs and at the end, however
+        the fit ends.
     checkpoint_every : int
         See `checkpoint`.
     on_interrupt : {"warn", "raise"}
-        Ctrl-C ends `fit` with a warning and the weights so far, or also raises KeyboardInterrupt, as a
-        search over parameters needs it to stop.
+        Ctrl-C ends `fit` with a warning and the weights so far, or also raises KeyboardInterrupt,
+        as a search over parameters needs it to stop.
     backend : {"auto", "c", "numba", "numpy"}
         What computes. "auto": the first of C, Numba and NumPy that loads.
     n_threads : int or None
@@ -104,8 +106,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     loss_, best_loss_ : float
         Training cost of the last epoch; the best one (None under early stopping).
     loss_curve_ : list of float
-    validation_scores_, best_validation_score_ : list of float and float, or None without early stopping
-    n_iter_ : int
+    validation_scores_, best_validation_score_ : list of float and float, or None without early
+    stopping n_iter_ : int
         Epochs run, over all calls that continued this fit.
     t_ : int
         Training samples seen.
@@ -114,8 +116,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     out_activation_ : str
     ended_by_ : str or None
         Why the last run ended: "max_iter", "tol" (early stopping too), "callback", "interrupted",
-        "divergence" or, after another exception, "error". None: `partial_fit`, or the file of a run that
-        was killed.
+        "divergence" or, after another exception, "error". None: `partial_fit`, or the file of a run
+        that was killed.
     backend_ : str
         The backend that trained.
     """
@@ -163,12 +165,14 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """The network over the fitted parameter arrays (not copies)."""
 
     def _fitted_arrays(self):
-        """Weights, biases and feedback weights (or None), as lists a network can take and train in place.
+        """Weights, biases and feedback weights (or None), as lists a network can take and train in
+        place.
 
         Arrays that came read-only, from a memory map or a joblib worker, are copied.
         """
         return tuple(
-            writable(getattr(self, name, None)) for name in ("coefs_", "intercepts_", "feedback_coefs_")
+            writable(getattr(self, name, None))
+            for name in ("coefs_", "intercepts_", "feedback_coefs_")
         )
 
     @abstractmethod
@@ -191,7 +195,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     @classmethod
     def _with_overrides(cls, parameters, overrides):
-        """An estimator of parameters, those of its parts (``learning_rule__beta``) among the overrides."""
+        """An estimator of parameters, those of its parts (``learning_rule__beta``) among the
+        overrides.
+        """
         nested = {name: value for name, value in overrides.items() if "__" in name}
         plain = {name: value for name, value in overrides.items() if name not in nested}
         return cls(**{**parameters, **plain}).set_params(**nested)
@@ -199,17 +205,29 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     # ---- input ----
 
     def _validate_x(self, X, reset, *y, **options):
-        """X as C-contiguous array or CSR of the working dtype, uncopied if it already is; and y, if given."""
+        """X as C-contiguous array or CSR of the working dtype, uncopied if it already is; and y, if
+        given.
+        """
         if issparse(X) and X.format == "csr":
             check_csr(X)  # first: validation may sort the indices
-        with np.errstate(over="ignore"):  # what the dtype cannot hold is refused as infinite, not warned of
+        with np.errstate(
+            over="ignore"
+        ):  # what the dtype cannot hold is refused as infinite, not warned of
             checked = validate_data(
-                self, X, *y, reset=reset, accept_sparse="csr", dtype=np.dtype(self.dtype), order="C",
+                self,
+                X,
+                *y,
+                reset=reset,
+                accept_sparse="csr",
+                dtype=np.dtype(self.dtype),
+                order="C",
                 **options,
             )
         X = checked[0] if y else checked
         if hasattr(X, "indptr") and (X.indices.dtype != np.int32 or X.indptr.dtype != np.int64):
-            X = type(X)((X.data, X.indices.astype(np.int32), X.indptr.astype(np.int64)), shape=X.shape)
+            X = type(X)(
+                (X.data, X.indices.astype(np.int32), X.indptr.astype(np.int64)), shape=X.shape
+            )
         return (X, checked[1]) if y else X
 
     def _hidden_sizes(self):
@@ -225,7 +243,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """sample_weight, with class weights multiplied in by the classifier; None when all are 1."""
         if sample_weight is None:
             return None
-        weight = _check_sample_weight(sample_weight, X, dtype=np.dtype(self.dtype), ensure_non_negative=True)
+        weight = _check_sample_weight(
+            sample_weight, X, dtype=np.dtype(self.dtype), ensure_non_negative=True
+        )
         return weight
 
     def _rates(self, n_weights):
@@ -245,7 +265,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         if self.batch_size > n_samples:
             warnings.warn(
                 f"batch_size={self.batch_size} is larger than the number of training samples; "
-                f"clipped to {n_samples}", stacklevel=7,
+                f"clipped to {n_samples}",
+                stacklevel=7,
             )
         return min(int(self.batch_size), n_samples)
 
@@ -253,7 +274,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def resume(self, X, y, sample_weight=None):
-        """Go on with an interrupted or reloaded fit, on the same data, until `max_iter` epochs in all.
+        """Go on with an interrupted or reloaded fit, on the same data, until `max_iter` epochs in
+        all.
 
         A run that ended by `tol` and `n_iter_no_change`, as they stand now, trains no more.
 
@@ -313,7 +335,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
                 "partial_fit does not support relaxation__start='persistent': it cannot tell samples it saw "
                 "before"
             )
-        first = not hasattr(self, "_state") or (not self.warm_start and not incremental and n_epochs is None)
+        first = not hasattr(self, "_state") or (
+            not self.warm_start and not incremental and n_epochs is None
+        )
         X, y = self._validate_targets(X, y, incremental or n_epochs is not None, first)
         row_weight = self._row_weights(X, y, sample_weight, incremental)
         if row_weight is not None and not row_weight.any():
@@ -321,7 +345,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         with np.errstate(over="ignore"):
             target = np.ascontiguousarray(self._encode_targets(y, row_weight, first), dtype=X.dtype)
         if not np.isfinite(target).all():
-            raise ValueError(f"y is too large for {X.dtype}, in the scale of the targets of the first call")
+            raise ValueError(
+                f"y is too large for {X.dtype}, in the scale of the targets of the first call"
+            )
         sizes = (X.shape[1], *hidden, target.shape[1])
         kernels = get_backend(self.backend)
         if first:
@@ -337,11 +363,17 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             validate = self._validator(network, X, y, row_weight, held_out)
         data = TrainingData(X, target, rows, row_weight)
         if not data.total_weight() > 0:
-            raise ValueError("sample_weight of the training rows left by early_stopping is zero everywhere")
-        settings = self._settings(len(rows), network, 1 if incremental else n_epochs, target.shape[1])
+            raise ValueError(
+                "sample_weight of the training rows left by early_stopping is zero everywhere"
+            )
+        settings = self._settings(
+            len(rows), network, 1 if incremental else n_epochs, target.shape[1]
+        )
         settings = replace(settings, whole=not incremental)
         position = state.position  # only `resume` is given the data of the interrupted epoch
-        if position and (n_epochs is None or not position.fits(len(rows), settings.plan.batch_size)):
+        if position and (
+            n_epochs is None or not position.fits(len(rows), settings.plan.batch_size)
+        ):
             state.position = None
         self._prepare_particles(network, state, X.shape[0], keep=not first)
         self._adopt_solver(network, state)
@@ -353,7 +385,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         callbacks = self.callbacks
         if callbacks is not None and not callable(callbacks):
             if not is_list(callbacks):
-                raise ValueError(f"callbacks must be a callable or a list of them, got {callbacks!r}")
+                raise ValueError(
+                    f"callbacks must be a callable or a list of them, got {callbacks!r}"
+                )
             wrong = [c for c in callbacks if not callable(c)]
             if wrong:
                 raise ValueError(f"callbacks must be callables, got {wrong[0]!r}")
@@ -407,7 +441,10 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     def _check_parameters_of_fit(self):
         """Refuse parameters that were changed since the fit and no longer suit what was fitted."""
         self._validate_params()
-        layers, dtypes = [p.shape for p in self.coefs_], {p.dtype for p in (*self.coefs_, *self.intercepts_)}
+        layers, dtypes = (
+            [p.shape for p in self.coefs_],
+            {p.dtype for p in (*self.coefs_, *self.intercepts_)},
+        )
         if len(dtypes) == 1 and dtypes != {np.dtype(self.dtype)}:
             raise ValueError(f"dtype={self.dtype!r} differs from the fitted {dtypes.pop().name}")
         if all(above[1] == below[0] for above, below in zip(layers, layers[1:])):
@@ -437,8 +474,10 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         state, memory = self._state, self._state.optimizer_state
         for name, arrays in (
             ("coefs_, intercepts_ and feedback_coefs_", parameters),
-            ("the momentum", memory.velocity), ("the second moments", memory.second),
-            ("the best parameters", state.best_snapshot), ("the last parameters", state.last_snapshot),
+            ("the momentum", memory.velocity),
+            ("the second moments", memory.second),
+            ("the best parameters", state.best_snapshot),
+            ("the last parameters", state.last_snapshot),
         ):
             if arrays:
                 self._check_arrays(name, arrays, shapes)
@@ -451,7 +490,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         self._check_loaded_counters(state)
 
     def _check_arrays(self, name, arrays, shapes):
-        if [a.shape for a in arrays] != shapes or any(a.dtype != np.dtype(self.dtype) for a in arrays):
+        if [a.shape for a in arrays] != shapes or any(
+            a.dtype != np.dtype(self.dtype) for a in arrays
+        ):
             raise ValueError(f"shape or dtype of {name} is wrong")
         if not all(np.isfinite(a).all() for a in arrays):
             raise ValueError(f"{name} are not finite")
@@ -480,7 +521,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """Refuse parameters with which the fitted network cannot go on."""
 
     def _adopt_solver(self, network, state):
-        """An empty memory for the optimiser in a first fit, and if the solver was changed since the last."""
+        """An empty memory for the optimiser in a first fit, and if the solver was changed since the
+        last.
+        """
         expected, kept = network.new_optimizer_state(self.solver), state.optimizer_state
         if (len(expected.velocity), len(expected.second)) != (len(kept.velocity), len(kept.second)):
             state.optimizer_state = expected
@@ -489,7 +532,10 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         # not stratified for multilabel and regression, as in scikit-learn's MLP
         stratify = y if is_classifier(self) and y.ndim == 1 else None
         rows, held_out = train_test_split(
-            rows, random_state=state.split_seed, test_size=self.validation_fraction, stratify=stratify
+            rows,
+            random_state=state.split_seed,
+            test_size=self.validation_fraction,
+            stratify=stratify,
         )
         if len(held_out) < 2:
             raise ValueError(
@@ -537,13 +583,19 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     def _run(self, network, data, state, settings, validate, incremental):
         callbacks = self.callbacks
-        callbacks = [] if callbacks is None else [callbacks] if callable(callbacks) else list(callbacks)
+        callbacks = (
+            [] if callbacks is None else [callbacks] if callable(callbacks) else list(callbacks)
+        )
         written = None  # what the file holds: epoch, position in it, end of the run
 
         def write():
             nonlocal written
             self._publish(state)
-            if self.checkpoint is not None and written != (state.epoch, state.position, state.ended):
+            if self.checkpoint is not None and written != (
+                state.epoch,
+                state.position,
+                state.ended,
+            ):
                 self.save_checkpoint(os.fspath(self.checkpoint))
                 written = state.epoch, state.position, state.ended
 
@@ -552,9 +604,17 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
                 write()
 
         try:
-            with make_progress(self.verbose, settings.n_epochs, len(data.rows), state.epoch) as progress:
+            with make_progress(
+                self.verbose, settings.n_epochs, len(data.rows), state.epoch
+            ) as progress:
                 reason = fit_epochs(
-                    network, data, state, settings, validate=validate, callbacks=callbacks, progress=progress,
+                    network,
+                    data,
+                    state,
+                    settings,
+                    validate=validate,
+                    callbacks=callbacks,
+                    progress=progress,
                     on_epoch=None if self.checkpoint is None else on_epoch,
                 )
         except BaseException:
@@ -566,7 +626,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         if reason == "max_iter" and not incremental and self.n_iter_no_change != np.inf:
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the training loss or validation score "
-                "was still improving.", ConvergenceWarning, stacklevel=5,
+                "was still improving.",
+                ConvergenceWarning,
+                stacklevel=5,
             )
 
     def _publish(self, state):
@@ -582,7 +644,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     def _network_outputs(self, network, X):
         free = self._relaxation
-        return network.outputs(X, free.n_steps, kernel_tol(free.tol), effective_n_threads(self.n_threads))
+        return network.outputs(
+            X, free.n_steps, kernel_tol(free.tol), effective_n_threads(self.n_threads)
+        )
 
     def _outputs(self, X):
         """Free-phase outputs for user input, in float64 (n_samples, n_outputs)."""

@@ -13,9 +13,13 @@ def check_csr(X):
     """Refuse what SciPy lets pass and a kernel would follow out of its arrays."""
     indptr, indices = X.indptr, X.indices
     if indptr[0] != 0 or indptr[-1] > len(indices) or (np.diff(indptr) < 0).any():
-        raise ValueError("X is a damaged CSR matrix: its row pointers are not an increasing sequence from 0")
+        raise ValueError(
+            "X is a damaged CSR matrix: its row pointers are not an increasing sequence from 0"
+        )
     if indices.size and (indices.min() < 0 or indices.max() >= X.shape[1]):
-        raise ValueError(f"X is a damaged CSR matrix: a column index is outside 0..{X.shape[1] - 1}")
+        raise ValueError(
+            f"X is a damaged CSR matrix: a column index is outside 0..{X.shape[1] - 1}"
+        )
 
 
 def is_list(value):
@@ -49,6 +53,12 @@ def per_layer(name, value, n_weights, allow_zero):
             f"{name} must be one number or one per layer of weights, input to output ({n_weights}), "
             f"got {value!r}"
         )
-    if not np.isfinite(values).all() or (values < 0).any() or (not allow_zero and (values == 0).all()):
-        raise ValueError(f"{name} must hold finite numbers {'>= 0' if allow_zero else '> 0'}, got {value!r}")
+    if (
+        not np.isfinite(values).all()
+        or (values < 0).any()
+        or (not allow_zero and (values == 0).all())
+    ):
+        raise ValueError(
+            f"{name} must hold finite numbers {'>= 0' if allow_zero else '> 0'}, got {value!r}"
+        )
     return tuple(float(v) for v in values)

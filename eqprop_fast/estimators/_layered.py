@@ -31,12 +31,12 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     activation, out_activation : str
         A key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(-4(x-1/2))),
         "hard_sigmoid" clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1),
-        "centered_hard_sigmoid" clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity". Output:
-        "auto" is "identity" under cross-entropy, whose softmax wants values without bounds, else
-        "shifted_sigmoid".
+        "centered_hard_sigmoid" clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity".
+        Output: "auto" is "identity" under cross-entropy, whose softmax wants values without bounds,
+        else "shifted_sigmoid".
     dynamics : {"discrete", "continuous"} or Dynamics
-        How states move: `Discrete`, the map ``s <- rho(field)``, or `Continuous`, Euler steps down the
-        Hopfield energy.
+        How states move: `Discrete`, the map ``s <- rho(field)``, or `Continuous`, Euler steps down
+        the Hopfield energy.
     relaxation : {"asynchronous", "synchronous"} or Relaxation
         The free phase, in training and prediction: order of the layers, steps, tolerance, start.
     learning_rule : str or LearningRule
@@ -49,7 +49,8 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     solver : {"sgd", "momentum", "nesterov", "adam"}
         How the weights follow the rule.
     momentum, weight_decay, beta_1, beta_2, epsilon : float
-        Of the solver. Weight decay adds ``weight_decay * W`` to the gradient of weights, not of biases.
+        Of the solver. Weight decay adds ``weight_decay * W`` to the gradient of weights, not of
+        biases.
     weight_init : {"fan_in_uniform", "glorot_uniform"} or WeightInit
         Initial weights: `FanInUniform` or `GlorotUniform`.
 
@@ -58,10 +59,11 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     coefs_, intercepts_ : lists of ndarray
         ``coefs_[k]`` (units of layer k, units of layer k+1); input first.
     feedback_coefs_ : list of ndarray
-        Vector-field rules: ``feedback_coefs_[k]`` (units of layer k+1, units of layer k); [0] is unused.
+        Vector-field rules: ``feedback_coefs_[k]`` (units of layer k+1, units of layer k); [0] is
+        unused.
     feedback_angle_curve_ : list of list of float
-        Vector-field rules: angle in degrees between forward and feedback weights of each layer pair,
-        lowest first, after each epoch (2005.04168).
+        Vector-field rules: angle in degrees between forward and feedback weights of each layer
+        pair, lowest first, after each epoch (2005.04168).
     """
 
     _has_beta = False  # whether a fit chooses the strength of the nudge, `beta_`
@@ -105,7 +107,9 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         )
 
     def _output_function(self):
-        """`out_activation`, "auto" resolved: the softmax of cross-entropy wants outputs without bounds."""
+        """`out_activation`, "auto" resolved: the softmax of cross-entropy wants outputs without
+        bounds.
+        """
         if self.out_activation != "auto":
             return self.out_activation
         return "identity" if self._cost.word == "cross_entropy" else "shifted_sigmoid"
@@ -125,7 +129,12 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     def _network(self, spec, kernels, weights, biases, back):
         relaxation = self._relaxation
         return LayeredNetwork(
-            spec, kernels, weights, biases, back, self._rule.free_spec(spec, relaxation),
+            spec,
+            kernels,
+            weights,
+            biases,
+            back,
+            self._rule.free_spec(spec, relaxation),
             relaxation.start == "carry_over",
         )
 
@@ -133,8 +142,11 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         """Refuse numbers that `dtype` has not, and parts that do not go together."""
         self._check_range(self._plan(1, *self._rates(spec.n_weights)))
         self._rule.check(
-            dynamics=self._part("dynamics"), relaxation=self._relaxation, cost=self._cost.word,
-            solver=self.solver, weight_decay=self.weight_decay,
+            dynamics=self._part("dynamics"),
+            relaxation=self._relaxation,
+            cost=self._cost.word,
+            solver=self.solver,
+            weight_decay=self.weight_decay,
         )
 
     def _check_range(self, plan):
@@ -145,7 +157,10 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
             for name in ("learning_rule", "dynamics", "cost")
             for factor in self._part(name)._factors
         }
-        factors["learning_rate_init"], factors["bias_learning_rate_init"] = plan.rate, plan.bias_rate
+        factors["learning_rate_init"], factors["bias_learning_rate_init"] = (
+            plan.rate,
+            plan.bias_rate,
+        )
         factors["weight_decay"] = [plan.weight_decay]
         if plan.optimizer == "adam":
             factors["epsilon"] = [plan.epsilon]
@@ -174,7 +189,9 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
             self.feedback_coefs_ = network.back
         elif hasattr(self, "feedback_coefs_"):
             del self.feedback_coefs_
-        self.out_activation_ = "softmax" if self._cost.word == "cross_entropy" else self._output_function()
+        self.out_activation_ = (
+            "softmax" if self._cost.word == "cross_entropy" else self._output_function()
+        )
 
     def _prepare_particles(self, network, state, n_rows, keep):
         if self._relaxation.start != "carry_over":
@@ -191,9 +208,16 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
 
     def _plan(self, batch_size, rate, bias_rate):
         return self._rule.plan(
-            self._relaxation, batch_size=batch_size, rate=rate, bias_rate=bias_rate, optimizer=self.solver,
-            momentum=float(self.momentum), weight_decay=float(self.weight_decay), beta1=float(self.beta_1),
-            beta2=float(self.beta_2), epsilon=float(self.epsilon),
+            self._relaxation,
+            batch_size=batch_size,
+            rate=rate,
+            bias_rate=bias_rate,
+            optimizer=self.solver,
+            momentum=float(self.momentum),
+            weight_decay=float(self.weight_decay),
+            beta1=float(self.beta_1),
+            beta2=float(self.beta_2),
+            epsilon=float(self.epsilon),
         )
 
     @classmethod
@@ -212,7 +236,9 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         ValueError
             Unknown preset.
         """
-        parameters = {k: v for k, v in preset(name).parameters.items() if k not in cls._not_of_papers}
+        parameters = {
+            k: v for k, v in preset(name).parameters.items() if k not in cls._not_of_papers
+        }
         return cls._with_overrides(parameters, overrides)
 
     @_fit_context(prefer_skip_nested_validation=True)

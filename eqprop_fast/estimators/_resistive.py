@@ -22,11 +22,20 @@ from ._checks import check_sizes
 from ._resistive_io import ResistiveInterop
 
 AUTO_BETA = 0.1  # beta="auto": at most this, and half the conductance at any output node
-AUTO_RATE = 0.02  # learning_rate_init="auto"; less for the first layer of small networks, see `_rates`
+AUTO_RATE = (
+    0.02  # learning_rate_init="auto"; less for the first layer of small networks, see `_rates`
+)
 SMALL = 1.6  # n hidden nodes are few if n^2 < SMALL * features * outputs
 DEVICE_RANGE = 4.0  # device without g_on or g_max: largest over largest initial conductance
-AUTO_GAIN = 2.0  # input_gain="auto": AUTO_GAIN**n_hidden sqrt(2 n_features) keeps voltages of order 1 V
-_UNUSED = {"weight_decay", "beta_1", "beta_2", "epsilon"}  # conductances: SGD, with or without momentum
+AUTO_GAIN = (
+    2.0  # input_gain="auto": AUTO_GAIN**n_hidden sqrt(2 n_features) keeps voltages of order 1 V
+)
+_UNUSED = {
+    "weight_decay",
+    "beta_1",
+    "beta_2",
+    "epsilon",
+}  # conductances: SGD, with or without momentum
 
 
 class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
@@ -40,24 +49,25 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         Diodes, amplifiers, outputs and the range of the conductances; a word names the diodes.
     input_gain : "auto" or float
         The sources stand at +-input_gain * x volt. Every layer of conductances averages, and so
-        attenuates: deep or wide-input networks need a large gain (2402.11674 uses 100 to 4000 on MNIST).
-        "auto" takes ``2**n_hidden * sqrt(2 * n_features)``, for inputs scaled to about unit size.
+        attenuates: deep or wide-input networks need a large gain (2402.11674 uses 100 to 4000 on
+        MNIST). "auto" takes ``2**n_hidden * sqrt(2 * n_features)``, for inputs scaled to about unit
+        size.
     relaxation : {"asynchronous", "synchronous", "forward", "backward"} or ResistiveRelaxation
         How the circuit is solved; a word names the order of the layers.
     learning_rule : {"ep"} or ResistiveEP
         Such as ``ResistiveEP(beta=0.05, nudging="positive")``.
     device : DeviceModel, dict of its parameters or None
         After every epoch the conductances are written to such devices
-        (`eqprop_fast.circuits.devices.DeviceModel`), and training goes on from what the devices hold.
-        Their `g_on` is by default the circuit's g_max, or without that 4 conductance_gain / sqrt(rows). None: ideal
-        conductances.
+        (`eqprop_fast.circuits.devices.DeviceModel`), and training goes on from what the devices
+        hold. Their `g_on` is by default the circuit's g_max, or without that 4 conductance_gain /
+        sqrt(rows). None: ideal conductances.
     solver : {"sgd", "momentum", "nesterov"}
-        How conductances and bias currents follow the gradient; conductances are clamped to their bounds
-        after every step, the momentum is not.
+        How conductances and bias currents follow the gradient; conductances are clamped to their
+        bounds after every step, the momentum is not.
     learning_rate_init : "auto", float or sequence of float
-        Rate of every layer of conductances, or one per layer from input to output. "auto": 0.02; with
-        one hidden layer of n nodes, the first rate is 0.02 n^2 / (1.6 n_features n_outputs) if that is
-        less.
+        Rate of every layer of conductances, or one per layer from input to output. "auto": 0.02;
+        with one hidden layer of n nodes, the first rate is 0.02 n^2 / (1.6 n_features n_outputs) if
+        that is less.
     bias_learning_rate_init : None, float or sequence of float
         Rate of the bias currents; None: that of the conductances that feed the layer.
     momentum : float
@@ -67,8 +77,8 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
     ----------
     conductances_ : list of ndarray
         ``conductances_[0]`` (2 n_features, nodes of layer 1): rows of +x, then of -x.
-        ``conductances_[k]`` (nodes of layer k, nodes of layer k+1). In siemens; `coefs_` is the same
-        list.
+        ``conductances_[k]`` (nodes of layer k, nodes of layer k+1). In siemens; `coefs_` is the
+        same list.
     bias_currents_ : list of ndarray
         Current into each node, in ampere (referred to the output); `intercepts_` is the same list.
     input_gain_, beta_ : float
@@ -83,14 +93,20 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
     }
     _parameter_objects = *part_classes(_words), DeviceModel
     _parameter_constraints: dict = {
-        **{k: v for k, v in BaseNetworkEstimator._parameter_constraints.items() if k not in _UNUSED},
+        **{
+            k: v for k, v in BaseNetworkEstimator._parameter_constraints.items() if k not in _UNUSED
+        },
         "circuit": [StrOptions(set(CIRCUITS)), ResistiveCircuit],
         "input_gain": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "relaxation": [StrOptions(set(RESISTIVE_RELAXATIONS)), ResistiveRelaxation],
         "learning_rule": [StrOptions(set(RESISTIVE_RULES)), ResistiveEP],
         "device": [None, dict, DeviceModel],
         "solver": [StrOptions(set(OPTIMIZERS))],
-        "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither"), "array-like"],
+        "learning_rate_init": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="neither"),
+            "array-like",
+        ],
     }
     _has_beta = True
     _cost = SquaredError()  # the only one
@@ -108,7 +124,10 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         if gain == "auto":
             gain = AUTO_GAIN ** max(n_hidden, 1) * np.sqrt(2.0 * sizes[0])
         return self._circuit.spec(
-            sizes, self.dtype, input_gain=float(gain), schedule=relaxation.schedule,
+            sizes,
+            self.dtype,
+            input_gain=float(gain),
+            schedule=relaxation.schedule,
             carry_over=relaxation.start == "carry_over",
         )
 
@@ -119,7 +138,9 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         self._relaxation.check(spec)
         self.n_outputs_ = spec.sizes[-1]
         self._rates(spec.n_weights)  # refuse bad rates before anything is fitted
-        weights, biases = init_conductances(spec, self._circuit.conductance_gain, rng, np.dtype(self.dtype))
+        weights, biases = init_conductances(
+            spec, self._circuit.conductance_gain, rng, np.dtype(self.dtype)
+        )
         self.beta_ = min(AUTO_BETA, 0.5 * float(weights[-1].sum(axis=0, dtype=np.float64).min()))
         if self._rule.beta == "auto" and not self.beta_ >= np.finfo(self.dtype).tiny:
             raise ValueError(
@@ -131,9 +152,9 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
     def _weight_rates(self, n_weights):
         """Rates of conductances; "auto" spares the first layer of a small network.
 
-        Each of n hidden nodes makes 1/n of every output and takes the nudges of all outputs; with few of them
-        the first updates are so large that diodes close for every sample, and a node held at 0 V learns no
-        more. Measured with one hidden layer; deeper networks did not gain.
+        Each of n hidden nodes makes 1/n of every output and takes the nudges of all outputs; with
+        few of them the first updates are so large that diodes close for every sample, and a node
+        held at 0 V learns no more. Measured with one hidden layer; deeper networks did not gain.
         """
         if not isinstance(self.learning_rate_init, str):
             return super()._weight_rates(n_weights)
@@ -199,8 +220,13 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
 
     def _plan(self, batch_size, rate, bias_rate):
         return self._rule.plan(
-            self._relaxation, self.beta_, batch_size=batch_size, rate=rate, bias_rate=bias_rate,
-            optimizer=self.solver, momentum=float(self.momentum),
+            self._relaxation,
+            self.beta_,
+            batch_size=batch_size,
+            rate=rate,
+            bias_rate=bias_rate,
+            optimizer=self.solver,
+            momentum=float(self.momentum),
         )
 
     def _prepare_particles(self, network, state, n_rows, keep):
@@ -209,23 +235,33 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             state.particles = None
             return
         rows = self._batch_size(n_rows) if not self.early_stopping else None
-        if not (keep and state.particles is not None and (rows is None or len(state.particles[0]) == rows)):
+        if not (
+            keep
+            and state.particles is not None
+            and (rows is None or len(state.particles[0]) == rows)
+        ):
             state.particles = network.new_particles(rows or self._batch_size(n_rows))
 
     def _run(self, network, data, state, settings, validate, incremental):
         if self.device is not None:
             seed = state.split_seed
             arrays = [
-                self._device_model(network.spec, len(g)).array(g.shape, np.random.default_rng((seed, k)))
+                self._device_model(network.spec, len(g)).array(
+                    g.shape, np.random.default_rng((seed, k))
+                )
                 for k, g in enumerate(network.weights)
             ]
 
             def write():
                 epoch = state.epoch
                 for k, (g, array) in enumerate(zip(network.weights, arrays)):
-                    g[...] = array.write(g, np.random.default_rng((seed, k, epoch + 1)), verify=True)
+                    g[...] = array.write(
+                        g, np.random.default_rng((seed, k, epoch + 1)), verify=True
+                    )
 
-            done = 0 if state.position is None else state.position.batches * settings.plan.batch_size
+            done = (
+                0 if state.position is None else state.position.batches * settings.plan.batch_size
+            )
             network.write_after(len(data.rows), write, done)
         super()._run(network, data, state, settings, validate, incremental)
 
@@ -267,8 +303,10 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
         ValueError
             Bad data or parameters.
         NudgeError
-            Centered or negative nudging, and the rule's `beta` exceeds the conductance at an output node.
+            Centered or negative nudging, and the rule's `beta` exceeds the conductance at an output
+            node.
         DivergenceError
-            Voltages or conductances became non-finite; the estimator is as after its last whole epoch.
+            Voltages or conductances became non-finite; the estimator is as after its last whole
+            epoch.
         """
         return self._fit(X, y, sample_weight)

@@ -1,4 +1,6 @@
-"""Resistive estimators out of and into other tools: netlist, SPICE, CSV, programming of real devices."""
+"""Resistive estimators out of and into other tools: netlist, SPICE, CSV, programming of real
+devices.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,10 @@ class ResistiveInterop:
     def to_netlist(self, x=None):
         """The fitted network as an `eqprop_fast.circuits.Netlist`.
 
-        Nodes are called x<i>p and x<i>n (inputs), h<k>_<i> (hidden layer k), o<i> (outputs); conductances
-        g<k>_<i>_<j>. Conductances of 0 S are left out, and so are hidden nodes that no conductance touches.
-        The input sources are marked as inputs (x0p, x0n, x1p, ...), the outputs as outputs.
+        Nodes are called x<i>p and x<i>n (inputs), h<k>_<i> (hidden layer k), o<i> (outputs);
+        conductances g<k>_<i>_<j>. Conductances of 0 S are left out, and so are hidden nodes that no
+        conductance touches. The input sources are marked as inputs (x0p, x0n, x1p, ...), the
+        outputs as outputs.
 
         Parameters
         ----------
@@ -72,7 +75,9 @@ class ResistiveInterop:
         net = Netlist("resistive network " + "-".join(map(str, spec.sizes)))
         for i in range(n_in):
             for sign, name in ((1, "p"), (-1, "n")):
-                net.voltage_source(f"vx{i}{name}", f"x{i}{name}", "0", sign * spec.input_gain * x[i])
+                net.voltage_source(
+                    f"vx{i}{name}", f"x{i}{name}", "0", sign * spec.input_gain * x[i]
+                )
         net.mark_inputs([f"vx{i}{s}" for i in range(n_in) for s in "pn"])
         if spec.diodes == "clipped" and L > 1:
             net.voltage_source("vhigh", "high", "0", 1.0)
@@ -91,7 +96,9 @@ class ResistiveInterop:
                 self._hidden_nodes(net, spec, k, nodes, used, a)
                 rows = [node + "a" for node in nodes] if a != 1 else nodes
         half = spec.sizes[-1]
-        net.mark_outputs([(f"o{i}", f"o{half + i}") if spec.pairs else f"o{i}" for i in range(half)])
+        net.mark_outputs(
+            [(f"o{i}", f"o{half + i}") if spec.pairs else f"o{i}" for i in range(half)]
+        )
         return net
 
     @staticmethod
@@ -125,8 +132,8 @@ class ResistiveInterop:
     def export_conductances(self, path):
         """Write conductances and bias currents as CSV: layer, row, column, siemens.
 
-        `row` counts the nodes of the layer below (layer 1: +x rows, then -x rows); the row "bias" holds
-        currents in ampere (referred to the output). Numbers survive exactly.
+        `row` counts the nodes of the layer below (layer 1: +x rows, then -x rows); the row "bias"
+        holds currents in ampere (referred to the output). Numbers survive exactly.
 
         Parameters
         ----------
@@ -137,15 +144,19 @@ class ResistiveInterop:
         def write(file):
             lines = [",".join(_HEADER)]
             for k, (g, b) in enumerate(zip(self.coefs_, self.intercepts_), start=1):
-                lines += [f"{k},{i},{j},{v!r}" for i, row in enumerate(g.tolist()) for j, v in enumerate(row)]
+                lines += [
+                    f"{k},{i},{j},{v!r}"
+                    for i, row in enumerate(g.tolist())
+                    for j, v in enumerate(row)
+                ]
                 lines += [f"{k},bias,{j},{v!r}" for j, v in enumerate(b.tolist())]
             file.write(("\n".join(lines) + "\n").encode())
 
         write_atomically(os.fspath(path), write)
 
     def import_conductances(self, path):
-        """Replace the fitted conductances and bias currents by those of a CSV that `export_conductances`
-        describes.
+        """Replace the fitted conductances and bias currents by those of a CSV that
+        `export_conductances` describes.
 
         Parameters
         ----------
@@ -158,14 +169,14 @@ class ResistiveInterop:
         Raises
         ------
         ValueError
-            No CSV text; with the line: unknown or repeated position, a number that is not finite in the
-            model's `dtype`, a conductance that is not in [g_min, g_max] once rounded to it; missing
-            positions. The model is left as it was.
+            No CSV text; with the line: unknown or repeated position, a number that is not finite in
+            the model's `dtype`, a conductance that is not in [g_min, g_max] once rounded to it;
+            missing positions. The model is left as it was.
 
         Notes
         -----
-        Devices that differ from each other, and so networks that were programmed to or trained on them, can
-        lie outside [g_min, g_max]; a model with wider bounds reads them.
+        Devices that differ from each other, and so networks that were programmed to or trained on
+        them, can lie outside [g_min, g_max]; a model with wider bounds reads them.
         """
         check_is_fitted(self)
         spec = self._fitted_network(None).spec
@@ -183,7 +194,12 @@ class ResistiveInterop:
                 try:
                     k, row, j, value = int(fields[0]), fields[1], int(fields[2]), float(fields[3])
                     group, index = (new_b, (j,)) if row == "bias" else (new_g, (int(row), j))
-                    if len(fields) != 4 or k < 1 or min(index) < 0 or not np.isnan(group[k - 1][index]):
+                    if (
+                        len(fields) != 4
+                        or k < 1
+                        or min(index) < 0
+                        or not np.isnan(group[k - 1][index])
+                    ):
                         raise IndexError
                 except (ValueError, IndexError):
                     raise ValueError(
@@ -200,7 +216,9 @@ class ResistiveInterop:
                             f"{at}: a conductance of {fields[3]} S is outside [g_min, g_max] = "
                             f"[{self._circuit.g_min!r}, {self._circuit.g_max!r}]"
                         )
-                    number = min(max(number, spec.g_min), spec.g_max)  # a bound may round to beyond itself
+                    number = min(
+                        max(number, spec.g_min), spec.g_max
+                    )  # a bound may round to beyond itself
                 group[k - 1][index] = number
         missing = sum(int(np.isnan(a).sum()) for a in (*new_g, *new_b))
         if missing:
@@ -234,7 +252,8 @@ class ResistiveInterop:
         return twin
 
     def plot_curves(self, ax=None):
-        """Training loss over the epochs and, with early stopping, the validation score. Imports matplotlib.
+        """Training loss over the epochs and, with early stopping, the validation score. Imports
+        matplotlib.
 
         Parameters
         ----------
@@ -250,21 +269,27 @@ class ResistiveInterop:
         ax = plt.subplots(figsize=(5, 3.6), layout="constrained")[1] if ax is None else ax
         epochs = np.arange(1, len(self.loss_curve_) + 1)
         lines = ax.semilogy(epochs, self.loss_curve_, color="C0", label="training loss")
-        ax.set(xlabel="epoch", ylabel="training loss (V^2)" if hasattr(self, "classes_") else "training loss")
+        ax.set(
+            xlabel="epoch",
+            ylabel="training loss (V^2)" if hasattr(self, "classes_") else "training loss",
+        )
         if self.validation_scores_:
             right = ax.twinx()
             scored = epochs[-len(self.validation_scores_) :]
-            lines += right.plot(scored, self.validation_scores_, color="C1", label="validation score")
+            lines += right.plot(
+                scored, self.validation_scores_, color="C1", label="validation score"
+            )
             right.set_ylabel("validation score")
         ax.legend(handles=lines)
         ax.set_title("-".join(map(str, self._fitted_network(None).spec.sizes)), fontsize="small")
         return ax
 
     def dissipated_power(self, X):
-        """Power that the network draws from its sources at equilibrium, in watt; float64 (n_samples,).
+        """Power that the network draws from its sources at equilibrium, in watt; float64
+        (n_samples,).
 
-        Sum over the conductances of g dv^2 (with amplifiers: referred to the output, that is times the gain
-        squared).
+        Sum over the conductances of g dv^2 (with amplifiers: referred to the output, that is times
+        the gain squared).
         """
         check_is_fitted(self)
         X = self._validate_x(X, reset=False)

@@ -23,7 +23,8 @@ class ClassifierTargets(ClassifierMixin):
     Parameters
     ----------
     class_weight : dict, "balanced" or None
-        Weights of the classes, multiplied into `sample_weight`; "balanced": inverse to their frequency.
+        Weights of the classes, multiplied into `sample_weight`; "balanced": inverse to their
+        frequency.
 
     Attributes
     ----------
@@ -42,7 +43,9 @@ class ClassifierTargets(ClassifierMixin):
         else:
             self._check_labels(y, keep_classes)
         if self._cost.word == "cross_entropy" and not self._exclusive_classes():
-            raise ValueError("cost='cross_entropy' is a softmax over exclusive classes; y is multilabel")
+            raise ValueError(
+                "cost='cross_entropy' is a softmax over exclusive classes; y is multilabel"
+            )
         return X, y
 
     def _check_labels(self, y, keep_classes):
@@ -54,7 +57,9 @@ class ClassifierTargets(ClassifierMixin):
             )
         unknown = np.setdiff1d(classes, self.classes_)
         if len(unknown):
-            raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}; known are {self.classes_}")
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`: {unknown}; known are {self.classes_}"
+            )
 
     def _encode_targets(self, y, row_weight, first):
         target = self._label_binarizer.transform(y)
@@ -73,7 +78,9 @@ class ClassifierTargets(ClassifierMixin):
             )
         by_class = self._weight_of_class(y)
         if not (np.isfinite(by_class).all() and (by_class >= 0).all()):
-            raise ValueError(f"class_weight must hold finite weights >= 0, got {self.class_weight!r}")
+            raise ValueError(
+                f"class_weight must hold finite weights >= 0, got {self.class_weight!r}"
+            )
         by_class = by_class.astype(np.dtype(self.dtype))
         return by_class if weight is None else weight * by_class
 
@@ -106,7 +113,9 @@ class ClassifierTargets(ClassifierMixin):
         return self.classes_[outputs.argmax(axis=1)]
 
     def _score_outputs(self, outputs, y, sample_weight):
-        return accuracy_score(y, self._labels(outputs.astype(np.float64)), sample_weight=sample_weight)
+        return accuracy_score(
+            y, self._labels(outputs.astype(np.float64)), sample_weight=sample_weight
+        )
 
     def decision_function(self, X):
         """Output states of the free phase.
@@ -117,7 +126,8 @@ class ClassifierTargets(ClassifierMixin):
 
         Returns
         -------
-        ndarray of float64, (n_samples,) for two classes (> 0: ``classes_[1]``), else (n_samples, n_classes)
+        ndarray of float64, (n_samples,) for two classes (> 0: ``classes_[1]``), else (n_samples,
+        n_classes)
         """
         return self._decision(self._outputs(X))
 
@@ -137,10 +147,10 @@ class ClassifierTargets(ClassifierMixin):
     def predict_proba(self, X):
         """Class probabilities.
 
-        Under ``cost="cross_entropy"`` the softmax that is trained. Under squared error the outputs estimate
-        the probabilities themselves: they are clipped to be non-negative and normalised (output activations
-        that are not confined to [0, 1] go through a softmax of the outputs, whose argmax is that of
-        `predict`).
+        Under ``cost="cross_entropy"`` the softmax that is trained. Under squared error the outputs
+        estimate the probabilities themselves: they are clipped to be non-negative and normalised
+        (output activations that are not confined to [0, 1] go through a softmax of the outputs,
+        whose argmax is that of `predict`).
 
         Parameters
         ----------
@@ -187,7 +197,9 @@ class ClassifierTargets(ClassifierMixin):
         """Kinds of dtype and shape of what a file has besides the network's arrays."""
         _, shape = archive.look("classes_")
         if len(shape) != 1 or not 1 <= shape[0] <= self.n_outputs_ + 1:
-            raise ValueError(f"classes_ has the shape {shape}, the network {self.n_outputs_} outputs")
+            raise ValueError(
+                f"classes_ has the shape {shape}, the network {self.n_outputs_} outputs"
+            )
         return {"classes_": ("biufU", shape)}
 
     def _restore_targets(self, target_type):
@@ -239,7 +251,9 @@ class RegressorTargets(RegressorMixin):
                 scale = largest * np.sqrt(np.average(part**2, axis=0, weights=row_weight))
             if not np.isfinite(scale).all():
                 raise ValueError("y is too large: its mean or standard deviation is not finite")
-            self._y_scale = np.where(scale > 10 * np.finfo(np.float64).eps * np.abs(self._y_mean), scale, 1.0)
+            self._y_scale = np.where(
+                scale > 10 * np.finfo(np.float64).eps * np.abs(self._y_mean), scale, 1.0
+            )
         if y.shape[1] != len(self._y_mean):
             raise ValueError(f"y has {y.shape[1]} outputs, the fitted network {len(self._y_mean)}")
         return (y - self._y_mean) / self._y_scale

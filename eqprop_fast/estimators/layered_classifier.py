@@ -13,25 +13,28 @@ from ._targets import ClassifierTargets
 class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     """Layered classifier trained by equilibrium propagation (1602.05179, 1905.13633, 2006.03824).
 
-    Scale the inputs to about [0, 1] or to unit variance. One output unit per class with 0/1 targets; two
-    classes share one unit (two under cross-entropy); multilabel y has one unit per label.
+    Scale the inputs to about [0, 1] or to unit variance. One output unit per class with 0/1
+    targets; two classes share one unit (two under cross-entropy); multilabel y has one unit per
+    label.
 
-    `dynamics`, `relaxation`, `learning_rule`, `cost`, `weight_init` and `learning_rate` are objects, or
-    words that stand for them at their defaults; ``set_params(learning_rule__beta=0.1)`` and grids reach
-    into them. All are in `eqprop_fast`.
+    `dynamics`, `relaxation`, `learning_rule`, `cost`, `weight_init` and `learning_rate` are
+    objects, or words that stand for them at their defaults; ``set_params(learning_rule__beta=0.1)``
+    and grids reach into them. All are in `eqprop_fast`.
 
     Examples
     --------
     >>> from eqprop_fast import EP, EqPropClassifier
     >>> from eqprop_fast.datasets import load_digits
     >>> X, X_test, y, y_test = load_digits()
-    >>> model = EqPropClassifier((64,), learning_rule=EP(beta=0.3), max_iter=20, tol=0, random_state=0)
+    >>> model = EqPropClassifier((64,), learning_rule=EP(beta=0.3), max_iter=20, tol=0,
+    random_state=0)
     >>> bool(model.fit(X, y).score(X_test, y_test) > 0.95)
     True
     """
 
     _parameter_constraints: dict = {
-        **BaseLayeredEstimator._parameter_constraints, **ClassifierTargets._parameter_constraints
+        **BaseLayeredEstimator._parameter_constraints,
+        **ClassifierTargets._parameter_constraints,
     }
 
     def __init__(

@@ -15,8 +15,9 @@ from ._targets import RegressorTargets
 class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     """Layered regressor trained by equilibrium propagation, single- or multi-output.
 
-    Targets are standardised internally (`loss_` is in those units) and predictions scaled back; the output
-    layer is linear by default. Scale the inputs. Parts and words are those of `EqPropClassifier`.
+    Targets are standardised internally (`loss_` is in those units) and predictions scaled back; the
+    output layer is linear by default. Scale the inputs. Parts and words are those of
+    `EqPropClassifier`.
 
     Parameters
     ----------

@@ -1,4 +1,6 @@
-"""`ResistiveClassifier` and `ResistiveRegressor`: crossbars of programmable conductances that learn by EP."""
+"""`ResistiveClassifier` and `ResistiveRegressor`: crossbars of programmable conductances that learn
+by EP.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,15 @@ UNSEEN_VARIANCE = 1 / 16  # V^2 at an output, beyond the training error; see `pr
 class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
     """Classifier on a layered network of programmable conductances (2402.11674; 2006.01981).
 
-    Inputs are pairs of voltage sources (+x, -x), layers are joined by crossbars, hidden nodes carry ideal
-    diodes; the physics settles at the minimum of the dissipated power, and each conductance learns from the
-    voltage drop over itself. One output per class with targets of 0 and 1 V; two classes share one output;
-    multilabel y has one output per label. Scale the features to about [-1, 1] or unit variance: voltages,
-    and so the speed of learning, grow with them.
+    Inputs are pairs of voltage sources (+x, -x), layers are joined by crossbars, hidden nodes carry
+    ideal diodes; the physics settles at the minimum of the dissipated power, and each conductance
+    learns from the voltage drop over itself. One output per class with targets of 0 and 1 V; two
+    classes share one output; multilabel y has one output per label. Scale the features to about
+    [-1, 1] or unit variance: voltages, and so the speed of learning, grow with them.
 
-    `circuit`, `relaxation`, `learning_rule` and `learning_rate` are objects, or words that stand for them
-    at their defaults; ``set_params(learning_rule__beta=0.1)`` and grids reach into them. All are in
-    `eqprop_fast`.
+    `circuit`, `relaxation`, `learning_rule` and `learning_rate` are objects, or words that stand
+    for them at their defaults; ``set_params(learning_rule__beta=0.1)`` and grids reach into them.
+    All are in `eqprop_fast`.
 
     Examples
     --------
@@ -41,7 +43,8 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
     """
 
     _parameter_constraints: dict = {
-        **BaseResistiveEstimator._parameter_constraints, **ClassifierTargets._parameter_constraints
+        **BaseResistiveEstimator._parameter_constraints,
+        **ClassifierTargets._parameter_constraints,
     }
 
     def __init__(
@@ -99,12 +102,14 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def predict_proba(self, X):
-        """Class probabilities: what the output voltages say of the targets, if normal noise separates them.
+        """Class probabilities: what the output voltages say of the targets, if normal noise
+        separates them.
 
-        With a variance s2 of every output about its target of 0 or 1 V that is the softmax of v / s2; with
-        one output for two classes, and for each label of multilabel y, 1 / (1 + exp(-(v - 1/2) / s2)). s2 is
-        the mean squared error of an output in training, ``2 loss_ / n_outputs_``, and 1/16 V^2 for what new
-        samples add to it: midway between the targets is two standard deviations from either.
+        With a variance s2 of every output about its target of 0 or 1 V that is the softmax of v /
+        s2; with one output for two classes, and for each label of multilabel y, 1 / (1 + exp(-(v -
+        1/2) / s2)). s2 is the mean squared error of an output in training, ``2 loss_ /
+        n_outputs_``, and 1/16 V^2 for what new samples add to it: midway between the targets is two
+        standard deviations from either.
 
         Parameters
         ----------
@@ -132,8 +137,8 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
     """Regressor on a layered network of programmable conductances, single- or multi-output.
 
     As `ResistiveClassifier`. Targets are standardised internally (`loss_` is in those units) and
-    predictions scaled back: the output nodes carry no diode, so they reach negative voltages, and their
-    bias currents supply offsets.
+    predictions scaled back: the output nodes carry no diode, so they reach negative voltages, and
+    their bias currents supply offsets.
     """
 
     def __init__(

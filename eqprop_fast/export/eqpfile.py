@@ -1,4 +1,5 @@
-"""The model file .eqp: a `NetModel` in a few little-endian arrays, for programs that are not Python too.
+"""The model file .eqp: a `NetModel` in a few little-endian arrays, for programs that are not Python
+too.
 
 The format is told in csrc/embedded/eqp_file.h, whose C reader gives the same verdict on any bytes.
 """

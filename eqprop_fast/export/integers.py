@@ -1,10 +1,11 @@
 """Formats of integer networks: how many bits behind the point each layer has; nothing overflows.
 
-A number with b fractional bits stands for ``number / 2^b``. States and inputs are int16; fields (sums)
-are int32; weights int16, or int8 where only the forward weight is that narrow: one that learns is
-int16, for the update of one sample is smaller than one unit of int8, and its rounded upper byte acts.
-Biases are int32 with 24 fractional bits, at most 16 in size. Products are shifted down, one by one,
-to the bits of the field, which are chosen so that the largest weights, states and biases still fit 32.
+A number with b fractional bits stands for ``number / 2^b``. States and inputs are int16; fields
+(sums) are int32; weights int16, or int8 where only the forward weight is that narrow: one that
+learns is int16, for the update of one sample is smaller than one unit of int8, and its rounded
+upper byte acts. Biases are int32 with 24 fractional bits, at most 16 in size. Products are shifted
+down, one by one, to the bits of the field, which are chosen so that the largest weights, states and
+biases still fit 32.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
     learn : bool
     X : array-like of shape (n_samples, n_features) or None
         Inputs as the device will see them: they set the bits of the input and of unbounded
-        activations. None: inputs are within [-2, 2), such states within [-16, 16); what is larger saturates.
+        activations. None: inputs are within [-2, 2), such states within [-16, 16); what is larger
+        saturates.
     weight_range : float, sequence of float or None
         Largest weight of each layer that learns, a power of two. None: 1 for a first layer of at
         least 256 inputs, else 4, and at least twice the largest weight there is.

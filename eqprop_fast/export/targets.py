@@ -122,9 +122,9 @@ def run(target, model, dtype="float32", learn=False, vectors=None, twin=None, **
     Returns
     -------
     dict
-        Numbers by name: flash, ram (without stack), arena, stack_predict, stack_learn, instructions_relax,
-        instructions_learn, sweeps; with `vectors` same_predictions, same_weights, same_biases, right_before,
-        right_after.
+        Numbers by name: flash, ram (without stack), arena, stack_predict, stack_learn,
+        instructions_relax, instructions_learn, sweeps; with `vectors` same_predictions,
+        same_weights, same_biases, right_before, right_after.
 
     Raises
     ------
@@ -269,10 +269,10 @@ def size_report(model, dtypes=("float32", "int16", "int8"), learn=(False, True),
     Returns
     -------
     list of dict
-        One a target and export, with target, dtype, learn; flash, ram and stack in bytes, of all told
-        with start-up code; multiply_accumulates, sweeps and instructions_predict of one prediction,
-        instructions_learn. Exports that are refused, and targets whose programs are missing, have
-        "refused" instead.
+        One a target and export, with target, dtype, learn; flash, ram and stack in bytes, of all
+        told with start-up code; multiply_accumulates, sweeps and instructions_predict of one
+        prediction, instructions_learn. Exports that are refused, and targets whose programs are
+        missing, have "refused" instead.
     """
     model = as_model(model)
     rows = []
@@ -303,7 +303,9 @@ def _row(target, model, dtype, learns):
 
 
 def multiply_accumulates(model, sweeps):
-    """Of one free phase, all inputs other than 0: the first layer once, the others both ways a sweep."""
+    """Of one free phase, all inputs other than 0: the first layer once, the others both ways a
+    sweep.
+    """
     first, *others = (w.size for w in model.weights)
     return first + sweeps * 2 * sum(others)
 

@@ -10,7 +10,9 @@ from ..rules import as_rule
 from .record import LayeredGradient, check_count, check_network
 
 
-def estimated_gradient(spec, weights, biases, x, y, *, back=None, rule="ep", n_free_steps, tol=-1.0):
+def estimated_gradient(
+    spec, weights, biases, x, y, *, back=None, rule="ep", n_free_steps, tol=-1.0
+):
     """Gradient estimate of a learning rule on one batch.
 
     Parameters
@@ -20,7 +22,8 @@ def estimated_gradient(spec, weights, biases, x, y, *, back=None, rule="ep", n_f
     n_free_steps, tol
         Free phase: at most so many steps, stopping below this residual.
 
-    Other parameters and returns as in `bptt`. The sign is that of the gradient, not of the weight change.
+    Other parameters and returns as in `bptt`. The sign is that of the gradient, not of the weight
+    change.
 
     Raises
     ------
@@ -40,4 +43,6 @@ def estimated_gradient(spec, weights, biases, x, y, *, back=None, rule="ep", n_f
     ascent, states = estimate(spec, weights, back, biases, x, y, plan)
     minus = ascent.scaled(-1)
     cost = layered_cost(spec, states[-1], y)[0] / len(y)
-    return LayeredGradient(minus.weights, minus.biases, minus.back, cost, states, plan.n_nudged_steps)
+    return LayeredGradient(
+        minus.weights, minus.biases, minus.back, cost, states, plan.n_nudged_steps
+    )

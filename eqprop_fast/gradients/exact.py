@@ -1,7 +1,8 @@
-"""Exact gradients: back-propagation through time, recurrent back-propagation, implicit, finite differences.
+"""Exact gradients: back-propagation through time, recurrent back-propagation, implicit, finite
+differences.
 
-Baselines for the learning rules and the truth of the theorem checks. All are hand-written reverse passes
-(`kernels.reference.gradients`); no automatic differentiation is involved.
+Baselines for the learning rules and the truth of the theorem checks. All are hand-written reverse
+passes (`kernels.reference.gradients`); no automatic differentiation is involved.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.reference import gradients as kernel
-from ..kernels.reference.layered import back_or_transpose, layered_cost, layered_drive, relax_from_drive
+from ..kernels.reference.layered import (
+    back_or_transpose,
+    layered_cost,
+    layered_drive,
+    relax_from_drive,
+)
 from ..kernels.reference.rules import shown_input
 from .record import LayeredGradient, check_count, check_network
 
@@ -70,14 +76,27 @@ def bptt(spec, weights, biases, x, y, *, back=None, n_free_steps, truncate=None,
         relax_from_drive(spec, weights, back_or_transpose(weights, back), biases, drive, states)
         trajectory.append([s.copy() for s in states])
     bar = kernel.cost_gradient(spec, states[-1], y)
-    gradient = kernel.bptt_gradient(spec, weights, back, biases, drive, shown_input(spec, x), trajectory, bar)
+    gradient = kernel.bptt_gradient(
+        spec, weights, back, biases, drive, shown_input(spec, x), trajectory, bar
+    )
     return _record(spec, gradient, y, states, k)
 
 
 def recurrent_backprop(
-    spec, weights, biases, x, y, *, back=None, n_free_steps, tol=1e-12, n_steps=1000, adjoint_tol=0.0
+    spec,
+    weights,
+    biases,
+    x,
+    y,
+    *,
+    back=None,
+    n_free_steps,
+    tol=1e-12,
+    n_steps=1000,
+    adjoint_tol=0.0,
 ):
-    """Almeida-Pineda recurrent back-propagation: the adjoint process iterated at the free equilibrium.
+    """Almeida-Pineda recurrent back-propagation: the adjoint process iterated at the free
+    equilibrium.
 
     Parameters
     ----------
@@ -119,12 +138,17 @@ def implicit(spec, weights, biases, x, y, *, back=None, n_free_steps, tol=1e-12)
     check_count(n_free_steps, "n_free_steps")
     drive, states = _relax(spec, weights, biases, back, x, n_free_steps, tol)
     bar = kernel.cost_gradient(spec, states[-1], y)
-    gradient = kernel.implicit_gradient(spec, weights, back, biases, drive, shown_input(spec, x), states, bar)
+    gradient = kernel.implicit_gradient(
+        spec, weights, back, biases, drive, shown_input(spec, x), states, bar
+    )
     return _record(spec, gradient, y, states, 0)
 
 
-def finite_difference(spec, weights, biases, x, y, *, back=None, n_free_steps, tol=1e-12, step=1e-5):
-    """Central differences of the cost at the free equilibrium: two relaxations per parameter, for tiny nets.
+def finite_difference(
+    spec, weights, biases, x, y, *, back=None, n_free_steps, tol=1e-12, step=1e-5
+):
+    """Central differences of the cost at the free equilibrium: two relaxations per parameter, for
+    tiny nets.
 
     Parameters
     ----------
@@ -137,7 +161,9 @@ def finite_difference(spec, weights, biases, x, y, *, back=None, n_free_steps, t
     check_count(n_free_steps, "n_free_steps")
     if not step > 0:
         raise ValueError(f"step must be > 0, got {step!r}")
-    copies = [None if group is None else [p.copy() for p in group] for group in (weights, back, biases)]
+    copies = [
+        None if group is None else [p.copy() for p in group] for group in (weights, back, biases)
+    ]
     gradient = kernel.finite_difference_gradient(spec, *copies, x, y, n_free_steps, tol, step)
     _, states = _relax(spec, weights, biases, back, x, n_free_steps, tol)
     return _record(spec, gradient, y, states, 0)

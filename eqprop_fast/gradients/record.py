@@ -35,7 +35,9 @@ class LayeredGradient:
 
     def flat(self):
         """All entries in one vector: weights, biases, backward weights."""
-        return np.concatenate([a.ravel() for a in [*self.weights, *self.biases, *(self.back or [])]])
+        return np.concatenate(
+            [a.ravel() for a in [*self.weights, *self.biases, *(self.back or [])]]
+        )
 
 
 def check_count(value, name, at_least=1):
@@ -63,7 +65,9 @@ def check_network(spec, weights, biases, x, y, back=None):
     ]:
         if arrays is None:
             continue
-        if len(arrays) != n or any(a.shape != s or a.dtype != dtype for a, s in zip(arrays, shapes)):
+        if len(arrays) != n or any(
+            a.shape != s or a.dtype != dtype for a, s in zip(arrays, shapes)
+        ):
             raise ValueError(f"{name} must be {n} {dtype} arrays of shapes {shapes}")
     x, y = np.ascontiguousarray(x, dtype), np.ascontiguousarray(y, dtype)
     for name, a, width in [("x", x, spec.sizes[0]), ("y", y, spec.sizes[-1])]:

@@ -1,4 +1,6 @@
-"""Independent backward weights at a chosen angle to the forward ones (2005.04168, docs/equations.md 6.3)."""
+"""Independent backward weights at a chosen angle to the forward ones (2005.04168, docs/equations.md
+6.3).
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,9 @@ def check_angle(angle, name="angle"):
 def backward_weights(weights, angle, random_state=None):
     """Backward weights at an angle to the forward ones.
 
-    Start from the transpose and flip the sign of each entry with probability (1 - cos(angle)) / 2. The
-    angle is reached on average over the flips: in a matrix of n entries it scatters by about ``1 /
-    sqrt(n)`` rad; 0 and 180 are exact.
+    Start from the transpose and flip the sign of each entry with probability (1 - cos(angle)) / 2.
+    The angle is reached on average over the flips: in a matrix of n entries it scatters by about
+    ``1 / sqrt(n)`` rad; 0 and 180 are exact.
 
     Parameters
     ----------
@@ -76,7 +78,9 @@ def measured_angle(weight, back):
     """
     a, b = np.asarray(weight, np.float64).T, np.asarray(back, np.float64)
     if a.shape != b.shape:
-        raise ValueError(f"back must have the shape of weight's transpose, got {b.shape} and {a.T.shape}")
+        raise ValueError(
+            f"back must have the shape of weight's transpose, got {b.shape} and {a.T.shape}"
+        )
     a, b = a.ravel(), b.ravel()
     norms = np.linalg.norm(a) * np.linalg.norm(b)
     if norms == 0:

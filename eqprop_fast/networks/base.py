@@ -6,8 +6,8 @@ import numpy as np
 
 from ..kernels import OptimizerState
 
-# Rows relaxed at once outside training: it bounds the memory. Every backend treats a row alike whatever its
-# company; NumPy's arrays of temporary values should stay in the cache.
+# Rows relaxed at once outside training: it bounds the memory. Every backend treats a row alike
+# whatever its company; NumPy's arrays of temporary values should stay in the cache.
 NUMPY_TILE = 128
 COMPILED_TILE = 4096
 
@@ -15,8 +15,8 @@ COMPILED_TILE = 4096
 class BaseNetwork:
     """Base of `LayeredNetwork` and `ResistiveNetwork`; see `eqprop_fast.networks.protocol.Network`.
 
-    A subclass has `spec`, `kernels`, `weights`, `biases`, `new_particles`, and `_relax_rows`, which relaxes
-    one tile in place and returns steps and residuals.
+    A subclass has `spec`, `kernels`, `weights`, `biases`, `new_particles`, and `_relax_rows`, which
+    relaxes one tile in place and returns steps and residuals.
     """
 
     carry_over = False  # whether `particles` are the states of one batch, carried to the next
@@ -41,7 +41,9 @@ class BaseNetwork:
         return index % self.spec.n_weights + 1
 
     def feedback_angles(self):
-        """Angle between forward and feedback weights of each layer pair, degrees; None: they are the same."""
+        """Angle between forward and feedback weights of each layer pair, degrees; None: they are
+        the same.
+        """
 
     def new_optimizer_state(self, optimizer):
         arrays = self.parameters
@@ -55,7 +57,9 @@ class BaseNetwork:
         return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
     def _relax_tiles(self, x, final, n_steps, tol, y, beta, n_threads):
-        """Relax `final` (list of (M, N) arrays) in place; (rows, steps, residual) of each tile in turn."""
+        """Relax `final` (list of (M, N) arrays) in place; (rows, steps, residual) of each tile in
+        turn.
+        """
         for rows in self._tiles(x.shape[0]):
             tile = [np.ascontiguousarray(s[rows]) for s in final]
             target = None if y is None else y[rows]
@@ -69,7 +73,9 @@ class BaseNetwork:
         return output
 
     def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
-        """Predictions of the free phase, (M, outputs), each row independent of the others. Holds one tile."""
+        """Predictions of the free phase, (M, outputs), each row independent of the others. Holds
+        one tile.
+        """
         m = x.shape[0]
         out = np.empty((m, self.spec.sizes[-1]), self.dtype)
         for rows in self._tiles(m):

@@ -1,10 +1,10 @@
 """Energies that layered networks descend, per sample.
 
-Discrete map: ``E = sum_k [sum_i G(s_ki) - s_{k-1}^T W s_k - b_k . s_k]`` with ``G`` the integral of the
-inverse activation, so that ``s_k = rho(field)`` is the exact minimiser over layer k and the asynchronous
-sweep never increases E. Continuous: ``E = sum_k [|s_k|^2/2 - rho(s_{k-1})^T W rho(s_k) - b_k . rho(s_k)]``
-(1602.05179 in its usual form, 1905.13633 EB; with `linear_output` the output enters as ``s``). Both need
-symmetric weights.
+Discrete map: ``E = sum_k [sum_i G(s_ki) - s_{k-1}^T W s_k - b_k . s_k]`` with ``G`` the integral of
+the inverse activation, so that ``s_k = rho(field)`` is the exact minimiser over layer k and the
+asynchronous sweep never increases E. Continuous: ``E = sum_k [|s_k|^2/2 - rho(s_{k-1})^T W rho(s_k)
+- b_k . rho(s_k)]`` (1602.05179 in its usual form, 1905.13633 EB; with `linear_output` the output
+enters as ``s``). Both need symmetric weights.
 """
 
 from __future__ import annotations

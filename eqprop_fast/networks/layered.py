@@ -27,7 +27,9 @@ class WeightInit(Part):
     """
 
     word = ""
-    _parameter_constraints: dict = {"gain": [Interval(Real, 0, None, closed="neither"), "array-like"]}
+    _parameter_constraints: dict = {
+        "gain": [Interval(Real, 0, None, closed="neither"), "array-like"]
+    }
 
     def __init__(self, gain=1.0):
         self.gain = gain
@@ -97,12 +99,14 @@ class LayeredNetwork(BaseNetwork):
     weights, biases : lists of C-contiguous ndarray of one float dtype
         ``weights[k]`` (N[k], N[k+1]) and ``biases[k]`` (N[k+1],); trained in place.
     back : list of ndarray or None
-        Independent feedback weights ``back[k]`` (N[k+1], N[k]); None means the transpose of ``weights[k]``.
+        Independent feedback weights ``back[k]`` (N[k+1], N[k]); None means the transpose of
+        ``weights[k]``.
     free_spec : LayeredSpec or None
         Dynamics of free phases outside training, which are the learning rule's own; None: `spec`.
     carry_over : bool
-        In training a free phase starts where the nudged phase of the batch before ended: `particles` are then
-        the states of one batch, zero at first and after a batch of another size (2402.11674's code).
+        In training a free phase starts where the nudged phase of the batch before ended:
+        `particles` are then the states of one batch, zero at first and after a batch of another
+        size (2402.11674's code).
     """
 
     def __init__(self, spec, kernels, weights, biases, back=None, free_spec=None, carry_over=False):
@@ -122,23 +126,46 @@ class LayeredNetwork(BaseNetwork):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
 
     def normal_particles(self, n_rows, rng):
-        """Standard normal states, drawn row after row: however rows are grouped, each gets the same."""
+        """Standard normal states, drawn row after row: however rows are grouped, each gets the
+        same.
+        """
         drawn = rng.standard_normal((n_rows, sum(self.spec.sizes[1:])), dtype=self.dtype)
         parts = np.split(drawn, np.cumsum(self.spec.sizes[1:-1]), axis=1)
         return [np.ascontiguousarray(part) for part in parts]
 
-    def train(self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1):
+    def train(
+        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+    ):
         if self.carry_over:
             return self._train_carrying(
-                x, y, order, plan, row_weight, particles, optimizer_state or OptimizerState(), n_threads
+                x,
+                y,
+                order,
+                plan,
+                row_weight,
+                particles,
+                optimizer_state or OptimizerState(),
+                n_threads,
             )
         return self.kernels.layered_train(
-            self.spec, self.weights, self.back, self.biases, x, y, order, plan,
-            row_weight, particles, optimizer_state, n_threads,
+            self.spec,
+            self.weights,
+            self.back,
+            self.biases,
+            x,
+            y,
+            order,
+            plan,
+            row_weight,
+            particles,
+            optimizer_state,
+            n_threads,
         )
 
     def _train_carrying(self, x, y, order, plan, row_weight, carried, optimizer_state, n_threads):
-        """Batch by batch, for the kernel keeps free states: the second phase is run again for its end."""
+        """Batch by batch, for the kernel keeps free states: the second phase is run again for its
+        end.
+        """
         stats = TrainStats(plan.loss_so_far)
         for b, start in enumerate(range(0, len(order), plan.batch_size)):
             rows = order[start : start + plan.batch_size]
@@ -148,21 +175,51 @@ class LayeredNetwork(BaseNetwork):
                 part, beta = replace(part, sign=plan.sign[b : b + 1]), beta * float(plan.sign[b])
             states = carried if len(carried[0]) == len(rows) else self.new_particles(len(rows))
             weights, biases = [w.copy() for w in self.weights], [p.copy() for p in self.biases]
-            stats = stats.followed_by(self.kernels.layered_train(
-                self.spec, self.weights, None, self.biases, x_b, y_b, np.arange(len(rows)), part,
-                None if row_weight is None else row_weight[rows], states, optimizer_state, n_threads,
-            ))
+            stats = stats.followed_by(
+                self.kernels.layered_train(
+                    self.spec,
+                    self.weights,
+                    None,
+                    self.biases,
+                    x_b,
+                    y_b,
+                    np.arange(len(rows)),
+                    part,
+                    None if row_weight is None else row_weight[rows],
+                    states,
+                    optimizer_state,
+                    n_threads,
+                )
+            )
             self.kernels.layered_relax(
-                self.spec, weights, None, biases, x_b, states, y_b, beta, plan.n_nudged_steps,
-                plan.tol_nudged, n_threads,
+                self.spec,
+                weights,
+                None,
+                biases,
+                x_b,
+                states,
+                y_b,
+                beta,
+                plan.n_nudged_steps,
+                plan.tol_nudged,
+                n_threads,
             )
             carried[:] = states
         return stats
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         return self.kernels.layered_relax(
-            self.spec if beta else self.free_spec, self.weights, self.back, self.biases, x, states, y, beta,
-            n_steps, tol, n_threads,
+            self.spec if beta else self.free_spec,
+            self.weights,
+            self.back,
+            self.biases,
+            x,
+            states,
+            y,
+            beta,
+            n_steps,
+            tol,
+            n_threads,
         )
 
     def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):

@@ -23,14 +23,15 @@ class Equilibrium:
     residual : ndarray, shape (n_samples,)
         Largest change per unit time of any unit in the last step; near 0 at a fixed point.
     energy : ndarray of float64, shape (n_samples,)
-        Energy of each sample at the end (see `eqprop_fast.networks.energy`); NaN where no energy exists.
+        Energy of each sample at the end (see `eqprop_fast.networks.energy`); NaN where no energy
+        exists.
     tol : float
         Tolerance of the relaxation; negative: none, every sample took all its steps.
 
     Notes
     -----
-    The papers relax for a fixed, small number of steps, so a sample that still moves after the last one is no
-    error: `success` tells which have come to rest.
+    The papers relax for a fixed, small number of steps, so a sample that still moves after the last
+    one is no error: `success` tells which have come to rest.
     """
 
     states: list
@@ -43,8 +44,8 @@ class Equilibrium:
     def success(self):
         """Which samples came to rest, bool (n_samples,).
 
-        Their residual is at most `tol`, or without a tolerance 1e-4 times their largest state (1, if that is
-        smaller).
+        Their residual is at most `tol`, or without a tolerance 1e-4 times their largest state (1,
+        if that is smaller).
         """
         if self.tol >= 0:
             return self.residual <= self.tol
@@ -55,8 +56,9 @@ class Equilibrium:
 class Network(Protocol):
     """Parameters plus the three things a physical network does: relax, be compared, learn.
 
-    The driver (`eqprop_fast.training.fit_epochs`) needs `train`, `parameters`, `snapshot`, `restore`,
-    `new_optimizer_state` and `new_particles`; estimators also need `outputs` and `relax`.
+    The driver (`eqprop_fast.training.fit_epochs`) needs `train`, `parameters`, `snapshot`,
+    `restore`, `new_optimizer_state` and `new_particles`; estimators also need `outputs` and
+    `relax`.
     """
 
     @property
@@ -75,10 +77,14 @@ class Network(Protocol):
     def new_particles(self, n_rows: int) -> list:
         """Zeroed persistent states, one array (n_rows, n_units) per free layer."""
 
-    def train(self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1):
+    def train(
+        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+    ):
         """Trains on the rows `order`, batch after batch; returns `TrainStats`."""
 
-    def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1) -> Equilibrium:
+    def relax(
+        self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1
+    ) -> Equilibrium:
         """Relaxes from `states` (zero if None) with x clamped."""
 
     def outputs(self, x, n_steps, tol=-1.0, n_threads=1) -> np.ndarray:

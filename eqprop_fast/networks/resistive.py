@@ -31,11 +31,11 @@ class ResistiveSpec:
     input_gain : float
         The input sources stand at +-input_gain * x volt.
     amplifier_gain : float
-        Voltage gain a of the bidirectional amplifier (2006.01981: a forward, 1/a for the current back) behind
-        every hidden node; 1: none.
+        Voltage gain a of the bidirectional amplifier (2006.01981: a forward, 1/a for the current
+        back) behind every hidden node; 1: none.
     diodes : {"signed", "clipped", "none"}
-        Hidden nodes: first half kept >= 0 V, second half <= 0 V (2402.11674); all between 0 and 1 V (two
-        diodes, as in 2006.01981); or linear.
+        Hidden nodes: first half kept >= 0 V, second half <= 0 V (2402.11674); all between 0 and 1 V
+        (two diodes, as in 2006.01981); or linear.
     pairs : bool
         Two output nodes for each output, which is the difference of their voltages (2006.01981).
     schedule : {"synchronous", "asynchronous", "forward", "backward"}
@@ -70,12 +70,12 @@ class ResistiveSpec:
         return list(zip((2 * self.sizes[0], *self.node_sizes), self.node_sizes))
 
     def referred(self, k):
-        """Factor by which the kernels' voltage of layer k (1-based) exceeds the node's: the gain from there
-        on.
+        """Factor by which the kernels' voltage of layer k (1-based) exceeds the node's: the gain
+        from there on.
 
-        Referred to the output, amplifiers vanish from the equations: E = sum_k E_k / a^(2k) in node voltages
-        is the plain network's energy in v_k * a^(hidden layers from k on), with the input gain multiplied
-        likewise.
+        Referred to the output, amplifiers vanish from the equations: E = sum_k E_k / a^(2k) in node
+        voltages is the plain network's energy in v_k * a^(hidden layers from k on), with the input
+        gain multiplied likewise.
         """
         return self.amplifier_gain ** (len(self.sizes) - 1 - k)
 
@@ -83,7 +83,9 @@ class ResistiveSpec:
     def steps_to_output(self):
         """Steps that the input needs to reach the output from a network at 0 V."""
         n = self.n_weights
-        return {"synchronous": n, "asynchronous": (n + 1) // 2, "forward": 1, "backward": n}[self.schedule]
+        return {"synchronous": n, "asynchronous": (n + 1) // 2, "forward": 1, "backward": n}[
+            self.schedule
+        ]
 
     def bounds(self, dtype):
         """Lowest and highest voltage of the nodes of each layer, referred to the output."""
@@ -110,9 +112,11 @@ class ResistiveCircuit(Part):
         Voltage gain of a bidirectional amplifier behind each hidden node (2006.01981). In a layered
         network of ideal elements it is equivalent to a larger input gain.
     output_pairs : bool
-        Each output is the voltage difference of two nodes (2006.01981) instead of one node's voltage.
+        Each output is the voltage difference of two nodes (2006.01981) instead of one node's
+        voltage.
     conductance_gain : float
-        Initial conductances are max(U(-c, c), g_min) siemens with c = conductance_gain / sqrt(rows).
+        Initial conductances are max(U(-c, c), g_min) siemens with c = conductance_gain /
+        sqrt(rows).
     g_min, g_max : float, float or None
         Bounds of the conductances; None: no upper bound.
     """
@@ -127,7 +131,13 @@ class ResistiveCircuit(Part):
     }
 
     def __init__(
-        self, diodes="signed", *, amplifier_gain=1.0, output_pairs=False, conductance_gain=1.0, g_min=0.0,
+        self,
+        diodes="signed",
+        *,
+        amplifier_gain=1.0,
+        output_pairs=False,
+        conductance_gain=1.0,
+        g_min=0.0,
         g_max=None,
     ):
         self.diodes = diodes
@@ -177,8 +187,13 @@ class ResistiveCircuit(Part):
                 f"beyond {dtype}"
             )
         return ResistiveSpec(
-            sizes=tuple(int(n) for n in sizes), amplifier_gain=float(self.amplifier_gain),
-            diodes=self.diodes, pairs=self.output_pairs, g_min=low, g_max=high, **network,
+            sizes=tuple(int(n) for n in sizes),
+            amplifier_gain=float(self.amplifier_gain),
+            diodes=self.diodes,
+            pairs=self.output_pairs,
+            g_min=low,
+            g_max=high,
+            **network,
         )
 
 
@@ -194,11 +209,11 @@ def _within(bound, dtype, towards):
 
 
 def init_conductances(spec, gain, rng, dtype):
-    """max(U(-c, c), g_min) with c = gain / sqrt(rows), at most g_max: half of them start at the lower bound
-    (2402.11674).
+    """max(U(-c, c), g_min) with c = gain / sqrt(rows), at most g_max: half of them start at the
+    lower bound (2402.11674).
 
-    A node that would float, because none of its draws is positive and g_min is 0, takes their absolute
-    values; with the papers' hundreds of rows that does not happen. Biases start at zero.
+    A node that would float, because none of its draws is positive and g_min is 0, takes their
+    absolute values; with the papers' hundreds of rows that does not happen. Biases start at zero.
     """
     weights = []
     for shape in spec.crossbar_shapes:
@@ -218,7 +233,8 @@ class ResistiveNetwork(BaseNetwork):
     spec : ResistiveSpec
     kernels : KernelSet
     weights, biases : lists of C-contiguous ndarray
-        Conductances of `spec.crossbar_shapes` and bias currents of `spec.node_sizes`; trained in place.
+        Conductances of `spec.crossbar_shapes` and bias currents of `spec.node_sizes`; trained in
+        place.
     """
 
     def __init__(self, spec, kernels, weights, biases):
@@ -235,7 +251,8 @@ class ResistiveNetwork(BaseNetwork):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.node_sizes]
 
     def write_after(self, n_rows, write, seen=0):
-        """Call `write` each time `train` has seen `n_rows` rows: an epoch, however it is cut into calls.
+        """Call `write` each time `train` has seen `n_rows` rows: an epoch, however it is cut into
+        calls.
 
         `seen`: rows of the first epoch that earlier calls have trained on.
         """
@@ -249,7 +266,9 @@ class ResistiveNetwork(BaseNetwork):
     def _gain(self):
         return self.spec.input_gain * self.spec.referred(0) / self.spec.amplifier_gain
 
-    def train(self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1):
+    def train(
+        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+    ):
         spec = self.spec
         carried = particles if particles is not None else self.new_particles(plan.batch_size)
         nudging = "centered" if plan.centered else "positive" if plan.beta > 0 else "negative"
@@ -285,9 +304,13 @@ class ResistiveNetwork(BaseNetwork):
         self._seen += n
         if self._write is not None and self._seen >= self._epoch_rows:
             self._seen = 0
-            if all(np.isfinite(w).all() for w in self.weights):  # else the caller finds the divergence
+            if all(
+                np.isfinite(w).all() for w in self.weights
+            ):  # else the caller finds the divergence
                 self._write()
-        return TrainStats(loss=loss, n_correct=n_correct, n_samples=n, n_batches=-(-n // plan.batch_size))
+        return TrainStats(
+            loss=loss, n_correct=n_correct, n_samples=n, n_batches=-(-n // plan.batch_size)
+        )
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         spec = self.spec
@@ -308,8 +331,8 @@ class ResistiveNetwork(BaseNetwork):
     def check_floating(self):
         """Raise `FloatingNodeError` for an output node that nothing holds at a voltage.
 
-        Diodes hold the hidden nodes, so an output floats only without conductances of its own. Without diodes
-        it also needs a path of conductances to a source. No sample is looked at.
+        Diodes hold the hidden nodes, so an output floats only without conductances of its own.
+        Without diodes it also needs a path of conductances to a source. No sample is looked at.
         """
         last = self.spec.n_weights
         lost = np.flatnonzero(~_any_positive(self.weights[-1]))
@@ -341,13 +364,14 @@ class ResistiveNetwork(BaseNetwork):
         return super().outputs(x, n_steps, tol, n_threads)
 
     def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
-        """Relax with the input sources at +-gain x; `states` and the result are node voltages in volt.
+        """Relax with the input sources at +-gain x; `states` and the result are node voltages in
+        volt.
 
         Returns
         -------
         Equilibrium
-            ``energy`` is the co-content in watt, referred to the output (with amplifiers: times gain
-            squared).
+            ``energy`` is the co-content in watt, referred to the output (with amplifiers: times
+            gain squared).
 
         Raises
         ------
@@ -383,7 +407,9 @@ class ResistiveNetwork(BaseNetwork):
         return [[a.astype(np.float64) for a in arrays] for arrays in self._arrays]
 
     def kcl(self, x, states):
-        """Net current that Kirchhoff's law leaves over at each node, in ampere referred to the output."""
+        """Net current that Kirchhoff's law leaves over at each node, in ampere referred to the
+        output.
+        """
         factors = [self.spec.referred(k) for k in range(1, self.spec.n_weights + 1)]
         referred = [s.astype(np.float64) * f for s, f in zip(states, factors)]
         return kcl_residual(*self._double(), x.astype(np.float64), referred, input_gain=self._gain)

@@ -14,14 +14,16 @@ _ODD = (
     "update; random signs of beta, an even K or asynchronous sweeps cure it (docs/results.md)"
 )
 
-# The stored commands leave --dt at its default 0.2 for the prototypical map too; the paper's map is dt = 1,
-# which 2005.04168's code fixes. We take the paper's.
+# The stored commands leave --dt at its default 0.2 for the prototypical map too; the paper's map is
+# dt = 1, which 2005.04168's code fixes. We take the paper's.
 PROTOTYPICAL = Discrete()
 ENERGY_BASED = Continuous(dt=0.2, clamp=True, input_activation="shifted_sigmoid")
 
 
 def network(hidden, dynamics, T, epochs, rates, **rule_and_more):
-    """Parameters of this paper's and of 2005.04168's networks: zero start, plain SGD on batches of 20."""
+    """Parameters of this paper's and of 2005.04168's networks: zero start, plain SGD on batches of
+    20.
+    """
     return dict(
         hidden_layer_sizes=hidden,
         activation="shifted_sigmoid",

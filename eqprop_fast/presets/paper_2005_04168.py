@@ -1,7 +1,7 @@
 """2005.04168, continual EP: the networks of 1905.13633 under EP, C-EP and C-VF.
 
-The paper lists rates output -> input; here they run input -> output. Its discrete C-VF class does not
-train the bias of the first hidden layer.
+The paper lists rates output -> input; here they run input -> output. Its discrete C-VF class does
+not train the bias of the first hidden layer.
 """
 
 from ..rules import EP, ContinualEP, ContinualVectorField

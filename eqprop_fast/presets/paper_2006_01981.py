@@ -1,8 +1,8 @@
 """2006.01981, end-to-end analog networks.
 
-The paper names its network and its elements; its gain, beta, rates, bounds, batch, epochs and error are
-not known to us. Ours: gain 4 (as in a public re-implementation), diodes at 0 and 1 V, the rest chosen on
-a held-out tenth of the training set.
+The paper names its network and its elements; its gain, beta, rates, bounds, batch, epochs and error
+are not known to us. Ours: gain 4 (as in a public re-implementation), diodes at 0 and 1 V, the rest
+chosen on a held-out tenth of the training set.
 """
 
 from ..networks.resistive import ResistiveCircuit

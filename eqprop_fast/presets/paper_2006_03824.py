@@ -1,4 +1,6 @@
-"""2006.03824, centered nudging: states follow the gradient of Phi - beta C, so the nudge is inside rho."""
+"""2006.03824, centered nudging: states follow the gradient of Phi - beta C, so the nudge is inside
+rho.
+"""
 
 from ..dynamics import Discrete
 from ..relaxation import Relaxation

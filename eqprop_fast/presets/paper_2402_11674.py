@@ -1,4 +1,6 @@
-"""2402.11674, fast simulation of resistive networks (DRN) and the Hopfield networks (DHN) beside them."""
+"""2402.11674, fast simulation of resistive networks (DRN) and the Hopfield networks (DHN) beside
+them.
+"""
 
 from ..dynamics import Discrete
 from ..networks.layered import FanInUniform

@@ -1,4 +1,6 @@
-"""A third party's Hopfield network: rho' everywhere, no clamping, Adam, free phases from random states."""
+"""A third party's Hopfield network: rho' everywhere, no clamping, Adam, free phases from random
+states.
+"""
 
 from ..dynamics import Continuous
 from ..relaxation import Relaxation

@@ -1,4 +1,6 @@
-"""Learning rules, one file a family: equation, parameters, what they refuse, the plan for the kernels."""
+"""Learning rules, one file a family: equation, parameters, what they refuse, the plan for the
+kernels.
+"""
 
 from .base import LearningRule, as_rule
 from .clamped_sweep import ClampedSweep
@@ -13,8 +15,16 @@ from .vector_field import ContinualVectorField, VectorField
 RULES = {
     rule.word: rule
     for rule in (
-        EP, ContinualEP, VectorField, ContinualVectorField, Coupled, Contrastive, ClampedSweep, BPTT,
-        RecurrentBackprop, Implicit,
+        EP,
+        ContinualEP,
+        VectorField,
+        ContinualVectorField,
+        Coupled,
+        Contrastive,
+        ClampedSweep,
+        BPTT,
+        RecurrentBackprop,
+        Implicit,
     )
 }
 

@@ -17,8 +17,8 @@ NOT_ZERO = [Interval(Real, 0, None, closed="neither"), Interval(Real, None, 0, c
 class LearningRule(Part):
     """Base of the rules; not for direct use.
 
-    A rule owns its free phase: `starts`, `free_spec`; and its second phase: `_second_phase`. What it
-    cannot be combined with is in `_conflicts`, and nowhere else.
+    A rule owns its free phase: `starts`, `free_spec`; and its second phase: `_second_phase`. What
+    it cannot be combined with is in `_conflicts`, and nowhere else.
 
     Parameters
     ----------
@@ -33,7 +33,9 @@ class LearningRule(Part):
     independent_feedback = False  # has weights of its own for the way back
     continual = False  # moves the weights at every nudged step
     starts = ("zero", "persistent", "normal")  # of the free phase
-    other_starts = "does not carry states from batch to batch: only 'ep' does carry_over"  # why no others
+    other_starts = (
+        "does not carry states from batch to batch: only 'ep' does carry_over"  # why no others
+    )
 
     @property
     def random_sign(self):
@@ -56,11 +58,17 @@ class LearningRule(Part):
             Says what, and why.
         """
         beside = SimpleNamespace(
-            dynamics=dynamics, relaxation=relaxation, cost=cost, solver=solver, weight_decay=weight_decay
+            dynamics=dynamics,
+            relaxation=relaxation,
+            cost=cost,
+            solver=solver,
+            weight_decay=weight_decay,
         )
         relaxation.check(dynamics)
         if relaxation.start not in self.starts:
-            raise ValueError(f"relaxation__start={relaxation.start!r}: {self._name} {self.other_starts}")
+            raise ValueError(
+                f"relaxation__start={relaxation.start!r}: {self._name} {self.other_starts}"
+            )
         for conflict in self._conflicts(beside):
             raise ValueError(conflict)
 
@@ -109,10 +117,11 @@ class NudgedRule(LearningRule):
     Parameters
     ----------
     beta : float
-        Nudging strength, not 0; negative with "positive" nudging means nudging away from the target.
+        Nudging strength, not 0; negative with "positive" nudging means nudging away from the
+        target.
     nudging : {"positive", "random_sign", "centered"}
-        One nudged phase at +beta; at +-beta, one random sign per mini-batch; or two at +beta and -beta
-        (2006.03824).
+        One nudged phase at +beta; at +-beta, one random sign per mini-batch; or two at +beta and
+        -beta (2006.03824).
     """
 
     _factors = ("beta",)

@@ -1,7 +1,7 @@
 """The fast variant of the first paper's first version (1602.05179 v1; docs/equations.md 8).
 
-The free phase sets layer after layer, from the input up, to its minimiser; the output is then set to the
-target, and sweeps go down:
+The free phase sets layer after layer, from the input up, to its minimiser; the output is then set
+to the target, and sweeps go down:
 
     dW_k = rate / B sum_batch s_k(free) (s_k+1(clamped) - s_k+1(free))'
 """
@@ -17,7 +17,8 @@ from .base import LearningRule, held_output
 class ClampedSweep(LearningRule):
     """Clamped sweeps (1602.05179 v1; docs/equations.md 8).
 
-    Layers are visited one after another, in prediction too. The cost's factor is no part of its updates.
+    Layers are visited one after another, in prediction too. The cost's factor is no part of its
+    updates.
     """
 
     word = "clamped_sweep"

@@ -1,6 +1,6 @@
 """Continual EP (2005.04168; docs/equations.md 5): the weights move after every nudged step.
 
-    dW_k(t) = rate / (beta B) sum_batch [ a_k a_k+1' (t + 1) - a_k a_k+1' (t) ]
+dW_k(t) = rate / (beta B) sum_batch [ a_k a_k+1' (t + 1) - a_k a_k+1' (t) ]
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class ContinualRule(NudgedRule):
     Parameters
     ----------
     nudging : {"positive", "random_sign"}
-        One nudged phase at +beta, or at +-beta, one random sign per mini-batch. These rules learn along
-        one nudged phase; centered nudging has two.
+        One nudged phase at +beta, or at +-beta, one random sign per mini-batch. These rules learn
+        along one nudged phase; centered nudging has two.
     n_steps : int
         Steps of the nudged phase: all of them, for the weights move at each.
     """

@@ -1,7 +1,7 @@
 """Coupled and contrastive learning (2312.15103; docs/equations.md 7).
 
-The output is held at ``o* + beta (y - o*)``, o* its free state, and all other layers relax; then as EP.
-Contrastive learning is beta = 1: the output held at the target.
+The output is held at ``o* + beta (y - o*)``, o* its free state, and all other layers relax; then as
+EP. Contrastive learning is beta = 1: the output held at the target.
 """
 
 from __future__ import annotations

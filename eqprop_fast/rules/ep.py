@@ -1,6 +1,6 @@
 """Equilibrium propagation (1602.05179; centered: 2006.03824; docs/equations.md 4).
 
-    dW_k = rate / (beta B) sum_batch [ a_k a_k+1' (nudged) - a_k a_k+1' (free) ]
+dW_k = rate / (beta B) sum_batch [ a_k a_k+1' (nudged) - a_k a_k+1' (free) ]
 """
 
 from __future__ import annotations

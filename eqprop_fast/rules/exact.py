@@ -25,7 +25,8 @@ class ExactGradient(LearningRule):
 
 @documented
 class BPTT(ExactGradient):
-    """Back-propagation through the last steps of the free phase (1905.13633; docs/equations.md 9.1).
+    """Back-propagation through the last steps of the free phase (1905.13633; docs/equations.md
+    9.1).
 
     Parameters
     ----------
@@ -76,7 +77,9 @@ class RecurrentBackprop(ExactGradient):
 
 @documented
 class Implicit(ExactGradient):
-    """Implicit differentiation of the free equilibrium: one linear solve a sample (docs/equations.md 9.3)."""
+    """Implicit differentiation of the free equilibrium: one linear solve a sample
+    (docs/equations.md 9.3).
+    """
 
     word = "implicit"
     n_steps = 1  # there is no second phase

@@ -1,6 +1,7 @@
 """EP in a network of conductances (2402.11674, 2006.01981; docs/equations.md 11).
 
-    dg = rate / (2 beta B) sum_batch [ (dv)^2 at -beta - (dv)^2 at +beta ] / 2, then clamped to the bounds
+dg = rate / (2 beta B) sum_batch [ (dv)^2 at -beta - (dv)^2 at +beta ] / 2, then clamped to the
+bounds
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ class ResistiveEP(Part):
     Parameters
     ----------
     beta : float or "auto"
-        Nudging conductance to the target, in siemens. Centered and negative nudging subtract it from the
-        conductance at the output nodes and need it smaller than that. "auto": 0.1, or half of the
-        smallest conductance at an output node of the network before training, if that is less.
+        Nudging conductance to the target, in siemens. Centered and negative nudging subtract it
+        from the conductance at the output nodes and need it smaller than that. "auto": 0.1, or half
+        of the smallest conductance at an output node of the network before training, if that is
+        less.
     nudging : {"centered", "positive", "negative"}
         Two nudged phases at +beta and -beta, or one.
     n_steps : int

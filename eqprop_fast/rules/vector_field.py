@@ -1,7 +1,7 @@
 """Vector-field EP (1808.04873) and its continual form (2005.04168); docs/equations.md 6.
 
-Forward weights W and feedback weights V are independent; no energy is needed. Change after the synapse
-times activity before it, over the steps of the nudged phase:
+Forward weights W and feedback weights V are independent; no energy is needed. Change after the
+synapse times activity before it, over the steps of the nudged phase:
 
     dW_k = rate / (beta B) sum_steps sum_batch a_k(t) (s_k+1(t + 1) - s_k+1(t))'
     dV_k = rate / (beta B) sum_steps sum_batch a_k+1(t) (s_k(t + 1) - s_k(t))'
@@ -26,7 +26,8 @@ class IndependentFeedback:
     Parameters
     ----------
     feedback_angle : float
-        Initial angle in degrees between feedback and forward weights, 0 to 180 (docs/equations.md 6.3).
+        Initial angle in degrees between feedback and forward weights, 0 to 180 (docs/equations.md
+        6.3).
     """
 
     independent_feedback = True

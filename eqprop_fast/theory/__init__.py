@@ -1,4 +1,6 @@
-"""The papers' theorems as callable checks: each returns a record with a verdict, its target and a plot."""
+"""The papers' theorems as callable checks: each returns a record with a verdict, its target and a
+plot.
+"""
 
 from .asymmetry import AsymmetryBound, asymmetry_bound
 from .continual import ContinualDeviation, continual_deviation, debug_identity

@@ -26,8 +26,8 @@ from .results import TheoryResult, log_slope, new_figure
 class AsymmetryBound(TheoryResult):
     """Result of `asymmetry_bound`; the verdict must not exceed 1.
 
-    It is the largest of three numbers, each over what it may be: error / bound of any net, the distance of
-    `slope` from 1 over 0.1, and `limit_gap` over 1e-3 (1e-2 in float32).
+    It is the largest of three numbers, each over what it may be: error / bound of any net, the
+    distance of `slope` from 1 over 0.1, and `limit_gap` over 1e-3 (1e-2 in float32).
 
     Attributes
     ----------
@@ -41,13 +41,14 @@ class AsymmetryBound(TheoryResult):
     asymmetry : ndarray (A, R)
         ``|J - J^T|``, spectral norm.
     small_asymmetry, small_error : ndarray (H, R)
-        The same two numbers for backward weights ``W^T + eps noise`` as eps halves, in nets of linear units
-        (of gain at most 0.5), the only ones of the leaky field whose J is symmetric at eps = 0.
+        The same two numbers for backward weights ``W^T + eps noise`` as eps halves, in nets of
+        linear units (of gain at most 0.5), the only ones of the leaky field whose J is symmetric at
+        eps = 0.
     slope : float
         Of log error against log asymmetry there, median over the nets.
     limit_gap : float
-        Largest relative distance between the estimate that the rule gives at +-beta and its limit -(dC/ds)
-        J^-T dmu/dtheta.
+        Largest relative distance between the estimate that the rule gives at +-beta and its limit
+        -(dC/ds) J^-T dmu/dtheta.
     """
 
     angles: np.ndarray
@@ -80,13 +81,24 @@ class AsymmetryBound(TheoryResult):
         )
         ends = np.array([self.error.ravel()[some].min(), self.bound.max()])
         left.plot(ends, ends, "k:", label="error = bound")
-        left.set(xscale="log", yscale="log", xlabel="bound", ylabel="|grad - nu|", title="the bound")
+        left.set(
+            xscale="log", yscale="log", xlabel="bound", ylabel="|grad - nu|", title="the bound"
+        )
         figure.colorbar(points, ax=left, label="angle asked, degrees")
-        middle.loglog(self.small_asymmetry, self.small_error, ".-", lw=0.5, ms=3, color="C0", alpha=0.3)
-        middle.set(xlabel="|J - J^T|", ylabel="|grad - nu|", title=f"small asymmetry: slope {self.slope:.3f}")
+        middle.loglog(
+            self.small_asymmetry, self.small_error, ".-", lw=0.5, ms=3, color="C0", alpha=0.3
+        )
+        middle.set(
+            xlabel="|J - J^T|",
+            ylabel="|grad - nu|",
+            title=f"small asymmetry: slope {self.slope:.3f}",
+        )
         right.scatter(self.measured_angles.ravel(), self.error_angle.ravel(), s=6, alpha=0.5)
-        right.set(xlabel="angle of W_f and W_b^T, degrees", ylabel="angle of estimate and gradient, degrees",
-                  title="direction")
+        right.set(
+            xlabel="angle of W_f and W_b^T, degrees",
+            ylabel="angle of estimate and gradient, degrees",
+            title="direction",
+        )
         left.legend(fontsize=7)
         return figure
 
@@ -108,7 +120,8 @@ def _terms(model, x, y):
     inverse = np.linalg.inv(jacobian)
     exact = contract(-inverse.T @ cost)
     limit = contract(-inverse @ cost)  # the nudged state moves by beta J^-1 dC/ds
-    # dmu_i/dtheta: the activity a unit sees and 1 for its bias; rows of different units are orthogonal
+    # dmu_i/dtheta: the activity a unit sees and 1 for its bias; rows of different units are
+    # orthogonal
     shown = (
         [drive[1]]
         + [acting(spec, k, states[k - 1]) for k in range(1, spec.n_weights + 1)]
@@ -125,9 +138,15 @@ def _terms(model, x, y):
 
 
 def _compared(model, exact, limit, asymmetry, bound, tight):
-    """Error, asymmetry, the two bounds, angle of the estimate to the gradient, angle of the weights."""
+    """Error, asymmetry, the two bounds, angle of the estimate to the gradient, angle of the
+    weights.
+    """
     return (
-        np.linalg.norm(exact - limit), asymmetry, bound, tight, angle_between(exact, limit),
+        np.linalg.norm(exact - limit),
+        asymmetry,
+        bound,
+        tight,
+        angle_between(exact, limit),
         angle_between(
             np.concatenate([w.T.ravel() for w in model.weights[1:]]),
             np.concatenate([b.ravel() for b in model.back[1:]]),
@@ -139,17 +158,25 @@ def _limit_gap(model, x, y, beta, limit):
     """Relative distance of what the rule itself gives, at a small beta, from its limit."""
     tol = 50 * np.finfo(model.dtype).eps
     given = estimated_gradient(
-        model.spec, model.weights, model.biases, x, y, back=model.back,
+        model.spec,
+        model.weights,
+        model.biases,
+        x,
+        y,
+        back=model.back,
         rule=VectorField(beta=beta, nudging="centered", n_steps=20_000, tol=tol),
-        n_free_steps=20_000, tol=tol,
+        n_free_steps=20_000,
+        tol=tol,
     ).flat()
     return np.linalg.norm(given - limit) / np.linalg.norm(limit)
 
 
 def _near_symmetry(linear, weights, biases, x, y, epsilons, rng):
-    """(asymmetry, error) of backward weights that are the transposed ones and some noise, for each epsilon.
+    """(asymmetry, error) of backward weights that are the transposed ones and some noise, for each
+    epsilon.
 
-    J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: hence linear units.
+    J = W diag(rho') - 1 of a symmetric net is symmetric only where rho' is constant: hence linear
+    units.
     """
     noise = [(rng.normal(size=w.T.shape) / np.sqrt(w.size)).astype(w.dtype) for w in weights]
     rows = []
@@ -162,8 +189,17 @@ def _near_symmetry(linear, weights, biases, x, y, epsilons, rng):
 
 
 def asymmetry_bound(
-    *, sizes=(6, 8, 5, 3), angles=(0, 22.5, 45, 67.5, 90, 112.5, 135, 157.5, 180), n_networks=100, gain=1.0,
-    eps=0.1, n_halvings=5, beta=None, dt=0.5, random_state=0, dtype=np.float64,
+    *,
+    sizes=(6, 8, 5, 3),
+    angles=(0, 22.5, 45, 67.5, 90, 112.5, 135, 157.5, 180),
+    n_networks=100,
+    gain=1.0,
+    eps=0.1,
+    n_halvings=5,
+    beta=None,
+    dt=0.5,
+    random_state=0,
+    dtype=np.float64,
 ):
     """Check the bound on the error of the vector-field estimate, on random asymmetric networks.
 
@@ -179,8 +215,8 @@ def asymmetry_bound(
     eps : float
         Largest noise on the transposed weights for the slope; halved `n_halvings` times.
     beta : float, optional
-        Nudging at which the learning rule itself (centered) is compared with its limit; 1e-3, or 1e-2 in
-        float32.
+        Nudging at which the learning rule itself (centered) is compared with its limit; 1e-3, or
+        1e-2 in float32.
     dt : float
         Euler step.
 
@@ -203,7 +239,12 @@ def asymmetry_bound(
     check_count(n_networks, "n_networks")
     check_count(n_halvings, "n_halvings")
     random_state = check_seed(random_state)
-    for name, value in (("gain", gain), ("dt", dt), ("eps", eps), ("beta", 1 if beta is None else beta)):
+    for name, value in (
+        ("gain", gain),
+        ("dt", dt),
+        ("eps", eps),
+        ("beta", 1 if beta is None else beta),
+    ):
         check_positive(value, name)
     dtype = check_dtype(dtype)
     beta, gap = by_dtype(beta, dtype, 1e-3, 1e-2), by_dtype(None, dtype, 1e-3, 1e-2)
@@ -215,7 +256,9 @@ def asymmetry_bound(
         rng = np.random.default_rng([random_state, r])
         weights, biases = random_parameters(sizes, rng, dtype, gain=gain)
         x, y = uniform_batch(1, sizes[0], sizes[-1], rng, dtype)
-        models = [LayeredModel(spec, weights, biases, backward_weights(weights, a, rng)) for a in angles]
+        models = [
+            LayeredModel(spec, weights, biases, backward_weights(weights, a, rng)) for a in angles
+        ]
         terms = [_terms(model, x, y) for model in models]
         turned.append([_compared(model, *t) for model, t in zip(models, terms)])
         if r == 0:
@@ -227,7 +270,9 @@ def asymmetry_bound(
     slope = float(np.median([log_slope(a, e) for a, e in zip(small_asymmetry.T, small_error.T)]))
     some = bound > 1e-12
     return AsymmetryBound(
-        verdict=float(np.max([*(error[some] / bound[some]), abs(slope - 1) / 0.1, limit_gap / gap])),
+        verdict=float(
+            np.max([*(error[some] / bound[some]), abs(slope - 1) / 0.1, limit_gap / gap])
+        ),
         target=1.0,
         settings=dict(
             sizes=tuple(sizes),

@@ -21,7 +21,9 @@ def halvings(largest, n_halvings, name):
     ValueError
         `largest` not positive and finite, or fewer than one halving.
     """
-    return check_positive(largest, name) / 2.0 ** np.arange(check_count(n_halvings, "n_halvings") + 1)
+    return check_positive(largest, name) / 2.0 ** np.arange(
+        check_count(n_halvings, "n_halvings") + 1
+    )
 
 
 def check_number(value, name):
@@ -32,7 +34,9 @@ def check_number(value, name):
     ValueError
     """
     try:
-        finite = isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value))
+        finite = (
+            isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value))
+        )
     except OverflowError:
         finite = False
     if not finite:
@@ -79,7 +83,9 @@ def check_dtype(dtype):
 
 
 def by_dtype(value, dtype, double, single):
-    """`value`, or if it is None the default for the dtype: float32 needs more to rise above rounding."""
+    """`value`, or if it is None the default for the dtype: float32 needs more to rise above
+    rounding.
+    """
     return value if value is not None else double if check_dtype(dtype) == np.float64 else single
 
 
@@ -97,7 +103,9 @@ def check_sizes(sizes):
 
 
 def smooth_spec(sizes, dt=0.2):
-    """Continuous dynamics with one energy, tanh, linear output, no clamp: everything the theorems ask for."""
+    """Continuous dynamics with one energy, tanh, linear output, no clamp: everything the theorems
+    ask for.
+    """
     dynamics = Continuous(
         dt=dt, clamp=False, input_activation="tanh", prime_hidden=True, linear_output=True
     )
@@ -107,8 +115,8 @@ def smooth_spec(sizes, dt=0.2):
 def model_and_data(
     model, x, y, sizes, n_samples, random_state, dtype, make_spec=smooth_spec, **parameters
 ):
-    """The caller's model and data, or a random network of `sizes` on uniform inputs: smooth, or of another
-    spec and with other `LayeredModel.random` parameters.
+    """The caller's model and data, or a random network of `sizes` on uniform inputs: smooth, or of
+    another spec and with other `LayeredModel.random` parameters.
     """
     check_dtype(dtype)
     rng = np.random.default_rng(random_state)
@@ -124,7 +132,9 @@ def drawn(model, x, sizes, n_samples):
     """Settings of the network and data that a check draws: none of what the caller gives."""
     if model is not None:
         return {}
-    return dict(sizes=tuple(sizes)) if x is not None else dict(sizes=tuple(sizes), n_samples=n_samples)
+    return (
+        dict(sizes=tuple(sizes)) if x is not None else dict(sizes=tuple(sizes), n_samples=n_samples)
+    )
 
 
 def settle(model, x, n_steps=100_000, tol=None):
@@ -140,7 +150,9 @@ def settle(model, x, n_steps=100_000, tol=None):
     _, residual = model.relax(drive, states, n_steps, tol)
     worst = float(residual.max())
     if not worst <= max(1e-6, 10 * tol):
-        raise ArithmeticError(f"the free phase did not settle: residual {worst:.3g} after {n_steps} steps")
+        raise ArithmeticError(
+            f"the free phase did not settle: residual {worst:.3g} after {n_steps} steps"
+        )
     return drive, states, worst
 
 
@@ -191,7 +203,9 @@ def as_numbers(name, values, dtype):
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}") from error
     if array.ndim < 2 or not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, with a row for each sample, got shape {array.shape}")
+        raise ValueError(
+            f"{name} must be finite, with a row for each sample, got shape {array.shape}"
+        )
     return array
 
 
@@ -205,7 +219,9 @@ def check_has_energy(spec):
     if spec.dynamics != "continuous":
         return
     if not spec.prime_hidden:
-        raise ValueError("prime_hidden=False: the leaky field without rho' is the gradient of no energy")
+        raise ValueError(
+            "prime_hidden=False: the leaky field without rho' is the gradient of no energy"
+        )
     if spec.prime_output == spec.linear_output:
         raise ValueError(
             f"prime_output={spec.prime_output}, linear_output={spec.linear_output}: the output must either "

@@ -1,4 +1,6 @@
-"""Continual EP against BPTT as learning rate and nudging go to 0 (2005.04168, docs/equations.md 10.2)."""
+"""Continual EP against BPTT as learning rate and nudging go to 0 (2005.04168, docs/equations.md
+10.2).
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,9 @@ class ContinualDeviation(TheoryResult):
         Between the total update and the total gradient at each rate, degrees.
     angle_at_rate_0 : float
     debug_identity : dict of float to float
-        By the factor on the rate: largest relative difference between EP's weight change and that of the
-        debug procedure (docs/equations.md 5). It
-        falls in proportion to the factor as long as the tiny changes of
-        the weights are above their rounding.
+        By the factor on the rate: largest relative difference between EP's weight change and that
+        of the debug procedure (docs/equations.md 5). It falls in proportion to the factor as long
+        as the tiny changes of the weights are above their rounding.
     residual : float
         Largest speed of any unit at the end of the free phase.
     """
@@ -62,7 +63,9 @@ class ContinualDeviation(TheoryResult):
         figure, (left, middle, right) = new_figure(1, 3)
         for j, kind in enumerate(self.by_rate):
             draw_power(left, self.rates, self.by_rate[kind], f"{kind}, from rate 0", f"C{j}")
-            left.loglog(self.rates, self.from_bptt[kind], ":", color=f"C{j}", label=f"{kind}, from BPTT")
+            left.loglog(
+                self.rates, self.from_bptt[kind], ":", color=f"C{j}", label=f"{kind}, from BPTT"
+            )
             draw_power(middle, self.betas, self.by_beta[kind], kind, f"C{j}")
         quiet_minor_ticks(left)
         right.plot(self.rates, self.angle, "o-")
@@ -70,30 +73,41 @@ class ContinualDeviation(TheoryResult):
         right.axhline(self.angle_at_rate_0, ls=":", color="gray", label="rate 0")
         left.set(xlabel="learning rate", title=f"deviation at beta {self.settings['rule'].beta:g}")
         middle.set(xlabel="beta", title="deviation from BPTT at rate 0")
-        right.set(xlabel="learning rate", ylabel="degrees", title="angle of the total update to BPTT")
+        right.set(
+            xlabel="learning rate", ylabel="degrees", title="angle of the total update to BPTT"
+        )
         for axis in (left, middle, right):
             axis.legend(fontsize=7)
         return figure
 
 
 def continual_deviation(
-    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, rule="continual", rate=None,
-    n_halvings=None, random_state=0, dtype=np.float64,
+    *,
+    model=None,
+    x=None,
+    y=None,
+    sizes=(8, 16, 12, 5),
+    n_samples=4,
+    rule="continual",
+    rate=None,
+    n_halvings=None,
+    random_state=0,
+    dtype=np.float64,
 ):
     """How far C-EP (or C-VF) strays from BPTT, as its learning rate and beta halve.
 
     Parameters
     ----------
     model, x, y : optional
-        A `LayeredModel` (or `ToyNetwork`) and its data; without, a random network of `sizes`: smooth with
-        symmetric weights, or for C-VF leaky with linear units and backward weights that start as the
-        transposed forward ones, the only leaky ones whose Jacobian is symmetric.
+        A `LayeredModel` (or `ToyNetwork`) and its data; without, a random network of `sizes`:
+        smooth with symmetric weights, or for C-VF leaky with linear units and backward weights that
+        start as the transposed forward ones, the only leaky ones whose Jacobian is symmetric.
     rule : {"continual", "continual_vector_field"}, ContinualEP or ContinualVectorField
-        With nudging "positive" and at least 2 steps. A word: 40 steps, and a beta of 0.01, or 0.15 in
-        float32.
+        With nudging "positive" and at least 2 steps. A word: 40 steps, and a beta of 0.01, or 0.15
+        in float32.
     rate, n_halvings : float and int, optional
-        Largest rate, and how often it and the rule's beta are halved; the rate is swept at this beta, beta
-        at rate 0. 4e-5 and 4, or 2e-3 and 3 in float32.
+        Largest rate, and how often it and the rule's beta are halved; the rate is swept at this
+        beta, beta at rate 0. 4e-5 and 4, or 2e-3 and 3 in float32.
 
     Returns
     -------
@@ -109,11 +123,14 @@ def continual_deviation(
 
     Notes
     -----
-    The weights move by rate/beta times a change of order beta, so the states feel the rate as rate/beta:
-    the limits are taken rate first.
+    The weights move by rate/beta times a change of order beta, so the states feel the rate as
+    rate/beta: the limits are taken rate first.
     """
     dtype = model.dtype if model is not None else dtype
-    rate, rule = by_dtype(rate, dtype, 4e-5, 2e-3), _followed(rule, by_dtype(None, dtype, 0.01, 0.15))
+    rate, rule = (
+        by_dtype(rate, dtype, 4e-5, 2e-3),
+        _followed(rule, by_dtype(None, dtype, 0.01, 0.15)),
+    )
     n_halvings = by_dtype(n_halvings, dtype, 4, 3)
     rates, betas = halvings(rate, n_halvings, "rate"), halvings(rule.beta, n_halvings, "beta")
     random_state = check_seed(random_state)
@@ -132,7 +149,9 @@ def continual_deviation(
         return _stack(nudged_moments(model, x, y, free, clone(rule).set_params(beta=float(b)), r))
 
     def distances(a, b):
-        return [np.linalg.norm(u - v) / np.linalg.norm(w) for u, v, w in zip(a[:2], b[:2], exact[:2])]
+        return [
+            np.linalg.norm(u - v) / np.linalg.norm(w) for u, v, w in zip(a[:2], b[:2], exact[:2])
+        ]
 
     still = updates(0.0, rule.beta)
     moving = [updates(r, rule.beta) for r in rates]
@@ -179,32 +198,40 @@ def _followed(rule, beta):
         rule = CONTINUAL[rule](beta=beta, nudging="positive", n_steps=40)
     rule = as_rule(rule)
     if rule.word not in CONTINUAL:
-        raise ValueError(f"rule must be continual, one of {list(CONTINUAL)} or their objects, got {rule!r}")
+        raise ValueError(
+            f"rule must be continual, one of {list(CONTINUAL)} or their objects, got {rule!r}"
+        )
     if rule.nudging != "positive":
-        raise ValueError(f"rule__nudging={rule.nudging!r}: one nudged phase is followed; 'positive'")
+        raise ValueError(
+            f"rule__nudging={rule.nudging!r}: one nudged phase is followed; 'positive'"
+        )
     if rule.n_steps < 2:
-        raise ValueError("rule__n_steps must be at least 2: moved weights act from the second step on")
+        raise ValueError(
+            "rule__n_steps must be at least 2: moved weights act from the second step on"
+        )
     return rule
 
 
 def debug_identity(model, x, y, free, rule, rate=1e-3, tiny=1e-5):
     """The papers' debug procedure (2005.04168, App. F.2): C-EP with a tiny rate is EP.
 
-    Run the nudged phase continually, on a copy, with the rate times `tiny`; apply the update that it
-    accumulated, at the full rate, to the weights from before the phase (the paper undoes the tiny change
-    instead); compare with the EP (or VF) update of the same phase.
+    Run the nudged phase continually, on a copy, with the rate times `tiny`; apply the update that
+    it accumulated, at the full rate, to the weights from before the phase (the paper undoes the
+    tiny change instead); compare with the EP (or VF) update of the same phase.
 
     Returns
     -------
     float
-        Largest difference of any weight afterwards, relative to the largest change of it. As `tiny` goes to
-        0 it falls in proportion, down to rounding.
+        Largest difference of any weight afterwards, relative to the largest change of it. As `tiny`
+        goes to 0 it falls in proportion, down to rounding.
     """
     frozen = VectorField if rule.independent_feedback else EP
     *_, (_, ep) = nudged_moments(model, x, y, free, frozen(beta=rule.beta, n_steps=rule.n_steps))
     *_, (_, accumulated) = nudged_moments(model, x, y, free, rule, rate * tiny)
     weights = model.weights + (getattr(model, "back", None) or [])[1:]
-    ends = [[w - w.dtype.type(rate) * d for w, d in zip(weights, total)] for total in (ep, accumulated)]
+    ends = [
+        [w - w.dtype.type(rate) * d for w, d in zip(weights, total)] for total in (ep, accumulated)
+    ]
     change = max(np.abs(e - w).max() for e, w in zip(ends[0], weights))
     return float(max(np.abs(a - b).max() for a, b in zip(*ends)) / change)
 

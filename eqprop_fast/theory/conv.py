@@ -57,7 +57,8 @@ def unpool(s, positions):
 
 
 class ConvNetwork:
-    """Convolutional layers with 2x2 max pooling and a dense output; same interface as `LayeredModel`.
+    """Convolutional layers with 2x2 max pooling and a dense output; same interface as
+    `LayeredModel`.
 
     Parameters
     ----------
@@ -77,8 +78,15 @@ class ConvNetwork:
     dt = 1.0
 
     def __init__(
-        self, channels=(1, 32, 64), n_outputs=10, random_state=None, *, image_size=28, kernel_size=5,
-        activation="hard_sigmoid", dtype=np.float64,
+        self,
+        channels=(1, 32, 64),
+        n_outputs=10,
+        random_state=None,
+        *,
+        image_size=28,
+        kernel_size=5,
+        activation="hard_sigmoid",
+        dtype=np.float64,
     ):
         rng = np.random.default_rng(random_state)
         self.dtype, self.activation = np.dtype(dtype), activation
@@ -88,7 +96,9 @@ class ConvNetwork:
         for c_in, c_out in zip(channels, channels[1:]):
             size = size - kernel_size + 1
             if size < 2 or size % 2:
-                raise ValueError(f"image_size={image_size}: a map of size {size} cannot be pooled by 2x2")
+                raise ValueError(
+                    f"image_size={image_size}: a map of size {size} cannot be pooled by 2x2"
+                )
             size //= 2
             self.shapes.append((c_out, size, size))
             self._add(rng, c_in * kernel_size**2, (c_out, c_in, kernel_size, kernel_size), c_out)
@@ -120,7 +130,10 @@ class ConvNetwork:
     def copy(self):
         twin = object.__new__(ConvNetwork)
         twin.__dict__.update(self.__dict__)
-        twin.weights, twin.biases = [w.copy() for w in self.weights], [b.copy() for b in self.biases]
+        twin.weights, twin.biases = (
+            [w.copy() for w in self.weights],
+            [b.copy() for b in self.biases],
+        )
         return twin
 
     def drive(self, x):
@@ -160,7 +173,9 @@ class ConvNetwork:
         change = np.full(m, np.inf)
         while steps < n_steps:
             new = self.step(drive, states, y, beta)
-            change = np.max([np.abs(a - b).reshape(m, -1).max(axis=1) for a, b in zip(new, states)], axis=0)
+            change = np.max(
+                [np.abs(a - b).reshape(m, -1).max(axis=1) for a, b in zip(new, states)], axis=0
+            )
             for s, value in zip(states, new):
                 s[...] = value
             steps += 1

@@ -22,8 +22,8 @@ from .results import TheoryResult, new_figure
 
 @dataclass(frozen=True, eq=False)
 class EnergyDescent(TheoryResult):
-    """Result of `energy_descent`; the verdict is the largest rise of the energy in one step, relative to the
-    whole descent of that sample.
+    """Result of `energy_descent`; the verdict is the largest rise of the energy in one step,
+    relative to the whole descent of that sample.
 
     Attributes
     ----------
@@ -64,11 +64,12 @@ def energy_descent(
     Parameters
     ----------
     model, x : optional
-        A symmetric `LayeredModel` with an energy, and its inputs; a random smooth one of `sizes` without.
+        A symmetric `LayeredModel` with an energy, and its inputs; a random smooth one of `sizes`
+        without.
     n_steps : int
     dt : float or tuple of float
-        Euler steps to try, for continuous dynamics. The discrete map is run in even/odd sweeps, each of
-        which minimises the energy exactly by its layers.
+        Euler steps to try, for continuous dynamics. The discrete map is run in even/odd sweeps,
+        each of which minimises the energy exactly by its layers.
 
     Returns
     -------
@@ -120,7 +121,10 @@ def energy_descent(
         target=1e-12 if model.dtype == np.float64 else 1e-5,
         settings=dict(
             **own,
-            n_steps=n_steps, dt=tuple(dt), random_state=random_state, dtype=np.dtype(model.dtype).name,
+            n_steps=n_steps,
+            dt=tuple(dt),
+            random_state=random_state,
+            dtype=np.dtype(model.dtype).name,
         ),
         energy=energies,
         rise=rises,
@@ -128,7 +132,9 @@ def energy_descent(
 
 
 def _largest_rise(track):
-    """Largest rise in one step over the whole descent, worst sample; infinite for one that only climbs."""
+    """Largest rise in one step over the whole descent, worst sample; infinite for one that only
+    climbs.
+    """
     rise, descent = np.diff(track, axis=0).max(axis=0), track[0] - track.min(axis=0)
     never = np.where(rise > 0, np.inf, 0.0)
     never[~np.isfinite(track).all(axis=0)] = np.nan

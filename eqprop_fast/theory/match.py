@@ -38,7 +38,8 @@ class GradientMatch(TheoryResult):
     neuron_rmse_std, synapse_rmse_std : dict
         Standard deviation over the same entries.
     synapse_rmse_live : dict
-        The mean over the entries that move at all; weights of dark pixels count as 0 in `synapse_rmse`.
+        The mean over the entries that move at all; weights of dark pixels count as 0 in
+        `synapse_rmse`.
     sign_agreement : dict of str to float
         Percentage of the synapses whose total update has the sign of the gradient (or both are 0).
     angle : float
@@ -68,7 +69,9 @@ class GradientMatch(TheoryResult):
     residual: float
 
     def plot(self):
-        """Curves of a few entries (updates dashed on gradients) and the RMSE bars; returns the figure."""
+        """Curves of a few entries (updates dashed on gradients) and the RMSE bars; returns the
+        figure.
+        """
         curves = [(f"neurons, {k}", v) for k, v in self.neuron_curves.items()]
         curves += [(f"synapses {k}", v) for k, v in self.synapse_curves.items()]
         n_columns = 2 if len(curves) < 5 else 3
@@ -88,7 +91,11 @@ class GradientMatch(TheoryResult):
         drawn = bars.bar(range(len(names)), values, color=colors)
         crowded = len(names) > 6  # then the labels stand upright
         bars.bar_label(
-            drawn, [f"{v:.1e}" for v in values], fontsize=7, rotation=90 if crowded else 0, padding=2
+            drawn,
+            [f"{v:.1e}" for v in values],
+            fontsize=7,
+            rotation=90 if crowded else 0,
+            padding=2,
         )
         bars.margins(y=0.4 if crowded else 0.15)
         bars.set_xticks(
@@ -131,7 +138,9 @@ def _entry(preset):
     return dict(PRESETS[preset])
 
 
-def preset_model(preset, *, convention=None, dt=None, rule=None, random_state=None, dtype=np.float64):
+def preset_model(
+    preset, *, convention=None, dt=None, rule=None, random_state=None, dtype=np.float64
+):
     """Model, x, y and settings (a dict) of a key of `PRESETS`.
 
     The angle between forward and backward weights is that of `rule`, by default the preset's.
@@ -149,7 +158,9 @@ def preset_model(preset, *, convention=None, dt=None, rule=None, random_state=No
     if convention is not None and convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
     if convention == "as_coded" and kind != "energy":
-        raise ValueError(f"convention: {preset!r} is not energy-based, its output term has one form")
+        raise ValueError(
+            f"convention: {preset!r} is not energy-based, its output term has one form"
+        )
     if dt is not None and kind == "conv":
         raise ValueError(f"dt: {preset!r} replaces its states at every step")
     if dt is not None:
@@ -167,7 +178,9 @@ def preset_model(preset, *, convention=None, dt=None, rule=None, random_state=No
         spec = layered_spec(kind, sizes, convention or "consistent", dt=dt)
         angle = rule.feedback_angle if rule.independent_feedback else None
         untrained = kind == "prototypical" and angle is not None  # 2005.04168's discrete C-VF class
-        model = LayeredModel.random(spec, rng, angle=angle, dtype=dtype, learns_first_bias=not untrained)
+        model = LayeredModel.random(
+            spec, rng, angle=angle, dtype=dtype, learns_first_bias=not untrained
+        )
         x, y = mnist_batch(batch, rng, dtype)
     return model, x, y, entry
 
@@ -176,7 +189,9 @@ def _chosen_rule(preset, rule, of_rule):
     """The rule given or the preset's, with `of_rule` in place of some of its parameters."""
     if rule is None:
         if preset is None:
-            raise ValueError("rule is needed without a preset, such as EP(beta=0.01, nudging='positive')")
+            raise ValueError(
+                "rule is needed without a preset, such as EP(beta=0.01, nudging='positive')"
+            )
         rule = _entry(preset)["rule"]
     rule = clone(as_rule(rule))
     unknown = [name for name in of_rule if not name.startswith("rule__")]
@@ -187,17 +202,25 @@ def _chosen_rule(preset, rule, of_rule):
     if rule.word not in MATCHED:
         raise ValueError(f"rule must be one of {MATCHED}, got {rule!r}")
     if rule.nudging != "positive":
-        raise ValueError(f"rule__nudging={rule.nudging!r}: one nudged phase is followed; 'positive'")
+        raise ValueError(
+            f"rule__nudging={rule.nudging!r}: one nudged phase is followed; 'positive'"
+        )
     return rule
 
 
 def _check_settings(settings, given_rate, model):
-    """Refuse numbers out of range and rules that the model cannot follow; the rate of a rule without is 0."""
+    """Refuse numbers out of range and rules that the model cannot follow; the rate of a rule
+    without is 0.
+    """
     rule, rate = settings["rule"], settings["rate"]
     if rule.independent_feedback and getattr(model, "back", None) is None:
-        raise ValueError(f"rule: {rule.word!r} needs a model with backward weights (feedback_angle)")
+        raise ValueError(
+            f"rule: {rule.word!r} needs a model with backward weights (feedback_angle)"
+        )
     if not rule.independent_feedback and getattr(model, "back", None) is not None:
-        raise ValueError(f"rule: {rule.word!r} is for symmetric weights; this network has backward ones")
+        raise ValueError(
+            f"rule: {rule.word!r} is for symmetric weights; this network has backward ones"
+        )
     if hasattr(model, "spec"):
         rule.check(dynamics=dynamics_of(model.spec), relaxation=Relaxation(model.spec.schedule))
     if not check_number(rate, "rate") >= 0:
@@ -215,7 +238,9 @@ def _check_settings(settings, given_rate, model):
 
 
 def _target(preset, beta):
-    """What the theorems of 1905.13633 and, at a small rate, 2005.04168 should reach: errors of order beta."""
+    """What the theorems of 1905.13633 and, at a small rate, 2005.04168 should reach: errors of
+    order beta.
+    """
     if preset is None:
         return None
     if preset.endswith("toy"):
@@ -224,8 +249,22 @@ def _target(preset, beta):
 
 
 def gradient_match(
-    preset=None, *, model=None, x=None, y=None, rule=None, n_free_steps=None, rate=None, convention=None,
-    dt=None, steady_tol=1e-12, target=None, n_draws=1, random_state=0, dtype=None, **of_rule,
+    preset=None,
+    *,
+    model=None,
+    x=None,
+    y=None,
+    rule=None,
+    n_free_steps=None,
+    rate=None,
+    convention=None,
+    dt=None,
+    steady_tol=1e-12,
+    target=None,
+    n_draws=1,
+    random_state=0,
+    dtype=None,
+    **of_rule,
 ):
     """Compare a rule's updates with the gradients of BPTT at every step of the nudged phase.
 
@@ -237,24 +276,26 @@ def gradient_match(
         Instead of a preset: a `LayeredModel`, `ToyNetwork` or `ConvNetwork`, inputs (M, N[0]) and
         targets (M, N[L]).
     rule : LearningRule
-        `EP`, `ContinualEP`, `VectorField` or `ContinualVectorField` with nudging "positive": its beta
-        and `n_steps` (K) are those of the nudged phase, of which every step is compared, so that a
-        tolerance plays no part; its `feedback_angle` is that of a preset's network.
+        `EP`, `ContinualEP`, `VectorField` or `ContinualVectorField` with nudging "positive": its
+        beta and `n_steps` (K) are those of the nudged phase, of which every step is compared, so
+        that a tolerance plays no part; its `feedback_angle` is that of a preset's network.
     n_free_steps : int
         T. The free phase stops early once no unit moves faster than `steady_tol`.
     rate : float
         Learning rate of the continual rules.
     convention : {"consistent", "as_coded"}, optional
-        Output term of the energy-based presets, see `presets.layered_spec`; "consistent" by default.
+        Output term of the energy-based presets, see `presets.layered_spec`; "consistent" by
+        default.
     dt : float, optional
         Overrides the Euler step, or damps the discrete map.
     steady_tol : float
         See `n_free_steps`.
     target : float, optional
-        What the verdict should stay below; by default beta for the toy presets, 1e-2 for EB-1h, none else.
+        What the verdict should stay below; by default beta for the toy presets, 1e-2 for EB-1h,
+        none else.
     n_draws : int
-        Repeat a preset with so many draws of its network and data (seeds from `random_state` up): every
-        number is then the mean over them, and the curves are the first one's.
+        Repeat a preset with so many draws of its network and data (seeds from `random_state` up):
+        every number is then the mean over them, and the curves are the first one's.
     random_state : int or None
         Seed of parameters, data and the curves shown; None draws one, which the settings name.
     dtype : float32 or float64, optional
@@ -273,9 +314,9 @@ def gradient_match(
 
     Notes
     -----
-    Theorem (1905.13633): if the transition is the gradient of a primitive function and the steady state has
-    held for the last K + 1 steps, normalised update and minus gradient agree at every step as beta goes to
-    0.
+    Theorem (1905.13633): if the transition is the gradient of a primitive function and the steady
+    state has held for the last K + 1 steps, normalised update and minus gradient agree at every
+    step as beta goes to 0.
     """
     if (preset is None) == (model is None):
         raise ValueError("give either preset or model (with x and y)")
@@ -285,12 +326,18 @@ def gradient_match(
         if preset is None or x is not None or y is not None:
             raise ValueError(f"n_draws={n_draws}: a given model and data are not drawn")
         given = dict(rule=rule, n_free_steps=n_free_steps, rate=rate, **of_preset, **of_rule)
-        return _mean([
-            gradient_match(
-                preset, **given, steady_tol=steady_tol, target=target, random_state=random_state + i
-            )
-            for i in range(n_draws)
-        ])
+        return _mean(
+            [
+                gradient_match(
+                    preset,
+                    **given,
+                    steady_tol=steady_tol,
+                    target=target,
+                    random_state=random_state + i,
+                )
+                for i in range(n_draws)
+            ]
+        )
     rule = _chosen_rule(preset, rule, of_rule)
     model, x, y, settings = _model_and_settings(preset, model, x, y, rule, random_state, of_preset)
     given = dict(n_free_steps=n_free_steps, rate=rate)
@@ -302,11 +349,20 @@ def gradient_match(
     _check_settings(settings, rate, model)
     tracks, free_steps, residual = _follow(model, x, y, settings, steady_tol, random_state)
     return _record(
-        model, tracks, free_steps, residual,
+        model,
+        tracks,
+        free_steps,
+        residual,
         target=_target(preset, rule.beta) if target is None else target,
         settings=dict(
-            settings, preset=preset, convention=convention, random_state=random_state, n_draws=1,
-            dt=dt if preset else model.dt, steady_tol=steady_tol, dtype=np.dtype(model.dtype).name,
+            settings,
+            preset=preset,
+            convention=convention,
+            random_state=random_state,
+            n_draws=1,
+            dt=dt if preset else model.dt,
+            steady_tol=steady_tol,
+            dtype=np.dtype(model.dtype).name,
         ),
     )
 
@@ -318,7 +374,9 @@ def _model_and_settings(preset, model, x, y, rule, random_state, of_preset):
             if value is not None:
                 raise ValueError(f"{name}: a given model has its own")
         if getattr(rule, "feedback_angle", 0) != 0:
-            raise ValueError("rule__feedback_angle: the backward weights of a given model have their own")
+            raise ValueError(
+                "rule__feedback_angle: the backward weights of a given model have their own"
+            )
         return model, x, y, dict(rate=0.0)
     if of_preset["dtype"] is None:
         of_preset = dict(of_preset, dtype=np.float64)
@@ -354,7 +412,8 @@ class _Tracks:
     def stacked(self):
         """(gradient, update) of the shown entries, each (K, N_CURVES)."""
         return {
-            name: tuple(np.array(side) for side in zip(*pairs)) for name, pairs in self.curves.items()
+            name: tuple(np.array(side) for side in zip(*pairs))
+            for name, pairs in self.curves.items()
         }
 
 
@@ -396,7 +455,9 @@ def _record(model, tracks, free_steps, residual, target, settings):
     neurons, synapses = tracks
     rmse_s, rmse_w = neurons.entries(), synapses.entries()
     means_s, means_w = ({k: float(v.mean()) for k, v in r.items()} for r in (rmse_s, rmse_w))
-    total_n, total_d = (np.concatenate([w.ravel() for w in side]) for side in zip(*synapses.last.values()))
+    total_n, total_d = (
+        np.concatenate([w.ravel() for w in side]) for side in zip(*synapses.last.values())
+    )
     has_back = getattr(model, "back", None) is not None
     return GradientMatch(
         verdict=float(np.max([*means_s.values(), *means_w.values()])),
@@ -406,9 +467,12 @@ def _record(model, tracks, free_steps, residual, target, settings):
         synapse_rmse=means_w,
         neuron_rmse_std={k: float(v.std()) for k, v in rmse_s.items()},
         synapse_rmse_std={k: float(v.std()) for k, v in rmse_w.items()},
-        synapse_rmse_live={k: float(v[v > 0].mean()) if (v > 0).any() else 0.0 for k, v in rmse_w.items()},
+        synapse_rmse_live={
+            k: float(v[v > 0].mean()) if (v > 0).any() else 0.0 for k, v in rmse_w.items()
+        },
         sign_agreement={
-            name: float(100 * (np.sign(n) == np.sign(d)).mean()) for name, (n, d) in synapses.last.items()
+            name: float(100 * (np.sign(n) == np.sign(d)).mean())
+            for name, (n, d) in synapses.last.items()
         },
         angle=angle_between(total_n, total_d),
         neuron_curves=neurons.stacked(),
@@ -422,10 +486,19 @@ def _record(model, tracks, free_steps, residual, target, settings):
 def _mean(results):
     """The first result, with the means of the numbers of all."""
     first = results[0]
-    numbers = ("neuron_rmse", "synapse_rmse", "neuron_rmse_std", "synapse_rmse_std", "synapse_rmse_live",
-               "sign_agreement")
+    numbers = (
+        "neuron_rmse",
+        "synapse_rmse",
+        "neuron_rmse_std",
+        "synapse_rmse_std",
+        "synapse_rmse_live",
+        "sign_agreement",
+    )
     means = {
-        name: {key: float(np.mean([getattr(r, name)[key] for r in results])) for key in getattr(first, name)}
+        name: {
+            key: float(np.mean([getattr(r, name)[key] for r in results]))
+            for key in getattr(first, name)
+        }
         for name in numbers
     }
     return replace(

@@ -1,8 +1,9 @@
 """The networks that the checks run on, behind one small interface.
 
-A model offers: `layers` and `synapses` (names), `depth` (distance of each layer from the output), `drive`,
-`zeros`, `relax`, `step`, `vjp`, `cost_gradient`, `increment`, `learn` and `copy`. `LayeredModel` wraps the
-reference kernels; `toy.ToyNetwork` has the skip connection that they do not.
+A model offers: `layers` and `synapses` (names), `depth` (distance of each layer from the output),
+`drive`, `zeros`, `relax`, `step`, `vjp`, `cost_gradient`, `increment`, `learn` and `copy`.
+`LayeredModel` wraps the reference kernels; `toy.ToyNetwork` has the skip connection that they do
+not.
 """
 
 from __future__ import annotations
@@ -10,14 +11,21 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.reference import gradients
-from ..kernels.reference.layered import back_or_transpose, layered_drive, layered_step, relax_from_drive
+from ..kernels.reference.layered import (
+    back_or_transpose,
+    layered_drive,
+    layered_step,
+    relax_from_drive,
+)
 from ..kernels.reference.rules import continual_increment, shown_input, vector_field_increment
 from ..networks.asymmetry import backward_weights
 from ..networks.energy import layered_energy
 
 
 def random_parameters(sizes, rng, dtype=np.float64, gain=1.0):
-    """Weights and biases, U(-gain/sqrt(fan_in), gain/sqrt(fan_in)) as in 1905.13633; lists, input first."""
+    """Weights and biases, U(-gain/sqrt(fan_in), gain/sqrt(fan_in)) as in 1905.13633; lists, input
+    first.
+    """
     weights, biases = [], []
     for n_in, n_out in zip(sizes, sizes[1:]):
         bound = gain / np.sqrt(n_in)
@@ -37,7 +45,8 @@ class LayeredModel:
     back : list of ndarray, optional
         Independent backward weights; symmetric without.
     learns_first_bias : bool
-        Whether `learn` moves the bias of the first hidden layer; 2005.04168's discrete C-VF does not.
+        Whether `learn` moves the bias of the first hidden layer; 2005.04168's discrete C-VF does
+        not.
     """
 
     def __init__(self, spec, weights, biases, back=None, learns_first_bias=True):
@@ -46,7 +55,9 @@ class LayeredModel:
 
     @classmethod
     def random(cls, spec, random_state=None, *, angle=None, gain=1.0, dtype=np.float64, **more):
-        """Random parameters; `angle` (degrees) between forward and backward weights, symmetric when None."""
+        """Random parameters; `angle` (degrees) between forward and backward weights, symmetric when
+        None.
+        """
         rng = np.random.default_rng(random_state)
         weights, biases = random_parameters(spec.sizes, rng, dtype, gain)
         back = None if angle is None else backward_weights(weights, angle, rng)
@@ -77,7 +88,8 @@ class LayeredModel:
 
     def copy(self):
         copies = [
-            None if g is None else [p.copy() for p in g] for g in (self.weights, self.biases, self.back)
+            None if g is None else [p.copy() for p in g]
+            for g in (self.weights, self.biases, self.back)
         ]
         return LayeredModel(self.spec, *copies, self.learns_first_bias)
 
@@ -85,7 +97,9 @@ class LayeredModel:
         return self.spec, self.weights, back_or_transpose(self.weights, self.back), self.biases
 
     def drive(self, x):
-        """What the clamped input gives: drive of the first layer, what it shows to the synapses, x itself."""
+        """What the clamped input gives: drive of the first layer, what it shows to the synapses, x
+        itself.
+        """
         return layered_drive(self.spec, self.weights, self.biases, x), shown_input(self.spec, x), x
 
     def zeros(self, n_samples):
@@ -101,7 +115,15 @@ class LayeredModel:
     def vjp(self, drive, states, bar, with_parameters=True):
         """Reverse of one free step: derivative by the states before it, and by each of `synapses`."""
         bar, gradient = gradients.step_vjp(
-            self.spec, self.weights, self.back, self.biases, drive[0], drive[1], states, bar, with_parameters
+            self.spec,
+            self.weights,
+            self.back,
+            self.biases,
+            drive[0],
+            drive[1],
+            states,
+            bar,
+            with_parameters,
         )
         return bar, None if gradient is None else gradient[0] + (gradient[2] or [])[1:]
 

@@ -17,7 +17,8 @@ KINDS = ("positive", "negative", "random sign", "centered")
 
 @dataclass(frozen=True, eq=False)
 class GradientOrder(TheoryResult):
-    """Result of `gradient_order`; the verdict is the largest distance of a slope from its theory, 1 or 2.
+    """Result of `gradient_order`; the verdict is the largest distance of a slope from its theory, 1
+    or 2.
 
     Attributes
     ----------
@@ -39,21 +40,33 @@ class GradientOrder(TheoryResult):
         figure, (axis,) = new_figure(1, 1, 5, 3.8)
         for j, (kind, error) in enumerate(self.error.items()):
             draw_power(axis, self.betas, error, kind, f"C{j}")
-        axis.set(xlabel="beta", ylabel="relative error of the gradient", title="Bias of the EP estimates")
+        axis.set(
+            xlabel="beta", ylabel="relative error of the gradient", title="Bias of the EP estimates"
+        )
         axis.legend(fontsize=8)
         return figure
 
 
 def gradient_order(
-    *, model=None, x=None, y=None, sizes=(8, 16, 12, 5), n_samples=4, beta=None, n_halvings=None,
-    random_state=0, dtype=np.float64, n_steps=20_000,
+    *,
+    model=None,
+    x=None,
+    y=None,
+    sizes=(8, 16, 12, 5),
+    n_samples=4,
+    beta=None,
+    n_halvings=None,
+    random_state=0,
+    dtype=np.float64,
+    n_steps=20_000,
 ):
     """Error of the EP estimates against implicit differentiation as beta halves.
 
     Parameters
     ----------
     model, x, y : optional
-        A smooth symmetric `LayeredModel` with an energy, and its data; a random one of `sizes` without.
+        A smooth symmetric `LayeredModel` with an energy, and its data; a random one of `sizes`
+        without.
     beta, n_halvings : float and int, optional
         Largest nudging strength, and how often it is halved; 0.1 and 5, or 0.2 and 3 in float32.
     n_steps : int
@@ -90,18 +103,24 @@ def gradient_order(
     for b, sign in zip(betas, signs):
         one = {
             kind: estimated_gradient(
-                *network, rule=EP(beta=strength, nudging=nudging, n_steps=n_steps, tol=tol),
-                n_free_steps=n_steps, tol=tol,
+                *network,
+                rule=EP(beta=strength, nudging=nudging, n_steps=n_steps, tol=tol),
+                n_free_steps=n_steps,
+                tol=tol,
             ).flat()
             for kind, strength, nudging in (
-                ("positive", b, "positive"), ("negative", -b, "positive"), ("centered", b, "centered")
+                ("positive", b, "positive"),
+                ("negative", -b, "positive"),
+                ("centered", b, "centered"),
             )
         }
         one["random sign"] = one[sign]
         for kind, values in estimates.items():
             values.append(one[kind])
     norm = np.linalg.norm(exact)
-    error = {k: np.array([np.linalg.norm(e - exact) / norm for e in v]) for k, v in estimates.items()}
+    error = {
+        k: np.array([np.linalg.norm(e - exact) / norm for e in v]) for k, v in estimates.items()
+    }
     slope = {k: log_slope(betas, v) for k, v in error.items()}
     order = {"positive": 1, "negative": 1, "random sign": 1, "centered": 2}
     return GradientOrder(
@@ -109,11 +128,16 @@ def gradient_order(
         target=by_dtype(None, dtype, 0.1, 0.2),
         settings=dict(
             **own,
-            beta=beta, n_halvings=n_halvings, n_steps=n_steps, random_state=random_state,
+            beta=beta,
+            n_halvings=n_halvings,
+            n_steps=n_steps,
+            random_state=random_state,
             dtype=np.dtype(model.dtype).name,
         ),
         betas=betas,
         error=error,
         slope=slope,
-        cosine={k: float(v[-1] @ exact / (np.linalg.norm(v[-1]) * norm)) for k, v in estimates.items()},
+        cosine={
+            k: float(v[-1] @ exact / (np.linalg.norm(v[-1]) * norm)) for k, v in estimates.items()
+        },
     )

@@ -48,12 +48,20 @@ PRESETS = {
 for _rate, _suffix in [(0.0, "eta0"), (2e-5, "eta2e-5")]:
     _ep = dict(rule=ContinualEP, rate=_rate)
     _vf = dict(rule=ContinualVectorField, rate=_rate, feedback_angle=45.0)
-    PRESETS.update({
-        f"2005.04168/discrete-C-EP-{_suffix}": _entry("prototypical", _ONE, 0.01, 150, 10, 1, **_ep),
-        f"2005.04168/real-time-C-EP-{_suffix}": _entry("energy", _ONE, 0.005, 800, 80, 1, **_ep),
-        f"2005.04168/discrete-C-VF-{_suffix}": _entry("prototypical", _ONE, 0.01, 150, 10, 1, **_vf),
-        f"2005.04168/real-time-C-VF-{_suffix}": _entry("leaky", _ONE, 0.005, 800, 80, 1, **_vf),
-    })
+    PRESETS.update(
+        {
+            f"2005.04168/discrete-C-EP-{_suffix}": _entry(
+                "prototypical", _ONE, 0.01, 150, 10, 1, **_ep
+            ),
+            f"2005.04168/real-time-C-EP-{_suffix}": _entry(
+                "energy", _ONE, 0.005, 800, 80, 1, **_ep
+            ),
+            f"2005.04168/discrete-C-VF-{_suffix}": _entry(
+                "prototypical", _ONE, 0.01, 150, 10, 1, **_vf
+            ),
+            f"2005.04168/real-time-C-VF-{_suffix}": _entry("leaky", _ONE, 0.005, 800, 80, 1, **_vf),
+        }
+    )
 
 
 def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=None):
@@ -62,8 +70,8 @@ def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=Non
     Parameters
     ----------
     convention : {"consistent", "as_coded"}
-        For "energy": "consistent" lets the linear output act as s, which makes one energy of all terms;
-        "as_coded" lets it act as rho(s) without a rho' of its own, as the authors' code does
+        For "energy": "consistent" lets the linear output act as s, which makes one energy of all
+        terms; "as_coded" lets it act as rho(s) without a rho' of its own, as the authors' code does
         (docs/equations.md 1.4).
     dt : float, optional
         Euler step (0.08 by default), or damping of the discrete map (1 by default: the plain map).
@@ -74,7 +82,9 @@ def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=Non
         dynamics = Discrete(dt=1.0 if dt is None else dt)
     else:
         dynamics = Continuous(
-            dt=0.08 if dt is None else dt, clamp=False, input_activation=activation,
+            dt=0.08 if dt is None else dt,
+            clamp=False,
+            input_activation=activation,
             prime_hidden=kind == "energy",
             linear_output=kind == "energy" and convention == "consistent",
         )
@@ -84,7 +94,8 @@ def layered_spec(kind, sizes, convention="consistent", activation="tanh", dt=Non
 
 
 def mnist_batch(n_samples, random_state=None, dtype=np.float64):
-    """`n_samples` random MNIST training images in [0, 1] and one-hot targets, from mnist.npz in EQPROP_DATA.
+    """`n_samples` random MNIST training images in [0, 1] and one-hot targets, from mnist.npz in
+    EQPROP_DATA.
 
     Raises
     ------
@@ -93,9 +104,13 @@ def mnist_batch(n_samples, random_state=None, dtype=np.float64):
     """
     path = Path(os.environ.get("EQPROP_DATA", "")) / "mnist.npz"
     if not path.is_file():
-        raise FileNotFoundError(f"no {path}: set EQPROP_DATA to the folder of mnist.npz, or pass x= and y=")
+        raise FileNotFoundError(
+            f"no {path}: set EQPROP_DATA to the folder of mnist.npz, or pass x= and y="
+        )
     with np.load(path, allow_pickle=False) as data:
-        rows = np.random.default_rng(random_state).choice(len(data["y_train"]), n_samples, replace=False)
+        rows = np.random.default_rng(random_state).choice(
+            len(data["y_train"]), n_samples, replace=False
+        )
         x = data["x_train"][rows].reshape(n_samples, -1).astype(dtype) / 255
         return x, np.eye(10, dtype=dtype)[data["y_train"][rows]]
 

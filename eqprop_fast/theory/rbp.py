@@ -13,7 +13,8 @@ from .results import TheoryResult, draw_power, log_slope, new_figure
 
 @dataclass(frozen=True, eq=False)
 class RbpMatch(TheoryResult):
-    """Result of `rbp_match`; the verdict is the larger distance of `slope` and `synapse_slope` from 1.
+    """Result of `rbp_match`; the verdict is the larger distance of `slope` and `synapse_slope` from
+    1.
 
     Attributes
     ----------
@@ -76,8 +77,8 @@ def rbp_match(
 ):
     """Compare the speed of the second phase with recurrent back-propagation, step by step.
 
-    EP steps the dynamics forward, through J; RBP iterates its adjoint, through J^T, from the free state.
-    They agree as beta goes to 0 because an energy makes J symmetric.
+    EP steps the dynamics forward, through J; RBP iterates its adjoint, through J^T, from the free
+    state. They agree as beta goes to 0 because an energy makes J symmetric.
 
     Parameters
     ----------
@@ -104,7 +105,9 @@ def rbp_match(
     beta, n_halvings = by_dtype(beta, dtype, 0.02, 0.15), by_dtype(n_halvings, dtype, 4, 3)
     betas = halvings(beta, n_halvings, "beta")
     own = drawn(model, x, sizes, n_samples)
-    k = check_count(n_nudged_steps, "n_nudged_steps", at_least=2)  # the first step is the force itself
+    k = check_count(
+        n_nudged_steps, "n_nudged_steps", at_least=2
+    )  # the first step is the force itself
     random_state = check_seed(random_state)
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
     drive, free, residual = settle(model, x)
@@ -115,7 +118,9 @@ def rbp_match(
     for _ in range(k):
         bar, parameters = model.vjp(drive, free, process[-1])
         process.append(bar)
-        parameter_process.append([p / model.dt for p in parameters])  # S_t has its Euler factor already
+        parameter_process.append(
+            [p / model.dt for p in parameters]
+        )  # S_t has its Euler factor already
     rows, synapse_rows, curves = [], [], None
     largest = max(_norm(p) for p in parameter_process)
     for b in betas:
@@ -125,25 +130,38 @@ def rbp_match(
             speed = [(u - v) / b for u, v in zip(new, states)]
             row.append(_norm([u - v for u, v in zip(speed, process[t])]) / _norm(force))
             update, _ = model.increment(drive, states, new)
-            synapse_row.append(_norm([u / b - e for u, e in zip(update, parameter_process[t])]) / largest)
+            synapse_row.append(
+                _norm([u / b - e for u, e in zip(update, parameter_process[t])]) / largest
+            )
             shown.append(np.concatenate([s[0, :3] for s in (speed[0], speed[-1])]))
             states = new
         rows.append(row)
         synapse_rows.append(max(synapse_row))
         if curves is None:
-            exact = np.array([np.concatenate([s[0, :3] for s in (p[0], p[-1])]) for p in process[:k]])
+            exact = np.array(
+                [np.concatenate([s[0, :3] for s in (p[0], p[-1])]) for p in process[:k]]
+            )
             curves = np.array(shown), exact
     rows = np.array(rows)
     deviation = rows.max(axis=1)
     slope, synapse_slope = log_slope(betas, deviation), log_slope(betas, synapse_rows)
     return RbpMatch(
-        verdict=float(np.max(np.abs([slope - 1, synapse_slope - 1]))), target=0.1,
+        verdict=float(np.max(np.abs([slope - 1, synapse_slope - 1]))),
+        target=0.1,
         settings=dict(
             **own,
-            beta=beta, n_halvings=n_halvings, n_nudged_steps=k, random_state=random_state,
+            beta=beta,
+            n_halvings=n_halvings,
+            n_nudged_steps=k,
+            random_state=random_state,
             dtype=np.dtype(model.dtype).name,
         ),
         residual=residual,
-        betas=betas, deviation=deviation, deviation_in_time=rows, synapse_deviation=np.array(synapse_rows),
-        slope=slope, synapse_slope=synapse_slope, curves=curves,
+        betas=betas,
+        deviation=deviation,
+        deviation_in_time=rows,
+        synapse_deviation=np.array(synapse_rows),
+        slope=slope,
+        synapse_slope=synapse_slope,
+        curves=curves,
     )

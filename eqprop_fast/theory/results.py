@@ -1,4 +1,6 @@
-"""What every check returns: measured numbers, one verdict beside its target, the settings, and a plot."""
+"""What every check returns: measured numbers, one verdict beside its target, the settings, and a
+plot.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,17 @@ class TheoryResult:
 
 
 def new_figure(n_rows=1, n_columns=1, width=4.2, height=3.2):
-    """A matplotlib figure and its axes as a flat list; matplotlib is imported here and nowhere else."""
+    """A matplotlib figure and its axes as a flat list; matplotlib is imported here and nowhere
+    else.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(width * n_columns, height * n_rows), squeeze=False, layout="constrained"
+        n_rows,
+        n_columns,
+        figsize=(width * n_columns, height * n_rows),
+        squeeze=False,
+        layout="constrained",
     )
     return figure, list(axes.ravel())
 
@@ -53,7 +61,9 @@ def log_slope(x, y):
 def draw_power(axes, x, y, label, color):
     """Points of a power law with its fitted slope in the label."""
     marker = "osv^D"[int(color[1:]) % 5]
-    axes.loglog(x, y, f"{marker}-", color=color, ms=5, lw=1, label=f"{label}: slope {log_slope(x, y):.3f}")
+    axes.loglog(
+        x, y, f"{marker}-", color=color, ms=5, lw=1, label=f"{label}: slope {log_slope(x, y):.3f}"
+    )
     quiet_minor_ticks(axes)
 
 

@@ -1,9 +1,10 @@
-"""The toy network of 1905.13633 Fig. 2: input, hidden and output layer, with an output-input skip connection.
+"""The toy network of 1905.13633 Fig. 2: input, hidden and output layer, with an output-input skip
+connection.
 
 Energy (docs/equations.md 10.3):
 ``E = |h|^2/2 + |o|^2/2 - rho(x) W_xh rho(h) - rho(h) W_ho rho(o) - rho(x) W_xo
-rho(o) - biases``; Euler steps of its gradient, rho' on the output too, tanh. Layers here run hidden,
-output.
+rho(o) - biases``; Euler steps of its gradient, rho' on the output too, tanh. Layers here run
+hidden, output.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from ..kernels.reference.activations import rho, rho_prime, rho_second
 
 
 class ToyNetwork:
-    """Fully connected energy-based network with a skip connection; same interface as `LayeredModel`.
+    """Fully connected energy-based network with a skip connection; same interface as
+    `LayeredModel`.
 
     Parameters
     ----------
@@ -23,14 +25,17 @@ class ToyNetwork:
     dt : float
         Euler step.
     random_state : None, int or numpy.random.Generator
-        Parameters are U(-1/sqrt(fan_in), 1/sqrt(fan_in)); the output has the biases of both its linear maps.
+        Parameters are U(-1/sqrt(fan_in), 1/sqrt(fan_in)); the output has the biases of both its
+        linear maps.
     """
 
     layers = ["hidden", "output"]
     synapses = ["W hidden-input", "W output-hidden", "W output-input"]
     depth = [1, 0]
 
-    def __init__(self, sizes=(5, 50, 10), dt=0.08, random_state=None, *, dtype=np.float64, activation="tanh"):
+    def __init__(
+        self, sizes=(5, 50, 10), dt=0.08, random_state=None, *, dtype=np.float64, activation="tanh"
+    ):
         rng = np.random.default_rng(random_state)
         n_in, n_hidden, n_out = sizes
 
@@ -38,7 +43,12 @@ class ToyNetwork:
             return rng.uniform(-1, 1, shape).astype(dtype) / dtype(np.sqrt(fan_in))
 
         dtype = np.dtype(dtype).type
-        self.sizes, self.dt, self.dtype, self.activation = tuple(sizes), dt, np.dtype(dtype), activation
+        self.sizes, self.dt, self.dtype, self.activation = (
+            tuple(sizes),
+            dt,
+            np.dtype(dtype),
+            activation,
+        )
         self.weights = [
             uniform(n_in, n_in, n_hidden),
             uniform(n_hidden, n_hidden, n_out),
@@ -49,12 +59,19 @@ class ToyNetwork:
     def copy(self):
         twin = object.__new__(ToyNetwork)
         twin.__dict__.update(self.__dict__)
-        twin.weights, twin.biases = [w.copy() for w in self.weights], [b.copy() for b in self.biases]
+        twin.weights, twin.biases = (
+            [w.copy() for w in self.weights],
+            [b.copy() for b in self.biases],
+        )
         return twin
 
     def drive(self, x):
         shown = rho(self.activation, x)
-        return shown @ self.weights[0] + self.biases[0], shown @ self.weights[2] + self.biases[1], shown
+        return (
+            shown @ self.weights[0] + self.biases[0],
+            shown @ self.weights[2] + self.biases[1],
+            shown,
+        )
 
     def zeros(self, n_samples):
         return [np.zeros((n_samples, n), self.dtype) for n in self.sizes[1:]]
@@ -65,7 +82,8 @@ class ToyNetwork:
     def step(self, drive, states, y=None, beta=0.0):
         r = [rho(self.activation, s) for s in states]
         velocity = [
-            rho_prime(self.activation, s, u) * f - s for s, u, f in zip(states, r, self._fields(drive, r))
+            rho_prime(self.activation, s, u) * f - s
+            for s, u, f in zip(states, r, self._fields(drive, r))
         ]
         if beta != 0:
             velocity[1] = velocity[1] + self.dtype.type(beta) * (y - states[1])
@@ -78,7 +96,9 @@ class ToyNetwork:
         steps = 0
         while steps < n_steps:
             new = self.step(drive, states, y, beta)
-            change = np.max([np.abs(a - b).max(axis=1) for a, b in zip(new, states)], axis=0) / self.dt
+            change = (
+                np.max([np.abs(a - b).max(axis=1) for a, b in zip(new, states)], axis=0) / self.dt
+            )
             for s, value in zip(states, new):
                 s[...] = value
             steps += 1
@@ -105,11 +125,16 @@ class ToyNetwork:
         ]
 
     def cost_gradient(self, s_out, y):
-        return [np.zeros((len(y), self.sizes[1]), self.dtype), (s_out - y) / self.dtype.type(len(y))]
+        return [
+            np.zeros((len(y), self.sizes[1]), self.dtype),
+            (s_out - y) / self.dtype.type(len(y)),
+        ]
 
     def increment(self, drive, old, new, vector_field=False):
         if vector_field:
-            raise ValueError("rule: the toy network is symmetric; vector-field rules need backward weights")
+            raise ValueError(
+                "rule: the toy network is symmetric; vector-field rules need backward weights"
+            )
         a, b = [rho(self.activation, s) for s in old], [rho(self.activation, s) for s in new]
         shown = drive[2]
         change = [v - u for u, v in zip(a, b)]
@@ -126,5 +151,7 @@ class ToyNetwork:
         shown, r = rho(self.activation, x), [rho(self.activation, s) for s in states]
         energy = sum((s * s).sum(axis=1) / 2 for s in states)
         energy -= ((shown @ self.weights[0] + self.biases[0]) * r[0]).sum(axis=1)
-        energy -= ((shown @ self.weights[2] + self.biases[1] + r[0] @ self.weights[1]) * r[1]).sum(axis=1)
+        energy -= ((shown @ self.weights[2] + self.biases[1] + r[0] @ self.weights[1]) * r[1]).sum(
+            axis=1
+        )
         return energy

@@ -1,4 +1,6 @@
-"""The driver: epochs, batches, schedules, early stopping, checkpoints; it knows networks, not estimators."""
+"""The driver: epochs, batches, schedules, early stopping, checkpoints; it knows networks, not
+estimators.
+"""
 
 from .driver import FitSettings, TrainingData, fit_epochs, has_stopped
 from .schedules import RATE_WORDS, SCHEDULES, Cosine, Exponential, learning_rate_factor

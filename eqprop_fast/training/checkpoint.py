@@ -1,7 +1,7 @@
 """Checkpoints: one .npz that holds everything a run needs to continue bit for bit.
 
-Written whole or not at all (`training.files`). Read without pickle, and member by member: which there are,
-of which type and shape, follows from the layers before anything is read or built.
+Written whole or not at all (`training.files`). Read without pickle, and member by member: which
+there are, of which type and shape, follows from the layers before anything is read or built.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from .._archive import Archive, ArchiveError
+from .._archive import Archive
 from ..kernels import OptimizerState, TrainStats
 from ..kernels.interrupts import interrupt_afterwards
 from ..kernels.spec import MAX_WEIGHTS
@@ -31,7 +31,15 @@ _ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale")
 _PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_", "beta_")
 _GROUPS = ("velocity", "second", "particles", "best", "last")
 _META = {
-    "format", "version", "class", "params", "counters", "streams", "plain", "target_type", "objects",
+    "format",
+    "version",
+    "class",
+    "params",
+    "counters",
+    "streams",
+    "plain",
+    "target_type",
+    "objects",
     "present",
 }
 _ENDS = (None, "max_iter", "tol", "callback", "interrupted", "divergence", "error")
@@ -65,8 +73,10 @@ def _one_of(*values):
 
 
 def _record(**checks):
-    return lambda v: isinstance(v, dict) and set(v) == set(checks) and all(
-        check(v[name]) for name, check in checks.items()
+    return lambda v: (
+        isinstance(v, dict)
+        and set(v) == set(checks)
+        and all(check(v[name]) for name, check in checks.items())
     )
 
 
@@ -74,20 +84,28 @@ def _angle(v):
     return isinstance(v, float) and (v != v or 0 <= v <= 180)  # NaN: of weights that are all 0
 
 
-_STREAMS = _record(**{
-    name: _record(
-        bit_generator=_one_of("PCG64"),
-        state=_record(
-            state=_integer(0, 2**128 - 1), inc=lambda v: _integer(0, 2**128 - 1)(v) and v % 2 == 1
-        ),
-        has_uint32=_integer(0, 1),
-        uinteger=_integer(0, 2**32 - 1),
-    )
-    for name in RandomStreams.NAMES
-})
+_STREAMS = _record(
+    **{
+        name: _record(
+            bit_generator=_one_of("PCG64"),
+            state=_record(
+                state=_integer(0, 2**128 - 1),
+                inc=lambda v: _integer(0, 2**128 - 1)(v) and v % 2 == 1,
+            ),
+            has_uint32=_integer(0, 1),
+            uinteger=_integer(0, 2**32 - 1),
+        )
+        for name in RandomStreams.NAMES
+    }
+)
 _POSITION = _record(
-    n_rows=_integer(1), batch_size=_integer(1), batches=_integer(), streams=_STREAMS,
-    stats=_record(**{f.name: _finite if f.name == "loss" else _integer() for f in fields(TrainStats)}),
+    n_rows=_integer(1),
+    batch_size=_integer(1),
+    batches=_integer(),
+    streams=_STREAMS,
+    stats=_record(
+        **{f.name: _finite if f.name == "loss" else _integer() for f in fields(TrainStats)}
+    ),
 )
 _COUNTERS = {
     "split_seed": _integer(0, 2**32 - 1),
@@ -148,7 +166,13 @@ def _read_meta(archive):
 def _state_groups(state):
     """The lists of arrays of a training state, as the file names them; None where there is none."""
     memory = state.optimizer_state
-    groups = (memory.velocity, memory.second, state.particles, state.best_snapshot, state.last_snapshot)
+    groups = (
+        memory.velocity,
+        memory.second,
+        state.particles,
+        state.best_snapshot,
+        state.last_snapshot,
+    )
     return dict(zip(_GROUPS, groups))
 
 
@@ -188,14 +212,17 @@ class CheckpointMixin:
 
         Notes
         -----
-        `callbacks`, `checkpoint`, `backend`, `n_threads` and a `random_state` given as a generator object are
-        not stored (the state of the run's own random streams is).
+        `callbacks`, `checkpoint`, `backend`, `n_threads` and a `random_state` given as a generator
+        object are not stored (the state of the run's own random streams is).
         """
         check_is_fitted(self, "_state")
         self._check_parameters_of_fit()
         state, arrays, objects = self._state, {}, []
         groups = _state_groups(state)
-        for name, group in (*((name, getattr(self, name, None)) for name in _LISTS), *groups.items()):
+        for name, group in (
+            *((name, getattr(self, name, None)) for name in _LISTS),
+            *groups.items(),
+        ):
             for i, a in enumerate(group or []):
                 arrays[f"{name}/{i}"] = a
         for name in _ARRAYS:
@@ -236,8 +263,8 @@ class CheckpointMixin:
         """The estimator saved at `path`, ready to predict or to go on (`resume`, `partial_fit`,
         `warm_start`).
 
-        `callbacks`, `checkpoint`, `backend` and `n_threads` are at their defaults, whatever they were in the
-        run: `set_params` them before `resume`.
+        `callbacks`, `checkpoint`, `backend` and `n_threads` are at their defaults, whatever they
+        were in the run: `set_params` them before `resume`.
 
         Parameters
         ----------
@@ -329,12 +356,16 @@ def _read_arrays(archive, estimator, meta):
     if "particles" in present:
         rows = _shape(archive, "particles/0", 2)[0]
         shapes["particles"] = [(rows, columns) for _, columns in weights]
-    if ("second" in shapes and "velocity" not in shapes) or ("last" in shapes and "best" not in shapes):
+    if ("second" in shapes and "velocity" not in shapes) or (
+        "last" in shapes and "best" not in shapes
+    ):
         raise ValueError("present is wrong")
     single = estimator._target_arrays(archive)
     if "feature_names_in_" in archive.names:
         single["feature_names_in_"] = "U", (estimator.n_features_in_,)
-    wanted = {f"{name}/{i}": shape for name, group in shapes.items() for i, shape in enumerate(group)}
+    wanted = {
+        f"{name}/{i}": shape for name, group in shapes.items() for i, shape in enumerate(group)
+    }
     for name in archive.names ^ {*wanted, *single, "meta"}:
         raise ValueError(f"{_words(name)} is {'unknown' if name in archive.names else 'missing'}")
     if "feedback_coefs_" in shapes and len(counters["angle_curve"]) > counters["epoch"]:

@@ -1,8 +1,8 @@
 """Epochs over mini-batches for any network of the protocol.
 
 One kernel call trains many mini-batches (a chunk); the chunk is sized so that a call lasts about
-`CHUNK_SECONDS`, short enough for Ctrl-C and progress. A chunk boundary changes nothing in the result:
-order, signs and Adam's step are fixed before the epoch is cut.
+`CHUNK_SECONDS`, short enough for Ctrl-C and progress. A chunk boundary changes nothing in the
+result: order, signs and Adam's step are fixed before the epoch is cut.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class EpochRecord:
     rates: tuple
     stats: TrainStats
     seconds: float
-    feedback_angles: list | None = None  # degrees, of each layer pair with independent feedback weights
+    feedback_angles: list | None = (
+        None  # degrees, of each layer pair with independent feedback weights
+    )
 
 
 class _Chunks:
@@ -100,8 +102,9 @@ class _Chunks:
 class _Rollback:
     """What an epoch that diverges, or a call that is cut, must leave as it was.
 
-    Parameters, optimiser memory, random streams, counts; persistent states of `rows`. The weights under
-    which a state blows up are finite too, but of no use; those that trained the epoch before are.
+    Parameters, optimiser memory, random streams, counts; persistent states of `rows`. The weights
+    under which a state blows up are finite too, but of no use; those that trained the epoch before
+    are.
     """
 
     def __init__(self, network, state, rows=None):
@@ -146,13 +149,19 @@ def check_finite(network, stats, memory):
             layer = network.layer_of(index)
             raise DivergenceError(
                 f"the parameters of layer {layer} became non-finite (a smaller learning_rate_init usually "
-                "helps)", layer, None, "update",
+                "helps)",
+                layer,
+                None,
+                "update",
             )
     if not np.isfinite(stats.loss):
         layer = len(network.spec.sizes) - 1
         raise DivergenceError(
             f"the cost of the states of layer {layer}, the output, became non-finite (a smaller "
-            "learning_rate_init usually helps)", layer, None, "free",
+            "learning_rate_init usually helps)",
+            layer,
+            None,
+            "free",
         )
     for kept in (memory.velocity, memory.second):
         for index, a in enumerate(kept):
@@ -160,7 +169,10 @@ def check_finite(network, stats, memory):
                 layer = network.layer_of(index)
                 raise DivergenceError(
                     f"the solver's memory of the gradients of layer {layer} became non-finite (a smaller "
-                    "learning_rate_init usually helps)", layer, None, "update",
+                    "learning_rate_init usually helps)",
+                    layer,
+                    None,
+                    "update",
                 )
 
 
@@ -194,11 +206,19 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
     if settings.random_sign:
         sign = (2 * streams.sign.integers(0, 2, n_batches) - 1).astype(np.int8)
     factor = learning_rate_factor(
-        settings.schedule, state.epoch, state.samples_seen, state.rate_factor, power_t=settings.power_t,
-        decay=settings.decay, min_factor=settings.min_factor, period=settings.period,
+        settings.schedule,
+        state.epoch,
+        state.samples_seen,
+        state.rate_factor,
+        power_t=settings.power_t,
+        decay=settings.decay,
+        min_factor=settings.min_factor,
+        period=settings.period,
     )
     plan = replace(
-        plan, rate=tuple(factor * r for r in plan.rate), bias_rate=tuple(factor * r for r in plan.bias_rate)
+        plan,
+        rate=tuple(factor * r for r in plan.rate),
+        bias_rate=tuple(factor * r for r in plan.bias_rate),
     )
     with interrupt_afterwards():
         streams.start = state.streams.start  # which runs on within the epoch
@@ -207,7 +227,9 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
         done, stats = position.batches, position.stats
         count = min(chunks.size, n_batches - done)
         part = replace(
-            plan, sign=None if sign is None else sign[done : done + count], adam_step=state.n_updates,
+            plan,
+            sign=None if sign is None else sign[done : done + count],
+            adam_step=state.n_updates,
             loss_so_far=stats.loss,
         )
         rows = order[done * plan.batch_size : (done + count) * plan.batch_size]
@@ -228,8 +250,15 @@ def _train_epoch(network, data, state, settings, chunks, on_chunk):
 
 
 def fit_epochs(
-    network, data, state, settings, *,
-    validate: Callable | None = None, callbacks=(), progress=None, on_epoch: Callable | None = None,
+    network,
+    data,
+    state,
+    settings,
+    *,
+    validate: Callable | None = None,
+    callbacks=(),
+    progress=None,
+    on_epoch: Callable | None = None,
 ):
     """Train `network` for up to `settings.n_epochs` epochs, in place.
 
@@ -241,35 +270,37 @@ def fit_epochs(
         Continued, and updated in place.
     settings : FitSettings
     validate : callable or None
-        ``validate() -> score`` (higher is better) turns early stopping on: the best snapshot is restored at
-        the end.
+        ``validate() -> score`` (higher is better) turns early stopping on: the best snapshot is
+        restored at the end.
     callbacks : sequence of callables
         Each is called with an `EpochRecord`; one that returns True stops the run.
     progress : Progress or None
         See `training.progress`.
     on_epoch : callable or None
-        Called with no argument once the state of an epoch is complete (checkpoints); that of the last one is
-        then as at the end of the run, with the best snapshot in place.
+        Called with no argument once the state of an epoch is complete (checkpoints); that of the
+        last one is then as at the end of the run, with the best snapshot in place.
 
     Returns
     -------
     str
-        Why it ended: "max_iter", "tol", "callback" or "interrupted"; `state.ended` too, also "divergence" or
-        "error" where an exception leaves. An interrupted epoch is gone on with by the next call with this
-        state.
+        Why it ended: "max_iter", "tol", "callback" or "interrupted"; `state.ended` too, also
+        "divergence" or "error" where an exception leaves. An interrupted epoch is gone on with by
+        the next call with this state.
 
     Raises
     ------
     KeyboardInterrupt
         With ``settings.on_interrupt == "raise"``.
     DivergenceError
-        The epoch is undone, as if it had not begun: parameters, optimiser memory and counts are those after
-        the last whole epoch; with `validate`, the best parameters are put back.
+        The epoch is undone, as if it had not begun: parameters, optimiser memory and counts are
+        those after the last whole epoch; with `validate`, the best parameters are put back.
     """
     _reopen(network, state, validate)
     reason = "error"
     try:
-        reason = _run_epochs(network, data, state, settings, validate, callbacks, progress, on_epoch)
+        reason = _run_epochs(
+            network, data, state, settings, validate, callbacks, progress, on_epoch
+        )
     except KeyboardInterrupt:
         reason = "interrupted"
         if settings.on_interrupt == "raise":
@@ -291,7 +322,12 @@ def _run_epochs(network, data, state, settings, validate, callbacks, progress, o
         rollback = _Rollback(network, state)
         try:
             stats, rates = _train_epoch(
-                network, data, state, settings, chunks, None if progress is None else progress.advance
+                network,
+                data,
+                state,
+                settings,
+                chunks,
+                None if progress is None else progress.advance,
             )
             score = None if validate is None else validate()
         except DivergenceError:
@@ -309,8 +345,14 @@ def _run_epochs(network, data, state, settings, validate, callbacks, progress, o
             stop = _should_stop(state, settings)
         accuracy = stats.n_correct / stats.n_samples if settings.classes else None
         record = EpochRecord(
-            state.epoch, state.loss_curve[-1], accuracy, score, rates, stats,
-            time.perf_counter() - start, angles,
+            state.epoch,
+            state.loss_curve[-1],
+            accuracy,
+            score,
+            rates,
+            stats,
+            time.perf_counter() - start,
+            angles,
         )
         if progress is not None:
             progress.epoch(record)
@@ -357,7 +399,9 @@ def _note_improvement(network, state, settings, score):
     """scikit-learn MLP's bookkeeping of `n_iter_no_change`; `score` of the validation rows, if any."""
     if score is None:
         loss = state.loss_curve[-1]
-        state.no_improvement = state.no_improvement + 1 if loss > state.best_loss - settings.tol else 0
+        state.no_improvement = (
+            state.no_improvement + 1 if loss > state.best_loss - settings.tol else 0
+        )
         state.best_loss = min(state.best_loss, loss)
         return
     state.validation_scores.append(score)

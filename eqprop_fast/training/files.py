@@ -16,14 +16,16 @@ except ImportError:  # Windows, where an open file cannot be unlinked: no lock i
 
 MAX_NAME = 255  # bytes of a file's name, on every common file system
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-_SUFFIX = re.compile(r"\.[a-z0-9_]{8}\.tmp")  # of a temporary file, after the name of what it becomes
+_SUFFIX = re.compile(
+    r"\.[a-z0-9_]{8}\.tmp"
+)  # of a temporary file, after the name of what it becomes
 
 
 def write_atomically(path, write):
     """Call ``write(file)`` on a temporary file, flush it to disk and move it to `path`.
 
-    A symbolic link is followed, the mode of a file that is replaced is kept (a new one gets what umask
-    leaves), and what killed processes left of earlier writes to `path` is removed.
+    A symbolic link is followed, the mode of a file that is replaced is kept (a new one gets what
+    umask leaves), and what killed processes left of earlier writes to `path` is removed.
     """
     path = check_writable(path)
     folder = os.path.dirname(path)
@@ -86,7 +88,9 @@ def _stem(path):
 
 
 def _new_temporary(path):
-    """(handle, path) of a new file beside `path`; locked while it is open, where the system has locks."""
+    """(handle, path) of a new file beside `path`; locked while it is open, where the system has
+    locks.
+    """
     remove_leftovers(path)
     while True:
         name = f"{_stem(path)}.{secrets.token_hex(4)}.tmp"

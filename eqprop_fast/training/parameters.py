@@ -1,7 +1,8 @@
 """Estimator parameters as JSON and back.
 
-What a parameter may be is said by the `_parameter_constraints` of the class that has it; a parameter can be
-an object with parameters of its own, of a class that the estimator lists in `_parameter_objects`.
+What a parameter may be is said by the `_parameter_constraints` of the class that has it; a
+parameter can be an object with parameters of its own, of a class that the estimator lists in
+`_parameter_objects`.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def encode(value):
 
 
 def encode_parameters(estimator):
-    """Name to encoded value of what `estimator` was made with; TypeError names what cannot be stored."""
+    """Name to encoded value of what `estimator` was made with; TypeError names what cannot be
+    stored.
+    """
     encoded = {}
     for name, value in estimator.get_params(deep=False).items():
         if name in PLACE:

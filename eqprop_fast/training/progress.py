@@ -9,16 +9,27 @@ from contextlib import contextmanager
 
 @contextmanager
 def make_progress(verbose, n_epochs, n_rows, first_epoch=0):
-    """Yields an object with `advance(n_samples)` and `epoch(record)`, or None when `verbose` is off."""
+    """Yields an object with `advance(n_samples)` and `epoch(record)`, or None when `verbose` is
+    off.
+    """
     if not verbose:
         yield None
     elif sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         columns = (
-            TextColumn("epoch {task.fields[epoch]}"), BarColumn(bar_width=20), TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
             yield LiveProgress(bar, n_epochs, n_rows, first_epoch)

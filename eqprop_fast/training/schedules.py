@@ -1,7 +1,7 @@
 """Learning-rate schedules as one factor per epoch, applied to the rate of every layer.
 
-"constant", "invscaling" and "adaptive" follow scikit-learn's MLP; "exponential" is the ``x 0.99 per epoch``
-of 2402.11674; "cosine" is the annealing of 2006.03824 and 2312.15103.
+"constant", "invscaling" and "adaptive" follow scikit-learn's MLP; "exponential" is the ``x 0.99 per
+epoch`` of 2402.11674; "cosine" is the annealing of 2006.03824 and 2312.15103.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Exponential(Part):
 
 @documented
 class Cosine(Part):
-    """A rate that follows half a cosine over `max_iter` epochs, then starts anew (2006.03824, 2312.15103).
+    """A rate that follows half a cosine over `max_iter` epochs, then starts anew (2006.03824,
+    2312.15103).
 
     Parameters
     ----------
@@ -57,7 +58,9 @@ class Cosine(Part):
 RATE_WORDS = {**dict.fromkeys(SCHEDULES), "exponential": Exponential, "cosine": Cosine}
 
 
-def learning_rate_factor(schedule, epoch, samples_seen, state_factor, *, power_t, decay, min_factor, period):
+def learning_rate_factor(
+    schedule, epoch, samples_seen, state_factor, *, power_t, decay, min_factor, period
+):
     """Factor on the initial rates during an epoch.
 
     Parameters
@@ -72,8 +75,8 @@ def learning_rate_factor(schedule, epoch, samples_seen, state_factor, *, power_t
         What "adaptive" has reached; kept in the training state.
     power_t, decay : float
     min_factor : float
-        "cosine": the factor approached after `period` epochs, when it starts again from 1 (warm restarts: a
-        later `partial_fit` or warm-started `fit` is not stuck at the end).
+        "cosine": the factor approached after `period` epochs, when it starts again from 1 (warm
+        restarts: a later `partial_fit` or warm-started `fit` is not stuck at the end).
     period : int
     """
     if schedule == "constant":

@@ -70,7 +70,9 @@ class TrainingState:
     validation_scores: list = field(default_factory=list)
     best_validation_score: float = -np.inf
     best_snapshot: list | None = None
-    last_snapshot: list | None = None  # of an early-stopped run, before its best weights were put back
+    last_snapshot: list | None = (
+        None  # of an early-stopped run, before its best weights were put back
+    )
     position: EpochPosition | None = None  # within an epoch that was interrupted
     ended: str | None = None  # "max_iter", "tol", "callback", "interrupted", "divergence", "error"
 
@@ -87,5 +89,7 @@ class TrainingState:
 
 
 def writable(arrays):
-    """`arrays` (a list or None), those that are read-only copied: kernels take parameters as in/out."""
+    """`arrays` (a list or None), those that are read-only copied: kernels take parameters as
+    in/out.
+    """
     return arrays and [a if a.flags.writeable else np.array(a) for a in arrays]

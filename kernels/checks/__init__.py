@@ -1,8 +1,9 @@
-"""What every kernel demands of its arguments: one table a kernel, checked before any backend sees them.
+"""What every kernel demands of its arguments: one table a kernel, checked before any backend sees
+them.
 
-A table maps each argument to a row of `rows.py`, which refuses it with a ValueError that names it, or
-returns it as the kernels take it: C-contiguous, of the dtype of the call. A refused call has changed
-nothing.
+A table maps each argument to a row of `rows.py`, which refuses it with a ValueError that names it,
+or returns it as the kernels take it: C-contiguous, of the dtype of the call. A refused call has
+changed nothing.
 """
 
 from __future__ import annotations

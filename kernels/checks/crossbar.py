@@ -24,7 +24,8 @@ from .rows import (
 
 
 class Conductances:
-    """The matrices of a chain of layers; they give the call its dtype, its sizes N and their number L.
+    """The matrices of a chain of layers; they give the call its dtype, its sizes N and their number
+    L.
 
     The inputs drive the first one twice, as +x and as -x.
     """
@@ -47,7 +48,9 @@ class Conductances:
                 )
             shape = getattr(at.given["x"], "shape", ()) if k == 0 else ()
             if len(shape) == 2 and len(w) != 2 * shape[1]:
-                raise ValueError(f"{name}[0] must have two rows for each column of x, got {len(w)}, {shape[1]}")
+                raise ValueError(
+                    f"{name}[0] must have two rows for each column of x, got {len(w)}, {shape[1]}"
+                )
             rows = len(w) if k == 0 else sizes[-1]
             kept.append(check_array(at, f"{name}[{k}]", w, (rows, w.shape[1]), at.dtype, self.written))
             sizes.append(w.shape[1])

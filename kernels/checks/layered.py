@@ -157,7 +157,8 @@ def optimizer_memory(at, name, state):
     for slot in slots:
         where, arrays = f"{name}.{slot}", check_list(f"{name}.{slot}", getattr(state, slot), None)
         needed = 3 * L if learns_back else 2 * L
-        # the memory of back[0], which is not used, may be left out with all that a rule does not move
+        # the memory of back[0], which is not used, may be left out with all that a rule does not
+        # move
         if len(arrays) < (needed if learns_back and L > 1 else 2 * L):
             raise ValueError(f"{where} must have {needed} entries, got {len(arrays)}")
         kept = list(arrays[:needed])

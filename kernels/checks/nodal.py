@@ -1,6 +1,7 @@
 """Tables of the kernels for circuits (kernels/reference/nodal.py, nodal_head.py, nodal_update.py).
 
-Here arrays must be C-contiguous and of the right dtype already: circuits are prepared once and solved often.
+Here arrays must be C-contiguous and of the right dtype already: circuits are prepared once and
+solved often.
 """
 
 import math

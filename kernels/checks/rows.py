@@ -1,7 +1,7 @@
 """The rows that the tables of the kernels are made of.
 
-A row is called as ``row(at, name, value)``: `at` is the `Call`, on which rows leave what later ones need
-(sizes, dtype, values); it returns what the kernel gets.
+A row is called as ``row(at, name, value)``: `at` is the `Call`, on which rows leave what later ones
+need (sizes, dtype, values); it returns what the kernel gets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in FLOATS}
 
 
 class Call:
-    """One kernel call: its arguments, dtype, the sizes found so far, its arrays, copies to be written back."""
+    """One kernel call: its arguments, dtype, the sizes found so far, its arrays, copies to be
+    written back.
+    """
 
     def __init__(self, given):
         self.given = given
@@ -94,8 +96,8 @@ def _spread(a):
 def check_array(at, name, a, shape, dtype, written=False, strict=False):
     """`a` as a C-contiguous array of `dtype` and `shape`.
 
-    written: the kernel writes it; one with strides is copied, and the copy written back after the call.
-    strict: neither another dtype nor strides are taken.
+    written: the kernel writes it; one with strides is copied, and the copy written back after the
+    call. strict: neither another dtype nor strides are taken.
     """
     if type(a) is not np.ndarray:
         a = plain_array(name, a)
@@ -131,7 +133,8 @@ def check_finite_from(name, a, low):
 
 
 def check_dtype(at, name, a):
-    """Take the dtype of the call from array `a`: float32 or float64, as the processor stores them."""
+    """Take the dtype of the call from array `a`: float32 or float64, as the processor stores them.
+    """
     if type(a) is not np.ndarray:
         a = plain_array(name, a)
     if a.dtype not in FLOATS:
@@ -234,7 +237,9 @@ def check_csr(name, x, dtype):
 
 
 class Array:
-    """An array of shape ``shape(at)`` and the dtype of the call; `low`: finite, and nowhere below it."""
+    """An array of shape ``shape(at)`` and the dtype of the call; `low`: finite, and nowhere below
+    it.
+    """
 
     def __init__(self, shape, *, written=False, strict=False, optional=False, low=None):
         self.shape, self.low = shape, low
@@ -270,7 +275,9 @@ class Arrays:
 
 
 class Inputs:
-    """`x`, an array or CSR matrix with `at.N[0]` columns, or any number of them; leaves `at.R`, its rows."""
+    """`x`, an array or CSR matrix with `at.N[0]` columns, or any number of them; leaves `at.R`, its
+    rows.
+    """
 
     def __call__(self, at, name, value):
         if sparse.issparse(value):

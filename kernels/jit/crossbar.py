@@ -193,8 +193,10 @@ def relax_sample(job, net, own, states, n_steps, tol, beta, y):
 
 @_jit
 def sum_conductances(job, net, thread, n_threads):
-    """net.totals at this thread's nodes of every layer; each is one sum in order. Says in net.broken if one
-    is no number: in an array of its own, since fast threads write to net.status while slow ones still ask."""
+    """net.totals at this thread's nodes of every layer; each is one sum in order. Says in
+    net.broken if one is no number: in an array of its own, since fast threads write to net.status
+    while slow ones still ask.
+    """
     offset, broken = array(net.offset), array(net.broken)
     for k in range(job.n_weights):
         own, below = array(net.totals)[offset[k] : offset[k + 1]], conductances(job, job.weight, k)

@@ -10,7 +10,15 @@ import numpy as np
 
 from ..spec import DivergenceError
 from .compile import kernel
-from .gradients import iterate, leans, learn_inner, pack_adjoint, record_step, reverse_step, start_bar
+from .gradients import (
+    iterate,
+    leans,
+    learn_inner,
+    pack_adjoint,
+    record_step,
+    reverse_step,
+    start_bar,
+)
 from .implicit import PLACE, implicit_sample
 from .layered import (
     drive_batch,

@@ -32,7 +32,15 @@ from .relax import (
 )
 from .threads import barrier
 from .tiles import TILE_SAMPLES, tile_columns
-from .update import Move, difference_coefficients, own_rows, pack_row, pack_rows, step_rows, update_bias
+from .update import (
+    Move,
+    difference_coefficients,
+    own_rows,
+    pack_row,
+    pack_rows,
+    step_rows,
+    update_bias,
+)
 from .views import array, vector
 
 # --- recording

@@ -22,16 +22,7 @@ from .continual import (
     weigh_change,
 )
 from .inputs import column_sums, drive_slice, list_inputs
-from .layout import (
-    back_moments,
-    backs_of,
-    biases_of,
-    block,
-    n_units,
-    states_of,
-    target,
-    weights_of,
-)
+from .layout import back_moments, backs_of, biases_of, block, n_units, states_of, target, weights_of
 from .relax import (
     CONTINUOUS,
     DOWNWARDS,

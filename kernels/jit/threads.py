@@ -5,7 +5,15 @@ import numpy as np
 
 from ..threads import run_together
 from ..threads import usable as bounded
-from .compile import JIT_DISABLED, atomic_add, atomic_load, kernel, relax_cpu, sleep_thread, yield_thread
+from .compile import (
+    JIT_DISABLED,
+    atomic_add,
+    atomic_load,
+    kernel,
+    relax_cpu,
+    sleep_thread,
+    yield_thread,
+)
 
 SPINS, YIELDS = 4000, 64
 SHORTEST_NAP, LONGEST_NAP = 50, 1000  # microseconds

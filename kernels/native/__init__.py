@@ -17,7 +17,9 @@ def isa_names():
 
 
 def select_isa(name=None):
-    """Make `name` (None: the best) serve from now on; returns the name. ValueError if not usable here."""
+    """Make `name` (None: the best) serve from now on; returns the name. ValueError if not usable
+    here.
+    """
     if lib.eqp_select_isa(ffi.NULL if name is None else name.encode()) != 0:
         raise ValueError(f"EQPROP_ISA must be one of {isa_names()} on this machine, got {name!r}")
     return ffi.string(lib.eqp_isa()).decode()

@@ -25,7 +25,8 @@ def pointer(job):
 
 
 def run(name, job, n_threads, n_parts=None):
-    """Size the scratch, run kernel `name` on at most `n_threads` threads, return the first non-zero status.
+    """Size the scratch, run kernel `name` on at most `n_threads` threads, return the first non-zero
+    status.
 
     `n_parts`: how many threads can find work.
     """

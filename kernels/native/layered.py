@@ -1,5 +1,5 @@
-"""C callers of csrc/layered/layered.c and of csrc/layered/train.c with its rules (continual.c, gradients.c);
-signatures as in kernels/reference/layered.py.
+"""C callers of csrc/layered/layered.c and of csrc/layered/train.c with its rules (continual.c,
+gradients.c); signatures as in kernels/reference/layered.py.
 """
 
 import numpy as np
@@ -36,7 +36,8 @@ def layered_train(
         spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, loss, counts
     )
     learned = [*weights, *biases, *(back or []), *(particles or [])]
-    # the continual vector field moves weights within a batch: kept to return to the last finite batch
+    # the continual vector field moves weights within a batch: kept to return to the last finite
+    # batch
     before = None
     if plan.rule == "continual_vector_field":
         before = [None if p is None else p.copy() for p in learned]
@@ -61,9 +62,11 @@ def layered_train(
 
 
 def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight, particles, batch):
-    """Raise the DivergenceError of `batch`; the twin repeats it on copies to find the layer and the step.
+    """Raise the DivergenceError of `batch`; the twin repeats it on copies to find the layer and the
+    step.
 
-    C leaves the particles of a batch that diverged to the twin, which keeps those of a finite free phase.
+    C leaves the particles of a batch that diverged to the twin, which keeps those of a finite free
+    phase.
     """
     start = batch * plan.batch_size
     rows = order[start : start + plan.batch_size]

@@ -22,10 +22,11 @@ __all__ = [
 def nodal_newton(
     system, rhs, offset, x, junction, *, max_iter=100, vtol=1e-10, rtol=1e-9, single_after=40, n_threads=1
 ):
-    """As kernels.reference.nodal.nodal_newton; float64 or float32 by the type of `x`, VL samples at a time.
+    """As kernels.reference.nodal.nodal_newton; float64 or float32 by the type of `x`, VL samples at
+    a time.
 
-    The pivots are fixed (system.lu, or the diagonal when dense): a sample that they do not suit comes back as
-    SINGULAR or NOT_CONVERGED, never wrong, because Newton's own step is the test.
+    The pivots are fixed (system.lu, or the diagonal when dense): a sample that they do not suit
+    comes back as SINGULAR or NOT_CONVERGED, never wrong, because Newton's own step is the test.
     """
     m = len(x)
     report = NewtonReport(

@@ -1,7 +1,7 @@
 """Activations rho and their derivatives, the readable truth.
 
-Derivatives are given as functions of (s, rho(s)); hard ones are 1 on the closed interval, so that a unit that
-reached an edge can leave it (docs/equations.md 1.1).
+Derivatives are given as functions of (s, rho(s)); hard ones are 1 on the closed interval, so that a
+unit that reached an edge can leave it (docs/equations.md 1.1).
 """
 
 import numpy as np

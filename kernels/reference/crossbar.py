@@ -1,11 +1,11 @@
-"""NumPy twin of the layered-crossbar kernels: exact block coordinate descent, and learning, for resistive
-networks.
+"""NumPy twin of the layered-crossbar kernels: exact block coordinate descent, and learning, for
+resistive networks.
 
-A *deep resistive network* (arXiv 2402.11674) is a chain of node layers. Neighbouring layers are fully
-connected by conductances ``g[k]`` of shape (rows, cols), layer ``k`` to layer ``k + 1``; every node has a
-current source (bias) and ideal diodes that keep its voltage within ``[lower, upper]``. The input nodes are
-voltage sources ``(+A x, -A x)``, so ``g[0]`` has twice as many rows as ``x`` has columns. The steady state
-minimises the co-content
+A *deep resistive network* (arXiv 2402.11674) is a chain of node layers. Neighbouring layers are
+fully connected by conductances ``g[k]`` of shape (rows, cols), layer ``k`` to layer ``k + 1``;
+every node has a current source (bias) and ideal diodes that keep its voltage within ``[lower,
+upper]``. The input nodes are voltage sources ``(+A x, -A x)``, so ``g[0]`` has twice as many rows
+as ``x`` has columns. The steady state minimises the co-content
 
     E(v) = sum_k 1/2 g[k]_ij (v_i - v_j)^2 - sum b v     subject to lower <= v <= upper,
 
@@ -13,17 +13,17 @@ a convex QP. All nodes of one layer are independent given the other layers, so s
 
     v <- clip((sum_j g_j v_j + b [+ beta y]) / (sum_j g_j [+ beta]), lower, upper)
 
-for a whole layer is an *exact* block minimisation; the terms in brackets are the nudge of the output layer,
-which is a resistor of conductance ``beta`` to a source at the target ``y``. A node whose conductances are all
-zero floats; by convention it stays at 0 V.
+for a whole layer is an *exact* block minimisation; the terms in brackets are the nudge of the
+output layer, which is a resistor of conductance ``beta`` to a source at the target ``y``. A node
+whose conductances are all zero floats; by convention it stays at 0 V.
 
-With ``pairs`` the output layer holds 2 C nodes, the prediction of class c is ``v[c] - v[C + c]`` (arXiv
-2006.01981), and the nudge is the current ``beta (y - prediction)`` into one and out of the other node, again
-solved exactly.
+With ``pairs`` the output layer holds 2 C nodes, the prediction of class c is ``v[c] - v[C + c]``
+(arXiv 2006.01981), and the nudge is the current ``beta (y - prediction)`` into one and out of the
+other node, again solved exactly.
 
-Amplifiers between the layers need no term of their own: referred to the output, a network whose layers are
-joined by bidirectional amplifiers (voltage gain a forward, current gain 1/a back) obeys the same equations
-with the input gain multiplied by every a.
+Amplifiers between the layers need no term of their own: referred to the output, a network whose
+layers are joined by bidirectional amplifiers (voltage gain a forward, current gain 1/a back) obeys
+the same equations with the input gain multiplied by every a.
 """
 
 import numpy as np
@@ -38,7 +38,9 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov")
 
 
 class NudgeError(ArithmeticError):
-    """A negative nudge exceeds the conductance at an output node: the nudged network has no equilibrium."""
+    """A negative nudge exceeds the conductance at an output node: the nudged network has no
+    equilibrium.
+    """
 
     def __init__(
         self,
@@ -65,7 +67,9 @@ def stages(schedule, n_layers):
 
 
 def input_drive(weight, x, input_gain):
-    """Current from the input sources (+A x, -A x) through `weight` (2 D, N) into grounded nodes, (M, N)."""
+    """Current from the input sources (+A x, -A x) through `weight` (2 D, N) into grounded nodes,
+    (M, N).
+    """
     n = weight.shape[0] // 2
     return in_order(x, weight[:n] - weight[n:]) * weight.dtype.type(input_gain)
 
@@ -109,7 +113,9 @@ def _solve_layer(k, weights, biases, totals, lower, upper, drive, states, beta, 
 
 
 def _check_nudge(total, beta, pairs):
-    """NudgeError unless every output node of total conductance `total` keeps some under all nudges `beta`."""
+    """NudgeError unless every output node of total conductance `total` keeps some under all nudges
+    `beta`.
+    """
     if pairs:
         inverse, half = _divide(np.ones_like(total), total), total.size // 2
         left = 1 + beta[:, None] * (inverse[:half] + inverse[half:])
@@ -120,7 +126,8 @@ def _check_nudge(total, beta, pairs):
 
 
 def _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_steps, tol, beta, y, pairs):
-    """Sweeps in place on `states`; each sample stops after the step whose largest change is <= tol."""
+    """Sweeps in place on `states`; each sample stops after the step whose largest change is <= tol.
+    """
     n_samples = drive.shape[0]
     steps = np.zeros(n_samples, dtype=np.int32)
     residual = np.zeros(n_samples, dtype=drive.dtype)
@@ -173,13 +180,13 @@ def relax(
     Parameters
     ----------
     weights, biases, lower, upper : lists of arrays
-        Conductances (2 D, N[1]), (N[1], N[2]), ... in siemens, bias currents (N[k],) in ampere, bounds
-        (N[k],) in volt.
+        Conductances (2 D, N[1]), (N[1], N[2]), ... in siemens, bias currents (N[k],) in ampere,
+        bounds (N[k],) in volt.
     x : (M, D) array or CSR matrix
         Inputs; the sources stand at ``input_gain * x`` and ``-input_gain * x``.
     n_steps, tol : int, float
-        Steps at most; a sample stops after a step that moved none of its nodes by more than `tol` (< 0:
-        never).
+        Steps at most; a sample stops after a step that moved none of its nodes by more than `tol`
+        (< 0: never).
     beta, y : float, (M, n_outputs) array
         Nudge and targets; 0 is the free phase.
 
@@ -276,11 +283,11 @@ def train(
 ):
     """Stochastic gradient descent by equilibrium propagation, in place on `weights` and `biases`.
 
-    Each batch: free phase, then the nudged phases from the free state, then ``g <- clip(g - rate dE, g_min,
-    g_max)`` and ``b <- b + rate v``. The free phase starts where the previous batch ended (the state of the
-    first nudge of `nudge_pair`, as in the published code of arXiv 2402.11674) or, without `carry`, at zero; a
-    batch of another size starts from zero, and so does the one after it. `states` carries this over from call
-    to call.
+    Each batch: free phase, then the nudged phases from the free state, then ``g <- clip(g - rate
+    dE, g_min, g_max)`` and ``b <- b + rate v``. The free phase starts where the previous batch
+    ended (the state of the first nudge of `nudge_pair`, as in the published code of arXiv
+    2402.11674) or, without `carry`, at zero; a batch of another size starts from zero, and so does
+    the one after it. `states` carries this over from call to call.
 
     Parameters
     ----------
@@ -292,8 +299,8 @@ def train(
         The gradient of a batch is the weighted mean over its samples.
     rates, bias_rates : (L,) sequences
     optimizer : {"sgd", "momentum", "nesterov"}
-        "momentum": v <- momentum v + dE, then a step along v; "nesterov": along dE + momentum v. The clamp
-        acts on the conductances, not on v.
+        "momentum": v <- momentum v + dE, then a step along v; "nesterov": along dE + momentum v.
+        The clamp acts on the conductances, not on v.
     velocity : list of arrays, in/out, or None
         v of the weights, then of the biases; needed unless `optimizer` is "sgd".
     loss : float
@@ -371,8 +378,8 @@ def predictions(output, pairs):
 
 
 def co_content(weights, biases, x, states, *, input_gain=1.0, beta=0.0, y=None, pairs=False):
-    """The minimised quantity for each sample, in watt: half the dissipated power less the power of the
-    biases.
+    """The minimised quantity for each sample, in watt: half the dissipated power less the power of
+    the biases.
 
     With `beta`, the nudge's ``beta / 2 |prediction - y|^2`` is included. (M,) array.
     """
@@ -391,11 +398,12 @@ def co_content(weights, biases, x, states, *, input_gain=1.0, beta=0.0, y=None, 
 
 
 def kcl_residual(weights, biases, lower, upper, x, states, *, input_gain=1.0):
-    """Net current into each node that no diode may carry, in ampere: a list of (M, N[k]) arrays, 0 at the
-    solution.
+    """Net current into each node that no diode may carry, in ampere: a list of (M, N[k]) arrays, 0
+    at the solution.
 
-    A diode can only push a node at its lower bound up, or one at its upper bound down; current of the other
-    sign, and any net current at a node between its bounds, is a violation of Kirchhoff's law.
+    A diode can only push a node at its lower bound up, or one at its upper bound down; current of
+    the other sign, and any net current at a node between its bounds, is a violation of Kirchhoff's
+    law.
     """
     totals = total_conductance(weights)
     drive = input_drive(weights[0], x, input_gain)

@@ -1,12 +1,12 @@
 """Exact gradients of the layered networks, without automatic differentiation: the NumPy twin.
 
-One hand-written piece, `step_vjp`, reverses one free relaxation step; back-propagation through time,
-Almeida-Pineda recurrent back-propagation and implicit differentiation are three ways of repeating it.
-Finite differences need no reverse step and check the rest. Shapes are those of layered.py; `x_shown` is
-input_activation(x), dense, (M, N[0]).
+One hand-written piece, `step_vjp`, reverses one free relaxation step; back-propagation through
+time, Almeida-Pineda recurrent back-propagation and implicit differentiation are three ways of
+repeating it. Finite differences need no reverse step and check the rest. Shapes are those of
+layered.py; `x_shown` is input_activation(x), dense, (M, N[0]).
 
-A gradient is a tuple (weights, biases, back) of lists; `back` is None in a symmetric network, whose tied
-weights collect both directions, and its entry 0, which would lead to the clamped input, is 0.
+A gradient is a tuple (weights, biases, back) of lists; `back` is None in a symmetric network, whose
+tied weights collect both directions, and its entry 0, which would lead to the clamped input, is 0.
 """
 
 from dataclasses import replace
@@ -49,7 +49,8 @@ def step_vjp(spec, weights, back, biases, drive, x_shown, states, bar, with_para
     bar_before : list of ndarray
         Its derivative with respect to `states`.
     gradient : (weights, biases, back) or None
-        Its derivative with respect to the parameters, through this step alone, summed over the samples.
+        Its derivative with respect to the parameters, through this step alone, summed over the
+        samples.
     """
     backs = back_or_transpose(weights, back)
     seen = [states]  # before each pass
@@ -136,7 +137,9 @@ def _add(total, part):
 
 
 def bptt_gradient(spec, weights, back, biases, drive, x_shown, trajectory, bar):
-    """Back-propagation through the steps between the states of `trajectory` (K + 1 of them, oldest first)."""
+    """Back-propagation through the steps between the states of `trajectory` (K + 1 of them, oldest
+    first).
+    """
     total = None
     for states in reversed(trajectory[:-1]):
         bar, part = step_vjp(spec, weights, back, biases, drive, x_shown, states, bar)
@@ -145,10 +148,11 @@ def bptt_gradient(spec, weights, back, biases, drive, x_shown, trajectory, bar):
 
 
 def recurrent_backprop_gradient(spec, weights, back, biases, drive, x_shown, states, bar, n_steps, tol=-1.0):
-    """Almeida-Pineda process at the fixed point `states`: z <- J^T z + dC/ds, at most `n_steps` times.
+    """Almeida-Pineda process at the fixed point `states`: z <- J^T z + dC/ds, at most `n_steps`
+    times.
 
-    Stops once no entry of the last increment exceeds ``tol`` times the largest of the first. Returns the
-    gradient, the number of steps and the relative size of the last increment.
+    Stops once no entry of the last increment exceeds ``tol`` times the largest of the first.
+    Returns the gradient, the number of steps and the relative size of the last increment.
     """
     total, first = [b.copy() for b in bar], max(np.abs(b).max() for b in bar)
     relative, steps = 1.0, 1
@@ -163,7 +167,8 @@ def recurrent_backprop_gradient(spec, weights, back, biases, drive, x_shown, sta
 
 
 def step_jacobian(spec, weights, back, biases, drive, states):
-    """Jacobian of one synchronous free step of one sample, (n, n): rows new states, columns old ones.
+    """Jacobian of one synchronous free step of one sample, (n, n): rows new states, columns old
+    ones.
 
     `drive` is (1, N[1]) and `states` are (1, N[k]).
     """
@@ -186,7 +191,8 @@ def step_jacobian(spec, weights, back, biases, drive, states):
 
 
 def implicit_gradient(spec, weights, back, biases, drive, x_shown, states, bar):
-    """Implicit differentiation: z = (I - J^T)^-1 dC/ds for each sample, then one parameter product."""
+    """Implicit differentiation: z = (I - J^T)^-1 dC/ds for each sample, then one parameter product.
+    """
     together = replace(spec, schedule="synchronous")
     edges = np.cumsum(spec.sizes[1:])[:-1]
     z = np.concatenate(bar, axis=1)
@@ -211,7 +217,9 @@ def equilibrium_cost(spec, weights, back, biases, x, y, n_steps, tol):
 
 
 def finite_difference_gradient(spec, weights, back, biases, x, y, n_steps, tol=-1.0, step=1e-5):
-    """Central differences of `equilibrium_cost` by every parameter: two relaxations each; small nets only."""
+    """Central differences of `equilibrium_cost` by every parameter: two relaxations each; small
+    nets only.
+    """
     backs = back_or_transpose(weights, back)  # views when tied: moving a weight moves both directions
     result = []
     for group in (weights, biases, back or []):

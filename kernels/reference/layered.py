@@ -1,7 +1,8 @@
-"""Layered networks: drive, relaxation, contrast, update; the NumPy twin every backend is tested against.
+"""Layered networks: drive, relaxation, contrast, update; the NumPy twin every backend is tested
+against.
 
-Shapes: M samples, N[k] units of layer k; weights[k] is (N[k], N[k+1]), back[k] is (N[k+1], N[k]) (its
-transpose in a symmetric network), states[k-1] is (M, N[k]) for layers k = 1..L.
+Shapes: M samples, N[k] units of layer k; weights[k] is (N[k], N[k+1]), back[k] is (N[k+1], N[k])
+(its transpose in a symmetric network), states[k-1] is (M, N[k]) for layers k = 1..L.
 """
 
 from dataclasses import dataclass
@@ -111,8 +112,8 @@ def relax_from_drive(
 ):
     """Relax `states` in place; a sample stops after the step in which its residual is <= tol.
 
-    `step_fn` is what one step does (some learning rules sweep or clamp). Returns steps (M,) int32 and
-    residual (M,). Raises DivergenceError naming layer and step.
+    `step_fn` is what one step does (some learning rules sweep or clamp). Returns steps (M,) int32
+    and residual (M,). Raises DivergenceError naming layer and step.
     """
     m = len(drive)
     steps, residual = np.zeros(m, np.int32), np.zeros(m, drive.dtype)
@@ -141,7 +142,8 @@ def back_or_transpose(weights, back):
 
 
 def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
-    """Relax `states` (in place) with the input x clamped; a sample does not depend on those beside it.
+    """Relax `states` (in place) with the input x clamped; a sample does not depend on those beside
+    it.
 
     Returns
     -------
@@ -157,7 +159,9 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
 
 
 def layered_contrast(spec, x, states_a, states_b, row_weight=None):
-    """Correlation difference b - a of every weight and bias, summed over samples (1602.05179 eq. for dW)."""
+    """Correlation difference b - a of every weight and bias, summed over samples (1602.05179 eq.
+    for dW).
+    """
     weight_diffs, bias_diffs = [], []
     below = rho(spec.input_activation, x.toarray() if hasattr(x, "toarray") else x)
     below_a, below_b = below, below
@@ -201,7 +205,8 @@ class Batch:
 
 
 def begin_batches(spec, x, y, order, plan, row_weight, particles, dtype):
-    """Yield the `Batch`es of a call; states start at 0, or where the particles of these rows are."""
+    """Yield the `Batch`es of a call; states start at 0, or where the particles of these rows are.
+    """
     for number, start in enumerate(range(0, len(order), plan.batch_size)):
         rows = order[start : start + plan.batch_size]
         rw = None if row_weight is None else row_weight[rows].astype(dtype)
@@ -229,7 +234,9 @@ def end_free_phase(spec, batch, free, steps, particles, stats):
 
 
 def nudged_phases(spec, weights, back, biases, drive, free, batch, plan, stats):
-    """The second phase from `free`, or both of centered EP: two states to contrast, and the beta between."""
+    """The second phase from `free`, or both of centered EP: two states to contrast, and the beta
+    between.
+    """
     ends = []
     for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
         states = [s.copy() for s in free]
@@ -256,7 +263,8 @@ def layered_train(
     optimizer_state=None,
     n_threads=1,
 ):
-    """Train on the rows `order` of (x, y), batch by batch; weights, back, biases, particles change in place.
+    """Train on the rows `order` of (x, y), batch by batch; weights, back, biases, particles change
+    in place.
 
     Returns
     -------

@@ -1,15 +1,17 @@
-"""Nodal analysis of circuits with diodes: damped Newton on a shared linear part (the readable twin).
+"""Nodal analysis of circuits with diodes: damped Newton on a shared linear part (the readable
+twin).
 
 The equations of one sample are
 
     base x + sum_d P_d i_d(v_d) = rhs,      v_d = x[anode_d] - x[cathode_d] + offset_d,
 
-with `base` the same for all samples, `rhs` and `offset` a sample's own, P_d = e_anode - e_cathode (a terminal
-of known voltage, number -1, adds nothing to P_d; its voltage is in the offset). An exponential diode has a
-junction voltage of its own, v_d = v_j + R_S i(v_j), eliminated from each linear step. An ideal diode has an
-unknown of its own (`branch`, its current), and the row v_d = 0 while it conducts and i_d = gmin v_d while it
-does not (gmin is 0 but for a first guess of the states). Source: modified nodal analysis and junction
-limiting as in SPICE 2 (Nagel 1975); ideal diodes by active set.
+with `base` the same for all samples, `rhs` and `offset` a sample's own, P_d = e_anode - e_cathode
+(a terminal of known voltage, number -1, adds nothing to P_d; its voltage is in the offset). An
+exponential diode has a junction voltage of its own, v_d = v_j + R_S i(v_j), eliminated from each
+linear step. An ideal diode has an unknown of its own (`branch`, its current), and the row v_d = 0
+while it conducts and i_d = gmin v_d while it does not (gmin is 0 but for a first guess of the
+states). Source: modified nodal analysis and junction limiting as in SPICE 2 (Nagel 1975); ideal
+diodes by active set.
 """
 
 from dataclasses import dataclass, field
@@ -47,11 +49,12 @@ IDEAL_I_TOL = 1e-18  # a closed one opens below minus this current
 
 @dataclass(frozen=True)
 class LuPattern:
-    """Pattern of the factors of one sparse system: made once for a topology, by SuperLU (see `lu_pattern`).
+    """Pattern of the factors of one sparse system: made once for a topology, by SuperLU (see
+    `lu_pattern`).
 
     Columns are in pivot order; rows are numbered by pivot position. `col_of[j]` is the unknown and
-    `row_of[j]` the equation at pivot j. `a_row`, `a_src`: row and place in the CSR data of each entry of
-    column j.
+    `row_of[j]` the equation at pivot j. `a_row`, `a_src`: row and place in the CSR data of each
+    entry of column j.
     """
 
     row_of: np.ndarray
@@ -77,9 +80,9 @@ class NodalSystem:
     branch : int32 (n_d,)
         Unknown that is the current of an ideal diode; -1: an exponential one.
     stamp : int32 (n_d, 9)
-        Places in `base` that a diode adds to: (a,a), (a,c), (c,a), (c,c), then (a,branch), (c,branch),
-        (branch,a), (branch,c), (branch,branch); -1 where there is none. Ideal diodes: the entries (a,branch),
-        (c,branch) are constant and already in `base`.
+        Places in `base` that a diode adds to: (a,a), (a,c), (c,a), (c,c), then (a,branch),
+        (c,branch), (branch,a), (branch,c), (branch,branch); -1 where there is none. Ideal diodes:
+        the entries (a,branch), (c,branch) are constant and already in `base`.
     parameters : float64 (n_d, 7)
         Columns IS, vte, RS, vcrit, gmin, BV, breakdown vte.
     lu : LuPattern or None
@@ -101,8 +104,8 @@ class NodalSystem:
 
 @dataclass
 class NewtonReport:
-    """Per sample: iterations used, status (0 converged, 1 not, 2 singular), last step, unknown that moved
-    most.
+    """Per sample: iterations used, status (0 converged, 1 not, 2 singular), last step, unknown that
+    moved most.
     """
 
     iterations: np.ndarray
@@ -112,8 +115,8 @@ class NewtonReport:
 
 
 def stamps(n, anode, cathode, branch, indptr=None, indices=None):
-    """The `stamp` table of a NodalSystem: places in the dense matrix, or in the CSR data that must hold
-    them.
+    """The `stamp` table of a NodalSystem: places in the dense matrix, or in the CSR data that must
+    hold them.
     """
     pairs = [
         (anode, anode),
@@ -139,12 +142,12 @@ def stamps(n, anode, cathode, branch, indptr=None, indices=None):
 def lu_pattern(matrix, last=()):
     """LuPattern for CSR `matrix`, with the pivots SuperLU finds for its present values.
 
-    Unknowns `last` (currents of ideal diodes) become pivots after all others, on the diagonal: only there is
-    the pivot never zero whether the diode conducts or not.
+    Unknowns `last` (currents of ideal diodes) become pivots after all others, on the diagonal: only
+    there is the pivot never zero whether the diode conducts or not.
 
-    Ordering (minimum degree: a third of COLAMD's fill on our circuits), pivoting and symbolic factorisation
-    are SuperLU's; a second factorisation of random values with the pivots on the diagonal shows the full
-    pattern.
+    Ordering (minimum degree: a third of COLAMD's fill on our circuits), pivoting and symbolic
+    factorisation are SuperLU's; a second factorisation of random values with the pivots on the
+    diagonal shows the full pattern.
     """
     n = matrix.shape[0]
     matrix = matrix.tocsr()
@@ -192,8 +195,8 @@ def lu_pattern(matrix, last=()):
 
 
 def _pattern_by_sets(matrix):
-    """Factors' pattern by right-looking elimination over sets of rows: slow, for the rare matrix whose
-    pivots SuperLU changes.
+    """Factors' pattern by right-looking elimination over sets of rows: slow, for the rare matrix
+    whose pivots SuperLU changes.
     """
     n = matrix.shape[0]
     csr, csc = matrix.tocsr(), matrix.tocsc()
@@ -212,11 +215,11 @@ def _pattern_by_sets(matrix):
 
 
 def diode_current(parameters, v, *, precise=False):
-    """Junction current and its slope at junction voltage v, for parameter rows (n_d, 7) (equations of
-    ngspice).
+    """Junction current and its slope at junction voltage v, for parameter rows (n_d, 7) (equations
+    of ngspice).
 
-    `precise`: all digits near 0 V too, where exp - 1 loses some; Newton does not need them, sums of currents
-    do.
+    `precise`: all digits near 0 V too, where exp - 1 loses some; Newton does not need them, sums of
+    currents do.
     """
     i_sat, vte, gmin = parameters[..., P_IS], parameters[..., P_VTE], parameters[..., P_GMIN]
     at = np.minimum(v / vte, EXP_MAX)
@@ -236,13 +239,14 @@ def diode_current(parameters, v, *, precise=False):
 
 
 def _past_breakdown(parameters, v, broken):
-    """By how many of its breakdown's thermal voltages a junction is past it, where it is `broken`."""
+    """By how many of its breakdown's thermal voltages a junction is past it, where it is `broken`.
+    """
     return -(np.where(broken, parameters[..., P_BV], 0.0) + v) / parameters[..., P_VTB]
 
 
 def beyond_exp(parameters, v):
-    """Where a junction's voltage is beyond what `diode_current` computes: its current there is not the
-    diode's.
+    """Where a junction's voltage is beyond what `diode_current` computes: its current there is not
+    the diode's.
     """
     broken = v < -parameters[..., P_BV]
     below = _past_breakdown(parameters, v, broken)
@@ -250,7 +254,9 @@ def beyond_exp(parameters, v):
 
 
 def limit(new, old, vte, vcrit):
-    """Junction voltage allowed after a Newton step, and where it was cut (SPICE's logarithmic damping)."""
+    """Junction voltage allowed after a Newton step, and where it was cut (SPICE's logarithmic
+    damping).
+    """
     cut = (new > vcrit) & (np.abs(new - old) > 2 * vte)
     with np.errstate(invalid="ignore", divide="ignore"):
         arg = 1 + (new - old) / vte
@@ -272,7 +278,9 @@ def limit_junction(new, old, parameters):
 
 
 def start_junctions(system, n_samples):
-    """Starting junction voltages: the critical voltage (diodes about to conduct); ideal diodes open."""
+    """Starting junction voltages: the critical voltage (diodes about to conduct); ideal diodes
+    open.
+    """
     start = np.where(system.branch >= 0, 0.0, system.parameters[:, P_VCRIT])
     return np.tile(start, (n_samples, 1))
 
@@ -296,8 +304,8 @@ def nodal_newton(
         Converged when every unknown moved by at most vtol + rtol |x|, no junction was limited, and every
         junction moved by less than 1e-6 vte.
     single_after : int
-        From this iteration on only one ideal diode changes its state at a time (least index: cannot cycle for
-        resistive networks).
+        From this iteration on only one ideal diode changes its state at a time (least index: cannot
+        cycle for resistive networks).
     n_threads : int
         Ignored here.
 
@@ -350,7 +358,8 @@ def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_a
         return v
 
     for iteration in range(1, max_iter + 1):
-        # Linearise: an exponential diode carries i + slope (v - v_j - RS i), its junction voltage eliminated.
+        # Linearise: an exponential diode carries i + slope (v - v_j - RS i), its junction voltage
+        # eliminated.
         i, g = diode_current(safe_par, junction)
         slope = np.where(ideal, 0.0, g / (1 + par[:, P_RS] * g))
         v = across()

@@ -1,8 +1,9 @@
-"""Symmetric elimination in two parts: a sparse head of cheap pivots, then a dense tail (the readable twin).
+"""Symmetric elimination in two parts: a sparse head of cheap pivots, then a dense tail (the
+readable twin).
 
-Random sparse networks fill in: after most nodes have been eliminated almost for free, the rest is a dense
-matrix. So the head is eliminated entry by entry with places that were computed once for the topology, and the
-tail goes to LAPACK's Cholesky. The order is minimum degree, from SuperLU.
+Random sparse networks fill in: after most nodes have been eliminated almost for free, the rest is a
+dense matrix. So the head is eliminated entry by entry with places that were computed once for the
+topology, and the tail goes to LAPACK's Cholesky. The order is minimum degree, from SuperLU.
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from scipy.sparse import linalg
 class HeadPlan:
     """Places of everything, for one pattern. `order[p]` is the unknown at pivot p.
 
-    The buffer `value` holds the strict lower columns of the head (`ptr`, `row`), then the dense tail,
-    row-major. `target`: for each head column, each k and each i >= k of its rows, where the product l_i l_k d
-    is taken off: a place in `value`, or -1 - p for the diagonal of head pivot p. `a_place`, `a_from`: where
-    entries of the CSR data go.
+    The buffer `value` holds the strict lower columns of the head (`ptr`, `row`), then the dense
+    tail, row-major. `target`: for each head column, each k and each i >= k of its rows, where the
+    product l_i l_k d is taken off: a place in `value`, or -1 - p for the diagonal of head pivot p.
+    `a_place`, `a_from`: where entries of the CSR data go.
     """
 
     n: int
@@ -38,8 +39,8 @@ class HeadPlan:
 
 
 def plan_head(matrix, max_share=0.3):
-    """HeadPlan of a CSR matrix with symmetric pattern: the head ends where a column holds `max_share` of
-    what is left.
+    """HeadPlan of a CSR matrix with symmetric pattern: the head ends where a column holds
+    `max_share` of what is left.
     """
     n = matrix.shape[0]
     order = np.argsort(
@@ -108,8 +109,8 @@ def head_factor(plan, value, pivot):
     Parameters
     ----------
     value : float64 (nnz + n_tail^2,), in/out
-        In: lower entries of A at their places. Out: L of the head, then the lower half of the tail's Schur
-        complement.
+        In: lower entries of A at their places. Out: L of the head, then the lower half of the
+        tail's Schur complement.
     pivot : float64 (n_head,), in/out
         In: the diagonal of A; out: D.
     """

@@ -22,8 +22,9 @@ def nodal_update(
 ):
     """One step of every conductance against its gradient, in place and kept within bounds.
 
-    The rule is local (2006.01981, eq. for dL/dg): the difference between the phases of the squared voltage
-    across the conductance, summed over samples. With d the difference and t the sum of the phases' voltages,
+    The rule is local (2006.01981, eq. for dL/dg): the difference between the phases of the squared
+    voltage across the conductance, summed over samples. With d the difference and t the sum of the
+    phases' voltages,
 
         gradient = scale sum (d_a - d_b) (t_a - t_b),     no cancellation of squares,
         velocity = momentum velocity - learning_rate gradient,
@@ -32,8 +33,8 @@ def nodal_update(
     Parameters
     ----------
     difference, total : float64 or float32 (n_nodes, M)
-        Node voltages of the first phase minus and plus those of the second; the samples of a node lie side by
-        side.
+        Node voltages of the first phase minus and plus those of the second; the samples of a node
+        lie side by side.
     pairs : int32 (P, 2)
         Nodes of each conductance.
     scale : (P,)
@@ -47,8 +48,8 @@ def nodal_update(
     Returns
     -------
     bool
-        False, and velocity and conductance as they were, if some gradient, velocity or conductance before
-        its bounds would not be finite.
+        False, and velocity and conductance as they were, if some gradient, velocity or conductance
+        before its bounds would not be finite.
     """
     with np.errstate(all="ignore"):
         for k in range(0, len(pairs), PIECE):

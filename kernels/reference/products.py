@@ -7,10 +7,11 @@ from scipy import sparse
 
 
 class InOrder:
-    """A matrix `w` (K, N): row m of ``a @ InOrder(w)`` is a[m, 0] w[0] + a[m, 1] w[1] + ..., in this order.
+    """A matrix `w` (K, N): row m of ``a @ InOrder(w)`` is a[m, 0] w[0] + a[m, 1] w[1] + ..., in
+    this order.
 
-    BLAS adds in an order that depends on the row's place in `a`, on the processor and on threads. SciPy's
-    product with a sparse matrix is a plain loop over a row's entries, several times slower.
+    BLAS adds in an order that depends on the row's place in `a`, on the processor and on threads.
+    SciPy's product with a sparse matrix is a plain loop over a row's entries, several times slower.
     """
 
     __array_ufunc__ = None  # so that NumPy leaves `a @ self` to `__rmatmul__`

@@ -1,8 +1,9 @@
 """Learning rules other than plain EP, as `layered_train` runs them: the NumPy twin.
 
-Each rule is a function ``rule(net, batch, drive, free, plan, stats)`` that runs its own second phase from
-the free equilibrium and returns an `Ascent`, or None when it has changed the weights itself (the continual
-rules). Notation and shapes are those of layered.py; docs/equations.md gives the equations.
+Each rule is a function ``rule(net, batch, drive, free, plan, stats)`` that runs its own second
+phase from the free equilibrium and returns an `Ascent`, or None when it has changed the weights
+itself (the continual rules). Notation and shapes are those of layered.py; docs/equations.md gives
+the equations.
 """
 
 from dataclasses import dataclass, replace
@@ -117,8 +118,8 @@ def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
 def vector_field_increment(spec, x, old, new, row_weight=None):
     """Change of each post-synaptic state times pre-synaptic activity, summed over the samples.
 
-    Pre-synaptic activity is taken before the step, as in the papers' code (docs/equations.md 6.1). Returns
-    an `Ascent` not yet divided by beta and the batch size.
+    Pre-synaptic activity is taken before the step, as in the papers' code (docs/equations.md 6.1).
+    Returns an `Ascent` not yet divided by beta and the batch size.
     """
     n = spec.n_weights
     pre = [shown_input(spec, x)] + [acting(spec, k, old[k - 1]) for k in range(1, n + 1)]
@@ -156,7 +157,8 @@ def _move(net, ascent, plan):
 
 
 def vector_field(net, batch, drive, free, plan, stats):
-    """1808.04873: post-synaptic rate of change times pre-synaptic activity, over the nudged phase."""
+    """1808.04873: post-synaptic rate of change times pre-synaptic activity, over the nudged phase.
+    """
     total, span = None, 0.0
     for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
         span += abs(beta)
@@ -183,7 +185,8 @@ def clamped_sweep(net, batch, drive, free, plan, stats):
 
 
 def coupled(net, batch, drive, free, plan, stats):
-    """CpL and CL (2312.15103, docs/equations.md 7): output held at o* + b (y - o*), the others relax.
+    """CpL and CL (2312.15103, docs/equations.md 7): output held at o* + b (y - o*), the others
+    relax.
 
     CL is b = 1: the output held at the target itself.
     """
@@ -205,7 +208,8 @@ def coupled(net, batch, drive, free, plan, stats):
 def _ascent_of(gradient, rule):
     """Minus an exact gradient.
 
-    Raises DivergenceError if it is not finite (a reverse pass grows where the free steps did not contract).
+    Raises DivergenceError if it is not finite (a reverse pass grows where the free steps did not
+    contract).
     """
     for group in gradient:
         for k, g in enumerate(group or [], start=1):
@@ -271,7 +275,9 @@ TABLE = {
 
 
 def _free_phase(net, batch, drive, plan):
-    """Relax batch.states in place; returns the steps, and for BPTT the states of the last K + 1 moments."""
+    """Relax batch.states in place; returns the steps, and for BPTT the states of the last K + 1
+    moments.
+    """
     spec = free_spec(net.spec, plan.over_relaxation, plan.rule)
     args = (spec, net.weights, net.backs, net.biases, drive)
     n_recorded = plan.n_nudged_steps if plan.rule == "bptt" else 0

@@ -1,14 +1,17 @@
 """Optimiser steps: SGD, momentum, Nesterov, Adam; the NumPy twin.
 
-`ascent` is minus the gradient (what EP estimates). Weight decay adds ``weight_decay * W`` to the gradient
-of weights, never of biases. Momentum follows v <- m v + g, W <- W - rate v (Nesterov: W - rate (g + m v)).
+`ascent` is minus the gradient (what EP estimates). Weight decay adds ``weight_decay * W`` to the
+gradient of weights, never of biases. Momentum follows v <- m v + g, W <- W - rate v (Nesterov: W -
+rate (g + m v)).
 """
 
 import numpy as np
 
 
 def apply_update(weights, biases, weight_ascent, bias_ascent, plan, state, batches_done=0):
-    """Step `weights` and `biases` in place. `state` (OptimizerState) is needed by all but plain SGD."""
+    """Step `weights` and `biases` in place. `state` (OptimizerState) is needed by all but plain
+    SGD.
+    """
     n = len(weights)
     for k, (parameters, ascents, rates) in enumerate(
         [(weights, weight_ascent, plan.rate), (biases, bias_ascent, plan.bias_rate)]
@@ -23,8 +26,8 @@ def apply_update(weights, biases, weight_ascent, bias_ascent, plan, state, batch
 def apply_back_update(back, back_ascent, plan, state, batches_done=0):
     """Step independent backward weights in place, at the rate of their layer pair.
 
-    back[0] would lead to the clamped input and stays. The optimiser's slots follow those of the biases:
-    2L..3L-1.
+    back[0] would lead to the clamped input and stays. The optimiser's slots follow those of the
+    biases: 2L..3L-1.
     """
     n = len(back)
     for i in range(1, n):

@@ -1,4 +1,6 @@
-"""``python -m tests.fuzz SECONDS [SEED] [NAMES...]``: every target, or those named, for so long together."""
+"""``python -m tests.fuzz SECONDS [SEED] [NAMES...]``: every target, or those named, for so long
+together.
+"""
 
 import importlib
 import os

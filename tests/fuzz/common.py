@@ -6,7 +6,19 @@ import time
 from pathlib import Path
 
 CORPUS = Path(__file__).parent.parent / "corpus"
-INTERESTING = (b"\0", b"\xff", b"-1", b"1e400", b"nan", b"inf", b"9" * 20, b"2147483648", b'"', b"(", b"\n")
+INTERESTING = (
+    b"\0",
+    b"\xff",
+    b"-1",
+    b"1e400",
+    b"nan",
+    b"inf",
+    b"9" * 20,
+    b"2147483648",
+    b'"',
+    b"(",
+    b"\n",
+)
 
 
 def corpus(name):
@@ -39,7 +51,8 @@ def mutate(rng, data, tokens=INTERESTING):
 def run_inputs(name, seconds, seed, make, check):
     """Calls ``check(make(rng))`` until the time is over; counts of inputs and of those accepted.
 
-    An input on which `check` raises is kept in the temporary folder and named in the AssertionError.
+    An input on which `check` raises is kept in the temporary folder and named in the
+    AssertionError.
     """
     import numpy as np
 
@@ -51,7 +64,9 @@ def run_inputs(name, seconds, seed, make, check):
         try:
             accepted = check(data)
         except Exception as error:
-            path = Path(tempfile.gettempdir()) / f"fuzz-{name}-{hashlib.sha1(data).hexdigest()[:12]}"
+            path = (
+                Path(tempfile.gettempdir()) / f"fuzz-{name}-{hashlib.sha1(data).hexdigest()[:12]}"
+            )
             path.write_bytes(data)
             raise AssertionError(
                 f"{name}, seed {seed}, input {counts['inputs']}, kept in {path}: "

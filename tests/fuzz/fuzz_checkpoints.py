@@ -1,6 +1,7 @@
 """Checkpoints: `load_checkpoint` gives a model that predicts and trains on, or a CheckpointError.
 
-Bytes of files, and well-formed archives whose members, JSON fields or directory entries were changed.
+Bytes of files, and well-formed archives whose members, JSON fields or directory entries were
+changed.
 """
 
 import copy
@@ -22,9 +23,36 @@ from .common import corpus, mutate, run_inputs
 KINDS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
 N_FEATURES = 3
 NASTY = (
-    None, True, False, 0, -1, 2**31, 2**63, 2**128, 10**400, 0.5, -0.5, 1e308, float("inf"), float("-inf"),
-    float("nan"), "", "x", "predict", "/tmp/x", "\0", [], {}, [[]], [0], {"tuple": 3}, {"dict": [[1]]},
-    {"dict": [[[], 1]]}, {"object": "os", "params": {}}, [1, "a"], {"a": {"a": []}},
+    None,
+    True,
+    False,
+    0,
+    -1,
+    2**31,
+    2**63,
+    2**128,
+    10**400,
+    0.5,
+    -0.5,
+    1e308,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+    "",
+    "x",
+    "predict",
+    "/tmp/x",
+    "\0",
+    [],
+    {},
+    [[]],
+    [0],
+    {"tuple": 3},
+    {"dict": [[1]]},
+    {"dict": [[[], 1]]},
+    {"object": "os", "params": {}},
+    [1, "a"],
+    {"a": {"a": []}},
 )
 DTYPES = ("<f8", "<f4", ">f4", "<i8", "|b1", "<U3", "|S3", "<c8", "<f2")
 
@@ -42,7 +70,9 @@ def seeds():
     found = []
     for kind in KINDS:
         options = (
-            dict(), dict(early_stopping=True, n_iter_no_change=1), dict(solver="momentum", dtype="float64"),
+            dict(),
+            dict(early_stopping=True, n_iter_no_change=1),
+            dict(solver="momentum", dtype="float64"),
         )
         for option in options:
             model = kind((4,), max_iter=2, random_state=0, backend="numpy", **option)
@@ -56,7 +86,9 @@ def seeds():
 
 
 def check(data):
-    """True if one of the classes took the file; AssertionError for a verdict that is not documented."""
+    """True if one of the classes took the file; AssertionError for a verdict that is not
+    documented.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "a.npz")
         with open(path, "wb") as file:
@@ -87,7 +119,8 @@ def _accepts(kind, path):
 def _options():
     base = {"hidden_layer_sizes": (4,)}
     return (
-        base, {**base, "early_stopping": True, "n_iter_no_change": 1},
+        base,
+        {**base, "early_stopping": True, "n_iter_no_change": 1},
         {**base, "solver": "momentum", "dtype": "float64"},
     )
 
@@ -147,7 +180,9 @@ def change_array(rng, content):
             except ValueError:
                 array = np.zeros(array.shape, "|b1")
     elif kind == 2:
-        array = np.asfortranarray(array) if array.ndim > 1 and rng.random() < 0.5 else array[..., None]
+        array = (
+            np.asfortranarray(array) if array.ndim > 1 and rng.random() < 0.5 else array[..., None]
+        )
     elif kind == 3:
         array = array[: len(array) // 2] if array.ndim else array.reshape(1, 1)
     elif kind == 4:
@@ -174,7 +209,9 @@ def change_archive(rng, data):
         names = "extra.npy", name, "best/0.npy", "../x.npy", "meta"
         files.append((names[int(rng.integers(0, 5))], content))
     else:
-        changed = bytearray(archive_of(files, rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])))
+        changed = bytearray(
+            archive_of(files, rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
+        )
         directory = changed.index(b"PK\1\2") + int(rng.integers(4, 46))
         changed[directory] = int(rng.integers(0, 256))
         return bytes(changed)

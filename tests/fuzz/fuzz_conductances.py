@@ -1,4 +1,6 @@
-"""CSV of conductances: `import_conductances` takes it, or refuses with a ValueError and changes nothing."""
+"""CSV of conductances: `import_conductances` takes it, or refuses with a ValueError and changes
+nothing.
+"""
 
 import functools
 import os
@@ -11,7 +13,18 @@ from eqprop_fast import ResistiveRegressor
 from .common import corpus, mutate, run_inputs
 
 TOKENS = (
-    b",", b'"', b"\r", b"bias", b"1e400", b"-1", b"nan", b"inf", b"\0", b"1_0", b"9" * 20, "½²١".encode()
+    b",",
+    b'"',
+    b"\r",
+    b"bias",
+    b"1e400",
+    b"-1",
+    b"nan",
+    b"inf",
+    b"\0",
+    b"1_0",
+    b"9" * 20,
+    "½²١".encode(),
 )
 
 
@@ -29,7 +42,9 @@ def fitted():
 
 
 def check(data):
-    """True if the file was read; AssertionError for another verdict than reading it or a ValueError."""
+    """True if the file was read; AssertionError for another verdict than reading it or a
+    ValueError.
+    """
     model, _ = fitted()
     arrays = [*model.coefs_, *model.intercepts_]
     before = [a.copy() for a in arrays]

@@ -1,4 +1,5 @@
-"""Arguments of the kernels, several of them wrong at once: every backend takes them or refuses them, as one.
+"""Arguments of the kernels, several of them wrong at once: every backend takes them or refuses
+them, as one.
 
 An input is the number from which a call is drawn. `make csan-python` runs this with the address and
 undefined-behaviour sanitizers watching the C kernels.

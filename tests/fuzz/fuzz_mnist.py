@@ -1,4 +1,6 @@
-"""mnist.npz: `load_mnist` gives images and labels that fit each other, or a DatasetUnavailableError."""
+"""mnist.npz: `load_mnist` gives images and labels that fit each other, or a
+DatasetUnavailableError.
+"""
 
 import functools
 import io

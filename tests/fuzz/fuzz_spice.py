@@ -1,5 +1,6 @@
-"""SPICE bytes and cards: `parse_spice` reads them or raises a CircuitError, soon; what it reads comes
-back from `to_spice`."""
+"""SPICE bytes and cards: `parse_spice` reads them or raises a CircuitError, soon; what it reads
+comes back from `to_spice`.
+"""
 
 import time
 

@@ -1,4 +1,6 @@
-"""python -m tests.mutation FAMILY... --mutants N --seed S [--again FILE]; results in build/mutation/."""
+"""python -m tests.mutation FAMILY... --mutants N --seed S [--again FILE]; results in
+build/mutation/.
+"""
 
 import os
 

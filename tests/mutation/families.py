@@ -64,11 +64,7 @@ FAMILIES = {
         ],
     ),
     "continual": Family(
-        {
-            "c": _c("layered/continual*.c"),
-            "numpy": _reference("rules"),
-            "numba": _jit("continual"),
-        },
+        {"c": _c("layered/continual*.c"), "numpy": _reference("rules"), "numba": _jit("continual")},
         [
             "tests/test_rules.py",
             "tests/test_layered_rules.py",

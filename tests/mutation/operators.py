@@ -1,4 +1,6 @@
-"""The faults: what may be changed where. Patterns over text, so that C, NumPy and Numba share one list."""
+"""The faults: what may be changed where. Patterns over text, so that C, NumPy and Numba share one
+list.
+"""
 
 import ast
 import io
@@ -121,7 +123,9 @@ class Mutant:
         return text[: self.start] + self.new + text[self.end :]
 
     def lines(self, text):
-        """What names it wherever it moves to: the line above, the lines it touches, what they become."""
+        """What names it wherever it moves to: the line above, the lines it touches, what they
+        become.
+        """
         first, last = text.rfind("\n", 0, self.start) + 1, text.find("\n", self.end)
         last = len(text) if last < 0 else last
         above = text[:first].rstrip().rpartition("\n")[2]

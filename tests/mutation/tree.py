@@ -94,7 +94,9 @@ class Tree:
         return self._run(target, cpu_seconds, wall_seconds)
 
     def sanitized(self, path, cpu_seconds, wall_seconds):
-        """The program of csrc/tests that runs the kernels of `path`, under the sanitizers, in plain C."""
+        """The program of csrc/tests that runs the kernels of `path`, under the sanitizers, in plain
+        C.
+        """
         program = SANITIZED.get(Path(path).parent.name, "test_layered")
         programs = " ".join(str(self.folder / "san" / name) for name in program.split())
         make = f"make -s -C csrc/tests ISAS=scalar OUT={self.folder / 'san'} {programs}"
