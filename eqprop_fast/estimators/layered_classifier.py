@@ -27,7 +27,7 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
     >>> from eqprop_fast.datasets import load_digits
     >>> X, X_test, y, y_test = load_digits()
     >>> model = EqPropClassifier((64,), learning_rule=EP(beta=0.3), max_iter=20, tol=0,
-    random_state=0)
+    ...                          random_state=0)
     >>> bool(model.fit(X, y).score(X_test, y_test) > 0.95)
     True
     """
