@@ -77,7 +77,11 @@ def test_training_matches_the_reference(backend, dtype, tol, rule):
     )
     results = []
     # the twin in float64: its float32 products round as the BLAS of the machine does
-    for name, n_threads, real in (("numpy", 1, "float64"), (backend, 1, dtype), (backend, 3, dtype)):
+    for name, n_threads, real in (
+        ("numpy", 1, "float64"),
+        (backend, 1, dtype),
+        (backend, 3, dtype),
+    ):
         weights, biases, x, y = network(dtype)
         weights, biases = [w.astype(real) for w in weights], [b.astype(real) for b in biases]
         x, y = x.astype(real), y.astype(real)
