@@ -1,5 +1,11 @@
 """Exports inside QEMU: a short version of make embedded-test, and the size report."""
 
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -66,3 +72,30 @@ def test_what_cannot_be_measured_says_why():
     nowhere = replace(TARGETS[0], compiler="no-such-gcc")
     rows = size_report(untrained((4, 3, 2)), ("int8",), (False,), [nowhere])
     assert rows[0]["refused"].startswith("no-such-gcc") and "no-such-gcc" in report_text(rows)
+
+
+def test_the_example_follows_the_drift(tmp_path):
+    """examples/embedded from a copy: what its README says."""
+    folder = Path(__file__).parents[1]
+    target = _need("cortex-m0")
+    if shutil.which("make") is None:
+        pytest.skip("make not found")
+    shutil.copytree(
+        folder / "examples" / "embedded", tmp_path / "e", ignore=shutil.ignore_patterns("build")
+    )
+    headers = folder / "csrc" / "embedded" / "targets"
+    command = [
+        "make",
+        "sensor",
+        f"PYTHON={sys.executable}",
+        f"TARGETS={headers}",
+        f"CC_ARM={target.compiler}",
+    ]
+    done = subprocess.run(command, cwd=tmp_path / "e", capture_output=True, text=True)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0 and printed.rstrip().endswith("ok"), printed
+    rights = [
+        [int(n) for n in re.findall(rf"right, {who}: +(\d+)", printed)]
+        for who in ("fixed", "learning")
+    ]
+    assert len(rights[0]) == 6 and rights[0][-1] < 70 and min(rights[1]) > 90

@@ -139,14 +139,17 @@ def run(target, model, dtype="float32", learn=False, vectors=None, twin=None, **
         (folder / "vectors.h").write_text(
             _vectors(model, dtype, learn, vectors, twin, source, options)
         )
-        entry = "reset" if target.mhz == 0 else "start"
-        (folder / "link.ld").write_text(
-            _LINK.format(entry=entry, flash=target.flash, ram=target.ram)
-        )
+        (folder / "link.ld").write_text(link_script(target))
         for file in ("driver.c", "start.h"):
             (folder / file).write_text(runtime_text(f"targets/{file}"))
         elf = _compile(target, folder)
         return {**_sizes(target, elf, folder), **_emulate(target, elf)}
+
+
+def link_script(target):
+    """A linker script for a program with start.h."""
+    entry = "reset" if target.mhz == 0 else "start"
+    return _LINK.format(entry=entry, flash=target.flash, ram=target.ram)
 
 
 def _compile(target, folder):
