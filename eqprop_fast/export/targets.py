@@ -166,7 +166,7 @@ def _compile(target, folder):
     return folder / "a.elf"
 
 
-def _call(command, folder=None, seconds=600):
+def _call(command, folder=None, seconds=300):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
         raise RuntimeError(

@@ -79,14 +79,15 @@ static void print_number(const char *name, uint32_t value)
     print("\n");
 }
 
-static void paint_stack(void)
+/* Not inlined: a caller's own frame must not be painted. */
+__attribute__((noinline)) static void paint_stack(void)
 {
     volatile uint32_t *p = &bss_end, *end = (volatile uint32_t *)__builtin_frame_address(0) - 16;
     while (p < end) *p++ = 0xA5A5A5A5;
 }
 
 /* Bytes of stack used below the caller since paint_stack. */
-static uint32_t stack_used(void)
+__attribute__((noinline)) static uint32_t stack_used(void)
 {
     const volatile uint32_t *p = &bss_end;
     while (*p == 0xA5A5A5A5) p++;
