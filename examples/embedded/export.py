@@ -13,7 +13,9 @@ BUILD = Path(__file__).parent / "build"
 
 
 def array(c_type, name, values):
-    return f"static const {c_type} {name}[] = {{\n{table([str(v) for v in np.ravel(values)])}\n}};\n"
+    return (
+        f"static const {c_type} {name}[] = {{\n{table([str(v) for v in np.ravel(values)])}\n}};\n"
+    )
 
 
 def digits():
