@@ -9,7 +9,7 @@ import os
 
 import pytest
 from eqprop_fast.kernels import LayeredSpec, TrainPlan
-from eqprop_fast.kernels.reference import crossbar, layered, nodal_update
+from eqprop_fast.kernels.reference import crossbar, layered, nodal_update, train
 from eqprop_fast.kernels.spec import ACTIVATIONS, DYNAMICS, OPTIMIZERS, RULES
 
 from . import random_calls
@@ -51,7 +51,7 @@ def test_every_option_is_drawn():
     assert set(random_calls.PLAN) == {f.name for f in dataclasses.fields(TrainPlan)}
     given = set(random_calls.GIVEN) | {"spec", "plan"}
     relaxing = {"beta", "n_steps", "tol"}  # as beta, n_free_steps and tol_free of a plan
-    assert parameters(layered.layered_relax) | parameters(layered.layered_train) == given | relaxing
+    assert parameters(layered.layered_relax) | parameters(train.layered_train) == given | relaxing
     of_crossbars = set(random_calls.CROSSBAR_GIVEN)
     assert parameters(crossbar.relax) == set(
         random_calls.CROSSBAR_RELAX

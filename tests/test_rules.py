@@ -8,12 +8,8 @@ import scipy.sparse as sp
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan
 from eqprop_fast.kernels.reference import rules
 from eqprop_fast.kernels.reference.activations import rho
-from eqprop_fast.kernels.reference.layered import (
-    layered_contrast,
-    layered_drive,
-    layered_step,
-    layered_train,
-)
+from eqprop_fast.kernels.reference.layered import layered_contrast, layered_drive, layered_step
+from eqprop_fast.kernels.reference.train import layered_train
 from eqprop_fast.kernels.spec import RULES
 
 from eqprop_fast.gradients import bptt, implicit

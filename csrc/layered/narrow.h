@@ -1,5 +1,5 @@
 /* narrow.h - a step of one hidden layer under at most NARROW_MAX outputs, in one pass over the
- * hidden units.
+ * hidden units, where the inner weights fit in a core's cache (network_plan).
  *
  * The hidden vector in registers serves both ways at once: with each row of the (few) feedback
  * weights it takes the outputs' feedback, with each row of the forward weights it gives its share

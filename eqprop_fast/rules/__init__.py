@@ -11,7 +11,7 @@ from .exact import BPTT, Implicit, RecurrentBackprop
 from .resistive import RESISTIVE_RULES, ResistiveEP
 from .vector_field import ContinualVectorField, VectorField
 
-# the word for each rule; "Adding a learning rule" in CONTRIBUTING.md
+# the word for each rule; "A new learning rule" in CONTRIBUTING.md
 RULES = {
     rule.word: rule
     for rule in (

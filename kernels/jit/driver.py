@@ -92,7 +92,7 @@ def layered_train(
     spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None,
     n_threads=1,
 ):
-    """Twin of `kernels.reference.layered.layered_train`."""
+    """Twin of `kernels.reference.train.layered_train`."""
     loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
     job = train_job(
         spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, loss, counts

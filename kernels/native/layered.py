@@ -5,7 +5,7 @@ gradients.c); signatures as in kernels/reference/layered.py.
 import numpy as np
 
 from ..prepare.layered import relax_job, train_job
-from ..reference import layered as reference
+from ..reference import layered, train
 from ..spec import DivergenceError, TrainStats
 from .call import DIVERGED, SINGULAR, run, status_text
 
@@ -21,7 +21,7 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
         raise ValueError(f"layered_relax: {status_text(status)}")
     if not all(np.isfinite(s).all() for s in states):
         # the twin walks the same steps and names the layer and the step
-        reference.layered_relax(spec, weights, back, biases, x, before, y, beta, n_steps, tol)
+        layered.layered_relax(spec, weights, back, biases, x, before, y, beta, n_steps, tol)
         raise DivergenceError("a state became non-finite", phase="nudged" if beta else "free")
     return steps, residual
 
@@ -30,7 +30,7 @@ def layered_train(
     spec, weights, back, biases, x, y, order, plan,
     row_weight=None, particles=None, optimizer_state=None, n_threads=1,
 ):
-    """As kernels.reference.layered.layered_train."""
+    """As kernels.reference.train.layered_train."""
     loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
     job = train_job(
         spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, loss, counts
@@ -75,7 +75,7 @@ def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight,
     back = back and [None if a is None else a.copy() for a in back]
     plan = type(plan)(**{**plan.__dict__, "sign": sign, "optimizer": "sgd"})
     with np.errstate(all="ignore"):
-        reference.layered_train(
+        train.layered_train(
             spec, copies[0], back, copies[1], x, y, rows, plan, row_weight, particles
         )
     raise DivergenceError(

@@ -2,7 +2,8 @@
 
 from ..registry import KernelSet
 from . import crossbar, nodal, nodal_update
-from .layered import layered_relax, layered_train
+from .layered import layered_relax
+from .train import layered_train
 
 KERNELS = KernelSet(
     name="numpy", isa="", layered_relax=layered_relax, layered_train=layered_train,

@@ -1,5 +1,4 @@
-"""Layered networks: drive, relaxation, contrast, update; the NumPy twin every backend is tested
-against.
+"""Layered networks: drive, relaxation, phases, contrast; the twin every backend is tested against.
 
 Shapes: M samples, N[k] units of layer k; weights[k] is (N[k], N[k+1]), back[k] is (N[k+1], N[k])
 (its transpose in a symmetric network), states[k-1] is (M, N[k]) for layers k = 1..L.
@@ -9,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..spec import DivergenceError, TrainStats, check_plan, free_spec
+from ..spec import DivergenceError
 from .activations import rho, rho_prime, softmax
 from .products import InOrder, in_order
-from .update import apply_update
 
 
 def layered_drive(spec, weights, biases, x):
@@ -247,56 +245,3 @@ def nudged_phases(spec, weights, back, biases, drive, free, batch, plan, stats):
         stats.nudged_steps += int(steps.sum())
         ends.append(states)
     return (ends[1], ends[0], 2 * batch.beta) if plan.centered else (free, ends[0], batch.beta)
-
-
-def layered_train(
-    spec,
-    weights,
-    back,
-    biases,
-    x,
-    y,
-    order,
-    plan,
-    row_weight=None,
-    particles=None,
-    optimizer_state=None,
-    n_threads=1,
-):
-    """Train on the rows `order` of (x, y), batch by batch; weights, back, biases, particles change
-    in place.
-
-    Returns
-    -------
-    TrainStats
-
-    Raises
-    ------
-    DivergenceError
-        Weights are those after the last finite batch.
-    """
-    check_plan(spec, plan, back is not None, particles is not None)
-    if plan.rule != "ep":
-        from .rules import train_with_rule  # here, because rules.py is built from the parts above
-
-        return train_with_rule(
-            spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state
-        )
-    stats = TrainStats(plan.loss_so_far)
-    dtype = weights[0].dtype
-    for batch in begin_batches(spec, x, y, order, plan, row_weight, particles, dtype):
-        drive = layered_drive(spec, weights, biases, batch.x)
-        args = (spec, weights, back_or_transpose(weights, back), biases, drive)
-        free = batch.states
-        fast = free_spec(spec, plan.over_relaxation)
-        steps, _ = relax_from_drive(fast, *args[1:], free, None, 0.0, plan.n_free_steps, plan.tol_free)
-        end_free_phase(spec, batch, free, steps, particles, stats)
-
-        if batch.total <= 0:  # nothing to learn from
-            continue
-        start, end, span = nudged_phases(*args, free, batch, plan, stats)
-        dw, db = layered_contrast(spec, batch.x, start, end, batch.row_weight)
-        scale = dtype.type(1 / (span * batch.total))
-        dw, db = [d * scale for d in dw], [d * scale for d in db]
-        apply_update(weights, biases, dw, db, plan, optimizer_state, batch.number)
-    return stats
