@@ -63,12 +63,6 @@ def machine():
     return f"{model}, {os.cpu_count()} cores"
 
 
-def _write(path, text):
-    from .training.checkpoint import write_atomically
-
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
 def experiment(name):
     """The `Preset` of a layered or a resistive experiment.
 
@@ -189,6 +183,8 @@ def run_seed(
     ValueError
         A checkpoint of other settings is in the way, or the estimator refuses the experiment.
     """
+    from .training.files import write_text
+
     estimator = estimator_of(row)
     x_train, x_test, y_train, y_test = data
     x_train, y_train = x_train[: row.n_train], y_train[: row.n_train]
@@ -225,7 +221,7 @@ def run_seed(
                 **({"feedback_angles": record.feedback_angles} if record.feedback_angles else {}),
             )
         )
-        _write(log, json.dumps(history))
+        write_text(log, json.dumps(history))
         classifier.save_checkpoint(checkpoint)
         return bool(on_epoch(history)) if on_epoch is not None else False
 
@@ -360,13 +356,15 @@ def _train(row, data, seed, folder, options):
 
 def _write_down(run, histories, docs, folder):
     """The record, the table of all records, and the curves."""
+    from .training.files import write_text
+
     path = record_path(docs, run)
     try:
         record = summary(run, with_earlier_seeds(path, run, histories))
     except ValueError as error:
         click.echo(result_row(summary(run, histories)))
         raise click.ClickException(str(error)) from error
-    _write(path, json.dumps(record, indent=1) + "\n")
+    write_text(path, json.dumps(record, indent=1) + "\n")
     write_table(docs)
     plot_curves(record, folder / "curves.png")
     click.echo(result_row(record))

@@ -157,7 +157,7 @@ def table(docs):
 
 def write_table(docs):
     """Put the table between the markers of ``docs/results.md``, which is made where it is missing."""
-    from .training.checkpoint import write_atomically
+    from .training.files import write_text
 
     path = Path(docs) / "results.md"
     text = path.read_text() if path.exists() else TITLE
@@ -166,7 +166,7 @@ def write_table(docs):
     if not (begin and end):
         raise ValueError(f"{path} has no {BEGIN} ... {END}: nowhere to put the table")
     text = f"{head}{BEGIN}\n{table(docs)}{END}{tail}"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def plot_curves(record, path):

@@ -21,6 +21,8 @@ ACTIVATIONS = {
     "centered_hard_sigmoid": 7,  # clip(x, -1/2, 1/2)
     "wide_hard_sigmoid": 8,  # clip(x, -1, 2): outputs of 2205.15021
 }
+# their values lie in [0, 1]: probabilities, where they are outputs
+UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}
 DYNAMICS = {"discrete": 0, "continuous": 1}
 SCHEDULES = {"synchronous": 0, "asynchronous": 1, "forward": 2}
 COSTS = {"squared_error": 0, "cross_entropy": 1}
@@ -127,12 +129,6 @@ class TrainPlan:
     epsilon: float = 1e-8
     adam_step: int = 0
     loss_so_far: float = 0.0
-
-
-def check_order(order, n_rows):
-    """Refuse row numbers outside the data: compiled kernels follow them."""
-    if len(order) and (order.min() < 0 or order.max() >= n_rows):
-        raise ValueError(f"order must hold row numbers of x, 0 to {n_rows - 1}")
 
 
 def free_spec(spec, over_relaxation, rule="ep"):

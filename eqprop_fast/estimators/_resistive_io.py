@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..kernels import get_backend
-from ..training.files import write_atomically
+from ..training.files import write_atomically, write_text
 
 _HEADER = ("layer", "row", "column", "siemens")
 MAX_ROW = 256  # characters of a row of the file, on average; ours have at most 60
@@ -127,7 +127,7 @@ class ResistiveInterop:
         from ..circuits.spice_write import to_spice
 
         text = to_spice(self.to_netlist(x))
-        write_atomically(os.fspath(path), lambda file: file.write(text.encode()))
+        write_text(os.fspath(path), text)
 
     def export_conductances(self, path):
         """Write conductances and bias currents as CSV: layer, row, column, siemens.

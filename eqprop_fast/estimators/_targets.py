@@ -13,8 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
-# activations whose values can be read as probabilities
-UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}
+from ..kernels.spec import UNIT_RANGE
 
 
 class ClassifierTargets(ClassifierMixin):

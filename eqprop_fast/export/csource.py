@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import __version__
 from ..kernels.spec import ACTIVATIONS
-from ..training.files import check_writable, write_atomically
+from ..training.files import check_writable, write_text
 from .layouts import layout_files
 from .model import as_model, check_learn
 from .template import c_float, c_string, fill, rename, resolve, runtime_text, table
@@ -77,7 +77,7 @@ def to_c(
         (folder / path).parent.mkdir(exist_ok=True)
         check_writable(folder / path)
     for path, text in files.items():
-        write_atomically(folder / path, lambda file, text=text: file.write(text.encode()))
+        write_text(folder / path, text)
     return [folder / path for path in files]
 
 

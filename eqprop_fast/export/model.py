@@ -10,11 +10,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..kernels import LayeredSpec, get_backend
-from ..kernels.spec import MAX_WEIGHTS
+from ..kernels.spec import MAX_WEIGHTS, UNIT_RANGE
 
 MAX_UNITS = 65535  # a layer's size has 16 bits on the device and in a file
 UNBOUNDED = ("identity", "relu")
-UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}
 
 
 @dataclass

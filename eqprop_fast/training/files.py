@@ -21,6 +21,11 @@ _SUFFIX = re.compile(
 )  # of a temporary file, after the name of what it becomes
 
 
+def write_text(path, text):
+    """`write_atomically` of a text, in UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def write_atomically(path, write):
     """Call ``write(file)`` on a temporary file, flush it to disk and move it to `path`.
 
