@@ -29,6 +29,7 @@ _EXPORTS = {
         "rules",
     ),
     **dict.fromkeys(("CrossEntropy", "SquaredError"), "costs"),
+    "Checkpoint": "training.checkpoint",
     **dict.fromkeys(("Cosine", "Exponential"), "training.schedules"),
     **dict.fromkeys(("FanInUniform", "GlorotUniform"), "networks.layered"),
     "ResistiveCircuit": "networks.resistive",

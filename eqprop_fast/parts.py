@@ -99,8 +99,7 @@ class HasParts(Parameters):
     def _validate_params(self):
         check_numbers(self)
         super()._validate_params()
-        for name in self._words:
-            part = getattr(self, name)  # a word's part is valid
+        for part in self.get_params(deep=False).values():  # a word's part is valid
             if isinstance(part, Part):
                 part.validate()
 

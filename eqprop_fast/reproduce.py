@@ -37,7 +37,6 @@ NOT_SET = {  # a row is the paper's epochs, all of them, with checkpoints of its
         (
             "callbacks",
             "checkpoint",
-            "checkpoint_every",
             "early_stopping",
             "n_iter_no_change",
             "tol",

@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 from eqprop_fast.training import driver
+from eqprop_fast.training.checkpoint import Checkpoint
 
 from .backend_list import BACKENDS
 
@@ -124,7 +125,7 @@ def test_the_file_is_the_fitted_model(tmp_path, monkeypatch, ctrl_c_heard, kind,
     options = {**FORGIVING, "max_iter": 6, "random_state": 0, "solver": solver, **options}
     options["backend"] = backend
     path = tmp_path / "a.npz"
-    model = kind((4,), checkpoint=path, checkpoint_every=2, **options)
+    model = kind((4,), checkpoint=Checkpoint(path, every=2), **options)
     with monkeypatch.context() as patch:
         fail = disturb(patch, end)
         model.set_params(callbacks=options.get("callbacks", fail))

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from eqprop_fast import (
     BackendUnavailableError,
+    Checkpoint,
     DivergenceError,
     EqPropClassifier,
     EqPropRegressor,
@@ -89,7 +90,8 @@ BAD = {
     "n_threads": [0, -1, 1.5],
     "dtype": ["float16", "int32"],
     "random_state": ["seed"],
-    "checkpoint_every": [0],
+    "checkpoint__every": [0, 1.5, True],
+    "checkpoint__path": [3, None],
     "callbacks": [3],
 }
 
@@ -100,6 +102,7 @@ OTHER_WORDS = {
     "dynamics__clamp": dict(dynamics="continuous"),
     "learning_rate__decay": dict(learning_rate="exponential"),
     "learning_rate__min_factor": dict(learning_rate="cosine"),
+    **{f"checkpoint__{name}": dict(checkpoint=Checkpoint()) for name in ("every", "path")},
 }
 
 

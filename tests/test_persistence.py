@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.training.checkpoint import CheckpointError, write_atomically
+from eqprop_fast.training.checkpoint import Checkpoint, CheckpointError, write_atomically
 
 from .backend_list import BACKENDS
 from .build import build
@@ -138,7 +138,7 @@ def test_checkpoint_is_written_while_fitting(tmp_path, data):
         epochs.append(EqPropClassifier.load_checkpoint(path).n_iter_ if path.exists() else 0)
 
     build(
-        EqPropClassifier, **BASE, max_iter=5, checkpoint=path, checkpoint_every=2, callbacks=look
+        EqPropClassifier, **BASE, max_iter=5, checkpoint=Checkpoint(path, every=2), callbacks=look
     ).fit(x, y)
     assert epochs == [0, 2, 2, 4, 4]
     assert os.listdir(tmp_path) == ["run.npz"], "temporary files must not stay"

@@ -43,8 +43,8 @@ def _shipped(package, items, target, drop=()):
     frame = frame.drop(columns=["rownames", *drop], errors="ignore").dropna(subset=[target])
     y, frame = frame[target], frame.drop(columns=target)
     numbers = frame.select_dtypes("number")
-    words = pd.get_dummies(frame.drop(columns=numbers.columns).astype("object"), drop_first=True)
-    X = np.hstack([numbers.fillna(numbers.median()).to_numpy(float), words.to_numpy(float)])
+    frame[numbers.columns] = numbers.fillna(numbers.median())
+    X = pd.get_dummies(frame, drop_first=True, dtype=float).to_numpy(float)
     return X[:, np.ptp(X, axis=0) > 0], y.to_numpy()
 
 

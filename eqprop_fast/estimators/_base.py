@@ -41,7 +41,7 @@ from ..training import (
     fit_epochs,
     has_stopped,
 )
-from ..training.checkpoint import CheckpointMixin
+from ..training.checkpoint import Checkpoint, CheckpointMixin
 from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
 from ..training.state import writable
@@ -86,11 +86,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         Whether to show progress.
     callbacks : callable, sequence of callables or None
         Called after each epoch with an `EpochRecord`; returning True stops the fit.
-    checkpoint : path or None
-        File written by `save_checkpoint` every `checkpoint_every` epochs and at the end, however
-        the fit ends.
-    checkpoint_every : int
-        See `checkpoint`.
+    checkpoint : path, Checkpoint or None
+        File written by `save_checkpoint` after every epoch (``Checkpoint(path, every=10)``: every
+        tenth) and at the end, however the fit ends.
     on_interrupt : {"warn", "raise"}
         Ctrl-C ends `fit` with a warning and the weights so far, or also raises KeyboardInterrupt,
         as a search over parameters needs it to stop.
@@ -146,8 +144,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "callbacks": [None, "array-like", callable],
-        "checkpoint": [None, str, HasMethods("__fspath__")],
-        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+        "checkpoint": [None, str, HasMethods("__fspath__"), Checkpoint],
         "backend": [StrOptions({"auto", *BACKENDS})],
         "on_interrupt": [StrOptions({"warn", "raise"})],
         "n_threads": [None, Interval(Integral, 1, MAX_THREADS, closed="both")],
@@ -192,6 +189,12 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     @property
     def _rule(self):
         return self._part(RULE)
+
+    @property
+    def _checkpoint(self):
+        """The `Checkpoint` that the parameter is or, as a path, stands for; or None."""
+        value = self.checkpoint
+        return value if value is None or isinstance(value, Checkpoint) else Checkpoint(value)
 
     @classmethod
     def _with_overrides(cls, parameters, overrides):
@@ -392,12 +395,13 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             if wrong:
                 raise ValueError(f"callbacks must be callables, got {wrong[0]!r}")
         if self.checkpoint is not None:
+            path = self._checkpoint.path
             try:
-                remove_leftovers(check_writable(self.checkpoint))
+                remove_leftovers(check_writable(path))
             except OSError as error:
-                raise ValueError(f"checkpoint={self.checkpoint!r}: {error.strerror}") from error
+                raise ValueError(f"checkpoint={path!r}: {error.strerror}") from error
             except ValueError as error:  # a null byte
-                raise ValueError(f"checkpoint={self.checkpoint!r}: {error}") from error
+                raise ValueError(f"checkpoint={path!r}: {error}") from error
 
     def _initialise(self, kernels, sizes):
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -586,21 +590,19 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         callbacks = (
             [] if callbacks is None else [callbacks] if callable(callbacks) else list(callbacks)
         )
+        checkpoint = self._checkpoint
         written = None  # what the file holds: epoch, position in it, end of the run
 
         def write():
             nonlocal written
             self._publish(state)
-            if self.checkpoint is not None and written != (
-                state.epoch,
-                state.position,
-                state.ended,
-            ):
-                self.save_checkpoint(os.fspath(self.checkpoint))
-                written = state.epoch, state.position, state.ended
+            now = state.epoch, state.position, state.ended
+            if checkpoint is not None and written != now:
+                self.save_checkpoint(os.fspath(checkpoint.path))
+                written = now
 
         def on_epoch():
-            if state.epoch % self.checkpoint_every == 0:
+            if state.epoch % checkpoint.every == 0:
                 write()
 
         try:
@@ -615,7 +617,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
                     validate=validate,
                     callbacks=callbacks,
                     progress=progress,
-                    on_epoch=None if self.checkpoint is None else on_epoch,
+                    on_epoch=None if checkpoint is None else on_epoch,
                 )
         except BaseException:
             self._publish(state)

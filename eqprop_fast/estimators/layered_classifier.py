@@ -71,7 +71,6 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         verbose=False,
         callbacks=None,
         checkpoint=None,
-        checkpoint_every=1,
         backend="auto",
         on_interrupt="warn",
         n_threads=None,

@@ -74,7 +74,6 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         verbose=False,
         callbacks=None,
         checkpoint=None,
-        checkpoint_every=1,
         backend="auto",
         on_interrupt="warn",
         n_threads=None,

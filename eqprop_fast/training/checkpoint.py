@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
 from .._archive import Archive
+from ..docstrings import documented
 from ..kernels import OptimizerState, TrainStats
 from ..kernels.interrupts import interrupt_afterwards
 from ..kernels.spec import MAX_WEIGHTS
+from ..parts import Part
 from .files import write_atomically
 from .parameters import LARGEST, decode_parameters, encode_parameters
 from .state import EpochPosition, RandomStreams, TrainingState
 
-__all__ = ["CheckpointError", "CheckpointMixin", "write_atomically"]
+__all__ = ["Checkpoint", "CheckpointError", "CheckpointMixin", "write_atomically"]
 
 FORMAT = "eqprop_fast checkpoint"
 VERSION = 2
@@ -190,6 +193,28 @@ def _counter(state, name):
     return asdict(value) if isinstance(value, EpochPosition) else value
 
 
+@documented
+class Checkpoint(Part):
+    """A file that a fit keeps up to date, for a run that is killed to go on from.
+
+    Parameters
+    ----------
+    path : path-like
+        As of `save_checkpoint`.
+    every : int
+        The file is written after so many epochs, and at the end.
+    """
+
+    _parameter_constraints: dict = {
+        "path": [str, HasMethods("__fspath__")],
+        "every": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(self, path="checkpoint.npz", *, every=1):
+        self.path = path
+        self.every = every
+
+
 class CheckpointMixin:
     """`save_checkpoint` and `load_checkpoint` of the network estimators."""
 
@@ -254,7 +279,7 @@ class CheckpointMixin:
                 if hasattr(self, name):
                     _storable(name, np.asarray(getattr(self, name)))
         except TypeError as error:
-            raise ValueError(f"checkpoint={self.checkpoint!r}: {error}") from None
+            raise ValueError(f"checkpoint={self._checkpoint.path!r}: {error}") from None
 
     # ---- reading ----
 
