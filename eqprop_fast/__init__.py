@@ -30,7 +30,7 @@ _EXPORTS = {
     ),
     **dict.fromkeys(("CrossEntropy", "SquaredError"), "costs"),
     "Checkpoint": "training.checkpoint",
-    **dict.fromkeys(("Cosine", "Exponential"), "training.schedules"),
+    **dict.fromkeys(("Cosine", "Exponential", "InverseScaling"), "training.schedules"),
     **dict.fromkeys(("FanInUniform", "GlorotUniform"), "networks.layered"),
     "ResistiveCircuit": "networks.resistive",
     **dict.fromkeys(("list_presets", "list_resistive_presets"), "presets"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 
 import click
 
@@ -127,18 +126,12 @@ def _adjust(rule, nudging, n_steps):
 
 
 def _fit_and_report(name, classifier, data, where):
-    from sklearn.exceptions import ConvergenceWarning
-
     x_train, x_test, y_train, y_test = data
     start = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # the demo runs a fixed number of epochs
-        try:
-            classifier.fit(x_train, y_train)
-        except (ValueError, ArithmeticError) as error:
-            raise click.ClickException(str(error)) from error
+    try:
+        classifier.fit(x_train, y_train)
+    except (ValueError, ArithmeticError) as error:
+        raise click.ClickException(str(error)) from error
     seconds = time.perf_counter() - start
     start = time.perf_counter()
     accuracy = classifier.score(x_test, y_test)

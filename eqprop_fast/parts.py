@@ -15,6 +15,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
+from .auto import AUTO
+
 MAX_FLOAT = int(np.finfo(np.float64).max)  # an int: floats do not compare with integers beyond
 
 # names of the parameters that every estimator has
@@ -59,6 +61,11 @@ class Part(Parameters):
     def validate(self):
         """Raise a ValueError that names the first parameter out of range."""
         self._validate_params()
+
+    def settled(self, **values):
+        """A copy in which these parameters are what "auto" means, where they are "auto"."""
+        own = self.get_params(deep=False)
+        return type(self)(**{k: values[k] if same_value(v, AUTO) else v for k, v in own.items()})
 
 
 def check_numbers(owner):

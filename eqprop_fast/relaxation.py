@@ -9,6 +9,8 @@ from numbers import Integral, Real
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from . import auto
+from .auto import AUTO
 from .docstrings import documented
 from .parts import Part
 
@@ -16,6 +18,7 @@ MAX_INT = 2**31 - 1  # of the counters that kernels take
 STARTS = ("zero", "persistent", "carry_over", "normal")
 STEPS = [Interval(Integral, 1, MAX_INT, closed="both")]
 TOLERANCE = [None, Interval(Real, 0, None, closed="left")]
+OR_AUTO = StrOptions({AUTO})
 
 
 def kernel_tol(tol):
@@ -32,15 +35,17 @@ class Relaxation(Part):
     schedule : {"asynchronous", "synchronous"}
         Odd layers then even ones, or all layers at once (the papers' map): same fixed points, the
         former in about half the work.
-    n_steps : int
-        Steps at most (T of the papers), in training and in prediction.
-    tol : float or None
+    n_steps : int or "auto"
+        Steps at most (T of the papers), in training and in prediction; "auto": 10, and 10 more for
+        each hidden layer.
+    tol : float, None or "auto"
         A sample stops after the step in which no unit changed by more than this (per unit time);
-        None: always all steps.
-    over_relaxation : float in [1, 2)
+        None: always all steps; "auto": 1e-3.
+    over_relaxation : float in [1, 2) or "auto"
         Asynchronous sweeps of the undamped discrete map: step by ``over_relaxation * (rho(field) -
         s)``, which reaches the same fixed points in fewer sweeps (docs/equations.md 1.6). 1.2 suits
-        deep networks that converge slowly, 1.5 those of hard sigmoids; 1: plain sweeps.
+        deep networks that converge slowly, 1.5 those of hard sigmoids; 1: plain sweeps. "auto": of
+        what the contraction of the untrained network asks for, at most 1.3, where it is allowed.
     start : {"zero", "persistent", "carry_over", "normal"}
         Where a free phase of training starts: at zero; where that sample's last one ended
         (1602.05179), for `fit` alone, which takes as many rows as before for the same samples;
@@ -52,20 +57,31 @@ class Relaxation(Part):
 
     _parameter_constraints: dict = {
         "schedule": [StrOptions({"asynchronous", "synchronous"})],
-        "n_steps": STEPS,
-        "tol": TOLERANCE,
-        "over_relaxation": [Interval(Real, 1, 2, closed="left")],
+        "n_steps": [OR_AUTO, *STEPS],
+        "tol": [OR_AUTO, *TOLERANCE],
+        "over_relaxation": [OR_AUTO, Interval(Real, 1, 2, closed="left")],
         "start": [StrOptions(set(STARTS))],
     }
 
     def __init__(
-        self, schedule="asynchronous", *, n_steps=20, tol=1e-3, over_relaxation=1.0, start="zero"
+        self, schedule="asynchronous", *, n_steps=AUTO, tol=AUTO, over_relaxation=AUTO, start="zero"
     ):
         self.schedule = schedule
         self.n_steps = n_steps
         self.tol = tol
         self.over_relaxation = over_relaxation
         self.start = start
+
+    def in_numbers(self, n_hidden, over_relaxation=1.0):
+        """The same for a network of `n_hidden` hidden layers, without "auto"."""
+        return self.settled(
+            n_steps=auto.free_steps(n_hidden), tol=auto.TOLERANCE, over_relaxation=over_relaxation
+        )
+
+    def can_over_relax(self, dynamics):
+        """Whether there is over-relaxation under these dynamics."""
+        plain = dynamics.word == "discrete" and dynamics.dt == 1
+        return plain and self.schedule == "asynchronous"
 
     def check(self, dynamics):
         """Refuse what these dynamics cannot do.
@@ -74,8 +90,7 @@ class Relaxation(Part):
         ------
         ValueError
         """
-        plain = dynamics.word == "discrete" and dynamics.dt == 1
-        if self.over_relaxation != 1 and not (plain and self.schedule == "asynchronous"):
+        if self.over_relaxation not in (1, AUTO) and not self.can_over_relax(dynamics):
             raise ValueError(
                 f"relaxation__over_relaxation={self.over_relaxation}: only for schedule='asynchronous' and "
                 f"dynamics=Discrete(dt=1), not for schedule={self.schedule!r} and {dynamics!r}"

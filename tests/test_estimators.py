@@ -16,7 +16,7 @@ from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
 
 from .backend_list import BACKENDS
-from .build import build
+from .build import PLAIN_NUMBERS, build
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 SMALL = dict(hidden_layer_sizes=(16,), max_iter=5, random_state=0, backend=BACKENDS[0])
@@ -207,6 +207,9 @@ def test_clamped_sweep_predicts_by_its_own_sweeps(backend, digits):
         EqPropClassifier,
         hidden_layer_sizes=(40, 40),
         **RULES["clamped_sweep"],
+        input_scaling=None,
+        layer_decay=1.0,
+        weight_decay=0.0,
         learning_rule="clamped_sweep",
         relaxation__n_steps=1,
         learning_rule__n_steps=1,
@@ -314,7 +317,10 @@ def test_sample_weight_equals_repetition(digits, kind):
     x, _, y, _ = digits
     x, y = x[:60], y[:60]
     weight = np.random.default_rng(0).integers(0, 3, 60)
-    params = {**SMALL, "batch_size": 1000, "dtype": "float64", "learning_rate_init": 0.02}
+    params = {
+        **{**SMALL, **PLAIN_NUMBERS, "batch_size": 1000},
+        **{"dtype": "float64", "learning_rate_init": 0.02},
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         a = build(kind, **params).fit(x, y, sample_weight=weight)
@@ -363,7 +369,8 @@ def test_regression_single_and_multi_output():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_equilibrium_is_a_fixed_point_of_least_energy(digits, backend):
     x_train, x_test, y_train, _ = digits
-    est = build(EqPropClassifier, **{**SMALL, "backend": backend}).fit(x_train, y_train)
+    params = {**SMALL, **PLAIN_NUMBERS, "backend": backend}
+    est = build(EqPropClassifier, **params).fit(x_train, y_train)
     est.set_params(relaxation__n_steps=200, relaxation__tol=1e-5)
     rest = est.equilibrium(x_test)
     assert [s.shape for s in rest.states] == [(len(x_test), 16), (len(x_test), 10)]

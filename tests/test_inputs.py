@@ -67,7 +67,7 @@ BAD = {
     ],
     "bias_learning_rate_init": [-0.1, (0.1, -0.2), (0.1,), np.inf],
     "learning_rate": ["wild"],
-    "power_t": [-1],
+    "learning_rate__power_t": [-1],
     "learning_rate__decay": [0, 1.5],
     "learning_rate__min_factor": [-0.1, 2],
     "solver": ["lbfgs"],
@@ -102,6 +102,7 @@ OTHER_WORDS = {
     "dynamics__clamp": dict(dynamics="continuous"),
     "learning_rate__decay": dict(learning_rate="exponential"),
     "learning_rate__min_factor": dict(learning_rate="cosine"),
+    "learning_rate__power_t": dict(learning_rate="invscaling"),
     **{f"checkpoint__{name}": dict(checkpoint=Checkpoint()) for name in ("every", "path")},
 }
 
@@ -244,6 +245,11 @@ def test_divergence_leaves_finite_weights(backend):
         out_activation="identity",
         solver="sgd",
         learning_rate_init=50.0,
+        layer_decay=1.0,
+        input_scaling=None,
+        weight_decay=0.0,
+        batch_size=32,
+        learning_rule__beta=0.5,
         relaxation__tol=None,
         relaxation__n_steps=200,
     )

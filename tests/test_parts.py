@@ -162,7 +162,10 @@ def test_grids_reach_into_parts_and_over_words():
         (dict(relaxation=Relaxation("forward")), "'schedule' parameter of Relaxation"),
         (dict(dynamics=Discrete(dt=-1)), "'dt' parameter of Discrete"),
         (dict(learning_rate=Exponential(2.0)), "'decay' parameter of Exponential"),
-        (dict(learning_rule=ContinualEP()), "solver='adam'.*learning_rule='continual'.*plain SGD"),
+        (
+            dict(learning_rule=ContinualEP(), solver="adam"),
+            "solver='adam'.*learning_rule='continual'.*plain SGD",
+        ),
         (dict(learning_rule=BPTT(n_steps=30)), "learning_rule__n_steps=30.*relaxation__n_steps=20"),
         (
             dict(learning_rule="bptt", relaxation=Relaxation(start="persistent")),

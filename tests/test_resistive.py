@@ -141,6 +141,7 @@ def test_equilibrium_obeys_kirchhoff(iris):
         max_iter=3,
         random_state=0,
         dtype="float64",
+        input_scaling=None,
         relaxation__tol=1e-14,
         relaxation__n_steps=2000,
     ).fit(*iris)
@@ -344,7 +345,12 @@ def test_programming_and_training_on_devices(fitted, iris):
     assert coarse.score(*iris) < fitted.score(*iris)
     device = dict(n_levels=32, stuck_off=0.05, write_noise=0.01)
     trained = ResistiveClassifier(
-        (16,), max_iter=30, learning_rate_init=0.05, random_state=0, device=device
+        (16,),
+        max_iter=30,
+        learning_rate_init=0.05,
+        random_state=0,
+        device=device,
+        input_scaling=None,
     ).fit(*iris)
     assert trained.score(*iris) > 0.8
     for g in (

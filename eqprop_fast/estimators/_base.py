@@ -8,6 +8,7 @@ back.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -22,9 +23,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    assert_all_finite,
+    check_is_fitted,
+    validate_data,
+)
 
+from .. import auto
 from .._backends import effective_n_threads
+from ..auto import AUTO
 from ..kernels import get_backend
 from ..kernels.registry import BACKENDS
 from ..kernels.spec import OPTIMIZERS
@@ -35,6 +43,7 @@ from ..training import (
     Cosine,
     Exponential,
     FitSettings,
+    InverseScaling,
     RandomStreams,
     TrainingData,
     TrainingState,
@@ -46,9 +55,11 @@ from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
 from ..training.state import writable
 from ._checks import check_csr, is_list, is_size, per_layer
+from ._notices import CHECKED_ROWS, say_no_better, say_no_spread, say_scales, say_unsettled
+from ._ready import ReadyNetwork, what_it_is_made_of
 
-AUTO_BATCH_SIZE = 32
 MAX_THREADS = 1024
+SCALING = ("input_center_", "input_scale_")
 
 
 class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
@@ -56,17 +67,21 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     Parameters
     ----------
-    learning_rate_init : float or sequence of float
-        Rate of every layer of weights, or one per layer from input to output (several papers list
-        output to input).
+    input_scaling : {"auto"} or None
+        "auto": the input units take ``(x - centre) / scale``, centre and scale of each feature
+        those of the first `fit` or `partial_fit` (docs/defaults.md); sparse X is not centred. None:
+        they take x.
+    learning_rate_init : "auto", float or sequence of float
+        Rate of the first layer of weights, see `layer_decay`, or one per layer from input to output
+        (several papers list output to input). "auto": 0.004 of "adam", 0.05 of "sgd", 0.005 of
+        "momentum" and "nesterov".
     bias_learning_rate_init : None, float or sequence of float
         None: each bias has the rate of the weights that feed its layer.
     learning_rate : {"constant", "invscaling", "adaptive", "exponential", "cosine"} or object
-        Schedule over epochs, as of scikit-learn's MLP, or `Exponential` or `Cosine`.
-    power_t : float
-        "invscaling": rate / (samples seen + 1)**power_t.
+        Schedule over epochs, as of scikit-learn's MLP, or `InverseScaling`, `Exponential` or
+        `Cosine`.
     batch_size : int or "auto"
-        "auto": min(32, n_samples).
+        "auto": min(64, n_samples), of resistive networks min(32, n_samples).
     max_iter : int
         Epochs.
     shuffle : bool
@@ -75,7 +90,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         Stop when the training loss (or validation score) has not improved by `tol` for this many
         epochs.
     early_stopping : bool
-        Hold out `validation_fraction`, stop on its score and restore the best weights.
+        Hold out `validation_fraction`, stop on its score and restore the best weights. Classes keep
+        their shares where each has two samples and a place in the split; else it is random.
     validation_fraction : float
         Share of the samples held out under early stopping.
     warm_start : bool
@@ -118,22 +134,32 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         that was killed.
     backend_ : str
         The backend that trained.
+    input_center_, input_scale_ : ndarray of shape (n_features,), under `input_scaling` "auto"
+    batch_size_ : int
+        What was meant by "auto", as are the attributes that bear a parameter's name and "_".
     """
 
+    _source_limit = np.inf  # of scaled inputs
+    _auto_batch_size = auto.BATCH_SIZE
+    _chosen = ()  # what a fit chooses, and a file must hold
     _words: dict = {"learning_rate": RATE_WORDS}
     _parameter_constraints: dict = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "solver": [StrOptions(set(OPTIMIZERS))],
+        "input_scaling": [None, StrOptions({AUTO})],
+        "solver": [StrOptions({AUTO, *OPTIMIZERS})],
         "momentum": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_decay": [StrOptions({AUTO}), Interval(Real, 0, None, closed="left")],
         "beta_1": [Interval(Real, 0, 1, closed="left")],
         "beta_2": [Interval(Real, 0, 1, closed="left")],
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions(set(RATE_WORDS)), Exponential, Cosine],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "learning_rate": [StrOptions(set(RATE_WORDS)), InverseScaling, Exponential, Cosine],
+        "learning_rate_init": [
+            StrOptions({AUTO}),
+            Interval(Real, 0, None, closed="neither"),
+            "array-like",
+        ],
         "bias_learning_rate_init": [None, Interval(Real, 0, None, closed="left"), "array-like"],
-        "power_t": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
@@ -183,6 +209,10 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     # ---- parts ----
 
     @property
+    def _solver(self):
+        return self.solver
+
+    @property
     def _relaxation(self):
         return self._part(RELAXATION)
 
@@ -226,12 +256,25 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
                 order="C",
                 **options,
             )
-        X = checked[0] if y else checked
-        if hasattr(X, "indptr") and (X.indices.dtype != np.int32 or X.indptr.dtype != np.int64):
-            X = type(X)(
-                (X.data, X.indices.astype(np.int32), X.indptr.astype(np.int64)), shape=X.shape
-            )
-        return (X, checked[1]) if y else X
+        return checked
+
+    def _to_sources(self, X):
+        """What the input units take of validated X: scaled, of the working dtype, C or CSR."""
+        dtype = np.dtype(self.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if hasattr(self, "input_scale_"):
+                X = auto.scaled(X, self.input_center_, self.input_scale_, self._source_limit)
+                X = X.astype(dtype)
+                if not np.isfinite(X.sum()):  # or so many large ones that only the sum is not
+                    assert_all_finite(X, input_name="X")
+        return self._with_kernel_indices(X) if issparse(X) else X
+
+    @staticmethod
+    def _with_kernel_indices(X):
+        if X.indices.dtype == np.int32 and X.indptr.dtype == np.int64:
+            return X
+        indices, indptr = X.indices.astype(np.int32), X.indptr.astype(np.int64)
+        return type(X)((X.data, indices, indptr), shape=X.shape)
 
     def _hidden_sizes(self):
         sizes = self.hidden_layer_sizes
@@ -263,8 +306,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         return per_layer("learning_rate_init", self.learning_rate_init, n_weights, allow_zero=False)
 
     def _batch_size(self, n_samples):
-        if self.batch_size == "auto":
-            return min(AUTO_BATCH_SIZE, n_samples)
+        if self.batch_size == AUTO:
+            return auto.batch_size(n_samples, self._auto_batch_size)
         if self.batch_size > n_samples:
             warnings.warn(
                 f"batch_size={self.batch_size} is larger than the number of training samples; "
@@ -345,8 +388,12 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         row_weight = self._row_weights(X, y, sample_weight, incremental)
         if row_weight is not None and not row_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
+        if first:
+            self._look_at(X, row_weight)
+        X = self._to_sources(X)
         with np.errstate(over="ignore"):
-            target = np.ascontiguousarray(self._encode_targets(y, row_weight, first), dtype=X.dtype)
+            target = self._encode_targets(y, row_weight, first, incremental)
+            target = np.ascontiguousarray(target, dtype=X.dtype)
         if not np.isfinite(target).all():
             raise ValueError(
                 f"y is too large for {X.dtype}, in the scale of the targets of the first call"
@@ -355,6 +402,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         kernels = get_backend(self.backend)
         if first:
             state, network = self._initialise(kernels, sizes)
+            self._look_at_network(network, X, row_weight)
         else:
             state, network = self._state, self._continued_network(kernels, sizes)
         self.backend_ = kernels.name
@@ -383,6 +431,25 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         if self.checkpoint is not None:
             self._check_storable()
         return network, data, state, settings, validate
+
+    def _look_at(self, X, weight):
+        """Choose what depends on the data of a first fit."""
+        for name in SCALING:
+            self.__dict__.pop(name, None)
+        centre, scale = auto.centre_and_scale(X, weight)
+        if scale is None:
+            centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+            if self.input_scaling == AUTO:
+                say_no_spread(X.shape[0])
+        worst, ratio = auto.worst_scale(scale)
+        if ratio > auto.SCALES_APART:
+            names = getattr(self, "feature_names_in_", None)
+            say_scales(scale, names, self.input_scaling, worst, ratio)
+        if self.input_scaling == AUTO:
+            self.input_center_, self.input_scale_ = centre, scale
+
+    def _look_at_network(self, network, X, weight):
+        """Choose what depends on the network before training."""
 
     def _check_files_and_callbacks(self):
         callbacks = self.callbacks
@@ -523,29 +590,45 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     def _check_continued(self, network):
         """Refuse parameters with which the fitted network cannot go on."""
+        fitted = "auto" if hasattr(self, "input_scale_") else None
+        if self.input_scaling != fitted:
+            raise ValueError(
+                f"input_scaling={self.input_scaling!r} differs from the fitted {fitted!r}; refit with "
+                "warm_start=False"
+            )
 
     def _adopt_solver(self, network, state):
         """An empty memory for the optimiser in a first fit, and if the solver was changed since the
         last.
         """
-        expected, kept = network.new_optimizer_state(self.solver), state.optimizer_state
+        expected, kept = network.new_optimizer_state(self._solver), state.optimizer_state
         if (len(expected.velocity), len(expected.second)) != (len(kept.velocity), len(kept.second)):
             state.optimizer_state = expected
 
     def _split(self, rows, y, state):
-        # not stratified for multilabel and regression, as in scikit-learn's MLP
-        stratify = y if is_classifier(self) and y.ndim == 1 else None
         rows, held_out = train_test_split(
             rows,
             random_state=state.split_seed,
             test_size=self.validation_fraction,
-            stratify=stratify,
+            stratify=self._strata(y),
         )
         if len(held_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase validation_fraction or the size of your dataset."
             )
         return np.sort(rows), held_out
+
+    def _strata(self, y):
+        """Classes that keep their shares in the split, where it can hold all of them; else None.
+
+        Multilabel y and numbers are not stratified, as in scikit-learn's MLP.
+        """
+        if not is_classifier(self) or y.ndim == 2:
+            return None
+        counts = np.unique(y, return_counts=True)[1]
+        held_out = math.ceil(self.validation_fraction * len(y))
+        fits = counts.min() > 1 and len(counts) <= min(held_out, len(y) - held_out)
+        return y if fits else None
 
     def _validator(self, network, X, y, row_weight, held_out):
         x_val, y_val = X[held_out], y[held_out]
@@ -560,7 +643,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     def _settings(self, n_rows, network, n_epochs, n_outputs):
         rate, bias_rate = self._rates(len(self.coefs_))
-        batch_size = self._batch_size(n_rows)
+        batch_size = self.batch_size_ = self._batch_size(n_rows)
         schedule = self._part("learning_rate")
         return FitSettings(
             plan=self._plan(batch_size, rate, bias_rate),
@@ -569,7 +652,6 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             random_sign=self._rule.random_sign,
             classes=self._exclusive_classes() and n_outputs > 1,
             schedule=self.learning_rate if schedule is None else schedule.word,
-            power_t=self.power_t,
             **({} if schedule is None else schedule.get_params()),
             period=self.max_iter,
             tol=self.tol,
@@ -625,6 +707,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
                 write()
             raise
         write()
+        if settings.whole and reason in ("max_iter", "tol"):
+            self._say_how_it_ended(network, data, state)
         if reason == "max_iter" and not incremental and self.n_iter_no_change != np.inf:
             warnings.warn(
                 f"Maximum iterations ({self.max_iter}) reached and the training loss or validation score "
@@ -632,6 +716,13 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
                 ConvergenceWarning,
                 stacklevel=5,
             )
+
+    def _say_how_it_ended(self, network, data, state):
+        say_no_better(state.loss_curve[-1], data, self._cost, is_classifier(self))
+        rows = data.rows[:: -(-len(data.rows) // CHECKED_ROWS)]
+        residual = np.empty(len(rows))
+        self._network_outputs(network, data.x[rows], residual)
+        say_unsettled(residual, self._relaxation, "fit", stacklevel=7)
 
     def _publish(self, state):
         self.n_iter_, self.t_ = state.epoch, state.samples_seen
@@ -644,22 +735,42 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     # ---- using the fitted network ----
 
-    def _network_outputs(self, network, X):
+    def _network_outputs(self, network, X, residual=None):
         free = self._relaxation
-        return network.outputs(
-            X, free.n_steps, kernel_tol(free.tol), effective_n_threads(self.n_threads)
-        )
+        n_threads = effective_n_threads(self.n_threads)
+        return network.outputs(X, free.n_steps, kernel_tol(free.tol), n_threads, residual)
 
     def _outputs(self, X):
         """Free-phase outputs for user input, in float64 (n_samples, n_outputs)."""
-        return self._network_outputs(*self._network_for(X)).astype(np.float64)
+        ready, X = self._ready_network(), self._validate_x(X, reset=False)
+        X = self._to_sources(X)
+        outputs, residual = ready.one_row(X) or self._rows_outputs(ready.network, X)
+        say_unsettled(residual, ready.free, "predict", stacklevel=4)
+        return outputs.astype(np.float64)
+
+    def _rows_outputs(self, network, X):
+        residual = np.empty(X.shape[0])
+        return self._network_outputs(network, X, residual), residual
+
+    def _ready_network(self):
+        """The fitted network, parameters checked; kept until a parameter or an array is another."""
+        check_is_fitted(self, "_state")
+        kept, now = self.__dict__.get("_ready"), what_it_is_made_of(self)
+        if kept is None or not kept.made_of(now):
+            self._validate_params()  # they may have been set since the fit
+            network, free = self._fitted_network(get_backend(self.backend)), self._relaxation
+            kept = self._ready = ReadyNetwork(now, network, free)
+        return kept
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("_ready", None)  # points to memory of this process
+        return state
 
     def _network_for(self, X):
         """The fitted network and user input, both checked."""
-        check_is_fitted(self)
-        self._validate_params()  # they may have been set since the fit
-        X = self._validate_x(X, reset=False)
-        return self._fitted_network(get_backend(self.backend)), X
+        network = self._ready_network().network
+        return network, self._to_sources(self._validate_x(X, reset=False))
 
     def equilibrium(self, X):
         """Where the free phase ends for each sample.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 from sklearn.base import _fit_context
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 
+from .. import auto
+from ..auto import AUTO
 from ..costs import COSTS, Cost
 from ..dynamics import DYNAMICS, Dynamics
 from ..kernels import ACTIVATIONS
@@ -17,7 +21,7 @@ from ..presets import preset
 from ..relaxation import RELAXATIONS, Relaxation
 from ..rules import RULES, LearningRule
 from ._base import BaseNetworkEstimator
-from ._checks import check_sizes, per_layer
+from ._checks import check_sizes, is_list, per_layer
 from ._export import ExportMixin
 
 
@@ -29,11 +33,11 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     hidden_layer_sizes : int or sequence of int
         Units of each hidden layer, from input to output.
     activation, out_activation : str
-        A key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(-4(x-1/2))),
+        "auto", or a key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(2-4x)),
         "hard_sigmoid" clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1),
         "centered_hard_sigmoid" clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity".
-        Output: "auto" is "identity" under cross-entropy, whose softmax wants values without bounds,
-        else "shifted_sigmoid".
+        Hidden "auto": "tanh"; under `Continuous` and of continual rules "shifted_sigmoid". Output: "auto" is "identity"
+        under cross-entropy, whose softmax wants values without bounds, else "shifted_sigmoid".
     dynamics : {"discrete", "continuous"} or Dynamics
         How states move: `Discrete`, the map ``s <- rho(field)``, or `Continuous`, Euler steps down
         the Hopfield energy.
@@ -46,11 +50,17 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         ``EP(beta=0.1, nudging="positive")``.
     cost : {"squared_error", "cross_entropy"} or Cost
         `SquaredError` or `CrossEntropy`.
-    solver : {"sgd", "momentum", "nesterov", "adam"}
-        How the weights follow the rule.
-    momentum, weight_decay, beta_1, beta_2, epsilon : float
-        Of the solver. Weight decay adds ``weight_decay * W`` to the gradient of weights, not of
-        biases.
+    solver : {"auto", "sgd", "momentum", "nesterov", "adam"}
+        How the weights follow the rule. "auto": "adam", but "sgd" of the continual rules.
+    layer_decay : "auto" or float
+        Each layer of weights has this times the rate of the one below it, where
+        `learning_rate_init` is no sequence. "auto": 0.35.
+    momentum, beta_1, beta_2, epsilon : float
+        Of the solver.
+    weight_decay : "auto" or float
+        Adds ``weight_decay * W`` to the gradient of weights, not of biases. "auto": 0.05 n_features
+        / n_samples of the first fit, at most 0.02, and that over the squared number of hidden
+        layers; 0 of the continual rules.
     weight_init : {"fan_in_uniform", "glorot_uniform"} or WeightInit
         Initial weights: `FanInUniform` or `GlorotUniform`.
 
@@ -66,7 +76,7 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         pair, lowest first, after each epoch (2005.04168).
     """
 
-    _has_beta = False  # whether a fit chooses the strength of the nudge, `beta_`
+    _chosen = ("_auto",)
     _not_of_papers = ()  # parameters of a preset that the estimator keeps at its own default
     _words: dict = {
         **BaseNetworkEstimator._words,
@@ -79,8 +89,9 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     _parameter_objects = part_classes(_words)
     _parameter_constraints: dict = {
         **BaseNetworkEstimator._parameter_constraints,
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "out_activation": [StrOptions({"auto", *ACTIVATIONS})],
+        "activation": [StrOptions({AUTO, *ACTIVATIONS})],
+        "layer_decay": [StrOptions({AUTO}), Interval(Real, 0, None, closed="neither")],
+        "out_activation": [StrOptions({AUTO, *ACTIVATIONS})],
         "dynamics": [StrOptions(set(DYNAMICS)), Dynamics],
         "relaxation": [StrOptions(set(RELAXATIONS)), Relaxation],
         "learning_rule": [StrOptions(set(RULES)), LearningRule],
@@ -92,6 +103,53 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     def _cost(self):
         return self._part("cost")
 
+    # ---- parameters without "auto" ----
+
+    @property
+    def _relaxation(self):
+        factor = getattr(self, "_auto", {}).get("over_relaxation", 1.0)
+        return super()._relaxation.in_numbers(len(self._hidden_sizes()), factor)
+
+    @property
+    def _rule(self):
+        return super()._rule.in_numbers(len(self._hidden_sizes()), self._relaxation)
+
+    @property
+    def _solver(self):
+        return auto.solver(self._rule.continual) if self.solver == AUTO else self.solver
+
+    @property
+    def _weight_decay(self):
+        return self._auto["weight_decay"] if self.weight_decay == AUTO else float(self.weight_decay)
+
+    def _hidden_function(self):
+        if self.activation != AUTO:
+            return self.activation
+        return auto.activation(self._part("dynamics").word, self._rule.continual)
+
+    def _weight_rates(self, n_weights):
+        rate = self.learning_rate_init
+        if is_list(rate) and not isinstance(rate, str):
+            return super()._weight_rates(n_weights)
+        rate = auto.learning_rate_init(self._solver) if isinstance(rate, str) else rate
+        return auto.layer_rates(rate, self.layer_decay, n_weights)
+
+    def _look_at(self, X, weight):
+        super()._look_at(X, weight)
+        n_samples = X.shape[0] if weight is None else float(np.sum(weight, dtype=np.float64))
+        depth = len(self._hidden_sizes())
+        decay = auto.weight_decay(n_samples, X.shape[1], depth, self._rule.continual)
+        self._auto = {"weight_decay": decay, "over_relaxation": 1.0}
+
+    def _look_at_network(self, network, X, weight):
+        rule, plain = self._rule, self._relaxation.can_over_relax(self._part("dynamics"))
+        if plain and rule.over_relaxes:
+            step = -(-X.shape[0] // auto.PROBE_ROWS)
+            weight = np.ones(X.shape[0]) if weight is None else weight
+            contraction = network.contraction(X[::step], weight[::step])
+            self._auto["over_relaxation"] = auto.over_relaxation(contraction)
+            network.free_spec = rule.free_spec(network.spec, self._relaxation)
+
     def _spec(self, sizes):
         if len(sizes) - 1 > MAX_WEIGHTS:
             raise ValueError(
@@ -100,7 +158,7 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         return self._part("dynamics").spec(
             sizes,
             schedule=self._relaxation.schedule,
-            activation=self.activation,
+            activation=self._hidden_function(),
             out_activation=self._output_function(),
             cost=self._cost.word,
             cost_factor=float(self._cost.factor),
@@ -110,7 +168,7 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         """`out_activation`, "auto" resolved: the softmax of cross-entropy wants outputs without
         bounds.
         """
-        if self.out_activation != "auto":
+        if self.out_activation != AUTO:
             return self.out_activation
         return "identity" if self._cost.word == "cross_entropy" else "shifted_sigmoid"
 
@@ -145,8 +203,8 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
             dynamics=self._part("dynamics"),
             relaxation=self._relaxation,
             cost=self._cost.word,
-            solver=self.solver,
-            weight_decay=self.weight_decay,
+            solver=self._solver,
+            weight_decay=self._weight_decay,
         )
 
     def _check_range(self, plan):
@@ -171,6 +229,7 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
                 raise ValueError(f"{name}={value!r} is 1 in {self.dtype}: it would never forget")
 
     def _check_continued(self, network):
+        super()._check_continued(network)
         if self._rule.independent_feedback != (network.back is not None):
             has = "independent" if network.back is not None else "no independent"
             raise ValueError(
@@ -201,6 +260,10 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
 
     def _publish(self, state):
         super()._publish(state)
+        self.activation_, self.solver_ = self._hidden_function(), self._solver
+        self.relaxation_, self.learning_rule_ = self._relaxation, self._rule
+        self.learning_rate_init_ = self._weight_rates(self.n_layers_ - 1)
+        self.weight_decay_ = self._weight_decay
         if hasattr(self, "feedback_coefs_"):
             self.feedback_angle_curve_ = [list(angles) for angles in state.angle_curve]
         elif hasattr(self, "feedback_angle_curve_"):
@@ -212,9 +275,9 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
             batch_size=batch_size,
             rate=rate,
             bias_rate=bias_rate,
-            optimizer=self.solver,
+            optimizer=self._solver,
             momentum=float(self.momentum),
-            weight_decay=float(self.weight_decay),
+            weight_decay=self._weight_decay,
             beta1=float(self.beta_1),
             beta2=float(self.beta_2),
             epsilon=float(self.epsilon),

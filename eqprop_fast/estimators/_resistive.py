@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import _fit_context, clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .. import auto
 from ..circuits.devices import DeviceModel
 from ..costs import SquaredError
 from ..kernels.reference.crossbar import OPTIMIZERS
@@ -108,7 +109,9 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
             "array-like",
         ],
     }
-    _has_beta = True
+    _chosen = ("beta_",)
+    _source_limit = auto.SOURCE_LIMIT
+    _auto_batch_size = auto.RESISTIVE_BATCH_SIZE
     _cost = SquaredError()  # the only one
 
     @property
@@ -208,6 +211,7 @@ class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
                 raise ValueError("conductances must be >= 0")
 
     def _check_continued(self, network):
+        super()._check_continued(network)
         self._rates(network.spec.n_weights)
         self._relaxation.check(network.spec)
         if self.device is not None:

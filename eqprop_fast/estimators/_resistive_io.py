@@ -58,7 +58,7 @@ class ResistiveInterop:
         Parameters
         ----------
         x : array-like of shape (n_features,) or None
-            What the sources are set to; None: 0.
+            Features that the sources are set to; None: all sources at 0 V.
 
         Returns
         -------
@@ -69,9 +69,12 @@ class ResistiveInterop:
         check_is_fitted(self)
         spec = self._fitted_network(None).spec
         n_in, L, a = spec.sizes[0], spec.n_weights, spec.amplifier_gain
-        x = np.zeros(n_in) if x is None else np.asarray(x, dtype=np.float64).ravel()
+        at_rest = x is None
+        x = np.zeros(n_in) if at_rest else np.asarray(x, dtype=np.float64).ravel()
         if x.shape != (n_in,) or not np.isfinite(x).all():
             raise ValueError(f"x must be {n_in} finite numbers, got shape {np.shape(x)}")
+        if not at_rest:
+            x = self._to_sources(x[np.newaxis])[0].astype(np.float64)
         net = Netlist("resistive network " + "-".join(map(str, spec.sizes)))
         for i in range(n_in):
             for sign, name in ((1, "p"), (-1, "n")):

@@ -103,10 +103,11 @@ def as_model(source, learning_rate=None):
     _check_network(spec, network.back)
     plan = source._plan(1, *source._rates(spec.n_weights))
     learn, refused = _learn_plan(spec, plan, source)
+    weights, biases = _of_raw_inputs(source, network)
     model = NetModel(
         free,
-        [np.asarray(w, np.float32) for w in network.weights],
-        [np.asarray(b, np.float32) for b in network.biases],
+        [np.asarray(w, np.float32) for w in weights],
+        [np.asarray(b, np.float32) for b in biases],
         plan.n_free_steps,
         plan.tol_free,
         **_targets(source),
@@ -117,6 +118,15 @@ def as_model(source, learning_rate=None):
         if not all(np.isfinite(a).all() for a in arrays):
             raise ValueError(f"{name}: not finite in float32")
     return model if learning_rate is None or learn is None else _with_rates(model, learning_rate)
+
+
+def _of_raw_inputs(source, network):
+    """Weights and biases that take X as it is: the scaling of inputs is in those of layer 1."""
+    weights, biases = list(network.weights), list(network.biases)
+    if hasattr(source, "input_scale_"):
+        first = weights[0] / source.input_scale_[:, np.newaxis]
+        weights[0], biases[0] = first, biases[0] - source.input_center_ @ first
+    return weights, biases
 
 
 def _check_network(spec, back):

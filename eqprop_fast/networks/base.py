@@ -68,18 +68,23 @@ class BaseNetwork:
                 s[rows] = values
             yield rows, used, left
 
+    def one_row(self, n_steps, tol):
+        """See `LayeredNetwork.one_row`."""
+
     def _read_out(self, output):
         """Predictions, from the states of the last layer."""
         return output
 
-    def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
+    def outputs(self, x, n_steps, tol=-1.0, n_threads=1, residual=None):
         """Predictions of the free phase, (M, outputs), each row independent of the others. Holds
-        one tile.
+        one tile. The last residual of each row goes to the array `residual`, if there is one.
         """
         m = x.shape[0]
         out = np.empty((m, self.spec.sizes[-1]), self.dtype)
         for rows in self._tiles(m):
             tile = self.new_particles(rows.stop - rows.start)
-            self._relax_rows(x[rows], tile, n_steps, tol, n_threads=n_threads)
+            _, left = self._relax_rows(x[rows], tile, n_steps, tol, n_threads=n_threads)
+            if residual is not None:
+                residual[rows] = left
             out[rows] = self._read_out(tile[-1])
         return out

@@ -8,6 +8,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from .. import auto
 from ..docstrings import documented
 from ..kernels import OptimizerState, TrainStats
 from ..parts import Part
@@ -206,6 +207,20 @@ class LayeredNetwork(BaseNetwork):
             )
             carried[:] = states
         return stats
+
+    def one_row(self, n_steps, tol):
+        """``(x) -> outputs, residual`` of one dense row, or None where the backend has none."""
+        make = self.kernels.layered_one_row
+        if make is None or self.back is not None:
+            return None
+        return make(self.free_spec, self.weights, None, self.biases, n_steps, tol)
+
+    def contraction(self, x, weight):
+        """By how much the residual shrinks in each sweep from zero, the median of these rows."""
+        before = self.relax(x, auto.PROBE_STEPS - 1).residual
+        after = self.relax(x, auto.PROBE_STEPS).residual
+        shrunk = after / np.maximum(before, np.finfo(self.dtype).tiny)
+        return auto.median(shrunk, weight)
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         return self.kernels.layered_relax(

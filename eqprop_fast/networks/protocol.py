@@ -87,5 +87,5 @@ class Network(Protocol):
     ) -> Equilibrium:
         """Relaxes from `states` (zero if None) with x clamped."""
 
-    def outputs(self, x, n_steps, tol=-1.0, n_threads=1) -> np.ndarray:
+    def outputs(self, x, n_steps, tol=-1.0, n_threads=1, residual=None) -> np.ndarray:
         """Free-phase output states (n_samples, n_outputs); each row independent of the others."""

@@ -352,7 +352,7 @@ class ResistiveNetwork(BaseNetwork):
                 f"node: {node} of layer {k})"
             )
 
-    def outputs(self, x, n_steps, tol=-1.0, n_threads=1):
+    def outputs(self, x, n_steps, tol=-1.0, n_threads=1, residual=None):
         """Predictions of the free phase, (M, outputs), each row independent of the others.
 
         Raises
@@ -361,7 +361,7 @@ class ResistiveNetwork(BaseNetwork):
             An output node has no voltage of its own; see `check_floating`.
         """
         self.check_floating()
-        return super().outputs(x, n_steps, tol, n_threads)
+        return super().outputs(x, n_steps, tol, n_threads, residual)
 
     def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
         """Relax with the input sources at +-gain x; `states` and the result are node voltages in

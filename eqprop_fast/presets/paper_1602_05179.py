@@ -8,11 +8,11 @@ from ..costs import SquaredError
 from ..dynamics import Continuous, Discrete
 from ..relaxation import Relaxation
 from ..rules import EP, ClampedSweep
-from .record import ALL_EPOCHS, mnist
+from .record import LAYERED, mnist
 
 _SHARED = dict(
     activation="hard_sigmoid", out_activation="hard_sigmoid", solver="sgd", learning_rate="constant",
-    batch_size=20, shuffle=False, weight_init="glorot_uniform", **ALL_EPOCHS,
+    batch_size=20, shuffle=False, weight_init="glorot_uniform", **LAYERED,
 )
 _ABOUT = dict(n_train=50_000, notes="the paper uses 50 000 training rows, in fixed order")
 
@@ -37,7 +37,9 @@ def _speed_net(number, T, K, epochs, rates):
         _SHARED,
         hidden_layer_sizes=(500,) * number,
         dynamics=Discrete(),
-        relaxation=Relaxation("asynchronous", n_steps=T, tol=None, start="persistent"),
+        relaxation=Relaxation(
+            "asynchronous", n_steps=T, tol=None, over_relaxation=1.0, start="persistent"
+        ),
         learning_rule=ClampedSweep(n_steps=K, tol=None),
         learning_rate_init=rates,
         max_iter=epochs,

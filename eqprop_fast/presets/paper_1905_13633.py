@@ -6,7 +6,7 @@ The paper lists rates output -> input; here they run input -> output.
 from ..dynamics import Continuous, Discrete
 from ..relaxation import Relaxation
 from ..rules import EP
-from .record import ALL_EPOCHS, mnist
+from .record import LAYERED, mnist
 
 _SOURCE = "1905.13633 Table 1, authors' README"
 _ODD = (
@@ -36,7 +36,7 @@ def network(hidden, dynamics, T, epochs, rates, **rule_and_more):
         batch_size=20,
         max_iter=epochs,
         weight_init="fan_in_uniform",
-        **ALL_EPOCHS,
+        **LAYERED,
         **rule_and_more,
     )
 

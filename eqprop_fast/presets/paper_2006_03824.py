@@ -5,7 +5,7 @@ rho.
 from ..dynamics import Discrete
 from ..relaxation import Relaxation
 from ..rules import EP
-from .record import ALL_EPOCHS, mnist
+from .record import LAYERED, mnist
 
 PRESETS = [
     mnist(
@@ -22,7 +22,7 @@ PRESETS = [
             learning_rate_init=(5e-4, 5e-4),
             batch_size=50,
             max_iter=2,
-            **ALL_EPOCHS,
+            **LAYERED,
         ),
         notes="the stored command does not say which kind of nudging; we take the paper's, centered",
     ),

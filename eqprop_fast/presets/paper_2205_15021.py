@@ -19,7 +19,9 @@ PRESETS = [
             out_activation="wide_hard_sigmoid",
             weight_init=GlorotUniform(gain=(0.4, 0.6)),
             batch_size=32,
-            relaxation=Relaxation("asynchronous", n_steps=100, tol=1e-5, start="carry_over"),
+            relaxation=Relaxation(
+                "asynchronous", n_steps=100, tol=1e-5, over_relaxation=1.0, start="carry_over"
+            ),
             learning_rule=EP(beta=0.25, nudging="centered", n_steps=100, tol=1e-5),
             bias_learning_rate_init=(0.01, 0.005),
         ),

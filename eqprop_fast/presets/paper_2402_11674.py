@@ -8,7 +8,7 @@ from ..networks.resistive import ResistiveCircuit
 from ..relaxation import Relaxation, ResistiveRelaxation
 from ..rules import EP, ResistiveEP
 from ..training.schedules import Exponential
-from .record import ALL_EPOCHS, mnist
+from .record import ALL_EPOCHS, LAYERED, mnist
 
 
 def hopfield(hidden, T, K, epochs, rates, **more):
@@ -19,7 +19,9 @@ def hopfield(hidden, T, K, epochs, rates, **more):
             activation="hard_sigmoid",
             out_activation="identity",
             dynamics=Discrete(nudge_inside=True),
-            relaxation=Relaxation("asynchronous", n_steps=T, tol=None, start="carry_over"),
+            relaxation=Relaxation(
+                "asynchronous", n_steps=T, tol=None, over_relaxation=1.0, start="carry_over"
+            ),
             learning_rule=EP(beta=0.2, nudging="centered", n_steps=K, tol=None),
             solver="sgd",
             learning_rate=Exponential(decay=0.99),
@@ -27,7 +29,7 @@ def hopfield(hidden, T, K, epochs, rates, **more):
             batch_size=16,
             max_iter=epochs,
             weight_init=FanInUniform(gain=0.7),
-            **ALL_EPOCHS,
+            **LAYERED,
         ),
         **more,
     }

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# papers run all their epochs
-ALL_EPOCHS = dict(tol=0.0, n_iter_no_change=np.inf, early_stopping=False)
+# papers run all their epochs, on inputs as they are, and decay no weights
+ALL_EPOCHS = dict(tol=0.0, n_iter_no_change=np.inf, early_stopping=False, input_scaling=None)
+LAYERED = dict(ALL_EPOCHS, weight_decay=0.0)
 
 
 @dataclass(frozen=True)

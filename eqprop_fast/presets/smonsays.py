@@ -5,7 +5,7 @@ states.
 from ..dynamics import Continuous
 from ..relaxation import Relaxation
 from ..rules import EP
-from .record import ALL_EPOCHS, mnist
+from .record import LAYERED, mnist
 
 PRESETS = [
     mnist(
@@ -22,7 +22,7 @@ PRESETS = [
             learning_rate_init=(1e-3, 1e-3),
             batch_size=100,
             max_iter=100,
-            **ALL_EPOCHS,
+            **LAYERED,
         ),
         test_error=2.82,
         notes="free phases start at standard normal states; the factor of the cost is not stored: 1/2",

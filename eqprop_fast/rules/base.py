@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .. import auto
 from ..kernels.spec import TrainPlan, free_spec
 from ..parts import Part
-from ..relaxation import STEPS, TOLERANCE, kernel_tol
+from ..relaxation import OR_AUTO, STEPS, TOLERANCE, kernel_tol
 
+PHASE = {"n_steps": [OR_AUTO, *STEPS], "tol": [OR_AUTO, *TOLERANCE]}
 NOT_ZERO = [Interval(Real, 0, None, closed="neither"), Interval(Real, None, 0, closed="neither")]
 
 
@@ -22,11 +24,12 @@ class LearningRule(Part):
 
     Parameters
     ----------
-    n_steps : int
-        Steps of the second phase at most (K of the papers).
-    tol : float or None
+    n_steps : int or "auto"
+        Steps of the second phase at most (K of the papers); "auto": half of those that "auto" gives
+        the free phase, 5 and 5 more for each hidden layer.
+    tol : float, None or "auto"
         In the second phase too a sample stops after the step in which no unit changed by more than
-        this; None: always all steps.
+        this; None: always all steps; "auto": 1e-3.
     """
 
     word = ""  # the rule's name, in a constructor and in `kernels.spec.RULES`
@@ -37,10 +40,16 @@ class LearningRule(Part):
         "does not carry states from batch to batch: only 'ep' does carry_over"  # why no others
     )
 
+    over_relaxes = True  # whether "auto" may over-relax its free phase
+
     @property
     def random_sign(self):
         """Whether each mini-batch draws the sign of beta."""
         return False
+
+    def in_numbers(self, n_hidden, relaxation):
+        """The same for a network of `n_hidden` hidden layers and a free phase, without "auto"."""
+        return self.settled(n_steps=auto.nudged_steps(n_hidden), tol=auto.TOLERANCE)
 
     def check(self, *, dynamics, relaxation, cost="squared_error", solver="sgd", weight_decay=0.0):
         """Refuse what the rule cannot be combined with.
@@ -82,7 +91,8 @@ class LearningRule(Part):
 
     def free_spec(self, spec, relaxation):
         """The dynamics of the rule's free phase: over-relaxed, in the rule's own order of layers."""
-        return free_spec(spec, float(relaxation.over_relaxation), self.word)
+        factor = relaxation.in_numbers(spec.n_weights - 1).over_relaxation
+        return free_spec(spec, float(factor), self.word)
 
     def plan(self, relaxation, **numbers):
         """The kernels' plan.
@@ -97,12 +107,14 @@ class LearningRule(Part):
         -------
         TrainPlan
         """
+        n_hidden = len(numbers["rate"]) - 1
+        relaxation = relaxation.in_numbers(n_hidden)
         return TrainPlan(
             rule=self.word,
             n_free_steps=relaxation.n_steps,
             tol_free=kernel_tol(relaxation.tol),
             over_relaxation=float(relaxation.over_relaxation),
-            **self._second_phase(),
+            **self.in_numbers(n_hidden, relaxation)._second_phase(),
             **numbers,
         )
 
@@ -128,8 +140,7 @@ class NudgedRule(LearningRule):
     _parameter_constraints: dict = {
         "beta": NOT_ZERO,
         "nudging": [StrOptions({"positive", "random_sign", "centered"})],
-        "n_steps": STEPS,
-        "tol": TOLERANCE,
+        **PHASE,
     }
 
     @property

@@ -8,9 +8,9 @@ to the target, and sweeps go down:
 
 from __future__ import annotations
 
+from ..auto import AUTO
 from ..docstrings import documented
-from ..relaxation import STEPS, TOLERANCE
-from .base import LearningRule, held_output
+from .base import PHASE, LearningRule, held_output
 
 
 @documented
@@ -22,9 +22,10 @@ class ClampedSweep(LearningRule):
     """
 
     word = "clamped_sweep"
-    _parameter_constraints: dict = {"n_steps": STEPS, "tol": TOLERANCE}
+    over_relaxes = False
+    _parameter_constraints: dict = dict(PHASE)
 
-    def __init__(self, *, n_steps=10, tol=1e-3):
+    def __init__(self, *, n_steps=AUTO, tol=AUTO):
         self.n_steps = n_steps
         self.tol = tol
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sklearn.utils._param_validation import StrOptions
 
+from ..auto import AUTO
 from ..docstrings import documented
 from .base import NudgedRule
 
@@ -19,8 +20,9 @@ class ContinualRule(NudgedRule):
     nudging : {"positive", "random_sign"}
         One nudged phase at +beta, or at +-beta, one random sign per mini-batch. These rules learn
         along one nudged phase; centered nudging has two.
-    n_steps : int
-        Steps of the nudged phase: all of them, for the weights move at each.
+    n_steps : int or "auto"
+        Steps of the nudged phase: all of them, for the weights move at each. "auto": 5, and 5 more
+        for each hidden layer.
     """
 
     continual = True
@@ -44,7 +46,7 @@ class ContinualEP(ContinualRule):
 
     word = "continual"
 
-    def __init__(self, *, beta=0.5, nudging="positive", n_steps=10):
+    def __init__(self, *, beta=0.5, nudging="positive", n_steps=AUTO):
         self.beta = beta
         self.nudging = nudging
         self.n_steps = n_steps

@@ -6,9 +6,9 @@ EP. Contrastive learning is beta = 1: the output held at the target.
 
 from __future__ import annotations
 
+from ..auto import AUTO
 from ..docstrings import documented
-from ..relaxation import STEPS, TOLERANCE
-from .base import LearningRule, NudgedRule, held_output
+from .base import PHASE, LearningRule, NudgedRule, held_output
 
 
 @documented
@@ -20,7 +20,7 @@ class Coupled(NudgedRule):
 
     word = "coupled"
 
-    def __init__(self, *, beta=0.5, nudging="centered", n_steps=10, tol=1e-3):
+    def __init__(self, *, beta=0.5, nudging="centered", n_steps=AUTO, tol=AUTO):
         self.beta = beta
         self.nudging = nudging
         self.n_steps = n_steps
@@ -38,9 +38,9 @@ class Contrastive(LearningRule):
     """
 
     word = "contrastive"
-    _parameter_constraints: dict = {"n_steps": STEPS, "tol": TOLERANCE}
+    _parameter_constraints: dict = dict(PHASE)
 
-    def __init__(self, *, n_steps=10, tol=1e-3):
+    def __init__(self, *, n_steps=AUTO, tol=AUTO):
         self.n_steps = n_steps
         self.tol = tol
 

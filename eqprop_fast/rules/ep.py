@@ -5,6 +5,7 @@ dW_k = rate / (beta B) sum_batch [ a_k a_k+1' (nudged) - a_k a_k+1' (free) ]
 
 from __future__ import annotations
 
+from ..auto import AUTO
 from ..docstrings import documented
 from .base import NudgedRule
 
@@ -16,7 +17,7 @@ class EP(NudgedRule):
     word = "ep"
     starts = ("zero", "persistent", "carry_over", "normal")
 
-    def __init__(self, *, beta=0.5, nudging="centered", n_steps=10, tol=1e-3):
+    def __init__(self, *, beta=0.1, nudging="centered", n_steps=AUTO, tol=AUTO):
         self.beta = beta
         self.nudging = nudging
         self.n_steps = n_steps

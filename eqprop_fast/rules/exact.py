@@ -5,18 +5,20 @@ They have no nudge. On symmetric networks all three tend to what EP estimates.
 
 from __future__ import annotations
 
+from .. import auto
+from ..auto import AUTO
 from ..docstrings import documented
-from ..relaxation import STEPS, TOLERANCE
-from .base import LearningRule
+from .base import PHASE, LearningRule
 
 
 class ExactGradient(LearningRule):
     """Base of the exact gradients; not for direct use."""
 
     tol = None
+    over_relaxes = False
 
     def _conflicts(self, beside):
-        if beside.relaxation.over_relaxation != 1:
+        if beside.relaxation.over_relaxation not in (1, AUTO):
             yield (
                 f"relaxation__over_relaxation={beside.relaxation.over_relaxation}: {self._name} goes back "
                 "along plain steps"
@@ -30,8 +32,9 @@ class BPTT(ExactGradient):
 
     Parameters
     ----------
-    n_steps : int
-        How many of the last steps of the free phase are reversed, at most all.
+    n_steps : int or "auto"
+        How many of the last steps of the free phase are reversed, at most all; "auto": 5, and 5
+        more for each hidden layer.
     """
 
     word = "bptt"
@@ -40,14 +43,20 @@ class BPTT(ExactGradient):
         "unrolls the free phase from zero; another start, itself the end of an earlier phase or a draw, "
         "has a gradient that would be dropped silently"
     )
-    _parameter_constraints: dict = {"n_steps": STEPS}
+    _parameter_constraints: dict = {"n_steps": PHASE["n_steps"]}
 
-    def __init__(self, *, n_steps=10):
+    def __init__(self, *, n_steps=AUTO):
         self.n_steps = n_steps
+
+    def in_numbers(self, n_hidden, relaxation):
+        steps = min(auto.nudged_steps(n_hidden), relaxation.n_steps)
+        return self.settled(n_steps=steps)
 
     def _conflicts(self, beside):
         yield from super()._conflicts(beside)
-        if self.n_steps > beside.relaxation.n_steps:
+        if AUTO not in (self.n_steps, beside.relaxation.n_steps) and (
+            self.n_steps > beside.relaxation.n_steps
+        ):
             yield (
                 f"learning_rule__n_steps={self.n_steps}: {self._name} cannot reverse more than the "
                 f"relaxation__n_steps={beside.relaxation.n_steps} steps there are"
@@ -60,17 +69,17 @@ class RecurrentBackprop(ExactGradient):
 
     Parameters
     ----------
-    n_steps : int
-        Steps of the adjoint process at most.
-    tol : float or None
+    n_steps : int or "auto"
+        Steps of the adjoint process at most; "auto": 5, and 5 more for each hidden layer.
+    tol : float, None or "auto"
         It stops once its last increment is at most this share of the first, over the batch; None:
-        always all steps.
+        always all steps; "auto": 1e-3.
     """
 
     word = "recurrent_backprop"
-    _parameter_constraints: dict = {"n_steps": STEPS, "tol": TOLERANCE}
+    _parameter_constraints: dict = dict(PHASE)
 
-    def __init__(self, *, n_steps=10, tol=1e-3):
+    def __init__(self, *, n_steps=AUTO, tol=AUTO):
         self.n_steps = n_steps
         self.tol = tol
 

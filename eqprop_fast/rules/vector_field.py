@@ -13,6 +13,7 @@ from numbers import Real
 
 from sklearn.utils._param_validation import Interval
 
+from ..auto import AUTO
 from ..docstrings import documented
 from .base import NudgedRule
 from .continual import ContinualRule
@@ -31,6 +32,7 @@ class IndependentFeedback:
     """
 
     independent_feedback = True
+    over_relaxes = False  # the theory is that of symmetric weights
 
     def _conflicts(self, beside):
         yield from super()._conflicts(beside)
@@ -49,7 +51,7 @@ class VectorField(IndependentFeedback, NudgedRule):
     word = "vector_field"
     _parameter_constraints: dict = {**NudgedRule._parameter_constraints, "feedback_angle": ANGLE}
 
-    def __init__(self, *, beta=0.5, nudging="centered", n_steps=10, tol=1e-3, feedback_angle=0.0):
+    def __init__(self, *, beta=0.5, nudging="centered", n_steps=AUTO, tol=AUTO, feedback_angle=0.0):
         self.beta = beta
         self.nudging = nudging
         self.n_steps = n_steps
@@ -64,7 +66,7 @@ class ContinualVectorField(IndependentFeedback, ContinualRule):
     word = "continual_vector_field"
     _parameter_constraints: dict = {**ContinualRule._parameter_constraints, "feedback_angle": ANGLE}
 
-    def __init__(self, *, beta=0.5, nudging="random_sign", n_steps=10, feedback_angle=0.0):
+    def __init__(self, *, beta=0.5, nudging="random_sign", n_steps=AUTO, feedback_angle=0.0):
         self.beta = beta
         self.nudging = nudging
         self.n_steps = n_steps

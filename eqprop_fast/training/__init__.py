@@ -3,7 +3,14 @@ estimators.
 """
 
 from .driver import FitSettings, TrainingData, fit_epochs, has_stopped
-from .schedules import RATE_WORDS, SCHEDULES, Cosine, Exponential, learning_rate_factor
+from .schedules import (
+    RATE_WORDS,
+    SCHEDULES,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    learning_rate_factor,
+)
 from .state import RandomStreams, TrainingState
 
 __all__ = [
@@ -12,6 +19,7 @@ __all__ = [
     "Cosine",
     "Exponential",
     "FitSettings",
+    "InverseScaling",
     "RandomStreams",
     "TrainingData",
     "TrainingState",

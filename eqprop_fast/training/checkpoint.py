@@ -27,11 +27,21 @@ from .state import EpochPosition, RandomStreams, TrainingState
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointMixin", "write_atomically"]
 
 FORMAT = "eqprop_fast checkpoint"
-VERSION = 2
+VERSION = 3
 
 _LISTS = ("coefs_", "intercepts_", "feedback_coefs_")  # fitted lists of arrays
-_ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale")
-_PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_", "beta_")
+_SCALING = ("input_center_", "input_scale_")
+_ARRAYS = (
+    "classes_",
+    "feature_names_in_",
+    "_y_mean",
+    "_y_scale",
+    "_y_spread",
+    "_y_seen",
+    *_SCALING,
+)
+_CHOSEN = ("beta_", "_auto")  # by the fit of a class that lists them in its `_chosen`
+_PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_", "batch_size_", *_CHOSEN)
 _GROUPS = ("velocity", "second", "particles", "best", "last")
 _META = {
     "format",
@@ -130,7 +140,9 @@ _PLAIN_CHECKS = {
     "n_layers_": _integer(2, MAX_WEIGHTS + 1),
     "n_outputs_": _integer(1, 2**31 - 1),
     "out_activation_": lambda v: isinstance(v, str),
+    "batch_size_": _integer(1, 2**31 - 1),
     "beta_": lambda v: _finite(v) and v > 0,
+    "_auto": _record(weight_decay=_number(0, 1), over_relaxation=_number(1, 2)),
 }
 assert set(_COUNTERS) < {f.name for f in fields(TrainingState)}
 
@@ -322,7 +334,8 @@ class CheckpointMixin:
         _check(_COUNTERS, meta["counters"], "counters")
         if not _STREAMS(meta["streams"]):
             raise ValueError("streams are wrong")
-        plain = {k: v for k, v in _PLAIN_CHECKS.items() if k != "beta_" or cls._has_beta}
+        left_out = set(_CHOSEN) - set(cls._chosen)
+        plain = {k: v for k, v in _PLAIN_CHECKS.items() if k not in left_out}
         _check(plain, meta["plain"], "plain")
         for name, value in meta["plain"].items():
             setattr(estimator, name, value)
@@ -354,10 +367,19 @@ class CheckpointMixin:
             **counters,
         )
         self._restore_targets(meta["target_type"])
+        self._check_scaling()
         fitted = self.out_activation_
         self._keep_network(self._fitted_network(None))
         if self.out_activation_ != fitted:
             raise ValueError("plain: out_activation_ is wrong")
+
+    def _check_scaling(self):
+        if self.input_scaling is not None:
+            centre, scale = (getattr(self, name) for name in _SCALING)
+            if {centre.dtype, scale.dtype} != {np.dtype("float64")}:
+                raise ValueError("input_center_ and input_scale_ must be float64")
+            if not (np.isfinite(centre).all() and np.isfinite(scale).all() and (scale > 0).all()):
+                raise ValueError("input_center_ and input_scale_ must be finite, and scales > 0")
 
 
 def _read_arrays(archive, estimator, meta):
@@ -388,6 +410,8 @@ def _read_arrays(archive, estimator, meta):
     single = estimator._target_arrays(archive)
     if "feature_names_in_" in archive.names:
         single["feature_names_in_"] = "U", (estimator.n_features_in_,)
+    if estimator.input_scaling is not None:
+        single.update(dict.fromkeys(_SCALING, ("f", (estimator.n_features_in_,))))
     wanted = {
         f"{name}/{i}": shape for name, group in shapes.items() for i, shape in enumerate(group)
     }

@@ -37,6 +37,23 @@ class Exponential(Part):
 
 
 @documented
+class InverseScaling(Part):
+    """A rate that falls as ``1 / (samples seen + 1)**power_t``, as of scikit-learn's MLP.
+
+    Parameters
+    ----------
+    power_t : float
+        The exponent.
+    """
+
+    word = "invscaling"
+    _parameter_constraints: dict = {"power_t": [Interval(Real, 0, None, closed="left")]}
+
+    def __init__(self, power_t=0.5):
+        self.power_t = power_t
+
+
+@documented
 class Cosine(Part):
     """A rate that follows half a cosine over `max_iter` epochs, then starts anew (2006.03824,
     2312.15103).
@@ -55,7 +72,10 @@ class Cosine(Part):
 
 
 # what `learning_rate` can be: those without parameters of their own are words only
-RATE_WORDS = {**dict.fromkeys(SCHEDULES), "exponential": Exponential, "cosine": Cosine}
+RATE_WORDS = {
+    **dict.fromkeys(SCHEDULES),
+    **{part.word: part for part in (InverseScaling, Exponential, Cosine)},
+}
 
 
 def learning_rate_factor(

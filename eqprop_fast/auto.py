@@ -1,0 +1,190 @@
+"""What "auto" means: one function for each fact, and every number of the recipe.
+
+docs/defaults.md says what the numbers were chosen on and what they reach. Pure functions of plain
+values: estimators and parts call them, and publish what they answer as ``*_`` attributes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+AUTO = "auto"
+
+# ---- the network ----
+
+
+def activation(dynamics, continual):
+    """Of the hidden units: tanh, whose mean is 0, keeps deep layers from saturating.
+
+    The continuous dynamics clip their states to [0, 1], and so want a function onto it; the
+    continual rules, which are plain SGD, learn more steadily with one.
+    """
+    return "tanh" if dynamics == "discrete" and not continual else "shifted_sigmoid"
+
+
+# ---- phases ----
+
+STEPS_ONCE, STEPS_PER_LAYER = 10, 10  # of the free phase; half of both for the nudged one
+TOLERANCE = 1e-3
+
+
+def free_steps(n_hidden):
+    """At most; a sample that has settled takes no more."""
+    return STEPS_ONCE + STEPS_PER_LAYER * max(n_hidden, 1)
+
+
+def nudged_steps(n_hidden):
+    return free_steps(n_hidden) // 2
+
+
+OVER_RELAXATION = 1.3  # at most: beyond, what is gained early is lost near the equilibrium
+PROBE_ROWS, PROBE_STEPS = 64, 6  # of the measurement of the contraction
+
+
+def over_relaxation(contraction):
+    """Young's best factor for red-black sweeps that shrink the residual by `contraction` each.
+
+    In whole steps of 0.05: backends round the measurement differently.
+    """
+    contraction = min(max(contraction, 0.0), 1.0)
+    best = 2.0 / (1.0 + np.sqrt(1.0 - contraction))
+    return min(round(20 * best) / 20, OVER_RELAXATION)
+
+
+# ---- learning ----
+
+BATCH_SIZE, RESISTIVE_BATCH_SIZE = 64, 32
+RATES = {"adam": 4e-3, "sgd": 0.05, "momentum": 5e-3, "nesterov": 5e-3}
+LAYER_DECAY = 0.35  # each layer of weights learns this much slower than the one below it
+DECAY_SHARE, LARGEST_DECAY = 0.05, 0.02
+
+
+def solver(continual):
+    """Adam, but for rules that move the weights at every nudged step: they are plain SGD."""
+    return "sgd" if continual else "adam"
+
+
+def learning_rate_init(solver):
+    """Rate of the weights that the input feeds."""
+    return RATES[solver]
+
+
+def layer_rates(rate, decay, n_weights):
+    """One rate a layer of weights, falling geometrically from input to output."""
+    decay = LAYER_DECAY if decay == AUTO else float(decay)
+    return tuple(float(rate) * decay**k for k in range(n_weights))
+
+
+def batch_size(n_samples, most=BATCH_SIZE):
+    return min(most, n_samples)
+
+
+def weight_decay(n_samples, n_features, n_hidden, continual):
+    """The fewer samples (their weights' sum) for a feature, the more; continual rules take none.
+
+    Upper layers of deep networks, whose updates are small, would follow nothing else.
+    """
+    if continual:
+        return 0.0
+    return min(DECAY_SHARE * n_features / n_samples, LARGEST_DECAY) / max(n_hidden, 1) ** 2
+
+
+# ---- the scale of the input ----
+
+SCALE_ROWS = 2000  # that centre and scale are taken from, evenly spaced
+WINSORISED = 0.95  # deviations beyond this quantile count as it
+SOURCE_LIMIT = 10.0  # scaled inputs beyond are held there by the sources of resistive networks
+
+
+def centre_and_scale(X, weight=None):
+    """Median of each feature, and root mean square of what deviates from it, outliers winsorised.
+
+    A feature that is 0 for most rows keeps its zeros; features that do not vary keep the scale 1.
+    No scale, None, if none varies.
+
+    Parameters
+    ----------
+    X : ndarray or CSR, shape (n_samples, n_features)
+    weight : ndarray of shape (n_samples,) or None
+        A row of weight 2 counts as two.
+
+    Returns
+    -------
+    centre, scale : ndarray of float64, shape (n_features,)
+    """
+    step = -(-X.shape[0] // SCALE_ROWS)
+    weight = np.ones(X.shape[0]) if weight is None else np.asarray(weight, np.float64)
+    X, weight = X[::step], weight[::step]
+    pairs = [_column(values, w, weight.sum() - w.sum()) for values, w in _columns(X, weight)]
+    centre, scale = np.array([c for c, _ in pairs]), [s for _, s in pairs]
+    if all(s is None for s in scale):
+        return centre, None
+    return centre, np.array([1.0 if s is None else s for s in scale])
+
+
+def _columns(X, weight):
+    """Of each feature the numbers that are not 0, and the weights of their rows."""
+    if hasattr(X, "indptr"):
+        X = X.tocsc()
+        at = [slice(*ends) for ends in zip(X.indptr[:-1], X.indptr[1:])]
+        columns = [(X.data[rows].astype(np.float64), weight[X.indices[rows]]) for rows in at]
+    else:
+        columns = [(column, weight) for column in np.asarray(X, np.float64).T]
+    counts = [(values != 0) & (w > 0) for values, w in columns]
+    return [(values[c], w[c]) for (values, w), c in zip(columns, counts)]
+
+
+def _column(values, weight, of_zeros):
+    """Centre and scale of a feature, given what is not 0 of it; scale None: it does not vary."""
+    centre = 0.0
+    if weight.sum() >= of_zeros:
+        values, weight = np.append(values, 0.0), np.append(weight, of_zeros)
+        centre = median(values, weight)
+    deviation = np.abs(values - centre)
+    varies = (deviation > 0) & (weight > 0)
+    deviation, weight = deviation[varies], weight[varies]
+    if not len(deviation):
+        return centre, None
+    order = np.argsort(deviation)
+    below = np.cumsum(weight[order])
+    largest = deviation[order][np.searchsorted(below, WINSORISED * below[-1])]
+    squares = np.minimum(deviation / largest, 1.0) ** 2
+    return centre, largest * np.sqrt(np.average(squares, weights=weight))
+
+
+def median(values, weight):
+    """Where half of the weight lies on either side, as `numpy.median` of repeated values."""
+    order = np.argsort(values)
+    values, below = values[order], np.cumsum(weight[order])
+    half = below[-1] / 2
+    ends = np.searchsorted(below, half), np.searchsorted(below, half, side="right")
+    return float(np.mean(values[np.minimum(ends, len(values) - 1)]))
+
+
+SCALES_APART = 1e3  # beyond, features are warned of
+
+
+def worst_scale(scale):
+    """The feature farthest from the others' scale, and the ratio of the largest to the smallest."""
+    logs = np.log(scale)
+    return int(np.argmax(np.abs(logs - np.median(logs)))), float(np.exp(np.ptp(logs)))
+
+
+def scaled(X, centre, scale, limit=np.inf):
+    """``(X - centre) / scale``, at most `limit` in size; float64, CSR if X is.
+
+    Features with a centre are not 0 for half of the rows: at most twice as much of X is stored.
+    """
+    if not hasattr(X, "indptr"):
+        return _held((X - centre) / scale, limit)
+    X, shifted = type(X)(X, dtype=np.float64), np.flatnonzero(centre)
+    if len(shifted):
+        n_rows, k = X.shape[0], len(shifted)
+        every = np.arange(n_rows + 1) * k
+        shift = np.tile(centre[shifted], n_rows), np.tile(shifted, n_rows), every
+        X = X - type(X)(shift, shape=X.shape)
+    return type(X)((_held(X.data / scale[X.indices], limit), X.indices, X.indptr), shape=X.shape)
+
+
+def _held(values, limit):
+    return values if limit == np.inf else np.clip(values, -limit, limit)

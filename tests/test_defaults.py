@@ -1,0 +1,213 @@
+"""The defaults: what "auto" means, that nothing fails in silence, that small calls are quick."""
+
+import pickle
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.datasets import load_iris, make_friedman1
+from sklearn.exceptions import ConvergenceWarning
+
+from eqprop_fast import (
+    EqPropClassifier,
+    EqPropRegressor,
+    Relaxation,
+    ResistiveClassifier,
+    ResistiveRegressor,
+    auto,
+)
+from eqprop_fast.datasets import load_digits
+from eqprop_fast.rules import RULES
+
+from .backend_list import BACKENDS
+
+CLASSIFIERS = (EqPropClassifier, ResistiveClassifier)
+REGRESSORS = (EqPropRegressor, ResistiveRegressor)
+PLAIN = dict(random_state=0, backend=BACKENDS[0])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_alone_learns_digits(rule, digits):
+    X, X_test, y, y_test = digits
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = EqPropClassifier(learning_rule=rule, **PLAIN).fit(X, y)
+    assert model.score(X_test, y_test) >= 0.95
+    assert model.solver_ == ("sgd" if RULES[rule].continual else "adam")
+
+
+def test_deep_networks_learn(digits):
+    X, X_test, y, y_test = digits
+    model = EqPropClassifier((32,) * 5, **PLAIN).fit(X, y)
+    assert model.score(X_test, y_test) > 0.9  # .3 with one rate for all layers
+    rates = model.learning_rate_init_
+    np.testing.assert_allclose(np.divide(rates[1:], rates[:-1]), auto.LAYER_DECAY)
+    assert model.relaxation_.n_steps == 60 and model.learning_rule_.n_steps == 30
+
+
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, *REGRESSORS])
+def test_units_of_measurement_do_not_matter(kind, digits):
+    X, y = load_iris(return_X_y=True)
+    other = X * [1e-2, 1, 10, 3] + [5, -2, 0, 100]
+    models = [kind((16,), max_iter=8, tol=0, dtype="float64", **PLAIN) for _ in "ab"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        a, b = (m.fit(x, y).predict(x) for m, x in zip(models, (X, other)))
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    np.testing.assert_allclose(models[1].input_center_, np.median(other, axis=0))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_raw_features_are_learnt_and_the_worst_is_named(kind):
+    pd = pytest.importorskip("pandas")
+    X, y = load_iris(return_X_y=True)
+    frame = pd.DataFrame(X * [1, 1e6, 1, 1], columns=["a", "b", "c", "d"])
+    with pytest.warns(UserWarning, match="differ in scale .*'b'"):
+        model = kind((16,), max_iter=60, **PLAIN).fit(frame, y)
+    assert model.score(frame, y) > 0.9
+    with pytest.warns(UserWarning, match="feature 1"):
+        kind((16,), max_iter=1, input_scaling=None, **PLAIN).fit(frame.to_numpy() / 1e3, y)
+
+
+def test_scale_ignores_outliers_and_keeps_zeros():
+    X = np.random.default_rng(0).standard_normal((400, 3))
+    X[:, 2] = np.where(X[:, 2] > 1, X[:, 2], 0)
+    centre, scale = auto.centre_and_scale(X)
+    assert centre[2] == 0
+    wild = X.copy()
+    wild[7] = 1e9
+    np.testing.assert_allclose(auto.centre_and_scale(wild)[1], scale, rtol=0.05)
+    sparse = auto.centre_and_scale(sp.csr_array(X[:, 2:]))
+    np.testing.assert_allclose(sparse[1], scale[2:])
+    scaled = auto.scaled(sp.csr_array(X[:, 2:]), centre[2:], scale[2:])
+    np.testing.assert_array_equal(scaled.toarray(), auto.scaled(X[:, 2:], centre[2:], scale[2:]))
+    assert auto.scaled(wild, centre, scale, auto.SOURCE_LIMIT).max() == auto.SOURCE_LIMIT
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, *REGRESSORS])
+def test_without_spread_the_fallback_is_named(kind):
+    for X in (np.ones((1, 3)), np.ones((4, 3))):
+        with pytest.warns(UserWarning, match="input_scaling='auto'.*as it is"):
+            model = kind((4,), max_iter=2, **PLAIN).fit(X, np.arange(len(X)))
+        np.testing.assert_array_equal(model.input_scale_, 1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, *REGRESSORS])
+def test_what_auto_meant_outlives_files_and_pickles(kind, tmp_path):
+    X, y = load_iris(return_X_y=True)
+    whole = kind((8,), max_iter=6, tol=0, **PLAIN).fit(X, y)
+    part = kind((8,), max_iter=3, tol=0, **PLAIN).fit(X, y)
+    part.save_checkpoint(tmp_path / "a.npz")
+    names = [k for k in vars(part) if k.endswith("_") and k not in ("backend_", "ended_by_")]
+    for again in (kind.load_checkpoint(tmp_path / "a.npz"), pickle.loads(pickle.dumps(part))):
+        assert again._get_param_names() == part._get_param_names()
+        for name in names:
+            np.testing.assert_equal(getattr(again, name), getattr(part, name), err_msg=name)
+        again.set_params(max_iter=6, **PLAIN).resume(X, y)
+        for a, b in zip(again.coefs_, whole.coefs_):
+            np.testing.assert_array_equal(a, b)
+    # the choice was made on the first data, and stays
+    part.set_params(warm_start=True).fit(3 * X, y)
+    np.testing.assert_array_equal(part.input_scale_, whole.input_scale_)
+    with pytest.raises(ValueError, match="input_scaling"):
+        part.set_params(input_scaling=None).fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:Maximum")
+def test_unsettled_samples_are_told_of(digits):
+    X, X_test, y, _ = digits
+    hasty = EqPropClassifier(max_iter=2, relaxation=Relaxation(n_steps=2, tol=1e-6), **PLAIN)
+    with pytest.warns(ConvergenceWarning, match="^fit: 100% of the samples had not settled"):
+        hasty.fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="^predict: 100%"):
+        hasty.predict(X_test)
+    with warnings.catch_warnings():  # all steps were asked for
+        warnings.simplefilter("error")
+        hasty.set_params(relaxation__tol=None).predict(X_test)
+
+
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, *REGRESSORS])
+def test_a_fit_that_learnt_nothing_says_so(kind):
+    X = np.random.default_rng(0).random((60, 3))
+    with pytest.warns(ConvergenceWarning, match="no better than predicting"):
+        kind((5,), learning_rate_init=1e-12, max_iter=2, bias_learning_rate_init=0.0, **PLAIN).fit(
+            X, np.arange(60) % 3
+        )
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_early_stopping_with_rare_classes(kind):
+    X = np.random.default_rng(0).random((300, 4))
+    for y in (np.arange(300) % 40, np.r_[0, np.arange(299) % 3 + 1], np.r_[1, np.zeros(299, int)]):
+        model = kind((4,), early_stopping=True, max_iter=2, **PLAIN).fit(X, y)
+        assert len(model.validation_scores_) == 2
+    held_out = np.setdiff1d(np.arange(300), model._split(np.arange(300), y, model._state)[0])
+    assert len(held_out) == 30
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", REGRESSORS)
+def test_targets_of_a_stream_have_the_scale_of_all_of_them(kind, tmp_path):
+    X, y = make_friedman1(200, random_state=0)
+    X, y = X - 0.5, 1e4 + 300 * y
+    model = kind((16,), **PLAIN)
+    for row in range(len(y)):
+        model.partial_fit(X[row : row + 1], y[row : row + 1])
+    np.testing.assert_allclose([model._y_mean[0], model._y_scale[0]], [y.mean(), y.std()])
+    for _ in range(20):
+        model.partial_fit(X, y)
+    assert model.score(X, y) > 0.6  # 0 with the scale of the first row, which has none
+    model.save_checkpoint(tmp_path / "a.npz")
+    again = kind.load_checkpoint(tmp_path / "a.npz").set_params(**PLAIN)
+    for m in (model, again):
+        m.partial_fit(X[:50], y[:50] + 1000)
+    np.testing.assert_array_equal(model.predict(X), again.predict(X))
+
+
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, *REGRESSORS])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_kept_network_follows_the_estimator(kind):
+    X, y = load_iris(return_X_y=True)
+    model = kind((8,), max_iter=3, **PLAIN).fit(X, y)
+    all_rows = model.predict(X)
+    for _ in range(2):  # the second time round from what was kept
+        one_by_one = np.concatenate([model.predict(X[i : i + 1]) for i in range(len(X))])
+        np.testing.assert_array_equal(one_by_one, all_rows)
+    with pytest.raises(ValueError, match="n_threads"):
+        model.set_params(n_threads=-3).predict(X[:1])
+    model.set_params(n_threads=1)
+    model.coefs_[-1] = model.coefs_[-1] * 0.5  # another array
+    halved = model.predict(X[:1])
+    np.testing.assert_array_equal(halved, model.predict(X)[:1])
+    model.coefs_[-1][...] *= 0.5  # the same array
+    np.testing.assert_array_equal(model.predict(X[:1]), model.predict(X)[:1])
+    with pytest.raises(ValueError, match="NaN"):
+        model.predict(np.full((1, 4), np.nan))
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copy.predict(X[:1]), model.predict(X[:1]))
+
+
+def test_threads_share_a_kept_network(digits):
+    X, X_test, y, _ = digits
+    model = EqPropClassifier(max_iter=1, tol=0, n_iter_no_change=np.inf, **PLAIN).fit(X, y)
+    expected, wrong = model.predict_proba(X_test), []
+
+    def ask(start):
+        for i in range(start, len(X_test), 4):
+            if not np.array_equal(model.predict_proba(X_test[i : i + 1])[0], expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=ask, args=(start,)) for start in range(4)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert not wrong
