@@ -19,6 +19,8 @@ from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, Tr
 from eqprop_fast.kernels.reference.crossbar import NUDGINGS, NudgeError
 from eqprop_fast.kernels.reference.crossbar import OPTIMIZERS as CROSSBAR_OPTIMIZERS
 from eqprop_fast.kernels.reference.crossbar import SCHEDULES as CROSSBAR_SCHEDULES
+from eqprop_fast.kernels.reference.nodal import NodalSystem, start_junctions
+from eqprop_fast.kernels.reference.nodal_head import HeadPlan, head_factor, plan_head
 from eqprop_fast.kernels.spec import (
     ACTIVATIONS,
     COSTS,
@@ -31,6 +33,8 @@ from eqprop_fast.kernels.spec import (
     check_plan,
 )
 from eqprop_fast.kernels.tolerances import tolerance
+
+from .nodal_systems import make_system, random_network
 
 WIDTHS = (1, 2, 3, 7, 8, 9, 10, 11, 15, 16, 17, 31, 33)
 DTYPES = ("float32", "float64")
@@ -436,8 +440,70 @@ def nodal_update_call(rng):
     return Call("nodal_update", dtype, arguments, ("velocity", "conductance", "gradient"), set())
 
 
-FAMILIES = {"layered": layered_call, "crossbar": crossbar_call, "nodal": nodal_update_call}
-SHARES = {"layered": 0.75, "crossbar": 0.2, "nodal": 0.05}
+# --- the voltages of a circuit, and the elimination of one without diodes
+
+NODAL_NEWTON = {
+    "max_iter": rarely(one_of([0, 1, 3]), 0.2, one_of([60, 100])),
+    "vtol": one_of([1e-10, 1e-6]),
+    "rtol": one_of([1e-9, 1e-5]),
+    "single_after": one_of([1, 3, 40]),
+    "n_threads": integer(1, 3),
+}
+NODAL_NEWTON_GIVEN = ("system", "rhs", "offset", "x", "junction")
+
+
+def nodal_newton_call(rng):
+    """In float64: in float32 only C computes in it."""
+    n, m = int(rng.choice([1, 2, 3, 5, 8, 9, 17, 33])), int(rng.choice([0, *WIDTHS]))
+    kinds = {"dense": bool(rng.random() < 0.5), "ideal": bool(rng.random() < 0.4)}
+    system = make_system(n, int(rng.integers(1 << 30)), **kinds)
+    tags = {"dense" if kinds["dense"] else "sparse"} | ({"ideal"} if kinds["ideal"] else set())
+    rhs, offset = np.zeros((m, system.n)), rng.normal(scale=0.5, size=(m, n))
+    rhs[:, :n] = rng.choice([1, 100]) * rng.normal(scale=5e-3, size=(m, n))
+    offset[:, system.cathode >= 0] = 0
+    x = rng.choice([0, 1]) * rng.normal(size=rhs.shape)
+    junction = start_junctions(system, m)
+    closed = (system.branch >= 0) & (rng.random(junction.shape) < 0.3)
+    junction[closed] = 1
+    arguments = dict(system=system, rhs=rhs, offset=offset, x=x, junction=junction)
+    arguments |= _options(NODAL_NEWTON, rng, {})
+    return Call("nodal_newton", "float64", arguments, ("x", "junction"), tags)
+
+
+def nodal_head_call(rng):
+    """A factorisation, of an indefinite matrix too, or a substitution with what it left."""
+    matrix = random_network(int(rng.choice([1, 2, 3, 9, 20, 60])), int(rng.integers(1 << 30)))
+    plan = plan_head(matrix, float(rng.choice([0.1, 0.3, 0.5, 1.0])))
+    tags = {"all head"} if plan.n_tail == 0 else {"no head"} if plan.n_head == 0 else set()
+    value, pivot = np.zeros(plan.ptr[-1] + plan.n_tail**2), np.zeros(plan.n_head)
+    value[plan.a_place] = matrix.data[plan.a_from]
+    pivot[plan.diagonal_at] = matrix.data[plan.diagonal_from]
+    if (name := str(rng.choice(["factor", "forward", "backward"]))) == "factor":
+        if plan.n_head and rng.random() < 0.3:
+            tags.add("indefinite")
+            pivot[rng.integers(plan.n_head)] *= rng.choice([-1, 0, 1e-3])
+        arguments, changes = dict(plan=plan, value=value, pivot=pivot), ("value", "pivot")
+    else:
+        head_factor(plan, value, pivot)
+        b = rng.normal(size=(plan.n, int(rng.choice(WIDTHS))))
+        arguments, changes = dict(plan=plan, value=value, pivot=pivot, b=b), ("b",)
+    return Call(f"nodal_head_{name}", "float64", arguments, changes, tags)
+
+
+FAMILIES = {
+    "layered": layered_call,
+    "crossbar": crossbar_call,
+    "nodal_update": nodal_update_call,
+    "nodal_newton": nodal_newton_call,
+    "nodal_head": nodal_head_call,
+}
+SHARES = {
+    "layered": 0.69,
+    "crossbar": 0.18,
+    "nodal_update": 0.03,
+    "nodal_newton": 0.07,
+    "nodal_head": 0.03,
+}
 
 
 def draw(seed, number, family=None):
@@ -475,12 +541,24 @@ def _copy(value):
     return value.copy() if isinstance(value, np.ndarray) or sp.issparse(value) else value
 
 
+SHAKEN = (
+    "weights",
+    "back",
+    "biases",
+    "difference",
+    "total",
+    "rhs",
+    "offset",
+    "value",
+    "pivot",
+    "b",
+)
+
+
 def _shake(arguments, noise):
     """Multiply weights and inputs by 1 + a few units in the last place, in place."""
     rng = np.random.default_rng(noise)
-    moved = [
-        name for name in ("weights", "back", "biases", "difference", "total") if name in arguments
-    ]
+    moved = [name for name in SHAKEN if name in arguments]
     arrays = [a for name in moved for a in _flat(arguments[name])]
     if "x" in arguments:
         arrays.append(arguments["x"].data if sp.issparse(arguments["x"]) else arguments["x"])
@@ -491,7 +569,7 @@ def _shake(arguments, noise):
 def outcome(backend, call, n_threads=None, noise=None):
     """What `call` does on `backend`."""
     arguments = {name: _copy(value) for name, value in call.arguments.items()}
-    if n_threads is not None:
+    if n_threads is not None and "n_threads" in arguments:
         arguments["n_threads"] = n_threads
     if noise is not None:
         _shake(arguments, noise)
@@ -517,8 +595,11 @@ def outcome(backend, call, n_threads=None, noise=None):
             counts[name] = np.array([getattr(result, name)])
     elif call.kernel == "crossbar_train" and result is not None:
         numbers["loss"], counts["n_correct"] = (np.array([float(v)]) for v in result)
-    elif call.kernel == "nodal_update":
-        counts["finite"] = np.array([result])
+    elif call.kernel in ("nodal_update", "nodal_head_factor"):
+        counts["good"] = np.array([result])
+    elif call.kernel == "nodal_newton":
+        counts["iterations"], counts["status"] = result.iterations, result.status
+        numbers["step"] = result.step
     return Outcome(error, numbers, counts)
 
 
@@ -537,7 +618,7 @@ def _uncounted(call):
     """With a tolerance of 0 a sample stops where a step changes no bit of it: a matter of rounding."""
     plan, arguments = call.arguments.get("plan"), call.arguments
     tolerances = [arguments.get("tol"), arguments.get("tol_free"), arguments.get("tol_nudged")]
-    tolerances += [plan.tol_free, plan.tol_nudged] if plan else []
+    tolerances += [plan.tol_free, plan.tol_nudged] if isinstance(plan, TrainPlan) else []
     return {"steps", "free_steps", "nudged_steps", "residual"} if 0 in tolerances else set()
 
 
@@ -576,7 +657,7 @@ def check(call, backend, name=""):
     Raises AssertionError where they differ otherwise, or where the number of threads matters.
     """
     want, got = outcome("numpy", call), outcome(backend, call)
-    if call.arguments["n_threads"] > 1:
+    if call.arguments.get("n_threads", 1) > 1:
         alone = outcome(backend, call, n_threads=1)
         assert alone.error == got.error, (
             f"{name}: threads change the error {alone.error} to {got.error}"
@@ -593,14 +674,13 @@ def check(call, backend, name=""):
     return bool(found)
 
 
+GIVEN_WHOLE = (np.ndarray, list, OptimizerState, NodalSystem, HeadPlan)  # too long to be shown
+
+
 def describe(call):
     parts = [call.kernel, call.dtype, *sorted(call.tags)]
     for name, value in call.arguments.items():
-        if (
-            not _flat(value)
-            or isinstance(value, np.ndarray | list | OptimizerState)
-            or sp.issparse(value)
-        ):
+        if not _flat(value) or isinstance(value, GIVEN_WHOLE) or sp.issparse(value):
             value = None if value is None else "given"
         parts.append(f"{name}={value}")
     return " ".join(map(str, parts))

@@ -8,8 +8,8 @@ import inspect
 import os
 
 import pytest
-from eqprop_fast.kernels import LayeredSpec, TrainPlan
-from eqprop_fast.kernels.reference import crossbar, layered, nodal_update, train
+from eqprop_fast.kernels import KernelSet, LayeredSpec, TrainPlan
+from eqprop_fast.kernels.reference import crossbar, layered, nodal, nodal_update, train
 from eqprop_fast.kernels.spec import ACTIVATIONS, DYNAMICS, OPTIMIZERS, RULES
 
 from . import random_calls
@@ -45,7 +45,7 @@ def parameters(function):
     return set(inspect.signature(function).parameters)
 
 
-def test_every_option_is_drawn():
+def test_every_option_is_drawn(calls):
     """A new field or parameter has no entry in the tables, and fails here."""
     assert set(random_calls.SPEC) == {f.name for f in dataclasses.fields(LayeredSpec)}
     assert set(random_calls.PLAN) == {f.name for f in dataclasses.fields(TrainPlan)}
@@ -60,6 +60,12 @@ def test_every_option_is_drawn():
     assert parameters(nodal_update.nodal_update) == set(random_calls.NODAL_UPDATE) | set(
         random_calls.NODAL_UPDATE_GIVEN
     )
+    assert parameters(nodal.nodal_newton) == set(random_calls.NODAL_NEWTON) | set(
+        random_calls.NODAL_NEWTON_GIVEN
+    )
+    assert {f.name for f in dataclasses.fields(KernelSet)} - {"name", "isa"} <= {
+        c.kernel for c in calls
+    }
 
 
 def test_every_choice_is_drawn(calls):

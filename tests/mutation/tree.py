@@ -140,5 +140,5 @@ class Tree:
             return "time", "", seconds
         if code < 0:
             return "crash", signal.Signals(-code).name, seconds
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", self.output, re.M)
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", self.output, re.M)
         return "test", failed.group(1) if failed else f"exit {code}", seconds
