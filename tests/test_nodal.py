@@ -41,6 +41,36 @@ def test_same_as_twin(kernel, dense, n):
 
 
 @pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
+def test_the_last_step_is_reported(kernel, dense):
+    system = make_system(9, dense=dense)
+    ours, theirs = (solve(k, system, 5, max_iter=2)[2] for k in (kernel, reference.nodal_newton))
+    assert (theirs.status == reference.NOT_CONVERGED).all() and theirs.step.min() > 1e-6
+    np.testing.assert_allclose(ours.step, theirs.step, rtol=1e-9)
+    np.testing.assert_array_equal(ours.worst, theirs.worst)
+
+
+@pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("far", (0, 1))
+def test_every_junction_must_settle(kernel, far):
+    """Also one that comes before or after others that have settled, where voltages are near enough."""
+    ends, known = np.arange(2, dtype=np.int32), np.full(2, -1, np.int32)
+    parameters = np.array([ROW["plain"]] * 2)
+    stamp = reference.stamps(2, ends, known, known)
+    system = reference.NodalSystem(
+        2, 1e-3 * np.eye(2), None, None, ends, known, known, stamp, parameters
+    )
+    rhs, iterations = np.zeros((1, 2)), []
+    rhs[0, far] = 5e-3
+    for one in (kernel, reference.nodal_newton):
+        x = np.zeros((1, 2))
+        report = one(system, rhs, np.zeros((1, 2)), x, np.zeros((1, 2)), vtol=1e3)
+        assert report.status[0] == reference.CONVERGED and abs(x[0, far] - 0.7) < 0.1
+        iterations.append(report.iterations[0])
+    assert iterations[0] == iterations[1] > 3
+
+
+@pytest.mark.parametrize("kernel", BACKENDS)
 @pytest.mark.parametrize("m", SIZES)
 def test_any_number_of_samples(kernel, m):
     system = make_system(5)
