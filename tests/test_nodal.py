@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from eqprop_fast.kernels import get_backend
 from eqprop_fast.kernels.reference import nodal as reference
+from eqprop_fast.kernels.reference.nodal_head import plan_head
 from scipy import sparse
 
 from .backend_list import BACKENDS as NAMES
@@ -91,6 +92,25 @@ def test_ideal_diodes(kernel, dense, n):
     for d in np.flatnonzero(system.branch >= 0):
         assert (x[:, system.branch[d]] >= -1e-15).all()
         assert set(np.unique(state[:, d])) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("kernel", [*BACKENDS, pytest.param(reference.nodal_newton, id="numpy")])
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
+def test_ideal_diodes_that_leak(kernel, dense):
+    system, leak = make_system(9, seed=3, dense=dense, ideal=True), 1e-5
+    diodes = np.flatnonzero(system.branch >= 0)
+    system.parameters[diodes, reference.P_GMIN] = leak
+    rhs, offset = np.zeros((9, system.n)), np.zeros((9, 9))
+    rhs[:, :9] = np.random.default_rng(1).normal(scale=5e-3, size=(9, 9))
+    offset[:, 2] = 0.3
+    x, state = np.zeros((9, system.n)), reference.start_junctions(system, 9)
+    assert (kernel(system, rhs, offset, x, state).status == reference.CONVERGED).all()
+    padded = np.hstack([x, np.zeros((9, 1))])  # -1: a known voltage, in the offset
+    v = padded[:, system.anode] - padded[:, system.cathode] + offset
+    current, on = x[:, system.branch[diodes]], state[:, diodes] > 0
+    assert 0 < on.sum() < on.size
+    np.testing.assert_allclose(v[:, diodes][on], 0, atol=1e-12)
+    np.testing.assert_allclose(current[~on], leak * v[:, diodes][~on], rtol=1e-9, atol=1e-18)
 
 
 @pytest.mark.needs_cc
@@ -203,14 +223,34 @@ def test_lu_pattern_refactors_other_values():
         assert fill <= set(lu.u_row[lu.u_ptr[j] : lu.u_ptr[j + 1]].tolist())
 
 
+def test_pattern_of_a_matrix_whose_pivots_superlu_changes(monkeypatch):
+    """Found by sets: the same as that of the factors, which serves all others."""
+    a = random_network(60)
+    factors = reference.lu_pattern(a)
+    permuted = (a + sparse.diags(np.full(60, 120.0)))[factors.row_of][:, factors.col_of].tocsc()
+    lower, upper = reference._pattern_by_sets(permuted)
+    for part, sets in (("l", sparse.tril(lower, -1)), ("u", sparse.triu(upper, 1))):
+        sets = sets.tocsc()
+        sets.sort_indices()
+        np.testing.assert_array_equal(sets.indptr, getattr(factors, f"{part}_ptr"))
+        np.testing.assert_array_equal(sets.indices, getattr(factors, f"{part}_row"))
+    monkeypatch.setattr(reference, "_pattern_by_sets", None)  # slow: not for this one
+    reference.lu_pattern(a)
+
+
+def test_a_head_is_of_cheap_pivots():
+    dense = random_network(30) + sparse.csr_matrix(np.full((30, 30), 1e-6))
+    assert plan_head(sparse.csr_matrix(dense)).n_head == 0
+    chain = sparse.diags([np.full(29, -1.0), np.full(30, 3.0), np.full(29, -1.0)], (-1, 0, 1))
+    assert plan_head(sparse.csr_matrix(chain)).n_head > 20
+
+
 HEADS = [pytest.param(get_backend(name), id=name) for name in NAMES]
 
 
 @pytest.mark.parametrize("kernels", HEADS)
 @pytest.mark.parametrize("n", (1, 2, 9, 60, 300))
 def test_symmetric_factor(kernels, n):
-    from eqprop_fast.kernels.reference.nodal_head import plan_head
-
     from eqprop_fast.circuits.factor import SymmetricFactor
 
     matrix = random_network(n)

@@ -241,6 +241,38 @@ static void update(int n, int m, int n_threads) {
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) free(all[k]);
 }
 
+/* L D L^T of a tridiagonal matrix of n pivots, all in the head, and a solution with it. Its arrays
+ * are on the heap and exactly as long as they must be. */
+static void head(int n) {
+    int64_t *ptr = get(((size_t)n + 1) * sizeof *ptr), *target = get((size_t)n * sizeof *target);
+    int32_t *row = get(((size_t)n - 1) * sizeof *row);
+    real *value = get(((size_t)n - 1) * sizeof *value), *pivot = get((size_t)n * sizeof *pivot),
+         *b = get((size_t)n * sizeof *b);
+    for (int k = 0; k < n; k++) {
+        ptr[k + 1] = k + 1 < n ? k + 1 : n - 1;
+        pivot[k] = 4, b[k] = 1;
+        if (k + 1 < n) row[k] = k + 1, value[k] = 1, target[k] = -2 - k;
+    }
+    eqp_nodal_head_job job = {.n_head = n,
+                              .n = n,
+                              .ptr = ptr,
+                              .row = row,
+                              .target = target,
+                              .value = value,
+                              .pivot = pivot,
+                              .b = b,
+                              .n_rows = 1};
+    for (job.task = 0; job.task < 3; job.task++) CHECK(EQP_NAME(nodal_head)(&job, 0, 1) == EQP_OK);
+    for (int k = 0; k < n; k++) {
+        const double left = k ? (double)b[k - 1] : 0, right = k + 1 < n ? (double)b[k + 1] : 0;
+        CHECK(fabs(left + 4 * (double)b[k] + right - 1) < 1e-5);
+    }
+    pivot[n - 1] = 0, job.task = 0;
+    CHECK(EQP_NAME(nodal_head)(&job, 0, 1) == EQP_E_SINGULAR);
+    void *all[] = {ptr, target, row, value, pivot, b};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) free(all[k]);
+}
+
 int main(void) {
     static const int sizes[] = {1, 2, 7, 8, 9, 15, 16, 17, 33};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
@@ -258,14 +290,15 @@ int main(void) {
     CHECK(EQP_NAME(nodal_update)(&empty, 1, 1) == EQP_E_SIZE);
     empty.n_pairs = -1;
     CHECK(EQP_NAME(nodal_update)(&empty, 0, 1) == EQP_E_SIZE);
-    eqp_nodal_head_job head = {.task = 3};
+    for (int n = 2; n < 9; n++) head(n);
+    eqp_nodal_head_job none = {.task = 3};
     real nothing = 1;
     int64_t zero = 0;
-    CHECK(EQP_NAME(nodal_head)(&head, 0, 1) == EQP_E_NULL);
-    head.ptr = &zero, head.value = &nothing, head.pivot = &nothing;
-    CHECK(EQP_NAME(nodal_head)(&head, 0, 1) == EQP_E_OPTION);
-    head.n_head = -1;
-    CHECK(EQP_NAME(nodal_head)(&head, 0, 1) == EQP_E_SIZE);
+    CHECK(EQP_NAME(nodal_head)(&none, 0, 1) == EQP_E_NULL);
+    none.ptr = &zero, none.value = &nothing, none.pivot = &nothing;
+    CHECK(EQP_NAME(nodal_head)(&none, 0, 1) == EQP_E_OPTION);
+    none.n_head = -1;
+    CHECK(EQP_NAME(nodal_head)(&none, 0, 1) == EQP_E_SIZE);
     puts("test_nodal: ok");
     return 0;
 }

@@ -118,12 +118,20 @@ class Runner:
         self.tree, self.family, self.tests = tree, family, FAMILIES[family].tests
         self.ledger = ledger
         self.library, self.base = tree.build(), {}
+        self.built = self.library
         if self.library is None:
             sys.exit(f"the tree does not build:\n{tree.trouble}")
+
+    def restore(self):
+        """The kernels without the last mutant of theirs."""
+        if self.built != self.library:
+            self.built = self.tree.build()
+            assert self.built == self.library, "the compiler makes something else each time"
 
     def baseline(self, backends):
         """Seconds of the tests without a mutant, which they must pass."""
         if backends not in self.base:
+            self.restore()
             verdict, by, seconds = self.tree.test(
                 self.tests, backends, 1800, 3600
             )  # no limit that counts
@@ -151,11 +159,15 @@ class Runner:
         if not compiled and not changes_python(text, mutant.applied(text)):
             return None
         backends = BACKENDS.get(kind, "c numpy")
+        if not compiled:
+            self.restore()
         seconds = self.baseline(backends)
         try:
             path.write_text(mutant.applied(text))
-            if compiled and self.tree.build() in (None, self.library):
-                return None
+            if compiled:
+                self.built = self.tree.build()
+                if self.built in (None, self.library):
+                    return None
             verdict, by = self.tried(backends, seconds)
             if verdict == "survived" and compiled:
                 verdict, by, _ = self.tree.sanitized(mutant.path, 600, 1800)
