@@ -5,6 +5,8 @@ known.
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
 from .spec import (
     ACTIVATIONS,
+    Crossbar,
+    CrossbarPlan,
     DivergenceError,
     LayeredSpec,
     OptimizerState,
@@ -16,6 +18,8 @@ from .spec import (
 __all__ = [
     "ACTIVATIONS",
     "BackendUnavailableError",
+    "Crossbar",
+    "CrossbarPlan",
     "DivergenceError",
     "KernelSet",
     "LayeredSpec",

@@ -8,18 +8,26 @@ import functools
 
 import numpy as np
 import scipy.sparse as sp
-from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
+from eqprop_fast.kernels import (
+    Crossbar,
+    CrossbarPlan,
+    DivergenceError,
+    LayeredSpec,
+    OptimizerState,
+    TrainPlan,
+    get_backend,
+)
 from eqprop_fast.kernels.reference import nodal
 from eqprop_fast.kernels.reference.crossbar import NudgeError
 from eqprop_fast.kernels.reference.nodal_head import plan_head
 
 SIZES = (5, 4, 3)
 ROWS = 6
-WRITTEN = {  # arguments that a kernel writes, by their first name
+WRITTEN = {  # arguments that a kernel writes, or fields of them
     "layered_relax": {"states"},
     "layered_train": {"weights", "biases", "back", "particles", "optimizer_state"},
     "crossbar_relax": {"states"},
-    "crossbar_train": {"weights", "biases", "states", "velocity"},
+    "crossbar_train": {"network.weights", "network.biases", "states", "velocity"},
     "nodal_newton": {"x", "junction"},
     "nodal_head_factor": {"value", "pivot"},
     "nodal_head_forward": {"b"},
@@ -97,49 +105,40 @@ def crossbar_relax(sparse):
     )
     bounds = [[np.full(n, v) for n in SIZES[1:]] for v in (-0.3, 0.5)]
     return dict(
-        weights=weights,
-        biases=biases,
-        lower=bounds[0],
-        upper=bounds[1],
+        network=Crossbar(weights, biases, *bounds),
         x=x,
         states=_states(ROWS),
-        input_gain=1.0,
-        schedule="asynchronous",
+        y=y,
+        beta=0.1,
         n_steps=3,
         tol=-1.0,
-        beta=0.1,
-        y=y,
-        pairs=False,
         n_threads=1,
     )
 
 
 def crossbar_train(sparse):
     call = crossbar_relax(sparse)
-    for name in ("n_steps", "tol"):
+    for name in ("beta", "n_steps", "tol"):
         del call[name]
-    velocity = [np.full_like(a, 0.01) for a in [*call["weights"], *call["biases"]]]
-    call |= dict(
-        states=_states(3),
-        order=np.arange(ROWS),
-        sample_weight=np.ones(ROWS),
+    network = call["network"]
+    plan = CrossbarPlan(
+        [0.1, 0.1],
+        [0.1, 0.1],
         batch_size=3,
+        beta=0.1,
         n_free_steps=3,
         n_nudged_steps=2,
-        tol_free=-1.0,
-        tol_nudged=-1.0,
-        nudging="centered",
-        rates=[0.1, 0.1],
-        bias_rates=[0.1, 0.1],
-        g_min=0.0,
         g_max=2.0,
-        carry=True,
         optimizer="momentum",
         momentum=0.5,
-        velocity=velocity,
-        loss=0.0,
     )
-    return call
+    return call | dict(
+        plan=plan,
+        states=_states(3),
+        order=np.arange(ROWS),
+        row_weight=np.ones(ROWS),
+        velocity=[np.full_like(a, 0.01) for a in [*network.weights, *network.biases]],
+    )
 
 
 def nodal_newton(sparse):
@@ -483,7 +482,7 @@ def abuses(name, sparse=False):
             yield path, label, put(copy.deepcopy(base), path, new)
     known = [(path, a) for path, a in paths(base) if isinstance(a, np.ndarray) and a.size]
     for path, a in known:
-        if path[0] not in WRITTEN[name]:
+        if not WRITTEN[name] & {path[0], ".".join(map(str, path[:2]))}:
             continue
         for other, b in known:
             if other != path:

@@ -12,10 +12,19 @@ the draw counts as sensitive.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import scipy.sparse as sp
-from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
+from eqprop_fast.kernels import (
+    Crossbar,
+    CrossbarPlan,
+    DivergenceError,
+    LayeredSpec,
+    OptimizerState,
+    TrainPlan,
+    get_backend,
+)
 from eqprop_fast.kernels.reference.crossbar import NUDGINGS, NudgeError
 from eqprop_fast.kernels.reference.crossbar import OPTIMIZERS as CROSSBAR_OPTIMIZERS
 from eqprop_fast.kernels.reference.crossbar import SCHEDULES as CROSSBAR_SCHEDULES
@@ -293,57 +302,52 @@ def layered_call(rng):
     return Call("layered_train", dtype, arguments, changes, tags, refused)
 
 
-# --- the resistive crossbar: one entry per parameter of its two kernels
+# --- the resistive crossbar: one entry per field of its records that is no array, and per parameter
 
-CROSSBAR_RELAX = {
+CROSSBAR = {
     "input_gain": one_of([1.0, 3.0]),
     "schedule": one_of(CROSSBAR_SCHEDULES),
+    "pairs": one_of(BOOL),
+}
+CROSSBAR_RELAX = {
+    "input_gain": CROSSBAR["input_gain"],
+    "schedule": CROSSBAR["schedule"],
     "n_steps": integer(0, 12),
     "tol": _TOL,
     "beta": rarely(constant(0.0), 0.3, _signed(0.01, 0.5)),
-    "pairs": one_of(BOOL),
+    "pairs": CROSSBAR["pairs"],
     "n_threads": integer(1, 3),
 }
 CROSSBAR_TRAIN = {
     "batch_size": integer(1, 17),
-    "input_gain": CROSSBAR_RELAX["input_gain"],
-    "schedule": CROSSBAR_RELAX["schedule"],
+    "input_gain": CROSSBAR["input_gain"],
+    "schedule": CROSSBAR["schedule"],
     "n_free_steps": integer(0, 12),
     "n_nudged_steps": integer(0, 6),
     "tol_free": _TOL,
     "tol_nudged": _TOL,
     "beta": between(0.05, 1),
     "nudging": one_of(NUDGINGS),
-    "rates": lambda rng, seen: tuple(rng.uniform(0, 0.05, seen["n"])),
-    "bias_rates": lambda rng, seen: tuple(rng.uniform(0, 0.05, seen["n"])),
+    "rate": lambda rng, seen: tuple(rng.uniform(0, 0.05, seen["n"])),
+    "bias_rate": lambda rng, seen: tuple(rng.uniform(0, 0.05, seen["n"])),
     "g_min": one_of([0.0, 0.01]),
     "g_max": one_of([np.inf, 0.4]),
-    "pairs": one_of(BOOL),
+    "pairs": CROSSBAR["pairs"],
     "carry": one_of(BOOL),
     "optimizer": one_of(CROSSBAR_OPTIMIZERS),
     "momentum": rarely(constant(0.0), 0.2, between(0, 0.95)),
-    "loss": rarely(between(0, 100), 0.3, constant(0.0)),
+    "loss_so_far": rarely(between(0, 100), 0.3, constant(0.0)),
     "n_threads": integer(1, 3),
 }
 CROSSBAR_CHOICES = {
-    "schedule": CROSSBAR_SCHEDULES,
-    "nudging": NUDGINGS,
-    "optimizer": CROSSBAR_OPTIMIZERS,
-    "pairs": BOOL,
-    "carry": BOOL,
+    "network.schedule": CROSSBAR_SCHEDULES,
+    "plan.nudging": NUDGINGS,
+    "plan.optimizer": CROSSBAR_OPTIMIZERS,
+    "network.pairs": BOOL,
+    "plan.carry": BOOL,
 }
-CROSSBAR_GIVEN = (
-    "weights",
-    "biases",
-    "lower",
-    "upper",
-    "x",
-    "y",
-    "states",
-    "order",
-    "sample_weight",
-    "velocity",
-)
+CROSSBAR_ARRAYS = ("weights", "biases", "lower", "upper")
+CROSSBAR_GIVEN = ("network", "x", "y", "states", "order", "row_weight", "velocity")
 
 
 def crossbar_call(rng):
@@ -372,29 +376,30 @@ def crossbar_call(rng):
         np.clip(rng.normal(size=(held, m)), lo, hi).astype(dtype)
         for m, lo, hi in zip(sizes[1:], lower, upper)
     ]
-    arguments = dict(
-        weights=weights,
-        biases=_arrays(rng, tops, dtype, -0.1, 0.1),
-        x=x,
-        y=y,
-        states=states,
-        lower=[a.astype(dtype) for a in lower],
-        upper=[a.astype(dtype) for a in upper],
-        **options,
+    network = Crossbar(
+        weights,
+        _arrays(rng, tops, dtype, -0.1, 0.1),
+        [a.astype(dtype) for a in lower],
+        [a.astype(dtype) for a in upper],
+        **{name: options.pop(name) for name in CROSSBAR},
     )
+    n_threads = options.pop("n_threads")
+    arguments = dict(network=network, x=x, y=y, states=states, n_threads=n_threads)
     if relaxes:
+        arguments |= options
         if rng.random() < 0.2:
             arguments["y"] = None
         return Call("crossbar_relax", dtype, arguments, ("states",), tags)
     order = _order(rng, rows, tags)
     arguments |= dict(
+        plan=CrossbarPlan(**options),
         order=None if rng.random() < 0.1 else order,
         velocity=None,
-        sample_weight=_row_weight(rng, rows, order, options["batch_size"], dtype, tags),
+        row_weight=_row_weight(rng, rows, order, options["batch_size"], dtype, tags),
     )
     if options["optimizer"] != "sgd":
         arguments["velocity"] = _arrays(rng, [w.shape for w in weights] + tops, dtype, -0.05, 0.05)
-    changes = ("weights", "biases", "states", "velocity")
+    changes = ("network.weights", "network.biases", "states", "velocity")
     return Call("crossbar_train", dtype, arguments, changes, tags)
 
 
@@ -522,6 +527,12 @@ class Outcome:
     counts: dict  # name -> array: equal to the twin's
 
 
+def argument(arguments, name):
+    """An argument of a call, or ("network.weights") a field of one."""
+    name, *fields = name.split(".")
+    return functools.reduce(getattr, fields, arguments[name])
+
+
 def _flat(value):
     """All arrays in an argument, in order."""
     if value is None:
@@ -536,6 +547,9 @@ def _flat(value):
 def _copy(value):
     if isinstance(value, OptimizerState):
         return OptimizerState(_copy(value.velocity), _copy(value.second))
+    if isinstance(value, Crossbar):
+        groups = {name: _copy(getattr(value, name)) for name in CROSSBAR_ARRAYS}
+        return dataclasses.replace(value, **groups)
     if isinstance(value, list):
         return [_copy(a) for a in value]
     return value.copy() if isinstance(value, np.ndarray) or sp.issparse(value) else value
@@ -560,6 +574,8 @@ def _shake(arguments, noise):
     rng = np.random.default_rng(noise)
     moved = [name for name in SHAKEN if name in arguments]
     arrays = [a for name in moved for a in _flat(arguments[name])]
+    if "network" in arguments:
+        arrays += arguments["network"].weights + arguments["network"].biases
     if "x" in arguments:
         arrays.append(arguments["x"].data if sp.issparse(arguments["x"]) else arguments["x"])
     for a in arrays:
@@ -585,7 +601,7 @@ def outcome(backend, call, n_threads=None, noise=None):
     numbers, counts = {}, {}
     if error is None or call.kernel == "layered_train":
         for name in call.changes:
-            parts = [a.astype(float).ravel() for a in _flat(arguments[name])]
+            parts = [a.astype(float).ravel() for a in _flat(argument(arguments, name))]
             numbers[name] = np.concatenate([*parts, np.zeros(0)])
     if call.kernel.endswith("relax") and result is not None:
         counts["steps"], numbers["residual"] = (np.asarray(a, float) for a in result)

@@ -8,7 +8,7 @@ import inspect
 import os
 
 import pytest
-from eqprop_fast.kernels import KernelSet, LayeredSpec, TrainPlan
+from eqprop_fast.kernels import Crossbar, CrossbarPlan, KernelSet, LayeredSpec, TrainPlan
 from eqprop_fast.kernels.reference import crossbar, layered, nodal, nodal_update, train
 from eqprop_fast.kernels.spec import ACTIVATIONS, DYNAMICS, OPTIMIZERS, RULES
 
@@ -52,11 +52,15 @@ def test_every_option_is_drawn(calls):
     given = set(random_calls.GIVEN) | {"spec", "plan"}
     relaxing = {"beta", "n_steps", "tol"}  # as beta, n_free_steps and tol_free of a plan
     assert parameters(layered.layered_relax) | parameters(train.layered_train) == given | relaxing
-    of_crossbars = set(random_calls.CROSSBAR_GIVEN)
-    assert parameters(crossbar.relax) == set(
-        random_calls.CROSSBAR_RELAX
-    ) | of_crossbars & parameters(crossbar.relax)
-    assert parameters(crossbar.train) == set(random_calls.CROSSBAR_TRAIN) | of_crossbars
+    physics, of_crossbars = set(random_calls.CROSSBAR), set(random_calls.CROSSBAR_GIVEN)
+    plan = {f.name for f in dataclasses.fields(CrossbarPlan)}
+    assert {f.name for f in dataclasses.fields(Crossbar)} == physics | set(
+        random_calls.CROSSBAR_ARRAYS
+    )
+    relaxing, training = parameters(crossbar.relax), parameters(crossbar.train)
+    assert set(random_calls.CROSSBAR_RELAX) == physics | (relaxing - of_crossbars)
+    assert set(random_calls.CROSSBAR_TRAIN) == physics | plan | {"n_threads"}
+    assert training == of_crossbars | {"plan", "n_threads"}
     assert parameters(nodal_update.nodal_update) == set(random_calls.NODAL_UPDATE) | set(
         random_calls.NODAL_UPDATE_GIVEN
     )
@@ -90,7 +94,7 @@ def test_every_choice_is_drawn(calls):
             assert {getattr(h, f.name) for h in holders} == values, f.name
     for name, values in random_calls.CROSSBAR_CHOICES.items():
         cases = [c for c in calls if c.kernel == "crossbar_train"]
-        assert {c.arguments[name] for c in cases} == set(values), name
+        assert {random_calls.argument(c.arguments, name) for c in cases} == set(values), name
     assert {c.dtype for c in trained} == {c.dtype for c in relaxed} == {"float32", "float64"}
     assert {c.arguments["n_threads"] for c in trained} == {1, 2, 3}
 

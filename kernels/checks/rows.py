@@ -28,6 +28,10 @@ class Call:
         self.seen = []  # (name, array, written)
         self.copies = []  # (the caller's array, C-contiguous copy that the kernel writes)
 
+    def keep(self, name, value):
+        """Leaves a value for later rows, under the last part of its name."""
+        setattr(self, name.rpartition(".")[2], value)
+
     def refuse_overlaps(self):
         """ValueError if an array that the kernel writes shares memory with another one."""
         owners, loose = {}, []
@@ -313,14 +317,14 @@ class Real:
 
     def __call__(self, at, name, value):
         value = check_real(name, value, self.low, dtype=at.dtype, infinite=self.infinite)
-        setattr(at, name, value)
+        at.keep(name, value)
         return value
 
 
 class Flag:
     def __call__(self, at, name, value):
         value = check_flag(name, value)
-        setattr(at, name, value)
+        at.keep(name, value)
         return value
 
 
@@ -330,7 +334,7 @@ class Option:
 
     def __call__(self, at, name, value):
         check_option(name, value, self.options)
-        setattr(at, name, value)
+        at.keep(name, value)
         return value
 
 
