@@ -1,10 +1,15 @@
 """Small calls of every kernel, and what can be done to their arguments: for tests and the fuzz
 target.
+
+``python -m tests.kernel_calls`` writes down which of them are not refused (tests/taken_calls.json):
+read the difference before it is kept.
 """
 
 import copy
 import dataclasses
 import functools
+import json
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
@@ -455,7 +460,7 @@ def bad_values(value):
         yield from bad_sparse(value)
     elif isinstance(value, (bool, int, float, str)):
         for new in {bool: FLAGS, int: INTEGERS, float: REALS, str: WORDS}[type(value)]:
-            yield f"{new!r:.30}", new
+            yield f"NumPy's {new}" if isinstance(new, np.generic) else f"{new!r:.30}", new
         if type(value) in (int, float):
             yield "NumPy's", {int: np.int64, float: np.float32}[type(value)](value)
     elif children(value):
@@ -526,3 +531,48 @@ def verdict(name, backend, call):
             )
         return "refused", str(error)
     return "taken", result
+
+
+# --- which are not refused: {variant of a kernel: {argument: labels}}
+
+TAKEN = Path(__file__).with_name("taken_calls.json")
+
+
+def variant(name, sparse):
+    return f"{name}, sparse" if sparse else name
+
+
+def taken():
+    """What is written down: arguments that may be the same stand in one entry."""
+    parts = json.loads(TAKEN.read_text())
+    return {
+        (kind, path, label)
+        for kind, entries in parts.items()
+        for paths, labels in entries
+        for path in paths
+        for label in labels
+    }
+
+
+def write_taken():
+    parts = {}
+    for name, sparse in [(name, sparse) for name in MAKERS for sparse in (False, True)]:
+        of_path = {}
+        for path, label, call in abuses(name, sparse):
+            if verdict(name, "numpy", call)[0] != "refused":
+                of_path.setdefault(".".join(map(str, path)), []).append(label)
+        paths = {}
+        for path, labels in of_path.items():
+            paths.setdefault(tuple(labels), []).append(path)
+        parts[variant(name, sparse)] = [[p, list(labels)] for labels, p in paths.items()]
+    rows = [
+        f" {json.dumps(kind)}: [\n"
+        + ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
+        + "\n ]"
+        for kind, entries in parts.items()
+    ]
+    TAKEN.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
+if __name__ == "__main__":
+    write_taken()

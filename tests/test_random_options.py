@@ -1,6 +1,8 @@
 """Every option of the kernels, drawn at random, on every backend beside the NumPy twin.
 
-EQPROP_RANDOM_DRAWS and EQPROP_RANDOM_SEED say how many and which (``make test-random``).
+EQPROP_RANDOM_DRAWS and EQPROP_RANDOM_SEED say how many and which (``make test-random``);
+EQPROP_RANDOM_FAMILY and EQPROP_RANDOM_WORK, for the mutation runner, leave out what begins with
+another word or multiplies more often.
 """
 
 import dataclasses
@@ -17,6 +19,8 @@ from .backend_list import BACKENDS
 
 DRAWS = int(os.environ.get("EQPROP_RANDOM_DRAWS", 240))
 SEED = int(os.environ.get("EQPROP_RANDOM_SEED", 0))
+FAMILY = os.environ.get("EQPROP_RANDOM_FAMILY", "")
+WORK = float(os.environ.get("EQPROP_RANDOM_WORK", "inf"))
 CUTS = 8  # parts, each a test of its own
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 
@@ -26,8 +30,10 @@ COMPILED = [name for name in BACKENDS if name != "numpy"]
 def test_backends_follow_the_twin(backend, part):
     sensitive, numbers = [], range(part, DRAWS, CUTS)
     for number in numbers:
-        call = random_calls.draw(SEED, number)
-        name = f"random_calls.repeat({SEED}, {number}, {backend!r})"
+        call = random_calls.draw(SEED, number, FAMILY)
+        if random_calls.work(call) > WORK:
+            continue
+        name = f"random_calls.repeat({SEED}, {number}, {backend!r}, {FAMILY!r})"
         if random_calls.check(call, backend, name):
             sensitive.append(number)
         if call.refused:

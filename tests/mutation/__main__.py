@@ -29,6 +29,7 @@ from .tree import ROOT, Tree
 TARGET = 0.95
 KEY = ("file", "above", "before", "after")
 RESULTS = ROOT / "build" / "mutation"
+FEW_DRAWS = {"EQPROP_RANDOM_DRAWS": "400", "EQPROP_RANDOM_WORK": "5e4"}  # not compiled
 FIRST = 12  # tests that killed before, tried first
 
 
@@ -115,7 +116,7 @@ class Ledger(list):
 
 class Runner:
     def __init__(self, tree, family, ledger):
-        self.tree, self.family, self.tests = tree, family, FAMILIES[family].tests
+        self.tree, self.family = tree, family
         self.ledger = ledger
         self.library, self.base = tree.build(), {}
         self.built = self.library
@@ -128,13 +129,18 @@ class Runner:
             self.built = self.tree.build()
             assert self.built == self.library, "the compiler makes something else each time"
 
+    def test(self, backends, *limits, first=None):
+        """What becomes of all tests, or of those named `first`."""
+        family, numba = FAMILIES[self.family], "numba" in backends
+        drawn = {"EQPROP_RANDOM_FAMILY": family.drawn} | (FEW_DRAWS if numba else {})
+        tests = first or (family.numba if numba else family.tests)
+        return self.tree.test(tests, backends, *limits, environment=drawn)
+
     def baseline(self, backends):
         """Seconds of the tests without a mutant, which they must pass."""
         if backends not in self.base:
             self.restore()
-            verdict, by, seconds = self.tree.test(
-                self.tests, backends, 1800, 3600
-            )  # no limit that counts
+            verdict, by, seconds = self.test(backends, 1800, 3600)  # no limit that counts
             if verdict != "survived":
                 sys.exit(
                     f"{self.family} fails without a mutant: {verdict} {by}\n{self.tree.output[-3000:]}"
@@ -180,10 +186,10 @@ class Runner:
         """(verdict, by): of the tests that killed before, then of all."""
         limits = 30 + 4 * seconds, 120 + 10 * seconds
         if first := self.ledger.killers(backends):
-            verdict, by, _ = self.tree.test(first, backends, *limits)
+            verdict, by, _ = self.test(backends, *limits, first=first)
             if verdict != "survived" and not by.startswith("exit"):  # a test may have gone
                 return verdict, by
-        return self.tree.test(self.tests, backends, *limits)[:2]
+        return self.test(backends, *limits)[:2]
 
 
 def summary(ledgers):

@@ -2,13 +2,19 @@
 
 from dataclasses import dataclass
 
+RANDOM = "tests/test_random_options.py"
+
 
 @dataclass(frozen=True)
 class Family:
-    """`sources` by kind (globs): a kind is drawn first, so that no language crowds out another."""
+    """`sources` by kind (globs), `tests` of all kinds but Numba, which have `numba`: there Python
+    interprets what Numba would compile. `drawn`: which of random_calls are this family's.
+    """
 
     sources: dict
     tests: list
+    numba: tuple = (RANDOM,)
+    drawn: str = ""
 
 
 def _c(*names):
@@ -60,8 +66,10 @@ FAMILIES = {
             "tests/test_free_start.py",
             "tests/test_carry_over.py",
             "tests/test_layered_edges.py",
-            "tests/test_random_options.py",
+            RANDOM,
         ],
+        numba=("tests/test_activations.py", RANDOM),
+        drawn="layered",
     ),
     "continual": Family(
         {"c": _c("layered/continual*.c"), "numpy": _reference("rules"), "numba": _jit("continual")},
@@ -71,7 +79,9 @@ FAMILIES = {
             "tests/test_carry_over.py",
             "tests/test_feedback_angle.py",
             "tests/test_layered_edges.py",
+            RANDOM,
         ],
+        drawn="layered",
     ),
     "gradients": Family(
         {
@@ -80,7 +90,8 @@ FAMILIES = {
             "numba": _jit("gradients", "gradient_training", "implicit"),
             "python": ["eqprop_fast/gradients/*.py"],
         },
-        ["tests/test_layered_gradients.py", "tests/test_gradients.py"],
+        ["tests/test_layered_gradients.py", "tests/test_gradients.py", RANDOM],
+        drawn="layered",
     ),
     "crossbar": Family(
         {
@@ -89,7 +100,8 @@ FAMILIES = {
             "numba": _jit("crossbar", "crossbar_driver"),
             "python": ["kernels/prepare/crossbar.py", "kernels/native/crossbar.py"],
         },
-        ["tests/test_crossbar.py", "tests/test_resistive.py"],
+        ["tests/test_crossbar.py", "tests/test_resistive.py", RANDOM],
+        drawn="crossbar",
     ),
     "nodal": Family(
         {
@@ -101,18 +113,29 @@ FAMILIES = {
         [
             "tests/test_nodal.py",
             "tests/test_nodal_update.py",
+            RANDOM,
             "tests/test_circuits_exactness.py",
             "tests/test_circuits_operating_point.py",
         ],
+        numba=("tests/test_nodal.py", "tests/test_nodal_update.py", RANDOM),
+        drawn="nodal",
     ),
-    "checks": Family({"python": ["kernels/checks/*.py"]}, ["tests/test_refused_calls.py"]),
+    "checks": Family(
+        {"python": ["kernels/checks/*.py"]}, ["tests/test_checks.py", "tests/test_refused_calls.py"]
+    ),
     "update": Family(
         {
             "c": _c("core/update.h", "nodal/update.h"),
             "numpy": _reference("update", "nodal_update"),
             "numba": _jit("update", "nodal_update"),
         },
-        ["tests/test_nodal_update.py", "tests/test_layered_kernels.py", "tests/test_rules.py"],
+        [
+            "tests/test_nodal_update.py",
+            "tests/test_layered_kernels.py",
+            RANDOM,
+            "tests/test_rules.py",
+        ],
+        numba=("tests/test_nodal_update.py", RANDOM),
     ),
     "estimators": Family(
         {

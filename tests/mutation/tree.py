@@ -75,7 +75,7 @@ class Tree:
         (library,) = (self.folder / "eqprop_fast").glob("_native*.so")
         return hashlib.sha256(library.read_bytes()).hexdigest()
 
-    def test(self, tests, backends, cpu_seconds, wall_seconds):
+    def test(self, tests, backends, cpu_seconds, wall_seconds, environment):
         """(verdict, by what, seconds): "survived", "test", "crash" or "time"."""
         options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=no", "--no-header"]
         options += ["-k", "numba" if "numba" in backends else "not numba"]
@@ -84,7 +84,7 @@ class Tree:
             import pytest
 
             os.chdir(self.folder)
-            os.environ.update(self.environment, EQPROP_TEST_BACKENDS=backends)
+            os.environ.update(self.environment, EQPROP_TEST_BACKENDS=backends, **environment)
             for name in [n for n in sys.modules if n.split(".")[0] in ("tests", "eqprop_fast")]:
                 del sys.modules[name]
             sys.path[:] = [str(self.folder)] + [
