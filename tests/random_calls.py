@@ -524,13 +524,14 @@ def work(call):
     a = call.arguments
     if "system" in a:
         return len(a["x"]) * a["system"].n ** 2 * min(a["max_iter"], 20)
-    if "weights" not in a:
+    weights = a["network"].weights if "network" in a else a.get("weights", [])
+    if not weights:
         return 0
     options = vars(a["plan"]) if "plan" in a else a
     steps = options.get("n_steps")
     if steps is None:
         steps = options["n_free_steps"] + 2 * options["n_nudged_steps"]
-    return a["x"].shape[0] * steps * sum(w.size for w in a["weights"])
+    return a["x"].shape[0] * steps * sum(w.size for w in weights)
 
 
 # --- outcomes
