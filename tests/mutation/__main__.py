@@ -2,7 +2,7 @@
 
 A family's verdicts gather in build/mutation/FAMILY.json: a run goes on where the last one ended,
 until N mutants of each kind are judged or T seconds are over. --again judges the survivors once
-more; --report prints the table of what is there.
+more, --named those of named.json, which survived once; --report prints the table of what is there.
 """
 
 import os
@@ -23,7 +23,7 @@ from pathlib import Path
 from setup import instruction_sets
 
 from .families import BACKENDS, FAMILIES
-from .operators import candidates, changes_python
+from .operators import Mutant, candidates, changes_python
 from .tree import ROOT, Tree
 
 TARGET = 0.95
@@ -74,6 +74,16 @@ def drawn(tree, family, kind, seed):
         yield pool.pop(rng.randrange(len(pool)))
         if not pool:
             del pools[operator]
+
+
+def named(tree, family, kind):
+    """Those of named.json."""
+    for row in json.loads(Path(__file__).with_name("named.json").read_text()):
+        if row["family"] == family and row["path"] in tree.files(FAMILIES[family].sources[kind]):
+            text = (tree.folder / row["path"]).read_text()
+            start = text.index(row["before"])
+            end = start + len(row["before"])
+            yield Mutant(row["path"], start, end, row["after"], "named")
 
 
 def again(tree, family, kind, ledger):
@@ -223,17 +233,20 @@ def run(tree, family, given, until):
     """Judge a family's mutants, kind after kind."""
     ledger = Ledger(family)
     runner = Runner(tree, family, ledger)
+    whole = given.again or given.named
     for kind in FAMILIES[family].sources:
         if given.kind and kind not in given.kind:
             continue
         if given.again:
             mutants, known = list(again(tree, family, kind, ledger)), ()
             ledger.save()
+        elif given.named:
+            mutants, known = named(tree, family, kind), ()
         else:
             mutants, known = drawn(tree, family, kind, given.seed), {key(m) for m in ledger}
         for mutant in mutants:
             tried = sum(m["kind"] == kind for m in ledger)
-            if time.monotonic() > until or (tried >= given.mutants and not given.again):
+            if time.monotonic() > until or (tried >= given.mutants and not whole):
                 break
             if record := runner.judge(kind, mutant, known):
                 shown(record)
@@ -250,6 +263,7 @@ def main():
         "--kind", nargs="*", help="only these kinds of source: c numpy numba python ..."
     )
     parser.add_argument("--again", action="store_true", help="only those that survived")
+    parser.add_argument("--named", action="store_true", help="only those of named.json")
     parser.add_argument("--report", action="store_true", help="only the table")
     given = parser.parse_args()
     if unknown := set(given.family) - set(FAMILIES):
