@@ -57,7 +57,8 @@ FUZZ_SEED ?= 0
 fuzz: build
 	PYTHONWARNINGS=ignore $(PY) -m tests.fuzz $(FUZZ_SECONDS) $(FUZZ_SEED) $(FUZZ)
 
-# Small faults put into a copy of the tree: do the tests see them? make mutate MUTANTS=20 FAMILY="nodal update" SEED=1
+# Small faults put into a copy of the tree: do the tests see them? MUTANTS of each kind of source (C, NumPy, Numba ...)
+# in each FAMILY; goes on from the verdicts in build/mutation. make mutate MUTANTS=20 FAMILY="nodal update"
 MUTANTS ?= 20
 SEED ?= 0
 mutate: build

@@ -664,7 +664,7 @@ def gaps(call, want, got):
         return {"error": (want.error, got.error)}
     found, compared = {}, set(want.numbers) - _uncounted(call)
     if "wild" in call.tags and (want.error or want.numbers.get("loss", 0) > EXPLODED):
-        compared &= {"loss"}  # weights change by the rounding of products of huge states
+        compared = set()  # differences of huge numbers: rounding decides
     for name in compared:
         a, b = want.numbers[name], got.numbers[name]
         with np.errstate(invalid="ignore"):
