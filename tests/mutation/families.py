@@ -68,7 +68,7 @@ FAMILIES = {
             "tests/test_layered_edges.py",
             RANDOM,
         ],
-        numba=("tests/test_activations.py", RANDOM),
+        numba=("tests/test_activations.py", RANDOM, "tests/test_layered_edges.py"),
         drawn="layered",
     ),
     "continual": Family(
