@@ -29,7 +29,7 @@ from .tree import ROOT, Tree
 TARGET = 0.95
 KEY = ("file", "above", "before", "after")
 RESULTS = ROOT / "build" / "mutation"
-FEW_DRAWS = {"EQPROP_RANDOM_DRAWS": "400", "EQPROP_RANDOM_WORK": "5e4"}  # not compiled
+FEW_DRAWS = {"EQPROP_RANDOM_DRAWS": "250", "EQPROP_RANDOM_WORK": "5e4"}  # not compiled
 FIRST = 12  # tests that killed before, tried first
 
 
