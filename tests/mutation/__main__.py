@@ -89,12 +89,12 @@ def named(tree, family, kind):
 def again(tree, family, kind, ledger):
     """Its survivors, found by their lines; one whose lines have changed leaves the ledger."""
     gone = {key(m) for m in ledger if m["kind"] == kind and m["verdict"] == "survived"}
-    for found in offered(tree, family, kind).values():
-        for mutant in found:
-            text = (tree.folder / mutant.path).read_text()
-            if (name := (Path(mutant.path).name, *mutant.lines(text))) in gone:
-                gone.discard(name)
-                yield mutant
+    pools = offered(tree, family, kind) | {"named": named(tree, family, kind)}
+    for mutant in (mutant for pool in pools.values() for mutant in pool):
+        text = (tree.folder / mutant.path).read_text()
+        if (name := (Path(mutant.path).name, *mutant.lines(text))) in gone:
+            gone.discard(name)
+            yield mutant
     for name in gone:
         print("no longer there:", *name, sep="\n    ")
     ledger[:] = [m for m in ledger if key(m) not in gone]
