@@ -2,6 +2,7 @@
 known.
 """
 
+from .graph_spec import ConnectionSpec, GraphSpec, LayerSpec
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
 from .spec import (
     ACTIVATIONS,
@@ -18,10 +19,13 @@ from .spec import (
 __all__ = [
     "ACTIVATIONS",
     "BackendUnavailableError",
+    "ConnectionSpec",
     "Crossbar",
     "CrossbarPlan",
     "DivergenceError",
+    "GraphSpec",
     "KernelSet",
+    "LayerSpec",
     "LayeredSpec",
     "OptimizerState",
     "TrainPlan",

@@ -95,6 +95,13 @@ class LayeredSpec:
     def n_weights(self):
         return len(self.sizes) - 1
 
+    @property
+    def output_layer(self):
+        return len(self.sizes) - 1
+
+    def activation_of(self, k):
+        return self.out_activation if k == self.n_weights else self.activation
+
 
 @dataclass(frozen=True)
 class TrainPlan:

@@ -8,8 +8,7 @@ import numpy as np
 
 from ..dynamics import Continuous
 from ..gradients.record import check_count
-from .conv import ConvNetwork
-from .models import LayeredModel
+from .models import GraphModel, LayeredModel
 from .presets import uniform_batch
 
 
@@ -179,11 +178,10 @@ def check_data(model, x, y):
     x, y = (as_numbers(name, values, model.dtype) for name, values in (("x", x), ("y", y)))
     if len(x) != len(y) or not len(x):
         raise ValueError(f"x and y must have as many rows, at least 1, got {len(x)} and {len(y)}")
-    if isinstance(model, ConvNetwork):
-        ends = model.image_shape, model.shapes[-1]
+    if isinstance(model, GraphModel):
+        ends = model.spec.layers[0].shape, model.spec.layers[-1].shape
     else:
-        sizes = model.spec.sizes if isinstance(model, LayeredModel) else model.sizes
-        ends = sizes[:1], sizes[-1:]
+        ends = model.spec.sizes[:1], model.spec.sizes[-1:]
     for name, array, end in (("x", x, ends[0]), ("y", y, ends[1])):
         if array.shape[1:] != tuple(end):
             wanted = ", ".join(map(str, end))

@@ -359,11 +359,12 @@ class Order:
 
 
 class Numbers:
-    """A sequence of `at.L` finite numbers, such as learning rates; a tuple of floats."""
+    """A sequence of `at.L` finite numbers, or of `n`, such as learning rates; a tuple of floats."""
 
-    def __call__(self, at, name, value):
+    def __call__(self, at, name, value, n=None):
+        n = at.L if n is None else n
         if not isinstance(value, (list, tuple, np.ndarray)) or getattr(value, "ndim", 1) != 1:
-            raise ValueError(f"{name} must be a sequence of {at.L} numbers, got {describe(value)}")
-        if len(value) != at.L:
-            raise ValueError(f"{name} must have {at.L} entries, got {len(value)}")
+            raise ValueError(f"{name} must be a sequence of {n} numbers, got {describe(value)}")
+        if len(value) != n:
+            raise ValueError(f"{name} must have {n} entries, got {len(value)}")
         return tuple([check_real(f"{name}[{k}]", v, dtype=at.dtype) for k, v in enumerate(value)])

@@ -6,6 +6,7 @@ from eqprop_fast._native import ffi, lib
 
 from ..registry import KernelSet
 from . import crossbar, nodal
+from .graph import graph_relax, graph_train
 from .layered import layered_relax, layered_train
 
 
@@ -30,6 +31,8 @@ KERNELS = KernelSet(
     isa=select_isa(os.environ.get("EQPROP_ISA") or None),
     layered_relax=layered_relax,
     layered_train=layered_train,
+    graph_relax=graph_relax,
+    graph_train=graph_train,
     crossbar_relax=crossbar.relax,
     crossbar_train=crossbar.train,
     nodal_newton=nodal.nodal_newton,
