@@ -1,8 +1,8 @@
-/* eqp_file.c - see eqp_file.h. Nothing is allocated; no byte is read before it is known to be there. */
+/* eqp_file.c - see eqp_file.h. Nothing is allocated; no byte is read before it is known to be
+ * there. */
 #include "eqp_file.h"
 
-const char *eqp_file_text(eqp_file_status status)
-{
+const char *eqp_file_text(eqp_file_status status) {
     static const char *const texts[] = {
 #define EQP_FILE_TEXT(name, text) text,
         EQP_FILE_STATUS(EQP_FILE_TEXT)
@@ -11,14 +11,12 @@ const char *eqp_file_text(eqp_file_status status)
     return (unsigned)status < (unsigned)EQP_FILE_N_STATUS ? texts[status] : "no such status";
 }
 
-uint32_t eqp_file_u32(const uint8_t *bytes, uint32_t offset)
-{
+uint32_t eqp_file_u32(const uint8_t *bytes, uint32_t offset) {
     const uint8_t *p = bytes + offset;
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-float eqp_file_f32(const uint8_t *bytes, uint32_t offset)
-{
+float eqp_file_f32(const uint8_t *bytes, uint32_t offset) {
     const uint32_t bits = eqp_file_u32(bytes, offset);
     float value = 0;
     int i;
@@ -27,8 +25,7 @@ float eqp_file_f32(const uint8_t *bytes, uint32_t offset)
 }
 
 /* CRC-32 of all bytes but the checksum's own, which count as absent. */
-static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size)
-{
+static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size) {
     uint32_t crc = UINT32_C(0xFFFFFFFF);
     size_t i;
     int bit;
@@ -41,8 +38,7 @@ static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size)
 }
 
 /* Exponents of all ones are infinities and NaN. */
-static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width)
-{
+static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width) {
     for (; n > 0; n--, offset += width) {
         const uint32_t top = eqp_file_u32(bytes, offset + width - 4);
         if (width == 4 ? (top >> 23 & 0xFF) == 0xFF : (top >> 20 & 0x7FF) == 0x7FF) return 0;
@@ -50,19 +46,24 @@ static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, ui
     return 1;
 }
 
-static int eqp_file_positive(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width)
-{
+static int eqp_file_positive(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width) {
     for (; n > 0; n--, offset += width) {
-        const uint32_t top = eqp_file_u32(bytes, offset + width - 4), low = eqp_file_u32(bytes, offset);
+        const uint32_t top = eqp_file_u32(bytes, offset + width - 4),
+                       low = eqp_file_u32(bytes, offset);
         if (top >> 31 || (top == 0 && low == 0)) return 0;
     }
     return 1;
 }
 
-/* Bytes of the UTF-8 character at p, of at most n; 0 if it is none: too long, a surrogate, beyond U+10FFFF. */
-static uint32_t eqp_file_character(const uint8_t *p, uint32_t n)
-{
-    const uint32_t more = p[0] < 0x80 ? 0 : p[0] < 0xC2 ? 9 : p[0] < 0xE0 ? 1 : p[0] < 0xF0 ? 2 : p[0] < 0xF5 ? 3 : 9;
+/* Bytes of the UTF-8 character at p, of at most n; 0 if it is none: too long, a surrogate, beyond
+ * U+10FFFF. */
+static uint32_t eqp_file_character(const uint8_t *p, uint32_t n) {
+    const uint32_t more = p[0] < 0x80   ? 0
+                          : p[0] < 0xC2 ? 9
+                          : p[0] < 0xE0 ? 1
+                          : p[0] < 0xF0 ? 2
+                          : p[0] < 0xF5 ? 3
+                                        : 9;
     uint32_t i;
     if (more >= n) return 0;
     for (i = 1; i <= more; i++)
@@ -73,8 +74,7 @@ static uint32_t eqp_file_character(const uint8_t *p, uint32_t n)
 }
 
 /* As many names as classes, in UTF-8, none empty, without control characters. */
-static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes)
-{
+static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes) {
     uint32_t i = 0, step, found = 0;
     for (; i < size; i += step) {
         step = eqp_file_character(names + i, size - i);
@@ -85,8 +85,7 @@ static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes)
     return found == classes && names[size - 1] == 0;
 }
 
-static int eqp_file_values(const uint8_t *b, const eqp_file *file)
-{
+static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
     static const uint8_t largest[8] = {2, 8, 8, 8, 15, 2, 5, 2};
     const uint32_t outputs = file->sizes[file->layers], flags = b[20];
     uint32_t i;
@@ -96,30 +95,35 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file)
     if (eqp_file_u32(b, 36) < 1 || eqp_file_u32(b, 36) > INT32_MAX) return 0;
     if (!eqp_file_finite(b, 40, 3, 4) || eqp_file_u32(b, 52) > INT32_MAX) return 0;
     if (flags & 4) {
-        if ((eqp_file_u32(b, 40) & UINT32_C(0x7FFFFFFF)) == 0 || !eqp_file_positive(b, 44, 1, 4)) return 0;
+        if ((eqp_file_u32(b, 40) & UINT32_C(0x7FFFFFFF)) == 0 || !eqp_file_positive(b, 44, 1, 4))
+            return 0;
         if (eqp_file_u32(b, 52) < 1) return 0;
     }
     for (i = 0; i < file->layers; i++) {
         const uint32_t n_in = file->sizes[i], n_out = file->sizes[i + 1];
-        if (!eqp_file_finite(b, file->rates + 4 * i, 1, 4) || eqp_file_u32(b, file->rates + 4 * i) >> 31) return 0;
+        if (!eqp_file_finite(b, file->rates + 4 * i, 1, 4) ||
+            eqp_file_u32(b, file->rates + 4 * i) >> 31)
+            return 0;
         if (!eqp_file_finite(b, file->weights[i], n_in * n_out, 4)) return 0;
         if (!eqp_file_finite(b, file->biases[i], n_out, 4)) return 0;
     }
     if (file->kind == 2) {
         if (file->classes != 0 || file->names != 0 || b[22] != 5) return 0;
-        return eqp_file_finite(b, file->mean, 2 * outputs, 8) && eqp_file_positive(b, file->scale, outputs, 8);
+        return eqp_file_finite(b, file->mean, 2 * outputs, 8) &&
+               eqp_file_positive(b, file->scale, outputs, 8);
     }
     if (b[22] == 5 || file->classes < 1) return 0;
-    if (file->classes != outputs && !(file->classes == 2 && outputs == 1 && file->kind == 0)) return 0;
+    if (file->classes != outputs && !(file->classes == 2 && outputs == 1 && file->kind == 0))
+        return 0;
     if ((b[22] == 3) != (file->kind == 0 && outputs == 1 && file->classes == 2)) return 0;
     if ((b[22] == 1) != (file->kind == 1)) return 0;
     if (b[22] == 2 && file->classes != 1) return 0;
     return file->names == 0 || eqp_file_names(b + file->labels, file->names, file->classes);
 }
 
-/* Where everything lies, in 64 bits, so that no product overflows; 0 if that is not the size it says. */
-static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file)
-{
+/* Where everything lies, in 64 bits, so that no product overflows; 0 if that is not the size it
+ * says. */
+static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) {
     uint64_t at = EQP_FILE_HEADER + 4 * ((uint64_t)file->layers + 1);
     uint32_t i;
     if (at > size) return 0;
@@ -144,11 +148,11 @@ static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file)
     return at == size;
 }
 
-eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
-{
+eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file) {
     if (bytes == NULL || file == NULL) return EQP_FILE_NULL;
     if (size < EQP_FILE_HEADER) return EQP_FILE_SHORT;
-    if (bytes[0] != 'E' || bytes[1] != 'Q' || bytes[2] != 'P' || bytes[3] != 0x1A) return EQP_FILE_MAGIC;
+    if (bytes[0] != 'E' || bytes[1] != 'Q' || bytes[2] != 'P' || bytes[3] != 0x1A)
+        return EQP_FILE_MAGIC;
     if (bytes[4] != 1 || bytes[5] != 0) return EQP_FILE_VERSION;
     if (size < eqp_file_u32(bytes, 8)) return EQP_FILE_SHORT;
     if (size > eqp_file_u32(bytes, 8)) return EQP_FILE_SIZE;
@@ -162,8 +166,7 @@ eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
     return eqp_file_values(bytes, file) ? EQP_FILE_OK : EQP_FILE_VALUE;
 }
 
-eqp_file_status eqp_file_seal(uint8_t *bytes, size_t size)
-{
+eqp_file_status eqp_file_seal(uint8_t *bytes, size_t size) {
     eqp_file file;
     uint32_t crc;
     int i;

@@ -15,12 +15,11 @@ import numpy as np
 from ..kernels import LayeredSpec
 from ..kernels.spec import ACTIVATIONS, MAX_WEIGHTS, SCHEDULES
 from ..training.files import write_atomically
-from .model import MAX_UNITS, LearnPlan, NetModel, as_model
+from .model import MAX_UNITS, PROBAS, LearnPlan, NetModel, as_model
 
 MAGIC, VERSION = b"EQP\x1a", 1
 HEADER = struct.Struct("<4sHHII8B3fI3fIII")
 KINDS = ("exclusive", "multilabel", "regressor")
-PROBAS = ("softmax", "clip", "one", "binary", "share", "none")
 NUDGINGS = ("positive", "random_sign", "centered")
 _LARGEST = (2, 8, 8, 8, 15, 2, 5, 2)
 _TEXTS = {
