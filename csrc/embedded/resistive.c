@@ -53,6 +53,7 @@ static float net_nudged(const net_memory *net, size_t j) {
 #endif
 }
 
+#if NET_PUSHES
 /* A nudge of -beta must leave each output node some conductance, else the nudged network has no
  * equilibrium. */
 static int net_nudge_fits(const net_memory *net) {
@@ -70,6 +71,7 @@ static int net_nudge_fits(const net_memory *net) {
     }
     return 1;
 }
+#endif
 #endif
 
 /* One step of a layer, exact given its neighbours: v(j) <- field(j) / G(j), cut off by the diodes.

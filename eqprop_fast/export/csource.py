@@ -102,15 +102,9 @@ def _parts_class(model, dtype):
     from .integers import IntegerParts  # here, because these need the parts below
     from .resistive import ResistiveParts
 
-    if model.is_resistive:
-        if dtype != "float32":
-            raise ValueError(
-                f"dtype={dtype!r}: resistive networks are exported in float32 only. A node's voltage "
-                "is a quotient of two sums, and sources of input_gain volt are averaged down to it: "
-                "no fixed number of bits holds both"
-            )
-        return ResistiveParts
-    return FloatParts if dtype == "float32" else IntegerParts
+    if dtype != "float32":
+        return IntegerParts
+    return ResistiveParts if model.is_resistive else FloatParts
 
 
 def check_name(name):

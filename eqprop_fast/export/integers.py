@@ -91,7 +91,7 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
         Something has no place in these formats.
     """
     spec, n = model.spec, len(model.weights)
-    _check(model, learn)
+    _check(model, dtype, learn)
     names = model.activations
     input_bits, state_bits = _state_bits(model, names, X)
     weights, weight_bits, master_bits = _weights(model, dtype, learn, weight_range)
@@ -139,7 +139,13 @@ def integer_tolerance(tol, step):
     return -1 if tol < 0 else min(int(tol * step * 2**14), LARGEST)
 
 
-def _check(model, learn):
+def _check(model, dtype, learn):
+    if model.is_resistive:
+        raise ValueError(
+            f"dtype={dtype!r}: resistive networks are exported in float32 only. A node's voltage is a "
+            "quotient of two sums, and sources of input_gain volt are averaged down to it: no fixed "
+            "number of bits holds both"
+        )
     spec = model.spec
     if spec.input_activation != "identity":
         raise ValueError("input_activation: apply it to the inputs of integer networks beforehand")

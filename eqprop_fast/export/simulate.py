@@ -57,8 +57,6 @@ class Simulation:
         self._kernels = integer_kernels
         self.model, self.dtype, self.learn_on = model, dtype, learn
         self.formats = quantize(model, dtype, learn, X, weight_range)
-        if model.is_resistive:
-            raise ValueError("dtype: resistive networks are exported in float32 only")
         n = len(model.weights)
         self.passes = {"synchronous": 1, "asynchronous": 2, "forward": n}[model.spec.schedule]
         self._layers = self._layer_table()

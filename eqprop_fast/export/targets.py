@@ -307,10 +307,10 @@ def _row(target, model, dtype, learns):
 
 def multiply_accumulates(model, sweeps):
     """Of one free phase, all inputs other than 0: the first layer once, the others both ways a
-    sweep.
+    sweep (a resistive first layer: once for both sources of an input).
     """
     first, *others = (w.size for w in model.weights)
-    return first + sweeps * 2 * sum(others)
+    return first // (2 if model.is_resistive else 1) + sweeps * 2 * sum(others)
 
 
 def report_text(rows):
