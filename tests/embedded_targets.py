@@ -74,10 +74,9 @@ def fitted():
 @ignore_warnings(category=ConvergenceWarning)
 def fitted_resistive(learn):
     """A trained network, or one that has seen little and shall learn."""
-    options = dict(random_state=0, backend="numpy", batch_size=4)
-    return ResistiveClassifier((16,), max_iter=1 if learn else 8, **options).fit(
-        *_seen(60 if learn else None)
-    )
+    n, batch_size, epochs = (60, 60, 1) if learn else (None, 4, 8)
+    options = dict(random_state=0, backend="numpy", batch_size=batch_size, max_iter=epochs)
+    return ResistiveClassifier((16,), **options).fit(*_seen(n))
 
 
 def check(found, data, model, learn):
@@ -90,7 +89,7 @@ def check(found, data, model, learn):
             wrong.append(f"{found['failed']} samples were refused")
         if (found["same_weights"], found["same_biases"]) != (model.n_weights, model.n_units):
             wrong.append("learned weights differ")
-        if found["right_after"] < found["right_before"] + n // 8:
+        if found["right_after"] < found["right_before"] + n // 5:
             wrong.append("accuracy did not rise")
     return ", ".join(wrong)
 

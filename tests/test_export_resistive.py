@@ -48,7 +48,10 @@ def _estimators():
     pairs = ResistiveCircuit("clipped", amplifier_gain=2.0, output_pairs=True, **BOUNDED)
     return {
         **{s: made((10, 8, 6), relaxation=ResistiveRelaxation(s, n_steps=9)) for s in SCHEDULES},
-        **{f"diodes_{d}": made(circuit=ResistiveCircuit(d, **BOUNDED)) for d in ("signed", "clipped", "none")},
+        **{
+            f"diodes_{d}": made(circuit=ResistiveCircuit(d, **BOUNDED))
+            for d in ("signed", "clipped", "none")
+        },
         "flat": made((), circuit=ResistiveCircuit("none", **BOUNDED)),
         "one_unit": made((1, 1), circuit=ResistiveCircuit("clipped", **BOUNDED)),
         "amplified": made(

@@ -166,7 +166,7 @@ static int net_finite(const float *x, size_t n) {
 }
 #endif
 
-/* What input i gives to the first layer. */
+/* What input i gives to the first layer, which the network does not change: it is clamped. */
 static net_value net_input(const net_value *x, size_t i) {
 #if NET_RESISTIVE
     /* pairs of sources, at gain x and at -gain x */
@@ -184,6 +184,7 @@ static net_value net_input(const net_value *x, size_t i) {
 
 #define NET_MAGIC UINT32_C(0x45715031)
 
+/* The list of the header, so that no text can stand beside another status than its own. */
 const char *net_text(net_status status) {
     static const char *const texts[] = {
 #define NET_TEXT(name, text) text,
@@ -227,9 +228,9 @@ static net_sum net_field(const net_memory *net, const net_layer *layer, size_t j
     net_sum sum;
     size_t i;
     if (layer == net_layers) {
-        sum = net->drive[j];
+        sum = net->drive[j]; /* the input does not move while the states do */
     } else {
-        const net_weight *w = NET_W(net) + layer->weights + j;
+        const net_weight *w = NET_W(net) + layer->weights + j; /* column j */
         sum = NET_BIAS(net, layer, j);
         s += layer[-1].units;
         for (i = 0; i < layer->n_in; i++, w += layer->n_out)
@@ -237,7 +238,7 @@ static net_sum net_field(const net_memory *net, const net_layer *layer, size_t j
     }
     if (layer != NET_LAST) {
         const net_layer *above = layer + 1;
-        const net_weight *w = NET_W(net) + above->weights + j * above->n_out;
+        const net_weight *w = NET_W(net) + above->weights + j * above->n_out; /* row j */
         s = net->states + above->units;
         for (i = 0; i < above->n_out; i++) sum += NET_PRODUCT(w[i], s[i], layer->down);
     }
@@ -323,7 +324,7 @@ static net_sum net_force(const net_memory *net, const net_layer *layer, size_t j
 static int net_move(net_memory *net, const net_layer *layer, net_sum *change) {
     const net_value *s = net->states + layer->units;
 #if NET_BUFFERED
-    net_value *next = net->next + layer->units;
+    net_value *next = net->next + layer->units; /* all layers move from the old states */
 #else
     net_value *next = net->states + layer->units;
 #endif
@@ -338,13 +339,14 @@ static int net_move(net_memory *net, const net_layer *layer, net_sum *change) {
 #endif
         value = net_field(net, layer, j);
 #if NET_NUDGE_INSIDE && NET_INT
+        /* as a part of the field, in its bits */
         value += force * ((int32_t)1 << (layer->field_bits - layer->state_bits));
 #endif
 #if NET_NUDGE_INSIDE && !NET_INT
         value += force;
 #endif
 #if NET_INT
-        if (layer == NET_LAST) net->score[j] = value;
+        if (layer == NET_LAST) net->score[j] = value; /* what net_predict compares */
 #endif
         value = net_rho(layer, value);
 #if NET_LEARN && !NET_NUDGE_INSIDE
@@ -353,11 +355,14 @@ static int net_move(net_memory *net, const net_layer *layer, net_sum *change) {
 #if NET_DAMPED
         value = s[j] + NET_FINE(NET_STEP(net) * (NET_HOLD(value) - s[j]));
 #endif
+#if NET_INT
         value = NET_HOLD(value);
+#endif
         moved = value < s[j] ? s[j] - value : value - s[j];
 #if NET_INT
-        moved *= (int32_t)1 << (14 - layer->state_bits);
+        moved *= (int32_t)1 << (14 - layer->state_bits); /* tolerances have 14 bits in all layers */
 #else
+        /* NaN is neither above nor below; what is this large will not come to rest */
         if (!(value > -1e18f && value < 1e18f)) return 0;
 #endif
         next[j] = (net_value)value;
@@ -367,8 +372,8 @@ static int net_move(net_memory *net, const net_layer *layer, net_sum *change) {
 }
 #endif
 
-/* Sweeps over all layers, in NET_PASSES groups that move one after another, until the largest
- * change is within the tolerance. */
+/* Relax: sweeps over all layers, in NET_PASSES groups that move one after another, until the
+ * largest change is within the tolerance. */
 static net_status net_sweeps(net_memory *net, net_result *result) {
     int32_t step = 0;
     net_sum change = 0;
@@ -394,6 +399,8 @@ static net_status net_sweeps(net_memory *net, net_result *result) {
     return NET_OK;
 }
 
+/* The arena is only looked at here: whoever owns it may put it anywhere, and may have two of them
+ * for two copies of one network. */
 net_status net_init(void *arena, size_t size, net_memory **net) {
     if (arena == NULL || net == NULL) return NET_ERROR_NULL;
     if (size < sizeof(net_memory) || (uintptr_t)arena % sizeof(net_sum) != 0)
@@ -410,6 +417,8 @@ net_status net_init(void *arena, size_t size, net_memory **net) {
 #endif
 }
 
+/* Free phase: check everything, then begin and sweep. Inputs of integers cannot be wrong: any int16
+ * has a meaning. */
 net_status net_relax(net_memory *net, const net_value *x, net_result *result) {
     const net_status status = net_check(net, x);
     if (status != NET_OK) return status;
@@ -420,9 +429,13 @@ net_status net_relax(net_memory *net, const net_value *x, net_result *result) {
     return net_sweeps(net, result);
 }
 
-/* ---- prediction ---- */
+/* ---- prediction ----
+ *
+ * All of these relax first, and leave what they were given untouched if that fails. */
 
 #if NET_EXCLUSIVE
+/* The largest output, of equal ones the first; a single output says 1 above one half. Integers
+ * compare the fields, for several outputs may be cut off at the same value. */
 net_status net_predict(net_memory *net, const net_value *x, int *label) {
     const net_status status = label == NULL ? NET_ERROR_NULL : net_relax(net, x, NULL);
 #if !NET_OUTPUTS_1
@@ -444,6 +457,7 @@ net_status net_predict(net_memory *net, const net_value *x, int *label) {
 }
 #endif
 #if NET_MULTILABEL
+/* Each output for itself. */
 net_status net_predict(net_memory *net, const net_value *x, uint8_t *labels) {
     const net_status status = labels == NULL ? NET_ERROR_NULL : net_relax(net, x, NULL);
     size_t j;
@@ -453,6 +467,7 @@ net_status net_predict(net_memory *net, const net_value *x, uint8_t *labels) {
 }
 #endif
 #if NET_REGRESSOR
+/* The network was trained on (y - mean) / scale; integers leave that to the caller. */
 net_status net_predict(net_memory *net, const net_value *x, net_value *y) {
     const net_status status = y == NULL ? NET_ERROR_NULL : net_relax(net, x, NULL);
     size_t j;
@@ -467,6 +482,7 @@ net_status net_predict(net_memory *net, const net_value *x, net_value *y) {
 #endif
 #if NET_CLASSIFIER
 
+/* How outputs are read as probabilities is the estimator's predict_proba. */
 net_status net_predict_proba(net_memory *net, const net_value *x, net_probability *p) {
     const net_status status = p == NULL ? NET_ERROR_NULL : net_relax(net, x, NULL);
 #if NET_P_EACH
@@ -480,7 +496,7 @@ net_status net_predict_proba(net_memory *net, const net_value *x, net_probabilit
     for (j = 0; j < NET_OUTPUTS; j++) p[j] = (net_probability)NET_CHANCE(NET_OUT(net, j));
 #endif
 #if NET_P_BINARY
-    p[1] = p[0];
+    p[1] = p[0]; /* the output is the second class's */
     p[0] = (net_probability)(NET_ONE - p[1]);
 #endif
 #if NET_P_SHARE || NET_P_SOFTMAX
@@ -491,7 +507,10 @@ net_status net_predict_proba(net_memory *net, const net_value *x, net_probabilit
 #endif
 #if NET_LEARN
 
-/* ---- learning ---- */
+/* ---- learning ----
+ *
+ * One sample at a time: s0 <- free phase; s+ and s- <- nudged phases that start from s0 (or s- is
+ * s0 itself); then each weight moves by what it sees at its two ends. Nothing else is stored. */
 
 #if NET_INT || NET_RANDOM_SIGN
 /* xorshift32 of George Marsaglia: any state but 0 */
@@ -556,11 +575,12 @@ static void net_update(net_memory *net, const net_value *x, const net_value *plu
 #endif
         for (i = 0; i < layer->n_in; i++, w += layer->n_out) {
             const net_value p = layer == net_layers ? net_input(x, i) : plus[below + i];
-            const net_value m = layer == net_layers ? p : minus[below + i];
+            const net_value m =
+                layer == net_layers ? p : minus[below + i]; /* the input is clamped */
 #if NET_INT
             uint32_t random;
 #endif
-            if (p == 0 && m == 0) continue;
+            if (p == 0 && m == 0) continue; /* a silent unit teaches its weights nothing */
 #if NET_INT
             random = net_random(net);
             for (j = 0; j < layer->n_out; j++, random += NET_APART) {
@@ -592,7 +612,7 @@ static net_status net_contrast(net_memory *net, const net_value *x) {
 #if NET_RESISTIVE && NET_PUSHES
     if (!net_nudge_fits(net)) return NET_ERROR_DIVERGED;
 #endif
-    net->nudge = NET_SIGN;
+    net->nudge = NET_SIGN; /* towards the target, or away from it */
 #if NET_RANDOM_SIGN
     if (net_random(net) >> 31) net->nudge = -net->nudge;
 #endif
@@ -610,6 +630,7 @@ static net_status net_contrast(net_memory *net, const net_value *x) {
     }
 #endif
     if (status == NET_OK) {
+        /* `states` was nudged this way, `other` the other way or not at all */
         if (net->nudge > 0)
             net_update(net, x, net->states, net->other);
         else
@@ -619,6 +640,8 @@ static net_status net_contrast(net_memory *net, const net_value *x) {
     return status;
 }
 
+/* Check everything before anything is touched; the target is 0 and 1, or y in the network's units.
+ */
 #if NET_EXCLUSIVE
 net_status net_learn(net_memory *net, const net_value *x, int label)
 #else
@@ -653,6 +676,7 @@ net_status net_learn(net_memory *net, const net_value *x, const net_value *y)
     return net_contrast(net, x);
 }
 
+/* Of integers both shifts must fit the dither: from 1 to 30 for weights, to 30 for biases. */
 net_status net_set_rate(net_memory *net, int layer, net_rate rate) {
     const net_status status = net_check(net, net);
 #if NET_INT
@@ -672,6 +696,7 @@ net_status net_set_rate(net_memory *net, int layer, net_rate rate) {
     return NET_OK;
 }
 
+/* From flash to RAM; the generator of the dither starts again, so that a run can be repeated. */
 net_status net_reset(net_memory *net) {
     const net_status status = net_check(net, net);
     size_t i;

@@ -1,11 +1,17 @@
-/* ---- slots of flash ---- */
+/* ---- slots of flash ----
+ *
+ *     slot:  model  sequence  size  crc | the bytes of net_learned      in the device's own order
+ *
+ * The newest slot is the one with the larger sequence whose crc is right. A save erases the other
+ * one, writes the bytes, then the header: until its last byte is there the crc is wrong, and the
+ * old slot is the newest still. */
 
 /* The first 16 bytes of a slot; the crc is of the three before it and of what follows. */
 typedef struct {
     uint32_t model, sequence, size, crc;
 } net_header;
 
-enum { NET_HEADER = 16 };
+enum { NET_HEADER = 16 }; /* its bytes, whatever the compiler's alignment */
 
 /* CRC-32 (polynomial 0xEDB88320), four bits at a time; `crc` goes on from what came before. */
 static uint32_t net_crc(uint32_t crc, const void *data, size_t n) {
@@ -30,8 +36,9 @@ static net_status net_look(const net_flash *flash, int slot, net_header *header)
     if ((header->model & header->sequence & header->size & header->crc) == UINT32_C(0xFFFFFFFF) ||
         (header->model | header->sequence | header->size | header->crc) == 0)
         return NET_ERROR_EMPTY; /* erased */
+    /* before anything of that size is read */
     if (header->size != sizeof(net_learned)) return NET_ERROR_OTHER_MODEL;
-    crc = net_crc(0, header, 12);
+    crc = net_crc(0, header, 12); /* in small parts: nobody has RAM for a second copy */
     for (at = 0; at < header->size; at += n) {
         n = header->size - at < sizeof part ? header->size - at : (uint32_t)sizeof part;
         if (flash->read(flash->context, slot, NET_HEADER + at, part, n) != 0)
@@ -57,10 +64,13 @@ static int net_newest(const net_flash *flash, net_header *header, net_status *wh
     return newest;
 }
 
+/* All three callbacks are there. */
 static int net_complete(const net_flash *flash) {
     return flash != NULL && flash->erase != NULL && flash->write != NULL && flash->read != NULL;
 }
 
+/* The header is written last and all is read back: a flash that lies is found out now, while the
+ * older slot is still there. */
 net_status net_save(const net_memory *net, const net_flash *flash) {
     const net_learned *learned;
     net_header header, written;
@@ -72,19 +82,21 @@ net_status net_save(const net_memory *net, const net_flash *flash) {
     if (status == NET_ERROR_FLASH)
         return status; /* what cannot be read may be the newest: keep it */
     learned = &net->learned;
-    slot = newest == 0;
+    slot = newest == 0; /* 1 if the newest is 0, else 0 */
     header.model = NET_FINGERPRINT;
-    header.sequence = newest < 0 ? 1 : header.sequence + 1;
+    header.sequence = newest < 0 ? 1 : header.sequence + 1; /* may go round: see net_newest */
     header.size = (uint32_t)sizeof(net_learned);
     header.crc = net_crc(net_crc(0, &header, 12), learned, sizeof(net_learned));
     if (flash->erase(flash->context, slot) != 0 ||
         flash->write(flash->context, slot, NET_HEADER, learned, header.size) != 0 ||
         flash->write(flash->context, slot, 0, &header, NET_HEADER) != 0)
         return NET_ERROR_FLASH;
-    status = net_look(flash, slot, &written);
+    status = net_look(flash, slot, &written); /* what is there now */
     return status == NET_OK && written.crc == header.crc ? NET_OK : NET_ERROR_FLASH;
 }
 
+/* net_newest has seen a right crc; the bytes are checked again where they now lie, for a second
+ * read may fail, and half of a network must not stay. */
 net_status net_load(net_memory *net, const net_flash *flash) {
     net_header header;
     net_status status = net_check(net, flash);

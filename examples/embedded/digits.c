@@ -1,4 +1,5 @@
-/* A Cortex-M0 with 16 KB of RAM learns the digits from nothing, one image at a time, without floats. */
+/* A Cortex-M0 with 16 KB of RAM learns the digits from nothing, one image at a time, without
+ * floats. */
 #include "build/digits.h"
 #include "build/digits_data.h"
 
@@ -8,8 +9,7 @@ enum { N = sizeof labels, N_TEST = 300, N_PASSES = 3 };
 
 static digits_memory arena;
 
-static const digits_value *image(uint32_t row)
-{
+static const digits_value *image(uint32_t row) {
     static digits_value x[DIGITS_INPUTS];
     int i;
     for (i = 0; i < DIGITS_INPUTS; i++)
@@ -17,8 +17,7 @@ static const digits_value *image(uint32_t row)
     return x;
 }
 
-static uint32_t percent_right(digits_memory *net)
-{
+static uint32_t percent_right(digits_memory *net) {
     uint32_t row, right = 0;
     for (row = N - N_TEST; row < N; row++) {
         int label = -1;
@@ -27,8 +26,7 @@ static uint32_t percent_right(digits_memory *net)
     return right * 100 / N_TEST;
 }
 
-int main(void)
-{
+int main(void) {
     digits_memory *net;
     uint32_t row, pass;
     digits_status status = digits_init(&arena, sizeof arena, &net);

@@ -1,5 +1,5 @@
-/* Sensors drift. Two copies of one calibrated network: one stays as it is, the other goes on learning from what it
- * is sure of. No label and no old reading is stored. */
+/* Sensors drift. Two copies of one calibrated network: one stays as it is, the other goes on
+ * learning from what it is sure of. No label and no old reading is stored. */
 #include "build/sensor.h"
 #include "build/sensor_data.h"
 
@@ -9,8 +9,7 @@ enum { N = sizeof labels, WINDOW = 500, SURE = 32768 * 6 / 10 };
 
 static sensor_memory arenas[2];
 
-int main(void)
-{
+int main(void) {
     sensor_memory *fixed, *learning;
     uint32_t row, right_fixed = 0, right_learning = 0;
     sensor_status status = sensor_init(&arenas[0], sizeof arenas[0], &fixed);

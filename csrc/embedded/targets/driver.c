@@ -1,7 +1,7 @@
 /* driver.c - runs an exported network on a target: its cost, and whether it does what Python says.
  *
- * vectors.h, written by eqprop_fast.export.targets, includes NAME.h and defines net_* for NAME_*. Pixels are bytes of
- * 1/16, exact in every format. */
+ * vectors.h, written by eqprop_fast.export.targets, includes NAME.h and defines net_* for NAME_*.
+ * Pixels are bytes of 1/16, exact in every format. */
 #include "vectors.h"
 
 #include "start.h"
@@ -9,27 +9,26 @@
 static net_memory arena;
 static net_value input[NET_INPUTS];
 
-static const net_value *sample(const uint8_t *pixels, uint32_t row)
-{
+static const net_value *sample(const uint8_t *pixels, uint32_t row) {
     uint32_t i;
     for (i = 0; i < NET_INPUTS; i++) input[i] = PIXEL(pixels[row * NET_INPUTS + i]);
     return input;
 }
 
 #if N_PREDICT > 0
-static uint32_t predict_all(net_memory *net, const int16_t *expected)
-{
+static uint32_t predict_all(net_memory *net, const int16_t *expected) {
     uint32_t row, right = 0;
     for (row = 0; row < N_PREDICT; row++) {
         int label = -1;
-        if (net_predict(net, sample(predict_pixels, row), &label) == NET_OK && label == expected[row]) right++;
+        if (net_predict(net, sample(predict_pixels, row), &label) == NET_OK &&
+            label == expected[row])
+            right++;
     }
     return right;
 }
 #endif
 
-static int cost(net_memory *net)
-{
+static int cost(net_memory *net) {
     net_result result;
     uint32_t before, used;
     int label = 0, bad = 0;
@@ -56,8 +55,7 @@ static int cost(net_memory *net)
     return bad;
 }
 
-int main(void)
-{
+int main(void) {
     net_memory *net = NULL;
     int bad = net_init(&arena, sizeof arena, &net) != NET_OK;
     print_number("arena", (uint32_t)sizeof arena);
@@ -72,9 +70,11 @@ int main(void)
         for (row = 0; row < N_LEARN; row++)
             failed += net_learn(net, sample(learn_pixels, row), learn_labels[row]) != NET_OK;
         print_number("failed", failed);
-        for (row = 0; row < NET_WEIGHTS; row++) same += SAME(net->learned.weights[row], learned_weights[row]);
+        for (row = 0; row < NET_WEIGHTS; row++)
+            same += SAME(net->learned.weights[row], learned_weights[row]);
         print_number("same_weights", same);
-        for (row = same = 0; row < NET_UNITS; row++) same += SAME(net->learned.biases[row], learned_biases[row]);
+        for (row = same = 0; row < NET_UNITS; row++)
+            same += SAME(net->learned.biases[row], learned_biases[row]);
         print_number("same_biases", same);
         print_number("right_after", predict_all(net, true_labels));
     }
