@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 from eqprop_fast.kernels.spec import ACTIVATIONS
-from eqprop_fast.networks.resistive import ResistiveSpec
 
 from eqprop_fast.export import c_texts
 from eqprop_fast.export.model import LearnPlan, NetModel
+from eqprop_fast.networks.resistive import ResistiveSpec
 from tests import embedded_host as host
 
 pytestmark = [
@@ -269,9 +269,17 @@ def test_misuse_has_its_codes_under_the_sanitizers(sources, kind):
     for name, (model, dtype, _) in models.items():
         (sources / "misuse.c").write_text(_misuse(name, model, dtype))
         command = [
-            host.CC, "-std=c99", "-O1", "-g", "-fsanitize=address,undefined",
-            "-fno-sanitize-recover=all", "misuse.c", "-o", "misuse", "-lm",
-        ]  # fmt: skip
+            host.CC,
+            "-std=c99",
+            "-O1",
+            "-g",
+            "-fsanitize=address,undefined",
+            "-fno-sanitize-recover=all",
+            "misuse.c",
+            "-o",
+            "misuse",
+            "-lm",
+        ]
         done = subprocess.run(command, cwd=sources, capture_output=True, text=True)
         if "cannot find" in done.stderr:
             pytest.skip("needs the sanitizers' libraries")

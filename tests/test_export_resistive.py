@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pytest
-from eqprop_fast.circuits.errors import FloatingNodeError
 from eqprop_fast.kernels import get_backend
 from sklearn.datasets import make_regression
 from sklearn.preprocessing import scale
@@ -16,6 +15,7 @@ from eqprop_fast import (
     ResistiveRegressor,
     ResistiveRelaxation,
 )
+from eqprop_fast.circuits.errors import FloatingNodeError
 from eqprop_fast.datasets import load_digits
 from eqprop_fast.export import as_model, simulate, to_c
 from eqprop_fast.networks.resistive import ResistiveNetwork
@@ -82,8 +82,8 @@ def devices(tmp_path_factory):
 
 def _names():
     return (
-        "asynchronous synchronous forward backward diodes_signed diodes_clipped diodes_none flat one_unit amplified "
-        "pairs positive negative stops two words labels single wide values value"
+        "asynchronous synchronous forward backward diodes_signed diodes_clipped diodes_none "
+        "flat one_unit amplified pairs positive negative stops two words labels single wide values value"
     ).split()
 
 
