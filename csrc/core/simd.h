@@ -14,6 +14,8 @@
  *     vkeep(a, n)      the first n lanes of a, else 0
  *     vhmax, vhsum     largest lane; sum of the lanes, always in the same order
  *     vequal(a, b)     1 if all lanes are equal
+ *     vfraction(a)     a - floor(a), HAVE_FRACTION: the 2^f of activation.h is fitted on [0, 1)
+ * then vsqueeze(a, m)   the lanes of the mask first, HAVE_SQUEEZE
  *
  * Products and sums are fused where vfma and vfnma say so and nowhere else (-ffp-contract=off):
  * were it the compiler's choice, two copies of one loop could round differently. NEON's and AVX's
@@ -51,14 +53,13 @@ EQP_INLINE vec vsub(vec a, vec b) { return _mm512_sub_pd(a, b); }
 EQP_INLINE vec vmul(vec a, vec b) { return _mm512_mul_pd(a, b); }
 EQP_INLINE vec vdiv(vec a, vec b) { return _mm512_div_pd(a, b); }
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
-EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); } /* c - a b */
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return _mm512_max_pd(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm512_min_pd(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm512_abs_pd(a); }
 EQP_INLINE vec vround(vec a) { return _mm512_roundscale_pd(a, 8); }
 EQP_INLINE vec vscale2(vec a, vec n) { return _mm512_scalef_pd(a, n); }
 EQP_INLINE real vhmax(vec a) { return _mm512_reduce_max_pd(a); }
-/* a if lo <= x <= hi else 0 */
 EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
     return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, lo, _CMP_GE_OQ) &
                                    _mm512_cmp_pd_mask(x, hi, _CMP_LE_OQ),
@@ -68,7 +69,7 @@ EQP_INLINE vec vkeep(vec a, int n) { return _mm512_maskz_mov_pd((__mmask8)((1u <
 #define HAVE_SQUEEZE
 EQP_INLINE vec vsqueeze(vec a, unsigned mask) {
     return _mm512_maskz_compress_pd((__mmask8)mask, a);
-} /* lanes of the mask first */
+}
 #else
 #define VL 16
 typedef __m512 vec;
@@ -88,8 +89,7 @@ EQP_INLINE vec vreciprocal(vec b) {
     return _mm512_mul_ps(r, _mm512_fnmadd_ps(b, r, _mm512_set1_ps(2.0f)));
 }
 #define HAVE_FRACTION
-/* a - floor(a), for the 2^f of activation.h, which is fitted on [0, 1) where this is there. */
-EQP_INLINE vec vfraction(vec a) { return _mm512_reduce_ps(a, 1); } /* a - floor(a) */
+EQP_INLINE vec vfraction(vec a) { return _mm512_reduce_ps(a, 1); }
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return _mm512_max_ps(a, b); }
@@ -216,7 +216,8 @@ EQP_INLINE vec vload(const real *p) {
     return a;
 }
 EQP_INLINE void vstore(real *p, vec a) { memcpy(p, &a, sizeof a); }
-EQP_INLINE vec vset(real a) { return a - (vec){0}; } /* a, -0 and NaN too, in every lane */
+/* a - 0 in every lane: -0 and NaN come through, too. */
+EQP_INLINE vec vset(real a) { return a - (vec){0}; }
 EQP_INLINE vec vadd(vec a, vec b) { return a + b; }
 EQP_INLINE vec vsub(vec a, vec b) { return a - b; }
 EQP_INLINE vec vmul(vec a, vec b) { return a * b; }
@@ -239,15 +240,17 @@ EQP_INLINE vec vfnma(vec a, vec b, vec c) {
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
 EQP_INLINE vec vfnma(vec a, vec b, vec c) { return c - a * b; }
 #endif
+/* a in the lanes where m is all ones, b where it is zero. */
 EQP_INLINE vec vpick(veci m, vec a, vec b) { return (vec)((m & (veci)a) | (~m & (veci)b)); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return vpick((veci)(a > b), a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return vpick((veci)(a < b), a, b); }
 EQP_INLINE vec vabs(vec a) { return vpick((veci)(a < vset(0)), -a, a); }
 EQP_INLINE vec vround(vec a) {
-    vec m = vset((real)VROUND_MAGIC);
-    return (a + m) - m;
-} /* |a| < 2^22 */
-EQP_INLINE vec vscale2(vec a, vec n) {
+    /* 1.5 * 2^23 (2^52) has ulp 1: adding it rounds; |a| < 2^22 */
+    const vec magic = vset((real)VROUND_MAGIC);
+    return (a + magic) - magic;
+}
+EQP_INLINE vec vscale2(vec a, vec n) { /* 2^n by its exponent's bits */
     veci i = __builtin_convertvector(n, veci);
     return a * (vec)((i + VEXP_BIAS) << VEXP_SHIFT);
 }

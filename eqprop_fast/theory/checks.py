@@ -127,7 +127,21 @@ def model_and_data(
     return model, *check_data(model, x, y)
 
 
-def drawn(model, x, sizes, n_samples):
+def subject(model, x, y, sizes, n_samples, random_state, dtype, **of_random):
+    """What a check looks at: the network and data of `model_and_data`, and the settings that name
+    them.
+
+    Returns
+    -------
+    model, x, y, settings
+    """
+    random_state = check_seed(random_state)
+    own = _drawn(model, x, sizes, n_samples)
+    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype, **of_random)
+    return model, x, y, dict(own, random_state=random_state, dtype=np.dtype(model.dtype).name)
+
+
+def _drawn(model, x, sizes, n_samples):
     """Settings of the network and data that a check draws: none of what the caller gives."""
     if model is not None:
         return {}
