@@ -161,10 +161,16 @@ def torch_copy(net, gradient):
 
     s = net.setting
     twin = TorchDRN(
-        net.weights, net.biases, net.lower, net.upper, input_gain=s.input_gain, n_steps=s.n_steps,
+        net.weights,
+        net.biases,
+        net.lower,
+        net.upper,
+        input_gain=s.input_gain,
+        n_steps=s.n_steps,
         beta=s.beta,
-        rates=s.rates, gradient=gradient,
-    )  # fmt: skip
+        rates=s.rates,
+        gradient=gradient,
+    )
     twin.states = [as_tensor(c.copy()) for c in net.carried]
     return twin
 
@@ -206,9 +212,13 @@ def race(name, n_threads, rounds, clock, say=print):
     }
     density = float((x != 0).mean())
     return dict(
-        name=name, threads=n_threads, rates=median, ratio=ratio, errors=errors,
+        name=name,
+        threads=n_threads,
+        rates=median,
+        ratio=ratio,
+        errors=errors,
         gflops=median["c"] * setting.flop(density) / 1e9,
-    )  # fmt: skip
+    )
 
 
 def main(arguments=None):
@@ -222,7 +232,7 @@ def main(arguments=None):
     parser.add_argument(
         "--name",
         default="drn",
-        help="writes bench/results/NAME.md and NAME.json (default: the record, drn)",
+        help="of the .md and the .json in bench/results (default: the record, drn)",
     )
     options = parser.parse_args(arguments)
     clock = time.process_time if options.cpu_time else time.perf_counter
@@ -236,7 +246,9 @@ def main(arguments=None):
             lines.append(row(races[-1], sgemm))
             print(lines[-1], flush=True)
     about = machine.describe()
-    where = f"Machine: {machine.in_words(about)}; NumPy's sgemm on 1 thread: {sgemm:.0f} GFLOP/s."
+    where = machine.paragraph(
+        f"Machine: {machine.in_words(about)}; NumPy's sgemm on 1 thread: {sgemm:.0f} GFLOP/s."
+    )
     path = Path(__file__).parent / "results" / options.name
     path.with_suffix(".md").write_text("\n".join([BEFORE, where, "", *lines]) + "\n")
     record = dict(

@@ -215,18 +215,22 @@ def main(arguments=None):
         prog="python -m bench.bench_nodal", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--name", help="also write bench/results/NAME.md (the record: nodal)")
+    parser.add_argument(
+        "--name", help="of a .md in bench/results to write as well (the record: nodal)"
+    )
     options = parser.parse_args(arguments)
     lines = [
         *tables(options.rounds),
-        f"Ratios are of processor seconds. Orientation of the task: ngspice takes {ISSUE_NGSPICE_SECONDS} s "
-        "for one operating point of a 1568-100-10 net.",
+        machine.paragraph(
+            "Ratios are of processor seconds. Orientation of the task: ngspice takes "
+            f"{ISSUE_NGSPICE_SECONDS} s for one operating point of a 1568-100-10 net."
+        ),
     ]
     print("\n".join(lines))
     if options.name:
         head = [
             "Nodal analysis against ngspice and SciPy's splu, in turns; `python -m bench.bench_nodal`.",
-            f"Machine: {machine.in_words(machine.describe())}.",
+            machine.paragraph(f"Machine: {machine.in_words(machine.describe())}."),
         ]
         path = Path(__file__).parent / "results" / f"{options.name}.md"
         path.write_text("\n\n".join(head) + "\n\n" + "\n".join(lines) + "\n")

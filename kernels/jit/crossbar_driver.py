@@ -6,8 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from ..prepare.crossbar import relax_job, train_job
-from ..reference.crossbar import NudgeError, nudge_pair, stages
-from ..spec import DivergenceError
+from ..reference.crossbar import NudgeError, diverged, nudge_pair, stages
 from .crossbar import DIVERGED, SINGULAR, relax_all, train_all
 from .threads import run_threads, usable
 from .views import Record, argument, row_records
@@ -18,7 +17,7 @@ def _raise(net):
     if (status == SINGULAR).any():
         raise NudgeError
     if (status == DIVERGED).any() or net.kept["broken"].any():
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
 
 
 def _scratch(network, n_threads):
@@ -54,7 +53,7 @@ def relax(network, x, states, y=None, beta=0.0, n_steps=4, tol=-1.0, n_threads=1
         run_threads(relax_all, n_threads, argument(job), argument(net))
     _raise(net)
     if not all(np.isfinite(s).all() for s in states):
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
     return steps, residual
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from ..prepare.crossbar import relax_job, train_job
-from ..reference.crossbar import NudgeError
-from ..spec import DivergenceError
+from ..reference.crossbar import NudgeError, diverged
 from .call import DIVERGED, SINGULAR, run, status_text
 
 
@@ -28,7 +27,7 @@ def train(network, x, y, order, plan, states, row_weight=None, velocity=None, n_
 
 def _check(status):
     if status == DIVERGED:
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
     if status == SINGULAR:
         raise NudgeError
     if status:

@@ -46,10 +46,16 @@ class NudgeError(ArithmeticError):
 
     def __init__(
         self,
-        message="a nudge of -beta exceeds the total conductance at an output node, so that the nudged "
-        "network has no equilibrium; use a smaller beta, or larger conductances (g_min, conductance_gain)",
+        message="a nudge of -beta exceeds the total conductance at an output node, so that the "
+        "nudged network has no equilibrium; use a smaller beta, or larger conductances (g_min, "
+        "conductance_gain)",
     ):
         super().__init__(message)
+
+
+def diverged():
+    """The error of every backend; none of them knows the layer."""
+    return DivergenceError("crossbar: the state or the conductances became non-finite")
 
 
 def stages(schedule, n_layers):
@@ -61,7 +67,9 @@ def stages(schedule, n_layers):
         return forward[::-1]
     if schedule == "asynchronous":
         return [
-            layers for layers in (list(range(1, n_layers + 1, 2)), list(range(2, n_layers + 1, 2))) if layers
+            layers
+            for layers in (list(range(1, n_layers + 1, 2)), list(range(2, n_layers + 1, 2)))
+            if layers
         ]
     if schedule == "synchronous":
         return [list(range(1, n_layers + 1))]
@@ -80,14 +88,15 @@ def total_conductance(weights):
     """Sum of the conductances that meet at each node of layers 1..L: a list of (N,) arrays."""
     below = [w.sum(axis=0) for w in weights]
     return [
-        below[k] + (weights[k + 1].sum(axis=1) if k + 1 < len(weights) else 0) for k in range(len(weights))
+        below[k] + (weights[k + 1].sum(axis=1) if k + 1 < len(weights) else 0)
+        for k in range(len(weights))
     ]
 
 
 def _finite_totals(weights):
     totals = total_conductance(weights)
     if not all(np.isfinite(t).all() for t in totals):
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
     return totals
 
 
@@ -129,8 +138,7 @@ def _check_nudge(total, beta, pairs):
 
 
 def _relax(network, totals, drive, states, n_steps, tol, beta, y):
-    """Sweeps in place on `states`; each sample stops after the step whose largest change is <= tol.
-    """
+    """Sweeps in place on `states`; a sample stops after a step whose largest change is <= tol."""
     n_samples = len(drive)
     steps, residual = np.zeros(n_samples, np.int32), np.zeros(n_samples, drive.dtype)
     active = np.ones(n_samples, dtype=bool)
@@ -178,7 +186,7 @@ def relax(network, x, states, y=None, beta=0.0, n_steps=4, tol=-1.0, n_threads=1
     network = replace(network, weights=[InOrder(w) for w in weights])
     result = _relax(network, totals, drive, states, n_steps, tol, 0.0 if y is None else beta, y)
     if not all(np.isfinite(s).all() for s in states):
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
     return result
 
 
@@ -194,7 +202,9 @@ def gradients(weights, x, input_gain, states_a, states_b, scale):
     for k in range(len(weights)):
         drop_a = a[k][:, :, None] - a[k + 1][:, None, :]
         drop_b = b[k][:, :, None] - b[k + 1][:, None, :]
-        weight_gradients.append(np.einsum("m,mij->ij", scale, 0.5 * (drop_a + drop_b) * (drop_a - drop_b)))
+        weight_gradients.append(
+            np.einsum("m,mij->ij", scale, 0.5 * (drop_a + drop_b) * (drop_a - drop_b))
+        )
         bias_gradients.append(-(scale @ (a[k + 1] - b[k + 1])))
     return weight_gradients, bias_gradients
 
@@ -297,7 +307,7 @@ class _Batch:
         prediction = predictions(free[-1], self.network.pairs)
         cost = 0.5 * ((prediction - self.y) ** 2).sum(axis=1)
         if not np.isfinite(cost).all():
-            raise DivergenceError("crossbar: the state or the conductances became non-finite")
+            raise diverged()
         hits = int((prediction.argmax(axis=1) == self.y.argmax(axis=1)).sum())
         return float((self.weight * cost).sum()), hits
 
