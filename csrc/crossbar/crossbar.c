@@ -288,7 +288,7 @@ static real learn_one_row(context *ctx, int k, int j, int n, real kappa, const m
     const real *d_col = own(ctx, plan->diff[lc]), *m_col = own(ctx, plan->mean[lc]);
     real *part = own(ctx, plan->part), pj = 0;
     for (int b = 0; b < n; b++) pj += d_row[(int64_t)b * tall] * m_row[(int64_t)b * tall];
-    int b = 0;
+    int b = 0; /* samples whose brackets have been added */
     for (; n - b > 4; b += 4, pj = 0, d_row += 4 * (int64_t)tall, m_row += 4 * (int64_t)tall,
                               d_col += 4 * (int64_t)wide, m_col += 4 * (int64_t)wide)
         learn_row(NULL, part, b ? part : sq, pj, d_row, m_row, tall, d_col, m_col, wide, N, kappa,
@@ -509,12 +509,12 @@ int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
     const eqp_xplan *plan = &ctx.plan;
     const int B = plan->B;
     const int64_t M = job->n_rows, n_batches = (M + B - 1) / B;
-    /* nudges that the batches use, for the outputs' total conductance */
+    /* nudges that the batches use: conductances to the targets, part of the outputs' totals */
     const double plus = job->nudging == 2 ? 0 : job->beta;
     const double minus = job->nudging == 1 ? 0 : job->beta;
     int32_t *errors = (int32_t *)((char *)job->scratch + plan->error);
     double *loss = (double *)((char *)job->scratch + plan->loss);
-    if (n_batches == 0) return EQP_OK;
+    if (n_batches == 0) return EQP_OK; /* before any barrier: all threads leave here */
     pack_job(&ctx, (int)(M < B ? M : B));
     eqp_wait(job->barrier, n_threads);
 
@@ -533,7 +533,7 @@ int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
         eqp_wait(job->barrier, n_threads);
         for (int t = 0; t < n_threads; t++)
             if (errors[t] != EQP_OK) status = errors[t];
-        if (status != EQP_OK) break;
+        if (status != EQP_OK) break; /* all know of every thread's error, and stop together */
         if (thread == 0) {
             for (int b = 0; b < n; b++)
                 job->loss[0] += loss[2 * b], job->loss[1] += loss[2 * b + 1];
@@ -557,13 +557,13 @@ static int size_scratch(eqp_crossbar_job *job, int train, int n_threads) {
     return status;
 }
 
-/* Scratch of crossbar_relax. */
+/* Writes the scratch bytes of crossbar_relax to job->scratch_size. */
 int EQP_NAME(crossbar_relax_scratch)(eqp_crossbar_job *job, int thread, int n_threads) {
     (void)thread;
     return size_scratch(job, 0, n_threads);
 }
 
-/* Scratch of crossbar_train. */
+/* Writes the scratch bytes of crossbar_train to job->scratch_size. */
 int EQP_NAME(crossbar_train_scratch)(eqp_crossbar_job *job, int thread, int n_threads) {
     (void)thread;
     return size_scratch(job, 1, n_threads);

@@ -348,7 +348,7 @@ static int invert_totals(context *ctx, double plus, double minus) {
     ctx->plus = plus, ctx->minus = minus;
     for (int l = 1; l <= L; l++) {
         real *inv = own(ctx, plan->inv[l]);
-        sum_totals(ctx, l, inv);
+        sum_totals(ctx, l, inv); /* every thread for itself: no barrier, the same bits */
         /* conductances that are no numbers have diverged; they are not a nudge too strong */
         for (int i = 0; i < plan->n[l]; i++)
             if (!isfinite(inv[i])) return EQP_E_DIVERGED;
@@ -482,6 +482,7 @@ static void row_pass(context *ctx, int k, int r0, int n, int only_add, int rever
                     if (!(moved <= change[r0 + m])) change[r0 + m] = moved;
                 }
             }
+            /* currents into the columns: of this chunk alone, begun anew by its first strip */
             strip_add_rows(g, plan->ld[k], nr, row(ctx, lr, r0) + j, plan->pad[lr], plan->pad[lc],
                            current(ctx, k, parity, ch, r0), plan->pad[lc], s == 0, n);
         }
@@ -530,7 +531,7 @@ static void start_currents(context *ctx, int r0, int n, int zero) {
             place(ctx, plan->row_layer[k]) < place(ctx, plan->col_layer[k]))
             continue;
         if (!zero) {
-            row_pass(ctx, k, r0, n, 1, 1, ctx->parity, NULL);
+            row_pass(ctx, k, r0, n, 1, 1, ctx->parity, NULL); /* no voltage moves */
             continue;
         }
         for (int ch = plan->team ? ctx->thread : 0; ch < plan->n_chunks[k];
@@ -602,6 +603,7 @@ static int run_phase(context *ctx, int r0, int n, int n_steps, double tol, int r
     const eqp_xplan *plan = &ctx->plan;
     const int64_t rows = plan->rows_total;
     for (int m = 0; m < n; m++) {
+        /* a phase that goes on after live.h has looked keeps its samples at rest */
         if (!go_on) ctx->active[r0 + m] = 1;
         if (steps) steps[m] = 0, residual[m] = 0;
     }

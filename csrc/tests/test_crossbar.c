@@ -1,6 +1,14 @@
 /* test_crossbar.c - the crossbar kernels without Python: sizes either side of the vector widths,
  * every schedule, dense and CSR inputs, 1 and 3 threads, wrong jobs, against a naive twin. Build
  * with sanitizers (Makefile).
+ *
+ * The twin works node by node in double, from docs/equations.md 11 alone: no packing, no blocks,
+ * no node left out.
+ *
+ *     v[l]       voltages of layer l of one sample, one array a layer
+ *     g          a conductance      num, den     currents into a node, its total conductance
+ *     turn       which layers move together, within a step
+ *     one, three the same problem on 1 and on 3 threads
  */
 #define JOB eqp_crossbar_job
 #include "harness.h"
@@ -61,6 +69,7 @@ static void make_network(problem *q, int L, const int32_t *sizes, int rows) {
         j->bias[k] = random_output(q, n, -0.1, 0.1, 0);
         j->lower[k] = keep((size_t)n * p->bytes), j->upper[k] = keep((size_t)n * p->bytes);
         for (int i = 0; i < n; i++) {
+            /* diodes at the hidden layers only; outputs are free */
             put(p, j->lower[k], i, k + 1 < L && i < n / 2 ? 0 : -INFINITY);
             put(p, j->upper[k], i, k + 1 < L && i >= n / 2 ? 0 : INFINITY);
         }
@@ -135,10 +144,12 @@ static double currents(const problem *q, int64_t r, double **v, int k, int i, do
     const int N = q->size[k], in = fan_in(q->size, k - 1);
     double num = get(q->p, j->bias[k - 1], i);
     *total = 0;
+    /* from below: sources in pairs, or a layer */
     for (int h = 0; h < in; h++) {
         const double g = get(q->p, j->weight[k - 1], (int64_t)h * N + i);
         num += g * (k == 1 ? input(q, r, h) : v[k - 1][h]), *total += g;
     }
+    /* from above: the same matrix the other way, for a conductance has no direction */
     for (int h = 0; k < j->n_weights && h < q->size[k + 1]; h++) {
         const double g = get(q->p, j->weight[k], (int64_t)i * q->size[k + 1] + h);
         num += g * v[k + 1][h], *total += g;
@@ -168,6 +179,7 @@ static void settle(const problem *q, int64_t r, double **v, double *out, int k, 
                             (1 + beta * (up + down));
         out[i] += amps * up, out[half + i] -= amps * down;
     }
+    /* diodes clip last: the minimum of a convex function of one variable within bounds */
     for (int i = 0; i < N; i++)
         out[i] = fmin(fmax(out[i], get(q->p, j->lower[k - 1], i)), get(q->p, j->upper[k - 1], i));
 }
@@ -224,7 +236,7 @@ static void twin_relax(problem *q) {
 static double stepped(problem *q, int slot, void *parameter, int64_t i, double rate,
                       double gradient) {
     const eqp_crossbar_job *j = q->job;
-    double along = gradient;
+    double along = gradient; /* plain SGD */
     if (j->optimizer) {
         const double v = j->momentum * get(q->p, j->velocity[slot], i) + gradient;
         put(q->p, j->velocity[slot], i, v);
@@ -294,6 +306,7 @@ static void twin_batch(problem *q, int64_t first, int n, int from_zero) {
             for (int i = 0; i < q->size[k]; i++)
                 v[0][k][i] =
                     from_zero ? 0 : get(q->p, j->state[k - 1], (int64_t)b * q->size[k] + i);
+        /* free; then each nudged phase from there, or the free state itself as the other end */
         phase(q, r, v[0], j->n_free_steps, 0);
         for (int s = 0; s < 2; s++) {
             for (int k = 1; k <= L; k++)
@@ -301,6 +314,7 @@ static void twin_batch(problem *q, int64_t first, int n, int from_zero) {
             if (beta[s] != 0) phase(q, r, v[1 + s], j->n_nudged_steps, beta[s]);
         }
         add_contrast(q, &sums, r, v[1], v[2]);
+        /* where the first nudged phase ended, the next batch begins */
         for (int k = 1; k <= L; k++)
             for (int i = 0; i < q->size[k]; i++)
                 put(q->p, j->state[k - 1], (int64_t)b * q->size[k] + i, v[1][k][i]);
@@ -318,6 +332,7 @@ static void twin_train(problem *q) {
         twin_batch(q, first, n, from_zero || n < B || !q->job->carry);
         from_zero = n < B;
     }
+    /* a short last batch leaves nothing to carry */
     for (int k = 1; from_zero && k <= q->job->n_weights; k++)
         memset(q->job->state[k - 1], 0, (size_t)B * (size_t)q->size[k] * q->p->bytes);
 }

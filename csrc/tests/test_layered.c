@@ -20,7 +20,8 @@ static const precision PRECISIONS[] = {
 
 /* --- one job --- */
 
-/* Codes as in jobs.h and rules.h. */
+/* Codes as in core/jobs.h, core/activation.h, core/update.h and layered/rules.h; said again here,
+ * for a caller without our headers has nothing but the numbers. */
 enum {
     EP,
     CONTINUAL,
@@ -160,7 +161,7 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
 /* No result may be NaN or infinite. */
 static void check_finite(const problem *q) {
     for (int o = 0; o < q->n_out; o++) {
-        int64_t i = 0;
+        int64_t i = 0; /* the first that is not */
         while (i < q->out[o].n && isfinite(get(q->p, q->out[o].a, i))) i++;
         if (!check(i == q->out[o].n, "finite", i < q->out[o].n ? get(q->p, q->out[o].a, i) : 0, 0))
             return;
@@ -212,9 +213,11 @@ static double shown(const problem *q, int k, const double *s, int i) {
 static double field(const problem *q, double **s, int k, int i) {
     const eqp_layered_job *j = q->job;
     double f = get(q->p, j->bias[k - 1], i);
+    /* from below */
     for (int h = 0; h < q->size[k - 1]; h++)
         f +=
             shown(q, k - 1, s[k - 1], h) * get(q->p, j->weight[k - 1], (int64_t)h * q->size[k] + i);
+    /* from above, by the same weights */
     if (k < j->n_weights)
         for (int h = 0; h < q->size[k + 1]; h++)
             f += shown(q, k + 1, s[k + 1], h) *
@@ -243,6 +246,7 @@ static void twin_step(const problem *q, double **s, double **next, const double 
     const int L = q->job->n_weights;
     const int schedule = q->job->schedule, passes = schedule == 2 ? L : 1 + schedule;
     for (int pass = 0; pass < passes; pass++) {
+        /* those that move do so from the old states, and the next pass sees the new ones */
         for (int k = 1; k <= L; k++) {
             const int moves = schedule == 0 || (schedule == 1 ? k % 2 != pass : k == pass + 1);
             for (int i = 0; i < q->size[k]; i++)
@@ -258,6 +262,7 @@ static double energy(const problem *q, double **s) {
     double e = 0;
     for (int k = 1; k <= j->n_weights; k++)
         for (int i = 0; i < q->size[k]; i++) {
+            /* each connection once: from below */
             double f = get(q->p, j->bias[k - 1], i);
             for (int h = 0; h < q->size[k - 1]; h++)
                 f += shown(q, k - 1, s[k - 1], h) *
@@ -315,8 +320,9 @@ static void relax_case(const precision *p, int s, const config *c, double beta, 
     const int rows = SIZES[(s + 2) % N_SIZES]; /* TILE_ROWS is 24: below and above it */
     problem one = make(c, p, L, size, rows, 0, 0.5, csr),
             three = make(c, p, L, size, rows, 0, 0.5, csr);
-    problem start = make(c, p, L, size, rows, 0, 0.5, csr);
+    problem start = make(c, p, L, size, rows, 0, 0.5, csr); /* the twin's, untouched by kernels */
     one.job->beta = three.job->beta = start.job->beta = beta;
+    /* a sample may not depend on the samples beside it, nor on threads */
     const int status = relax(&one, 1);
     check(status == EQP_OK && relax(&three, 3) == EQP_OK, "relax status", status, EQP_OK);
     check_finite(&one);
@@ -445,6 +451,7 @@ static void train_case(const config *c, const precision *p, int L, const int32_t
         check(status == EQP_OK && train(&three, 3) == EQP_OK && train(&csr, 1) == EQP_OK,
               "train status", status, EQP_OK);
         check_finite(&one);
+        /* of the free phase: a cost, and how many samples are right */
         check(isfinite(one.job->loss[0]) && one.job->loss[0] >= 0, "loss", one.job->loss[0], 0);
         check(one.job->loss[1] >= 0 && one.job->loss[1] <= rows, "right answers", one.job->loss[1],
               rows);
@@ -471,6 +478,7 @@ static void train_cases(const precision *p) {
             shape(s, size, &L);
             snprintf(where, sizeof where, "%s %s train %s, size %d", eqp_isa(), p->name,
                      RULES[r].name, SIZES[s]);
+            /* batches that divide the samples, and that leave a shorter last one */
             train_case(&RULES[r], p, L, size, 13, s % 2 ? 5 : 1 + s);
         }
         /* more than 32 samples a batch: a second group of bits in the masks of input.c */
@@ -479,6 +487,7 @@ static void train_cases(const precision *p) {
         train_case(&RULES[r], p, 2, (int32_t[]){9, 7, 3}, 40, 33);
         /* inner weights too large for the split by samples */
         snprintf(where, sizeof where, "%s %s train %s, wide", eqp_isa(), p->name, RULES[r].name);
+        /* where columns are split at all: EP, its continual form, and what walks in reverse */
         if (r < 6 || RULES[r].rule >= BPTT)
             train_case(&RULES[r], p, 3, (int32_t[]){17, 257, 200, 3}, 5, 3);
     }
@@ -603,6 +612,7 @@ static void wrong_trainings(const precision *p) {
 static void singular_systems(const precision *p) {
     for (int threads = 1; threads <= 3; threads += 2) {
         problem q = make(&RULES[BPTT_CASE + 5], p, 2, (int32_t[]){2, 1, 1}, 6, 4, 0.5, 0);
+        /* J has the eigenvalue 1: out = hidden, hidden = out */
         q.job->activation = q.job->out_activation = IDENTITY;
         put(p, q.job->weight[1], 0, 1);
         const int got = train(&q, threads);
@@ -626,7 +636,7 @@ static void bad_input(const precision *p, int r, double bad, int n_threads) {
     } else {
         check(got == EQP_E_DIVERGED, "status", got, EQP_E_DIVERGED);
         if (RULES[r].rule != CONTINUAL_VF) { /* C-VF moves its weights before it knows */
-            q.n_out = 0;
+            q.n_out = 0; /* compare parameters only: states and losses may be anything */
             for (int k = 0; k < 2; k++) {
                 output(&q, q.job->weight[k], (int64_t)SMALL[k] * SMALL[k + 1]);
                 output(&q, q.job->bias[k], SMALL[k + 1]);

@@ -89,7 +89,7 @@ static void ladder_matrix(eqp_nodal_job *job, int n, int sparse) {
     int32_t *a_row = get(4 * (size_t)nnz), *a_src = get(4 * (size_t)nnz);
     int32_t *l_ptr = get(4 * (size_t)(total + 1)), *l_row = get(4 * (size_t)total);
     int32_t *u_ptr = get(4 * (size_t)(total + 1)), *u_row = get(4 * (size_t)total);
-    int at = 0;
+    int at = 0; /* entries so far, row by row */
     for (int r = 0; r < total; r++) {
         indptr[r] = a_ptr[r] = at;
         id[r] = r;
@@ -107,6 +107,7 @@ static void ladder_matrix(eqp_nodal_job *job, int n, int sparse) {
     }
     CHECK(at == nnz);
     indptr[total] = a_ptr[total] = at;
+    /* where the entries of a column lie among those of the rows */
     for (int r = 0; r < total; r++)
         for (int p = a_ptr[r]; p < a_ptr[r + 1]; p++)
             for (int q = indptr[a_row[p]]; q < indptr[a_row[p] + 1]; q++)
@@ -137,7 +138,7 @@ static void ladder_diodes(eqp_nodal_job *job, int n, int sparse) {
         const int ideal = d == n - 1;
         anode[d] = d;
         cathode[d] = -1;
-        branch[d] = ideal ? n : -1;
+        branch[d] = ideal ? n : -1; /* the last unknown is the ideal diode's current */
         for (int k = 0; k < 9; k++) stamp[9 * d + k] = -1;
         if (ideal)
             stamp[9 * d + 6] = index_of(job, sparse, n, d),
@@ -186,7 +187,9 @@ static void check_kirchhoff(const eqp_nodal_job *job, int s) {
     const real *v = (const real *)job->x + (size_t)s * job->n;
     const real *rhs = (const real *)job->rhs + (size_t)s * job->n;
     const real *junction = (const real *)job->junction + (size_t)s * n;
+    /* well before it would give up */
     CHECK(job->sample_status[s] == CONVERGED && job->iterations[s] < 60);
+    /* i >= 0, v <= 0, one of them zero */
     CHECK(v[n] >= -1e-15 && v[n - 1] <= 1e-11 && fabs((double)(v[n] * v[n - 1])) < 1e-13);
     for (int d = 0; d < n; d++) {
         const double left = d ? v[d - 1] : 0, right = d + 1 < n ? v[d + 1] : 0;
@@ -201,6 +204,7 @@ static void ladder(int n, int m, int sparse, int n_threads) {
     ladder_matrix(&job, n, sparse);
     ladder_diodes(&job, n, sparse);
     ladder_samples(&job, n, m);
+    /* refused as long as there is no scratch, and with a byte too little */
     CHECK(EQP_NAME(nodal_newton)(&job, 0, n_threads) == EQP_E_NULL);
     CHECK(EQP_NAME(nodal_newton_scratch)(&job, 0, n_threads) == EQP_OK);
     const int64_t need = job.scratch_size;
@@ -295,6 +299,7 @@ static void head(int n) {
                               .pivot = pivot,
                               .b = b,
                               .n_rows = 1};
+    /* factor, substitute forward, substitute backward: A x = 1 */
     for (job.task = 0; job.task < 3; job.task++) CHECK(EQP_NAME(nodal_head)(&job, 0, 1) == EQP_OK);
     for (int k = 0; k < n; k++) {
         const double left = k ? (double)b[k - 1] : 0, right = k + 1 < n ? (double)b[k + 1] : 0;
