@@ -223,7 +223,7 @@ static int score(context *ctx, int64_t first, int b0, int b1) {
 static void contrast(context *ctx, int64_t first, int n) {
     const eqp_xplan *plan = &ctx->plan;
     const real *weight = ctx->job->row_weight;
-    const int signs = ctx->job->nudging == 0 ? 2 : 1;
+    const int signs = eqp_xsigns(ctx->job);
     for (int l = 1; l <= plan->L; l++)
         for (int b = 0; b < n; b++) {
             /* the nudged states lie behind the B free ones, `signs` to a sample */
@@ -331,7 +331,7 @@ static void learn_bias(context *ctx, int l, int n, real per, real rate) {
         for (int b = 0; b < n; b++) s += own(ctx, plan->diff[l])[(int64_t)b * plan->pad[l] + i];
         const real gradient = -per * s; /* dE/db is minus the voltage */
         v[i] = mu * v[i] + gradient;
-        bias[i] -= rate * (ctx->job->optimizer == 2 ? gradient + mu * v[i] : v[i]);
+        bias[i] -= rate * (ctx->job->optimizer == STEP_NESTEROV ? gradient + mu * v[i] : v[i]);
     }
 }
 
@@ -350,9 +350,9 @@ static void learn_bias_plain(context *ctx, int l, int n, real step) {
 /* 1 / (how far the two ends of the contrast lie apart, times the samples' weights): 2 beta apart
  * (centered), or +-beta; 0 for a batch without weight. */
 static double contrast_scale(const eqp_crossbar_job *job, int64_t first, int n) {
-    const double apart = job->nudging == 0   ? 2 * job->beta
-                         : job->nudging == 1 ? job->beta
-                                             : -job->beta;
+    const double apart = job->nudging == NUDGE_CENTERED   ? 2 * job->beta
+                         : job->nudging == NUDGE_POSITIVE ? job->beta
+                                                          : -job->beta;
     const real *weight = job->row_weight;
     double total = weight ? 0 : n;
     for (int b = 0; weight && b < n; b++) total += weight[row_of(job, first + b)];
@@ -369,8 +369,8 @@ static void learn(context *ctx, int64_t batch, int64_t first, int n, int n_next)
     contrast(ctx, first, n);
     /* a step of plain SGD is rate * gradient; with momentum the sweeps form the gradient and
      * `mover` the step */
-    const int sgd = job->optimizer == 0;
-    mover mover = {.momentum = (real)job->momentum, .nesterov = job->optimizer == 2};
+    const int sgd = job->optimizer == STEP_SGD;
+    mover mover = {.momentum = (real)job->momentum, .nesterov = job->optimizer == STEP_NESTEROV};
     for (int k = 1; k < plan->L; k++) {
         mover.rate = (real)job->rate[k];
         learn_inner(ctx, k, n, (real)(0.5 * (sgd ? job->rate[k] : 1) * per), sgd ? NULL : &mover);
@@ -432,7 +432,7 @@ static void run_live_batch(context *ctx, int b0, int b1, int signs, int s0, int 
  * nudged ones behind. Returns this thread's status. */
 static int run_batch(context *ctx, int64_t first, int n, int from_zero) {
     const eqp_xplan *plan = &ctx->plan;
-    const int signs = ctx->job->nudging == 0 ? 2 : 1, t = ctx->thread, T = ctx->n_threads;
+    const int signs = eqp_xsigns(ctx->job), t = ctx->thread, T = ctx->n_threads;
     const int s0 = (int)((int64_t)n * t / T), s1 = (int)((int64_t)n * (t + 1) / T); /* its share */
     const int b0 = plan->team ? 0 : s0, b1 = plan->team ? n : s1; /* the samples it relaxes */
     for (int b = s0; b < s1; b++)
@@ -460,10 +460,10 @@ static int run_batch(context *ctx, int64_t first, int n, int from_zero) {
 static void pack_job(context *ctx, int n) {
     const eqp_xplan *plan = &ctx->plan;
     const eqp_crossbar_job *job = ctx->job;
-    const int signs = job->nudging == 0 ? 2 : 1;
+    const int signs = eqp_xsigns(job);
     pack_input(ctx, job->weight[0], plan->g0, 0);
     pack_inner(ctx);
-    if (job->optimizer) {
+    if (job->optimizer != STEP_SGD) {
         pack_input(ctx, job->velocity[0], plan->v0, 0);
         pack_velocities(ctx);
     }
@@ -483,9 +483,9 @@ static void pack_job(context *ctx, int n) {
 static void unpack_job(context *ctx, int zero_states) {
     const eqp_xplan *plan = &ctx->plan;
     const eqp_crossbar_job *job = ctx->job;
-    const int signs = job->nudging == 0 ? 2 : 1;
+    const int signs = eqp_xsigns(job);
     pack_input(ctx, job->weight[0], plan->g0, 1);
-    if (job->optimizer) pack_input(ctx, job->velocity[0], plan->v0, 1);
+    if (job->optimizer != STEP_SGD) pack_input(ctx, job->velocity[0], plan->v0, 1);
     unpack_inner(ctx);
     for (int l = 1; ctx->thread == 0 && l <= plan->L; l++) {
         memcpy(job->bias[l - 1], at(ctx, plan->bias[l]), sizeof(real) * plan->n[l]);
@@ -510,8 +510,8 @@ int EQP_NAME(crossbar_train)(eqp_crossbar_job *job, int thread, int n_threads) {
     const int B = plan->B;
     const int64_t M = job->n_rows, n_batches = (M + B - 1) / B;
     /* nudges that the batches use: conductances to the targets, part of the outputs' totals */
-    const double plus = job->nudging == 2 ? 0 : job->beta;
-    const double minus = job->nudging == 1 ? 0 : job->beta;
+    const double plus = job->nudging == NUDGE_NEGATIVE ? 0 : job->beta;
+    const double minus = job->nudging == NUDGE_POSITIVE ? 0 : job->beta;
     int32_t *errors = (int32_t *)((char *)job->scratch + plan->error);
     double *loss = (double *)((char *)job->scratch + plan->loss);
     if (n_batches == 0) return EQP_OK; /* before any barrier: all threads leave here */

@@ -71,7 +71,7 @@ static double nudge_swing(const context *ctx, int b) {
 /* since[l]: how far the rest voltages of layer l of sample b may have moved since they were
  * computed, for its neighbours have moved after it. Entries 0 and L are zero. */
 static void moves_since(const context *ctx, int b, double *since) {
-    const int L = ctx->plan.L, sync = ctx->job->schedule == 0;
+    const int L = ctx->plan.L, sync = ctx->job->schedule == SWEEP_SYNCHRONOUS;
     double step[EQP_MAX_WEIGHTS + 2] = {0}; /* the largest move of a layer in the last step */
     for (int l = 1; l <= L; l++) step[l] = last_change(ctx, l, b);
     for (int l = 0; l <= L; l++) since[l] = 0;

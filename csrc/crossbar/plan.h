@@ -28,6 +28,16 @@
 /* Arrays by layer: [0] is the input. */
 #define EQP_X_LAYERS (EQP_MAX_WEIGHTS + 1)
 
+/* The codes of the jobs; kernels/reference/crossbar.py has the same order of names. */
+enum { SWEEP_SYNCHRONOUS, SWEEP_ASYNCHRONOUS, SWEEP_FORWARD, SWEEP_BACKWARD, N_SWEEPS };
+enum { NUDGE_CENTERED, NUDGE_POSITIVE, NUDGE_NEGATIVE, N_NUDGES };
+enum { STEP_SGD, STEP_MOMENTUM, STEP_NESTEROV, N_STEPS };
+
+/* Nudged phases of a sample. */
+static inline int eqp_xsigns(const eqp_crossbar_job *job) {
+    return job->nudging == NUDGE_CENTERED ? 2 : 1;
+}
+
 /* Sizes, and byte offsets into the scratch. l: a layer, k: a matrix. */
 typedef struct {
     /* --- sizes --- */
@@ -201,7 +211,7 @@ static inline int64_t eqp_xplan_shared(eqp_xplan *plan, const eqp_crossbar_job *
     plan->g0 =
         eqp_xtake(&at, (int64_t)plan->n_blocks * plan->D * (train ? 2 : 1) * plan->block * rb);
     /* velocities are packed as the conductances are */
-    const int moving = train && job->optimizer != 0;
+    const int moving = train && job->optimizer != STEP_SGD;
     plan->v0 =
         eqp_xtake(&at, moving ? (int64_t)plan->n_blocks * plan->D * 2 * plan->block * rb : 0);
     plan->sum0 = eqp_xtake(&at, (int64_t)plan->pad[1] * rb);

@@ -80,7 +80,7 @@ static int check_job(const eqp_crossbar_job *job, int train, int n_threads) {
     if ((n_threads > 1 && !job->barrier) || ((train || job->beta != 0) && !job->y))
         return EQP_E_NULL;
     if (train && (!job->rate || !job->bias_rate || !job->loss)) return EQP_E_NULL;
-    if (train && (job->optimizer < 0 || job->optimizer > 2)) return EQP_E_OPTION;
+    if (train && (job->optimizer < 0 || job->optimizer >= N_STEPS)) return EQP_E_OPTION;
     if (train && job->optimizer && !job->velocity) return EQP_E_NULL;
     if (!train && (!job->steps || !job->residual)) return EQP_E_NULL;
     return EQP_OK;
@@ -95,7 +95,8 @@ static int open_context(context *ctx, eqp_crossbar_job *job, int train, int thre
     if (job->scratch_size < ctx->plan.bytes) return EQP_E_SCRATCH;
     if (thread < 0 || thread >= n_threads || job->n_free_steps < 0 || job->n_nudged_steps < 0)
         return EQP_E_SIZE;
-    if (job->schedule < 0 || job->schedule > 3 || job->nudging < 0 || job->nudging > 2)
+    if (job->schedule < 0 || job->schedule >= N_SWEEPS || job->nudging < 0 ||
+        job->nudging >= N_NUDGES)
         return EQP_E_OPTION;
     if (train && !(job->beta > 0)) return EQP_E_OPTION;
     ctx->job = job;
@@ -510,13 +511,13 @@ static void settle_layer(context *ctx, int l, int r0, int n, real *change) {
     }
 }
 
-/* When layer l moves within a step: layers of one place move together. 1: even layers after odd
- * ones; 2: upwards; 3: downwards; 0: the order does not matter, for all read the old currents. */
+/* When layer l moves within a step: layers of one place move together. The order of a synchronous
+ * step does not matter, for all read the old currents. */
 static int place(const context *ctx, int l) {
     switch (ctx->job->schedule) {
-    case 1: return (l + 1) % 2;
-    case 2: return l;
-    case 3: return ctx->plan.L - l;
+    case SWEEP_ASYNCHRONOUS: return (l + 1) % 2;
+    case SWEEP_FORWARD: return l;
+    case SWEEP_BACKWARD: return ctx->plan.L - l;
     default: /* synchronous: reads old currents and old voltages in this order */
         return l == ctx->plan.L ? 0 : l;
     }
@@ -527,7 +528,7 @@ static int place(const context *ctx, int l) {
 static void start_currents(context *ctx, int r0, int n, int zero) {
     const eqp_xplan *plan = &ctx->plan;
     for (int k = 1; k < plan->L; k++) {
-        if (ctx->job->schedule != 0 &&
+        if (ctx->job->schedule != SWEEP_SYNCHRONOUS &&
             place(ctx, plan->row_layer[k]) < place(ctx, plan->col_layer[k]))
             continue;
         if (!zero) {
@@ -560,7 +561,7 @@ static int still_held(const context *ctx, int m, const double *moved) {
  * each. slot: the step's changes, [layer][thread][row]. */
 static void step_rows(context *ctx, int r0, int n, int reverse, real *slot) {
     const eqp_xplan *plan = &ctx->plan;
-    const int sync = ctx->job->schedule == 0;
+    const int sync = ctx->job->schedule == SWEEP_SYNCHRONOUS;
     for (int at_place = 0; at_place <= plan->L; at_place++) {
         int any = 0;
         for (int l = 1; l <= plan->L; l++) {
@@ -636,7 +637,7 @@ static int run_phase(context *ctx, int r0, int n, int n_steps, double tol, int r
 
 /* Sign of the nudge of phase i of a sample: +, - (centered), + (positive) or - (negative). */
 static int8_t nudge_sign(const eqp_crossbar_job *job, int i) {
-    return (job->nudging == 2) != (i != 0) ? -1 : 1;
+    return (job->nudging == NUDGE_NEGATIVE) != (i != 0) ? -1 : 1;
 }
 
 /* Nudged phases of samples [b0, b1) start where the free one ended: voltages and currents. */

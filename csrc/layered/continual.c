@@ -237,7 +237,7 @@ static void step_samples(const network *net, batch_buffers *batch, const phase *
             step->n_extra = moved ? continual_field(net, batch, phase, k, step->cur, extra) : 0;
             step->force = k == L ? (real)(job->cost_factor * phase->beta) : 0;
             step->prediction = team->state[L][step->cur];
-            if (k == L && job->cost == 1) {
+            if (k == L && job->cost == COST_CROSS_ENTROPY) {
                 const int64_t at = phase->lo * net->np[L];
                 softmax_rows(net, team->state[L][step->cur] + at, team->prediction + at,
                              phase->hi - phase->lo);

@@ -302,7 +302,7 @@ static void start_bar(const network *net, batch_buffers *batch, const phase *pha
                (size_t)(count * net->np[k]) * sizeof(real));
     /* the softmax, where the cost has one, lies in bar for a moment */
     const real *prediction = batch->free[L];
-    if (net->job->cost == 1) {
+    if (net->job->cost == COST_CROSS_ENTROPY) {
         softmax_rows(net, batch->free[L] + first, grad->bar[L] + first, count);
         prediction = grad->bar[L];
     }

@@ -32,12 +32,12 @@ int layered_check(const eqp_layered_job *job) {
     if (!job->x && !job->indptr) return EQP_E_NULL;
     if (job->indptr && (!job->indices || !job->data)) return EQP_E_NULL;
     /* each option, and how many values it has */
-    const int32_t options[][2] = {{job->dynamics, 2},
+    const int32_t options[][2] = {{job->dynamics, N_DYNAMICS},
                                   {job->schedule, 3},
                                   {job->activation, N_ACTIVATIONS},
                                   {job->out_activation, N_ACTIVATIONS},
                                   {job->input_activation, N_ACTIVATIONS},
-                                  {job->cost, 2}};
+                                  {job->cost, N_COSTS}};
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (options[i][0] < 0 || options[i][0] >= options[i][1]) return EQP_E_OPTION;
     if (job->n_free_steps < 0 || job->n_nudged_steps < 0) return EQP_E_SIZE;
@@ -103,7 +103,7 @@ void network_plan(network *net, const eqp_layered_job *job, int thread, int n_th
     net->job = job;
     net->L = job->n_weights;
     net->n_threads = n_threads;
-    net->euler = job->dynamics == 1;
+    net->euler = job->dynamics == DYNAMICS_EULER;
     /* the map s <- rho(field), which needs neither the old state nor what it shows */
     net->plain = !net->euler && job->dt == 1.0;
     /* the same path for any number of threads: narrow nets are always split by samples, and a path
@@ -421,7 +421,7 @@ static void step_layers(const network *net, team *team, step *step, const relaxa
             }
             step->force = k == L && asked->beta != 0 ? (real)(job->cost_factor * asked->beta) : 0;
             step->prediction = team->state[L][step->cur];
-            if (step->force != 0 && job->cost == 1) {
+            if (step->force != 0 && job->cost == COST_CROSS_ENTROPY) {
                 /* the output may be split over threads: each needs the whole softmax, thread 0
                  * makes it */
                 if (thread == 0) softmax_rows(net, step->prediction, team->prediction, rows);

@@ -41,6 +41,10 @@
 /* Arrays by layer: [0] is the input. */
 #define LAYERS (EQP_MAX_WEIGHTS + 1)
 
+/* The codes of the jobs; kernels/spec.py has the same. */
+enum { DYNAMICS_DISCRETE, DYNAMICS_EULER, N_DYNAMICS };
+enum { COST_SQUARED_ERROR, COST_CROSS_ENTROPY, N_COSTS };
+
 /* Bytes of the weights between neurons, with their transposes: what relaxing reads at every step.
  */
 EQP_INLINE int64_t inner_bytes(const eqp_layered_job *job) {

@@ -155,8 +155,9 @@ EQP_INLINE void output_body(const int act, const network *net, const finish *fin
         const vec old = vload(slot->out + v);
         vec push = vset(0); /* beta * force (equations 2) */
         if (finish->nudged)
-            push = vmul(vset(force), vsub(vload(slot->y + v),
-                                          net->job->cost == 1 ? vload(slot->prediction + v) : old));
+            push = vmul(vset(force), vsub(vload(slot->y + v), net->job->cost == COST_CROSS_ENTROPY
+                                                                  ? vload(slot->prediction + v)
+                                                                  : old));
         vec x = finish_vec(act, 0, finish, vadd(vload(bias + v), vload(field + v)), old,
                            vload(slot->shown + v), push);
         const int valid = n > v ? n - v : 0;
@@ -179,7 +180,8 @@ EQP_INLINE void output_body(const int act, const network *net, const finish *fin
  * (equations 2). */
 EQP_INLINE void step_output(const network *net, const finish *finish, slot *slot, const real *bias,
                             const real *field, real force, int track) {
-    if (force != 0 && net->job->cost == 1) softmax_rows(net, slot->out, slot->prediction, 1);
+    if (force != 0 && net->job->cost == COST_CROSS_ENTROPY)
+        softmax_rows(net, slot->out, slot->prediction, 1);
     EQP_WITH_ACT(net->job->out_activation,
                  output_body(ACT, net, finish, slot, bias, field, force, track));
 }

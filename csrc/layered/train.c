@@ -313,7 +313,8 @@ static void score_row(const network *net, batch_buffers *batch, int q, int s) {
         if (out[i] > out[best]) best = i;
         if (y[i] > y[target]) target = i;
     }
-    if (net->job->cost == 1) { /* less the largest output, so that nothing overflows */
+    if (net->job->cost ==
+        COST_CROSS_ENTROPY) { /* less the largest output, so that nothing overflows */
         for (int i = 0; i < n; i++) sum += exp((double)(out[i] - out[best]));
         for (int i = 0; i < n; i++)
             cost -= (double)y[i] * ((double)(out[i] - out[best]) - log(sum));

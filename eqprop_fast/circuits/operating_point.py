@@ -67,15 +67,13 @@ def _junctions_of(start, shape):
     return start._junction
 
 
-def _settle_doubtful(found, solver, polish, largest_current):
-    """Cheap sums, what rounding can make of them, and a few currents: only samples that these do
-    not settle pay for all their branch currents, and for the polish.
+def _obeys_the_law(worst_residual, voltages, largest_current, gross):
+    """Samples whose residual is surely small enough, by what cheap sums, what rounding can make of
+    them, and a few currents say: only the others pay for all their branch currents, and for the
+    polish.
     """
-    largest = np.maximum(found.voltages.max(axis=1), -found.voltages.min(axis=1))
-    worst = found.kcl_residual + 8 * UNIT * solver.gross * largest
-    doubtful = np.flatnonzero(found.success & ~(worst <= SUM_FROM * largest_current))
-    if doubtful.size:
-        _settle(found, solver, polish, doubtful)
+    largest = np.maximum(voltages.max(axis=1), -voltages.min(axis=1))
+    return worst_residual + 8 * UNIT * gross * largest <= SUM_FROM * largest_current
 
 
 def operating_point(
@@ -141,9 +139,10 @@ def operating_point(
     beyond = beyond_exp(harmless(asm, solver.parameters), junction) & ~asm.ideal
     ok = ok & ~beyond.any(axis=1)
     currents = diode_currents(asm, solver.parameters, x, junction)
+    worst_residual = _worst(_residual(solver, x, currents, rhs))
     found = OperatingPoint(
         voltages=voltages,
-        kcl_residual=_worst(_residual(solver, x, currents, rhs)),
+        kcl_residual=worst_residual.copy(),
         iterations=iterations,
         success=ok,
         methods=[METHODS[k] for k in method],
@@ -165,7 +164,11 @@ def operating_point(
     some = np.abs(
         np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, at_most=500)])
     )
-    _settle_doubtful(found, solver, polish, some.max(axis=1, initial=0.0))
+    largest_current = some.max(axis=1, initial=0.0)
+    sure = _obeys_the_law(worst_residual, voltages, largest_current, solver.gross)
+    doubtful = np.flatnonzero(ok & ~sure)
+    if doubtful.size:
+        _settle(found, solver, polish, doubtful)
     return found
 
 
