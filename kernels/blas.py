@@ -13,7 +13,7 @@ _turn = threading.RLock()
 
 @functools.cache
 def _controller():
-    import scipy.linalg  # noqa: F401  NumPy and SciPy may each bring a BLAS: both must be loaded
+    import scipy.linalg  # noqa: F401  NumPy and SciPy may each bring a BLAS: both must be loaded to be found
 
     return ThreadpoolController()
 

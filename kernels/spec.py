@@ -12,7 +12,7 @@ import numpy as np
 
 ACTIVATIONS = {
     "identity": 0,
-    "shifted_sigmoid": 1,  # 1 / (1 + exp(-4 (x - 1/2))): "sigm" or "mysig" of the papers
+    "shifted_sigmoid": 1,  # 1 / (1 + exp(-4 (x - 1/2))): "sigm" of 1905.13633, "mysig" of 2006.03824
     "hard_sigmoid": 2,  # clip(x, 0, 1)
     "tanh": 3,
     "sigmoid": 4,
@@ -71,8 +71,7 @@ class LayeredSpec:
         (1905.13633).
     cost : {"squared_error", "cross_entropy"}
     cost_factor : float
-        1 for ``C = |s - y|^2 / 2``, 2 for ``C = |s - y|^2`` (1602.05179); multiplies
-        cross-entropy too.
+        1 for ``C = |s - y|^2 / 2``, 2 for ``C = |s - y|^2`` (1602.05179); multiplies cross-entropy too.
     dt : float
         Euler step; for the discrete map a damping, 1 being the plain map.
     """
@@ -180,14 +179,8 @@ def _limits(spec, plan, has_back, has_particles):
     rule, discrete = plan.rule, spec.dynamics == "discrete"
     yield "schedule='forward'", spec.schedule != "forward"
     if plan.over_relaxation != 1:
-        yield (
-            "over_relaxation",
-            (
-                discrete
-                and spec.schedule == "asynchronous"
-                and spec.dt == 1
-                and rule not in GRADIENT_RULES
-            ),
+        yield "over_relaxation", (
+            discrete and spec.schedule == "asynchronous" and spec.dt == 1 and rule not in GRADIENT_RULES
         )
     if rule in CONTINUAL_RULES:
         yield "optimizer", plan.optimizer == "sgd"

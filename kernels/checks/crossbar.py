@@ -44,17 +44,17 @@ class Conductances:
         for k, w in enumerate(value):
             w = w if type(w) is np.ndarray else plain_array(f"{name}[{k}]", w)
             if w.ndim != 2 or not w.size or (k == 0 and len(w) % 2):
-                wanted = "of two rows an input" if k == 0 else "not empty"
-                raise ValueError(f"{name}[{k}] must be a matrix, {wanted}, got {describe(w)}")
+                raise ValueError(
+                    f"{name}[{k}] must be a matrix, {'of two rows an input' if k == 0 else 'not empty'}, "
+                    f"got {describe(w)}"
+                )
             shape = getattr(at.given["x"], "shape", ()) if k == 0 else ()
             if len(shape) == 2 and len(w) != 2 * shape[1]:
                 raise ValueError(
                     f"{name}[0] must have two rows for each column of x, got {len(w)}, {shape[1]}"
                 )
             rows = len(w) if k == 0 else sizes[-1]
-            kept.append(
-                check_array(at, f"{name}[{k}]", w, (rows, w.shape[1]), at.dtype, self.written)
-            )
+            kept.append(check_array(at, f"{name}[{k}]", w, (rows, w.shape[1]), at.dtype, self.written))
             sizes.append(w.shape[1])
         at.N, at.L = (len(value[0]) // 2, *sizes), len(sizes)
         return kept
@@ -81,9 +81,7 @@ def pairs(at, name, value):
     """Leaves the number of predictions, `at.outputs`."""
     value = Flag()(at, name, value)
     if value and at.N[-1] % 2:
-        raise ValueError(
-            f"{name}: the output layer must have an even number of nodes, got {at.N[-1]}"
-        )
+        raise ValueError(f"{name}: the output layer must have an even number of nodes, got {at.N[-1]}")
     at.outputs = at.N[-1] // 2 if value else at.N[-1]
     return value
 
@@ -184,8 +182,7 @@ class Fields:
         if not isinstance(value, self.kind):
             raise ValueError(f"{name} must be a {self.kind.__name__}, got {describe(value)}")
         fields = {
-            field: row(at, f"{name}.{field}", getattr(value, field))
-            for field, row in self.table.items()
+            field: row(at, f"{name}.{field}", getattr(value, field)) for field, row in self.table.items()
         }
         return replace(value, **fields)
 

@@ -10,9 +10,7 @@ from ..spec import DivergenceError, TrainStats
 from .call import DIVERGED, SINGULAR, run, status_text
 
 
-def layered_relax(
-    spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1
-):
+def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
     """As kernels.reference.layered.layered_relax."""
     rows = x.shape[0]
     steps, residual = np.zeros(rows, np.int32), np.zeros(rows, weights[0].dtype)
@@ -29,35 +27,13 @@ def layered_relax(
 
 
 def layered_train(
-    spec,
-    weights,
-    back,
-    biases,
-    x,
-    y,
-    order,
-    plan,
-    row_weight=None,
-    particles=None,
-    optimizer_state=None,
-    n_threads=1,
+    spec, weights, back, biases, x, y, order, plan,
+    row_weight=None, particles=None, optimizer_state=None, n_threads=1,
 ):
     """As kernels.reference.train.layered_train."""
     loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
     job = train_job(
-        spec,
-        weights,
-        back,
-        biases,
-        x,
-        y,
-        order,
-        plan,
-        row_weight,
-        particles,
-        optimizer_state,
-        loss,
-        counts,
+        spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, loss, counts
     )
     learned = [*weights, *biases, *(back or []), *(particles or [])]
     # the continual vector field moves weights within a batch: kept to return to the last finite
@@ -72,28 +48,14 @@ def layered_train(
             for p, old in zip(learned, before):
                 if p is not None:
                     p[...] = old
-            layered_train(
-                spec,
-                weights,
-                back,
-                biases,
-                x,
-                y,
-                order[: stats.n_batches * plan.batch_size],
-                plan,
-                row_weight,
-                particles,
-                optimizer_state,
-                n_threads,
-            )
+            layered_train(spec, weights, back, biases, x, y, order[: stats.n_batches * plan.batch_size], plan,
+                          row_weight, particles, optimizer_state, n_threads)
         _name_divergence(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, stats.n_batches
         )
     if status == SINGULAR:  # as the twin's solver says it
         number = stats.n_batches
-        raise np.linalg.LinAlgError(
-            f"Singular matrix: the equilibrium is degenerate in batch {number}"
-        )
+        raise np.linalg.LinAlgError(f"Singular matrix: the equilibrium is degenerate in batch {number}")
     if status:
         raise ValueError(f"layered_train: {status_text(status)}")
     return stats
@@ -117,7 +79,6 @@ def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight,
             spec, copies[0], back, copies[1], x, y, rows, plan, row_weight, particles
         )
     raise DivergenceError(
-        f"a state became non-finite in batch {batch} of the call, by rounding: the NumPy twin, "
-        "which names layer and step, stays just within the range of the dtype there",
-        phase="nudged",
+        f"a state became non-finite in batch {batch} of the call, by rounding: the NumPy twin, which names "
+        "layer and step, stays just within the range of the dtype there", phase="nudged",
     )

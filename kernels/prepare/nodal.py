@@ -12,33 +12,18 @@ def newton_job(system, rhs, offset, x, junction, report, *, max_iter, vtol, rtol
     """The job of `kernels.reference.nodal.nodal_newton`; `report` is what it returns."""
     job = Job("eqp_nodal_job", x.dtype)
     job.numbers(
-        n=system.n,
-        n_diodes=len(system.anode),
-        n_samples=len(x),
-        vtol=vtol,
-        rtol=rtol,
-        max_iter=max_iter,
+        n=system.n, n_diodes=len(system.anode), n_samples=len(x), vtol=vtol, rtol=rtol, max_iter=max_iter,
         single_after=single_after,
     )
     if system.indptr is not None:
         job.reads(indptr=system.indptr, indices=system.indices)
         job.reads(**{name: getattr(system.lu, name) for name in LU_FIELDS})
     job.reads(
-        base=system.base,
-        anode=system.anode,
-        cathode=system.cathode,
-        branch=system.branch,
-        stamp=system.stamp,
-        parameters=system.parameters,
-        rhs=rhs,
-        offset=offset,
+        base=system.base, anode=system.anode, cathode=system.cathode, branch=system.branch,
+        stamp=system.stamp, parameters=system.parameters, rhs=rhs, offset=offset,
     )
     job.writes(
-        x=x,
-        junction=junction,
-        iterations=report.iterations,
-        sample_status=report.status,
-        step=report.step,
+        x=x, junction=junction, iterations=report.iterations, sample_status=report.status, step=report.step,
         worst=report.worst,
     )
     return job
@@ -61,26 +46,12 @@ def head_job(task, plan, value, pivot, b=None):
 
 
 def update_job(
-    difference,
-    total,
-    pairs,
-    scale,
-    velocity,
-    conductance,
-    low,
-    high,
-    gradient,
-    *,
-    learning_rate,
-    momentum,
+    difference, total, pairs, scale, velocity, conductance, low, high, gradient, *, learning_rate, momentum
 ):
     """The job of `kernels.reference.nodal_update.nodal_update`."""
     job = Job("eqp_nodal_update_job", difference.dtype)
     job.numbers(
-        n_pairs=len(pairs),
-        n_samples=difference.shape[1],
-        learning_rate=learning_rate,
-        momentum=momentum,
+        n_pairs=len(pairs), n_samples=difference.shape[1], learning_rate=learning_rate, momentum=momentum
     )
     job.reads(difference=difference, total=total, pairs=pairs, scale=scale, low=low, high=high)
     job.writes(velocity=velocity, conductance=conductance, gradient=gradient)

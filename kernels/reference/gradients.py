@@ -59,9 +59,7 @@ def step_vjp(spec, weights, back, biases, drive, x_shown, states, bar, with_para
         moved, _ = layered_step(
             replace(spec, schedule="synchronous"), weights, backs, biases, drive, seen[-1]
         )
-        seen.append(
-            [m if k in layers else s for k, (m, s) in enumerate(zip(moved, seen[-1]), start=1)]
-        )
+        seen.append([m if k in layers else s for k, (m, s) in enumerate(zip(moved, seen[-1]), start=1)])
     gradient = _zeros(weights, biases, backs) if with_parameters else None
     for layers, before in zip(reversed(passes(spec)), reversed(seen)):
         bar = _pass_vjp(spec, weights, backs, biases, drive, x_shown, before, bar, layers, gradient)
@@ -144,9 +142,7 @@ def bptt_gradient(spec, weights, back, biases, drive, x_shown, trajectory, bar):
     """Back-propagation through the steps between the states of `trajectory` (K + 1 of them, oldest
     first).
     """
-    return through_time(
-        partial(step_vjp, spec, weights, back, biases, drive, x_shown), trajectory, bar
-    )
+    return through_time(partial(step_vjp, spec, weights, back, biases, drive, x_shown), trajectory, bar)
 
 
 def through_time(vjp, trajectory, bar):
@@ -158,9 +154,7 @@ def through_time(vjp, trajectory, bar):
     return total
 
 
-def recurrent_backprop_gradient(
-    spec, weights, back, biases, drive, x_shown, states, bar, n_steps, tol=-1.0
-):
+def recurrent_backprop_gradient(spec, weights, back, biases, drive, x_shown, states, bar, n_steps, tol=-1.0):
     """Almeida-Pineda process at the fixed point `states`: z <- J^T z + dC/ds, at most `n_steps`
     times.
 
@@ -206,7 +200,8 @@ def jacobian(vjp, states):
 
 
 def implicit_gradient(spec, weights, back, biases, drive, x_shown, states, bar):
-    """Implicit differentiation: z = (I - J^T)^-1 dC/ds for each sample, then one parameter product."""
+    """Implicit differentiation: z = (I - J^T)^-1 dC/ds for each sample, then one parameter product.
+    """
     together = replace(spec, schedule="synchronous")
 
     def jacobian_of(m):
@@ -232,16 +227,7 @@ def equilibrium_cost(spec, weights, back, biases, x, y, n_steps, tol):
     drive = layered_drive(spec, weights, biases, x)
     states = [np.zeros((len(y), n), drive.dtype) for n in spec.sizes[1:]]
     relax_from_drive(
-        spec,
-        weights,
-        back_or_transpose(weights, back),
-        biases,
-        drive,
-        states,
-        None,
-        0.0,
-        n_steps,
-        tol,
+        spec, weights, back_or_transpose(weights, back), biases, drive, states, None, 0.0, n_steps, tol
     )
     return layered_cost(spec, states[-1], y)[0] / len(y)
 
@@ -250,9 +236,7 @@ def finite_difference_gradient(spec, weights, back, biases, x, y, n_steps, tol=-
     """Central differences of `equilibrium_cost` by every parameter: two relaxations each; small
     nets only.
     """
-    backs = back_or_transpose(
-        weights, back
-    )  # views when tied: moving a weight moves both directions
+    backs = back_or_transpose(weights, back)  # views when tied: moving a weight moves both directions
     result = []
     for group in (weights, biases, back or []):
         gradients = []

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-PIECE = (
-    4096  # conductances whose drops are held at a time: samples times conductances would not fit
-)
+PIECE = 4096  # conductances whose drops are held at a time: samples times conductances would not fit
 
 
 def nodal_update(
@@ -58,10 +56,7 @@ def nodal_update(
             a, b = pairs[k : k + PIECE].T
             drop, through = difference[a] - difference[b], total[a] - total[b]
             gradient[k : k + PIECE] = scale[k : k + PIECE] * (drop * through).sum(axis=1)
-        stepped = (
-            difference.dtype.type(momentum) * velocity
-            - difference.dtype.type(learning_rate) * gradient
-        )
+        stepped = difference.dtype.type(momentum) * velocity - difference.dtype.type(learning_rate) * gradient
         wanted = conductance + stepped
         if not np.isfinite(wanted).all():  # so are the gradient and the velocity, if that is
             return False
