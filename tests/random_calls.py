@@ -652,27 +652,31 @@ def _uncounted(call):
     plan, arguments = call.arguments.get("plan"), call.arguments
     tolerances = [arguments.get("tol"), arguments.get("tol_free"), arguments.get("tol_nudged")]
     tolerances += [plan.tol_free, plan.tol_nudged] if isinstance(plan, TrainPlan) else []
-    return {"steps", "free_steps", "nudged_steps", "residual"} if 0 in tolerances else set()
-
-
-EXPLODED = 1e6  # a loss of states that grew without bound
+    uncounted = {"steps", "free_steps", "nudged_steps", "residual"} if 0 in tolerances else set()
+    return uncounted | ({"n_correct"} if "wild" in call.tags else set())  # saturated outputs tie
 
 
 def gaps(call, want, got):
     """name -> how far `got` is from `want`, of all that is compared."""
     if got.error != want.error:
         return {"error": (want.error, got.error)}
-    found, compared = {}, set(want.numbers) - _uncounted(call)
-    if "wild" in call.tags and (want.error or want.numbers.get("loss", 0) > EXPLODED):
-        compared = set()  # differences of huge numbers: rounding decides
-    for name in compared:
+    found, uncounted = {}, _uncounted(call)
+    for name in set(want.numbers) - uncounted if not _exploded(call, want) else ():
         a, b = want.numbers[name], got.numbers[name]
         with np.errstate(invalid="ignore"):
             gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.abs(b - a))
         found[name] = gap.max(initial=0)
-    for name in set(want.counts) - _uncounted(call):
+    for name in set(want.counts) - uncounted:
         found[name] = np.abs(got.counts[name].astype(float) - want.counts[name]).max(initial=0)
     return found
+
+
+def _exploded(call, want):
+    """Weights change by differences of products of states: of huge ones by their rounding."""
+    if "wild" in call.tags and (want.error or want.numbers.get("loss", 0) > 1e6):
+        return True
+    largest = [np.abs(a[np.isfinite(a)]).max(initial=0) for a in want.numbers.values()]
+    return max(largest, default=0) > 1e12
 
 
 def differences(call, want, got):
