@@ -57,6 +57,8 @@ FAMILIES = {
             ),
         },
         [
+            "tests/test_layered_edges.py",
+            RANDOM,
             "tests/test_activations.py",
             "tests/test_layered_kernels.py",
             "tests/test_layered_rules.py",
@@ -65,8 +67,6 @@ FAMILIES = {
             "tests/test_over_relaxation.py",
             "tests/test_free_start.py",
             "tests/test_carry_over.py",
-            "tests/test_layered_edges.py",
-            RANDOM,
         ],
         numba=("tests/test_activations.py", RANDOM, "tests/test_layered_edges.py"),
         drawn="layered",
@@ -74,12 +74,12 @@ FAMILIES = {
     "continual": Family(
         {"c": _c("layered/continual*.c"), "numpy": _reference("rules"), "numba": _jit("continual")},
         [
+            "tests/test_layered_edges.py",
+            RANDOM,
             "tests/test_rules.py",
             "tests/test_layered_rules.py",
             "tests/test_carry_over.py",
             "tests/test_feedback_angle.py",
-            "tests/test_layered_edges.py",
-            RANDOM,
         ],
         drawn="layered",
     ),
@@ -90,7 +90,7 @@ FAMILIES = {
             "numba": _jit("gradients", "gradient_training", "implicit"),
             "python": ["eqprop_fast/gradients/*.py"],
         },
-        ["tests/test_layered_gradients.py", "tests/test_gradients.py", RANDOM],
+        ["tests/test_layered_gradients.py", RANDOM, "tests/test_gradients.py"],
         drawn="layered",
     ),
     "crossbar": Family(
