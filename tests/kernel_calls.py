@@ -370,6 +370,10 @@ def bad_arrays(a):
         "one place",
         np.lib.stride_tricks.as_strided(a.copy(), a.shape, (0,) * a.ndim, writeable=True),
     )
+    if a.ndim == 2 and a.shape[1] > 1:
+        row = (a.shape[1] - 1) * a.itemsize
+        memory = np.resize(a, a.size)
+        yield "rows that meet", np.lib.stride_tricks.as_strided(memory, a.shape, (row, a.itemsize))
     yield "masked", np.ma.masked_array(a, np.zeros(a.shape, bool))
     yield "memmap", a.copy().view(np.memmap)
     yield "read-only", _locked(a)
