@@ -6,6 +6,7 @@ from .graph_spec import ConnectionSpec, GraphSpec, LayerSpec
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
 from .spec import (
     ACTIVATIONS,
+    Conductances,
     Crossbar,
     CrossbarPlan,
     DivergenceError,
@@ -19,6 +20,7 @@ from .spec import (
 __all__ = [
     "ACTIVATIONS",
     "BackendUnavailableError",
+    "Conductances",
     "ConnectionSpec",
     "Crossbar",
     "CrossbarPlan",

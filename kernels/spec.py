@@ -266,6 +266,30 @@ class CrossbarPlan:
     loss_so_far: float = 0.0
 
 
+@dataclass(frozen=True)
+class Conductances:
+    """The P programmable conductances of a circuit, for `nodal_update`.
+
+    Attributes
+    ----------
+    pairs : int32 (P, 2)
+        Nodes of each conductance.
+    scale : (P,)
+        Gradient per unit of the sum over samples.
+    conductance, velocity : (P,)
+        In/out.
+    low, high : (P,)
+        Bounds.
+    """
+
+    pairs: np.ndarray
+    scale: np.ndarray
+    conductance: np.ndarray
+    velocity: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
 @dataclass
 class TrainStats:
     """What a training call saw; sums, to be added over calls."""

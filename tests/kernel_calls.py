@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 from eqprop_fast.kernels import (
+    Conductances,
     Crossbar,
     CrossbarPlan,
     DivergenceError,
@@ -37,7 +38,7 @@ WRITTEN = {  # arguments that a kernel writes, or fields of them
     "nodal_head_factor": {"value", "pivot"},
     "nodal_head_forward": {"b"},
     "nodal_head_backward": {"b"},
-    "nodal_update": {"velocity", "conductance", "gradient"},
+    "nodal_update": {"conductances.velocity", "conductances.conductance", "gradient"},
 }
 
 
@@ -229,14 +230,16 @@ def nodal_update(_):
     rng = np.random.default_rng(5)
     d, t, p = rng.normal(size=(6, 3)), rng.normal(size=(6, 3)), 4
     return dict(
+        conductances=Conductances(
+            pairs=rng.integers(0, 6, (p, 2)).astype(np.int32),
+            scale=np.ones(p),
+            conductance=np.full(p, 0.5),
+            velocity=np.full(p, 0.1),
+            low=np.full(p, 0.1),
+            high=np.full(p, 0.9),
+        ),
         difference=d,
         total=t,
-        pairs=rng.integers(0, 6, (p, 2)).astype(np.int32),
-        scale=np.ones(p),
-        velocity=np.full(p, 0.1),
-        conductance=np.full(p, 0.5),
-        low=np.full(p, 0.1),
-        high=np.full(p, 0.9),
         gradient=np.zeros(p),
         learning_rate=0.1,
         momentum=0.5,

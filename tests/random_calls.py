@@ -17,6 +17,7 @@ import functools
 import numpy as np
 import scipy.sparse as sp
 from eqprop_fast.kernels import (
+    Conductances,
     Crossbar,
     CrossbarPlan,
     DivergenceError,
@@ -410,17 +411,8 @@ NODAL_UPDATE = {
     "momentum": rarely(constant(0.0), 0.3, between(0, 0.95)),
     "n_threads": integer(1, 3),
 }
-NODAL_UPDATE_GIVEN = (
-    "difference",
-    "total",
-    "pairs",
-    "scale",
-    "velocity",
-    "conductance",
-    "low",
-    "high",
-    "gradient",
-)
+NODAL_UPDATE_ARRAYS = ("pairs", "scale", "conductance", "velocity", "low", "high")
+NODAL_UPDATE_GIVEN = ("conductances", "difference", "total", "gradient")
 
 
 def nodal_update_call(rng):
@@ -438,11 +430,13 @@ def nodal_update_call(rng):
         velocity=0.1 * rng.normal(size=n),
         conductance=rng.uniform(low, high),
     )
-    arguments = {k: a.astype(dtype) for k, a in arrays.items()} | _options(NODAL_UPDATE, rng, {})
-    arguments |= dict(
-        pairs=rng.integers(0, 20, (n, 2)).astype(np.int32), gradient=np.zeros(n, dtype)
-    )
-    return Call("nodal_update", dtype, arguments, ("velocity", "conductance", "gradient"), set())
+    arrays = {k: a.astype(dtype) for k, a in arrays.items()}
+    arguments = {k: arrays.pop(k) for k in ("difference", "total")}
+    arguments |= _options(NODAL_UPDATE, rng, {}) | dict(gradient=np.zeros(n, dtype))
+    pairs = rng.integers(0, 20, (n, 2)).astype(np.int32)
+    arguments["conductances"] = Conductances(pairs=pairs, **arrays)
+    changes = ("conductances.velocity", "conductances.conductance", "gradient")
+    return Call("nodal_update", dtype, arguments, changes, set())
 
 
 # --- the voltages of a circuit, and the elimination of one without diodes
@@ -564,9 +558,10 @@ def _flat(value):
 def _copy(value):
     if isinstance(value, OptimizerState):
         return OptimizerState(_copy(value.velocity), _copy(value.second))
-    if isinstance(value, Crossbar):
-        groups = {name: _copy(getattr(value, name)) for name in CROSSBAR_ARRAYS}
-        return dataclasses.replace(value, **groups)
+    for record, names in ((Crossbar, CROSSBAR_ARRAYS), (Conductances, NODAL_UPDATE_ARRAYS)):
+        if isinstance(value, record):
+            copies = {name: _copy(getattr(value, name)) for name in names}
+            return dataclasses.replace(value, **copies)
     if isinstance(value, list):
         return [_copy(a) for a in value]
     return value.copy() if isinstance(value, np.ndarray) or sp.issparse(value) else value

@@ -10,7 +10,14 @@ import inspect
 import os
 
 import pytest
-from eqprop_fast.kernels import Crossbar, CrossbarPlan, KernelSet, LayeredSpec, TrainPlan
+from eqprop_fast.kernels import (
+    Conductances,
+    Crossbar,
+    CrossbarPlan,
+    KernelSet,
+    LayeredSpec,
+    TrainPlan,
+)
 from eqprop_fast.kernels.reference import crossbar, layered, nodal, nodal_update, train
 from eqprop_fast.kernels.spec import ACTIVATIONS, DYNAMICS, OPTIMIZERS, RULES
 
@@ -67,6 +74,9 @@ def test_every_option_is_drawn(calls):
     assert set(random_calls.CROSSBAR_RELAX) == physics | (relaxing - of_crossbars)
     assert set(random_calls.CROSSBAR_TRAIN) == physics | plan | {"n_threads"}
     assert training == of_crossbars | {"plan", "n_threads"}
+    assert [f.name for f in dataclasses.fields(Conductances)] == list(
+        random_calls.NODAL_UPDATE_ARRAYS
+    )
     assert parameters(nodal_update.nodal_update) == set(random_calls.NODAL_UPDATE) | set(
         random_calls.NODAL_UPDATE_GIVEN
     )

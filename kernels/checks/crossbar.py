@@ -1,7 +1,5 @@
 """Tables of the crossbar kernels (kernels/reference/crossbar.py)."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES, check_optimizer
@@ -9,6 +7,7 @@ from ..spec import MAX_WEIGHTS, Crossbar, CrossbarPlan
 from .rows import (
     Array,
     Arrays,
+    Fields,
     Flag,
     Inputs,
     Integer,
@@ -170,21 +169,6 @@ PLAN = {
     "momentum": Real(),
     "loss_so_far": loss,
 }
-
-
-class Fields:
-    """A record of class `kind`, whose fields have a table of their own."""
-
-    def __init__(self, kind, table):
-        self.kind, self.table = kind, table
-
-    def __call__(self, at, name, value):
-        if not isinstance(value, self.kind):
-            raise ValueError(f"{name} must be a {self.kind.__name__}, got {describe(value)}")
-        fields = {
-            field: row(at, f"{name}.{field}", getattr(value, field)) for field, row in self.table.items()
-        }
-        return replace(value, **fields)
 
 
 RELAX = {

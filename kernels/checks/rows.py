@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
@@ -368,3 +369,18 @@ class Numbers:
         if len(value) != n:
             raise ValueError(f"{name} must have {n} entries, got {len(value)}")
         return tuple([check_real(f"{name}[{k}]", v, dtype=at.dtype) for k, v in enumerate(value)])
+
+
+class Fields:
+    """A record of class `kind`, whose fields have a table of their own."""
+
+    def __init__(self, kind, table):
+        self.kind, self.table = kind, table
+
+    def __call__(self, at, name, value):
+        if not isinstance(value, self.kind):
+            raise ValueError(f"{name} must be a {self.kind.__name__}, got {describe(value)}")
+        fields = {
+            field: row(at, f"{name}.{field}", getattr(value, field)) for field, row in self.table.items()
+        }
+        return replace(value, **fields)

@@ -1,6 +1,4 @@
-"""The crossbar kernels that the other layers call: scratch, threads, errors; signatures and meaning
-of reference/crossbar.py.
-"""
+"""The crossbar kernels as the other layers call them; signatures of reference/crossbar.py."""
 
 import numpy as np
 from scipy import sparse
@@ -28,7 +26,7 @@ def _scratch(network, n_threads):
     own, kept = row_records(
         n_threads,
         **{name: np.zeros((n_threads, widths[0]), dtype) for name in ("drive", "shift", "change")},
-        **{name: np.zeros((n_threads, offset[-1]), dtype) for name in ("new", "states")},
+        **{name: np.zeros((n_threads, offset[-1]), dtype) for name in ("new", "states", "idle")},
     )
     net = Record(
         offset=offset,

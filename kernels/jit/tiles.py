@@ -11,9 +11,7 @@ TILE_SAMPLES = 5
 
 
 def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride):
-    """IR of fields[g] += sum over j < m of inputs[g][j] * matrix[j * row_stride :], for all samples
-    g.
-    """
+    """IR of fields[g] += sum over j < m of inputs[g][j] * matrix[j * row_stride :], all g."""
     vec = Vectors(builder, real)
 
     def add_row(j, sums):
@@ -70,42 +68,29 @@ def _make_tile(samples, vectors):
     return tile
 
 
-_wide1, _wide2, _wide3, _wide4, _wide5 = (_make_tile(g, TILE_VECTORS) for g in range(1, 6))
-_thin1, _thin2, _thin3, _thin4, _thin5 = (_make_tile(g, 1) for g in range(1, 6))
-
-
 @kernel(inline=True)
 def tile_columns(itemsize):
     return TILE_VECTORS * VECTOR_BYTES // itemsize
 
 
-@kernel(inline=True)
-def wide_tile(field, at, now, shown, below, m, matrix, start, row_stride):
-    """One tile of full width for the first TILE_SAMPLES of the samples `now`, or as many as there
-    are.
-    """
-    if now.size >= 5:
-        _wide5(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 4:
-        _wide4(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 3:
-        _wide3(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 2:
-        _wide2(field, at, now, shown, below, m, matrix, start, row_stride)
-    else:
-        _wide1(field, at, now, shown, below, m, matrix, start, row_stride)
+def _tile_of_any(vectors):
+    one, two, three, four, five = (_make_tile(samples, vectors) for samples in range(1, TILE_SAMPLES + 1))
+
+    @kernel(inline=True)
+    def tile(field, at, now, shown, below, m, matrix, start, row_stride):
+        """One tile for the first TILE_SAMPLES of the samples `now`, or all there are."""
+        if now.size >= 5:
+            five(field, at, now, shown, below, m, matrix, start, row_stride)
+        elif now.size == 4:
+            four(field, at, now, shown, below, m, matrix, start, row_stride)
+        elif now.size == 3:
+            three(field, at, now, shown, below, m, matrix, start, row_stride)
+        elif now.size == 2:
+            two(field, at, now, shown, below, m, matrix, start, row_stride)
+        else:
+            one(field, at, now, shown, below, m, matrix, start, row_stride)
+
+    return tile
 
 
-@kernel(inline=True)
-def thin_tile(field, at, now, shown, below, m, matrix, start, row_stride):
-    """The same, one vector wide."""
-    if now.size >= 5:
-        _thin5(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 4:
-        _thin4(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 3:
-        _thin3(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 2:
-        _thin2(field, at, now, shown, below, m, matrix, start, row_stride)
-    else:
-        _thin1(field, at, now, shown, below, m, matrix, start, row_stride)
+wide_tile, thin_tile = _tile_of_any(TILE_VECTORS), _tile_of_any(1)

@@ -52,6 +52,7 @@ FAMILIES = {
                 "inputs",
                 "activations",
                 "preparation",
+                "packing",
                 "products",
                 "tiles",
             ),
