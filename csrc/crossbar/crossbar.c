@@ -15,6 +15,18 @@
  *     signs      nudged phases of a sample: 2 (centered) or 1
  *     d, mean    v_a - v_b and v_a + v_b of the two ends of a contrast
  *     t, T       this thread, of how many
+ *
+ * A batch of crossbar_train goes through
+ *     invert_totals    1 / (sum of g) at every node, with and without the nudge
+ *     run_batch        the free phase, then the nudged ones from where it ended:
+ *                          run_dense   all nodes of all samples, or
+ *                          run_live    of one sample, the nodes that are not held at 0 V
+ *                      and `score`, the cost of the free state
+ *     learn            contrast, then the step of every conductance and bias:
+ *                          learn_inner   matrices between layers, a row at a time
+ *                          sweep_input   the input's, by far the largest, in the same pass that
+ *                                        makes the drive of the batch to come
+ * with a barrier after run_batch and one after learn.
  */
 #include "crossbar/plan.h"
 #include "core/simd.h"
@@ -253,8 +265,8 @@ static void squares(context *ctx, int l, int n, real scale, real *out) {
     }
 }
 
-/* The last group of nb samples of a row: `learn_row` for each size, so that its loops are unrolled.
- */
+/* The last group of nb samples of a row (1 to 4): `learn_row` for each size, so that its loops are
+ * unrolled and its accumulators stay in registers. Arguments and result as there. */
 EQP_INLINE real learn_last(real *g, const real *from, real pj, const real *d, const real *m,
                            int64_t ldr, const real *dc, const real *mc, int64_t ldc, int n_cols,
                            real kappa, real lo, real hi, real *col, int nb, const mover *mover,
@@ -320,8 +332,8 @@ static void learn_inner(context *ctx, int k, int n, real kappa, const mover *mov
     }
 }
 
-/* Bias currents with momentum: gradient -per sum_b (v_a - v_b). The caller's own velocity is not
- * padded. */
+/* Bias currents of layer l with momentum: gradient -per sum_b (v_a - v_b), which the velocity takes
+ * up; Nesterov looks a step ahead (equations 13). The caller's own velocity is not padded. */
 static void learn_bias(context *ctx, int l, int n, real per, real rate) {
     const eqp_xplan *plan = &ctx->plan;
     const real mu = (real)ctx->job->momentum;

@@ -12,6 +12,12 @@
  * last computed must stay below the smallest margin among the dropped units of its layer. A sample
  * for which it does not is relaxed again with all nodes.
  *
+ *     live       a node that is not held by more than it can move
+ *     pre        the voltage at which a node would rest without its diodes, of the last kept step
+ *     margin     the smallest |pre| of the dropped nodes of a layer
+ *     drift      how far their rest voltages may have come since
+ *     lo_share   largest share of a node's conductance that leads down, hi_share: up
+ *
  * Same equilibrium, sums in another order. Networks of one hidden layer have nothing to gain. */
 #ifndef EQP_CROSSBAR_LIVE_H
 #define EQP_CROSSBAR_LIVE_H

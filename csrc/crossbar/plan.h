@@ -6,8 +6,16 @@
  * adds its row to the currents into the column layer. Rows are the lower layer, except for the
  * last matrix, whose few outputs are the rows.
  *
+ *     L = 3       matrix 1 (layers 1, 2): rows are layer 1, columns layer 2
+ *                 matrix 2 (layers 2, 3): rows are layer 3, the outputs, columns layer 2
+ * So layer 1 gets its currents as dot products, layer 2 from both sides as sums of rows, and the
+ * outputs as dot products again.
+ *
  * Rows are cut into at most EQP_X_CHUNKS chunks with their own partial currents, whatever the
- * number of threads: that fixes the order of every sum. */
+ * number of threads: that fixes the order of every sum.
+ *
+ * The scratch is what all threads share, then a part for each thread; offsets count bytes, so that
+ * one layout serves both precisions. */
 #ifndef EQP_CROSSBAR_PLAN_H
 #define EQP_CROSSBAR_PLAN_H
 

@@ -6,6 +6,11 @@
  * The sums over j are currents: into the column layer of a matrix they are kept up to date (acc),
  * into its row layer they are dot products made on the way (dots).
  *
+ * A pass over the rows of a matrix does both: a strip of rows is read once for the dot products
+ * that settle its nodes, and again, from the cache, for what their new voltages add to the columns.
+ * So an asynchronous step reads each conductance once, as long as a strip's rows fit the first
+ * cache.
+ *
  *     R, Q       rows and columns of a matrix as it is packed (plan.h)
  *     inv        1 / total conductance of a unit
  *     change     the largest move of a layer in a step, for each state row

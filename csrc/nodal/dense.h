@@ -7,6 +7,10 @@
  *     a          a tile in registers, row by row
  *     p          a pivot within a tile
  *
+ * Left-looking: for k = 0, 1, ... tile row k of U is A's less what the tiles to its left and above
+ * contribute, one inner product of tiles each; then tile column k of L likewise. Every tile is read
+ * and written once.
+ *
  * The inner product of a tile row and a tile column then reads whole cache lines. L is kept
  * negated, so that every inner step is one multiply-add. */
 #ifndef EQP_NODAL_DENSE_H

@@ -6,6 +6,18 @@
  * broadcast from one shared copy. A lane that has converged is frozen, so a sample's answer does
  * not depend on its neighbours or on threads.
  *
+ * Solved is Kirchhoff's law at every node, with the currents of sources and ideal diodes as further
+ * unknowns:
+ *     f(x) = base x + sum over diodes of i_d(v_d) - rhs = 0
+ * by Newton: matrix dx = -f, matrix = base + sum of the diodes' slopes at their junction voltages.
+ * An iteration is assemble         matrix and f at x, linear part first, then each diode's stamp
+ *     solve_step       f <- dx
+ *     stop_singular    lanes whose dx is not a number end
+ *     move_active      x <- x + dx
+ *     update_diodes    junction voltages follow, limited as SPICE does: an exponential linearised
+ *                      far out would never come back
+ * until no unknown moves by more than vtol + rtol |x| and every junction has come to rest.
+ *
  *     n, N       unknowns: node voltages, then currents of sources and ideal diodes
  *     d, D       a diode, diodes
  *     l          a lane;  first + l: its sample

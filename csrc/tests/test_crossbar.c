@@ -5,6 +5,10 @@
  * The twin works node by node in double, from docs/equations.md 11 alone: no packing, no blocks,
  * no node left out.
  *
+ *     cases          every configuration on small networks, relaxing and training
+ *     large          networks whose matrices are large enough for live.h and for teams of threads
+ *     wrong_jobs     every field that can be wrong, with the status it must give
+ *
  *     v[l]       voltages of layer l of one sample, one array a layer
  *     g          a conductance      num, den     currents into a node, its total conductance
  *     turn       which layers move together, within a step
@@ -157,8 +161,8 @@ static double currents(const problem *q, int64_t r, double **v, int k, int i, do
     return num;
 }
 
-/* Layer k of sample r at rest given its neighbours: nudged at the outputs, then held by its diodes.
- * beta 0: not nudged. */
+/* out = layer k of sample r at rest given its neighbours: nudged at the outputs, then held by its
+ * diodes. beta 0: not nudged. */
 static void settle(const problem *q, int64_t r, double **v, double *out, int k, double beta) {
     const eqp_crossbar_job *j = q->job;
     const int N = q->size[k], last = k == j->n_weights, half = N / 2;
@@ -194,7 +198,8 @@ static int turn_of(const problem *q, int k) {
     }
 }
 
-/* n_steps of sample r from v, in place. */
+/* n_steps of sample r from v, in place, nudged by beta; the job's schedule says which layers see
+ * the new voltages of which. */
 static void phase(const problem *q, int64_t r, double **v, int n_steps, double beta) {
     const int L = q->job->n_weights;
     for (int s = 0; s < n_steps; s++) {

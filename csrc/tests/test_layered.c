@@ -5,6 +5,12 @@
  * forms of the input to the bit, instruction sets within their parity; Python's tests hold it to
  * the NumPy twin.
  *
+ *     relax_cases    states step by step against the twin, energy falls, samples stop when they may
+ *     train_cases    every rule: 1 and 3 threads, dense and CSR, all instruction sets
+ *     wrong_jobs     every field that can be wrong, with the status it must give; inputs that are
+ *                    no numbers; singular systems
+ *     dispatch       names of instruction sets, texts of statuses
+ *
  *     act        an activation's code       s        a size under test, or the states of a sample
  *     c          the case                   f        a field
  */
@@ -158,7 +164,7 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
 
 /* --- what must hold of every run --- */
 
-/* No result may be NaN or infinite. */
+/* No result may be NaN or infinite; one report a problem is enough. */
 static void check_finite(const problem *q) {
     for (int o = 0; o < q->n_out; o++) {
         int64_t i = 0; /* the first that is not */
@@ -292,6 +298,7 @@ static double **sample_space(const problem *q) {
 
 /* --- relaxation --- */
 
+/* Layers and batches: either side of 8 and 16 lanes, and more than two vectors. */
 static const int SIZES[] = {1, 7, 8, 9, 15, 16, 17, 31, 33};
 #define N_SIZES ((int)(sizeof SIZES / sizeof SIZES[0]))
 
@@ -312,7 +319,9 @@ static void check_ending(const problem *q, const config *c, int m) {
           "a stopped sample is at rest", residual, c->tol);
 }
 
-/* Relaxation of one case against the twin, and its energy, which may not rise. */
+/* Relaxation of one case against the twin, and its energy, which may not rise.
+ *     s          which size, network and number of samples
+ *     beta       of the one phase: 0 free, else nudged towards y */
 static void relax_case(const precision *p, int s, const config *c, double beta, int csr) {
     int32_t size[4];
     int L;
@@ -438,7 +447,10 @@ static problem baseline(const config *c, const precision *p, int L, const int32_
     return q;
 }
 
-/* Training of one case: instruction sets and numbers of threads against each other. */
+/* Training of one case: instruction sets, numbers of threads and forms of the input against each
+ * other.
+ *     one, three    the job on 1 and on 3 threads      csr    the same inputs as CSR
+ *     scalar        the plain C kernels: one lane, no fused products */
 static void train_case(const config *c, const precision *p, int L, const int32_t *size, int rows,
                        int batch) {
     for (int dense = 0; dense < 2; dense++) {

@@ -55,7 +55,8 @@ static void *work(void *arg) {
     return NULL;
 }
 
-/* Every thread of one job must return `wanted`. */
+/* Runs one of the two jobs on n_threads threads, the caller among them; every one of them must
+ * return `wanted`. */
 static void run_threads(eqp_nodal_job *newton, eqp_nodal_update_job *update, int n_threads,
                         int wanted) {
     worker w[MOST_THREADS];
@@ -68,6 +69,15 @@ static void run_threads(eqp_nodal_job *newton, eqp_nodal_update_job *update, int
 }
 
 /* --- operating points of a ladder --- */
+
+/*    rhs[0]      rhs[1]            rhs[n-1]      currents into the nodes
+ *      |           |                 |
+ *      o---1 mS----o---1 mS--- ... --o           and 1 mS from every node to ground
+ *      |           |                 |
+ *      V           V                 V           diodes to ground, the last one ideal
+ *      |           |                 |
+ *    ground      ground            ground
+ */
 
 /* Thermal voltage, saturation current, leak of a junction, and a breakdown at 10 V, as in SPICE. */
 static const double VTE = 0.02585, IS = 1e-14, GMIN = 1e-12;
