@@ -46,8 +46,10 @@ typedef struct {
     int (*usable)(void);
 } variant;
 
+/* A row of `variants`: name, kernels in both precisions, whether they run here. */
 #define VARIANT(isa, usable) \
     { #isa, &eqp_table_f32_##isa, &eqp_table_f64_##isa, usable }
+/* Worst first: the last that is usable serves. */
 static const variant variants[] = {
 #ifdef EQP_HAVE_SCALAR
     VARIANT(scalar, always),
@@ -83,6 +85,7 @@ int eqp_isa_usable(int i) { return i >= 0 && i < N_VARIANTS && variants[i].usabl
 int eqp_select_isa(const char *name) {
     /* best first */
     for (int i = N_VARIANTS - 1; i >= 0; i--) {
+        /* a name must fit exactly, and then the processor must have it */
         if (name && strcmp(name, variants[i].name) != 0) continue;
         if (!variants[i].usable()) continue;
         current = &variants[i];

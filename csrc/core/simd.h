@@ -42,6 +42,10 @@
 #if defined(EQP_ISA_AVX512)
 #include <immintrin.h>
 #define N_VREGS 32
+
+/* --- AVX-512: lanes are chosen by mask registers, and there is an instruction for every word ---
+ */
+
 #if defined(EQP_REAL_F64)
 #define VL 8
 typedef __m512d vec;
@@ -71,6 +75,8 @@ EQP_INLINE vec vsqueeze(vec a, unsigned mask) {
     return _mm512_maskz_compress_pd((__mmask8)mask, a);
 }
 #else
+
+/* The same in single precision, and what only it has: an estimate of 1 / b, and a - floor(a). */
 #define VL 16
 typedef __m512 vec;
 EQP_INLINE vec vload(const real *p) { return _mm512_loadu_ps(p); }
@@ -113,6 +119,9 @@ EQP_INLINE vec vsqueeze(vec a, unsigned mask) {
 #elif defined(EQP_ISA_AVX2)
 #include <immintrin.h>
 #define N_VREGS 16
+
+/* --- AVX2 with FMA: masks are vectors of all ones or zeros, so lanes are chosen by `and` --- */
+
 #if defined(EQP_REAL_F64)
 #define VL 4
 typedef __m256d vec;
@@ -129,7 +138,8 @@ EQP_INLINE vec vmaxr(vec a, vec b) { return _mm256_max_pd(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm256_min_pd(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 EQP_INLINE vec vround(vec a) { return _mm256_round_pd(a, 8); }
-EQP_INLINE vec vscale2(vec a, vec n) { /* |n| < 1000 */
+/* 2^n as IEEE 754 has it: n + 1023 in the bits above the fraction; |n| < 1000. */
+EQP_INLINE vec vscale2(vec a, vec n) {
     __m256i i = _mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n));
     i = _mm256_slli_epi64(_mm256_add_epi64(i, _mm256_set1_epi64x(1023)), 52);
     return _mm256_mul_pd(a, _mm256_castsi256_pd(i));
@@ -147,10 +157,13 @@ EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
                          a);
 }
 EQP_INLINE vec vkeep(vec a, int n) {
+    /* all ones where the lane's number is below n */
     const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
     return _mm256_and_pd(a, _mm256_castsi256_pd(_mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lane)));
 }
 #else
+
+/* The same in single precision. */
 #define VL 8
 typedef __m256 vec;
 EQP_INLINE vec vload(const real *p) { return _mm256_loadu_ps(p); }
@@ -166,7 +179,8 @@ EQP_INLINE vec vmaxr(vec a, vec b) { return _mm256_max_ps(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm256_min_ps(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 EQP_INLINE vec vround(vec a) { return _mm256_round_ps(a, 8); }
-EQP_INLINE vec vscale2(vec a, vec n) { /* |n| < 126 */
+/* 2^n likewise: n + 127; |n| < 126. */
+EQP_INLINE vec vscale2(vec a, vec n) {
     __m256i i =
         _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     return _mm256_mul_ps(a, _mm256_castsi256_ps(i));
@@ -196,6 +210,7 @@ EQP_INLINE vec vkeep(vec a, int n) {
 #include <arm_neon.h>
 #endif
 #define N_VREGS 16
+/* veci: integers as wide as the reals; VROUND_MAGIC, VEXP_*: see vround and vscale2. */
 #if defined(EQP_REAL_F64)
 #define VL           2
 typedef int64_t veci __attribute__((vector_size(16)));
@@ -271,7 +286,10 @@ EQP_INLINE vec vkeep(vec a, int n) {
     return (vec)((veci)a & (lane < (veci){0} + n));
 }
 
-#else /* plain C99, one lane */
+#else
+
+/* --- plain C99: one lane, for any compiler and processor --- */
+
 #define N_VREGS 16
 #define VL      1
 typedef real vec;
@@ -348,6 +366,7 @@ EQP_INLINE int vequal(vec a, vec b) {
 #endif
 }
 
+/* Elsewhere an estimate gains nothing: a division it is. */
 #ifndef HAVE_RECIPROCAL
 EQP_INLINE vec vreciprocal(vec b) { return vdiv(vset(1), b); }
 #endif

@@ -1,7 +1,14 @@
 /* eqp_file.c - see eqp_file.h. Nothing is allocated; no byte is read before it is known to be
- * there. */
+ * there.
+ *
+ *     bytes, b     the file;   size: its bytes
+ *     at, offset   a place in it, from its first byte
+ *     width        bytes of a number: 4 or 8, lowest first
+ *
+ * A file is opened in this order: magic, version, size, checksum, layout, values. */
 #include "eqp_file.h"
 
+/* The text of a status, from the list that numbers them. */
 const char *eqp_file_text(eqp_file_status status) {
     static const char *const texts[] = {
 #define EQP_FILE_TEXT(name, text) text,
@@ -11,11 +18,13 @@ const char *eqp_file_text(eqp_file_status status) {
     return (unsigned)status < (unsigned)EQP_FILE_N_STATUS ? texts[status] : "no such status";
 }
 
+/* The number at offset, whatever the byte order and alignment of the machine. */
 uint32_t eqp_file_u32(const uint8_t *bytes, uint32_t offset) {
     const uint8_t *p = bytes + offset;
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
+/* The same bits as a float: copied byte by byte, for a pointer of another type may not look. */
 float eqp_file_f32(const uint8_t *bytes, uint32_t offset) {
     const uint32_t bits = eqp_file_u32(bytes, offset);
     float value = 0;
@@ -37,7 +46,7 @@ static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size) {
     return ~crc;
 }
 
-/* Exponents of all ones are infinities and NaN. */
+/* n numbers that are neither infinite nor NaN: those have exponents of all ones. */
 static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width) {
     for (; n > 0; n--, offset += width) {
         const uint32_t top = eqp_file_u32(bytes, offset + width - 4);
@@ -46,6 +55,7 @@ static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, ui
     return 1;
 }
 
+/* n numbers above 0: no sign bit, and some other bit. */
 static int eqp_file_positive(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width) {
     for (; n > 0; n--, offset += width) {
         const uint32_t top = eqp_file_u32(bytes, offset + width - 4),
@@ -85,16 +95,19 @@ static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes)
     return found == classes && names[size - 1] == 0;
 }
 
+/* Whether every value is one that a network can have: codes, steps, rates, parameters, and classes
+ * that fit the outputs. The offsets are those of the header (eqp_file.h). */
 static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
     static const uint8_t largest[8] = {2, 8, 8, 8, 15, 2, 5, 2};
     const uint32_t outputs = file->sizes[file->layers], flags = b[20];
     uint32_t i;
+    /* codes: one byte each, `largest` of each kind */
     for (i = 0; i < 8; i++)
         if (b[16 + i] > largest[i]) return 0;
     if (!eqp_file_finite(b, 24, 3, 4) || !eqp_file_positive(b, 24, 2, 4)) return 0;
     if (eqp_file_u32(b, 36) < 1 || eqp_file_u32(b, 36) > INT32_MAX) return 0;
     if (!eqp_file_finite(b, 40, 3, 4) || eqp_file_u32(b, 52) > INT32_MAX) return 0;
-    if (flags & 4) {
+    if (flags & 4) { /* it learns: a nudge that is not 0, a factor above 0, a step at least */
         if ((eqp_file_u32(b, 40) & UINT32_C(0x7FFFFFFF)) == 0 || !eqp_file_positive(b, 44, 1, 4))
             return 0;
         if (eqp_file_u32(b, 52) < 1) return 0;
@@ -107,11 +120,13 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
         if (!eqp_file_finite(b, file->weights[i], n_in * n_out, 4)) return 0;
         if (!eqp_file_finite(b, file->biases[i], n_out, 4)) return 0;
     }
+    /* a regressor has no classes, but means and scales of its targets */
     if (file->kind == 2) {
         if (file->classes != 0 || file->names != 0 || b[22] != 5) return 0;
         return eqp_file_finite(b, file->mean, 2 * outputs, 8) &&
                eqp_file_positive(b, file->scale, outputs, 8);
     }
+    /* a classifier: as many classes as outputs, or two at one output */
     if (b[22] == 5 || file->classes < 1) return 0;
     if (file->classes != outputs && !(file->classes == 2 && outputs == 1 && file->kind == 0))
         return 0;
@@ -148,6 +163,7 @@ static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) 
     return at == size;
 }
 
+/* Checks the whole file and says where everything lies. */
 eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file) {
     if (bytes == NULL || file == NULL) return EQP_FILE_NULL;
     if (size < EQP_FILE_HEADER) return EQP_FILE_SHORT;
@@ -166,6 +182,8 @@ eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
     return eqp_file_values(bytes, file) ? EQP_FILE_OK : EQP_FILE_VALUE;
 }
 
+/* Writes size and checksum of a file whose values have been changed, then checks it as a reader
+ * would. */
 eqp_file_status eqp_file_seal(uint8_t *bytes, size_t size) {
     eqp_file file;
     uint32_t crc;

@@ -40,6 +40,7 @@ EQP_INLINE real *dense_at(real *w, int nt, int r, int c) {
 /* Every lane starts from the shared base (n, n); the padding is an identity. */
 static void dense_fill(real *w, const real *base, int n) {
     const int nt = tiles_of(n);
+    /* rows and columns behind the last unknown solve 1 x = 0 */
     for (int r = 0; r < nt * TILE; r++)
         for (int c = 0; c < nt * TILE; c++)
             vstore(dense_at(w, nt, r, c),
@@ -127,6 +128,7 @@ static void dense_lu(real *w, real *rdiag, int n) {
         const real *column = w + (size_t)k * TILE_REALS;
         real *row = w + (size_t)k * nt * TILE_REALS, *diag = row + (size_t)k * TILE_REALS;
         real *rd = rdiag + (size_t)k * TILE * VL;
+        /* U: the diagonal tile first, for the others need it */
         for (int j = k; j < nt; j++) {
             real *t = row + (size_t)j * TILE_REALS;
             vec a[TILE * TILE];
@@ -138,6 +140,7 @@ static void dense_lu(real *w, real *rdiag, int n) {
                 upper_tile(a, diag);
             tile_store(t, a);
         }
+        /* L, negated, below it */
         for (int i = k + 1; i < nt; i++) {
             real *t = w + ((size_t)i * nt + k) * TILE_REALS;
             vec a[TILE * TILE];
@@ -169,6 +172,7 @@ static void dense_forward(const real *w, real *b, int nt) {
             for (int p = 0; p < TILE; p++) x[p] = vload(b + (k * TILE + p) * VL);
             tile_times(a, w + ((size_t)i * nt + k) * TILE_REALS, x);
         }
+        /* within the diagonal tile, a pivot after another */
         const real *diag = w + ((size_t)i * nt + i) * TILE_REALS;
         UNROLL
         for (int p = 0; p < TILE; p++) {
@@ -193,6 +197,7 @@ static void dense_backward(const real *w, const real *rdiag, real *b, int nt) {
             for (int p = 0; p < TILE; p++) x[p] = vsub(zero, vload(b + (k * TILE + p) * VL));
             tile_times(a, w + ((size_t)i * nt + k) * TILE_REALS, x);
         }
+        /* within the diagonal tile, from its last pivot up */
         const real *diag = w + ((size_t)i * nt + i) * TILE_REALS;
         UNROLL
         for (int r = TILE - 1; r >= 0; r--) {

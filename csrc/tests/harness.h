@@ -103,6 +103,7 @@ static void *reals(const precision *p, int64_t n, double lo, double hi) {
 static void *inputs(const precision *p, JOB *j, int rows, int columns, double fill, int csr) {
     void *x = keep((size_t)rows * (size_t)columns * p->bytes);
     int64_t nnz = 0;
+    /* two numbers drawn for every input, whether it is zero or not: others come out the same */
     for (int64_t i = 0; i < (int64_t)rows * columns; i++) {
         const double v = uniform(0.1, 1), u = uniform(0, 1);
         if (u < fill) put(p, x, i, v), nnz++;

@@ -67,7 +67,9 @@ static void make_network(problem *q, int L, const int32_t *sizes, int rows) {
     j->state = keep((size_t)L * sizeof(void *));
     for (int k = 0; k < L; k++) {
         const int64_t n = sizes[k + 1], in = fan_in(sizes, k);
-        const double top = 1 / sqrt((double)in); /* outputs: well above beta */
+        /* half of the hidden conductances are at zero; those of the outputs are well above beta, so
+         * that a negative nudge has an equilibrium */
+        const double top = 1 / sqrt((double)in);
         j->weight[k] = k + 1 < L ? random_output(q, in * n, 0, top, 0.5)
                                  : random_output(q, in * n, 0.3 * top, top, 0);
         j->bias[k] = random_output(q, n, -0.1, 0.1, 0);
@@ -117,11 +119,13 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
     j->y = reals(p, (int64_t)rows * outputs, 0, 1);
     void *weight = reals(p, rows, 0.5, 1.5); /* drawn in every case: the numbers after it stay */
     if (c->row_weight) j->row_weight = weight;
+    /* rows from the last to the first: who forgets the order reads other samples */
     int64_t *order = keep((size_t)rows * sizeof *order);
     for (int m = 0; m < rows; m++) order[m] = rows - 1 - m;
     j->order = order;
 
     j->n_rows = rows;
+    /* an odd and an even number: rows are walked in turns, from either end */
     j->n_free_steps = 4, j->n_nudged_steps = 3, j->tol_free = j->tol_nudged = c->tol,
     j->beta = 0.05;
     j->barrier = keep(sizeof *j->barrier);
@@ -401,6 +405,7 @@ static void cases(const precision *p, int trains) {
  * threads share the rows of the others; strong inputs, or only some samples have enough of such
  * nodes. */
 static void large(const precision *p) {
+    /* two hidden layers, large ones, and three with a narrow one between */
     static const int32_t sizes[][5] = {{6, 300, 257, 4}, {6, 500, 480, 4}, {6, 260, 33, 270, 2}};
     for (int s = 0; s < 3; s++)
         for (int c = 0; c < N_CONFIGS; c += s == 1 ? 5 : 1)
@@ -409,6 +414,7 @@ static void large(const precision *p) {
                          CONFIGS[c].name, s, gain);
                 problem one = make(&CONFIGS[c], p, 3 + s / 2, sizes[s], 5, 2);
                 problem three = make(&CONFIGS[c], p, 3 + s / 2, sizes[s], 5, 2);
+                /* a strong input holds more nodes at 0 V, by wider margins */
                 one.job->input_gain = three.job->input_gain = gain;
                 int got = train(&one, 1);
                 check(got == EQP_OK, "status", got, EQP_OK);
@@ -462,7 +468,7 @@ static void wrong_jobs(const precision *p) {
     WRONG(0, j->schedule = 4, EQP_E_OPTION);
     WRONG(0, j->beta = -1e3, EQP_E_SINGULAR); /* more than all conductances at an output */
     /* training */
-    WRONG(1, j->y = NULL, EQP_E_NULL);
+    WRONG(1, j->y = NULL, EQP_E_NULL); /* needed also where nothing is nudged: the cost */
     WRONG(1, j->rate = NULL, EQP_E_NULL);
     WRONG(1, j->bias_rate = NULL, EQP_E_NULL);
     WRONG(1, j->loss = NULL, EQP_E_NULL);
@@ -471,9 +477,10 @@ static void wrong_jobs(const precision *p) {
     WRONG(1, j->nudging = 3, EQP_E_OPTION);
     WRONG(1, j->beta = 0, EQP_E_OPTION);
     WRONG(1, j->optimizer = 3, EQP_E_OPTION);
-    WRONG(1, j->optimizer = 1, EQP_E_NULL);
+    WRONG(1, j->optimizer = 1, EQP_E_NULL); /* momentum without velocities */
     WRONG(1, j->beta = NAN, EQP_E_OPTION);
     WRONG(1, j->beta = 1e3, EQP_E_SINGULAR); /* centered: there is a phase at -beta */
+    /* one input that is not a number spoils every voltage of its sample */
     WRONG(1, put(p, (void *)(uintptr_t)j->x, 3, NAN), EQP_E_DIVERGED);
     for (int t = 0; t < 2; t++)
         for (int none = 0; none < 2; none++) {

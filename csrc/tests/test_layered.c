@@ -104,11 +104,13 @@ static void make_network(problem *q, const config *c, int L) {
 static void make_training(problem *q, const config *c, int L, int rows, int batch) {
     eqp_layered_job *j = q->job;
     if (!c->particles) j->state = NULL;
+    /* rows from the last to the first: who forgets the order reads other samples */
     int64_t *order = keep((size_t)rows * sizeof *order);
     for (int m = 0; m < rows; m++) order[m] = rows - 1 - m;
     j->order = order;
     j->beta = 0.5, j->rule = c->rule, j->batch_size = batch, j->centered = c->centered,
     j->optimizer = c->optimizer;
+    /* weights and biases of each layer at rates of their own */
     double *rate = keep(2 * (size_t)L * sizeof *rate);
     for (int k = 0; k < 2 * L; k++) rate[k] = c->optimizer == ADAM ? 0.002 : 0.05 / (k % L + 1);
     j->rate = rate, j->bias_rate = rate + L;
@@ -369,6 +371,7 @@ static config relax_config(int s, int i) {
                         .schedule = i % 3,
                         .dt = 0.2,
                         .tol = -1};
+    /* all activations, at hidden and output layers in other combinations, in all orders */
     return (config){.act = i % N_ACT,
                     .out_act = (i + s) % N_ACT,
                     .schedule = (i + s) % 3,
@@ -532,6 +535,7 @@ static void both_wrong(const precision *p, int t) {
     WRONG(t, 0, j->weight[1] = NULL, EQP_E_NULL);
     WRONG(t, 0, j->bias[0] = NULL, EQP_E_NULL);
     WRONG(t, 0, j->x = NULL, EQP_E_NULL);
+    /* CSR that is only begun: neither indices nor data */
     WRONG(t, 0, j->indptr = (int64_t *)keep(7 * 8), EQP_E_NULL);
     WRONG(t, 0, j->barrier = NULL, EQP_E_NULL);
     /* sizes and counts; none of a thing is fine */
@@ -563,6 +567,7 @@ static void wrong_calls(const precision *p) {
     for (int i = 0; i < 4; i++)
         check(all[i](NULL, 0, 1) == EQP_E_NULL, "no job", all[i](NULL, 0, 1), EQP_E_NULL);
     for (int i = 0; i < 4; i++) {
+        /* none, fewer than none, a thread below and one beyond those there are */
         static const int calls[][2] = {{0, 0}, {0, -1}, {-1, 2}, {2, 2}}; /* thread, n_threads */
         problem q = make(&RULES[0], p, 2, SMALL, 6, 4, 0.5, 0);
         /* dispatch refuses before a kernel looks into its job */
@@ -581,7 +586,7 @@ static void wrong_relaxations(const precision *p) {
     WRONG(0, 0, j->state = NULL, EQP_E_NULL);
     WRONG(0, 0, j->steps = NULL, EQP_E_NULL);
     WRONG(0, 0, j->residual = NULL, EQP_E_NULL);
-    WRONG(0, 0, (j->beta = 1, j->y = NULL), EQP_E_NULL);
+    WRONG(0, 0, (j->beta = 1, j->y = NULL), EQP_E_NULL); /* a nudge towards nothing */
 }
 
 /* What only training needs, and what each rule cannot run. */
@@ -607,12 +612,14 @@ static void wrong_trainings(const precision *p) {
     /* continual rules: one phase, plain steps; the vector field: weights of its own */
     WRONG(1, 5, j->centered = 1, EQP_E_OPTION);
     WRONG(1, 5, j->weight_decay = 0.1, EQP_E_OPTION);
+    /* independent feedback that is not there, or not all of it */
     WRONG(1, 7, j->back = NULL, EQP_E_NULL);
     WRONG(1, 7, j->back[1] = NULL, EQP_E_NULL);
     WRONG(1, BPTT_CASE, j->beta = 0, EQP_OK); /* nothing is nudged */
     /* exact gradients: no second phase, and for bptt a record within the free one */
     WRONG(1, BPTT_CASE, j->centered = 1, EQP_E_OPTION);
     WRONG(1, BPTT_CASE, j->state = j->weight, EQP_E_OPTION);
+    /* K: at least a step, and no more than the free phase has; the implicit rule needs none */
     WRONG(1, BPTT_CASE, j->n_nudged_steps = 0, EQP_E_SIZE);
     WRONG(1, BPTT_CASE, j->n_nudged_steps = j->n_free_steps, EQP_OK);
     WRONG(1, BPTT_CASE, j->n_nudged_steps = j->n_free_steps + 1, EQP_E_SIZE);
@@ -689,11 +696,13 @@ static void test(const precision *p) {
 /* Names of instruction sets and texts of statuses. */
 static void dispatch(void) {
     strcpy(where, "dispatch");
+    /* an unknown name changes nothing, and says so */
     check(eqp_select_isa("abacus") == EQP_E_OPTION, "unknown instruction set",
           eqp_select_isa("abacus"), EQP_E_OPTION);
     check(strcmp(eqp_status_text(-1), "unknown status") == 0 &&
               strcmp(eqp_status_text(EQP_N_STATUS), "unknown status") == 0,
           "text of an unknown status", 0, 1);
+    /* no code without a text */
     for (int s = 0; s < EQP_N_STATUS; s++)
         check(strlen(eqp_status_text(s)) > 0, "text of a status", s, 0);
 }

@@ -170,6 +170,7 @@ static void ladder_samples(eqp_nodal_job *job, int n, int m) {
     const int total = n + 1;
     real *rhs = get(sizeof(real) * (size_t)m * total);
     real *junction = get(sizeof(real) * (size_t)m * n);
+    /* different in neighbouring samples, so that lanes that are mixed up show */
     for (int s = 0; s < m; s++)
         for (int d = 0; d < n; d++) {
             rhs[(size_t)s * total + d] = (real)(1e-2 * ((s + d) % 5 - 2));
@@ -278,6 +279,7 @@ static void update(int n, int m, int n_threads) {
                 sum += (double)(d[a] - d[b]) * (double)(t[a] - t[b]);
             }
             const double v = 0.25 - 0.5 * sum; /* momentum 0.5, rate 0.25, scale 2 */
+            /* gradient, velocity, and the step, cut off at the bounds */
             CHECK(fabs((double)gradient[k] - 2 * sum) < 1e-4 &&
                   fabs((double)velocity[k] - v) < 1e-4);
             CHECK(fabs((double)g[k] - (v < -1 ? -1 : v > 1 ? 1 : v)) < 1e-4);
@@ -323,11 +325,13 @@ static void head(int n) {
 
 /* Jobs that must be refused, with their status. */
 static void wrong_jobs(void) {
+    /* arrays, thread, count of an update */
     eqp_nodal_update_job empty = {.n_pairs = 1};
     CHECK(EQP_NAME(nodal_update)(&empty, 0, 1) == EQP_E_NULL);
     CHECK(EQP_NAME(nodal_update)(&empty, 1, 1) == EQP_E_SIZE);
     empty.n_pairs = -1;
     CHECK(EQP_NAME(nodal_update)(&empty, 0, 1) == EQP_E_SIZE);
+    /* arrays, task, size of a head */
     eqp_nodal_head_job none = {.task = 3};
     real nothing = 1;
     int64_t zero = 0;

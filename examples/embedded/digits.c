@@ -5,10 +5,12 @@
 
 #include "start.h"
 
+/* The last N_TEST images are never learnt. */
 enum { N = sizeof labels, N_TEST = 300, N_PASSES = 3 };
 
 static digits_memory arena;
 
+/* Image `row`, whose pixels are 16ths, as the network takes inputs. */
 static const digits_value *image(uint32_t row) {
     static digits_value x[DIGITS_INPUTS];
     int i;
@@ -17,6 +19,7 @@ static const digits_value *image(uint32_t row) {
     return x;
 }
 
+/* Of the images that it has not seen. */
 static uint32_t percent_right(digits_memory *net) {
     uint32_t row, right = 0;
     for (row = N - N_TEST; row < N; row++) {
@@ -26,6 +29,7 @@ static uint32_t percent_right(digits_memory *net) {
     return right * 100 / N_TEST;
 }
 
+/* Learns pass after pass, one image at a time, and says now and then how well it does. */
 int main(void) {
     digits_memory *net;
     uint32_t row, pass;

@@ -9,6 +9,7 @@
 static net_memory arena;
 static net_value input[NET_INPUTS];
 
+/* Row `row` of pixels as the network takes it; the array is used again. */
 static const net_value *sample(const uint8_t *pixels, uint32_t row) {
     uint32_t i;
     for (i = 0; i < NET_INPUTS; i++) input[i] = PIXEL(pixels[row * NET_INPUTS + i]);
@@ -16,6 +17,7 @@ static const net_value *sample(const uint8_t *pixels, uint32_t row) {
 }
 
 #if N_PREDICT > 0
+/* How many predictions are the expected ones. */
 static uint32_t predict_all(net_memory *net, const int16_t *expected) {
     uint32_t row, right = 0;
     for (row = 0; row < N_PREDICT; row++) {
@@ -28,6 +30,8 @@ static uint32_t predict_all(net_memory *net, const int16_t *expected) {
 }
 #endif
 
+/* Prints instructions, sweeps and stack of a relaxation, a prediction and a step of learning, which
+ * is then undone; 1 if one of them fails. */
 static int cost(net_memory *net) {
     net_result result;
     uint32_t before, used;
@@ -55,6 +59,7 @@ static int cost(net_memory *net) {
     return bad;
 }
 
+/* Cost; predictions and, after learning, parameters against Python's. */
 int main(void) {
     net_memory *net = NULL;
     int bad = net_init(&arena, sizeof arena, &net) != NET_OK;
@@ -70,6 +75,7 @@ int main(void) {
         for (row = 0; row < N_LEARN; row++)
             failed += net_learn(net, sample(learn_pixels, row), learn_labels[row]) != NET_OK;
         print_number("failed", failed);
+        /* to the bit, for integers; within SAME for floats */
         for (row = 0; row < NET_WEIGHTS; row++)
             same += SAME(net->learned.weights[row], learned_weights[row]);
         print_number("same_weights", same);

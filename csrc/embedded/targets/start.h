@@ -27,6 +27,8 @@ void *memcpy(void *to, const void *from, size_t n) {
 }
 
 #if defined(__riscv)
+/* Asks QEMU for something: the three instructions that RISC-V has agreed on, uncompressed, within
+ * one page. */
 static void semihost(uintptr_t operation, uintptr_t argument) {
     register uintptr_t a0 __asm__("a0") = operation;
     register uintptr_t a1 __asm__("a1") = argument;
@@ -36,7 +38,9 @@ static void semihost(uintptr_t operation, uintptr_t argument) {
                      : "r"(a1)
                      : "memory");
 }
+/* minstret counts by itself. */
 static void begin_count(void) {}
+/* Instructions so far. */
 static uint32_t instructions(void) {
     uint32_t n;
     __asm__ volatile(".option push\n.option arch, +zicsr\ncsrr %0, minstret\n.option pop"
@@ -44,12 +48,14 @@ static uint32_t instructions(void) {
     return n;
 }
 #else
+/* Asks QEMU for something: Arm's breakpoint with the operation in r0, its argument in r1. */
 static void semihost(uintptr_t operation, uintptr_t argument) {
     register uintptr_t r0 __asm__("r0") = operation;
     register uintptr_t r1 __asm__("r1") = argument;
     __asm__ volatile("bkpt 0xAB" : "+r"(r0) : "r"(r1) : "memory");
 }
 #define SYSTICK ((volatile uint32_t *)0xE000E010)
+/* Starts SysTick from its largest value, on the processor's clock. */
 static void begin_count(void) {
     SYSTICK[1] = 0xFFFFFF;
     SYSTICK[2] = 0;
@@ -63,8 +69,10 @@ static uint32_t instructions(void) {
 }
 #endif
 
+/* Text to the console. */
 static void print(const char *text) { semihost(4, (uintptr_t)text); }
 
+/* "name value", a line. */
 static void print_number(const char *name, uint32_t value) {
     char text[12];
     int at = 11;
@@ -77,7 +85,7 @@ static void print_number(const char *name, uint32_t value) {
     print("\n");
 }
 
-/* Not inlined: a caller's own frame must not be painted. */
+/* Fills the unused stack with a pattern. Not inlined: a caller's own frame must not be painted. */
 __attribute__((noinline)) static void paint_stack(void) {
     volatile uint32_t *p = &bss_end, *end = (volatile uint32_t *)__builtin_frame_address(0) - 16;
     while (p < end) *p++ = 0xA5A5A5A5;
@@ -90,6 +98,7 @@ __attribute__((noinline)) static uint32_t stack_used(void) {
     return (uint32_t)((uintptr_t)__builtin_frame_address(0) - (uintptr_t)p);
 }
 
+/* Where the processor begins: FPU on, zeroed memory, main, and its status to QEMU. */
 void start(void);
 void start(void) {
     volatile uint32_t *p;
@@ -103,6 +112,7 @@ void start(void) {
     }
 }
 
+/* What reset finds: on Arm the stack and where to go, on RISC-V code. */
 #if defined(__riscv)
 __asm__(".section .vectors\n.globl reset\nreset:\nla sp, stack_top\nj start\n.text");
 #else
