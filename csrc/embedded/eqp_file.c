@@ -39,7 +39,7 @@ static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size) {
     size_t i;
     int bit;
     for (i = 0; i < size; i++) {
-        if (i >= 12 && i < 16) continue;
+        if (i >= 12 && i < 16) continue; /* the checksum itself */
         crc ^= bytes[i];
         for (bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (UINT32_C(0xEDB88320) & (0u - (crc & 1u)));
     }
@@ -89,6 +89,7 @@ static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes)
     for (; i < size; i += step) {
         step = eqp_file_character(names + i, size - i);
         if (step == 0 || (names[i] != 0 && names[i] < 32)) return 0;
+        /* an empty name */
         if (names[i] == 0 && (i == 0 || names[i - 1] == 0)) return 0;
         found += names[i] == 0;
     }
@@ -104,8 +105,10 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
     /* codes: one byte each, `largest` of each kind */
     for (i = 0; i < 8; i++)
         if (b[16 + i] > largest[i]) return 0;
+    /* cost factor and step above 0, a tolerance that may be below; at least a sweep */
     if (!eqp_file_finite(b, 24, 3, 4) || !eqp_file_positive(b, 24, 2, 4)) return 0;
     if (eqp_file_u32(b, 36) < 1 || eqp_file_u32(b, 36) > INT32_MAX) return 0;
+    /* the nudged phase */
     if (!eqp_file_finite(b, 40, 3, 4) || eqp_file_u32(b, 52) > INT32_MAX) return 0;
     if (flags & 4) { /* it learns: a nudge that is not 0, a factor above 0, a step at least */
         if ((eqp_file_u32(b, 40) & UINT32_C(0x7FFFFFFF)) == 0 || !eqp_file_positive(b, 44, 1, 4))
@@ -113,6 +116,7 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
         if (eqp_file_u32(b, 52) < 1) return 0;
     }
     for (i = 0; i < file->layers; i++) {
+        /* rates are not negative, not even -0 */
         const uint32_t n_in = file->sizes[i], n_out = file->sizes[i + 1];
         if (!eqp_file_finite(b, file->rates + 4 * i, 1, 4) ||
             eqp_file_u32(b, file->rates + 4 * i) >> 31)
@@ -130,6 +134,7 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
     if (b[22] == 5 || file->classes < 1) return 0;
     if (file->classes != outputs && !(file->classes == 2 && outputs == 1 && file->kind == 0))
         return 0;
+    /* how outputs are read as probabilities has to fit the kind of classifier */
     if ((b[22] == 3) != (file->kind == 0 && outputs == 1 && file->classes == 2)) return 0;
     if ((b[22] == 1) != (file->kind == 1)) return 0;
     if (b[22] == 2 && file->classes != 1) return 0;
@@ -139,6 +144,7 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
 /* Where everything lies, in 64 bits, so that no product overflows; 0 if that is not the size it
  * says. */
 static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) {
+    /* behind the header and the sizes, which must be there before they are read */
     uint64_t at = EQP_FILE_HEADER + 4 * ((uint64_t)file->layers + 1);
     uint32_t i;
     if (at > size) return 0;
@@ -153,7 +159,7 @@ static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) 
         at += 4 * (uint64_t)file->sizes[i] * file->sizes[i + 1];
         file->biases[i] = (uint32_t)at;
         at += 4 * (uint64_t)file->sizes[i + 1];
-        if (at > size) return 0;
+        if (at > size) return 0; /* so that `at` cannot grow beyond 64 bits */
     }
     file->mean = (uint32_t)at;
     file->scale = (uint32_t)(at + 8 * (uint64_t)file->sizes[file->layers]);
@@ -173,6 +179,7 @@ eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
     if (size < eqp_file_u32(bytes, 8)) return EQP_FILE_SHORT;
     if (size > eqp_file_u32(bytes, 8)) return EQP_FILE_SIZE;
     if (eqp_file_crc(bytes, size) != eqp_file_u32(bytes, 12)) return EQP_FILE_CRC;
+    /* the bytes are those that were written: now whether they make sense */
     file->layers = (uint32_t)bytes[6] | (uint32_t)bytes[7] << 8;
     file->kind = bytes[21];
     file->classes = eqp_file_u32(bytes, 56);

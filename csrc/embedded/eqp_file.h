@@ -2,18 +2,30 @@
  * verdict on any bytes.
  *
  * Little-endian. Header of 64 bytes:
- *      0  "EQP" 0x1A
- *      4  u16 version (1), u16 layers without the input (1 .. 16)
- *      8  u32 size of the file
- *     12  u32 CRC-32 of all bytes but these four
- *     16  u8 schedule, u8 activation, u8 output activation, u8 input activation, u8 flags (1: nudge
- * inside, 2: cross-entropy, 4: it may learn, 8: its rates are not known), u8 kind, u8
- * probabilities, u8 nudging 24  f32 cost factor, f32 step of the free phase, f32 its tolerance
- * (below 0: none) 36  u32 free sweeps at most 40  f32 beta, f32 step of the nudged phase, f32 its
- * tolerance, u32 nudged sweeps 56  u32 classes, u32 bytes of the classes' names then u32
- * sizes[layers + 1]; f32 rates[layers]; of each layer f32 weights[in][out], f32 biases[out]; of a
- * regressor f64 mean[out], f64 scale[out]; i64 classes, or, if their names have bytes, names ended
- * by 0 each. What a network that does not learn has no use for is 0. */
+ *      0    "EQP" 0x1A
+ *      4    u16 version (1)
+ *      6    u16 layers without the input (1 .. 16)
+ *      8    u32 size of the file
+ *     12    u32 CRC-32 of all bytes but these four
+ *     16    u8 schedule
+ *     17    u8 activation, u8 of the output, u8 of the input
+ *     20    u8 flags: 1 nudge inside, 2 cross-entropy, 4 it may learn, 8 its rates are not known
+ *     21    u8 kind, u8 probabilities, u8 nudging
+ *     24    f32 cost factor
+ *     28    f32 step of the free phase, f32 its tolerance (below 0: none)
+ *     36    u32 free sweeps at most
+ *     40    f32 beta
+ *     44    f32 step of the nudged phase, f32 its tolerance
+ *     52    u32 nudged sweeps
+ *     56    u32 classes
+ *     60    u32 bytes of the classes' names
+ * then
+ *     u32 sizes[layers + 1]
+ *     f32 rates[layers]
+ *     of each layer f32 weights[in][out], f32 biases[out]
+ *     of a regressor f64 mean[out], f64 scale[out]
+ *     i64 classes, or, if their names have bytes, names ended by 0 each
+ * What a network that does not learn has no use for is 0. */
 #ifndef EQP_FILE_H
 #define EQP_FILE_H
 

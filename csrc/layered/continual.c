@@ -10,7 +10,12 @@
  * move once, at the end, as in EP.
  *
  * In the continual vector field only the input layer telescopes; the inner matrices are stepped in
- * place. The plain vector field moves nothing during the phase: its steps are recorded.
+ * place (step_inner), after every step, by all threads together. The plain vector field moves
+ * nothing during the phase: its steps are recorded.
+ *
+ *     q          what a layer shows, or its state (rules.h);   w: weights of samples
+ *     gram       the B x B products through which changed weights act
+ *     old        states before the step at hand;   start: at the free equilibrium
  */
 #include <stdlib.h>
 

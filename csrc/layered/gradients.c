@@ -14,6 +14,12 @@
  * the cost. Everything is done by samples, each thread on its own; the flows then meet the
  * activities in the update (train.c).
  *
+ * After the free phase, reverse_phase takes the place of a second phase:
+ *     BPTT         record the last K free steps; reverse them, last first
+ *     recurrent    record one step at the equilibrium; reverse it again and again, summing bar
+ *     implicit     record one step at the equilibrium; solve (I - J') z = bar (implicit.h)
+ * and leaves the flows of every recorded step, whose products with what was shown are the gradient.
+ *
  *     t          a recorded step, or a moment: the states before, between and after the steps
  *     order      VISIT_*: in which a step moved the layers
  */

@@ -9,6 +9,15 @@
  * The field of layer 1 has the drive in place of its first and last term: what the input adds is
  * the same at every step, and made once.
  *
+ * A relaxation of a team:
+ *     load_samples     drive, targets and first states into the team's buffers
+ *     step_layers      n_steps times, or until all rest: the layers in the order of the schedule,
+ *                      each by step_layer: field_terms, gemm_tile, finish_tile
+ *     retire           after a step: samples that have arrived are written out (emit), and the last
+ *                      active ones take their rows, so that what is left stays dense
+ * Threads of a team share the columns of a layer and meet after each group of layers that move at
+ * once; a team of one thread never waits.
+ *
  *     act, ACT     an activation, known when the loop is compiled (EQP_WITH_ACT)
  *     m0, mr       first row of a register tile, its rows
  *     asked        what a relaxation is asked: phase, order, tolerance, where to start and end

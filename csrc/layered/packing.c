@@ -17,6 +17,7 @@ void copy_row(real *dst, const real *src, int64_t n, int64_t padded) {
  * behind the last are zero when packed. */
 static void move_panel(real *plain, real *packed, int64_t rows, int64_t cols, int64_t first,
                        int64_t width, int to_packed) {
+    /* columns of the matrix that the panel has; the last panel may be wider than what is left */
     const int64_t valid = cols - first < width ? cols - first : width;
     for (int64_t i = 0; i < rows; i++) {
         real *p = plain + i * cols + first, *q = packed + i * width;

@@ -10,6 +10,15 @@
  *     contrast                        by samples
  *     update of weight[k > 0]         by register tiles
  *
+ * In time, batch n, with two sets of buffers in turn:
+ *     relax_phases    free phase and second phases of n        every thread its samples, or columns
+ *     judge           cost and contrast of n                   its samples
+ *     build_batch     inputs of n + 1                          every thread a copy of its own
+ *     -- barrier: all states of n are there --
+ *     update_all      weights with n, drive of n + 1           its columns, its tiles
+ *     -- barrier: all weights are stepped --
+ * A batch that is not finite ends the job between the two: no weight has moved.
+ *
  * Sums run in sample order whatever the split: results are bit-equal for any number of threads.
  *
  * The kernel is one file for all rules because they share all but the second phase: one call keeps

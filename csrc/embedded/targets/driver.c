@@ -6,6 +6,7 @@
 
 #include "start.h"
 
+/* All the memory that the network has. */
 static net_memory arena;
 static net_value input[NET_INPUTS];
 
@@ -36,6 +37,7 @@ static int cost(net_memory *net) {
     net_result result;
     uint32_t before, used;
     int label = 0, bad = 0;
+    /* the stack is painted after the input is there, so that only the call is measured */
     sample(cost_pixels, 0);
     paint_stack();
     begin_count();
@@ -72,6 +74,7 @@ int main(void) {
     {
         uint32_t row, same = 0, failed = 0;
         print_number("right_before", predict_all(net, true_labels));
+        /* one image after another, as Python did */
         for (row = 0; row < N_LEARN; row++)
             failed += net_learn(net, sample(learn_pixels, row), learn_labels[row]) != NET_OK;
         print_number("failed", failed);

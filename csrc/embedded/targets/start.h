@@ -58,7 +58,7 @@ static void semihost(uintptr_t operation, uintptr_t argument) {
 /* Starts SysTick from its largest value, on the processor's clock. */
 static void begin_count(void) {
     SYSTICK[1] = 0xFFFFFF;
-    SYSTICK[2] = 0;
+    SYSTICK[2] = 0; /* any value: the count begins at the largest again */
     SYSTICK[0] = 5;
     while (SYSTICK[2] == 0) {
     } /* it starts one tick later */
@@ -77,6 +77,7 @@ static void print_number(const char *name, uint32_t value) {
     char text[12];
     int at = 11;
     text[at] = 0;
+    /* digits from the last to the first */
     do text[--at] = (char)('0' + value % 10);
     while ((value /= 10) != 0);
     print(name);
@@ -107,6 +108,7 @@ void start(void) {
     __asm__ volatile("dsb\nisb");
 #endif
     for (p = &bss_start; p < &bss_end; p++) *p = 0;
+    /* SYS_EXIT: "application exit", or "run-time error" */
     semihost(0x18, main() == 0 ? 0x20026 : 0x20023);
     for (;;) {
     }
