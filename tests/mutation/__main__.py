@@ -125,8 +125,8 @@ class Ledger(list):
 
 
 class Runner:
-    def __init__(self, tree, family, ledger):
-        self.tree, self.family = tree, family
+    def __init__(self, tree, family, ledger, passing):
+        self.tree, self.family, self.passing = tree, family, passing
         self.ledger = ledger
         self.library, self.base = tree.build(), {}
         self.built = self.library
@@ -148,6 +148,8 @@ class Runner:
 
     def baseline(self, backends):
         """Seconds of the tests without a mutant, which they must pass."""
+        if self.passing is not None:
+            return self.passing
         if backends not in self.base:
             self.restore()
             verdict, by, seconds = self.test(backends, 1800, 3600)  # no limit that counts
@@ -232,7 +234,7 @@ def shown(record):
 def run(tree, family, given, until):
     """Judge a family's mutants, kind after kind."""
     ledger = Ledger(family)
-    runner = Runner(tree, family, ledger)
+    runner = Runner(tree, family, ledger, given.passing)
     whole = given.again or given.named
     for kind in FAMILIES[family].sources:
         if given.kind and kind not in given.kind:
@@ -261,6 +263,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start none after this")
     parser.add_argument(
         "--kind", nargs="*", help="only these kinds of source: c numpy numba python ..."
+    )
+    parser.add_argument(
+        "--passing", type=float, help="seconds of the tests, which are known to pass: not run first"
     )
     parser.add_argument("--again", action="store_true", help="only those that survived")
     parser.add_argument("--named", action="store_true", help="only those of named.json")
