@@ -105,12 +105,16 @@ class Ledger(list):
 
     def __init__(self, family):
         self.path = RESULTS / f"{family}.json"
-        super().__init__(json.loads(self.path.read_text()) if self.path.exists() else [])
+        self.load()
+
+    def load(self):
+        self[:] = json.loads(self.path.read_text()) if self.path.exists() else []
         for record in self:
             if record["verdict"] == "survived" and (why := REVIEWED.get(key(record))):
                 record.update(verdict="equivalent", by=why)
 
     def note(self, record):
+        self.load()  # another run may have written, of another kind
         self[:] = [m for m in self if key(m) != key(record)] + [record]
         self.save()
 
