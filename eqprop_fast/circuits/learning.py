@@ -536,7 +536,7 @@ class CircuitTrainer:
         size = None if batch_size is None else checks.count("batch_size", batch_size)
         rng = checks.generator(random_state)
         inputs, targets = checks.array("inputs", inputs), checks.array("targets", targets)
-        if inputs.ndim != 2 or targets.ndim < 1 or len(inputs) != len(targets):
+        if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets):
             raise ElementError(
                 f"inputs and targets must have a row for each sample, got {inputs.shape} and {targets.shape}"
             )

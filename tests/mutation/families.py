@@ -45,10 +45,10 @@ FAMILIES = {
                 "core/simd.h",
             ),
             "numpy": _reference("layered", "activations", "rules"),
+            # not narrow.py and vectors.py: LLVM's text, which only compiled code runs
             "numba": _jit(
                 "layered",
                 "relax",
-                "narrow",
                 "inputs",
                 "activations",
                 "preparation",
