@@ -89,9 +89,9 @@ def _build_pass(builder, real, tied, n_out, samples, weights, n):
 def _make_pass(samples, n_out, tied):
     if JIT_DISABLED:
 
-        def both(drive, field, shown, active, n, bias, packed, places):
+        def both(drive, field, shown, active, a, n, bias, packed, places):
             down, down_row, up, up_row = places
-            for b in active[:samples]:
+            for b in active[a : a + samples]:
                 field[b, :n] = drive[b, :n]
                 for k in range(n_out):
                     field[b, :n] += shown[b, n + k] * packed[down + k * down_row :][:n]
@@ -101,28 +101,29 @@ def _make_pass(samples, n_out, tied):
         return both
 
     @intrinsic
-    def both(typingctx, drive, field, shown, active, n, bias, packed, places):
-        """Fields of the samples active[0], ...: hidden units in columns 0..n, padded, outputs from
+    def both(typingctx, drive, field, shown, active, a, n, bias, packed, places):
+        """Fields of the samples active[a], ...: hidden units in columns 0..n, padded, outputs from
         n on.
 
         `places`: start and row stride of the weights downwards, then upwards, in `packed`.
         """
-        signature = types.none(drive, field, shown, active, types.intp, bias, packed, places)
+        index = types.intp
+        signature = types.none(drive, field, shown, active, index, index, bias, packed, places)
 
         def codegen(context, builder, signature, args):
-            kinds, n = signature.args, args[4]
-            down, down_row, up, up_row = (builder.extract_value(args[7], i) for i in range(4))
+            kinds, a, n = signature.args, args[4], args[5]
+            down, down_row, up, up_row = (builder.extract_value(args[8], i) for i in range(4))
             none = n.type(0)
             found = []
             for g in range(samples):
-                b = builder.load(array_data(context, builder, kinds[3], args[3], n.type(g)))
+                b = builder.load(array_data(context, builder, kinds[3], args[3], builder.add(a, a.type(g))))
                 places = ((0, none), (1, none), (2, none), (2, n), (1, n))
                 found.append(
                     Sample(*(array_data(context, builder, kinds[i], args[i], b, c) for i, c in places))
                 )
-            bias = array_data(context, builder, kinds[5], args[5], n)
-            down, up = (array_data(context, builder, kinds[6], args[6], at) for at in (down, up))
-            real, weights = context.get_data_type(kinds[6].dtype), Weights(bias, down, down_row, up, up_row)
+            bias = array_data(context, builder, kinds[6], args[6], n)
+            down, up = (array_data(context, builder, kinds[7], args[7], at) for at in (down, up))
+            real, weights = context.get_data_type(kinds[7].dtype), Weights(bias, down, down_row, up, up_row)
             _build_pass(builder, real, tied, n_out, found, weights, n)
             return context.get_dummy_value()
 
@@ -139,12 +140,11 @@ def _pass_of_any(n_out, tied):
         """The pass over the samples `active`, as many at a time as can be."""
         a = 0
         while a < active.size:
-            now = active[a:]
-            if now.size >= PASS_SAMPLES:
-                several(drive, field, shown, now, n, bias, packed, places)
+            if active.size - a >= PASS_SAMPLES:
+                several(drive, field, shown, active, a, n, bias, packed, places)
                 a += PASS_SAMPLES
             else:
-                one(drive, field, shown, now, n, bias, packed, places)
+                one(drive, field, shown, active, a, n, bias, packed, places)
                 a += 1
 
     return both
