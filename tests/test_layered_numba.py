@@ -568,14 +568,18 @@ def test_runs_uncompiled():
 
 @pytest.mark.slow
 def test_runs_without_a_writable_cache():
-    """Read-only install and no home: the kernels are compiled in the process instead."""
+    """Read-only install and no home: the kernels are compiled in the process instead; of the rules'
+    kernels only what EP needs.
+    """
     code = f"""
 import numba.core.caching as caching
 for kind in (caching.CompileResultCacheImpl, caching.CodeLibraryCacheImpl):
     kind._locator_classes = []
 {SMALL_RUN}
-from eqprop_fast.kernels.jit import layered
+from eqprop_fast.kernels.jit import continual, layered
 assert type(layered.train_thread._cache).__name__ == "NullCache"
+assert layered.train_thread.signatures
+assert not continual.continual_phase.signatures and not continual.vector_field_phase.signatures
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
