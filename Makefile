@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*/*.c csrc/*/*.h csrc/core/cdef.txt csrc/*.py)
 
-.PHONY: embedded-test run test test-all test-random kill-test fuzz mutate bench figures lint csan csan-python test-sdist clean build tsan test-isas
+.PHONY: bench-defaults embedded-test run test test-all test-random kill-test fuzz mutate bench figures lint csan csan-python test-sdist clean build tsan test-isas
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -72,6 +72,13 @@ $(VENV)/.bench: $(VENV)/.build
 # e.g. make bench BENCH="--quick --only P-1h"
 bench: $(VENV)/.bench
 	$(PY) -m bench.run $(BENCH)
+
+# The estimators at their defaults beside scikit-learn's, on tables that PyPI ships; make bench-defaults DEFAULTS="--only iris"
+DEFAULTS ?=
+bench-defaults: build
+	$(PY) -m pip install -q --disable-pip-version-check -e ".[bench]" --no-build-isolation
+	$(PY) -m bench.defaults.run $(DEFAULTS) --out bench/results/defaults.json
+	$(PY) -m bench.defaults.run $(DEFAULTS) --raw --out bench/results/defaults-raw.json
 
 # Exported networks inside QEMU, against Python; installs nothing and says which cross-compilers are missing.
 embedded-test: build

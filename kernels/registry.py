@@ -35,6 +35,7 @@ class KernelSet:
     nodal_head_forward: Callable
     nodal_head_backward: Callable
     nodal_update: Callable
+    layered_one_row: Callable | None = None  # optional: `layered_relax` of one row, prepared
 
 
 class BackendUnavailableError(ImportError):

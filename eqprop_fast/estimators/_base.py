@@ -8,6 +8,7 @@ back.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -46,6 +47,7 @@ from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
 from ..training.state import writable
 from ._checks import check_csr, is_list, is_size, per_layer
+from ._ready import ReadyNetwork, what_it_is_made_of
 
 AUTO_BATCH_SIZE = 32
 MAX_THREADS = 1024
@@ -75,7 +77,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         Stop when the training loss (or validation score) has not improved by `tol` for this many
         epochs.
     early_stopping : bool
-        Hold out `validation_fraction`, stop on its score and restore the best weights.
+        Hold out `validation_fraction`, stop on its score and restore the best weights. Classes keep
+        their shares where each has two samples and a place in the split; else it is random.
     validation_fraction : float
         Share of the samples held out under early stopping.
     warm_start : bool
@@ -533,19 +536,29 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             state.optimizer_state = expected
 
     def _split(self, rows, y, state):
-        # not stratified for multilabel and regression, as in scikit-learn's MLP
-        stratify = y if is_classifier(self) and y.ndim == 1 else None
         rows, held_out = train_test_split(
             rows,
             random_state=state.split_seed,
             test_size=self.validation_fraction,
-            stratify=stratify,
+            stratify=self._strata(y),
         )
         if len(held_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase validation_fraction or the size of your dataset."
             )
         return np.sort(rows), held_out
+
+    def _strata(self, y):
+        """Classes that keep their shares in the split, where it can hold all of them; else None.
+
+        Multilabel y and numbers are not stratified, as in scikit-learn's MLP.
+        """
+        if not is_classifier(self) or y.ndim == 2:
+            return None
+        counts = np.unique(y, return_counts=True)[1]
+        held_out = math.ceil(self.validation_fraction * len(y))
+        fits = counts.min() > 1 and len(counts) <= min(held_out, len(y) - held_out)
+        return y if fits else None
 
     def _validator(self, network, X, y, row_weight, held_out):
         x_val, y_val = X[held_out], y[held_out]
@@ -652,7 +665,26 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     def _outputs(self, X):
         """Free-phase outputs for user input, in float64 (n_samples, n_outputs)."""
-        return self._network_outputs(*self._network_for(X)).astype(np.float64)
+        ready, X = self._ready_network(), self._validate_x(X, reset=False)
+        outputs = ready.one_row(X)
+        if outputs is None:
+            outputs = self._network_outputs(ready.network, X)
+        return outputs.astype(np.float64)
+
+    def _ready_network(self):
+        """The fitted network, parameters checked; kept until a parameter or an array is another."""
+        check_is_fitted(self)
+        kept, now = self.__dict__.get("_ready"), what_it_is_made_of(self)
+        if kept is None or not kept.made_of(now):
+            self._validate_params()  # they may have been set since the fit
+            network, free = self._fitted_network(get_backend(self.backend)), self._relaxation
+            kept = self._ready = ReadyNetwork(now, network, free)
+        return kept
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("_ready", None)  # points to memory of this process
+        return state
 
     def _network_for(self, X):
         """The fitted network and user input, both checked."""

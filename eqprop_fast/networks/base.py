@@ -68,6 +68,9 @@ class BaseNetwork:
                 s[rows] = values
             yield rows, used, left
 
+    def one_row(self, n_steps, tol):
+        """See `LayeredNetwork.one_row`."""
+
     def _read_out(self, output):
         """Predictions, from the states of the last layer."""
         return output

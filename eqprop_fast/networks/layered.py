@@ -207,6 +207,13 @@ class LayeredNetwork(BaseNetwork):
             carried[:] = states
         return stats
 
+    def one_row(self, n_steps, tol):
+        """``(x) -> outputs`` of one dense row, or None where the backend has none."""
+        make = self.kernels.layered_one_row
+        if make is None or self.back is not None:
+            return None
+        return make(self.free_spec, self.weights, None, self.biases, n_steps, tol)
+
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         return self.kernels.layered_relax(
             self.spec if beta else self.free_spec,

@@ -7,7 +7,7 @@ from eqprop_fast._native import ffi, lib
 from ..registry import KernelSet
 from . import crossbar, nodal
 from .graph import graph_relax, graph_train
-from .layered import layered_relax, layered_train
+from .layered import OneRow, layered_relax, layered_train
 
 
 def isa_names():
@@ -40,4 +40,5 @@ KERNELS = KernelSet(
     nodal_head_forward=nodal.head_forward,
     nodal_head_backward=nodal.head_backward,
     nodal_update=nodal.nodal_update,
+    layered_one_row=OneRow,
 )

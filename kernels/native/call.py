@@ -24,6 +24,23 @@ def pointer(job):
     return ffi.cast(f"{job.name} *", address(job.memory))
 
 
+class Prepared:
+    """A job of one thread that runs again and again over the same arrays, its scratch kept."""
+
+    def __init__(self, name, job):
+        record, self.function = pointer(job), kernel(name, job.dtype)
+        status = kernel(f"{name}_scratch", job.dtype)(record, 0, 1)
+        if status:
+            raise ValueError(f"{name}: {status_text(status)}")
+        scratch, barrier = np.empty(record.scratch_size + 64, np.uint8), ffi.new("eqp_barrier *")
+        record.scratch = ffi.cast("void *", address(scratch) + -address(scratch) % 64)
+        record.barrier, self.record = barrier, record
+        self._memory = job, scratch, barrier  # which the record points to
+
+    def run(self):
+        return self.function(self.record, 0, 1)
+
+
 def run(name, job, n_threads, n_parts=None):
     """Size the scratch, run kernel `name` on at most `n_threads` threads, return the first non-zero
     status.

@@ -7,7 +7,7 @@ import numpy as np
 from ..prepare.layered import relax_job, train_job
 from ..reference import layered, train
 from ..spec import DivergenceError, TrainStats
-from .call import DIVERGED, SINGULAR, run, status_text
+from .call import DIVERGED, SINGULAR, Prepared, run, status_text
 
 
 def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
@@ -24,6 +24,36 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
         layered.layered_relax(spec, weights, back, biases, x, before, y, beta, n_steps, tol)
         raise DivergenceError("a state became non-finite", phase="nudged" if beta else "free")
     return steps, residual
+
+
+class OneRow:
+    """The free phase of one dense row at a time: `layered_relax` over arrays that stay.
+
+    For networks that a call of `layered_relax` has accepted; for few units a call costs less than
+    the checks of its arguments.
+    """
+
+    def __init__(self, spec, weights, back, biases, n_steps, tol):
+        dtype = weights[0].dtype
+        self.x = np.zeros((1, spec.sizes[0]), dtype)
+        self.states = [np.zeros((1, n), dtype) for n in spec.sizes[1:]]
+        steps, residual = np.zeros(1, np.int32), np.zeros(1, dtype)
+        job = relax_job(
+            spec, weights, back, biases, self.x, self.states, None, 0.0, n_steps, tol, steps, residual
+        )
+        kept = [*job.arrays("weight"), *job.arrays("bias")]
+        if any(a is not b for a, b in zip(kept, [*weights, *biases])):
+            raise ValueError("weights and biases are not as C takes them")
+        self.job = Prepared("layered_relax", job)
+
+    def __call__(self, x):
+        """Outputs (1, n_outputs) of the row x (1, n_features); None: it diverged."""
+        self.x[...] = x
+        for s in self.states:
+            s[...] = 0
+        if self.job.run() or not all(np.isfinite(s).all() for s in self.states):
+            return None
+        return self.states[-1].copy()
 
 
 def layered_train(
