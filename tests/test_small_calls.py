@@ -69,3 +69,27 @@ def test_early_stopping_with_rare_classes(kind):
     common = np.repeat([0, 1, 2], 100)
     held_out = model._split(np.arange(300), common, model._state)[1]
     assert (np.bincount(common[held_out]) == 10).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", [EqPropRegressor, ResistiveRegressor])
+def test_targets_of_a_stream_have_the_scale_of_all_of_them(kind, tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 5))
+    y = 1e4 + 300 * (x[:, 0] - 2 * x[:, 1])
+    model = kind((16,), random_state=0, backend=BACKENDS[0])
+    for row in range(len(y)):
+        model.partial_fit(x[row : row + 1], y[row : row + 1])
+    np.testing.assert_allclose([model._y_mean[0], model._y_scale[0]], [y.mean(), y.std()])
+    for _ in range(20):
+        model.partial_fit(x, y)
+    assert model.score(x, y) > 0.6  # 0 with the scale of the first row, which has none
+    model.save_checkpoint(tmp_path / "a.npz")
+    again = kind.load_checkpoint(tmp_path / "a.npz").set_params(backend=BACKENDS[0])
+    for m in (model, again):
+        m.partial_fit(x[:50], y[:50] + 1000)
+    np.testing.assert_array_equal(model.predict(x), again.predict(x))
+    weights = np.arange(50) % 3.0
+    in_parts, at_once = (kind((4,), random_state=0, backend=BACKENDS[0]) for _ in "ab")
+    in_parts.partial_fit(x[:20], y[:20], weights[:20]).partial_fit(x[20:50], y[20:50], weights[20:])
+    at_once.partial_fit(x[:50], y[:50], weights)
+    np.testing.assert_allclose(in_parts._y_scale, at_once._y_scale)

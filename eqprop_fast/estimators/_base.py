@@ -349,7 +349,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         if row_weight is not None and not row_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
         with np.errstate(over="ignore"):
-            target = np.ascontiguousarray(self._encode_targets(y, row_weight, first), dtype=X.dtype)
+            target = self._encode_targets(y, row_weight, first, incremental)
+            target = np.ascontiguousarray(target, dtype=X.dtype)
         if not np.isfinite(target).all():
             raise ValueError(
                 f"y is too large for {X.dtype}, in the scale of the targets of the first call"

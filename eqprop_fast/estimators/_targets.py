@@ -60,7 +60,7 @@ class ClassifierTargets(ClassifierMixin):
                 f"`y` has classes not in `self.classes_`: {unknown}; known are {self.classes_}"
             )
 
-    def _encode_targets(self, y, row_weight, first):
+    def _encode_targets(self, y, row_weight, first, streams=False):
         target = self._label_binarizer.transform(y)
         if target.shape[1] == 1 and self._cost.word == "cross_entropy" and len(self.classes_) == 2:
             return np.hstack([1 - target, target])  # a softmax needs both
@@ -227,8 +227,9 @@ class ClassifierTargets(ClassifierMixin):
 class RegressorTargets(RegressorMixin):
     """One output unit per target, trained on standardised targets.
 
-    Mean and scale of y (weighted by sample_weight) are those of the first call and stay fixed under
-    partial_fit and warm_start; `loss_` is in standardised units.
+    Mean and scale of y (weighted by sample_weight) are those of the first `fit` and stay fixed under
+    warm_start; `partial_fit` takes those of all rows that it has seen. `loss_` is in standardised
+    units.
     """
 
     def _validate_targets(self, X, y, keep_classes, first):
@@ -239,36 +240,56 @@ class RegressorTargets(RegressorMixin):
             y = column_or_1d(y, warn=True)
         return X, y.astype(np.float64)
 
-    def _encode_targets(self, y, row_weight, first):
+    def _encode_targets(self, y, row_weight, first, streams=False):
         y = y.reshape(len(y), -1)
-        if first:
-            with np.errstate(over="ignore", invalid="ignore"):
-                self._y_mean = np.average(y, axis=0, weights=row_weight)
-                # in parts of the largest: squares of very large or small numbers leave float64
-                largest = np.abs(y - self._y_mean).max(axis=0)
-                part = (y - self._y_mean) / np.where(largest > 0, largest, 1.0)
-                scale = largest * np.sqrt(np.average(part**2, axis=0, weights=row_weight))
-            if not np.isfinite(scale).all():
-                raise ValueError("y is too large: its mean or standard deviation is not finite")
-            self._y_scale = np.where(
-                scale > 10 * np.finfo(np.float64).eps * np.abs(self._y_mean), scale, 1.0
-            )
-        if y.shape[1] != len(self._y_mean):
+        if not first and y.shape[1] != len(self._y_mean):
             raise ValueError(f"y has {y.shape[1]} outputs, the fitted network {len(self._y_mean)}")
+        if streams and not first:
+            target = (y - self._y_mean) / self._y_scale
+            if not np.isfinite(target.astype(self.dtype)).all():
+                return target  # which is refused, and leaves mean and spread alone
+        if first or streams:
+            self._follow_targets(y, row_weight, first)
         return (y - self._y_mean) / self._y_scale
+
+    def _follow_targets(self, y, row_weight, first):
+        """Mean and spread of all targets so far."""
+        seen = float(len(y) if row_weight is None else np.sum(row_weight, dtype=np.float64))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.average(y, axis=0, weights=row_weight)
+            # in parts of the largest: squares of very large or small numbers leave float64
+            largest = np.abs(y - mean).max(axis=0)
+            part = (y - mean) / np.where(largest > 0, largest, 1.0)
+            spread = largest * np.sqrt(np.average(part**2, axis=0, weights=row_weight))
+            if not first:
+                before, old, apart = self._y_seen[0], self._y_mean, mean - self._y_mean
+                share = seen / (before + seen)
+                spread = np.hypot(
+                    np.hypot(np.sqrt(1 - share) * self._y_spread, np.sqrt(share) * spread),
+                    np.sqrt(share * (1 - share)) * np.abs(apart),
+                )
+                mean, seen = old + share * apart, before + seen
+        if not (np.isfinite(spread).all() and np.isfinite(mean).all()):
+            raise ValueError("y is too large: its mean or standard deviation is not finite")
+        self._y_mean, self._y_spread, self._y_seen = mean, spread, np.array([seen])
+        varies = spread > 10 * np.finfo(np.float64).eps * np.abs(mean)
+        self._y_scale = np.where(varies, spread, 1.0)
 
     def _target_type(self):
         return None
 
     def _target_arrays(self, archive):
-        return {name: ("f", (self.n_outputs_,)) for name in ("_y_mean", "_y_scale")}
+        moments = dict.fromkeys(("_y_mean", "_y_scale", "_y_spread"), ("f", (self.n_outputs_,)))
+        return {**moments, "_y_seen": ("f", (1,))}
 
     def _restore_targets(self, target_type):
-        mean, scale = self._y_mean, self._y_scale
-        if target_type is not None or {mean.dtype, scale.dtype} != {np.dtype("float64")}:
+        moments = [self._y_mean, self._y_scale, self._y_spread, self._y_seen]
+        if target_type is not None or {a.dtype for a in moments} != {np.dtype("float64")}:
             raise ValueError("_y_mean and _y_scale must be float64, without target_type")
-        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
+        if not all(np.isfinite(a).all() for a in moments) or (self._y_scale <= 0).any():
             raise ValueError("_y_mean and _y_scale must be finite, and _y_scale > 0")
+        if (self._y_spread < 0).any() or not self._y_seen[0] > 0:
+            raise ValueError("_y_spread must be >= 0, and _y_seen > 0")
 
     def _values(self, outputs):
         values = outputs.astype(np.float64) * self._y_scale + self._y_mean

@@ -27,10 +27,10 @@ from .state import EpochPosition, RandomStreams, TrainingState
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointMixin", "write_atomically"]
 
 FORMAT = "eqprop_fast checkpoint"
-VERSION = 2
+VERSION = 3
 
 _LISTS = ("coefs_", "intercepts_", "feedback_coefs_")  # fitted lists of arrays
-_ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale")
+_ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale", "_y_spread", "_y_seen")
 _PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_", "beta_")
 _GROUPS = ("velocity", "second", "particles", "best", "last")
 _META = {
