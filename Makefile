@@ -57,7 +57,8 @@ FUZZ_SEED ?= 0
 fuzz: build
 	PYTHONWARNINGS=ignore $(PY) -m tests.fuzz $(FUZZ_SECONDS) $(FUZZ_SEED) $(FUZZ)
 
-# Small faults put into a copy of the tree: do the tests see them? make mutate MUTANTS=20 FAMILY="nodal update" SEED=1
+# Small faults put into a copy of the tree: do the tests see them? MUTANTS of each kind of source (C, NumPy, Numba ...)
+# in each FAMILY; goes on from the verdicts in build/mutation. make mutate MUTANTS=20 FAMILY="nodal update"
 MUTANTS ?= 20
 SEED ?= 0
 mutate: build
@@ -92,7 +93,8 @@ lint: build
 	$(PY) -m codespell_lib
 	@if command -v clang-format >/dev/null; then \
 	  clang-format --dry-run -Werror $(wildcard csrc/core/*.[ch] csrc/layered/*.[ch] csrc/crossbar/*.[ch] \
-	    csrc/nodal/*.[ch] csrc/tests/*.[ch]); \
+	    csrc/nodal/*.[ch] csrc/tests/*.[ch] csrc/embedded/*.[ch] csrc/embedded/*/*.[ch] \
+	    examples/embedded/*.[ch]); \
 	else \
 	  echo "clang-format is not installed: the C sources are not checked"; \
 	fi
@@ -107,14 +109,17 @@ ISAS_SECONDS ?= 1800
 test-isas: build
 	$(PY) -m tests.isas $(ISAS_SECONDS)
 
-# The C kernels alone, then under Python's tests, with the address and undefined-behaviour sanitizers.
+# The C kernels alone, then under Python's tests with each instruction set that runs here (or CSAN_ISAS="sse2 avx2"),
+# with the address and undefined-behaviour sanitizers.
 csan: csan-python
 	$(MAKE) -C csrc/tests run
 
+CSAN_ISAS ?= $(shell $(PY) -c "from eqprop_fast.kernels.native import isa_names; print(*isa_names())")
+CSAN_TESTS := $(addprefix tests/test_,$(addsuffix .py,checks activations layered_kernels layered_rules \
+  layered_gradients layered_edges crossbar nodal nodal_update random_options))
 csan-python: build
-	EQPROP_TEST_BACKENDS="c numpy" $(PY) tests/sanitized.py -m pytest -s -m "not slow" tests/test_checks.py \
-	  tests/test_layered_kernels.py tests/test_layered_rules.py tests/test_crossbar.py tests/test_nodal.py \
-	  tests/test_nodal_update.py
+	for isa in $(CSAN_ISAS); do echo "EQPROP_ISA=$$isa" && EQPROP_ISA=$$isa EQPROP_TEST_BACKENDS="c numpy" \
+	  $(PY) tests/sanitized.py -m pytest -s -m "not slow" $(CSAN_TESTS) || exit 1; done
 	EQPROP_TEST_BACKENDS="c numpy" $(PY) tests/sanitized.py -m tests.fuzz 60 0 kernels
 
 # The sdist holds its tests and passes them where it is unpacked.

@@ -63,7 +63,7 @@ def data(n):
     return np.ascontiguousarray(X[:n]), np.eye(10, dtype=np.float32)[y[:n].astype(int)]
 
 
-class Crossbar:
+class Net:
     """A setting on the C kernels with its own parameters."""
 
     def __init__(self, setting, dtype=np.float32, seed=0):
@@ -78,22 +78,27 @@ class Crossbar:
         self.carried = [np.zeros((BATCH, n), dtype) for n in spec.node_sizes]
 
     def astype(self, dtype):
-        twin = Crossbar(self.setting, dtype)
+        twin = Net(self.setting, dtype)
         for name in ("weights", "biases", "carried"):
             for a, b in zip(getattr(twin, name), getattr(self, name)):
                 a[...] = b
         return twin
 
     def train(self, x, y, n_threads):
+        from eqprop_fast.kernels import Crossbar, CrossbarPlan
         from eqprop_fast.kernels.native import crossbar
 
         s = self.setting
-        crossbar.train(
-            self.weights, self.biases, self.lower, self.upper, x, y, self.carried, batch_size=BATCH,
-            input_gain=s.input_gain, n_free_steps=s.n_steps, n_nudged_steps=s.n_steps, beta=s.beta,
-            rates=s.rates,
-            bias_rates=s.rates, n_threads=n_threads,
-        )  # fmt: skip
+        network = Crossbar(self.weights, self.biases, self.lower, self.upper, s.input_gain)
+        plan = CrossbarPlan(
+            s.rates,
+            s.rates,
+            batch_size=BATCH,
+            beta=s.beta,
+            n_free_steps=s.n_steps,
+            n_nudged_steps=s.n_steps,
+        )
+        crossbar.train(network, x, y, None, plan, self.carried, n_threads=n_threads)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -107,7 +112,7 @@ def test_train(benchmark, name, n_threads):
         x, y = data(SETTINGS[name].samples)
     except DatasetUnavailableError as reason:
         pytest.skip(str(reason))
-    net = Crossbar(SETTINGS[name])
+    net = Net(SETTINGS[name])
     benchmark.extra_info.update(samples=len(x), backend="c")
     benchmark.pedantic(net.train, (x, y, n_threads), rounds=3, warmup_rounds=1)
     assert all(np.isfinite(w).all() for w in net.weights)
@@ -156,10 +161,16 @@ def torch_copy(net, gradient):
 
     s = net.setting
     twin = TorchDRN(
-        net.weights, net.biases, net.lower, net.upper, input_gain=s.input_gain, n_steps=s.n_steps,
+        net.weights,
+        net.biases,
+        net.lower,
+        net.upper,
+        input_gain=s.input_gain,
+        n_steps=s.n_steps,
         beta=s.beta,
-        rates=s.rates, gradient=gradient,
-    )  # fmt: skip
+        rates=s.rates,
+        gradient=gradient,
+    )
     twin.states = [as_tensor(c.copy()) for c in net.carried]
     return twin
 
@@ -171,7 +182,7 @@ def race(name, n_threads, rounds, clock, say=print):
     torch.set_num_threads(n_threads)
     setting = SETTINGS[name]
     x, y = data(setting.samples)
-    net = Crossbar(setting)
+    net = Net(setting)
     net.train(
         x[:400], y[:400], n_threads
     )  # past the first batches, where half of the conductances are zero
@@ -201,9 +212,13 @@ def race(name, n_threads, rounds, clock, say=print):
     }
     density = float((x != 0).mean())
     return dict(
-        name=name, threads=n_threads, rates=median, ratio=ratio, errors=errors,
+        name=name,
+        threads=n_threads,
+        rates=median,
+        ratio=ratio,
+        errors=errors,
         gflops=median["c"] * setting.flop(density) / 1e9,
-    )  # fmt: skip
+    )
 
 
 def main(arguments=None):
@@ -217,7 +232,7 @@ def main(arguments=None):
     parser.add_argument(
         "--name",
         default="drn",
-        help="writes bench/results/NAME.md and NAME.json (default: the record, drn)",
+        help="of the .md and the .json in bench/results (default: the record, drn)",
     )
     options = parser.parse_args(arguments)
     clock = time.process_time if options.cpu_time else time.perf_counter
@@ -231,7 +246,9 @@ def main(arguments=None):
             lines.append(row(races[-1], sgemm))
             print(lines[-1], flush=True)
     about = machine.describe()
-    where = f"Machine: {machine.in_words(about)}; NumPy's sgemm on 1 thread: {sgemm:.0f} GFLOP/s."
+    where = machine.paragraph(
+        f"Machine: {machine.in_words(about)}; NumPy's sgemm on 1 thread: {sgemm:.0f} GFLOP/s."
+    )
     path = Path(__file__).parent / "results" / options.name
     path.with_suffix(".md").write_text("\n".join([BEFORE, where, "", *lines]) + "\n")
     record = dict(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eqprop_fast.kernels import available_backends, get_backend
+from eqprop_fast.kernels import Conductances, available_backends, get_backend
 from eqprop_fast.kernels.reference.nodal_head import plan_head
 from scipy import sparse
 from scipy.sparse.linalg import splu
@@ -151,22 +151,24 @@ def update_job(m=32):
     d, t = np.zeros((rows + columns, m)), rng.normal(size=(rows + columns, m))
     d[rows:] = 1e-4 * rng.normal(size=(columns, m))  # sources do not move
     n = len(pairs)
-    job = dict(
-        difference=d, total=t, pairs=pairs.astype(np.int32), scale=np.ones(n), velocity=np.zeros(n)
+    conductances = Conductances(
+        pairs.astype(np.int32),
+        np.ones(n),
+        np.full(n, 1e-3),
+        np.zeros(n),
+        np.full(n, 1e-7),
+        np.ones(n),
     )
-    job |= dict(
-        conductance=np.full(n, 1e-3), low=np.full(n, 1e-7), high=np.ones(n), gradient=np.zeros(n)
-    )
-    return job
+    return dict(conductances=conductances, difference=d, total=t, gradient=np.zeros(n))
 
 
 def product_update(job, learning_rate, momentum):
     """The same step by a rank-M matrix product in NumPy, pairs picked from it."""
-    contrast = _square_difference(job["difference"].T, job["total"].T, job["pairs"])
-    job["gradient"][:] = job["scale"] * contrast
-    assert np.isfinite(job["gradient"]).all()
-    job["velocity"][:] = momentum * job["velocity"] - learning_rate * job["gradient"]
-    np.clip(job["conductance"] + job["velocity"], job["low"], job["high"], out=job["conductance"])
+    c, gradient = job["conductances"], job["gradient"]
+    gradient[:] = c.scale * _square_difference(job["difference"].T, job["total"].T, c.pairs)
+    assert np.isfinite(gradient).all()
+    c.velocity[:] = momentum * c.velocity - learning_rate * gradient
+    np.clip(c.conductance + c.velocity, c.low, c.high, out=c.conductance)
 
 
 def updates(rounds=3, m=32):
@@ -215,18 +217,22 @@ def main(arguments=None):
         prog="python -m bench.bench_nodal", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--name", help="also write bench/results/NAME.md (the record: nodal)")
+    parser.add_argument(
+        "--name", help="of a .md in bench/results to write as well (the record: nodal)"
+    )
     options = parser.parse_args(arguments)
     lines = [
         *tables(options.rounds),
-        f"Ratios are of processor seconds. Orientation of the task: ngspice takes {ISSUE_NGSPICE_SECONDS} s "
-        "for one operating point of a 1568-100-10 net.",
+        machine.paragraph(
+            "Ratios are of processor seconds. Orientation of the task: ngspice takes "
+            f"{ISSUE_NGSPICE_SECONDS} s for one operating point of a 1568-100-10 net."
+        ),
     ]
     print("\n".join(lines))
     if options.name:
         head = [
             "Nodal analysis against ngspice and SciPy's splu, in turns; `python -m bench.bench_nodal`.",
-            f"Machine: {machine.in_words(machine.describe())}.",
+            machine.paragraph(f"Machine: {machine.in_words(machine.describe())}."),
         ]
         path = Path(__file__).parent / "results" / f"{options.name}.md"
         path.write_text("\n\n".join(head) + "\n\n" + "\n".join(lines) + "\n")

@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -146,6 +147,11 @@ def in_words(about):
         f"{cpu['name']}, {cpu['cores']} cores ({', '.join(cpu['features'])}), {about['system']}, "
         f"Python {about['python']}; {versions}"
     )
+
+
+def paragraph(text):
+    """Text in lines of the width that documents have."""
+    return "\n".join(textwrap.wrap(text, 118, break_on_hyphens=False))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Makes every picture in docs/img, kept small, and prints the numbers of docs/theory.md.
 
 EQPROP_DATA=... make figures                       # all: some 10 minutes
-EQPROP_DATA=... python docs/figures.py [name ...]  # some: a key of CHECKS or of PROGRAMS
+EQPROP_DATA=... python docs/figures.py [name ...]  # some: "imports", a key of CHECKS or of PROGRAMS
 """
 
 import io
@@ -142,8 +142,10 @@ PROGRAMS = {"circuit_xor": circuit_xor, "devices": devices, "bench": bench}
 def main(names):
     sys.path.insert(0, str(ROOT))
     IMAGES.mkdir(exist_ok=True)
-    for name in names or [*CHECKS, *PROGRAMS]:
-        if name in PROGRAMS:
+    for name in names or [*CHECKS, *PROGRAMS, "imports"]:
+        if name == "imports":
+            runpy.run_path(ROOT / "docs" / "imports.py", run_name="__main__")
+        elif name in PROGRAMS:
             save(name, PROGRAMS[name])
         else:
             check(name)

@@ -191,20 +191,10 @@ def run_seed(
     if epochs is not None:
         parameters["max_iter"] = epochs
     checkpoint, log = folder / f"seed{seed}.npz", folder / f"seed{seed}.json"
-    history = []
     if checkpoint.exists() and not fresh:
-        classifier = estimator.load_checkpoint(checkpoint)
-        _check_same(classifier.get_params(), parameters, checkpoint)
-        classifier.set_params(max_iter=parameters["max_iter"])
-        # the log is written before the checkpoint: a kill between them leaves one entry too many
-        try:
-            history = json.loads(log.read_text())[: classifier.n_iter_]
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{log} cannot be read ({error}); start again with --fresh") from error
-        if len(history) < classifier.n_iter_:
-            raise ValueError(f"{log} is shorter than {checkpoint}; start again with --fresh")
+        classifier, history = _resumed(estimator, parameters, checkpoint, log)
     else:
-        classifier = estimator(**parameters)
+        classifier, history = estimator(**parameters), []
     classifier.set_params(backend=backend, n_threads=n_threads)
 
     def note(record):
@@ -230,6 +220,21 @@ def run_seed(
     else:
         classifier.fit(x_train, y_train)
     return history
+
+
+def _resumed(estimator, parameters, checkpoint, log):
+    """The estimator of a checkpoint, and the entries of its log as far as the checkpoint goes."""
+    classifier = estimator.load_checkpoint(checkpoint)
+    _check_same(classifier.get_params(), parameters, checkpoint)
+    classifier.set_params(max_iter=parameters["max_iter"])
+    # the log is written before the checkpoint: a kill between them leaves one entry too many
+    try:
+        history = json.loads(log.read_text())[: classifier.n_iter_]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{log} cannot be read ({error}); start again with --fresh") from error
+    if len(history) < classifier.n_iter_:
+        raise ValueError(f"{log} is shorter than {checkpoint}; start again with --fresh")
+    return classifier, history
 
 
 def _check_same(stored, wanted, path):

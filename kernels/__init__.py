@@ -2,9 +2,13 @@
 known.
 """
 
+from .graph_spec import ConnectionSpec, GraphSpec, LayerSpec
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
 from .spec import (
     ACTIVATIONS,
+    Conductances,
+    Crossbar,
+    CrossbarPlan,
     DivergenceError,
     LayeredSpec,
     OptimizerState,
@@ -16,8 +20,14 @@ from .spec import (
 __all__ = [
     "ACTIVATIONS",
     "BackendUnavailableError",
+    "Conductances",
+    "ConnectionSpec",
+    "Crossbar",
+    "CrossbarPlan",
     "DivergenceError",
+    "GraphSpec",
     "KernelSet",
+    "LayerSpec",
     "LayeredSpec",
     "OptimizerState",
     "TrainPlan",

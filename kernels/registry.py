@@ -26,6 +26,8 @@ class KernelSet:
     isa: str
     layered_relax: Callable
     layered_train: Callable
+    graph_relax: Callable
+    graph_train: Callable
     crossbar_relax: Callable
     crossbar_train: Callable
     nodal_newton: Callable

@@ -95,6 +95,13 @@ class LayeredSpec:
     def n_weights(self):
         return len(self.sizes) - 1
 
+    @property
+    def output_layer(self):
+        return len(self.sizes) - 1
+
+    def activation_of(self, k):
+        return self.out_activation if k == self.n_weights else self.activation
+
 
 @dataclass(frozen=True)
 class TrainPlan:
@@ -196,6 +203,91 @@ def _limits(spec, plan, has_back, has_particles):
     if rule == "bptt":
         yield "persistent particles", not has_particles
         yield "n_nudged_steps", plan.n_nudged_steps <= plan.n_free_steps
+
+
+@dataclass(frozen=True)
+class Crossbar:
+    """A layered crossbar: its parameters and its physics (docs/equations.md 11).
+
+    Attributes
+    ----------
+    weights, biases, lower, upper : lists of arrays
+        Conductances (2 D, N[1]), (N[1], N[2]), ... in siemens, bias currents (N[k],) in ampere, and
+        the bounds (N[k],) in volt at which the diodes hold a node.
+    input_gain : float
+        The sources stand at ``input_gain * x`` and ``-input_gain * x``.
+    schedule : {"synchronous", "asynchronous", "forward", "backward"}
+    pairs : bool
+        The prediction of class c is the voltage between output nodes c and C + c.
+    """
+
+    weights: list
+    biases: list
+    lower: list
+    upper: list
+    input_gain: float = 1.0
+    schedule: str = "asynchronous"
+    pairs: bool = False
+
+
+@dataclass(frozen=True)
+class CrossbarPlan:
+    """How a crossbar learns, for `crossbar_train`; what `TrainPlan` has too means the same.
+
+    Attributes
+    ----------
+    rate, bias_rate : tuples
+        One entry for each matrix of conductances, input first.
+    beta, nudging : float, {"centered", "positive", "negative"}
+        The size of the nudge, and its sign: both, compared with each other, or one, with none.
+    g_min, g_max : float
+        The conductances are kept within them.
+    carry : bool
+        A free phase starts where the last batch ended, and not at zero.
+    optimizer : {"sgd", "momentum", "nesterov"}
+        "momentum": v <- momentum v + dE, then a step along v; "nesterov": along dE + momentum v.
+        The clamp acts on the conductances, not on v.
+    """
+
+    rate: tuple
+    bias_rate: tuple
+    batch_size: int = 4
+    beta: float = 1.0
+    nudging: str = "centered"
+    n_free_steps: int = 4
+    n_nudged_steps: int = 4
+    tol_free: float = -1.0
+    tol_nudged: float = -1.0
+    g_min: float = 0.0
+    g_max: float = float("inf")
+    carry: bool = True
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    loss_so_far: float = 0.0
+
+
+@dataclass(frozen=True)
+class Conductances:
+    """The P programmable conductances of a circuit, for `nodal_update`.
+
+    Attributes
+    ----------
+    pairs : int32 (P, 2)
+        Nodes of each conductance.
+    scale : (P,)
+        Gradient per unit of the sum over samples.
+    conductance, velocity : (P,)
+        In/out.
+    low, high : (P,)
+        Bounds.
+    """
+
+    pairs: np.ndarray
+    scale: np.ndarray
+    conductance: np.ndarray
+    velocity: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 @dataclass

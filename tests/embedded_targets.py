@@ -1,23 +1,27 @@
 """make embedded-test: exported digits networks inside QEMU, held to Python: python -m
 tests.embedded_targets.
 
-On each target: 500 predictions, and the weights after 200 streamed samples, of each dtype.
+On each target: 500 predictions, and the weights after 200 streamed samples, of each dtype and of a
+resistive network.
 """
 
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._testing import ignore_warnings
 
-from eqprop_fast import EqPropClassifier
+from eqprop_fast import EqPropClassifier, ResistiveClassifier
 from eqprop_fast.export import as_model, untrained
 from eqprop_fast.export.targets import TARGETS, Vectors, run
-from tests.embedded_host import twin_relax, twin_train
+from tests.embedded_host import compile_library, twin_relax, twin_train
 
 N_PREDICT, N_LEARN = 500, 200
+DTYPES = ("float32", "int16", "int8")
 
 
 def vectors(n_predict=N_PREDICT, n_learn=N_LEARN):
@@ -36,15 +40,43 @@ def twin(model, x, labels):
     return twin_train(model, x, np.eye(10)[labels])
 
 
+def resistive_twin(fitted):
+    """As `twin`: the estimator's labels; what the host's own build of the export learns, which
+    tests/test_export_resistive.py holds to the NumPy kernels.
+    """
+
+    def answer(model, x, labels):
+        x = np.ascontiguousarray(x, np.float32)
+        if labels is None:
+            return fitted.predict(x)
+        with tempfile.TemporaryDirectory() as folder:
+            device = compile_library(Path(folder), {"host": (model, {"learn": True})})["host"]
+            for row, label in zip(x, labels):
+                assert device.learn(device.net, device.pointer(row), int(label)) == 0
+            return device.parameters()
+
+    return answer
+
+
+def _seen(n=None):
+    """Digits that `vectors` does not predict."""
+    x, y = load_digits(return_X_y=True)
+    rows = np.random.default_rng(0).permutation(len(y))[:-N_PREDICT][:n]
+    return x[rows] / 16, y[rows]
+
+
 @ignore_warnings(category=ConvergenceWarning)
 def fitted():
-    data = vectors()
     keep = dict(activation="hard_sigmoid", out_activation="hard_sigmoid", random_state=0)
-    x, y = load_digits(return_X_y=True)
-    seen = np.random.default_rng(0).permutation(len(y))[: -len(data.labels)]
-    return as_model(
-        EqPropClassifier((32,), max_iter=6, backend="numpy", **keep).fit(x[seen] / 16, y[seen])
-    )
+    return as_model(EqPropClassifier((32,), max_iter=6, backend="numpy", **keep).fit(*_seen()))
+
+
+@ignore_warnings(category=ConvergenceWarning)
+def fitted_resistive(learn):
+    """A trained network, or one that has seen little and shall learn."""
+    n, batch_size, epochs = (60, 60, 1) if learn else (None, 4, 8)
+    options = dict(random_state=0, backend="numpy", batch_size=batch_size, max_iter=epochs)
+    return ResistiveClassifier((16,), **options).fit(*_seen(n))
 
 
 def check(found, data, model, learn):
@@ -73,30 +105,35 @@ def main():
     if not here:
         return 2
     data, failures = vectors(), 0
-    models = {False: fitted(), True: untrained((64, 32, 10), learning_rate=0.03, random_state=0)}
+    layered = {False: fitted(), True: untrained((64, 32, 10), learning_rate=0.03, random_state=0)}
+    cases = [(d, learn, layered[learn], twin) for d in DTYPES for learn in (False, True)]
+    for learn in (False, True):
+        model = fitted_resistive(learn)
+        cases.append(("resistive", learn, as_model(model), resistive_twin(model)))
     for target in here:
-        for dtype in ("float32", "int16", "int8"):
-            for learn in (False, True):
-                start = time.perf_counter()
-                try:
-                    found = run(target, models[learn], dtype, learn, data, twin)
-                    wrong = check(found, data, models[learn], learn)
-                except RuntimeError as error:
-                    found, wrong = {}, str(error)
-                failures += bool(wrong)
-                text = f"{target.name:11s} {dtype:7s} {'learns' if learn else 'infers'}: "
-                text += (
-                    f"{found.get('same_predictions', 0)}/{len(data.labels)} predictions as Python's"
-                )
-                if learn and not wrong:
-                    rise = [
-                        100 * found[k] / len(data.labels) for k in ("right_before", "right_after")
-                    ]
-                    text += f", weights {'to 1e-5' if dtype == 'float32' else 'bit for bit'}"
-                    text += f", accuracy {rise[0]:.1f} -> {rise[1]:.1f} %"
-                seconds = time.perf_counter() - start
-                print(f"{text}{' WRONG: ' + wrong if wrong else ''} ({seconds:.0f} s)", flush=True)
+        for case in cases:
+            failures += not _report(target, data, *case)
     return 1 if failures else 0
+
+
+def _report(target, data, kind, learn, model, twin):
+    """Run one export on one target and print a line; whether all is right."""
+    start, dtype = time.perf_counter(), "float32" if kind == "resistive" else kind
+    try:
+        found = run(target, model, dtype, learn, data, twin)
+        wrong = check(found, data, model, learn)
+    except RuntimeError as error:
+        found, wrong = {}, str(error)
+    n = len(data.labels)
+    text = f"{target.name:11s} {kind:9s} {'learns' if learn else 'infers'}: "
+    text += f"{found.get('same_predictions', 0)}/{n} predictions as Python's"
+    if learn and not wrong:
+        rise = [100 * found[k] / n for k in ("right_before", "right_after")]
+        text += f", weights {'to 1e-5' if dtype == 'float32' else 'bit for bit'}"
+        text += f", accuracy {rise[0]:.1f} -> {rise[1]:.1f} %"
+    seconds = time.perf_counter() - start
+    print(f"{text}{' WRONG: ' + wrong if wrong else ''} ({seconds:.0f} s)", flush=True)
+    return not wrong
 
 
 if __name__ == "__main__":

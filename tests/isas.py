@@ -2,7 +2,8 @@
 type and Numba target that this processor can run; the others are skipped, with the reason. Ends
 with a table.
 
-Arguments: seconds that a run may take, then what goes to pytest.
+Arguments: seconds that a run may take; words such as avx2 or Haswell, for only the runs that have
+one; from the first that begins with - on, what goes to pytest.
 """
 
 import os
@@ -15,6 +16,9 @@ from eqprop_fast.kernels import available_backends
 TESTS = """test_activations test_batch_mates test_random_options test_layered_kernels test_layered_rules
 test_layered_gradients test_layered_numba test_crossbar test_nodal test_nodal_update test_rules test_inputs
 test_estimators test_resistive test_threads""".split()
+# Numba compiles all it meets anew for each target: minutes a file
+NUMBA_TESTS = """test_activations test_batch_mates test_layered_kernels test_crossbar test_nodal
+test_nodal_update""".split()
 SECONDS = 1800.0
 AVX2 = {"avx2", "fma"}
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
@@ -75,7 +79,8 @@ def settings():
 
 def run(changes, seconds, arguments):
     """Run the tests; what became of them, in a few words, and whether all is well."""
-    files = [f"tests/{name}.py" for name in TESTS]
+    names = NUMBA_TESTS if "NUMBA_CPU_NAME" in changes else TESTS
+    files = [f"tests/{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *files, *arguments]
     start = time.monotonic()
     try:
@@ -87,14 +92,18 @@ def run(changes, seconds, arguments):
 
 def main(arguments):
     seconds = float(arguments[0]) if arguments else SECONDS
+    first = next((k for k, a in enumerate(arguments) if a.startswith("-")), len(arguments))
+    only, options = set(arguments[1:first]), arguments[first:]
     table, failed = [], 0
     for changes, reason in settings():
+        if only and not only & set(changes.values()):
+            continue
         name = " ".join(f"{key}={value}" for key, value in changes.items() if value)
         if reason:
             table.append(f"skipped: {reason:38} {name}")
             continue
         print(f"=== {name}", flush=True)
-        verdict, well = run(changes, seconds, arguments[1:])
+        verdict, well = run(changes, seconds, options)
         failed += not well
         table.append(f"{verdict:47} {name}")
     print(*table, sep="\n", flush=True)

@@ -1,30 +1,44 @@
 """Small calls of every kernel, and what can be done to their arguments: for tests and the fuzz
 target.
+
+``python -m tests.kernel_calls`` writes down which of them are not refused (tests/taken_calls.json):
+read the difference before it is kept.
 """
 
 import copy
 import dataclasses
 import functools
+import json
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
+from eqprop_fast.kernels import (
+    Conductances,
+    Crossbar,
+    CrossbarPlan,
+    DivergenceError,
+    LayeredSpec,
+    OptimizerState,
+    TrainPlan,
+    get_backend,
+)
 from eqprop_fast.kernels.reference import nodal
 from eqprop_fast.kernels.reference.crossbar import NudgeError
 from eqprop_fast.kernels.reference.nodal_head import plan_head
 
 SIZES = (5, 4, 3)
 ROWS = 6
-WRITTEN = {  # arguments that a kernel writes, by their first name
+WRITTEN = {  # arguments that a kernel writes, or fields of them
     "layered_relax": {"states"},
     "layered_train": {"weights", "biases", "back", "particles", "optimizer_state"},
     "crossbar_relax": {"states"},
-    "crossbar_train": {"weights", "biases", "states", "velocity"},
+    "crossbar_train": {"network.weights", "network.biases", "states", "velocity"},
     "nodal_newton": {"x", "junction"},
     "nodal_head_factor": {"value", "pivot"},
     "nodal_head_forward": {"b"},
     "nodal_head_backward": {"b"},
-    "nodal_update": {"velocity", "conductance", "gradient"},
+    "nodal_update": {"conductances.velocity", "conductances.conductance", "gradient"},
 }
 
 
@@ -97,49 +111,40 @@ def crossbar_relax(sparse):
     )
     bounds = [[np.full(n, v) for n in SIZES[1:]] for v in (-0.3, 0.5)]
     return dict(
-        weights=weights,
-        biases=biases,
-        lower=bounds[0],
-        upper=bounds[1],
+        network=Crossbar(weights, biases, *bounds),
         x=x,
         states=_states(ROWS),
-        input_gain=1.0,
-        schedule="asynchronous",
+        y=y,
+        beta=0.1,
         n_steps=3,
         tol=-1.0,
-        beta=0.1,
-        y=y,
-        pairs=False,
         n_threads=1,
     )
 
 
 def crossbar_train(sparse):
     call = crossbar_relax(sparse)
-    for name in ("n_steps", "tol"):
+    for name in ("beta", "n_steps", "tol"):
         del call[name]
-    velocity = [np.full_like(a, 0.01) for a in [*call["weights"], *call["biases"]]]
-    call |= dict(
-        states=_states(3),
-        order=np.arange(ROWS),
-        sample_weight=np.ones(ROWS),
+    network = call["network"]
+    plan = CrossbarPlan(
+        [0.1, 0.1],
+        [0.1, 0.1],
         batch_size=3,
+        beta=0.1,
         n_free_steps=3,
         n_nudged_steps=2,
-        tol_free=-1.0,
-        tol_nudged=-1.0,
-        nudging="centered",
-        rates=[0.1, 0.1],
-        bias_rates=[0.1, 0.1],
-        g_min=0.0,
         g_max=2.0,
-        carry=True,
         optimizer="momentum",
         momentum=0.5,
-        velocity=velocity,
-        loss=0.0,
     )
-    return call
+    return call | dict(
+        plan=plan,
+        states=_states(3),
+        order=np.arange(ROWS),
+        row_weight=np.ones(ROWS),
+        velocity=[np.full_like(a, 0.01) for a in [*network.weights, *network.biases]],
+    )
 
 
 def nodal_newton(sparse):
@@ -225,14 +230,16 @@ def nodal_update(_):
     rng = np.random.default_rng(5)
     d, t, p = rng.normal(size=(6, 3)), rng.normal(size=(6, 3)), 4
     return dict(
+        conductances=Conductances(
+            pairs=rng.integers(0, 6, (p, 2)).astype(np.int32),
+            scale=np.ones(p),
+            conductance=np.full(p, 0.5),
+            velocity=np.full(p, 0.1),
+            low=np.full(p, 0.1),
+            high=np.full(p, 0.9),
+        ),
         difference=d,
         total=t,
-        pairs=rng.integers(0, 6, (p, 2)).astype(np.int32),
-        scale=np.ones(p),
-        velocity=np.full(p, 0.1),
-        conductance=np.full(p, 0.5),
-        low=np.full(p, 0.1),
-        high=np.full(p, 0.9),
         gradient=np.zeros(p),
         learning_rate=0.1,
         momentum=0.5,
@@ -366,6 +373,10 @@ def bad_arrays(a):
         "one place",
         np.lib.stride_tricks.as_strided(a.copy(), a.shape, (0,) * a.ndim, writeable=True),
     )
+    if a.ndim == 2 and a.shape[1] > 1:
+        row = (a.shape[1] - 1) * a.itemsize
+        memory = np.resize(a, a.size)
+        yield "rows that meet", np.lib.stride_tricks.as_strided(memory, a.shape, (row, a.itemsize))
     yield "masked", np.ma.masked_array(a, np.zeros(a.shape, bool))
     yield "memmap", a.copy().view(np.memmap)
     yield "read-only", _locked(a)
@@ -456,7 +467,7 @@ def bad_values(value):
         yield from bad_sparse(value)
     elif isinstance(value, (bool, int, float, str)):
         for new in {bool: FLAGS, int: INTEGERS, float: REALS, str: WORDS}[type(value)]:
-            yield f"{new!r:.30}", new
+            yield f"NumPy's {new}" if isinstance(new, np.generic) else f"{new!r:.30}", new
         if type(value) in (int, float):
             yield "NumPy's", {int: np.int64, float: np.float32}[type(value)](value)
     elif children(value):
@@ -483,7 +494,7 @@ def abuses(name, sparse=False):
             yield path, label, put(copy.deepcopy(base), path, new)
     known = [(path, a) for path, a in paths(base) if isinstance(a, np.ndarray) and a.size]
     for path, a in known:
-        if path[0] not in WRITTEN[name]:
+        if not WRITTEN[name] & {path[0], ".".join(map(str, path[:2]))}:
             continue
         for other, b in known:
             if other != path:
@@ -527,3 +538,48 @@ def verdict(name, backend, call):
             )
         return "refused", str(error)
     return "taken", result
+
+
+# --- which are not refused: {variant of a kernel: {argument: labels}}
+
+TAKEN = Path(__file__).with_name("taken_calls.json")
+
+
+def variant(name, sparse):
+    return f"{name}, sparse" if sparse else name
+
+
+def taken():
+    """What is written down: arguments that may be the same stand in one entry."""
+    parts = json.loads(TAKEN.read_text())
+    return {
+        (kind, path, label)
+        for kind, entries in parts.items()
+        for paths, labels in entries
+        for path in paths
+        for label in labels
+    }
+
+
+def write_taken():
+    parts = {}
+    for name, sparse in [(name, sparse) for name in MAKERS for sparse in (False, True)]:
+        of_path = {}
+        for path, label, call in abuses(name, sparse):
+            if verdict(name, "numpy", call)[0] != "refused":
+                of_path.setdefault(".".join(map(str, path)), []).append(label)
+        paths = {}
+        for path, labels in of_path.items():
+            paths.setdefault(tuple(labels), []).append(path)
+        parts[variant(name, sparse)] = [[p, list(labels)] for labels, p in paths.items()]
+    rows = [
+        f" {json.dumps(kind)}: [\n"
+        + ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
+        + "\n ]"
+        for kind, entries in parts.items()
+    ]
+    TAKEN.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
+if __name__ == "__main__":
+    write_taken()

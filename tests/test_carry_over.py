@@ -10,6 +10,7 @@ from eqprop_fast.rules import RULES
 
 from .backend_list import BACKENDS
 from .build import build
+from .written_out import PARAMETERS, learn, relax
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
@@ -46,30 +47,18 @@ def by_hand(first, nudging, signs=None):
     """The same training written out: batches of 8, 8 and 4, twice."""
     w, b = [c.copy() for c in first.coefs_], [c.copy() for c in first.intercepts_]
     target, carried, at = np.eye(3)[Y], None, 0
-
-    def relax(x, y, h, o, beta, n):
-        for _ in range(n):
-            new_h = sigmoid(x @ w[0] + b[0] + o @ w[1].T)
-            h, o = new_h, sigmoid(h @ w[1] + b[1]) + beta * (y - o)
-        return h, o
-
     for _ in range(2):
         for start in (0, 8, 16):
             x, y = X[start : start + 8], target[start : start + 8]
             n = len(x)
             if carried is None or len(carried[0]) != n:
                 carried = np.zeros((n, 7)), np.zeros((n, 3))
-            free = relax(x, y, *carried, 0.0, 3)
+            free = relax(w, b, x, y, *carried, 0.0, 3)
             beta = 0.3 if signs is None else 0.3 * signs[at]
-            plus = relax(x, y, *free, beta, 2)
-            low, width = (
-                (relax(x, y, *free, -beta, 2), 2 * beta) if nudging == "centered" else (free, beta)
-            )
-            scale = 0.1 / (width * n)
-            w[0] += scale * x.T @ (plus[0] - low[0])
-            w[1] += scale * (plus[0].T @ plus[1] - low[0].T @ low[1])
-            b[0] += scale * (plus[0] - low[0]).sum(0)
-            b[1] += scale * (plus[1] - low[1]).sum(0)
+            plus, low, width = relax(w, b, x, y, *free, beta, 2), free, beta
+            if nudging == "centered":
+                low, width = relax(w, b, x, y, *free, -beta, 2), 2 * beta
+            learn(w, b, x, low, plus, 0.1 / (width * n))
             carried, at = plus, at + 1
     return w, b
 

@@ -208,9 +208,11 @@ def test_bad_arguments():
         circuit_gradient(net, x, y[:, :1])
     with pytest.raises(ValueError, match="loss"):
         circuit_gradient(net, x, y, loss="hinge")
-    for wrong in ((x, y[:-1]), (x[0], y)):
-        with pytest.raises(ElementError, match="a row for each sample"):
-            CircuitTrainer(net, learning_rate=1e-6).fit(*wrong, epochs=1)
+    # a flat y would do with batches of one sample, and with no others
+    for wrong in ((x, y[:-1]), (x[0], y), (x, y[:, 0]), (x[0], y[0])):
+        for size in (1, None):
+            with pytest.raises(ElementError, match="a row for each sample"):
+                CircuitTrainer(net, learning_rate=1e-6).fit(*wrong, epochs=1, batch_size=size)
     for bad in ({"nudge": "voltage"}, {"nudge": "conductance", "loss": "cross_entropy"}):
         with pytest.raises(ValueError, match="nudge"):
             circuit_gradient(net, x, y, **bad)

@@ -410,3 +410,16 @@ def test_co_content_does_not_overflow():
     with np.errstate(all="raise"):
         energy = operating_point(net).co_content
     assert energy == pytest.approx(0.5e-3 * 94.882**2 + 94.9e-3 * 0.02587, rel=1e-4)
+
+
+@backends
+def test_rounding_of_diodes_in_series(backend):
+    """What one diode's rounding brings to the node between them the other's does not take away."""
+    net = Netlist()
+    net.voltage_source("v", "in", "0", 1.3)
+    net.diode("d1", "in", "mid", D1N4148)
+    net.diode("d2", "mid", "0", D1N4148)
+    point = operating_point(net, backend=backend)
+    assert point.largest_current > 1e-4
+    # two diodes, each with at least two units in the last place of its current
+    assert point.kcl_rounding >= 4 * np.finfo(float).eps * point.largest_current

@@ -5,7 +5,7 @@ gradients.
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from eqprop_fast.kernels import DivergenceError, get_backend
+from eqprop_fast.kernels import Crossbar, CrossbarPlan, DivergenceError, get_backend
 from eqprop_fast.kernels.reference import crossbar as reference
 from eqprop_fast.kernels.reference.crossbar import NUDGINGS, SCHEDULES, NudgeError
 from eqprop_fast.kernels.tolerances import tolerance
@@ -14,6 +14,9 @@ from scipy.optimize import lsq_linear
 from .backend_list import BACKENDS
 
 KERNELS = {name: get_backend(name) for name in BACKENDS}
+NUMPY = get_backend("numpy")
+PHYSICS = {"input_gain", "schedule", "pairs"}
+ARRAYS = {"row_weight", "velocity", "n_threads"}
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 SIZES = [(1, 1), (7, 9, 4), (16, 33, 8), (31, 17, 15, 2), (5, 16, 31, 9, 6), (3, 8, 140, 7, 33, 10)]
 TEAM = (6, 500, 480, 4)  # inner matrices large enough that threads share rows instead of samples
@@ -47,6 +50,21 @@ def copies(arrays):
     return [a.copy() for a in arrays]
 
 
+def relax(kernels, weights, biases, lower, upper, x, states, **options):
+    """A kernel's call with the fields of the network among its options."""
+    physics = {name: options.pop(name) for name in PHYSICS & options.keys()}
+    network = Crossbar(weights, biases, lower, upper, **physics)
+    return kernels.crossbar_relax(network, x, states, **options)
+
+
+def train(kernels, weights, biases, lower, upper, x, y, states, order=None, **options):
+    """A kernel's call with the fields of network and plan among its options."""
+    physics = {name: options.pop(name) for name in PHYSICS & options.keys()}
+    arrays = {name: options.pop(name) for name in ARRAYS & options.keys()}
+    network = Crossbar(weights, biases, lower, upper, **physics)
+    return kernels.crossbar_train(network, x, y, order, CrossbarPlan(**options), states, **arrays)
+
+
 def close(actual, desired, quantity, dtype):
     for a, d in zip(actual, desired, strict=True):
         np.testing.assert_allclose(
@@ -66,8 +84,8 @@ def test_relax_matches_reference(backend, dtype, schedule):
                     input_gain=3.0, schedule=schedule, n_steps=n_steps, beta=beta, y=y, pairs=pairs
                 )
                 ours, theirs = copies(states), copies(states)
-                steps, residual = KERNELS[backend].crossbar_relax(*net, x, ours, **options)
-                expected = reference.relax(*net, x, theirs, **options)
+                steps, residual = relax(KERNELS[backend], *net, x, ours, **options)
+                expected = relax(NUMPY, *net, x, theirs, **options)
                 close(ours, theirs, "state", dtype)
                 np.testing.assert_array_equal(steps, expected[0])
                 close([residual], [expected[1]], "state", dtype)
@@ -85,7 +103,7 @@ def test_train_matches_reference(backend, dtype, nudging):
             rng = np.random.default_rng(1)
             options = dict(
                 order=rng.permutation(len(x)),
-                sample_weight=rng.random(len(x)).astype(dtype),
+                row_weight=rng.random(len(x)).astype(dtype),
                 batch_size=3,
                 input_gain=2.0,
                 schedule=schedule,
@@ -93,17 +111,17 @@ def test_train_matches_reference(backend, dtype, nudging):
                 n_nudged_steps=3,
                 beta=0.02,
                 nudging=nudging,
-                rates=[0.02] * len(net[0]),
-                bias_rates=[0.01] * len(net[0]),
+                rate=[0.02] * len(net[0]),
+                bias_rate=[0.01] * len(net[0]),
                 g_min=1e-3,
                 g_max=0.5,
                 pairs=pairs,
             )
             results = []
-            for train in (KERNELS[backend].crossbar_train, reference.train):
+            for kernels in (KERNELS[backend], NUMPY):
                 weights, biases = copies(net[0]), copies(net[1])
                 carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
-                loss = train(weights, biases, *net[2:], x, y, carried, **options)
+                loss = train(kernels, weights, biases, *net[2:], x, y, carried, **options)
                 results.append((weights + biases + carried, loss))
             close(results[0][0], results[1][0], "trajectory", dtype)
             np.testing.assert_allclose(
@@ -143,16 +161,16 @@ def test_large_networks_match_reference(sizes, options, n_threads, dtype):
             n_free_steps=5,
             n_nudged_steps=4,
             beta=0.02,
-            rates=[0.002] * len(net[0]),
-            bias_rates=[0.01] * len(net[0]),
+            rate=[0.002] * len(net[0]),
+            bias_rate=[0.01] * len(net[0]),
         )
         | options
     )
     results = []
-    for train in (KERNELS["c"].crossbar_train, reference.train):
+    for kernels in (KERNELS["c"], NUMPY):
         weights, biases = copies(net[0]), copies(net[1])
         carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
-        train(weights, biases, *net[2:], x, y, carried, n_threads=n_threads, **options)
+        train(kernels, weights, biases, *net[2:], x, y, carried, n_threads=n_threads, **options)
         results.append(weights + biases + carried)
     close(results[0], results[1], "trajectory", dtype)
 
@@ -171,19 +189,20 @@ def test_momentum_matches_reference(backend, dtype, optimizer):
             beta=0.02,
             g_min=1e-3,
             g_max=0.5,
-            rates=[0.02, 0.01, 0.03, 0.02, 0.01][: len(net[0])],
-            bias_rates=[0.01] * len(net[0]),
+            rate=[0.02, 0.01, 0.03, 0.02, 0.01][: len(net[0])],
+            bias_rate=[0.01] * len(net[0]),
             optimizer=optimizer,
             momentum=0.8,
         )
         start = [rng.normal(0, 0.01, p.shape).astype(dtype) for p in net[0] + net[1]]
         results = []
-        ours = KERNELS[backend].crossbar_train
-        for train, threads in ((ours, 1), (ours, 3), (reference.train, 1)):
+        ours = KERNELS[backend]
+        for kernels, threads in ((ours, 1), (ours, 3), (NUMPY, 1)):
             weights, biases, velocity = copies(net[0]), copies(net[1]), copies(start)
             carried = [np.zeros((3, n), dtype) for n in sizes[1:]]
             for rows in (np.arange(6), np.arange(6, len(x))):  # momentum goes on from call to call
                 train(
+                    kernels,
                     weights,
                     biases,
                     *net[2:],
@@ -213,15 +232,16 @@ def test_momentum_follows_the_gradients_of_plain_steps(backend, nesterov):
     theirs, momenta = copies(ours), copies(velocity)
     for _ in range(3):
         carried = [np.zeros((4, n)) for n in (8, 6, 2)]
-        KERNELS[backend].crossbar_train(
+        train(
+            KERNELS[backend],
             ours[:3],
             ours[3:],
             *net[2:],
             x,
             y,
             carried,
-            rates=[0.1] * 3,
-            bias_rates=[0.05] * 3,
+            rate=[0.1] * 3,
+            bias_rate=[0.05] * 3,
             g_min=0.01,
             g_max=0.3,
             optimizer="nesterov" if nesterov else "momentum",
@@ -230,15 +250,16 @@ def test_momentum_follows_the_gradients_of_plain_steps(backend, nesterov):
             **options,
         )
         moved = copies(theirs)
-        KERNELS[backend].crossbar_train(
+        train(
+            KERNELS[backend],
             moved[:3],
             moved[3:],
             *net[2:],
             x,
             y,
             carried,
-            rates=[1.0] * 3,
-            bias_rates=[1.0] * 3,
+            rate=[1.0] * 3,
+            bias_rate=[1.0] * 3,
             g_min=-np.inf,
             **options,
         )
@@ -268,15 +289,16 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
         n_nudged_steps=2,
         beta=0.05,
         tol_free=1e-4,
-        rates=[0.05] * len(net[0]),
-        bias_rates=[0.01] * len(net[0]),
+        rate=[0.05] * len(net[0]),
+        bias_rate=[0.01] * len(net[0]),
     )
 
-    def train(cuts, n_threads, data=x):
+    def trained(cuts, n_threads, data=x):
         weights, biases = copies(net[0]), copies(net[1])
         carried, loss = [np.zeros((4, n), np.float32) for n in sizes[1:]], 0.0
         for a, b in zip(cuts, cuts[1:]):
-            loss, _ = KERNELS[backend].crossbar_train(
+            loss, _ = train(
+                KERNELS[backend],
                 weights,
                 biases,
                 *net[2:],
@@ -284,13 +306,13 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
                 y,
                 carried,
                 order=order[a:b],
-                loss=loss,
+                loss_so_far=loss,
                 n_threads=n_threads,
                 **options,
             )
         return [*weights, *biases, *carried, np.array(loss)]
 
-    expected = train([0, 19], 1)
+    expected = trained([0, 19], 1)
     for cuts, threads, data in [
         ([0, 19], 2, x),
         ([0, 19], 3, x),
@@ -298,22 +320,27 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
         ([0, 8, 19], 1, x),
         ([0, 19], 2, sp.csr_matrix(x)),
     ]:
-        for a, b in zip(train(cuts, threads, data), expected, strict=True):
+        for a, b in zip(trained(cuts, threads, data), expected, strict=True):
             np.testing.assert_array_equal(a, b)
 
     outs = []
     for threads in (1, 2, 3):
         final = copies(states)
-        KERNELS[backend].crossbar_relax(
-            *net, x, final, schedule=schedule, n_steps=9, tol=1e-3, n_threads=threads
+        relax(
+            KERNELS[backend],
+            *net,
+            x,
+            final,
+            schedule=schedule,
+            n_steps=9,
+            tol=1e-3,
+            n_threads=threads,
         )
         outs.append(final)
     alone = copies(states)
     for m in range(len(x)):  # nor does a sample's company
         one = [s[m : m + 1].copy() for s in states]
-        KERNELS[backend].crossbar_relax(
-            *net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3
-        )
+        relax(KERNELS[backend], *net, x[m : m + 1], one, schedule=schedule, n_steps=9, tol=1e-3)
         for s, o in zip(alone, one):
             s[m] = o[0]
     for other in [*outs[1:], alone]:
@@ -325,10 +352,10 @@ def test_bit_equal_for_any_threads_and_chunks(backend, sizes, schedule):
 def test_carry_over_after_a_batch_of_another_size(backend):
     *net, x, y, _ = make((5, 8, 2), rows=6)
     carried = [np.ones((4, n)) for n in (8, 2)]
-    options = dict(batch_size=4, beta=0.05, rates=[0.0, 0.0], bias_rates=[0.0, 0.0])
-    KERNELS[backend].crossbar_train(*net, x, y, carried, **options)
+    options = dict(batch_size=4, beta=0.05, rate=[0.0, 0.0], bias_rate=[0.0, 0.0])
+    train(KERNELS[backend], *net, x, y, carried, **options)
     assert all((s == 0).all() for s in carried)
-    KERNELS[backend].crossbar_train(*net, x, y, carried, order=np.arange(4), **options)
+    train(KERNELS[backend], *net, x, y, carried, order=np.arange(4), **options)
     assert all((s != 0).any() for s in carried)
 
 
@@ -340,15 +367,16 @@ def test_without_carry_every_batch_starts_from_zero(backend):
         n_free_steps=1,
         n_nudged_steps=1,
         beta=0.05,
-        rates=[0.1] * 2,
-        bias_rates=[0.1] * 2,
+        rate=[0.1] * 2,
+        bias_rate=[0.1] * 2,
     )
     results = []
     for cuts in ([0, 8], [0, 4, 8]):
         weights, biases = copies(net[0]), copies(net[1])
         for a, b in zip(cuts, cuts[1:]):
             start = [np.full((4, n), 7.0 * (a == 0)) for n in (8, 2)]
-            KERNELS[backend].crossbar_train(
+            train(
+                KERNELS[backend],
                 weights,
                 biases,
                 *net[2:],
@@ -373,7 +401,7 @@ def test_co_content_never_rises(backend, schedule, pairs):
         v = copies(states)
         energy = reference.co_content(*net[:2], x, v, **options)
         for _ in range(30):
-            KERNELS[backend].crossbar_relax(*net, x, v, schedule=schedule, n_steps=1, **options)
+            relax(KERNELS[backend], *net, x, v, schedule=schedule, n_steps=1, **options)
             new = reference.co_content(*net[:2], x, v, **options)
             assert (new <= energy + 1e-12 * np.abs(energy).max()).all()
             energy = new
@@ -428,7 +456,7 @@ def test_solution_is_that_of_a_generic_solver(backend, pairs):
         for beta in (0.0, 0.7):
             v = [np.zeros_like(s) for s in states]
             options = dict(input_gain=4.0, beta=beta, y=y, pairs=pairs)
-            KERNELS[backend].crossbar_relax(*net, x, v, n_steps=5000, tol=1e-15, **options)
+            relax(KERNELS[backend], *net, x, v, n_steps=5000, tol=1e-15, **options)
             for m in range(3):
                 expected = quadratic_program(net, x[m], 4.0, beta, y[m], pairs)
                 for a, d in zip(v, expected, strict=True):
@@ -448,11 +476,12 @@ def test_ep_gradient_is_that_of_the_cost(backend, pairs):
 
     def cost():
         v = [np.zeros((n, w.shape[1])) for w in weights]
-        reference.relax(*net, x, v, input_gain=2.0, n_steps=3000, tol=1e-15, pairs=pairs)
+        relax(NUMPY, *net, x, v, input_gain=2.0, n_steps=3000, tol=1e-15, pairs=pairs)
         return 0.5 * ((reference.predictions(v[-1], pairs) - y) ** 2).sum() / n
 
     w, b = copies(weights), copies(biases)
-    KERNELS[backend].crossbar_train(
+    train(
+        KERNELS[backend],
         w,
         b,
         *net[2:],
@@ -466,8 +495,8 @@ def test_ep_gradient_is_that_of_the_cost(backend, pairs):
         tol_free=1e-15,
         tol_nudged=1e-15,
         beta=1e-4,
-        rates=[1.0] * 3,
-        bias_rates=[1.0] * 3,
+        rate=[1.0] * 3,
+        bias_rate=[1.0] * 3,
         g_min=-np.inf,
         pairs=pairs,
     )
@@ -500,7 +529,8 @@ def test_amplifiers_amount_to_input_gain():
     v = np.linalg.solve(H, np.concatenate([gain * np.concatenate([x, -x]) @ g0, np.zeros(2)]))
     plain = [np.zeros((1, 4)), np.zeros((1, 2))]
     free = [np.full(n, np.inf) for n in (4, 2)]
-    reference.relax(
+    relax(
+        NUMPY,
         [g0, g1],
         [np.zeros(4), np.zeros(2)],
         [-f for f in free],
@@ -518,7 +548,7 @@ def test_amplifiers_amount_to_input_gain():
 def test_isolated_node_stays_at_zero(backend):
     *net, x, _, states = make((3, 4, 2))
     net[0][0][:, 1], net[0][1][1] = 0, 0
-    KERNELS[backend].crossbar_relax(*net, x, states, n_steps=3)
+    relax(KERNELS[backend], *net, x, states, n_steps=3)
     assert (states[0][:, 1] == 0).all() and all(np.isfinite(s).all() for s in states)
 
 
@@ -527,25 +557,26 @@ def test_errors(backend):
     *net, x, y, states = make((3, 4, 2))
     kernels = KERNELS[backend]
     with pytest.raises(NudgeError, match="smaller beta"):
-        kernels.crossbar_relax(*net, x, copies(states), beta=-1e3, y=y)
-    options = dict(batch_size=4, rates=[0.1, 0.1], bias_rates=[0.1, 0.1])
+        relax(kernels, *net, x, copies(states), beta=-1e3, y=y)
+    options = dict(batch_size=4, rate=[0.1, 0.1], bias_rate=[0.1, 0.1])
     carried = [np.zeros((4, n)) for n in (4, 2)]
     before = copies(net[0])
     with pytest.raises(NudgeError):
-        kernels.crossbar_train(*net, x, y, carried, beta=1e3, **options)
+        train(kernels, *net, x, y, carried, beta=1e3, **options)
     for a, b in zip(net[0], before):
         np.testing.assert_array_equal(a, b)
     bad = x.copy()
     bad[5] = 1e308
     with np.errstate(all="ignore"), pytest.raises(DivergenceError):
-        kernels.crossbar_relax(*net, bad, copies(states), input_gain=1e10)
+        relax(kernels, *net, bad, copies(states), input_gain=1e10)
     options["momentum"], velocity = 0.9, [np.zeros_like(p) for p in net[0] + net[1]]
     for arrays in (net[0], velocity):  # a NaN is neither clamped away nor blamed on the nudge
         for a in arrays:
             given, velocities = copies(net[0] + net[1]), copies(velocity)
             a.flat[0], sound = np.nan, a.flat[0]
             with np.errstate(all="ignore"), pytest.raises(DivergenceError):
-                kernels.crossbar_train(
+                train(
+                    kernels,
                     *net,
                     x,
                     y,
@@ -558,17 +589,17 @@ def test_errors(backend):
                 )
             if arrays is net[0]:
                 with np.errstate(all="ignore"), pytest.raises(DivergenceError):
-                    kernels.crossbar_relax(*net, x, copies(states), beta=-0.1, y=y)
+                    relax(kernels, *net, x, copies(states), beta=-0.1, y=y)
             for to, was in zip(net[0] + net[1] + velocity, given + velocities, strict=True):
                 to[...] = was
             a.flat[0] = sound
     del options["momentum"]
     if backend == "c":
         with pytest.raises(ValueError, match=r"weights\[0\]"):
-            kernels.crossbar_relax(net[0][::-1], *net[1:], x, states)
+            relax(kernels, net[0][::-1], *net[1:], x, states)
     if backend != "numpy":
         with pytest.raises(ValueError, match="order"):
-            kernels.crossbar_train(*net, x, y, carried, beta=0.1, order=np.array([99]), **options)
+            train(kernels, *net, x, y, carried, beta=0.1, order=np.array([99]), **options)
     for wrong in ({"optimizer": "adam"}, {"optimizer": "momentum"}):
         with pytest.raises(ValueError, match="optimizer"):
-            kernels.crossbar_train(*net, x, y, carried, beta=0.1, **wrong, **options)
+            train(kernels, *net, x, y, carried, beta=0.1, **wrong, **options)

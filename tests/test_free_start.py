@@ -10,6 +10,7 @@ from eqprop_fast.training.state import RandomStreams
 
 from .backend_list import BACKENDS
 from .build import build
+from .written_out import PARAMETERS, learn, relax
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(1)
@@ -44,28 +45,16 @@ def sigmoid(a):
 
 
 def by_hand(first, rng):
-    w, b, target = (
-        [c.copy() for c in first.coefs_],
-        [c.copy() for c in first.intercepts_],
-        np.eye(3)[Y],
-    )
+    """The same training written out, from the states that `rng` draws."""
+    w, b = [c.copy() for c in first.coefs_], [c.copy() for c in first.intercepts_]
+    target = np.eye(3)[Y]
     for _ in range(2):
         for start in (0, 8, 16):
             x, y = X[start : start + 8], target[start : start + 8]
             s = rng.standard_normal((len(x), 10))
-            states = [(s[:, :7], s[:, 7:])]
-            for beta, n in ((0, 3), (0.3, 2)):
-                h, o = states[-1]
-                for _ in range(n):
-                    new_h = sigmoid(x @ w[0] + b[0] + o @ w[1].T)
-                    h, o = new_h, sigmoid(h @ w[1] + b[1]) + beta * (y - o)
-                states.append((h, o))
-            (h0, o0), (h1, o1) = states[1:]
-            scale = 0.1 / (0.3 * len(x))
-            w[0] += scale * x.T @ (h1 - h0)
-            w[1] += scale * (h1.T @ o1 - h0.T @ o0)
-            b[0] += scale * (h1 - h0).sum(0)
-            b[1] += scale * (o1 - o0).sum(0)
+            free = relax(w, b, x, y, s[:, :7], s[:, 7:], 0.0, 3)
+            nudged = relax(w, b, x, y, *free, 0.3, 2)
+            learn(w, b, x, free, nudged, 0.1 / (0.3 * len(x)))
     return w, b
 
 

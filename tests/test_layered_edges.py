@@ -38,6 +38,27 @@ def test_tolerance_zero_stops_where_nothing_moves(backend, outputs, dynamics):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("schedule", ["synchronous", "asynchronous"])
+@pytest.mark.parametrize("dynamics, dt", [("continuous", 0.2), ("discrete", 0.2)])
+def test_outputs_at_rest_do_not_stop_hidden_units(backend, dynamics, dt, schedule):
+    """Outputs at their bound repeat from step to step; the units below are on their way still."""
+    spec = LayeredSpec((3, 5, 2), dynamics=dynamics, schedule=schedule, dt=dt, clamp=True)
+    weights, _, biases = network(spec.sizes)
+    biases[1][:] = 50.0
+    x, n = np.full((4, 3), 0.9), 15
+    whole, single = ([np.ones((4, m)) for m in spec.sizes[1:]] for _ in range(2))
+    whole[0][:], single[0][:] = 0.0, 0.0
+    relax = get_backend(backend).layered_relax
+    steps, _ = relax(spec, weights, None, biases, x, whole, n_steps=n)
+    for _ in range(n):
+        relax(spec, weights, None, biases, x, single, n_steps=1)
+    assert (whole[1] == 1).all() and (steps == n).all()
+    for a, b in zip(whole, single):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance("state", "float64"))
+    assert np.ptp(whole[0]) > 0.01  # hidden units differ, and so did not stay
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("schedule, step", [("synchronous", 5), ("asynchronous", 3)])
 def test_divergence_is_named_where_it_happens(backend, schedule, step):
     """In float32, 1e10 from layer to layer and back passes 1e38 in a known step."""
@@ -70,6 +91,24 @@ def test_divergence_is_named_where_it_happens(backend, schedule, step):
             want = (1, step if phase == "free" else step - 2, phase)
             assert (error.layer, error.step, error.phase) == want
             assert f"layer 1 became non-finite at step {want[1]}" in str(error)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("place", [0, 1, 39])
+def test_one_sample_diverges_among_others(backend, place):
+    """Others that stay at rest, before it or after, do not hide it."""
+    spec = LayeredSpec((1, 1, 1), activation="identity", out_activation="identity")
+    weights = [np.ones((1, 1), "float32"), np.full((1, 1), 1e10, "float32")]
+    biases = [np.zeros(1, "float32") for _ in range(2)]
+    x, states = np.zeros((40, 1), "float32"), [np.zeros((40, 1), "float32") for _ in range(2)]
+    x[place] = 1
+    plan, kernels = TrainPlan(40, 0.5, 40, 1, (0.1, 0.1), (0.1, 0.1)), get_backend(backend)
+    net = spec, weights, None, biases, x
+    with np.errstate(all="ignore"):
+        with pytest.raises(DivergenceError, match="step 5 of the free"):
+            kernels.layered_relax(*net, states, n_steps=40)
+        with pytest.raises(DivergenceError, match="step 5 of the free"):
+            kernels.layered_train(*net, np.zeros((40, 1), "float32"), np.arange(40), plan)
 
 
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"])

@@ -314,9 +314,9 @@ def test_copies_are_written_back_after_an_interrupt(monkeypatch):
 @pytest.mark.parametrize("n_out", (1, 4, 5, 6, 9, 10))
 def test_narrow_fields(n_out, dtype):
     """Both layers in one pass, against the products of the general way."""
-    from eqprop_fast.kernels.jit.layered import pack_network
     from eqprop_fast.kernels.jit.layout import make_network, pad
     from eqprop_fast.kernels.jit.narrow import is_narrow, narrow_fields
+    from eqprop_fast.kernels.jit.packing import pack_network
     from eqprop_fast.kernels.jit.views import aligned, argument
     from eqprop_fast.kernels.prepare.layered import relax_job
 
@@ -324,7 +324,7 @@ def test_narrow_fields(n_out, dtype):
     for n_hidden, back in [(n, b) for n in (11, 15, 16, 17, 70) for b in (False, True)]:
         spec = LayeredSpec(sizes=(5, n_hidden, n_out))
         weights, feedback, biases, x, _ = problem(spec.sizes, dtype, back=back)
-        record = make_network(spec.sizes, back, dtype, 7, 1)
+        record = make_network(spec.sizes, back, dtype, 7, 7, 1)
         states, steps = (
             [np.zeros((len(x), n), dtype) for n in spec.sizes[1:]],
             np.zeros(len(x), np.int32),
@@ -568,14 +568,18 @@ def test_runs_uncompiled():
 
 @pytest.mark.slow
 def test_runs_without_a_writable_cache():
-    """Read-only install and no home: the kernels are compiled in the process instead."""
+    """Read-only install and no home: the kernels are compiled in the process instead; of the rules'
+    kernels only what EP needs.
+    """
     code = f"""
 import numba.core.caching as caching
 for kind in (caching.CompileResultCacheImpl, caching.CodeLibraryCacheImpl):
     kind._locator_classes = []
 {SMALL_RUN}
-from eqprop_fast.kernels.jit import layered
+from eqprop_fast.kernels.jit import continual, layered
 assert type(layered.train_thread._cache).__name__ == "NullCache"
+assert layered.train_thread.signatures
+assert not continual.continual_phase.signatures and not continual.vector_field_phase.signatures
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """The mutation runner's faults (tests/mutation): where they apply, and that they are faults."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,12 @@ def test_family(family):
                 if paths[0].suffix == ".py":
                     assert changes_python(text, mutants[0].applied(text)) is not False
     assert seen <= {*OPERATORS, "statement"} and len(seen) > 6
+
+
+def test_named_mutants():
+    """What they change is there, once, in a file of their family."""
+    for row in json.loads((ROOT / "tests" / "mutation" / "named.json").read_text()):
+        text = (ROOT / row["path"]).read_text()
+        assert text.count(row["before"]) == 1 and row["after"] not in text, row
+        patterns = sum(FAMILIES[row["family"]].sources.values(), [])
+        assert any(ROOT / row["path"] in ROOT.glob(pattern) for pattern in patterns), row

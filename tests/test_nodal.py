@@ -4,75 +4,17 @@ import numpy as np
 import pytest
 from eqprop_fast.kernels import get_backend
 from eqprop_fast.kernels.reference import nodal as reference
+from eqprop_fast.kernels.reference.nodal_head import plan_head
 from scipy import sparse
 
 from .backend_list import BACKENDS as NAMES
+from .nodal_systems import ROW, make_system, random_network
 
 BACKENDS = [
     pytest.param(get_backend(name).nodal_newton, id=name) for name in NAMES if name != "numpy"
 ]
 
 SIZES = (1, 7, 8, 9, 15, 16, 17, 31, 33)
-ROW = {
-    "plain": (1e-14, 0.02585, 0.0, 0.73, 1e-12, np.inf, 0.02585),
-    "series": (4e-9, 0.0493, 0.6, 0.61, 1e-12, np.inf, 0.0493),
-    "zener": (1e-14, 0.02585, 5.0, 0.73, 1e-12, 2.5, 0.02585),
-}
-
-
-def make_system(n, seed=0, *, dense=True, ideal=False):
-    """A random conductance network with a diode at every node, half of them to known voltages."""
-    rng = np.random.default_rng(seed)
-    mask = rng.random((n, n)) < (1.0 if dense else min(1.0, 3.0 / n))
-    g = np.where(mask | mask.T, rng.uniform(1e-4, 1e-2, (n, n)), 0.0)
-    g = (g + g.T) / 2
-    np.fill_diagonal(g, 0)
-    a = np.diag(g.sum(axis=1) + rng.uniform(1e-4, 1e-3, n)) - g
-    n_d = n
-    anode = np.arange(n, dtype=np.int32)
-    cathode = np.where(np.arange(n) % 2 == 0, -1, (np.arange(n) + 1) % n).astype(np.int32)
-    if n == 1:
-        cathode[:] = -1
-    is_ideal = np.arange(n) % 3 == 2 if ideal else np.zeros(n, bool)
-    total = n + int(is_ideal.sum())
-    branch = np.where(is_ideal, n + np.cumsum(is_ideal) - 1, -1).astype(np.int32)
-    big = np.zeros((total, total))
-    big[:n, :n] = a
-    for d in np.flatnonzero(is_ideal):
-        big[anode[d], branch[d]] += 1
-        if cathode[d] >= 0:
-            big[cathode[d], branch[d]] -= 1
-    kinds = list(ROW.values())
-    parameters = np.array([kinds[k % 3] for k in range(n_d)])
-    parameters[is_ideal] = 0.0  # an ideal diode does not leak
-    if dense:
-        stamp = reference.stamps(total, anode, cathode, branch)
-        return reference.NodalSystem(
-            total, big, None, None, anode, cathode, branch, stamp, parameters
-        )
-    room = np.eye(total, dtype=bool) | (big != 0)
-    for d in range(n_d):
-        ends = [k for k in (anode[d], cathode[d], branch[d]) if k >= 0]
-        room[np.ix_(ends, ends)] = True
-    csr = sparse.csr_matrix(room.astype(float))
-    csr.data = big[np.repeat(np.arange(total), np.diff(csr.indptr)), csr.indices]
-    stamp = reference.stamps(total, anode, cathode, branch, csr.indptr, csr.indices)
-    filled = csr.copy()
-    for k, sign in enumerate((1, -1, -1, 1, 0, 0, 1, -1, 1)):
-        hit = stamp[:, k] >= 0
-        np.add.at(filled.data, stamp[hit, k], sign * (1e-3 if k < 4 else 1.0))
-    return reference.NodalSystem(
-        total,
-        csr.data,
-        csr.indptr,
-        csr.indices,
-        anode,
-        cathode,
-        branch,
-        stamp,
-        parameters,
-        reference.lu_pattern(filled, branch[is_ideal]),
-    )
 
 
 def solve(kernel, system, m, seed=1, dtype=np.float64, **options):
@@ -100,6 +42,36 @@ def test_same_as_twin(kernel, dense, n):
 
 
 @pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
+def test_the_last_step_is_reported(kernel, dense):
+    system = make_system(9, dense=dense)
+    ours, theirs = (solve(k, system, 5, max_iter=2)[2] for k in (kernel, reference.nodal_newton))
+    assert (theirs.status == reference.NOT_CONVERGED).all() and theirs.step.min() > 1e-6
+    np.testing.assert_allclose(ours.step, theirs.step, rtol=1e-9)
+    np.testing.assert_array_equal(ours.worst, theirs.worst)
+
+
+@pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("far", (0, 1))
+def test_every_junction_must_settle(kernel, far):
+    """Also one that comes before or after others that have settled, where voltages are near enough."""
+    ends, known = np.arange(2, dtype=np.int32), np.full(2, -1, np.int32)
+    parameters = np.array([ROW["plain"]] * 2)
+    stamp = reference.stamps(2, ends, known, known)
+    system = reference.NodalSystem(
+        2, 1e-3 * np.eye(2), None, None, ends, known, known, stamp, parameters
+    )
+    rhs, iterations = np.zeros((1, 2)), []
+    rhs[0, far] = 5e-3
+    for one in (kernel, reference.nodal_newton):
+        x = np.zeros((1, 2))
+        report = one(system, rhs, np.zeros((1, 2)), x, np.zeros((1, 2)), vtol=1e3)
+        assert report.status[0] == reference.CONVERGED and abs(x[0, far] - 0.7) < 0.1
+        iterations.append(report.iterations[0])
+    assert iterations[0] == iterations[1] > 3
+
+
+@pytest.mark.parametrize("kernel", BACKENDS)
 @pytest.mark.parametrize("m", SIZES)
 def test_any_number_of_samples(kernel, m):
     system = make_system(5)
@@ -120,6 +92,25 @@ def test_ideal_diodes(kernel, dense, n):
     for d in np.flatnonzero(system.branch >= 0):
         assert (x[:, system.branch[d]] >= -1e-15).all()
         assert set(np.unique(state[:, d])) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("kernel", [*BACKENDS, pytest.param(reference.nodal_newton, id="numpy")])
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
+def test_ideal_diodes_that_leak(kernel, dense):
+    system, leak = make_system(9, seed=3, dense=dense, ideal=True), 1e-5
+    diodes = np.flatnonzero(system.branch >= 0)
+    system.parameters[diodes, reference.P_GMIN] = leak
+    rhs, offset = np.zeros((9, system.n)), np.zeros((9, 9))
+    rhs[:, :9] = np.random.default_rng(1).normal(scale=5e-3, size=(9, 9))
+    offset[:, 2] = 0.3
+    x, state = np.zeros((9, system.n)), reference.start_junctions(system, 9)
+    assert (kernel(system, rhs, offset, x, state).status == reference.CONVERGED).all()
+    padded = np.hstack([x, np.zeros((9, 1))])  # -1: a known voltage, in the offset
+    v = padded[:, system.anode] - padded[:, system.cathode] + offset
+    current, on = x[:, system.branch[diodes]], state[:, diodes] > 0
+    assert 0 < on.sum() < on.size
+    np.testing.assert_allclose(v[:, diodes][on], 0, atol=1e-12)
+    np.testing.assert_allclose(current[~on], leak * v[:, diodes][~on], rtol=1e-9, atol=1e-18)
 
 
 @pytest.mark.needs_cc
@@ -192,7 +183,7 @@ def test_singular_and_unconverged_are_reported(kernel):
     )
     x, none = np.zeros((1, 2)), np.zeros((1, 0))
     report = kernel(broken, np.array([[1.0, 0.0]]), none, x, none.copy())
-    assert report.status[0] != reference.CONVERGED
+    assert report.status[0] == reference.SINGULAR
     assert (solve(kernel, system, 2, max_iter=1)[2].status == reference.NOT_CONVERGED).all()
 
 
@@ -232,27 +223,34 @@ def test_lu_pattern_refactors_other_values():
         assert fill <= set(lu.u_row[lu.u_ptr[j] : lu.u_ptr[j + 1]].tolist())
 
 
+def test_pattern_of_a_matrix_whose_pivots_superlu_changes(monkeypatch):
+    """Found by sets: the same as that of the factors, which serves all others."""
+    a = random_network(60)
+    factors = reference.lu_pattern(a)
+    permuted = (a + sparse.diags(np.full(60, 120.0)))[factors.row_of][:, factors.col_of].tocsc()
+    lower, upper = reference._pattern_by_sets(permuted)
+    for part, sets in (("l", sparse.tril(lower, -1)), ("u", sparse.triu(upper, 1))):
+        sets = sets.tocsc()
+        sets.sort_indices()
+        np.testing.assert_array_equal(sets.indptr, getattr(factors, f"{part}_ptr"))
+        np.testing.assert_array_equal(sets.indices, getattr(factors, f"{part}_row"))
+    monkeypatch.setattr(reference, "_pattern_by_sets", None)  # slow: not for this one
+    reference.lu_pattern(a)
+
+
+def test_a_head_is_of_cheap_pivots():
+    dense = random_network(30) + sparse.csr_matrix(np.full((30, 30), 1e-6))
+    assert plan_head(sparse.csr_matrix(dense)).n_head == 0
+    chain = sparse.diags([np.full(29, -1.0), np.full(30, 3.0), np.full(29, -1.0)], (-1, 0, 1))
+    assert plan_head(sparse.csr_matrix(chain)).n_head > 20
+
+
 HEADS = [pytest.param(get_backend(name), id=name) for name in NAMES]
-
-
-def random_network(n, seed=0):
-    rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, n, (2, 2 * n))
-    a, b = a[a != b], b[a != b]
-    g = rng.uniform(1e-4, 1e-2, a.size)
-    matrix = sparse.coo_matrix(
-        (np.r_[g, g, -g, -g], (np.r_[a, b, a, b], np.r_[a, b, b, a])), shape=(n, n)
-    )
-    matrix = sparse.csr_matrix(matrix + sparse.diags(rng.uniform(1e-5, 1e-3, n)))
-    matrix.sort_indices()
-    return matrix
 
 
 @pytest.mark.parametrize("kernels", HEADS)
 @pytest.mark.parametrize("n", (1, 2, 9, 60, 300))
 def test_symmetric_factor(kernels, n):
-    from eqprop_fast.kernels.reference.nodal_head import plan_head
-
     from eqprop_fast.circuits.factor import SymmetricFactor
 
     matrix = random_network(n)

@@ -2,9 +2,11 @@
 product.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
-from eqprop_fast.kernels import get_backend
+from eqprop_fast.kernels import Conductances, get_backend
 from eqprop_fast.kernels.reference.nodal_update import PIECE
 from eqprop_fast.kernels.tolerances import tolerance
 
@@ -20,6 +22,7 @@ from eqprop_fast.circuits.learning import (
 from .backend_list import BACKENDS
 
 COMPILED = [name for name in BACKENDS if name != "numpy"]
+PARAMETERS = [f.name for f in dataclasses.fields(Conductances)]
 SIZES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 33)
 
 
@@ -44,7 +47,13 @@ def make(n, m, dtype=np.float64, n_nodes=20, seed=0):
 def step(name, job, **options):
     job = {k: a.copy(order="K") for k, a in job.items()}
     options = dict(learning_rate=20.0, momentum=0.9) | options
-    return get_backend(name).nodal_update(**job, **options), job
+    return get_backend(name).nodal_update(**grouped(job), **options), job
+
+
+def grouped(job):
+    """The arguments of a kernel."""
+    others = {k: a for k, a in job.items() if k not in PARAMETERS}
+    return others | dict(conductances=Conductances(**{k: job[k] for k in PARAMETERS}))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -333,10 +342,11 @@ def test_no_status_of_c_is_passed_over(monkeypatch):
         monkeypatch.setattr(nodal, name, lambda *args, job=job, **options: job)
     monkeypatch.setattr(nodal, "run", lambda *args: refused)
     monkeypatch.setattr(nodal, "kernel", lambda *args: lambda *job: refused)
-    one = [np.zeros(1)] * 9
+    one = [np.zeros(1)] * 6
+    conductances = Conductances(*one)
     for function, arguments, options in [
         (nodal.nodal_newton, one[:5], {}),
-        (nodal.nodal_update, one, dict(learning_rate=1.0)),
+        (nodal.nodal_update, [conductances, *one[:3]], dict(learning_rate=1.0)),
         (nodal.head_factor, one[:3], {}),
         (nodal.head_forward, one[:4], {}),
         (nodal.head_backward, one[:4], {}),

@@ -1,6 +1,8 @@
 """Every option of the kernels, drawn at random, on every backend beside the NumPy twin.
 
-EQPROP_RANDOM_DRAWS and EQPROP_RANDOM_SEED say how many and which (``make test-random``).
+EQPROP_RANDOM_DRAWS and EQPROP_RANDOM_SEED say how many and which (``make test-random``);
+EQPROP_RANDOM_FAMILY and EQPROP_RANDOM_WORK, for the mutation runner, leave out what begins with
+another word or multiplies more often.
 """
 
 import dataclasses
@@ -8,8 +10,15 @@ import inspect
 import os
 
 import pytest
-from eqprop_fast.kernels import LayeredSpec, TrainPlan
-from eqprop_fast.kernels.reference import crossbar, layered, nodal_update, train
+from eqprop_fast.kernels import (
+    Conductances,
+    Crossbar,
+    CrossbarPlan,
+    KernelSet,
+    LayeredSpec,
+    TrainPlan,
+)
+from eqprop_fast.kernels.reference import crossbar, layered, nodal, nodal_update, train
 from eqprop_fast.kernels.spec import ACTIVATIONS, DYNAMICS, OPTIMIZERS, RULES
 
 from . import random_calls
@@ -17,6 +26,8 @@ from .backend_list import BACKENDS
 
 DRAWS = int(os.environ.get("EQPROP_RANDOM_DRAWS", 240))
 SEED = int(os.environ.get("EQPROP_RANDOM_SEED", 0))
+FAMILY = os.environ.get("EQPROP_RANDOM_FAMILY", "")
+WORK = float(os.environ.get("EQPROP_RANDOM_WORK", "inf"))
 CUTS = 8  # parts, each a test of its own
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 
@@ -26,8 +37,10 @@ COMPILED = [name for name in BACKENDS if name != "numpy"]
 def test_backends_follow_the_twin(backend, part):
     sensitive, numbers = [], range(part, DRAWS, CUTS)
     for number in numbers:
-        call = random_calls.draw(SEED, number)
-        name = f"random_calls.repeat({SEED}, {number}, {backend!r})"
+        call = random_calls.draw(SEED, number, FAMILY)
+        if random_calls.work(call) > WORK:
+            continue
+        name = f"random_calls.repeat({SEED}, {number}, {backend!r}, {FAMILY!r})"
         if random_calls.check(call, backend, name):
             sensitive.append(number)
         if call.refused:
@@ -45,21 +58,34 @@ def parameters(function):
     return set(inspect.signature(function).parameters)
 
 
-def test_every_option_is_drawn():
+def test_every_option_is_drawn(calls):
     """A new field or parameter has no entry in the tables, and fails here."""
     assert set(random_calls.SPEC) == {f.name for f in dataclasses.fields(LayeredSpec)}
     assert set(random_calls.PLAN) == {f.name for f in dataclasses.fields(TrainPlan)}
     given = set(random_calls.GIVEN) | {"spec", "plan"}
     relaxing = {"beta", "n_steps", "tol"}  # as beta, n_free_steps and tol_free of a plan
     assert parameters(layered.layered_relax) | parameters(train.layered_train) == given | relaxing
-    of_crossbars = set(random_calls.CROSSBAR_GIVEN)
-    assert parameters(crossbar.relax) == set(
-        random_calls.CROSSBAR_RELAX
-    ) | of_crossbars & parameters(crossbar.relax)
-    assert parameters(crossbar.train) == set(random_calls.CROSSBAR_TRAIN) | of_crossbars
+    physics, of_crossbars = set(random_calls.CROSSBAR), set(random_calls.CROSSBAR_GIVEN)
+    plan = {f.name for f in dataclasses.fields(CrossbarPlan)}
+    assert {f.name for f in dataclasses.fields(Crossbar)} == physics | set(
+        random_calls.CROSSBAR_ARRAYS
+    )
+    relaxing, training = parameters(crossbar.relax), parameters(crossbar.train)
+    assert set(random_calls.CROSSBAR_RELAX) == physics | (relaxing - of_crossbars)
+    assert set(random_calls.CROSSBAR_TRAIN) == physics | plan | {"n_threads"}
+    assert training == of_crossbars | {"plan", "n_threads"}
+    assert [f.name for f in dataclasses.fields(Conductances)] == list(
+        random_calls.NODAL_UPDATE_ARRAYS
+    )
     assert parameters(nodal_update.nodal_update) == set(random_calls.NODAL_UPDATE) | set(
         random_calls.NODAL_UPDATE_GIVEN
     )
+    assert parameters(nodal.nodal_newton) == set(random_calls.NODAL_NEWTON) | set(
+        random_calls.NODAL_NEWTON_GIVEN
+    )
+    graphs = {"graph_relax", "graph_train"}  # test_graph.py
+    kernels = {f.name for f in dataclasses.fields(KernelSet)} - {"name", "isa"} - graphs
+    assert kernels <= {c.kernel for c in calls}
 
 
 def test_every_choice_is_drawn(calls):
@@ -84,7 +110,7 @@ def test_every_choice_is_drawn(calls):
             assert {getattr(h, f.name) for h in holders} == values, f.name
     for name, values in random_calls.CROSSBAR_CHOICES.items():
         cases = [c for c in calls if c.kernel == "crossbar_train"]
-        assert {c.arguments[name] for c in cases} == set(values), name
+        assert {random_calls.argument(c.arguments, name) for c in cases} == set(values), name
     assert {c.dtype for c in trained} == {c.dtype for c in relaxed} == {"float32", "float64"}
     assert {c.arguments["n_threads"] for c in trained} == {1, 2, 3}
 

@@ -78,8 +78,7 @@ _NUMBERS = {
     "sacramento": partial(_shipped, "modeldata", ["Sacramento"], "price", ["zip"]),
 }
 
-# The recipe of the defaults was chosen on every other table, by name; the others were held out
-# until it was frozen.
+# Defaults are chosen on every other table, by name; the others are held out until that is done.
 RECIPE = (*sorted(_CLASSES)[::2], *sorted(_NUMBERS)[::2])
 HELD_OUT = (*sorted(_CLASSES)[1::2], *sorted(_NUMBERS)[1::2])
 HALVES = {"recipe": RECIPE, "held-out": HELD_OUT}

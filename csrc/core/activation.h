@@ -94,9 +94,7 @@ EQP_INLINE vec act_rho_of(const int act, const int small, vec x) {
 
 /* rho(x) of any x, and of x within [0, 1]. */
 EQP_INLINE vec act_rho(const int act, vec x) { return act_rho_of(act, 0, x); }
-EQP_INLINE vec act_rho_unit(const int act, vec x) {
-    return act_rho_of(act, 1, x);
-} /* x within [0, 1] */
+EQP_INLINE vec act_rho_unit(const int act, vec x) { return act_rho_of(act, 1, x); }
 
 /* rho'(s) a, given r = rho(s), but for the factor act_prime_scale. rho' of the hard ones is not
  * zero on the closed interval, so that a unit can leave an edge (equations 1.1). */

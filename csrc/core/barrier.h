@@ -59,8 +59,8 @@ static inline void eqp_wait(eqp_barrier *barrier, int n_threads) {
     const int32_t generation = __atomic_load_n(&barrier->generation, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&barrier->arrived, 1, __ATOMIC_ACQ_REL) == n_threads) {
         __atomic_store_n(&barrier->arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&barrier->generation, generation + 1,
-                         __ATOMIC_SEQ_CST); /* before it looks for sleepers */
+        /* before it looks for sleepers: one that dozes off now sees the new generation */
+        __atomic_store_n(&barrier->generation, generation + 1, __ATOMIC_SEQ_CST);
 #if defined(__linux__) && defined(SYS_futex)
         if (__atomic_load_n(&barrier->asleep, __ATOMIC_SEQ_CST))
             syscall(SYS_futex, &barrier->generation, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);

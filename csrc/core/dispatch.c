@@ -7,6 +7,7 @@
 
 #include "core/table.h"
 
+/* Each built set has a table of its kernels, one a precision (table.c). */
 #define EQP_EXTERN_TABLES(isa) extern const eqp_table eqp_table_f32_##isa, eqp_table_f64_##isa;
 #ifdef EQP_HAVE_SCALAR
 EQP_EXTERN_TABLES(scalar)
@@ -45,8 +46,10 @@ typedef struct {
     int (*usable)(void);
 } variant;
 
+/* A row of `variants`: name, kernels in both precisions, whether they run here. */
 #define VARIANT(isa, usable) \
     { #isa, &eqp_table_f32_##isa, &eqp_table_f64_##isa, usable }
+/* Worst first: the last that is usable serves. */
 static const variant variants[] = {
 #ifdef EQP_HAVE_SCALAR
     VARIANT(scalar, always),
@@ -69,17 +72,20 @@ static const variant variants[] = {
 /* Set before the first job's threads start (kernels/native), so that they only read it. */
 static const variant *current = NULL;
 
-/* Sets that were built, best last; what they are called; whether set i runs here. */
+/* How many sets were built; the best is the last. */
 int eqp_isa_count(void) { return N_VARIANTS; }
 
+/* The name of set i, or "". */
 const char *eqp_isa_name(int i) { return i >= 0 && i < N_VARIANTS ? variants[i].name : ""; }
 
+/* Whether set i runs here. */
 int eqp_isa_usable(int i) { return i >= 0 && i < N_VARIANTS && variants[i].usable(); }
 
 /* Selects by name, or with NULL the best that runs; EQP_E_OPTION if there is none. */
 int eqp_select_isa(const char *name) {
     /* best first */
     for (int i = N_VARIANTS - 1; i >= 0; i--) {
+        /* a name must fit exactly, and then the processor must have it */
         if (name && strcmp(name, variants[i].name) != 0) continue;
         if (!variants[i].usable()) continue;
         current = &variants[i];
@@ -94,8 +100,10 @@ static const variant *chosen(void) {
     return current;
 }
 
+/* The name of the set in use. */
 const char *eqp_isa(void) { return chosen()->name; }
 
+/* The text of a status code, from the table that numbers them (eqprop.h). */
 const char *eqp_status_text(int status) {
     static const char *const texts[] = {
 #define EQP_STATUS_TEXT(code, text) text,

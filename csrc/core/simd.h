@@ -14,6 +14,8 @@
  *     vkeep(a, n)      the first n lanes of a, else 0
  *     vhmax, vhsum     largest lane; sum of the lanes, always in the same order
  *     vequal(a, b)     1 if all lanes are equal
+ *     vfraction(a)     a - floor(a), HAVE_FRACTION: the 2^f of activation.h is fitted on [0, 1)
+ * then vsqueeze(a, m)   the lanes of the mask first, HAVE_SQUEEZE
  *
  * Products and sums are fused where vfma and vfnma say so and nowhere else (-ffp-contract=off):
  * were it the compiler's choice, two copies of one loop could round differently. NEON's and AVX's
@@ -40,6 +42,10 @@
 #if defined(EQP_ISA_AVX512)
 #include <immintrin.h>
 #define N_VREGS 32
+
+/* --- AVX-512: lanes are chosen by mask registers, and there is an instruction for every word ---
+ */
+
 #if defined(EQP_REAL_F64)
 #define VL 8
 typedef __m512d vec;
@@ -51,14 +57,13 @@ EQP_INLINE vec vsub(vec a, vec b) { return _mm512_sub_pd(a, b); }
 EQP_INLINE vec vmul(vec a, vec b) { return _mm512_mul_pd(a, b); }
 EQP_INLINE vec vdiv(vec a, vec b) { return _mm512_div_pd(a, b); }
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
-EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); } /* c - a b */
+EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return _mm512_max_pd(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm512_min_pd(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm512_abs_pd(a); }
 EQP_INLINE vec vround(vec a) { return _mm512_roundscale_pd(a, 8); }
 EQP_INLINE vec vscale2(vec a, vec n) { return _mm512_scalef_pd(a, n); }
 EQP_INLINE real vhmax(vec a) { return _mm512_reduce_max_pd(a); }
-/* a if lo <= x <= hi else 0 */
 EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
     return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, lo, _CMP_GE_OQ) &
                                    _mm512_cmp_pd_mask(x, hi, _CMP_LE_OQ),
@@ -68,8 +73,10 @@ EQP_INLINE vec vkeep(vec a, int n) { return _mm512_maskz_mov_pd((__mmask8)((1u <
 #define HAVE_SQUEEZE
 EQP_INLINE vec vsqueeze(vec a, unsigned mask) {
     return _mm512_maskz_compress_pd((__mmask8)mask, a);
-} /* lanes of the mask first */
+}
 #else
+
+/* The same in single precision, and what only it has: an estimate of 1 / b, and a - floor(a). */
 #define VL 16
 typedef __m512 vec;
 EQP_INLINE vec vload(const real *p) { return _mm512_loadu_ps(p); }
@@ -88,8 +95,7 @@ EQP_INLINE vec vreciprocal(vec b) {
     return _mm512_mul_ps(r, _mm512_fnmadd_ps(b, r, _mm512_set1_ps(2.0f)));
 }
 #define HAVE_FRACTION
-/* a - floor(a), for the 2^f of activation.h, which is fitted on [0, 1) where this is there. */
-EQP_INLINE vec vfraction(vec a) { return _mm512_reduce_ps(a, 1); } /* a - floor(a) */
+EQP_INLINE vec vfraction(vec a) { return _mm512_reduce_ps(a, 1); }
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 EQP_INLINE vec vfnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return _mm512_max_ps(a, b); }
@@ -113,6 +119,9 @@ EQP_INLINE vec vsqueeze(vec a, unsigned mask) {
 #elif defined(EQP_ISA_AVX2)
 #include <immintrin.h>
 #define N_VREGS 16
+
+/* --- AVX2 with FMA: masks are vectors of all ones or zeros, so lanes are chosen by `and` --- */
+
 #if defined(EQP_REAL_F64)
 #define VL 4
 typedef __m256d vec;
@@ -129,7 +138,8 @@ EQP_INLINE vec vmaxr(vec a, vec b) { return _mm256_max_pd(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm256_min_pd(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
 EQP_INLINE vec vround(vec a) { return _mm256_round_pd(a, 8); }
-EQP_INLINE vec vscale2(vec a, vec n) { /* |n| < 1000 */
+/* 2^n as IEEE 754 has it: n + 1023 in the bits above the fraction; |n| < 1000. */
+EQP_INLINE vec vscale2(vec a, vec n) {
     __m256i i = _mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n));
     i = _mm256_slli_epi64(_mm256_add_epi64(i, _mm256_set1_epi64x(1023)), 52);
     return _mm256_mul_pd(a, _mm256_castsi256_pd(i));
@@ -147,10 +157,13 @@ EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) {
                          a);
 }
 EQP_INLINE vec vkeep(vec a, int n) {
+    /* all ones where the lane's number is below n */
     const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
     return _mm256_and_pd(a, _mm256_castsi256_pd(_mm256_cmpgt_epi64(_mm256_set1_epi64x(n), lane)));
 }
 #else
+
+/* The same in single precision. */
 #define VL 8
 typedef __m256 vec;
 EQP_INLINE vec vload(const real *p) { return _mm256_loadu_ps(p); }
@@ -166,7 +179,8 @@ EQP_INLINE vec vmaxr(vec a, vec b) { return _mm256_max_ps(a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return _mm256_min_ps(a, b); }
 EQP_INLINE vec vabs(vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 EQP_INLINE vec vround(vec a) { return _mm256_round_ps(a, 8); }
-EQP_INLINE vec vscale2(vec a, vec n) { /* |n| < 126 */
+/* 2^n likewise: n + 127; |n| < 126. */
+EQP_INLINE vec vscale2(vec a, vec n) {
     __m256i i =
         _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     return _mm256_mul_ps(a, _mm256_castsi256_ps(i));
@@ -196,6 +210,7 @@ EQP_INLINE vec vkeep(vec a, int n) {
 #include <arm_neon.h>
 #endif
 #define N_VREGS 16
+/* veci: integers as wide as the reals; VROUND_MAGIC, VEXP_*: see vround and vscale2. */
 #if defined(EQP_REAL_F64)
 #define VL           2
 typedef int64_t veci __attribute__((vector_size(16)));
@@ -216,7 +231,8 @@ EQP_INLINE vec vload(const real *p) {
     return a;
 }
 EQP_INLINE void vstore(real *p, vec a) { memcpy(p, &a, sizeof a); }
-EQP_INLINE vec vset(real a) { return a - (vec){0}; } /* a, -0 and NaN too, in every lane */
+/* a - 0 in every lane: -0 and NaN come through, too. */
+EQP_INLINE vec vset(real a) { return a - (vec){0}; }
 EQP_INLINE vec vadd(vec a, vec b) { return a + b; }
 EQP_INLINE vec vsub(vec a, vec b) { return a - b; }
 EQP_INLINE vec vmul(vec a, vec b) { return a * b; }
@@ -239,15 +255,17 @@ EQP_INLINE vec vfnma(vec a, vec b, vec c) {
 EQP_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
 EQP_INLINE vec vfnma(vec a, vec b, vec c) { return c - a * b; }
 #endif
+/* a in the lanes where m is all ones, b where it is zero. */
 EQP_INLINE vec vpick(veci m, vec a, vec b) { return (vec)((m & (veci)a) | (~m & (veci)b)); }
 EQP_INLINE vec vmaxr(vec a, vec b) { return vpick((veci)(a > b), a, b); }
 EQP_INLINE vec vminr(vec a, vec b) { return vpick((veci)(a < b), a, b); }
 EQP_INLINE vec vabs(vec a) { return vpick((veci)(a < vset(0)), -a, a); }
 EQP_INLINE vec vround(vec a) {
-    vec m = vset((real)VROUND_MAGIC);
-    return (a + m) - m;
-} /* |a| < 2^22 */
-EQP_INLINE vec vscale2(vec a, vec n) {
+    /* 1.5 * 2^23 (2^52) has ulp 1: adding it rounds; |a| < 2^22 */
+    const vec magic = vset((real)VROUND_MAGIC);
+    return (a + magic) - magic;
+}
+EQP_INLINE vec vscale2(vec a, vec n) { /* 2^n by its exponent's bits */
     veci i = __builtin_convertvector(n, veci);
     return a * (vec)((i + VEXP_BIAS) << VEXP_SHIFT);
 }
@@ -268,7 +286,10 @@ EQP_INLINE vec vkeep(vec a, int n) {
     return (vec)((veci)a & (lane < (veci){0} + n));
 }
 
-#else /* plain C99, one lane */
+#else
+
+/* --- plain C99: one lane, for any compiler and processor --- */
+
 #define N_VREGS 16
 #define VL      1
 typedef real vec;
@@ -345,6 +366,7 @@ EQP_INLINE int vequal(vec a, vec b) {
 #endif
 }
 
+/* Elsewhere an estimate gains nothing: a division it is. */
 #ifndef HAVE_RECIPROCAL
 EQP_INLINE vec vreciprocal(vec b) { return vdiv(vset(1), b); }
 #endif

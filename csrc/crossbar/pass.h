@@ -14,7 +14,8 @@
 
 #include "core/simd.h"
 
-#define MB (N_VREGS >= 32 ? 4 : 2) /* samples per register tile */
+/* Samples of a register tile. */
+#define MB (N_VREGS >= 32 ? 4 : 2)
 /* Columns of a strip handled at a time: the vectors of 8 samples over them, and those of 16 rows,
  * fit the first cache. */
 #define STRIP_COLUMNS (16 * 64 / (int)sizeof(real))
@@ -48,13 +49,12 @@ static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t
                        real *part, real *out, int64_t ldo, int n_samples) {
     const int64_t ldp = (int64_t)nr * VL;
     /* columns of a strip that stay in the first cache while all samples use them */
-    const int block = n_samples > MB ? STRIP_COLUMNS
-                                     : n; /* a strip that is read once need not stay in the cache */
+    const int block = n_samples > MB ? STRIP_COLUMNS : n; /* or all, where none reads them again */
     for (int q = 0; q < n; q += block) {
         const int width = n - q < block ? n - q : block, first = q == 0;
         int r = 0;
-        if (n_samples ==
-            1) /* one running vector a row: many rows, lest each addition wait for the last */
+        /* one running vector a row: many rows, lest each addition wait for the last */
+        if (n_samples == 1)
             for (; r + 8 <= nr; r += 8)
                 dots_tile(g + r * ld + q, ld, v + q, ldv, width, part + r * VL, ldp, first, 1, 8);
         for (; r < nr; r += 4) {
@@ -76,8 +76,8 @@ static void strip_dots(const real *g, int64_t ld, int nr, const real *v, int64_t
     for (int m = 0; m < n_samples; m++) vhsums(part + m * ldp, nr, out + m * ldo);
 }
 
-/* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns and the nr rows listed.
- * Currents into column nodes: each row of g is loaded once for all samples of the tile. */
+/* acc[m] (+)= sum_r v[m][r] g[r] over nv vectors of columns and the nr rows listed: currents into
+ * column nodes, each row of g being loaded once for all samples of the tile. */
 EQP_INLINE void add_rows_tile(const real *g, int64_t ld, const int *rows, int nr, const real *v,
                               int64_t ldv, real *acc, int64_t lda, int first, int mb, int nv) {
     vec a[4][4];
@@ -150,7 +150,8 @@ EQP_INLINE vec vmove(const mover *mover, vec w, vec gradient, real *velocity) {
 
 /* One row of an inner matrix. bracket = from + pj - sum_b (d_b mc_b + m_b dc_b) over nb samples;
  * without g it is stored in `to`, else g <- clip(g - kappa bracket, lo, hi), added to col, and the
- * sum of the new row is returned. With a velocity, kappa bracket is the gradient that `mv` follows.
+ * sum of the new row is returned. With a velocity, kappa bracket is the gradient that `mover`
+ * follows.
  *     d, m        d and m of the row's node, one number a sample, ldr apart
  *     dc, mc      d and m of the column nodes, one row a sample, ldc apart
  *     pj          sum_b d m of the row's node; from: that of the columns
@@ -194,12 +195,15 @@ typedef struct {
 } sparse_batch;
 
 /* One sweep over the input conductances of a block of columns, g as [node][sign][block]:
- *   learn: g <- clip(g - shift +- 2 kappa sum_m value_m diff[m], lo, hi)    (shift, diff, now: the
- * batch just relaxed) sum:   sum <- column sums of the new g, both signs drive: drive[m] <- sum_j
- * value_m (g+ - g-)                               (next: the batch to come) The drop over an input
- * conductance is v_j - v_k with v_j the same in both nudged states, so all that depends on j is
- * linear in v_j: nodes at 0 V in the whole batch get `shift` alone. With a velocity, laid out as g,
- * what is taken off g above is the gradient that `mv` follows.
+ *     learn   g <- clip(g - shift +- 2 kappa sum_m value_m diff[m], lo, hi)
+ *             (shift, diff, now: the batch just relaxed)
+ *     sum     sum <- column sums of the new g, both signs
+ *     drive   drive[m] <- sum_j value_m (g+ - g-)            (next: the batch to come)
+ *
+ * The drop over an input conductance is v_j - v_k with v_j the same in both nudged states, so all
+ * that depends on j is linear in v_j: nodes at 0 V in the whole batch get `shift` alone. With a
+ * velocity, laid out as g, what is taken off g above is the gradient that `mover` follows.
+ *
  *     p, n        conductances to the sources at +A x and -A x
  *     c, w        what is taken off both, and what differs between them
  *     s           column sums of both
@@ -214,6 +218,7 @@ EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int learn, const sp
     for (int m = 0; m < n_samples; m++)
         for (int i = 0; i < nv; i++) vstore(drive + m * ld + i * VL, vset(0));
     for (int j = 0; j < n_nodes; j++) {
+        /* both conductances stay in registers from the step to the drive */
         real *gp = g + (int64_t)j * 2 * block, *gm = gp + block;
         vec p[4], n[4];
         for (int i = 0; i < nv; i++) p[i] = vload(gp + i * VL), n[i] = vload(gm + i * VL);
@@ -223,9 +228,9 @@ EQP_INLINE void input_sweep(real *g, int n_nodes, int block, int learn, const sp
                 w[i] = vset(0);
                 if (!velocity) p[i] = vsub(p[i], c[i]), n[i] = vsub(n[i], c[i]);
             }
-            const int e1 = now->start[j + 1];
             /* samples in which node j is not at 0 V */
             int e = now->start[j];
+            const int e1 = now->start[j + 1];
             if (e < e1) {
                 for (; e < e1; e++) {
                     const vec x = vset(now->value[e]);

@@ -6,55 +6,95 @@
  * adds its row to the currents into the column layer. Rows are the lower layer, except for the
  * last matrix, whose few outputs are the rows.
  *
+ *     L = 3       matrix 1 (layers 1, 2): rows are layer 1, columns layer 2
+ *                 matrix 2 (layers 2, 3): rows are layer 3, the outputs, columns layer 2
+ * So layer 1 gets its currents as dot products, layer 2 from both sides as sums of rows, and the
+ * outputs as dot products again.
+ *
  * Rows are cut into at most EQP_X_CHUNKS chunks with their own partial currents, whatever the
- * number of threads: that fixes the order of every sum. */
+ * number of threads: that fixes the order of every sum.
+ *
+ * The scratch is what all threads share, then a part for each thread; offsets count bytes, so that
+ * one layout serves both precisions. */
 #ifndef EQP_CROSSBAR_PLAN_H
 #define EQP_CROSSBAR_PLAN_H
 
 #include "core/eqprop.h"
 
-/* most chunks of the rows of a matrix, and so most threads that can share one */
+/* Most chunks of the rows of a matrix, and so most threads that can share one. */
 #define EQP_X_CHUNKS 8
-/* samples a thread relaxes together in crossbar_relax */
+/* Samples a thread relaxes together in crossbar_relax. */
 #define EQP_X_TILE 16
-/* rows handled between two uses of their cache lines */
+/* Rows handled between two uses of their cache lines. */
 #define EQP_X_SUB 16
-/* steps of a free phase with all nodes, before live.h drops those at 0 V */
+/* Steps of a free phase with all nodes, before live.h drops those at 0 V. */
 #define EQP_X_DENSE 2
-/* inner matrices above this: dropping them is worth it */
+/* Inner matrices above this: dropping them is worth it. */
 #define EQP_X_LIVE_BYTES (256 << 10)
-/* inner matrices above this: threads share the rows, not the samples */
+/* Inner matrices above this: threads share the rows, not the samples. */
 #define EQP_X_TEAM_BYTES (768 << 10)
+/* Arrays by layer: [0] is the input. */
+#define EQP_X_LAYERS (EQP_MAX_WEIGHTS + 1)
 
+/* The codes of the jobs; kernels/reference/crossbar.py has the same order of names. */
+enum { SWEEP_SYNCHRONOUS, SWEEP_ASYNCHRONOUS, SWEEP_FORWARD, SWEEP_BACKWARD, N_SWEEPS };
+enum { NUDGE_CENTERED, NUDGE_POSITIVE, NUDGE_NEGATIVE, N_NUDGES };
+enum { STEP_SGD, STEP_MOMENTUM, STEP_NESTEROV, N_STEPS };
+
+/* Nudged phases of a sample. */
+static inline int eqp_xsigns(const eqp_crossbar_job *job) {
+    return job->nudging == NUDGE_CENTERED ? 2 : 1;
+}
+
+/* Sizes, and byte offsets into the scratch. l: a layer, k: a matrix. */
 typedef struct {
-    int32_t L, D, B, train, outputs; /* outputs: columns of y */
-    int32_t lanes, block,
-        n_blocks; /* lanes: reals per 64 bytes; block: columns of one packed block of weight[0] */
-    int32_t rows_total; /* rows of the state arrays */
-    int32_t team;       /* 1: all threads relax all samples together */
-    int32_t live;       /* 1: nodes held at 0 V drop out of a sample's phases (live.h) */
-    int32_t n[EQP_MAX_WEIGHTS + 1], pad[EQP_MAX_WEIGHTS + 1]; /* units of layer l, padded */
-    int32_t n_rows[EQP_MAX_WEIGHTS], n_cols[EQP_MAX_WEIGHTS], ld[EQP_MAX_WEIGHTS];
+    /* --- sizes --- */
+    int32_t L, D, B;
+    int32_t train;                              /* 1: crossbar_train, 0: crossbar_relax */
+    int32_t outputs;                            /* columns of y */
+    int32_t lanes;                              /* reals per 64 bytes */
+    int32_t block, n_blocks;                    /* columns of a packed block of weight[0] */
+    int32_t rows_total;                         /* rows of the state arrays */
+    int32_t team;                               /* 1: all threads relax all samples together */
+    int32_t live;                               /* 1: nodes held at 0 V drop out (live.h) */
+    int32_t n[EQP_X_LAYERS], pad[EQP_X_LAYERS]; /* units of layer l; padded */
+    int32_t n_rows[EQP_MAX_WEIGHTS], n_cols[EQP_MAX_WEIGHTS]; /* of matrix k as it is packed */
+    int32_t ld[EQP_MAX_WEIGHTS];                              /* reals from row to row */
     int32_t row_layer[EQP_MAX_WEIGHTS], col_layer[EQP_MAX_WEIGHTS];
     int32_t n_chunks[EQP_MAX_WEIGHTS],
-        chunk[EQP_MAX_WEIGHTS];              /* chunks of matrix k, rows in each */
-    int32_t row_matrix[EQP_MAX_WEIGHTS + 1]; /* matrix whose rows are layer l, or 0 */
-    /* byte offsets into the scratch */
-    int64_t g0, v0, w[EQP_MAX_WEIGHTS], v[EQP_MAX_WEIGHTS], col_part[EQP_MAX_WEIGHTS],
-        row_sum[EQP_MAX_WEIGHTS], sum0;
-    int64_t acc[EQP_MAX_WEIGHTS],
-        acc_chunk[EQP_MAX_WEIGHTS]; /* acc_chunk: bytes of one chunk's partial currents */
-    int64_t state[EQP_MAX_WEIGHTS + 1], bias[EQP_MAX_WEIGHTS + 1], lower[EQP_MAX_WEIGHTS + 1],
-        upper[EQP_MAX_WEIGHTS + 1];
-    int64_t drive, target, loss, change, error, done;
-    int64_t pre[EQP_MAX_WEIGHTS +
-                1]; /* voltages without diodes of the samples of a batch, from the last kept step */
-    /* each thread's own part */
-    int64_t own, own_bytes; /* first byte of thread 0, bytes per thread */
-    int64_t inv[EQP_MAX_WEIGHTS + 1], inv_plus, inv_minus, diff[EQP_MAX_WEIGHTS + 1],
-        mean[EQP_MAX_WEIGHTS + 1], square, part, sums, dots, entries, starts, values, flags;
-    int64_t live_net, live_mask, live_index[EQP_MAX_WEIGHTS + 1];
-    int64_t bytes;
+        chunk[EQP_MAX_WEIGHTS];       /* chunks of matrix k; rows in each */
+    int32_t row_matrix[EQP_X_LAYERS]; /* matrix whose rows are layer l, or 0 */
+
+    /* --- shared by all threads: bytes from the scratch's first --- */
+    int64_t g0, v0;                                 /* weight[0] and its velocity, in blocks */
+    int64_t sum0;                                   /* pad[1]: its column sums */
+    int64_t w[EQP_MAX_WEIGHTS], v[EQP_MAX_WEIGHTS]; /* matrix k and its velocity, packed */
+    int64_t col_part[EQP_MAX_WEIGHTS];              /* n_chunks x pad: its column sums, in parts */
+    int64_t row_sum[EQP_MAX_WEIGHTS];               /* its row sums */
+    int64_t acc[EQP_MAX_WEIGHTS];                   /* currents into its columns: 2 x n_chunks x
+                                                       rows_total x pad */
+    int64_t acc_chunk[EQP_MAX_WEIGHTS];             /* bytes of one chunk's part of them */
+    int64_t state[EQP_X_LAYERS];                    /* rows_total x pad: voltages */
+    int64_t bias[EQP_X_LAYERS], lower[EQP_X_LAYERS], upper[EQP_X_LAYERS]; /* pad */
+    int64_t drive, target;     /* samples x pad[1], pad[L] */
+    int64_t loss;              /* B x 2 doubles: cost, right argmax */
+    int64_t change;            /* 2 x L x n_threads x rows_total */
+    int64_t error;             /* n_threads: status of each */
+    int64_t done;              /* B bytes: relaxed by live.h */
+    int64_t pre[EQP_X_LAYERS]; /* B x pad: voltages without diodes, from the
+                                  last kept step */
+
+    /* --- each thread's own part: bytes from its first --- */
+    int64_t own, own_bytes;                         /* first byte of thread 0; bytes per thread */
+    int64_t inv[EQP_X_LAYERS];                      /* pad: 1 / total conductance */
+    int64_t inv_plus, inv_minus;                    /* pad[L]: the same with the nudge's */
+    int64_t diff[EQP_X_LAYERS], mean[EQP_X_LAYERS]; /* B x pad: the contrast's two factors */
+    int64_t square, part;                           /* widest pad */
+    int64_t sums, dots;                             /* rows_total x a strip: running, done */
+    int64_t starts, entries, values;                /* nonzero inputs, as sparse_batch says */
+    int64_t flags;                                  /* rows_total x 2 bytes: sign, active */
+    int64_t live_net, live_mask, live_index[EQP_X_LAYERS]; /* live.h */
+    int64_t bytes;                                         /* of all */
 } eqp_xplan;
 
 /* The next `bytes` bytes of the scratch, on a cache line of their own. */
@@ -68,7 +108,7 @@ static inline int64_t eqp_xtake(int64_t *at, int64_t bytes) {
 static inline int32_t eqp_xup(int32_t n, int32_t m) { return (n + m - 1) / m * m; }
 
 /* The live network of one sample, count[l] units of each layer, laid out from byte `at` of the
- * scratch on: three state rows (free and two nudged), one chunk, one thread. `p` comes as the plan
+ * scratch on: three state rows (free and two nudged), one chunk, one thread. `plan` comes as that
  * of the whole. Returns the first byte behind. */
 static inline int64_t eqp_xlive_layout(eqp_xplan *plan, const int32_t *count, int64_t at, int rb) {
     const int32_t L = plan->L, pairs = plan->outputs < plan->n[L];
@@ -84,8 +124,8 @@ static inline int64_t eqp_xlive_layout(eqp_xplan *plan, const int32_t *count, in
         if ((int64_t)plan->ld[k] * rb % 1024 == 0) plan->ld[k] += plan->lanes;
         plan->n_chunks[k] = 1;
         plan->chunk[k] = eqp_xup(plan->n_rows[k], k == L - 1 && pairs ? 4 : EQP_X_SUB);
-        plan->w[k] = eqp_xtake(&at, (int64_t)eqp_xup(plan->n_rows[k], 4) * plan->ld[k] * rb +
-                                        64); /* pack_columns overshoots */
+        /* pack_columns overshoots by less than 64 bytes */
+        plan->w[k] = eqp_xtake(&at, (int64_t)eqp_xup(plan->n_rows[k], 4) * plan->ld[k] * rb + 64);
         plan->acc_chunk[k] = rows * plan->pad[plan->col_layer[k]] * rb;
         plan->acc[k] = eqp_xtake(&at, 2 * plan->acc_chunk[k]);
     }
@@ -147,11 +187,11 @@ static inline void eqp_xplan_sizes(eqp_xplan *plan, const eqp_crossbar_job *job,
         plan->n_rows[k] = plan->n[plan->row_layer[k]];
         plan->n_cols[k] = plan->n[plan->col_layer[k]];
         plan->ld[k] = plan->pad[plan->col_layer[k]];
-        if ((int64_t)plan->ld[k] * rb % 1024 == 0)
-            plan->ld[k] += lanes; /* else a column of lines shares few cache sets */
+        /* else a column of lines shares few cache sets */
+        if ((int64_t)plan->ld[k] * rb % 1024 == 0) plan->ld[k] += lanes;
         int32_t chunk = eqp_xup((plan->n_rows[k] + EQP_X_CHUNKS - 1) / EQP_X_CHUNKS, EQP_X_SUB);
-        if (last && job->pairs)
-            chunk = eqp_xup(plan->n_rows[k], 4); /* a pair is solved in one piece */
+        /* a pair is solved in one piece */
+        if (last && job->pairs) chunk = eqp_xup(plan->n_rows[k], 4);
         plan->chunk[k] = chunk;
         plan->n_chunks[k] = (plan->n_rows[k] + chunk - 1) / chunk;
     }
@@ -162,6 +202,7 @@ static inline void eqp_xplan_paths(eqp_xplan *plan, const eqp_crossbar_job *job,
                                    int rb) {
     int64_t inner = 0; /* bytes of the inner matrices */
     for (int k = 1; k < plan->L; k++) inner += (int64_t)plan->n_rows[k] * plan->ld[k] * rb;
+    /* phases so short that the packing would not be earned back stay whole */
     const int long_enough = plan->train && job->n_free_steps >= EQP_X_DENSE &&
                             job->n_free_steps + job->n_nudged_steps >= EQP_X_DENSE + 3;
     plan->live = long_enough && plan->L > 2 && inner > EQP_X_LIVE_BYTES;
@@ -174,10 +215,11 @@ static inline int64_t eqp_xplan_shared(eqp_xplan *plan, const eqp_crossbar_job *
     const int32_t L = plan->L;
     const int64_t rows = plan->rows_total;
     int64_t at = 0;
+    /* relaxing needs g+ - g- alone */
     plan->g0 =
         eqp_xtake(&at, (int64_t)plan->n_blocks * plan->D * (train ? 2 : 1) * plan->block * rb);
-    const int moving =
-        train && job->optimizer != 0; /* velocities are packed as the conductances are */
+    /* velocities are packed as the conductances are */
+    const int moving = train && job->optimizer != STEP_SGD;
     plan->v0 =
         eqp_xtake(&at, moving ? (int64_t)plan->n_blocks * plan->D * 2 * plan->block * rb : 0);
     plan->sum0 = eqp_xtake(&at, (int64_t)plan->pad[1] * rb);

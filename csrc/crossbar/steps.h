@@ -4,78 +4,104 @@
  * A step of a layer settles its units exactly, given the others (equations 11):
  *     v <- clip((sum_j g_j v_j + b [+ beta y]) / (sum_j g_j [+ beta]), lower, upper)
  * The sums over j are currents: into the column layer of a matrix they are kept up to date (acc),
- * into its row layer they are dot products made on the way (dots). */
+ * into its row layer they are dot products made on the way (dots).
+ *
+ * A pass over the rows of a matrix does both: a strip of rows is read once for the dot products
+ * that settle its nodes, and again, from the cache, for what their new voltages add to the columns.
+ * So an asynchronous step reads each conductance once, as long as a strip's rows fit the first
+ * cache.
+ *
+ *     R, Q       rows and columns of a matrix as it is packed (plan.h)
+ *     inv        1 / total conductance of a unit
+ *     change     the largest move of a layer in a step, for each state row
+ *     place      when a layer moves within a step
+ *     slot       one of the two steps whose changes are kept */
 #ifndef EQP_CROSSBAR_STEPS_H
 #define EQP_CROSSBAR_STEPS_H
 
 /* How far a live network's dropped units are from leaving 0 V, and how far they may have come, for
  * two state rows. */
 typedef struct {
-    double margin[EQP_MAX_WEIGHTS + 1], drift[2][EQP_MAX_WEIGHTS + 1];
+    double margin[EQP_X_LAYERS];
+    double drift[2][EQP_X_LAYERS];
 } limits;
 
+/* One thread's view of a job. */
 typedef struct {
     eqp_crossbar_job *job;
     eqp_xplan plan;
     int thread, n_threads;
-    int parity; /* which copy of the currents is current; only the synchronous schedule uses both */
-    int n_signs, row0;     /* state row r belongs to sample (r - row0) / n_signs */
-    int8_t *sign, *active; /* of each state row: nudge +1, -1 or 0; still moving */
-    double plus, minus;    /* nudge of rows with sign +1, and minus that of rows with sign -1 */
-    int keep, last; /* keep: settle stores what nodes would rest at without diodes; slot of the last
-                       step's changes */
-    limits *limits; /* of a live network, or NULL */
-    double lo_share[EQP_MAX_WEIGHTS + 1],
-        hi_share[EQP_MAX_WEIGHTS + 1]; /* largest share of a unit's total conductance
-                                          that leads to the layer below, above */
-    sparse_batch list[2];              /* this batch and the next, in turn */
+    int parity;         /* which copy of the currents is current; only the synchronous schedule uses
+                           both */
+    int n_signs, row0;  /* state row r belongs to sample (r - row0) / n_signs */
+    int8_t *sign;       /* of each state row: its nudge, +1, -1 or 0 */
+    int8_t *active;     /* of each state row: still moving */
+    double plus, minus; /* nudge of rows with sign +1, and minus that of rows with sign -1 */
+    int keep;           /* settle stores what nodes would rest at without diodes */
+    int last;           /* slot of the last step's changes */
+    limits *limits;     /* of a live network, or NULL */
+    /* largest share of a unit's total conductance that leads to the layer below, above */
+    double lo_share[EQP_X_LAYERS], hi_share[EQP_X_LAYERS];
+    sparse_batch list[2]; /* inputs of this batch and of the next, in turn */
 } context;
 
 /* Byte `offset` of the scratch. */
 static inline real *at(const context *ctx, int64_t offset) {
     return (real *)((char *)ctx->job->scratch + offset);
 }
+
 /* Byte `offset` of this thread's own part. */
 static inline real *own(const context *ctx, int64_t offset) {
     return at(ctx, ctx->plan.own + ctx->thread * ctx->plan.own_bytes + offset);
 }
+
 /* State row r of layer l. */
 static inline real *row(const context *ctx, int l, int64_t r) {
     return at(ctx, ctx->plan.state[l]) + r * ctx->plan.pad[l];
 }
+
 /* The row of the data that job row m reads. */
 static inline int64_t row_of(const eqp_crossbar_job *job, int64_t m) {
     return job->order ? job->order[m] : m;
 }
+
 /* Partial currents of chunk `ch` of matrix k into the column layer, for state row r. */
 static inline real *current(const context *ctx, int k, int parity, int ch, int64_t r) {
     const eqp_xplan *plan = &ctx->plan;
     return at(ctx, plan->acc[k] + ((int64_t)parity * plan->n_chunks[k] + ch) * plan->acc_chunk[k]) +
            r * plan->pad[plan->col_layer[k]];
 }
+
 /* A barrier where all threads relax all samples together; else nobody shares a state. */
 static inline void team_wait(const context *ctx) {
     if (ctx->plan.team) eqp_wait(ctx->job->barrier, ctx->n_threads);
 }
 
-/* Plans the job, checks its arrays and options, and sets up this thread's view. Nothing is written
- * to the scratch before all is checked. */
-static int open_context(context *ctx, eqp_crossbar_job *job, int train, int thread, int n_threads) {
-    const int status = eqp_xplan_make(&ctx->plan, job, train, n_threads, (int)sizeof(real));
-    if (status != EQP_OK) return status;
+/* What the arrays and options of a job must be, after its sizes: the first error. */
+static int check_job(const eqp_crossbar_job *job, int train, int n_threads) {
     if (!job->weight || !job->bias || !job->lower || !job->upper || !job->state || !job->scratch)
         return EQP_E_NULL;
     if (!job->x && !(job->indptr && job->indices && job->data)) return EQP_E_NULL;
     if ((n_threads > 1 && !job->barrier) || ((train || job->beta != 0) && !job->y))
         return EQP_E_NULL;
     if (train && (!job->rate || !job->bias_rate || !job->loss)) return EQP_E_NULL;
-    if (train && (job->optimizer < 0 || job->optimizer > 2)) return EQP_E_OPTION;
+    if (train && (job->optimizer < 0 || job->optimizer >= N_STEPS)) return EQP_E_OPTION;
     if (train && job->optimizer && !job->velocity) return EQP_E_NULL;
     if (!train && (!job->steps || !job->residual)) return EQP_E_NULL;
+    return EQP_OK;
+}
+
+/* Plans the job, checks its arrays and options, and sets up this thread's view. Nothing is written
+ * to the scratch before all is checked. */
+static int open_context(context *ctx, eqp_crossbar_job *job, int train, int thread, int n_threads) {
+    int status = eqp_xplan_make(&ctx->plan, job, train, n_threads, (int)sizeof(real));
+    if (status == EQP_OK) status = check_job(job, train, n_threads);
+    if (status != EQP_OK) return status;
     if (job->scratch_size < ctx->plan.bytes) return EQP_E_SCRATCH;
     if (thread < 0 || thread >= n_threads || job->n_free_steps < 0 || job->n_nudged_steps < 0)
         return EQP_E_SIZE;
-    if (job->schedule < 0 || job->schedule > 3 || job->nudging < 0 || job->nudging > 2)
+    if (job->schedule < 0 || job->schedule >= N_SWEEPS || job->nudging < 0 ||
+        job->nudging >= N_NUDGES)
         return EQP_E_OPTION;
     if (train && !(job->beta > 0)) return EQP_E_OPTION;
     ctx->job = job;
@@ -86,10 +112,9 @@ static int open_context(context *ctx, eqp_crossbar_job *job, int train, int thre
     ctx->limits = NULL;
     ctx->sign = (int8_t *)own(ctx, ctx->plan.flags);
     ctx->active = ctx->sign + ctx->plan.rows_total;
-    /* inputs of this batch and of the next: lists of nonzeros by node (train) or by sample (relax)
-     */
-    const int64_t cells = (int64_t)ctx->plan.D * ctx->plan.B,
-                  starts = (train ? ctx->plan.D : ctx->plan.B) + 1;
+    /* lists of nonzeros by node (train) or by sample (relax) */
+    const int64_t cells = (int64_t)ctx->plan.D * ctx->plan.B;
+    const int64_t starts = (train ? ctx->plan.D : ctx->plan.B) + 1;
     for (int i = 0; i < (train ? 2 : 1); i++) {
         ctx->list[i].start = (int32_t *)own(ctx, ctx->plan.starts) + i * starts;
         ctx->list[i].entry = (int32_t *)own(ctx, ctx->plan.entries) + i * cells;
@@ -100,8 +125,8 @@ static int open_context(context *ctx, eqp_crossbar_job *job, int train, int thre
 
 /* --- packing --- */
 
-/* Rows of inner matrix k as plan.h orients them, and the sums along both sides; this thread's
- * chunks. */
+/* Rows of inner matrix k (n_rows x ld) as plan.h orients them, and the sums along both sides; this
+ * thread's chunks. The caller's matrix is (n[k], n[k + 1]). */
 static void pack_inner(context *ctx) {
     const eqp_xplan *plan = &ctx->plan;
     for (int k = 1; k < plan->L; k++) {
@@ -111,6 +136,7 @@ static void pack_inner(context *ctx) {
         for (int ch = ctx->thread; ch < plan->n_chunks[k]; ch += ctx->n_threads) {
             real *col = at(ctx, plan->col_part[k]) + (int64_t)ch * wide;
             for (int i = 0; i < wide; i++) col[i] = 0;
+            /* strips are read four rows at a time: the last chunk is filled up with zeros */
             const int j1 =
                 (ch + 1) * plan->chunk[k] < R ? (ch + 1) * plan->chunk[k] : eqp_xup(R, 4);
             for (int j = ch * plan->chunk[k]; j < j1; j++) {
@@ -120,8 +146,9 @@ static void pack_inner(context *ctx) {
                     to[i] = j >= R || i >= Q ? 0
                             : last           ? g[(int64_t)i * R + j]
                                              : g[(int64_t)j * Q + i];
-                vec sum = vset(0); /* in the order of learn_row: a call's first batch must not
-                                      differ from its others */
+                /* in the order of learn_row: a call's first batch must not differ from its others
+                 */
+                vec sum = vset(0);
                 for (int i = 0; i < wide; i += VL) {
                     sum = vadd(sum, vload(to + i));
                     vstore(col + i, vadd(vload(col + i), vload(to + i)));
@@ -174,6 +201,7 @@ static void pack_vectors(context *c) {
     for (int l = 1; l <= plan->L; l++) {
         const real *from[3] = {c->job->bias[l - 1], c->job->lower[l - 1], c->job->upper[l - 1]};
         real *to[3] = {at(c, plan->bias[l]), at(c, plan->lower[l]), at(c, plan->upper[l])};
+        /* states begin at zero: a job that carries them writes them afterwards */
         for (int v = 0; v < 3; v++)
             for (int i = 0; i < plan->pad[l]; i++) to[v][i] = i < plan->n[l] ? from[v][i] : 0;
         memset(at(c, plan->state[l]), 0, sizeof(real) * (size_t)plan->rows_total * plan->pad[l]);
@@ -188,30 +216,11 @@ static void pack_target(context *ctx, int64_t data_row, int slot) {
     for (int i = 0; i < plan->pad[plan->L]; i++) to[i] = i < plan->outputs ? y[i] : 0;
 }
 
-/* Non-zero inputs times the gain of job rows [first, first + n), by input node. */
-static void gather_nodes(context *ctx, int which, int64_t first, int n) {
-    const eqp_crossbar_job *job = ctx->job;
-    const int D = ctx->plan.D;
-    const real gain = (real)job->input_gain;
-    sparse_batch *to = &ctx->list[which];
-    int32_t used = 0;
-    if (!job->indptr) {
-        const real *x = job->x;
-        for (int j = 0; j < D; j++) {
-            to->start[j] = used;
-            for (int m = 0; m < n; m++) {
-                const real v = x[row_of(job, first + m) * D + j];
-                to->entry[used] = m; /* written always, kept if non-zero: no branch to mispredict */
-                to->value[used] = gain * v;
-                used += v != 0;
-            }
-        }
-        to->start[D] = used;
-        return;
-    }
-    const real *data = job->data;
-    /* CSR by samples to lists by nodes: count, add up, place; the placing moves every start on by
-     * one */
+/* CSR by samples to lists by nodes: count, add up, place; the placing moves every start on by one.
+ */
+static void gather_csr_nodes(const eqp_crossbar_job *job, sparse_batch *to, int D, int64_t first,
+                             int n) {
+    const real gain = (real)job->input_gain, *data = job->data;
     for (int j = 0; j <= D; j++) to->start[j] = 0;
     for (int m = 0; m < n; m++) {
         const int64_t r = row_of(job, first + m);
@@ -231,7 +240,31 @@ static void gather_nodes(context *ctx, int which, int64_t first, int n) {
     to->start[0] = 0;
 }
 
-/* The same, by job row. */
+/* Non-zero inputs times the gain of job rows [first, first + n), by input node: for the sweep over
+ * weight[0], which meets all samples of a node at once. */
+static void gather_nodes(context *ctx, int which, int64_t first, int n) {
+    const eqp_crossbar_job *job = ctx->job;
+    const int D = ctx->plan.D;
+    const real gain = (real)job->input_gain, *x = job->x;
+    sparse_batch *to = &ctx->list[which];
+    if (job->indptr) {
+        gather_csr_nodes(job, to, D, first, n);
+        return;
+    }
+    int32_t used = 0;
+    for (int j = 0; j < D; j++) {
+        to->start[j] = used;
+        for (int m = 0; m < n; m++) {
+            const real v = x[row_of(job, first + m) * D + j];
+            to->entry[used] = m; /* written always, kept if non-zero: no branch to mispredict */
+            to->value[used] = gain * v;
+            used += v != 0;
+        }
+    }
+    to->start[D] = used;
+}
+
+/* The same, by job row: for relaxing, where each sample makes its own drive. */
 static void gather_rows(context *ctx, int64_t first, int n) {
     const eqp_crossbar_job *job = ctx->job;
     const int D = ctx->plan.D;
@@ -282,46 +315,60 @@ static double share(context *ctx, int k, int l) {
     return most;
 }
 
+/* out (pad[l]) = the total conductance at each node of layer l: to its neighbours, and of layer 1
+ * to the inputs. */
+static void sum_totals(const context *ctx, int l, real *out) {
+    const eqp_xplan *plan = &ctx->plan;
+    for (int i = 0; i < plan->pad[l]; i++) out[i] = l == 1 ? at(ctx, plan->sum0)[i] : 0;
+    for (int k = 1; k < plan->L; k++) {
+        if (plan->row_layer[k] == l)
+            for (int i = 0; i < plan->n[l]; i++) out[i] += at(ctx, plan->row_sum[k])[i];
+        if (plan->col_layer[k] == l)
+            for (int ch = 0; ch < plan->n_chunks[k]; ch++) {
+                const real *col = at(ctx, plan->col_part[k]) + (int64_t)ch * plan->pad[l];
+                for (int i = 0; i < plan->pad[l]; i++) out[i] += col[i];
+            }
+    }
+}
+
+/* Reciprocals of the outputs' totals with the nudge's conductance, +plus and -minus, which is tied
+ * to a target. EQP_E_SINGULAR where a negative nudge leaves no minimum. */
+static int invert_nudged(const context *ctx, const real *total) {
+    const eqp_xplan *plan = &ctx->plan;
+    const int L = plan->L;
+    real *inv_plus = own(ctx, plan->inv_plus), *inv_minus = own(ctx, plan->inv_minus);
+    for (int i = 0; i < plan->pad[L]; i++) {
+        const real more = total[i] + (real)ctx->plus, less = total[i] - (real)ctx->minus;
+        if (i < plan->n[L] && ctx->minus > 0 && !(less > 0)) return EQP_E_SINGULAR;
+        inv_plus[i] = i < plan->n[L] && more > 0 ? 1 / more : 0;
+        inv_minus[i] = i < plan->n[L] && less > 0 ? 1 / less : 0;
+    }
+    return EQP_OK;
+}
+
 /* Reciprocals of the total conductance at each node, private to the thread; for the outputs also
  * with the nudge's, +plus and -minus. EQP_E_SINGULAR where a negative nudge leaves no minimum. */
 static int invert_totals(context *ctx, double plus, double minus) {
     const eqp_xplan *plan = &ctx->plan;
-    const int L = plan->L;
+    const int L = plan->L, pairs = ctx->job->pairs;
     ctx->plus = plus, ctx->minus = minus;
     for (int l = 1; l <= L; l++) {
         real *inv = own(ctx, plan->inv[l]);
-        /* layer 1 has its conductances to the inputs */
-        for (int i = 0; i < plan->pad[l]; i++) inv[i] = l == 1 ? at(ctx, plan->sum0)[i] : 0;
-        for (int k = 1; k < L; k++) {
-            if (plan->row_layer[k] == l)
-                for (int i = 0; i < plan->n[l]; i++) inv[i] += at(ctx, plan->row_sum[k])[i];
-            if (plan->col_layer[k] == l)
-                for (int ch = 0; ch < plan->n_chunks[k]; ch++) {
-                    const real *col = at(ctx, plan->col_part[k]) + (int64_t)ch * plan->pad[l];
-                    for (int i = 0; i < plan->pad[l]; i++) inv[i] += col[i];
-                }
-        }
+        sum_totals(ctx, l, inv); /* every thread for itself: no barrier, the same bits */
         /* conductances that are no numbers have diverged; they are not a nudge too strong */
         for (int i = 0; i < plan->n[l]; i++)
             if (!isfinite(inv[i])) return EQP_E_DIVERGED;
-        if (l == L && !ctx->job->pairs) {
-            real *ip = own(ctx, plan->inv_plus), *im = own(ctx, plan->inv_minus);
-            for (int i = 0; i < plan->pad[l]; i++) {
-                const real a = inv[i] + (real)plus, b = inv[i] - (real)minus;
-                if (i < plan->n[l] && minus > 0 && !(b > 0)) return EQP_E_SINGULAR;
-                ip[i] = i < plan->n[l] && a > 0 ? 1 / a : 0;
-                im[i] = i < plan->n[l] && b > 0 ? 1 / b : 0;
-            }
-        }
+        if (l == L && !pairs && invert_nudged(ctx, inv) != EQP_OK) return EQP_E_SINGULAR;
         for (int i = 0; i < plan->pad[l]; i++)
             inv[i] = i < plan->n[l] && inv[i] > 0 ? 1 / inv[i] : 0;
-        if (l == L && ctx->job->pairs)
-            for (int i = 0; i < plan->outputs; i++)
-                if (!(1 - (real)minus * (inv[i] + inv[plan->outputs + i]) > 0))
-                    return EQP_E_SINGULAR;
+        /* a current into one node and out of the other (nudge_pairs): its stiffness must stay */
+        for (int i = 0; l == L && pairs && i < plan->outputs; i++)
+            if (!(1 - (real)minus * (inv[i] + inv[plan->outputs + i]) > 0)) return EQP_E_SINGULAR;
     }
-    for (int l = 1; plan->live && l < L; l++)
-        ctx->lo_share[l] = l > 1 ? share(ctx, l - 1, l) : 0, ctx->hi_share[l] = share(ctx, l, l);
+    for (int l = 1; plan->live && l < L; l++) {
+        ctx->lo_share[l] = l > 1 ? share(ctx, l - 1, l) : 0;
+        ctx->hi_share[l] = share(ctx, l, l);
+    }
     return EQP_OK;
 }
 
@@ -341,9 +388,9 @@ static void nudge_pairs(context *ctx, real *v, const real *y, real beta) {
     }
 }
 
-/* The exact minimiser for units [u0, u0 + nu) of layer l in state row r, given the currents into
- * them; `dots` are the currents from the layer whose conductances these units are the rows of.
- * Returns the largest change. */
+/* The exact minimiser (equations 11) for units [u0, u0 + nu) of layer l in state row r, given the
+ * currents into them; `dots` (nu) are the currents from the layer whose conductances these units
+ * are the rows of, NULL where there is none. Returns the largest change. */
 static real settle(context *ctx, int l, int r, int u0, int nu, real *dots) {
     const eqp_xplan *plan = &ctx->plan;
     const int output = l == plan->L, sign = output ? ctx->sign[r] : 0;
@@ -357,21 +404,24 @@ static real settle(context *ctx, int l, int r, int u0, int nu, real *dots) {
     const int pairs = sign && ctx->job->pairs, plain = sign && !ctx->job->pairs;
     /* the total conductance of a nudged output is larger by beta */
     const real *inv = own(ctx, !plain ? plan->inv[l] : sign > 0 ? plan->inv_plus : plan->inv_minus);
-    real *v = row(ctx, l, r), *pre = ctx->keep && !output
-                                         ? at(ctx, plan->pre[l]) + (int64_t)sample * plan->pad[l]
-                                         : NULL;
+    real *v = row(ctx, l, r);
+    real *pre =
+        ctx->keep && !output ? at(ctx, plan->pre[l]) + (int64_t)sample * plan->pad[l] : NULL;
     vec change = vset(0);
     for (int i = 0; i < nu; i += VL) {
         const int u = u0 + i;
         /* current into the node if it were at 0 V */
         vec num = vload(bias + u);
         if (l == 1) num = vadd(num, vload(drive + u));
+        /* from matrices whose columns these units are: what each chunk of their rows has added up,
+         * in the order of the chunks */
         for (int k = l > 1 ? l - 1 : 1; k < plan->L && k <= l; k++) {
             if (plan->col_layer[k] != l) continue;
             for (int ch = 0; ch < plan->n_chunks[k]; ch++)
                 num = vadd(num, vload(current(ctx, k, ctx->parity, ch, r) + u));
         }
         if (dots) num = vadd(num, vload(dots + i));
+        /* the nudge: a resistor of conductance beta to a source at y */
         if (plain) num = vfma(vset(beta), vload(y + u), num);
         num = vmul(num, vload(inv + u));
         /* pairs are solved together, then clipped */
@@ -398,12 +448,14 @@ static real settle(context *ctx, int l, int r, int u0, int nu, real *dots) {
 }
 
 /* One pass over the rows of inner matrix k for state rows [r0, r0 + n): new voltages of the row
- * layer (unless only_add), then its currents into the column layer, written to copy `parity`. */
+ * layer (unless only_add), then its currents into the column layer, written to copy `parity`.
+ * `reverse` walks the rows from the last to the first: what the last pass left in the cache comes
+ * first. change[r]: the largest move so far. */
 static void row_pass(context *ctx, int k, int r0, int n, int only_add, int reverse, int parity,
                      real *change) {
     const eqp_xplan *plan = &ctx->plan;
-    const int lr = plan->row_layer[k], lc = plan->col_layer[k],
-              ldd = plan->pad[plan->L] > EQP_X_SUB ? plan->pad[plan->L] : EQP_X_SUB;
+    const int lr = plan->row_layer[k], lc = plan->col_layer[k];
+    const int ldd = plan->pad[plan->L] > EQP_X_SUB ? plan->pad[plan->L] : EQP_X_SUB; /* of dots */
     /* rows of a strip; pairs of outputs in one piece */
     const int step = lr == plan->L && ctx->job->pairs ? plan->chunk[k] : EQP_X_SUB;
     const int t = plan->team ? ctx->thread : 0, T = plan->team ? ctx->n_threads : 1;
@@ -424,6 +476,7 @@ static void row_pass(context *ctx, int k, int r0, int n, int only_add, int rever
              * they give back */
             if (!only_add) {
                 const int nu = eqp_xup(nr, plan->lanes);
+                /* the last vector of a strip may reach beyond its rows: no current there */
                 if (nr < nu)
                     for (int m = 0; m < n; m++)
                         for (int i = nr; i < nu; i++) dots[m * ldd + i] = 0;
@@ -431,26 +484,29 @@ static void row_pass(context *ctx, int k, int r0, int n, int only_add, int rever
                            dots, ldd, n);
                 for (int m = 0; m < n; m++) {
                     const real moved = settle(ctx, lr, r0 + m, j, nu, dots + m * ldd);
+                    /* so that a NaN counts as a move */
                     if (!(moved <= change[r0 + m])) change[r0 + m] = moved;
                 }
             }
+            /* currents into the columns: of this chunk alone, begun anew by its first strip */
             strip_add_rows(g, plan->ld[k], nr, row(ctx, lr, r0) + j, plan->pad[lr], plan->pad[lc],
                            current(ctx, k, parity, ch, r0), plan->pad[lc], s == 0, n);
         }
     }
 }
 
-/* A layer that is the row side of no matrix: its currents are all there already. */
+/* A layer that is the row side of no matrix: its currents are all there already. A team shares its
+ * units; pairs of outputs, which are solved in one piece, are thread 0's. */
 static void settle_layer(context *ctx, int l, int r0, int n, real *change) {
     const eqp_xplan *plan = &ctx->plan;
     const int whole = l == plan->L && ctx->job->pairs, split = plan->team && !whole;
     const int units = plan->pad[l] / plan->lanes, t = ctx->thread, T = ctx->n_threads;
-    const int u0 = split ? units * t / T * plan->lanes : 0,
-              u1 = split ? units * (t + 1) / T * plan->lanes : plan->pad[l];
+    const int u0 = split ? units * t / T * plan->lanes : 0;
+    const int u1 = split ? units * (t + 1) / T * plan->lanes : plan->pad[l];
     real *dots = own(ctx, plan->dots);
     if (plan->team && whole && t != 0) return;
     for (int m = 0; m < n; m++) {
-        real *zero = NULL;
+        real *zero = NULL; /* no dot products; pairs are solved in their place */
         if (whole) {
             zero = dots;
             for (int i = 0; i < plan->pad[l]; i++) zero[i] = 0;
@@ -460,31 +516,28 @@ static void settle_layer(context *ctx, int l, int r0, int n, real *change) {
     }
 }
 
-/* When layer l moves within a step: layers of one place move together. 1: even layers after odd
- * ones; 2: upwards; 3: downwards; 0: the order does not matter, for all read the old currents. */
+/* When layer l moves within a step: layers of one place move together. The order of a synchronous
+ * step does not matter, for all read the old currents. */
 static int place(const context *ctx, int l) {
     switch (ctx->job->schedule) {
-    case 1: return (l + 1) % 2;
-    case 2: return l;
-    case 3: return ctx->plan.L - l;
-    default:
-        return l == ctx->plan.L
-                   ? 0
-                   : l; /* synchronous: reads old currents and old voltages in this order */
+    case SWEEP_ASYNCHRONOUS: return (l + 1) % 2;
+    case SWEEP_FORWARD: return l;
+    case SWEEP_BACKWARD: return ctx->plan.L - l;
+    default: /* synchronous: reads old currents and old voltages in this order */
+        return l == ctx->plan.L ? 0 : l;
     }
 }
 
-/* Currents that are read in a step before they are first written.
- * A layer that moves before its neighbour finds its currents; those that come later in the first
- * step are made by the step itself. */
+/* Makes the currents that a step reads before it first writes them: those from layers that move
+ * later in it, or at once. zero: all states are. */
 static void start_currents(context *ctx, int r0, int n, int zero) {
     const eqp_xplan *plan = &ctx->plan;
     for (int k = 1; k < plan->L; k++) {
-        if (ctx->job->schedule != 0 &&
+        if (ctx->job->schedule != SWEEP_SYNCHRONOUS &&
             place(ctx, plan->row_layer[k]) < place(ctx, plan->col_layer[k]))
             continue;
         if (!zero) {
-            row_pass(ctx, k, r0, n, 1, 1, ctx->parity, NULL);
+            row_pass(ctx, k, r0, n, 1, 1, ctx->parity, NULL); /* no voltage moves */
             continue;
         }
         for (int ch = plan->team ? ctx->thread : 0; ch < plan->n_chunks[k];
@@ -500,6 +553,8 @@ static void start_currents(context *ctx, int r0, int n, int zero) {
 static int still_held(const context *ctx, int m, const double *moved) {
     const int L = ctx->plan.L;
     for (int l = 1; l < L; l++) {
+        /* the voltage at which a unit would rest is a mean of its neighbours', weighted by
+         * conductance: it moves by no more than these shares of their moves */
         double *drift = &ctx->limits->drift[m][l];
         *drift += (l > 1 ? ctx->lo_share[l] * moved[l - 1] : 0) + ctx->hi_share[l] * moved[l + 1];
         if (!(*drift <= ctx->limits->margin[l])) return 0;
@@ -507,59 +562,72 @@ static int still_held(const context *ctx, int m, const double *moved) {
     return 1;
 }
 
-/* Up to n_steps steps of state rows [r0, r0 + n); `go_on`: samples that have come to rest stay so.
- * 0 if a live network broke its limits. */
+/* One step of state rows [r0, r0 + n): layers of one place move together, and a team meets after
+ * each. slot: the step's changes, [layer][thread][row]. */
+static void step_rows(context *ctx, int r0, int n, int reverse, real *slot) {
+    const eqp_xplan *plan = &ctx->plan;
+    const int sync = ctx->job->schedule == SWEEP_SYNCHRONOUS;
+    for (int at_place = 0; at_place <= plan->L; at_place++) {
+        int any = 0;
+        for (int l = 1; l <= plan->L; l++) {
+            if (place(ctx, l) != at_place) continue;
+            any = 1;
+            const int k = plan->row_matrix[l], into = sync ? !ctx->parity : ctx->parity;
+            real *change = slot + ((l - 1) * ctx->n_threads + ctx->thread) * plan->rows_total;
+            if (k)
+                row_pass(ctx, k, r0, n, 0, reverse, into, change);
+            else
+                settle_layer(ctx, l, r0, n, change);
+        }
+        if (any) team_wait(ctx);
+    }
+    /* the currents just made are those of the next step */
+    if (sync) ctx->parity = !ctx->parity;
+}
+
+/* moved[l] = the largest change of layer l in state row r, over the threads that had a part in it;
+ * returns the largest of all. A change that is no number counts as one. */
+static real moves_of(const context *ctx, const real *slot, int r, double *moved) {
+    const eqp_xplan *plan = &ctx->plan;
+    const int64_t rows = plan->rows_total;
+    real most = 0;
+    for (int l = 1; l <= plan->L; l++) {
+        const real *of_layer = slot + (l - 1) * ctx->n_threads * rows + r;
+        real here = of_layer[ctx->thread * rows];
+        for (int t = 0; plan->team && t < ctx->n_threads; t++)
+            if (!(of_layer[t * rows] <= here)) here = of_layer[t * rows];
+        if (!(here <= most)) most = here;
+        moved[l] = (double)here;
+    }
+    return most;
+}
+
+/* Up to n_steps steps of state rows [r0, r0 + n), fewer when all have moved by no more than tol;
+ * `go_on`: samples that have come to rest stay so. 0 if a live network broke its limits. */
 static int run_phase(context *ctx, int r0, int n, int n_steps, double tol, int reverse, int go_on,
                      int32_t *steps, real *residual) {
     const eqp_xplan *plan = &ctx->plan;
-    const int sync = ctx->job->schedule == 0;
     const int64_t rows = plan->rows_total;
-    real *changes = at(ctx, plan->change);
     for (int m = 0; m < n; m++) {
+        /* a phase that goes on after live.h has looked keeps its samples at rest */
         if (!go_on) ctx->active[r0 + m] = 1;
         if (steps) steps[m] = 0, residual[m] = 0;
     }
     for (int it = 0; it < n_steps; it++) {
         /* changes of this step and of the last, in turn: a thread may still read one of them */
-        real *slot =
-            changes + (it & 1) * plan->L * ctx->n_threads * rows; /* [layer][thread][row] */
+        real *slot = at(ctx, plan->change) + (it & 1) * plan->L * ctx->n_threads * rows;
         ctx->last = it & 1;
         for (int l = 1; l <= plan->L; l++)
             for (int m = 0; m < n; m++)
                 slot[((l - 1) * ctx->n_threads + ctx->thread) * rows + r0 + m] = 0;
-        /* layers of one place move together; a team meets after each */
-        for (int at_place = 0; at_place <= plan->L; at_place++) {
-            int any = 0;
-            for (int l = 1; l <= plan->L; l++) {
-                if (place(ctx, l) != at_place) continue;
-                any = 1;
-                const int k = plan->row_matrix[l], into = sync ? !ctx->parity : ctx->parity;
-                real *change = slot + ((l - 1) * ctx->n_threads + ctx->thread) * rows;
-                if (k)
-                    row_pass(ctx, k, r0, n, 0, (it + reverse) & 1, into, change);
-                else
-                    settle_layer(ctx, l, r0, n, change);
-            }
-            if (any) team_wait(ctx);
-        }
-        /* the currents just made are those of the next step */
-        if (sync) ctx->parity = !ctx->parity;
+        step_rows(ctx, r0, n, (it + reverse) & 1, slot);
         /* nobody asks how far the samples have moved */
         if (tol < 0 && !steps && !ctx->limits) continue;
         int moving = 0;
         for (int m = 0; m < n; m++) {
             if (!ctx->active[r0 + m]) continue;
-            real most = 0;
-            double moved[EQP_MAX_WEIGHTS + 1];
-            for (int l = 1; l <= plan->L; l++) {
-                const real *of_layer = slot + (l - 1) * ctx->n_threads * rows + r0 + m;
-                /* the largest change over the threads that had a part in the layer */
-                real here = of_layer[ctx->thread * rows];
-                for (int t = 0; plan->team && t < ctx->n_threads; t++)
-                    if (!(of_layer[t * rows] <= here)) here = of_layer[t * rows];
-                if (!(here <= most)) most = here;
-                moved[l] = (double)here;
-            }
+            double moved[EQP_X_LAYERS];
+            const real most = moves_of(ctx, slot, r0 + m, moved);
             if (ctx->limits && !still_held(ctx, m, moved)) return 0;
             if (steps) steps[m] = it + 1, residual[m] = most;
             if (tol >= 0 && most <= (real)tol)
@@ -574,7 +642,7 @@ static int run_phase(context *ctx, int r0, int n, int n_steps, double tol, int r
 
 /* Sign of the nudge of phase i of a sample: +, - (centered), + (positive) or - (negative). */
 static int8_t nudge_sign(const eqp_crossbar_job *job, int i) {
-    return (job->nudging == 2) != (i != 0) ? -1 : 1;
+    return (job->nudging == NUDGE_NEGATIVE) != (i != 0) ? -1 : 1;
 }
 
 /* Nudged phases of samples [b0, b1) start where the free one ended: voltages and currents. */
@@ -586,6 +654,7 @@ static void copy_free(context *ctx, int b0, int b1, int signs) {
             for (int l = 1; l <= plan->L; l++)
                 memcpy(row(ctx, l, to), row(ctx, l, b), sizeof(real) * plan->pad[l]);
             for (int k = 1; k < plan->L; k++)
+                /* the currents, too: they are what the next step reads first */
                 for (int ch = 0; ch < plan->n_chunks[k]; ch++) {
                     real *acc = current(ctx, k, ctx->parity, ch, 0);
                     const int64_t w = plan->pad[plan->col_layer[k]];

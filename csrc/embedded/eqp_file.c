@@ -1,8 +1,15 @@
-/* eqp_file.c - see eqp_file.h. Nothing is allocated; no byte is read before it is known to be there. */
+/* eqp_file.c - see eqp_file.h. Nothing is allocated; no byte is read before it is known to be
+ * there.
+ *
+ *     bytes, b     the file;   size: its bytes
+ *     at, offset   a place in it, from its first byte
+ *     width        bytes of a number: 4 or 8, lowest first
+ *
+ * A file is opened in this order: magic, version, size, checksum, layout, values. */
 #include "eqp_file.h"
 
-const char *eqp_file_text(eqp_file_status status)
-{
+/* The text of a status, from the list that numbers them. */
+const char *eqp_file_text(eqp_file_status status) {
     static const char *const texts[] = {
 #define EQP_FILE_TEXT(name, text) text,
         EQP_FILE_STATUS(EQP_FILE_TEXT)
@@ -11,14 +18,14 @@ const char *eqp_file_text(eqp_file_status status)
     return (unsigned)status < (unsigned)EQP_FILE_N_STATUS ? texts[status] : "no such status";
 }
 
-uint32_t eqp_file_u32(const uint8_t *bytes, uint32_t offset)
-{
+/* The number at offset, whatever the byte order and alignment of the machine. */
+uint32_t eqp_file_u32(const uint8_t *bytes, uint32_t offset) {
     const uint8_t *p = bytes + offset;
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-float eqp_file_f32(const uint8_t *bytes, uint32_t offset)
-{
+/* The same bits as a float: copied byte by byte, for a pointer of another type may not look. */
+float eqp_file_f32(const uint8_t *bytes, uint32_t offset) {
     const uint32_t bits = eqp_file_u32(bytes, offset);
     float value = 0;
     int i;
@@ -27,22 +34,20 @@ float eqp_file_f32(const uint8_t *bytes, uint32_t offset)
 }
 
 /* CRC-32 of all bytes but the checksum's own, which count as absent. */
-static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size)
-{
+static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size) {
     uint32_t crc = UINT32_C(0xFFFFFFFF);
     size_t i;
     int bit;
     for (i = 0; i < size; i++) {
-        if (i >= 12 && i < 16) continue;
+        if (i >= 12 && i < 16) continue; /* the checksum itself */
         crc ^= bytes[i];
         for (bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (UINT32_C(0xEDB88320) & (0u - (crc & 1u)));
     }
     return ~crc;
 }
 
-/* Exponents of all ones are infinities and NaN. */
-static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width)
-{
+/* n numbers that are neither infinite nor NaN: those have exponents of all ones. */
+static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width) {
     for (; n > 0; n--, offset += width) {
         const uint32_t top = eqp_file_u32(bytes, offset + width - 4);
         if (width == 4 ? (top >> 23 & 0xFF) == 0xFF : (top >> 20 & 0x7FF) == 0x7FF) return 0;
@@ -50,19 +55,25 @@ static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, ui
     return 1;
 }
 
-static int eqp_file_positive(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width)
-{
+/* n numbers above 0: no sign bit, and some other bit. */
+static int eqp_file_positive(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width) {
     for (; n > 0; n--, offset += width) {
-        const uint32_t top = eqp_file_u32(bytes, offset + width - 4), low = eqp_file_u32(bytes, offset);
+        const uint32_t top = eqp_file_u32(bytes, offset + width - 4),
+                       low = eqp_file_u32(bytes, offset);
         if (top >> 31 || (top == 0 && low == 0)) return 0;
     }
     return 1;
 }
 
-/* Bytes of the UTF-8 character at p, of at most n; 0 if it is none: too long, a surrogate, beyond U+10FFFF. */
-static uint32_t eqp_file_character(const uint8_t *p, uint32_t n)
-{
-    const uint32_t more = p[0] < 0x80 ? 0 : p[0] < 0xC2 ? 9 : p[0] < 0xE0 ? 1 : p[0] < 0xF0 ? 2 : p[0] < 0xF5 ? 3 : 9;
+/* Bytes of the UTF-8 character at p, of at most n; 0 if it is none: too long, a surrogate, beyond
+ * U+10FFFF. */
+static uint32_t eqp_file_character(const uint8_t *p, uint32_t n) {
+    const uint32_t more = p[0] < 0x80   ? 0
+                          : p[0] < 0xC2 ? 9
+                          : p[0] < 0xE0 ? 1
+                          : p[0] < 0xF0 ? 2
+                          : p[0] < 0xF5 ? 3
+                                        : 9;
     uint32_t i;
     if (more >= n) return 0;
     for (i = 1; i <= more; i++)
@@ -73,53 +84,67 @@ static uint32_t eqp_file_character(const uint8_t *p, uint32_t n)
 }
 
 /* As many names as classes, in UTF-8, none empty, without control characters. */
-static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes)
-{
+static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes) {
     uint32_t i = 0, step, found = 0;
     for (; i < size; i += step) {
         step = eqp_file_character(names + i, size - i);
         if (step == 0 || (names[i] != 0 && names[i] < 32)) return 0;
+        /* an empty name */
         if (names[i] == 0 && (i == 0 || names[i - 1] == 0)) return 0;
         found += names[i] == 0;
     }
     return found == classes && names[size - 1] == 0;
 }
 
-static int eqp_file_values(const uint8_t *b, const eqp_file *file)
-{
+/* Whether every value is one that a network can have: codes, steps, rates, parameters, and classes
+ * that fit the outputs. The offsets are those of the header (eqp_file.h). */
+static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
     static const uint8_t largest[8] = {2, 8, 8, 8, 15, 2, 5, 2};
     const uint32_t outputs = file->sizes[file->layers], flags = b[20];
     uint32_t i;
+    /* codes: one byte each, `largest` of each kind */
     for (i = 0; i < 8; i++)
         if (b[16 + i] > largest[i]) return 0;
+    /* cost factor and step above 0, a tolerance that may be below; at least a sweep */
     if (!eqp_file_finite(b, 24, 3, 4) || !eqp_file_positive(b, 24, 2, 4)) return 0;
     if (eqp_file_u32(b, 36) < 1 || eqp_file_u32(b, 36) > INT32_MAX) return 0;
+    /* the nudged phase */
     if (!eqp_file_finite(b, 40, 3, 4) || eqp_file_u32(b, 52) > INT32_MAX) return 0;
-    if (flags & 4) {
-        if ((eqp_file_u32(b, 40) & UINT32_C(0x7FFFFFFF)) == 0 || !eqp_file_positive(b, 44, 1, 4)) return 0;
+    if (flags & 4) { /* it learns: a nudge that is not 0, a factor above 0, a step at least */
+        if ((eqp_file_u32(b, 40) & UINT32_C(0x7FFFFFFF)) == 0 || !eqp_file_positive(b, 44, 1, 4))
+            return 0;
         if (eqp_file_u32(b, 52) < 1) return 0;
     }
     for (i = 0; i < file->layers; i++) {
+        /* rates are not negative, not even -0 */
         const uint32_t n_in = file->sizes[i], n_out = file->sizes[i + 1];
-        if (!eqp_file_finite(b, file->rates + 4 * i, 1, 4) || eqp_file_u32(b, file->rates + 4 * i) >> 31) return 0;
+        if (!eqp_file_finite(b, file->rates + 4 * i, 1, 4) ||
+            eqp_file_u32(b, file->rates + 4 * i) >> 31)
+            return 0;
         if (!eqp_file_finite(b, file->weights[i], n_in * n_out, 4)) return 0;
         if (!eqp_file_finite(b, file->biases[i], n_out, 4)) return 0;
     }
+    /* a regressor has no classes, but means and scales of its targets */
     if (file->kind == 2) {
         if (file->classes != 0 || file->names != 0 || b[22] != 5) return 0;
-        return eqp_file_finite(b, file->mean, 2 * outputs, 8) && eqp_file_positive(b, file->scale, outputs, 8);
+        return eqp_file_finite(b, file->mean, 2 * outputs, 8) &&
+               eqp_file_positive(b, file->scale, outputs, 8);
     }
+    /* a classifier: as many classes as outputs, or two at one output */
     if (b[22] == 5 || file->classes < 1) return 0;
-    if (file->classes != outputs && !(file->classes == 2 && outputs == 1 && file->kind == 0)) return 0;
+    if (file->classes != outputs && !(file->classes == 2 && outputs == 1 && file->kind == 0))
+        return 0;
+    /* how outputs are read as probabilities has to fit the kind of classifier */
     if ((b[22] == 3) != (file->kind == 0 && outputs == 1 && file->classes == 2)) return 0;
     if ((b[22] == 1) != (file->kind == 1)) return 0;
     if (b[22] == 2 && file->classes != 1) return 0;
     return file->names == 0 || eqp_file_names(b + file->labels, file->names, file->classes);
 }
 
-/* Where everything lies, in 64 bits, so that no product overflows; 0 if that is not the size it says. */
-static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file)
-{
+/* Where everything lies, in 64 bits, so that no product overflows; 0 if that is not the size it
+ * says. */
+static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) {
+    /* behind the header and the sizes, which must be there before they are read */
     uint64_t at = EQP_FILE_HEADER + 4 * ((uint64_t)file->layers + 1);
     uint32_t i;
     if (at > size) return 0;
@@ -134,7 +159,7 @@ static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file)
         at += 4 * (uint64_t)file->sizes[i] * file->sizes[i + 1];
         file->biases[i] = (uint32_t)at;
         at += 4 * (uint64_t)file->sizes[i + 1];
-        if (at > size) return 0;
+        if (at > size) return 0; /* so that `at` cannot grow beyond 64 bits */
     }
     file->mean = (uint32_t)at;
     file->scale = (uint32_t)(at + 8 * (uint64_t)file->sizes[file->layers]);
@@ -144,15 +169,17 @@ static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file)
     return at == size;
 }
 
-eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
-{
+/* Checks the whole file and says where everything lies. */
+eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file) {
     if (bytes == NULL || file == NULL) return EQP_FILE_NULL;
     if (size < EQP_FILE_HEADER) return EQP_FILE_SHORT;
-    if (bytes[0] != 'E' || bytes[1] != 'Q' || bytes[2] != 'P' || bytes[3] != 0x1A) return EQP_FILE_MAGIC;
+    if (bytes[0] != 'E' || bytes[1] != 'Q' || bytes[2] != 'P' || bytes[3] != 0x1A)
+        return EQP_FILE_MAGIC;
     if (bytes[4] != 1 || bytes[5] != 0) return EQP_FILE_VERSION;
     if (size < eqp_file_u32(bytes, 8)) return EQP_FILE_SHORT;
     if (size > eqp_file_u32(bytes, 8)) return EQP_FILE_SIZE;
     if (eqp_file_crc(bytes, size) != eqp_file_u32(bytes, 12)) return EQP_FILE_CRC;
+    /* the bytes are those that were written: now whether they make sense */
     file->layers = (uint32_t)bytes[6] | (uint32_t)bytes[7] << 8;
     file->kind = bytes[21];
     file->classes = eqp_file_u32(bytes, 56);
@@ -162,8 +189,9 @@ eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
     return eqp_file_values(bytes, file) ? EQP_FILE_OK : EQP_FILE_VALUE;
 }
 
-eqp_file_status eqp_file_seal(uint8_t *bytes, size_t size)
-{
+/* Writes size and checksum of a file whose values have been changed, then checks it as a reader
+ * would. */
+eqp_file_status eqp_file_seal(uint8_t *bytes, size_t size) {
     eqp_file file;
     uint32_t crc;
     int i;

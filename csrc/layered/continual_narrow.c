@@ -1,27 +1,34 @@
 /* continual_narrow.c - the nudged phase of the continual rules for narrow nets in the plain map
- * (narrow.h, continual.c).
+ * (narrow.h, continual.c; docs/equations.md 5, 6.2). Letters: layered.h, rules.h.
  *
  * With few outputs, W_1(t) itself is cheap to keep up to date: for each vector of hidden units a
  * product of its states with the outputs' over the batch. The input layer telescopes: its change
- * acts through the products of the inputs, drive(t)[m] = drive(0)[m] + sum_s g[m][s] (h(t)[s] -
- * h(0)[s]),   g[m][s] = w_s (c_0 x[m].x[s] + c_bias) Everything but the outputs' field is local to
- * a hidden unit, so the hidden layer is cut in two halves, each of one thread for the whole phase;
- * the threads only exchange the outputs' partial sums, at one barrier a step. Two halves, however
- * many threads there are: the sums must not depend on their number.
+ * acts through the products of the inputs,
+ *     drive(t)[m] = drive(0)[m] + sum_s g[m][s] (h(t)[s] - h(0)[s])
+ *     g[m][s]     = w_s (c_0 x[m].x[s] + c_bias)                          (gram_x of continual.c)
+ *
+ * Everything but the outputs' field is local to a hidden unit, so the hidden layer is cut in two
+ * halves, each of one thread for the whole phase; the threads only exchange the outputs' partial
+ * sums, at one barrier a step. Two halves, however many threads there are: the sums must not depend
+ * on their number.
+ *
+ *     lo, hi     a half: its hidden units, in vectors
+ *     h          states of hidden units       factor   what an output's change gives each of them
  */
 #include "layered/narrow.h"
 #include "layered/rules.h"
 
+/* Parts of the hidden layer that are relaxed apart. */
 #define HALVES 2
 
-/* Whether this code serves the job. */
+/* Whether this code serves the job. With a tolerance samples stop one by one, which it cannot. */
 int continual_is_narrow(const network *net) {
     const eqp_layered_job *job = net->job;
     return is_continual(job->rule) && net->narrow && net->plain &&
            job->schedule == VISIT_SYNCHRONOUS && job->tol_nudged < 0;
 }
 
-/* Lays out what the phase needs beside the batch. */
+/* Lays out what the phase needs beside the batch (the sizes are in batch_buffers). */
 void continual_narrow_plan(const network *net, batch_buffers *batch, int thread, arena *arena) {
     const int64_t B = batch->B, np = net->np[1];
     batch->fields = TAKE_REALS(arena, 2 * HALVES * B * PAD);
@@ -42,6 +49,7 @@ static int64_t half_start(const network *net, int half) {
 static void move_drive(const network *net, const batch_buffers *batch, int rows, int64_t lo,
                        int64_t hi) {
     const int64_t np = net->np[1];
+    /* h(t) - h(0) */
     for (int s = 0; s < rows; s++)
         for (int64_t c = lo; c < hi; c += VL)
             vstore(batch->moved + s * np + c,
@@ -65,7 +73,7 @@ static void add_products(const network *net, const real *from, real *to, const r
                          const real *state, int rows, int64_t lo, int64_t hi) {
     const int64_t np = net->np[1];
     for (int64_t c = lo; c < hi; c += VL) {
-        vec acc[NARROW_MAX];
+        vec acc[NARROW_MAX]; /* an output each: the sums over samples stay in registers */
 #pragma GCC unroll 10
         for (int k = 0; k < NARROW_MAX; k++) acc[k] = vload(from + c * NARROW_MAX + k * VL);
         for (int s = 0; s < rows; s++) {
@@ -102,8 +110,7 @@ static void step_half(const network *net, const batch_buffers *batch, const fini
                *forward = team->forward + lo * NARROW_MAX;
     slot *slot[ROWS];
     for (int s = 0; s < rows; s += ROWS) {
-        /* samples of a pass */
-        const int n = rows - s < ROWS ? rows - s : ROWS;
+        const int n = rows - s < ROWS ? rows - s : ROWS; /* samples of this pass */
         for (int i = 0; i < n; i++) {
             slot[i] = &outputs[s + i];
             slot[i]->drive = batch->drive_now + (s + i) * np + lo;
@@ -130,6 +137,7 @@ static void keep_weights(const network *net, const team *team, int64_t lo, int64
             vstore(panel_at(net->back[1], n2, p) + (int64_t)k * width + (c - (int64_t)p * PW),
                    vload(team->feedback + c * NARROW_MAX + k * VL));
             const real *forward = team->forward + c * NARROW_MAX + k * VL;
+            /* W_1 is in one panel, rows of outputs: its column k */
             for (int i = 0; i < VL && c + i < n1; i++) net->w[1][(c + i) * w2 + k] = forward[i];
         }
 }
@@ -152,6 +160,7 @@ static void enter_outputs(const network *net, const batch_buffers *batch, int q,
         slot->y = batch->y[q] + s * ld2;
         slot->out = slot->own;
         memcpy(slot->own, slot->shown, sizeof slot->own);
+        /* nobody is judged: all make all steps */
         slot->change = 0;
         slot->repeats = 0;
     }
@@ -213,12 +222,12 @@ static void step_outputs(const network *net, const batch_buffers *batch, const f
  * one turn more for the last one's. */
 void nudged_narrow(network *net, batch_buffers *batch, const phase *phase, int thread) {
     const eqp_layered_job *job = net->job;
-    const int vf = job->rule == RULE_CONTINUAL_VECTOR_FIELD, rows = phase->rows,
-              n_steps = job->n_nudged_steps, q = phase->q;
+    const int vf = job->rule == RULE_CONTINUAL_VECTOR_FIELD;
+    const int rows = phase->rows, n_steps = job->n_nudged_steps, q = phase->q;
     const int64_t ld2 = net->np[2], ld_slot = sizeof(slot) / sizeof(real);
-    const real force = (real)(job->cost_factor * phase->beta),
-               rate = (real)(job->rate[1] * phase->scale),
-               bias_rate = (real)(job->bias_rate[1] * phase->scale);
+    const real force = (real)(job->cost_factor * phase->beta);
+    const real rate = (real)(job->rate[1] * phase->scale);
+    const real bias_rate = (real)(job->bias_rate[1] * phase->scale);
     const finish hidden = finish_of(net, 1, 0), output = finish_of(net, 2, force);
     const team *team = &batch->shared;
     slot *outputs = batch->outputs;

@@ -12,7 +12,13 @@
 
 /* What finish_vec needs to know of a layer; the same for all its units. */
 typedef struct {
-    int euler, damped, inside, nudged, prime, clamp, linear;
+    int euler;  /* continuous dynamics */
+    int damped; /* a step goes dt of the way */
+    int inside; /* the nudge acts within rho */
+    int nudged; /* there is one */
+    int prime;  /* continuous: rho'(s) stands before the field */
+    int clamp;  /* continuous: states are kept in [0, 1] */
+    int linear; /* continuous: the layer shows s, not rho(s) */
     vec dt;
 } finish;
 
@@ -20,14 +26,14 @@ typedef struct {
 EQP_INLINE finish finish_of(const network *net, int k, real force) {
     const eqp_layered_job *job = net->job;
     const int is_out = k == net->L;
-    return (finish){net->euler,
-                    !net->plain,
-                    job->nudge_inside,
-                    force != 0,
-                    is_out ? job->prime_output : job->prime_hidden,
-                    job->clamp,
-                    is_out && job->linear_output,
-                    vset((real)job->dt)};
+    return (finish){.euler = net->euler,
+                    .damped = !net->plain,
+                    .inside = job->nudge_inside,
+                    .nudged = force != 0,
+                    .prime = is_out ? job->prime_output : job->prime_hidden,
+                    .clamp = job->clamp,
+                    .linear = is_out && job->linear_output,
+                    .dt = vset((real)job->dt)};
 }
 
 /* New state from the total field a, the old state, what it showed, and the push of the target.

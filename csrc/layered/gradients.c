@@ -1,14 +1,27 @@
 /* gradients.c - exact gradients of the free phase: back-propagation through its last steps,
  * recurrent back-propagation, implicit differentiation (1905.13633, 1711.08416; docs/equations.md
- * 9). Twin: kernels/reference/gradients.py.
+ * 9). Twin: kernels/reference/gradients.py. Letters: layered.h, rules.h.
  *
  * One free step is recorded (bptt: each of the last ones; the others: one, at the equilibrium) as
- * three slopes of every unit: gain = d new / d field,   keep = d new / d old,   lean = d shown / d
- * old A reverse step takes bar, the derivative by the states after the step, to the one before it:
- *     flow = gain bar,   bar = keep bar + lean (flow of the layer above . weight' + flow of the
- * layer below . back') In a symmetric network these products are those of the forward step. All
- * derivatives are of minus the cost. Everything is done by samples, each thread on its own; the
- * flows then meet the activities in the update (train.c).
+ * three slopes of every unit:
+ *     gain = d new / d field
+ *     keep = d new / d old
+ *     lean = d shown / d old
+ * A reverse step takes bar, the derivative by the states after the step, to the one before it:
+ *     flow  = gain bar
+ *     bar   = keep bar + lean (flow of the layer above . weight' + flow of the layer below . back')
+ * In a symmetric network these products are those of the forward step. All derivatives are of minus
+ * the cost. Everything is done by samples, each thread on its own; the flows then meet the
+ * activities in the update (train.c).
+ *
+ * After the free phase, reverse_phase takes the place of a second phase:
+ *     BPTT         record the last K free steps; reverse them, last first
+ *     recurrent    record one step at the equilibrium; reverse it again and again, summing bar
+ *     implicit     record one step at the equilibrium; solve (I - J') z = bar (implicit.h)
+ * and leaves the flows of every recorded step, whose products with what was shown are the gradient.
+ *
+ *     t          a recorded step, or a moment: the states before, between and after the steps
+ *     order      VISIT_*: in which a step moved the layers
  */
 #include "layered/rules.h"
 
@@ -17,15 +30,18 @@
 EQP_INLINE int order_of(const eqp_layered_job *job) {
     return job->rule == RULE_IMPLICIT ? VISIT_SYNCHRONOUS : job->schedule;
 }
+
 /* Moment t of layer k of a recorded array. */
 EQP_INLINE real *moment(const network *net, real *const *kept, int k, int rows, int t) {
     return kept[k] ? kept[k] + (int64_t)t * rows * net->np[k] : NULL;
 }
+
 /* At which moment of step t layer k is seen by the layers that move in pass `pass`: it may have
  * moved before them. */
 EQP_INLINE int seen_at(int order, int t, int k, int pass) {
     return t + (order == VISIT_ODD_EVEN && pass == 1 && k % 2 == 1);
 }
+
 /* Whether layer k is one of those that a pass moves. */
 EQP_INLINE int moves_in(const visit *v, int k) {
     return k >= v->first && k <= v->last && (k - v->first) % v->stride == 0;
@@ -39,7 +55,7 @@ void gradient_plan(const network *net, batch_buffers *batch, int n_threads, aren
     const int implicit = job->rule == RULE_IMPLICIT;
     const int64_t rows = batch->B,
                   n = grad->n_steps = job->rule == RULE_BPTT ? job->n_nudged_steps : 1;
-    int64_t total = 0, widest = 0;
+    int64_t total = 0, widest = 0; /* units of all layers, of the largest */
     for (int k = 1; k <= net->L; k++) {
         const int64_t each = rows * net->np[k];
         grad->state[k] = TAKE_REALS(arena, (n + 1) * each);
@@ -53,6 +69,7 @@ void gradient_plan(const network *net, batch_buffers *batch, int n_threads, aren
         total += net->np[k];
         if (net->np[k] > widest) widest = net->np[k];
     }
+    /* symmetric: the forward step's own panels serve the way back */
     for (int k = 1; k < net->L; k++) {
         grad->up[k] = job->back ? TAKE_REALS(arena, net->n[k] * net->np[k + 1]) : net->w[k];
         grad->down[k] = job->back ? TAKE_REALS(arena, net->n[k + 1] * net->np[k]) : net->back[k];
@@ -120,64 +137,79 @@ EQP_INLINE void lean_row(const int act, int linear, int64_t np, const real *s, c
                linear ? vset(1) : act_prime_times(act, vload(s + v), vload(shown + v), vset(1)));
 }
 
-/* Walks the steps to be recorded from batch->free, samples lo..hi; moment 0 is where they start.
- * They are made by step_layer, as in the free phase: the same bits. */
+/* Samples lo..hi of moment 0: where the recorded steps start. */
+static void record_start(const network *net, batch_buffers *batch, int lo, int hi) {
+    gradient_buffers *grad = &batch->gradient;
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t at = lo * net->np[k], count = (hi - lo) * net->np[k];
+        memcpy(grad->state[k] + at, batch->free[k] + at, (size_t)count * sizeof(real));
+        show(net, k, grad->state[k] + at, grad->shown[k] + at, hi - lo);
+    }
+}
+
+/* Makes recorded step t of samples lo..hi: from moment t to t + 1, leaving each layer's field where
+ * its gain goes. Made by step_layer, as in the free phase: the same bits. */
+static void record_step(const network *net, batch_buffers *batch, int order, int rows, int t,
+                        int lo, int hi) {
+    gradient_buffers *grad = &batch->gradient;
+    const int sync = order == VISIT_SYNCHRONOUS;
+    /* a team whose two states are two moments of the record */
+    team now = {.drive = batch->drive};
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t first = lo * net->np[k];
+        const size_t bytes = (size_t)((hi - lo) * net->np[k]) * sizeof(real);
+        for (int i = 0; i < 2; i++) {
+            now.state[k][i] = moment(net, grad->state, k, rows, t + i);
+            now.shown[k][i] = moment(net, grad->shown, k, rows, t + i);
+        }
+        if (sync) continue;
+        /* else layers are moved in place, one colour after the other */
+        memcpy(now.state[k][1] + first, now.state[k][0] + first, bytes);
+        if (net->euler) memcpy(now.shown[k][1] + first, now.shown[k][0] + first, bytes);
+    }
+    /* not synchronous: the copies in slot 1 move in place, and see each other's new states */
+    step step = {.cur = !sync, .next = 1};
+    for (int pass = 0; pass < n_passes(order, net->L); pass++) {
+        const visit v = layers_of(order, net->L, pass);
+        for (int k = v.first; k <= v.last; k += v.stride) {
+            step.k = k;
+            step.field = moment(net, grad->gain, k, rows, t);
+            step_layer(net, &now, &step, lo, hi, 0, 1);
+        }
+    }
+}
+
+/* Walks the steps to be recorded from batch->free, samples lo..hi, with the slopes of each. */
 static void record(const network *net, batch_buffers *batch, int order, int rows, int lo, int hi) {
     gradient_buffers *grad = &batch->gradient;
-    const int L = net->L, n = grad->n_steps, sync = order == VISIT_SYNCHRONOUS;
-    const size_t real_bytes = sizeof(real);
-    for (int k = 1; k <= L; k++) {
-        const int64_t np = net->np[k];
-        memcpy(grad->state[k] + lo * np, batch->free[k] + lo * np,
-               (size_t)((hi - lo) * np) * real_bytes);
-        show(net, k, grad->state[k] + lo * np, grad->shown[k] + lo * np, hi - lo);
-    }
-    for (int t = 0; t < n; t++) {
-        /* a team whose two states are two moments of the record */
-        team now = {.drive = batch->drive};
-        for (int k = 1; k <= L; k++) {
-            const int64_t first = lo * net->np[k];
-            const size_t bytes = (size_t)((hi - lo) * net->np[k]) * real_bytes;
-            for (int i = 0; i < 2; i++) {
-                now.state[k][i] = moment(net, grad->state, k, rows, t + i);
-                now.shown[k][i] = moment(net, grad->shown, k, rows, t + i);
-            }
-            if (sync) continue; /* layers are moved in place, one colour after the other */
-            memcpy(now.state[k][1] + first, now.state[k][0] + first, bytes);
-            if (net->euler) memcpy(now.shown[k][1] + first, now.shown[k][0] + first, bytes);
-        }
-        /* not synchronous: the copies in slot 1 move in place, and see each other's new states */
-        step step = {.cur = !sync, .next = 1};
-        for (int pass = 0; pass < n_passes(order, L); pass++) {
-            const visit v = layers_of(order, L, pass);
-            for (int k = v.first; k <= v.last; k += v.stride) {
-                step.k = k;
-                step.field = moment(net, grad->gain, k, rows, t);
-                step_layer(net, &now, &step, lo, hi, 0, 1);
-            }
-        }
-        for (int k = 1; k <= L; k++)
+    record_start(net, batch, lo, hi);
+    for (int t = 0; t < grad->n_steps; t++) {
+        record_step(net, batch, order, rows, t, lo, hi);
+        for (int k = 1; k <= net->L; k++)
             for (int s = lo; s < hi; s++) {
                 const int64_t at = s * net->np[k];
-                real *gain = moment(net, grad->gain, k, rows, t) + at,
-                     *keep = net->euler ? moment(net, grad->keep, k, rows, t) + at : NULL;
+                real *gain = moment(net, grad->gain, k, rows, t) + at;
+                real *keep = net->euler ? moment(net, grad->keep, k, rows, t) + at : NULL;
                 EQP_WITH_ACT(activation_of(net, k),
-                             slopes_row(ACT, net, k, now.state[k][0] + at, now.shown[k][0] + at,
-                                        now.state[k][1] + at, gain, keep));
+                             slopes_row(ACT, net, k, moment(net, grad->state, k, rows, t) + at,
+                                        moment(net, grad->shown, k, rows, t) + at,
+                                        moment(net, grad->state, k, rows, t + 1) + at, gain, keep));
             }
     }
-    for (int t = 0; net->euler && t <= n; t++)
-        for (int k = 1; k <= L; k++)
+    /* lean belongs to a moment, not to a step: one more of them */
+    for (int t = 0; net->euler && t <= grad->n_steps; t++)
+        for (int k = 1; k <= net->L; k++)
             for (int s = lo; s < hi; s++) {
                 const int64_t at = ((int64_t)t * rows + s) * net->np[k];
-                const int linear = k == L && net->job->linear_output;
+                const int linear = k == net->L && net->job->linear_output;
                 EQP_WITH_ACT(activation_of(net, k),
                              lean_row(ACT, linear, net->np[k], grad->state[k] + at,
                                       grad->shown[k] + at, grad->lean[k] + at));
             }
 }
 
-/* The last steps of bptt's free phase, recorded: b->free goes from before them to after them. */
+/* The last steps of bptt's free phase, recorded: batch->free goes from before them to after them.
+ */
 static void record_free(const network *net, batch_buffers *batch, int rows, int lo, int hi) {
     const gradient_buffers *grad = &batch->gradient;
     record(net, batch, order_of(net->job), rows, lo, hi);
@@ -276,7 +308,7 @@ static void start_bar(const network *net, batch_buffers *batch, const phase *pha
                (size_t)(count * net->np[k]) * sizeof(real));
     /* the softmax, where the cost has one, lies in bar for a moment */
     const real *prediction = batch->free[L];
-    if (net->job->cost == 1) {
+    if (net->job->cost == COST_CROSS_ENTROPY) {
         softmax_rows(net, batch->free[L] + first, grad->bar[L] + first, count);
         prediction = grad->bar[L];
     }
@@ -342,19 +374,33 @@ static int64_t iterate(const network *net, batch_buffers *batch, const phase *ph
 
 /* --- the second phase of these rules --- */
 
+/* The flows of samples lo..hi by one linear system each (equations 9.3). A sample whose system is
+ * singular has none, and marks the thread's `diverged`. */
+static void solve_samples(const network *net, batch_buffers *batch, const phase *phase,
+                          int thread) {
+    const gradient_buffers *grad = &batch->gradient;
+    for (int s = phase->lo; s < phase->hi; s++) {
+        if (implicit_sample(net, batch, s, thread)) continue;
+        batch->diverged[thread] |= 2;
+        for (int k = 1; k <= net->L; k++)
+            memset(grad->flow[k] + s * net->np[k], 0, (size_t)net->np[k] * sizeof(real));
+    }
+}
+
 /* From the free states of the thread's samples (bptt: from before its recorded steps) to their
  * flows, and delta, the flows summed over the steps. batch->diverged[thread] becomes 1 for
  * something non-finite, 2 for a singular system.
+ *
  * This takes the place of a second phase (equations 9): what the update then multiplies are flows
  * and what the layers showed, in place of EP's contrast. */
 void reverse_phase(const network *net, batch_buffers *batch, const phase *phase, int thread) {
     const eqp_layered_job *job = net->job;
     const gradient_buffers *grad = &batch->gradient;
-    const int L = net->L, n = grad->n_steps, order = order_of(job);
+    const int n = grad->n_steps, order = order_of(job);
     int64_t steps = 0;
     if (job->rule == RULE_BPTT) record_free(net, batch, phase->rows, phase->lo, phase->hi);
     vec check = vset(0); /* 0 * inf and 0 * nan are nan */
-    for (int k = 1; k <= L; k++)
+    for (int k = 1; k <= net->L; k++)
         for (int64_t at = phase->lo * net->np[k]; at < phase->hi * net->np[k]; at += VL)
             check = vfma(vset(0), vload(batch->free[k] + at), check);
     if (phase->total > 0) {
@@ -367,14 +413,9 @@ void reverse_phase(const network *net, batch_buffers *batch, const phase *phase,
         } else if (job->rule == RULE_RECURRENT_BACKPROP) {
             steps = iterate(net, batch, phase, order, thread);
         } else {
-            for (int s = phase->lo; s < phase->hi; s++) {
-                if (implicit_sample(net, batch, s, thread)) continue;
-                batch->diverged[thread] |= 2;
-                for (int k = 1; k <= L; k++)
-                    memset(grad->flow[k] + s * net->np[k], 0, (size_t)net->np[k] * sizeof(real));
-            }
+            solve_samples(net, batch, phase, thread);
         }
-        for (int k = 1; k <= L; k++)
+        for (int k = 1; k <= net->L; k++)
             for (int64_t at = phase->lo * net->np[k]; at < phase->hi * net->np[k]; at += VL) {
                 vec sum = vset(0);
                 for (int t = n - 1; t >= 0; t--)

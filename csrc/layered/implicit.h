@@ -15,52 +15,64 @@
 #ifndef EQP_IMPLICIT_H
 #define EQP_IMPLICIT_H
 
+/* --- a dense system: a has n rows of ld reals, columns j0.. are the block at hand --- */
+
+/* Factors the block of columns j0..j0 + PAD, rows below j0, with partial pivoting: rows are swapped
+ * from the block on. Multipliers are kept negative, so that products add. Returns 0 if a pivot is
+ * exactly 0. */
+static int factor_block(real *a, int64_t n, int64_t ld, int64_t j0) {
+    for (int64_t j = j0; j < j0 + PAD; j++) {
+        int64_t best = j;
+        for (int64_t i = j + 1; i < n; i++)
+            if (fabs((double)a[i * ld + j]) > fabs((double)a[best * ld + j])) best = i;
+        if (a[best * ld + j] == 0) return 0;
+        if (best != j)
+            for (int64_t c = j0; c < ld; c += VL) {
+                const vec t = vload(a + j * ld + c);
+                vstore(a + j * ld + c, vload(a + best * ld + c));
+                vstore(a + best * ld + c, t);
+            }
+        const real *row = a + j * ld, pivot = row[j];
+        for (int64_t i = j + 1; i < n; i++) {
+            real *other = a + i * ld;
+            const real l = -other[j] / pivot;
+            other[j] = l;
+            for (int64_t c = j + 1; c < j0 + PAD; c++) other[c] += l * row[c];
+        }
+    }
+    return 1;
+}
+
+/* The rows of the block, then all below, to the right of it: by single rows within the block, by
+ * register tiles below it. */
+static void update_right(real *a, int64_t n, int64_t ld, int64_t j0) {
+    const int64_t right = j0 + PAD;
+    for (int64_t i = j0 + 1; i < right; i++)
+        for (int64_t q = j0; q < i; q++) {
+            const vec l = vset(a[i * ld + q]);
+            for (int64_t c = right; c < ld; c += VL)
+                vstore(a + i * ld + c, vfma(l, vload(a + q * ld + c), vload(a + i * ld + c)));
+        }
+    const int below = (int)(n - right);
+    for (int64_t c = right; c < ld; c += PW)
+        for (int t = 0; t < row_blocks(below); t++) {
+            const int64_t i0 = right + row_start(below, t);
+            real *tile = a + i0 * ld + c;
+            const operand terms = {a + i0 * ld + j0, a + j0 * ld + c, ld, 1, ld, PAD};
+            gemm_tile(row_start(below, t + 1) - row_start(below, t),
+                      (int)(ld - c < PW ? ld - c : PW), tile, ld, tile, ld, &terms, 1);
+        }
+}
+
 /* Solves the (n x n) system whose right-hand side is its column n, by LU with partial pivoting, in
- * blocks of PAD columns; n is a multiple of PAD. The block to the right of a panel of columns is
- * updated by register tiles, whose products add: so the multipliers are kept negative. Returns 0
- * if a pivot is exactly 0. */
+ * blocks of PAD columns; n is a multiple of PAD. Returns 0 if a pivot is exactly 0. */
 static int solve(real *a, int64_t n, int64_t ld, real *z) {
     for (int64_t j0 = 0; j0 < n; j0 += PAD) {
-        for (int64_t j = j0; j < j0 + PAD; j++) {
-            int64_t best = j;
-            for (int64_t i = j + 1; i < n; i++)
-                if (fabs((double)a[i * ld + j]) > fabs((double)a[best * ld + j])) best = i;
-            if (a[best * ld + j] == 0) return 0;
-            if (best != j)
-                for (int64_t c = j0; c < ld; c += VL) {
-                    const vec t = vload(a + j * ld + c);
-                    vstore(a + j * ld + c, vload(a + best * ld + c));
-                    vstore(a + best * ld + c, t);
-                }
-            const real *row = a + j * ld, pivot = row[j];
-            for (int64_t i = j + 1; i < n; i++) {
-                real *other = a + i * ld;
-                const real l = -other[j] / pivot;
-                other[j] = l;
-                for (int64_t c = j + 1; c < j0 + PAD; c++) other[c] += l * row[c];
-            }
-        }
-        /* the block of columns is factored; now the rows beside it, and what lies to the right and
-         * below */
-        const int64_t right = j0 + PAD;
-        for (int64_t i = j0 + 1; i < right; i++)
-            for (int64_t q = j0; q < i; q++) {
-                const vec l = vset(a[i * ld + q]);
-                for (int64_t c = right; c < ld; c += VL)
-                    vstore(a + i * ld + c, vfma(l, vload(a + q * ld + c), vload(a + i * ld + c)));
-            }
-        const int below = (int)(n - right);
-        for (int64_t c = right; c < ld; c += PW)
-            for (int t = 0; t < row_blocks(below); t++) {
-                const int64_t i0 = right + row_start(below, t);
-                real *tile = a + i0 * ld + c;
-                const operand terms = {a + i0 * ld + j0, a + j0 * ld + c, ld, 1, ld, PAD};
-                gemm_tile(row_start(below, t + 1) - row_start(below, t),
-                          (int)(ld - c < PW ? ld - c : PW), tile, ld, tile, ld, &terms, 1);
-            }
+        if (!factor_block(a, n, ld, j0)) return 0;
+        update_right(a, n, ld, j0);
     }
     memset(z, 0, (size_t)n * sizeof(real));
-    for (int64_t i = n - 1; i >= 0; i--) { /* z is still 0 up to i */
+    for (int64_t i = n - 1; i >= 0; i--) { /* z is still 0 up to i: whole vectors may be read */
         vec sum = vset(0);
         for (int64_t c = i / PAD * PAD; c < n; c += VL)
             sum = vfma(vload(a + i * ld + c), vload(z + c), sum);
@@ -69,10 +81,13 @@ static int solve(real *a, int64_t n, int64_t ld, real *z) {
     return 1;
 }
 
+/* --- the system of the layers that are kept --- */
+
 /* Layer k as the linear system of one sample sees it. */
 typedef struct {
     const real *gain, *keep, *lean; /* np[k]; keep, lean NULL: discrete */
-    real *bar, *flow, *scale;       /* np[k]; scale of an eliminated layer: gain lean / own */
+    real *bar, *flow;               /* np[k] */
+    real *scale;                    /* np[k], of an eliminated layer: gain lean / own */
     int gone;                       /* eliminated */
     int64_t at;                     /* else: its first row in the system */
 } part;
@@ -160,7 +175,9 @@ static void system_block(const network *net, const part *parts, int a, int c, in
     }
 }
 
-/* Rows i0.. (mr of them) of kept layer a in the system of the kept layers. */
+/* Rows i0.. (mr of them) of kept layer a in the system of the kept layers: the blocks of all layers
+ * that it meets, at most one eliminated layer away, its diagonal, its right-hand side. scaled: room
+ * for 2 x MR_MAX rows of `widest` reals. */
 static void system_rows(const network *net, const part *parts, int a, int i0, int mr, real *system,
                         int64_t n, real *scaled, int64_t widest) {
     const int L = net->L;
@@ -188,53 +205,49 @@ static void system_rows(const network *net, const part *parts, int a, int i0, in
     }
 }
 
-/* (I - J') z = bar of one sample, where J is the Jacobian of a synchronous step. Units of a layer
- * do not meet in it but through the layers beside: every other layer is eliminated through its
- * diagonal, the larger half if no pivot of it is small, and a dense system of the other layers is
- * left. Returns 0 if that is singular. */
-static int implicit_sample(const network *net, batch_buffers *batch, int s, int thread) {
-    gradient_buffers *grad = &batch->gradient;
-    const int L = net->L;
-    /* a pivot below this would blow up what is eliminated through it: the layer is kept */
+/* Whether no unit of the layer has a pivot through which elimination would blow up. */
+static int can_go(const network *net, const part *layer, int n) {
     const real small = (real)(net->job->dt / 8);
-    part parts[EQP_MAX_WEIGHTS + 1];
-    /* units of the even and of the odd layers */
-    int64_t half[2] = {0, 0}, n = 0, widest = 0;
-    for (int k = 1; k <= L; k++) {
-        const int64_t at = s * net->np[k];
-        parts[k] = (part){grad->gain[k] + at,
-                          net->euler ? grad->keep[k] + at : NULL,
-                          net->euler ? grad->lean[k] + at : NULL,
-                          grad->bar[k] + at,
-                          grad->flow[k] + at,
-                          grad->sum[k] + at,
-                          0,
-                          0};
-        half[k & 1] += net->np[k];
-        if (net->np[k] > widest) widest = net->np[k];
+    for (int i = 0; i < n; i++) {
+        const real own = own_pivot(net, layer, i);
+        if (!(own >= small || own <= -small)) return 0;
     }
-    for (int k = 1; k <= L; k++) {
+    return 1;
+}
+
+/* Fills parts[1..L] for sample s: the larger half of the layers, even or odd, goes, but for those
+ * in which some pivot is small. Returns the rows of the system that is left; *widest: the largest
+ * np[k]. */
+static int64_t divide(const network *net, const gradient_buffers *grad, int s, part *parts,
+                      int64_t *widest) {
+    int64_t half[2] = {0, 0}, n = 0; /* units of the even and of the odd layers */
+    *widest = 0;
+    for (int k = 1; k <= net->L; k++) {
+        const int64_t at = s * net->np[k];
+        parts[k] = (part){.gain = grad->gain[k] + at,
+                          .keep = net->euler ? grad->keep[k] + at : NULL,
+                          .lean = net->euler ? grad->lean[k] + at : NULL,
+                          .bar = grad->bar[k] + at,
+                          .flow = grad->flow[k] + at,
+                          .scale = grad->sum[k] + at};
+        half[k & 1] += net->np[k];
+        if (net->np[k] > *widest) *widest = net->np[k];
+    }
+    for (int k = 1; k <= net->L; k++) {
         part *c = &parts[k];
-        /* the larger half goes, but for layers in which some pivot is small */
-        if ((k & 1) == (half[1] >= half[0])) {
-            c->gone = 1;
-            for (int i = 0; i < net->n[k]; i++) {
-                const real own = own_pivot(net, c, i);
-                if (!(own >= small || own <= -small)) c->gone = 0;
-            }
-        }
+        c->gone = (k & 1) == (half[1] >= half[0]) && can_go(net, c, net->n[k]);
         for (int64_t i = 0; c->gone && i < net->np[k]; i++)
             c->scale[i] =
                 i < net->n[k] ? c->gain[i] * (c->lean ? c->lean[i] : 1) / own_pivot(net, c, i) : 0;
         if (!c->gone) c->at = n, n += net->np[k];
     }
-    /* this thread's system, its solution, and rows of weights to eliminated layers */
-    real *system = grad->system + thread * grad->system_size, *z = grad->solution;
-    real *scaled = grad->scaled + (int64_t)thread * 2 * MR_MAX * widest;
-    int64_t all = 0;
-    for (int k = 1; k <= L; k++) all += net->np[k];
-    z += thread * (all + PAD);
-    for (int k = 1; k <= L; k++) {
+    return n;
+}
+
+/* All rows of the system. */
+static void fill_system(const network *net, const part *parts, real *system, int64_t n,
+                        real *scaled, int64_t widest) {
+    for (int k = 1; k <= net->L; k++) {
         if (parts[k].gone) continue;
         for (int t = 0; t < row_blocks(net->n[k]); t++) {
             const int i0 = row_start(net->n[k], t);
@@ -247,24 +260,44 @@ static int implicit_sample(const network *net, batch_buffers *batch, int s, int 
             row[parts[k].at + i] = 1;
         }
     }
-    /* the kept layers; then the eliminated ones from their neighbours */
-    if (n > 0 && !solve(system, n, n + PAD, z)) return 0;
-    real *flow[EQP_MAX_WEIGHTS + 1];
-    for (int k = 1; k <= L; k++) {
+}
+
+/* From the kept layers' z to the flows of all: gain z, and the eliminated layers, whose bar is what
+ * their neighbours send back and whose z is that over their pivots. */
+static void fill_flows(const network *net, const gradient_buffers *grad, const part *parts, int s,
+                       const real *z) {
+    real *flow[LAYERS];
+    for (int k = 1; k <= net->L; k++) {
         flow[k] = grad->flow[k];
-        /* flow = gain z of the kept layers */
         for (int64_t v = 0; !parts[k].gone && v < net->np[k]; v += VL)
             vstore(parts[k].flow + v, vmul(vload(parts[k].gain + v), vload(z + parts[k].at + v)));
     }
-    for (int k = 1; k <= L; k++) {
+    for (int k = 1; k <= net->L; k++) {
         const part *c = &parts[k];
         if (!c->gone) continue;
-        /* an eliminated layer: its bar is what its neighbours send back, its z that over its pivot
-         */
         send_back(net, grad, k, flow, grad->lean[k], s, s + 1);
         for (int64_t i = 0; i < net->np[k]; i++)
             c->flow[i] = i < net->n[k] ? c->gain[i] / own_pivot(net, c, i) * c->bar[i] : 0;
     }
+}
+
+/* (I - J') z = bar of sample s, where J is the Jacobian of a synchronous step; leaves its flows.
+ * Units of a layer do not meet in it but through the layers beside: every other layer is eliminated
+ * through its diagonal, and a dense system of the other layers is left. Returns 0 if that is
+ * singular. */
+static int implicit_sample(const network *net, batch_buffers *batch, int s, int thread) {
+    gradient_buffers *grad = &batch->gradient;
+    part parts[LAYERS];
+    int64_t widest, all = 0;
+    const int64_t n = divide(net, grad, s, parts, &widest);
+    for (int k = 1; k <= net->L; k++) all += net->np[k];
+    /* this thread's system, its solution, and rows of weights to eliminated layers */
+    real *system = grad->system + thread * grad->system_size;
+    real *z = grad->solution + thread * (all + PAD);
+    real *scaled = grad->scaled + (int64_t)thread * 2 * MR_MAX * widest;
+    fill_system(net, parts, system, n, scaled, widest);
+    if (n > 0 && !solve(system, n, n + PAD, z)) return 0;
+    fill_flows(net, grad, parts, s, z);
     return 1;
 }
 

@@ -1,5 +1,5 @@
 /* input.c - the input layer of a training batch: the batch's data, and the passes over weight[0],
- * by far the largest array. Letters: layered.h.
+ * by far the largest array. Letters: layered.h, rules.h.
  *
  * Update and drive are made in one pass: some rows of weight[0] are stepped with the batch that
  * has just been relaxed and, while they are in the cache, add their part to the drive of the next
@@ -10,18 +10,21 @@
  * split, nor on whether a drive was made in such a pass or alone (drive_sparse).
  *
  * A bias of rho(0) in the input activation is kept apart: value is rho(x) - rho(0), and what all
- * inputs have in common acts through the column sums of weight[0]. */
+ * inputs have in common acts through the column sums of weight[0].
+ *
+ *     i        an input: a row of weight[0]      col     a column of a chunk
+ *     g        a group of 32 samples             cap     room for one sample's list
+ */
 #include "layered/rules.h"
 
-/* Measured: where a list of nonzeros, which loads an index for each, and register tiles break
- * even. */
-#define DENSE_SHARE 0.4 /* share of nonzero inputs above which the dense path is faster */
-#define FUSED_ROWS                                                                \
-    64 /* larger batches: their drive would not stay in the cache during the pass \
-        */
-#define PASS_ROWS                                                                                \
-    32 /* rows stepped and then read again: with the other operands they stay in the first-level \
-          cache */
+/* Share of nonzero inputs above which the dense path is faster. Measured: where a list of nonzeros,
+ * which loads an index for each, and register tiles break even. */
+#define DENSE_SHARE 0.4
+/* Larger batches: their drive would not stay in the cache during the pass. */
+#define FUSED_ROWS 64
+/* Rows stepped and then read again: with the other operands they stay in the first-level cache. */
+#define PASS_ROWS 32
+/* Vectors of columns that a pass keeps in registers. */
 #define PASS_VECS (N_VREGS >= 32 ? 16 : 8)
 
 /* Dense or sparse input path: judged on the first rows, the same for every thread; both give the
@@ -47,8 +50,8 @@ static int rows_as_given(const eqp_layered_job *job) {
 
 /* Lays out a batch's inputs, in two sets, and the pass's buffers of one chunk. */
 void input_plan(const network *net, batch_buffers *batch, int thread, arena *arena) {
-    const int64_t B = batch->B, n0 = net->n[0], np0 = net->np[0], np1 = net->np[1],
-                  real_size = sizeof(real);
+    const int64_t B = batch->B, n0 = net->n[0], np0 = net->np[0], np1 = net->np[1];
+    const int64_t real_size = sizeof(real);
     const int nt = net->n_threads;
     batch->groups = (batch->B + 31) / 32;
     batch->drive = TAKE_REALS(arena, B * np1);
@@ -82,17 +85,49 @@ static void dense_row(const network *net, const real *from, real *x) {
     EQP_WITH_ACT(net->job->input_activation, act_rho_less(ACT, offset, net->np[0], x));
 }
 
+/* Asks for a row of the data before it is needed: rows come in random order, no hardware foresees
+ * the next. */
+static void prefetch_row(const network *net, int64_t row) {
+    const char *ahead = (const char *)((const real *)net->job->x + row * net->n[0]);
+    for (int64_t i = 0; i < net->n[0] * (int64_t)sizeof(real); i += 64)
+        __builtin_prefetch(ahead + i);
+}
+
+/* Sample s of the batch, row `row` of the data, as three things: a list of nonzeros (for the
+ * drive), bits by input (which samples a row of weight[0] meets), and a row to read values from
+ * (for the update). The continual rules have it transposed as well. */
+static void sparse_sample(const network *net, batch_buffers *batch, int q, int s, int64_t row) {
+    const eqp_layered_job *job = net->job;
+    const int64_t n0 = net->n[0], cap = n0 + LANES;
+    int32_t *index = batch->index[q] + s * cap;
+    real *value = batch->value[q] + s * cap;
+    const int64_t nnz = input_row(net, row, index, value);
+    batch->nnz[q][s] = nnz;
+    index[nnz] = INT32_MAX; /* drive_rows stops there */
+    /* input i of sample s: bit s % 32 of word i */
+    uint32_t *mask = batch->mask[q] + s / 32 * n0;
+    const uint32_t bit = 1u << s % 32;
+    for (int64_t e = 0; e < nnz; e++) mask[index[e]] |= bit;
+    if (is_continual(job->rule))
+        for (int64_t e = 0; e < nnz; e++) batch->xt[q][index[e] * batch->xt_ld + s] = value[e];
+    if (rows_as_given(job)) {
+        batch->row[q][s] = (const real *)job->x + row * n0;
+        return;
+    }
+    real *copy = batch->copies[q] + s * net->np[0]; /* what the mask does not name stays stale */
+    for (int64_t e = 0; e < nnz; e++) copy[index[e]] = value[e];
+    batch->row[q][s] = copy;
+}
+
 /* Inputs, targets and weights of batch `number`. Each thread makes its own copy: to make it costs
  * less than to fetch what another core has just written. Dense inputs, which nobody transposes, are
- * shared, and each thread makes its part.
- * Sparse inputs become three things: lists of nonzeros (drive), bit masks by input (which samples
- * a row of weight[0] meets), and rows to read values from (update). */
+ * shared, and each thread makes its part. */
 void build_batch(const network *net, batch_buffers *batch, int64_t number, int thread) {
     const eqp_layered_job *job = net->job;
     const int q = (int)(number & 1), L = net->L, rows = batch_rows(batch, job, number);
-    const int64_t n0 = net->n[0], cap = n0 + LANES, *order = job->order + number * batch->B;
-    const int lo = (int)share(rows, thread, net->n_threads),
-              hi = (int)share(rows, thread + 1, net->n_threads);
+    const int64_t n0 = net->n[0], *order = job->order + number * batch->B;
+    const int lo = (int)share(rows, thread, net->n_threads);
+    const int hi = (int)share(rows, thread + 1, net->n_threads);
     if (!batch->dense)
         memset(batch->mask[q], 0, (size_t)(batch->groups * n0) * sizeof *batch->mask[q]);
     if (is_continual(job->rule))
@@ -106,46 +141,25 @@ void build_batch(const network *net, batch_buffers *batch, int64_t number, int t
                 dense_row(net, (const real *)job->x + order[s] * n0, batch->xd[q] + s * net->np[0]);
             continue;
         }
-        if (s + 1 < rows &&
-            !job->indptr) { /* rows come in random order: no hardware foresees the next */
-            const char *ahead = (const char *)((const real *)job->x + order[s + 1] * n0);
-            for (int64_t i = 0; i < n0 * (int64_t)sizeof(real); i += 64)
-                __builtin_prefetch(ahead + i);
-        }
-        int32_t *index = batch->index[q] + s * cap;
-        real *value = batch->value[q] + s * cap;
-        const int64_t nnz = input_row(net, order[s], index, value);
-        batch->nnz[q][s] = nnz;
-        index[nnz] = INT32_MAX; /* drive_rows stops there */
-        /* input i of sample s: bit s % 32 of word i */
-        uint32_t *mask = batch->mask[q] + s / 32 * n0;
-        const uint32_t bit = 1u << s % 32;
-        for (int64_t e = 0; e < nnz; e++) mask[index[e]] |= bit;
-        if (is_continual(job->rule))
-            for (int64_t e = 0; e < nnz; e++) batch->xt[q][index[e] * batch->xt_ld + s] = value[e];
-        if (rows_as_given(job)) {
-            batch->row[q][s] = (const real *)job->x + order[s] * n0;
-            continue;
-        }
-        real *copy = batch->copies[q] + s * net->np[0];
-        for (int64_t e = 0; e < nnz; e++) copy[index[e]] = value[e];
-        batch->row[q][s] = copy;
+        if (s + 1 < rows && !job->indptr) prefetch_row(net, order[s + 1]);
+        sparse_sample(net, batch, q, s, order[s]);
     }
 }
 
 /* --- one chunk of columns --- */
 
-/* What is done to a chunk. o NULL: weights stay. next_rows 0: no drive is made along with the
- * update. */
+/* What is done to a chunk. */
 typedef struct {
     const network *net;
-    const batch_buffers *b;
-    const stepper *o;
-    int q, rows, next_rows; /* parity and samples of the batch; samples of the next */
-    int64_t width, base;    /* columns of the chunk; where it begins in weight[0] */
-    const real *delta,
-        *shared;          /* rows x width: what inputs are correlated with; the offset's part */
-    real *drive, *colsum; /* next_rows x width, added to; width */
+    const batch_buffers *batch;
+    const stepper *step;
+    int q, rows;         /* parity and samples of the batch that is learnt */
+    int next_rows;       /* samples of the next; 0: no drive is made along with the update */
+    int64_t width, base; /* columns of the chunk; where it begins in weight[0] */
+    const real *delta;   /* rows x width: what inputs are correlated with */
+    const real *shared;  /* width: the offset's part of every row's gradient */
+    real *drive;         /* next_rows x width, added to */
+    real *colsum;        /* width */
 } pass;
 
 /* Steps rows lo..hi of weight[0], NV vectors of columns from `col` on:
@@ -154,8 +168,8 @@ typedef struct {
 EQP_INLINE void update_rows(const int NV, const pass *pass, int64_t col, int64_t lo, int64_t hi,
                             real *colsum) {
     const network *net = pass->net;
-    const batch_buffers *batch = pass->b;
-    const stepper *weight_step = pass->o;
+    const batch_buffers *batch = pass->batch;
+    const stepper *weight_step = pass->step;
     const int64_t n0 = net->n[0], width = pass->width;
     const int offset = net->input_offset != 0;
     /* momentum, decay and an offset move rows without inputs too */
@@ -188,6 +202,7 @@ EQP_INLINE void update_rows(const int NV, const pass *pass, int64_t col, int64_t
             vstore(w + v * VL, acc[v]);
         }
         if (!offset) continue;
+            /* the column sums follow the stepped rows */
 #pragma GCC unroll 16
         for (int v = 0; v < NV; v++) vstore(colsum + v * VL, vadd(vload(colsum + v * VL), acc[v]));
     }
@@ -197,7 +212,7 @@ EQP_INLINE void update_rows(const int NV, const pass *pass, int64_t col, int64_t
  * sample's list has been read. */
 EQP_INLINE void drive_rows(const int NV, const pass *pass, int64_t col, int64_t hi, int32_t *at) {
     const network *net = pass->net;
-    const batch_buffers *batch = pass->b;
+    const batch_buffers *batch = pass->batch;
     const int64_t width = pass->width, cap = net->n[0] + LANES;
     const real *w = net->w[0] + pass->base + col;
     for (int s = 0; s < pass->next_rows; s++) {
@@ -220,11 +235,9 @@ EQP_INLINE void drive_rows(const int NV, const pass *pass, int64_t col, int64_t 
     }
 }
 
-/* NV vectors of columns from `col` on, all inputs: a few rows are stepped, then read again while
- * the cache has them.
- *     PASS_ROWS rows of weight[0] are read, stepped and written, then read again from the
- * first-level cache for the next batch's drive: half the traffic of two passes.
- */
+/* NV vectors of columns from `col` on, all inputs: PASS_ROWS rows of weight[0] are read, stepped
+ * and written, then read again from the first-level cache for the next batch's drive: half the
+ * traffic of two passes. */
 EQP_INLINE void pass_body(const int NV, const pass *pass, int64_t col) {
     const int64_t n0 = pass->net->n[0];
     /* how far each sample of the next batch has read its list */
@@ -243,17 +256,21 @@ EQP_INLINE void pass_body(const int NV, const pass *pass, int64_t col) {
 static void update_dense(const pass *pass, int64_t col) {
     const network *net = pass->net;
     const int n0 = net->n[0], w = (int)(pass->width - col < PW ? pass->width - col : PW);
-    real gradient[MR_MAX * PW], sum[PW] = {0};
+    real gradient[MR_MAX * PW], sum[PW] = {0}; /* a tile's; of the stepped rows */
     for (int t = 0; t < row_blocks(n0); t++) {
         const int i0 = row_start(n0, t), mr = row_start(n0, t + 1) - i0;
-        const operand terms = {
-            pass->b->xd[pass->q] + i0, pass->delta + col, 1, net->np[0], pass->width, pass->rows};
+        const operand terms = {pass->batch->xd[pass->q] + i0,
+                               pass->delta + col,
+                               1,
+                               net->np[0],
+                               pass->width,
+                               pass->rows};
         gemm_tile(mr, w, pass->shared + col, 0, gradient, PW, &terms, 1);
         for (int m = 0; m < mr; m++)
             for (int v = 0; v < w; v += VL) {
                 const int64_t at = pass->base + (i0 + m) * pass->width + col + v;
                 const vec moved =
-                    vsteps(pass->o, vload(net->w[0] + at), vload(gradient + m * PW + v),
+                    vsteps(pass->step, vload(net->w[0] + at), vload(gradient + m * PW + v),
                            net->velocity[0] + at, net->second[0] + at);
                 vstore(net->w[0] + at, moved);
                 vstore(sum + v, vadd(vload(sum + v), moved));
@@ -314,6 +331,34 @@ static void gather_delta(const network *net, const batch_buffers *batch, int row
 
 /* --- all chunks of a thread --- */
 
+/* Steps the pass's chunk of weight[0], and its columns of bias[0], `first` on: the contrast's
+ * columns are gathered, then every panel of columns passes. `shared`: room for the chunk's columns.
+ */
+static void step_chunk(const pass *pass, int64_t first, real *shared, const stepper *bias_step) {
+    const network *net = pass->net;
+    real sum[256]; /* a chunk has at most 256 columns */
+    gather_delta(net, pass->batch, pass->rows, first, pass->width, sum);
+    for (int64_t v = 0; v < pass->width; v += VL)
+        vstore(shared + v, vmul(vset(net->input_offset), vload(sum + v)));
+    int64_t col = 0;
+    if (pass->batch->dense)
+        for (; col < pass->width; col += PW) update_dense(pass, col);
+    EQP_FOR_BLOCKS(col, pass->width, PASS_VECS, pass_body(NV, pass, col));
+    update_bias(net, 0, first, (int)pass->width, sum, bias_step);
+}
+
+/* The drive of the next batch's samples in the pass's columns: what the pass has summed, and what
+ * every drive starts from, which comes last (drive_body). */
+static void finish_drive(const pass *pass, int64_t first) {
+    const network *net = pass->net;
+    real start[256];
+    drive_start(net, first, pass->width, start);
+    for (int s = 0; s < pass->next_rows; s++)
+        for (int64_t v = 0; v < pass->width; v += VL)
+            vstore(pass->batch->drive + s * net->np[1] + first + v,
+                   vadd(vload(pass->drive + s * pass->width + v), vload(start + v)));
+}
+
 /* Steps weight[0] and bias[0] with batch `number`, and makes the drive of batch `next` (its
  * number, or -1: there is none), the thread's chunks. With weight_step NULL only the latter.
  *
@@ -322,53 +367,36 @@ static void gather_delta(const network *net, const batch_buffers *batch, int row
 void input_pass(const network *net, batch_buffers *batch, int64_t number, int64_t next,
                 const stepper *weight_step, const stepper *bias_step, int thread) {
     const eqp_layered_job *job = net->job;
-    const int rows = weight_step ? batch_rows(batch, job, number) : 0,
-              next_rows = next >= 0 ? batch_rows(batch, job, next) : 0;
-    const int next_q = (int)(next & 1),
-              fused = weight_step && !batch->dense && next_rows && next_rows <= FUSED_ROWS;
+    const int rows = weight_step ? batch_rows(batch, job, number) : 0;
+    const int next_rows = next >= 0 ? batch_rows(batch, job, next) : 0, next_q = (int)(next & 1);
+    const int fused = weight_step && !batch->dense && next_rows && next_rows <= FUSED_ROWS;
     const int64_t cap = net->n[0] + LANES;
     for (int c = (int)share(net->n_chunks, thread, net->n_threads);
          c < share(net->n_chunks, thread + 1, net->n_threads); c++) {
         const int64_t width = chunk_width(net, c), first = c * net->chunk;
-        /* a chunk has at most 256 columns */
-        real sum[256], shared[256], start[256];
-        /* what the passes over this chunk are told */
-        const pass pass = {net,
-                           batch,
-                           weight_step,
-                           (int)(number & 1),
-                           rows,
-                           fused ? next_rows : 0,
-                           width,
-                           c * net->chunk * net->n[0],
-                           batch->chunk_delta,
-                           shared,
-                           batch->chunk_drive,
-                           net->input_colsum + first};
+        real shared[256];
+        const pass pass = {.net = net,
+                           .batch = batch,
+                           .step = weight_step,
+                           .q = (int)(number & 1),
+                           .rows = rows,
+                           .next_rows = fused ? next_rows : 0,
+                           .width = width,
+                           .base = first * net->n[0],
+                           .delta = batch->chunk_delta,
+                           .shared = shared,
+                           .drive = batch->chunk_drive,
+                           .colsum = net->input_colsum + first};
         /* the next batch's drive begins at zero; the bias is added at the end */
         if (fused) memset(batch->chunk_drive, 0, (size_t)(next_rows * width) * sizeof(real));
-        if (weight_step) {
-            gather_delta(net, batch, rows, first, width, sum);
-            for (int64_t v = 0; v < width; v += VL)
-                vstore(shared + v, vmul(vset(net->input_offset), vload(sum + v)));
-            int64_t col = 0;
-            if (batch->dense)
-                for (; col < width; col += PW) update_dense(&pass, col);
-            EQP_FOR_BLOCKS(col, width, PASS_VECS, pass_body(NV, &pass, col));
-            update_bias(net, 0, first, (int)width, sum, bias_step);
-        }
-        if (fused) {
-            drive_start(net, first, width, start);
-            for (int s = 0; s < next_rows; s++)
-                for (int64_t v = 0; v < width; v += VL)
-                    vstore(batch->drive + s * net->np[1] + first + v,
-                           vadd(vload(batch->chunk_drive + s * width + v), vload(start + v)));
-        } else if (batch->dense && next_rows) {
+        if (weight_step) step_chunk(&pass, first, shared, bias_step);
+        if (fused)
+            finish_drive(&pass, first);
+        else if (batch->dense && next_rows)
             drive_dense(net, batch, next_q, next_rows, c);
-        } else {
+        else
             for (int s = 0; s < next_rows; s++)
                 drive_sparse(net, c, batch->index[next_q] + s * cap, batch->value[next_q] + s * cap,
                              batch->nnz[next_q][s], batch->drive + s * net->np[1]);
-        }
     }
 }

@@ -3,9 +3,26 @@
  * twin is kernels/reference/layered.py; the letters are in layered.h.
  *
  * A step of layer k, for the samples of a team:
- *     field = shown_{k-1} W_{k-1} + shown_{k+1} back_k + bias_k        (layer 1: drive for the
- * first) s_k  <- finish_vec(field, s_k, nudge)                             (finish.h) The first
- * layer's part of the input, the drive, is the same at every step and made once: x is static. */
+ *     field = shown_{k-1} W_{k-1} + shown_{k+1} back_k + bias_k
+ *     s_k  <- finish_vec(field, s_k, nudge)                                  (finish.h)
+ *
+ * The field of layer 1 has the drive in place of its first and last term: what the input adds is
+ * the same at every step, and made once.
+ *
+ * A relaxation of a team:
+ *     load_samples     drive, targets and first states into the team's buffers
+ *     step_layers      n_steps times, or until all rest: the layers in the order of the schedule,
+ *                      each by step_layer: field_terms, gemm_tile, finish_tile
+ *     retire           after a step: samples that have arrived are written out (emit), and the last
+ *                      active ones take their rows, so that what is left stays dense
+ * Threads of a team share the columns of a layer and meet after each group of layers that move at
+ * once; a team of one thread never waits.
+ *
+ *     act, ACT     an activation, known when the loop is compiled (EQP_WITH_ACT)
+ *     m0, mr       first row of a register tile, its rows
+ *     asked        what a relaxation is asked: phase, order, tolerance, where to start and end
+ *     origin       which sample an active row is, since samples that have arrived leave
+ */
 #include "layered/finish.h"
 
 /* --- checks and scratch --- */
@@ -23,12 +40,13 @@ int layered_check(const eqp_layered_job *job) {
             return EQP_E_NULL;
     if (!job->x && !job->indptr) return EQP_E_NULL;
     if (job->indptr && (!job->indices || !job->data)) return EQP_E_NULL;
-    const int32_t options[][2] = {{job->dynamics, 2},
+    /* each option, and how many values it has */
+    const int32_t options[][2] = {{job->dynamics, N_DYNAMICS},
                                   {job->schedule, 3},
                                   {job->activation, N_ACTIVATIONS},
                                   {job->out_activation, N_ACTIVATIONS},
                                   {job->input_activation, N_ACTIVATIONS},
-                                  {job->cost, 2}};
+                                  {job->cost, N_COSTS}};
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         if (options[i][0] < 0 || options[i][0] >= options[i][1]) return EQP_E_OPTION;
     if (job->n_free_steps < 0 || job->n_nudged_steps < 0) return EQP_E_SIZE;
@@ -65,6 +83,28 @@ static real scalar_rho(int act, real x) {
     return out[0];
 }
 
+/* Lays out weight[k], what feeds back through it, bias[k], and the moments of each. Without an
+ * optimiser's memory the moments alias the parameters and are never touched. */
+static void weights_plan(network *net, int k, arena *arena) {
+    const eqp_layered_job *job = net->job;
+    const int L = net->L;
+    const int64_t forward = net->n[k] * net->np[k + 1], backward = net->n[k + 1] * net->np[k];
+    net->w[k] = TAKE_REALS(arena, forward);
+    net->back[k] = k ? TAKE_REALS(arena, backward) : NULL; /* nothing acts on the input */
+    net->bias[k] = TAKE_REALS(arena, net->np[k + 1]);
+    net->velocity[k] = job->velocity ? TAKE_REALS(arena, forward) : net->w[k];
+    net->velocity[L + k] = job->velocity ? TAKE_REALS(arena, net->np[k + 1]) : net->bias[k];
+    net->second[k] = job->second ? TAKE_REALS(arena, forward) : net->w[k];
+    net->second[L + k] = job->second ? TAKE_REALS(arena, net->np[k + 1]) : net->bias[k];
+    /* feedback of its own has moments only where it learns (jobs.h) */
+    const int own_back = k > 0 && job->back, slot = 2 * L + k;
+    net->velocity[slot] = own_back && job->velocity && job->velocity[slot]
+                              ? TAKE_REALS(arena, backward)
+                              : net->back[k];
+    net->second[slot] =
+        own_back && job->second && job->second[slot] ? TAKE_REALS(arena, backward) : net->back[k];
+}
+
 /* Lays the packed network and `n_teams` teams of `team_rows` samples out in the arena. All threads
  * lay out the same plan; `mine` is the team of this one, or the only one. */
 void network_plan(network *net, const eqp_layered_job *job, int thread, int n_threads, int n_teams,
@@ -72,10 +112,11 @@ void network_plan(network *net, const eqp_layered_job *job, int thread, int n_th
     net->job = job;
     net->L = job->n_weights;
     net->n_threads = n_threads;
-    net->euler = job->dynamics == 1;
+    net->euler = job->dynamics == DYNAMICS_EULER;
     /* the map s <- rho(field), which needs neither the old state nor what it shows */
     net->plain = !net->euler && job->dt == 1.0;
-    /* the same path for any number of threads: narrow nets are always split by samples */
+    /* the same path for any number of threads: narrow nets are always split by samples, and a path
+     * of their own rounds in its own way */
     net->narrow =
         job->n_weights == 2 && job->size[2] <= NARROW_MAX && inner_bytes(job) <= SAMPLE_SPLIT_BYTES;
     for (int k = 0; k <= net->L; k++) {
@@ -91,25 +132,7 @@ void network_plan(network *net, const eqp_layered_job *job, int thread, int n_th
      * sums */
     net->input_offset = scalar_rho(job->input_activation, 0);
     net->input_colsum = TAKE_REALS(arena, net->np[1]);
-    for (int k = 0; k < net->L; k++) {
-        const int64_t forward = net->n[k] * net->np[k + 1];
-        net->w[k] = TAKE_REALS(arena, forward);
-        net->back[k] = k ? TAKE_REALS(arena, net->n[k + 1] * net->np[k]) : NULL;
-        net->bias[k] = TAKE_REALS(arena, net->np[k + 1]);
-        /* without an optimiser's memory these alias the parameters and are never touched */
-        net->velocity[k] = job->velocity ? TAKE_REALS(arena, forward) : net->w[k];
-        net->velocity[net->L + k] =
-            job->velocity ? TAKE_REALS(arena, net->np[k + 1]) : net->bias[k];
-        net->second[k] = job->second ? TAKE_REALS(arena, forward) : net->w[k];
-        net->second[net->L + k] = job->second ? TAKE_REALS(arena, net->np[k + 1]) : net->bias[k];
-        const int own_back = k > 0 && job->back;
-        net->velocity[2 * net->L + k] = own_back && job->velocity && job->velocity[2 * net->L + k]
-                                            ? TAKE_REALS(arena, net->n[k + 1] * net->np[k])
-                                            : net->back[k];
-        net->second[2 * net->L + k] = own_back && job->second && job->second[2 * net->L + k]
-                                          ? TAKE_REALS(arena, net->n[k + 1] * net->np[k])
-                                          : net->back[k];
-    }
+    for (int k = 0; k < net->L; k++) weights_plan(net, k, arena);
     for (int i = 0; i < n_teams; i++) {
         team team;
         team_plan(net, &team, team_rows, n_teams > 1 ? 1 : n_threads, arena);
@@ -120,38 +143,43 @@ void network_plan(network *net, const eqp_layered_job *job, int thread, int n_th
 
 /* --- input drive --- */
 
+/* The nonzeros of a dense row x (n0), into index and value; returns their number. Whole vectors are
+ * stored, whatever of them is kept. */
+static int64_t nonzeros(const real *x, int64_t n0, int32_t *index, real *value) {
+    int64_t count = 0, i = 0;
+#if defined(EQP_ISA_AVX512) && !defined(EQP_REAL_F64)
+    /* 16 numbers at once: those that are not zero are pushed together */
+    __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + VL <= n0; i += VL, lane = _mm512_add_epi32(lane, _mm512_set1_epi32(VL))) {
+        const vec v = vload(x + i);
+        const __mmask16 m = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        _mm512_storeu_ps(value + count, _mm512_maskz_compress_ps(m, v));
+        _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(m, lane));
+        count += __builtin_popcount(m);
+    }
+#endif
+    for (; i < n0; i++) {
+        /* written always, kept if nonzero: no branch to mispredict */
+        index[count] = (int32_t)i;
+        value[count] = x[i];
+        count += x[i] != 0;
+    }
+    return count;
+}
+
 /* Nonzeros of data row `row`, as input_activation(x) - rho(0); returns their number. index, value:
  * capacity N[0] + LANES, for whole vectors are stored. Zeros cost nothing then, whatever rho(0)
  * is: its part of the drive is rho(0) times the column sums of weight[0]. */
 int64_t input_row(const network *net, int64_t row, int32_t *index, real *value) {
     const eqp_layered_job *job = net->job;
-    const int64_t n0 = net->n[0];
     int64_t count = 0;
-    if (job->indptr) {
+    if (job->indptr)
         for (int64_t e = job->indptr[row]; e < job->indptr[row + 1]; e++) {
             index[count] = job->indices[e];
             value[count++] = ((const real *)job->data)[e];
         }
-    } else {
-        const real *x = (const real *)job->x + row * n0;
-        int64_t i = 0;
-#if defined(EQP_ISA_AVX512) && !defined(EQP_REAL_F64)
-        __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-        for (; i + VL <= n0; i += VL, lane = _mm512_add_epi32(lane, _mm512_set1_epi32(VL))) {
-            const vec v = vload(x + i);
-            const __mmask16 m = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-            _mm512_storeu_ps(value + count, _mm512_maskz_compress_ps(m, v));
-            _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(m, lane));
-            count += __builtin_popcount(m);
-        }
-#endif
-        for (; i < n0; i++) {
-            /* written always, kept if nonzero: no branch to mispredict */
-            index[count] = (int32_t)i;
-            value[count] = x[i];
-            count += x[i] != 0;
-        }
-    }
+    else
+        count = nonzeros((const real *)job->x + row * net->n[0], net->n[0], index, value);
     if (job->input_activation != ACT_IDENTITY) {
         const vec offset = vset(net->input_offset);
         EQP_WITH_ACT(job->input_activation, act_rho_less(ACT, offset, count, value));
@@ -159,7 +187,7 @@ int64_t input_row(const network *net, int64_t row, int32_t *index, real *value) 
     return count;
 }
 
-/* accumulators of a drive: half the vector registers */
+/* Accumulators of a drive: half the vector registers; the others hold the row and the input. */
 #define DRIVE_VECS (N_VREGS >= 32 ? 16 : 8)
 
 /* out (NV vectors) = sum over nonzeros of value * row + start, in this order; rows of w are
@@ -170,6 +198,7 @@ EQP_INLINE void drive_body(const int NV, const real *w, int64_t width, const int
     vec acc[DRIVE_VECS];
 #pragma GCC unroll 16
     for (int v = 0; v < NV; v++) acc[v] = vset(0);
+    /* an input at a time: NV independent sums hide the latency of the additions */
     for (int64_t e = 0; e < nnz; e++) {
         const real *row = w + index[e] * width;
         const vec x = vset(value[e]);
@@ -236,12 +265,42 @@ EQP_INLINE void finish_tile(const int act, const int plain, const network *net, 
     }
 }
 
+/* The products whose sum is the field of layer step->k, panel p of its columns, rows from m0 on:
+ * what the layer below shows, what the layer above shows, changed weights. Layer 1 has its input in
+ * the drive. Returns their number. */
+EQP_INLINE int field_terms(const network *net, const team *team, const step *step, int p, int m0,
+                           operand *terms) {
+    const int k = step->k, width = panel_width(net->n[k], p);
+    int n_terms = 0;
+    if (k > 1)
+        terms[n_terms++] = (operand){.a = team->shown[k - 1][step->cur] + m0 * net->np[k - 1],
+                                     .rs = net->np[k - 1],
+                                     .ks = 1,
+                                     .b = panel_at(net->w[k - 1], net->n[k - 1], p),
+                                     .ldb = width,
+                                     .k = net->n[k - 1]};
+    if (k < net->L)
+        terms[n_terms++] = (operand){.a = team->shown[k + 1][step->cur] + m0 * net->np[k + 1],
+                                     .rs = net->np[k + 1],
+                                     .ks = 1,
+                                     .b = panel_at(net->back[k], net->n[k + 1], p),
+                                     .ldb = width,
+                                     .k = net->n[k + 1]};
+    /* the continual rules' changes of weights, as products of states */
+    for (int e = 0; e < step->n_extra; e++, n_terms++) {
+        terms[n_terms] = step->extra[e];
+        terms[n_terms].a += m0 * terms[n_terms].rs;
+        terms[n_terms].b += (int64_t)p * PW;
+    }
+    return n_terms;
+}
+
 /* One step of rows row_lo.. of layer k (equations 1.2, 1.3), the panels of `thread`: the total
  * field of each tile by gemm_tile, then finish_tile. Without a nudge the output is as plain as the
  * rest. */
 void step_layer(const network *net, team *team, const step *step, int row_lo, int row_hi,
                 int thread, int n_threads) {
-    const int k = step->k, L = net->L;
+    const int k = step->k;
     /* everything that is the same for all tiles of the layer */
     const int plain = net->plain && step->force == 0;
     const int panels = n_panels(net->n[k]), rows = row_hi - row_lo;
@@ -253,30 +312,8 @@ void step_layer(const network *net, team *team, const step *step, int row_lo, in
         const int64_t c0 = (int64_t)p * PW;
         for (int b = 0; b < row_blocks(rows); b++) {
             const int m0 = row_lo + row_start(rows, b), mr = row_lo + row_start(rows, b + 1) - m0;
-            /* the field's parts: what the layer below shows, what the layer above shows, changed
-             * weights */
             operand terms[MAX_OPERANDS];
-            int n_terms = 0;
-            if (k > 1)
-                terms[n_terms++] = (operand){team->shown[k - 1][step->cur] + m0 * net->np[k - 1],
-                                             panel_at(net->w[k - 1], net->n[k - 1], p),
-                                             net->np[k - 1],
-                                             1,
-                                             width,
-                                             net->n[k - 1]};
-            if (k < L)
-                terms[n_terms++] = (operand){team->shown[k + 1][step->cur] + m0 * net->np[k + 1],
-                                             panel_at(net->back[k], net->n[k + 1], p),
-                                             net->np[k + 1],
-                                             1,
-                                             width,
-                                             net->n[k + 1]};
-            /* the continual rules' changes of weights, as products of states */
-            for (int e = 0; e < step->n_extra; e++, n_terms++) {
-                terms[n_terms] = step->extra[e];
-                terms[n_terms].a += m0 * terms[n_terms].rs;
-                terms[n_terms].b += c0;
-            }
+            const int n_terms = field_terms(net, team, step, p, m0, terms);
             /* layer 1 begins with its drive, a row for each sample; the others with the bias, one
              * row for all */
             const real *start = k == 1 ? team->drive + m0 * net->np[1] + c0 : net->bias[k - 1] + c0;
@@ -301,12 +338,12 @@ void softmax_rows(const network *net, const real *s, real *p, int rows) {
     const int n = net->n[net->L];
     const int64_t np = net->np[net->L];
     for (int m = 0; m < rows; m++) {
-        const real *a = s + m * np;
-        real *q = p + m * np, top = a[0], sum = 0;
-        for (int i = 1; i < n; i++) top = a[i] > top ? a[i] : top;
-        for (int i = 0; i < n; i++) sum += q[i] = (real)exp((double)(a[i] - top));
-        for (int i = 0; i < n; i++) q[i] /= sum;
-        for (int64_t i = n; i < np; i++) q[i] = 0;
+        const real *in = s + m * np;
+        real *out = p + m * np, top = in[0], sum = 0;
+        for (int i = 1; i < n; i++) top = in[i] > top ? in[i] : top;
+        for (int i = 0; i < n; i++) sum += out[i] = (real)exp((double)(in[i] - top));
+        for (int i = 0; i < n; i++) out[i] /= sum;
+        for (int64_t i = n; i < np; i++) out[i] = 0;
     }
 }
 
@@ -393,7 +430,7 @@ static void step_layers(const network *net, team *team, step *step, const relaxa
             }
             step->force = k == L && asked->beta != 0 ? (real)(job->cost_factor * asked->beta) : 0;
             step->prediction = team->state[L][step->cur];
-            if (step->force != 0 && job->cost == 1) {
+            if (step->force != 0 && job->cost == COST_CROSS_ENTROPY) {
                 /* the output may be split over threads: each needs the whole softmax, thread 0
                  * makes it */
                 if (thread == 0) softmax_rows(net, step->prediction, team->prediction, rows);
@@ -418,6 +455,7 @@ static int retire(const network *net, team *team, const relaxation *asked, int s
     const real tol = fixed ? 0 : (real)(asked->tol * net->job->dt);
     const real *residual = team->residual[s & 1];
     for (int m = before - 1; m >= 0; m--) {
+        /* the largest change over the lanes and over the columns of every thread */
         vec worst = vload(residual + m * LANES);
         for (int q = 1; q < n_threads; q++)
             worst = vmaxr(worst, vload(residual + ((int64_t)q * team->rows + m) * LANES));
@@ -449,12 +487,14 @@ void relax(const network *net, team *team, int thread, int n_threads, const rela
     const int sync = asked->order == VISIT_SYNCHRONOUS, fixed = asked->tol < 0;
     int rows = asked->rows, cur = 0;
     int32_t *origin = team->origin + thread * team->rows;
+    /* a team of one here: narrow nets are split by samples, so no counter is shared */
     if (net->narrow && sync && !asked->hold_output) {
         int32_t count = 0;
         const sample_queue queue = {&count, rows, 0, 1};
         relax_narrow(net, team, asked, 1, &queue, origin);
         return;
     }
+    /* thread 0 fills the team's buffers; where every sample is, each thread notes for itself */
     if (thread == 0) load_samples(net, team, asked);
     for (int m = 0; m < rows; m++) origin[m] = m;
     eqp_wait(barrier, n_threads);
@@ -469,6 +509,7 @@ void relax(const network *net, team *team, int thread, int n_threads, const rela
         cur = step.next;
         if (step.track) rows = retire(net, team, asked, s, cur, rows, origin, thread, n_threads);
     }
+    /* those that have made all steps and never came to rest */
     if (thread == 0)
         for (int m = 0; m < rows; m++) {
             emit(net, team, asked, cur, m, origin[m]);
@@ -482,8 +523,10 @@ void relax(const network *net, team *team, int thread, int n_threads, const rela
 
 /* One thread's tile of samples in layered_relax. */
 typedef struct {
-    int32_t *index;
-    real *value, *drive, *y, *residual, *state[EQP_MAX_WEIGHTS + 1];
+    int32_t *index;      /* N[0] + LANES: nonzero inputs of one sample */
+    real *value;         /* their values */
+    real *drive, *y;     /* TILE_ROWS x np[1], np[L] */
+    real *state[LAYERS]; /* TILE_ROWS x np[k] */
 } tile_buffers;
 
 /* Lays out the buffers of TILE_ROWS samples. */
@@ -492,7 +535,6 @@ static void tile_plan(const network *net, tile_buffers *tile, arena *arena) {
     tile->value = TAKE_REALS(arena, net->n[0] + LANES);
     tile->drive = TAKE_REALS(arena, TILE_ROWS * net->np[1]);
     tile->y = TAKE_REALS(arena, TILE_ROWS * net->np[net->L]);
-    tile->residual = TAKE_REALS(arena, TILE_ROWS);
     for (int k = 1; k <= net->L; k++) tile->state[k] = TAKE_REALS(arena, TILE_ROWS * net->np[k]);
 }
 
@@ -520,6 +562,34 @@ int EQP_NAME(layered_relax_scratch)(eqp_layered_job *job, int thread, int n_thre
     return EQP_OK;
 }
 
+/* Job rows first.. (`rows` of them) into the tile: drive, targets where they nudge, states to start
+ * from. */
+static void load_tile(const network *net, tile_buffers *tile, int64_t first, int rows) {
+    const eqp_layered_job *job = net->job;
+    const int L = net->L;
+    for (int m = 0; m < rows; m++) {
+        const int64_t row = job->order ? job->order[first + m] : first + m;
+        const int64_t nnz = input_row(net, row, tile->index, tile->value);
+        for (int c = 0; c < net->n_chunks; c++)
+            drive_sparse(net, c, tile->index, tile->value, nnz, tile->drive + m * net->np[1]);
+        if (job->beta != 0)
+            copy_row(tile->y + m * net->np[L], (const real *)job->y + row * net->n[L], net->n[L],
+                     net->np[L]);
+        for (int k = 1; k <= L; k++)
+            copy_row(tile->state[k] + m * net->np[k],
+                     (const real *)job->state[k - 1] + (first + m) * net->n[k], net->n[k],
+                     net->np[k]);
+    }
+}
+
+/* The tile's states back to the caller's rows. */
+static void store_tile(const network *net, const tile_buffers *tile, int64_t first, int rows) {
+    for (int m = 0; m < rows; m++)
+        for (int k = 1; k <= net->L; k++)
+            copy_reals((real *)net->job->state[k - 1] + (first + m) * net->n[k],
+                       tile->state[k] + m * net->np[k], net->n[k]);
+}
+
 /* Relaxes all rows of the job from the states given, tiles of them in turn over the threads. A
  * sample's result depends neither on its tile nor on the thread. */
 int EQP_NAME(layered_relax)(eqp_layered_job *job, int thread, int n_threads) {
@@ -528,63 +598,41 @@ int EQP_NAME(layered_relax)(eqp_layered_job *job, int thread, int n_threads) {
     if (!job->state || !job->steps || !job->residual || !job->scratch || !job->barrier ||
         (job->beta != 0 && !job->y))
         return EQP_E_NULL;
-    arena a = {job->scratch, 0};
+    /* the plan twice: to count, then to lay out */
+    arena count = {NULL, 0}, laid = {job->scratch, 0};
     network net;
-    tile_buffers b;
-    {
-        /* the plan twice: to count, then to lay out */
-        arena count = {NULL, 0};
-        relax_plan(&net, job, n_threads, &count, &b, 0);
-        if (count.used > job->scratch_size) return EQP_E_SCRATCH;
-    }
-    relax_plan(&net, job, n_threads, &a, &b, thread);
+    tile_buffers tile;
+    relax_plan(&net, job, n_threads, &count, &tile, 0);
+    if (count.used > job->scratch_size) return EQP_E_SCRATCH;
+    relax_plan(&net, job, n_threads, &laid, &tile, thread);
     network_pack(&net, thread);
     eqp_wait(job->barrier, n_threads);
 
-    /* from here on each thread works alone on its own tiles */
-    /* a copy with a barrier of its own: a team of one never waits */
+    /* from here on each thread works alone on its own tiles: on a copy of the job with a barrier of
+     * its own, at which a team of one never waits */
     eqp_layered_job alone = *job;
     eqp_barrier unused = {0};
     alone.barrier = &unused;
     net.job = &alone;
-    const int L = net.L;
     const int64_t n_tiles = (job->n_rows + TILE_ROWS - 1) / TILE_ROWS;
-    for (int64_t tile = thread; tile < n_tiles; tile += n_threads) {
-        const int64_t first = tile * TILE_ROWS;
-        /* samples of the tile */
-        const int rows = (int)(job->n_rows - first < TILE_ROWS ? job->n_rows - first : TILE_ROWS);
-        for (int m = 0; m < rows; m++) {
-            const int64_t row = job->order ? job->order[first + m] : first + m;
-            /* the drive of the tile's samples, and the states they start from */
-            const int64_t nnz = input_row(&net, row, b.index, b.value);
-            for (int c = 0; c < net.n_chunks; c++)
-                drive_sparse(&net, c, b.index, b.value, nnz, b.drive + m * net.np[1]);
-            if (job->beta != 0)
-                copy_row(b.y + m * net.np[L], (const real *)job->y + row * net.n[L], net.n[L],
-                         net.np[L]);
-            for (int k = 1; k <= L; k++)
-                copy_row(b.state[k] + m * net.np[k],
-                         (const real *)job->state[k - 1] + (first + m) * net.n[k], net.n[k],
-                         net.np[k]);
-        }
-        const relaxation asked = {rows,
-                                  b.drive,
-                                  job->beta != 0 ? b.y : NULL,
-                                  b.state,
-                                  b.state,
-                                  job->beta,
-                                  job->tol_free,
-                                  job->n_free_steps,
-                                  job->schedule,
-                                  0,
-                                  job->steps + first,
-                                  (real *)job->residual + first};
-        for (int m = 0; m < rows; m++) asked.residual[m] = 0;
+    for (int64_t t = thread; t < n_tiles; t += n_threads) {
+        const int64_t first = t * TILE_ROWS, left = job->n_rows - first;
+        const int rows = (int)(left < TILE_ROWS ? left : TILE_ROWS);
+        const relaxation asked = {.rows = rows,
+                                  .drive = tile.drive,
+                                  .y = job->beta != 0 ? tile.y : NULL,
+                                  .init = tile.state,
+                                  .out = tile.state,
+                                  .beta = job->beta,
+                                  .tol = job->tol_free,
+                                  .n_steps = job->n_free_steps,
+                                  .order = job->schedule,
+                                  .steps = job->steps + first,
+                                  .residual = (real *)job->residual + first};
+        for (int m = 0; m < rows; m++) asked.residual[m] = 0; /* what no steps at all leave */
+        load_tile(&net, &tile, first, rows);
         relax(&net, &net.mine, 0, 1, &asked);
-        for (int m = 0; m < rows; m++)
-            for (int k = 1; k <= L; k++)
-                copy_reals((real *)job->state[k - 1] + (first + m) * net.n[k],
-                           b.state[k] + m * net.np[k], net.n[k]);
+        store_tile(&net, &tile, first, rows);
     }
     return EQP_OK;
 }

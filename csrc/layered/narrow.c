@@ -4,10 +4,15 @@
  *
  * Samples do not meet, so each runs through all its steps in one of a few slots, whose data and the
  * weights together fit the first-level cache; a slot whose sample has arrived takes the next one.
+ *
+ *     nk         outputs a pass computes (narrow.h)
+ *     live       slots that have a sample
+ *     tracked    the step's largest change is known
  */
 #include "layered/narrow.h"
 
-#define SLOTS (2 * ROWS) /* two passes in turn: the outputs of one finish while the other runs */
+/* Two passes in turn: the outputs of one finish while the other runs. */
+#define SLOTS (2 * ROWS)
 
 /* hidden_rows for up to NARROW_MAX outputs, with `track` made a constant. */
 EQP_INLINE void hidden_tracked(const int act, const int kind, int track, int n, int64_t units,
@@ -60,8 +65,8 @@ static void step_hidden(const network *net, const team *team, const finish *fini
                  hidden_of_kind(ACT, net, team, finish, slot, n, track, field));
 }
 
-/* Weights in the order hidden_body reads them: for each vector of hidden units, nk outputs.
- * A step then reads both weights in one stream, in order. */
+/* Weights in the order hidden_body reads them: for each vector of hidden units, nk outputs. A step
+ * then reads both weights in one stream, in order. */
 void narrow_pack(const network *net, const team *team, int nk) {
     const int n1 = net->n[1], n2 = net->n[2], w2 = panel_width(n2, 0);
     real *back = team->feedback, *to = team->forward;
@@ -77,7 +82,7 @@ void narrow_pack(const network *net, const team *team, int nk) {
         }
 }
 
-/* Puts sample m into the slot, at the start of phase r. */
+/* Puts sample m into the slot (the team's `number`-th), at the start of the phase asked for. */
 static void enter(const network *net, const team *team, const relaxation *asked, slot *slot,
                   int number, int m) {
     const int64_t np[] = {net->np[1], net->np[2]};
@@ -99,8 +104,8 @@ static void enter(const network *net, const team *team, const relaxation *asked,
     memcpy(slot->shown, slot->out, sizeof slot->shown);
     show(net, 1, slot->hidden, slot->hidden_shown, 1);
     show(net, 2, slot->out, slot->shown, 1);
-    for (int v = 0; v < PAD; v++)
-        slot->before[v] = (real)NAN; /* equal to nothing: there are no two steps before */
+    /* equal to nothing: there are no two steps before */
+    for (int v = 0; v < PAD; v++) slot->before[v] = (real)NAN;
 }
 
 /* Whether the sample of the slot has arrived, after a step.
@@ -115,8 +120,8 @@ static int arrived(const network *net, const relaxation *asked, slot *slot, int 
     if (asked->tol >= 0)
         return slot->done == asked->n_steps || slot->change <= (real)(asked->tol * net->job->dt);
     if (net->plain) {
-        const int left = asked->n_steps - slot->done -
-                         (asked->residual ? 1 : 0); /* the residual needs the last step made */
+        /* the residual needs the last step made */
+        const int left = asked->n_steps - slot->done - (asked->residual ? 1 : 0);
         if (slot->repeats >= 2 && left > 0) slot->done += left & ~1;
         return slot->done == asked->n_steps;
     }
@@ -127,8 +132,8 @@ static int arrived(const network *net, const relaxation *asked, slot *slot, int 
 static int tracks(const network *net, const relaxation *asked, const slot *slot) {
     if (asked->tol >= 0) return 1;
     if (asked->residual && slot->done + 1 == asked->n_steps) return 1;
-    return !net->plain && asked->n_steps > 16 &&
-           slot->done % 4 == 3; /* a look at every fourth step is enough */
+    /* a look at every fourth step is enough */
+    return !net->plain && asked->n_steps > 16 && slot->done % 4 == 3;
 }
 
 /* Notes the end of the slot's phase; starts the next one that has steps to make, else the slot is
@@ -147,7 +152,8 @@ static void leave(const network *net, const team *team, const relaxation *phases
     slot->sample = -1;
 }
 
-/* The next sample of the queue, or -1. */
+/* The next sample of the queue, or -1: of the thread's own share, then of the others'. A look
+ * before the addition: counters beyond their share need not grow, nor their line travel. */
 static int take_sample(const sample_queue *q) {
     for (int i = 0; i < q->n_threads; i++) {
         const int t = (q->thread + i) % q->n_threads, first = (int)share(q->rows, t, q->n_threads);
@@ -160,53 +166,72 @@ static int take_sample(const sample_queue *q) {
     return -1;
 }
 
+/* A sample for the idle slot, as long as the queue has any: a slot whose sample needs no steps is
+ * free again at once. Notes samples in taken and returns how many there are now. */
+static int fill_slot(const network *net, team *team, const relaxation *phases, int n_phases,
+                     const sample_queue *queue, slot *slot, int number, int32_t *taken,
+                     int n_taken) {
+    while (slot->sample < 0) {
+        const int m = take_sample(queue);
+        if (m < 0) break;
+        taken[n_taken++] = m;
+        slot->phase = 0;
+        enter(net, team, phases, slot, number, m);
+        if (!phases->n_steps) leave(net, team, phases, n_phases, slot, number);
+    }
+    return n_taken;
+}
+
+/* One step of n slots (1 or ROWS), hidden units and outputs, each in its own phase. All are tracked
+ * if one of them has to be. Sets has_arrived[i] where a sample's phase has ended. */
+static void step_slots(const network *net, const team *team, const finish *hidden,
+                       const relaxation *phases, slot *const *slot, int n, int *has_arrived) {
+    real field[ROWS][PAD] __attribute__((aligned(64)));
+    int track = 0;
+    for (int i = 0; i < n; i++) {
+        track |= tracks(net, phases + slot[i]->phase, slot[i]);
+        slot[i]->change = 0;
+    }
+    step_hidden(net, team, hidden, slot, n, track, field);
+    for (int i = 0; i < n; i++) {
+        const relaxation *asked = phases + slot[i]->phase;
+        const real force = asked->beta != 0 ? (real)(net->job->cost_factor * asked->beta) : 0;
+        const finish output = finish_of(net, 2, force);
+        step_output(net, &output, slot[i], net->bias[1], field[i], force, track);
+        has_arrived[i] = arrived(net, asked, slot[i], track);
+    }
+}
+
 /* Relaxes samples synchronously, each through all phases in turn (phase k > 0 must start where
  * phase k - 1 ended). The threads that share the queue share the samples: each takes the next one
  * when it has a free slot. taken: the samples this thread had. Returns their number. */
 int relax_narrow(const network *net, team *team, const relaxation *phases, int n_phases,
                  const sample_queue *queue, int32_t *taken) {
-    const eqp_layered_job *job = net->job;
     const finish hidden = finish_of(net, 1, 0);
     slot slots[SLOTS];
-    real field[ROWS][PAD] __attribute__((aligned(64)));
-    int n_taken = 0, more = 1;
+    int n_taken = 0, more = 1; /* more: the queue is not known to be empty */
     narrow_pack(net, team, outputs_of_pass(net));
     for (int i = 0; i < SLOTS; i++) slots[i].sample = -1;
     for (;;) {
         slot *live[SLOTS];
         int n_live = 0;
         for (int i = 0; i < SLOTS; i++) {
-            /* a slot whose sample needs no steps is free again at once */
-            while (slots[i].sample < 0 && more) {
-                const int m = take_sample(queue);
-                more = m >= 0;
-                if (!more) break;
-                taken[n_taken++] = m;
-                slots[i].phase = 0;
-                enter(net, team, phases, &slots[i], i, m);
-                if (!phases->n_steps) leave(net, team, phases, n_phases, &slots[i], i);
+            if (more && slots[i].sample < 0) {
+                n_taken =
+                    fill_slot(net, team, phases, n_phases, queue, &slots[i], i, taken, n_taken);
+                more = slots[i].sample >= 0;
             }
             if (slots[i].sample >= 0) live[n_live++] = &slots[i];
         }
         if (!n_live) return n_taken;
         for (int g = 0; g < n_live; g += ROWS) {
-            slot **p = live + g;
+            slot **pass = live + g;
             const int n = n_live - g < ROWS ? n_live - g : ROWS;
-            /* all slots of a pass are tracked if one of them has to be */
-            int track = 0;
-            for (int i = 0; i < n; i++) {
-                track |= tracks(net, phases + p[i]->phase, p[i]);
-                p[i]->change = 0;
-            }
-            step_hidden(net, team, &hidden, p, n, track, field);
-            for (int i = 0; i < n; i++) {
-                const relaxation *asked = phases + p[i]->phase;
-                const real force = asked->beta != 0 ? (real)(job->cost_factor * asked->beta) : 0;
-                const finish output = finish_of(net, 2, force);
-                step_output(net, &output, p[i], net->bias[1], field[i], force, track);
-                if (arrived(net, asked, p[i], track))
-                    leave(net, team, phases, n_phases, p[i], (int)(p[i] - slots));
-            }
+            int has_arrived[ROWS];
+            step_slots(net, team, &hidden, phases, pass, n, has_arrived);
+            for (int i = 0; i < n; i++)
+                if (has_arrived[i])
+                    leave(net, team, phases, n_phases, pass[i], (int)(pass[i] - slots));
         }
     }
 }

@@ -1,40 +1,45 @@
 /* narrow.h - a step of one hidden layer under at most NARROW_MAX outputs, in one pass over the
- * hidden units, where the inner weights fit in a core's cache (network_plan).
+ * hidden units, where the inner weights fit in a core's cache (network_plan; equations 1.2, 1.3).
  *
  * The hidden vector in registers serves both ways at once: with each row of the (few) feedback
  * weights it takes the outputs' feedback, with each row of the forward weights it gives its share
  * of the outputs' field. Against two matrix products this halves the loads, needs no intermediate
  * store, and lets the state stay in place. The outputs' sums run over lanes first, so they round
  * differently from step_layer's.
+ *
  *     NK       outputs a pass computes, at least those there are: 2, 4 or NARROW_MAX
  *     NS       samples a pass takes: ROWS, or 1 for the last
  *     acc      per sample and output: running vector of hidden * weight, over the hidden units
  *     slot     one sample on its way through its steps
+ *     kind     what is known of dynamics and weights when the loop is compiled
  */
 #ifndef EQP_NARROW_H
 #define EQP_NARROW_H
 
 #include "layered/finish.h"
 
-#define ROWS           \
-    (N_VREGS >= 32 ? 2 \
-                   : 1) /* samples of one pass: as many as have their accumulators in registers */
+/* Samples of one pass: as many as have their accumulators in registers. */
+#define ROWS (N_VREGS >= 32 ? 2 : 1)
 
+/* One sample on its way through its steps. */
 typedef struct {
     real shown[PAD] __attribute__((aligned(64))); /* what the outputs show */
-    real own[PAD], before[PAD],
-        prediction[PAD]; /* room for out; the outputs' state a step ago; its softmax */
+    real own[PAD];        /* room for `out` where the caller's result does not serve */
+    real before[PAD];     /* the outputs' state a step ago */
+    real prediction[PAD]; /* its softmax */
     const real *drive, *y;
     real *hidden, *hidden_shown; /* np[1]; the same array unless the dynamics are Euler's */
     real *out;                   /* PAD: in place in the caller's result */
     real change;                 /* largest of the last step, where tracked */
-    int sample, phase, done,
-        repeats; /* sample -1: idle; steps made; steps that gave the outputs of two before */
+    int sample;                  /* -1: idle */
+    int phase, done;             /* which phase, steps made in it */
+    int repeats;                 /* steps in a row that gave the outputs of two before */
 } slot;
 
 /* Lane k of the result is the sum of the lanes of acc[k]. */
 EQP_INLINE void lane_sums(const int NK, const vec *acc, real *out) {
 #if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F32)
+    /* 16 vectors are transposed and added in four steps, not reduced one after another */
     vec quad[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
@@ -61,19 +66,18 @@ enum { ANY, PLAIN, PLAIN_UNTIED, CLAMPED_EULER };
 /* Hidden units of NS samples, in place; field: what reaches the outputs from the hidden states
  * before the step. The slots point at the first of `padded` units, of which `units` are real. Both
  * weights hold NK outputs (zeros where there are fewer) for each vector of units; they are the same
- * array when tied.
- * Outputs' field from the states before the step: both layers move at once (synchronous). */
+ * array when tied. Both layers move at once (synchronous): hence the states before the step. */
 EQP_INLINE void hidden_body(const int act, const int kind, const int track, const int NS,
                             const int NK, int64_t units, int64_t padded, const finish *of_layer,
                             slot *const *slot, const real *feedback, const real *forward,
                             real (*field)[PAD]) {
-    const int plain = kind == PLAIN || kind == PLAIN_UNTIED,
-              tied = kind == PLAIN || kind == CLAMPED_EULER;
+    const int plain = kind == PLAIN || kind == PLAIN_UNTIED;
+    const int tied = kind == PLAIN || kind == CLAMPED_EULER;
     /* what is known of the layer becomes constant here */
     finish f = *of_layer;
     if (kind == CLAMPED_EULER)
         f = (finish){.euler = 1, .damped = 1, .prime = 1, .clamp = 1, .dt = f.dt};
-    vec acc[ROWS][NARROW_MAX], worst[ROWS];
+    vec acc[ROWS][NARROW_MAX], worst[ROWS]; /* worst: the largest change, by lanes */
     const real *drive[ROWS], *out[ROWS];
     real *hidden[ROWS], *hidden_shown[ROWS];
 #pragma GCC unroll 2
@@ -149,10 +153,11 @@ EQP_INLINE void output_body(const int act, const network *net, const finish *fin
     int repeats = 1;
     for (int v = 0; v < PAD; v += VL) {
         const vec old = vload(slot->out + v);
-        vec push = vset(0);
+        vec push = vset(0); /* beta * force (equations 2) */
         if (finish->nudged)
-            push = vmul(vset(force), vsub(vload(slot->y + v),
-                                          net->job->cost == 1 ? vload(slot->prediction + v) : old));
+            push = vmul(vset(force), vsub(vload(slot->y + v), net->job->cost == COST_CROSS_ENTROPY
+                                                                  ? vload(slot->prediction + v)
+                                                                  : old));
         vec x = finish_vec(act, 0, finish, vadd(vload(bias + v), vload(field + v)), old,
                            vload(slot->shown + v), push);
         const int valid = n > v ? n - v : 0;
@@ -175,7 +180,8 @@ EQP_INLINE void output_body(const int act, const network *net, const finish *fin
  * (equations 2). */
 EQP_INLINE void step_output(const network *net, const finish *finish, slot *slot, const real *bias,
                             const real *field, real force, int track) {
-    if (force != 0 && net->job->cost == 1) softmax_rows(net, slot->out, slot->prediction, 1);
+    if (force != 0 && net->job->cost == COST_CROSS_ENTROPY)
+        softmax_rows(net, slot->out, slot->prediction, 1);
     EQP_WITH_ACT(net->job->out_activation,
                  output_body(ACT, net, finish, slot, bias, field, force, track));
 }

@@ -1,5 +1,10 @@
 /* packing.c - the caller's arrays to and from the order in which the layered kernels read them
- * (layered.h). */
+ * (layered.h, core/gemm.h). Letters: layered.h.
+ *
+ *     plain        the caller's matrix, rows x cols, row-major
+ *     packed       its panels, one after another, or chunks of columns (weight[0])
+ *     to_packed    which way things are moved
+ */
 #include "layered/layered.h"
 
 /* One row of n reals to a padded one; zeros behind. */
@@ -8,12 +13,11 @@ void copy_row(real *dst, const real *src, int64_t n, int64_t padded) {
     for (int64_t i = n; i < padded; i++) dst[i] = 0;
 }
 
-/* Copies columns between a row-major matrix and its panels of `width` columns; to_packed chooses
- * the way. */
-/* One panel of a matrix (rows x cols) from or to the caller's rows; columns behind the last are
- * zero when packed. */
+/* Columns first.. of a matrix (rows x cols), from or to one panel of `width` columns; columns
+ * behind the last are zero when packed. */
 static void move_panel(real *plain, real *packed, int64_t rows, int64_t cols, int64_t first,
                        int64_t width, int to_packed) {
+    /* columns of the matrix that the panel has; the last panel may be wider than what is left */
     const int64_t valid = cols - first < width ? cols - first : width;
     for (int64_t i = 0; i < rows; i++) {
         real *p = plain + i * cols + first, *q = packed + i * width;
@@ -24,7 +28,8 @@ static void move_panel(real *plain, real *packed, int64_t rows, int64_t cols, in
     }
 }
 
-/* One weight-shaped array, thread's share of its panels. */
+/* One array shaped as weight[k], thread's share of its chunks (k = 0) or panels. NULL: not there.
+ */
 static void move_weight(const network *net, int k, real *plain, real *packed, int thread,
                         int to_packed) {
     if (!plain) return;
@@ -52,7 +57,7 @@ static void move_all(const network *net, int thread, int to_packed) {
         if (job->velocity)
             move_weight(net, k, job->velocity[k], net->velocity[k], thread, to_packed);
         if (job->second) move_weight(net, k, job->second[k], net->second[k], thread, to_packed);
-        if (thread) continue;
+        if (thread) continue; /* biases are too small to share */
         const int64_t n = net->n[k + 1], np = net->np[k + 1];
         move_panel(job->bias[k], net->bias[k], 1, n, 0, np, to_packed);
         if (job->velocity)
@@ -91,8 +96,8 @@ void transpose_panels(real *from, real *to, int64_t rows, int64_t cols, int thre
         const int64_t lo = (int64_t)q * PW, valid = cols - lo < width ? cols - lo : width;
         /* a panel of the source is a block of rows of the result */
         for (int p = 0; p < n_panels(rows); p++) {
-            const int64_t w = panel_width(rows, p), j0 = (int64_t)p * PW,
-                          jn = rows - j0 < w ? rows - j0 : w;
+            const int64_t w = panel_width(rows, p), j0 = (int64_t)p * PW;
+            const int64_t jn = rows - j0 < w ? rows - j0 : w;
             const real *src = panel_at(from, cols, p) + lo * w;
             for (int64_t j = 0; j < jn; j++) {
                 real *row = dst + (j0 + j) * width;
@@ -110,23 +115,28 @@ void pack_back(network *net, int k, int thread) {
     transpose_panels(net->w[k], net->back[k], net->n[k + 1], net->n[k], thread, net->n_threads);
 }
 
-/* All threads call these; the caller puts a barrier after. */
+/* Column sums of the thread's chunks of weight[0]: through them rho(0) acts, which is taken out of
+ * every input. */
+static void sum_columns(const network *net, int thread) {
+    for (int c = (int)share(net->n_chunks, thread, net->n_threads);
+         c < share(net->n_chunks, thread + 1, net->n_threads); c++) {
+        const int64_t width = chunk_width(net, c);
+        real *sum = net->input_colsum + c * net->chunk;
+        const real *w = chunk_at(net, net->w[0], c);
+        memset(sum, 0, (size_t)width * sizeof(real));
+        for (int64_t i = 0; i < net->n[0]; i++)
+            for (int64_t v = 0; v < width; v += VL)
+                vstore(sum + v, vadd(vload(sum + v), vload(w + i * width + v)));
+    }
+}
+
+/* The job's parameters and moments to the packed order, and the transposes. All threads call it;
+ * the caller puts a barrier after. */
 void network_pack(network *net, int thread) {
     move_all(net, thread, 1);
-    /* column sums of weight[0], chunk by chunk */
-    if (net->input_offset != 0)
-        for (int c = (int)share(net->n_chunks, thread, net->n_threads);
-             c < share(net->n_chunks, thread + 1, net->n_threads); c++) {
-            const int64_t width = chunk_width(net, c);
-            real *sum = net->input_colsum + c * net->chunk;
-            const real *w = chunk_at(net, net->w[0], c);
-            memset(sum, 0, (size_t)width * sizeof(real));
-            for (int64_t i = 0; i < net->n[0]; i++)
-                for (int64_t v = 0; v < width; v += VL)
-                    vstore(sum + v, vadd(vload(sum + v), vload(w + i * width + v)));
-        }
-    eqp_wait(net->job->barrier,
-             net->n_threads); /* the transpose reads every thread's forward panels */
+    if (net->input_offset != 0) sum_columns(net, thread);
+    /* the transpose reads every thread's forward panels */
+    eqp_wait(net->job->barrier, net->n_threads);
     for (int k = 1; k < net->L; k++) {
         pack_back(net, k, thread);
         if (net->job->back) move_back(net, k, thread, 1);

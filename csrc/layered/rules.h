@@ -7,6 +7,10 @@
  *     contrast         what each layer shows at the two ends, one against the other
  *     input_pass       step of weight[0], drive of the next batch (input.c)
  *     update_inner     step of the other matrices
+ *
+ *     lo, hi     the thread's samples of the batch, [lo, hi)
+ *     e          which end of the contrast a second phase makes: 0 at beta, 1 at -beta
+ *     qa, qb     what layers show at the two ends (equations 4)
  */
 #ifndef EQP_RULES_H
 #define EQP_RULES_H
@@ -34,13 +38,16 @@ enum {
 EQP_INLINE int is_vector_field(int rule) {
     return rule == RULE_VECTOR_FIELD || rule == RULE_CONTINUAL_VECTOR_FIELD;
 }
+
 /* Rules whose weights move at every nudged step. */
 EQP_INLINE int is_continual(int rule) {
     return rule == RULE_CONTINUAL || rule == RULE_CONTINUAL_VECTOR_FIELD;
 }
+
 /* Rules whose nudged phase couples the samples of a batch, or must be watched step by step
  * (continual.c, continual_narrow.c). */
 EQP_INLINE int is_stepwise(int rule) { return is_continual(rule) || is_vector_field(rule); }
+
 /* Exact gradients of the free phase: no second phase but a reverse pass (gradients.c). */
 EQP_INLINE int is_gradient(int rule) { return rule >= RULE_BPTT && rule <= RULE_IMPLICIT; }
 
@@ -48,73 +55,94 @@ EQP_INLINE int is_gradient(int rule) { return rule >= RULE_BPTT && rule <= RULE_
  * and after the recorded steps; each array holds moments x rows x np[k], rows being those of the
  * batch at hand. */
 typedef struct {
-    int n_steps; /* recorded */
-    real *state[EQP_MAX_WEIGHTS + 1],
-        *shown[EQP_MAX_WEIGHTS + 1]; /* n_steps + 1; discrete: the same arrays */
-    real *gain[EQP_MAX_WEIGHTS + 1],
-        *keep[EQP_MAX_WEIGHTS + 1];  /* n_steps: d new/d field, d new/d old; discrete: no keep */
-    real *lean[EQP_MAX_WEIGHTS + 1]; /* n_steps + 1: d shown/d state; discrete: none */
-    real *flow[EQP_MAX_WEIGHTS + 1]; /* n_steps: minus the cost's derivative by the field */
-    real *bar[EQP_MAX_WEIGHTS + 1],
-        *sum[EQP_MAX_WEIGHTS + 1]; /* B x np[k]: the same by the state; its sum */
-    real *up[EQP_MAX_WEIGHTS + 1],
-        *down[EQP_MAX_WEIGHTS + 1]; /* panels of back[k]' and weight[k]', which reverse the steps */
-    double *peak;                   /* 2 x n_threads */
-    real *system, *scaled, *solution; /* one per thread: implicit differentiation */
-    int64_t system_size;
+    int n_steps;         /* recorded */
+    real *state[LAYERS]; /* n_steps + 1 */
+    real *shown[LAYERS]; /* n_steps + 1; discrete: the same arrays */
+    real *gain[LAYERS];  /* n_steps: d new/d field */
+    real *keep[LAYERS];  /* n_steps: d new/d old; discrete: none */
+    real *lean[LAYERS];  /* n_steps + 1: d shown/d state; discrete: none */
+    real *flow[LAYERS];  /* n_steps: minus the cost's derivative by the field */
+    real *bar[LAYERS];   /* B x np[k]: the same by the state */
+    real *sum[LAYERS];   /* B x np[k]: its sum over reverse steps */
+    real *up[LAYERS];    /* panels of back[k]', which reverse a step's way up */
+    real *down[LAYERS];  /* panels of weight[k]' */
+    double *peak;        /* 2 x n_threads: the largest |bar| that each has seen */
+    /* implicit differentiation (implicit.h), one for each thread: */
+    real *system;        /* rows of the linear system, with its right-hand side */
+    int64_t system_size; /* reals of one */
+    real *scaled;        /* 2 x MR_MAX rows of weights to eliminated layers */
+    real *solution;
 } gradient_buffers;
 
+/* A mini-batch: its inputs, its states at the ends of the phases, what the rule makes of them. */
 typedef struct {
-    int B, groups, dense, by_sample, xt_ld;
+    int B;
+    int groups;    /* of 32 samples */
+    int dense;     /* inputs are dense: no lists, no masks */
+    int by_sample; /* threads share samples, else columns */
+    int xt_ld;     /* B, padded */
     int64_t n_batches;
     real *drive; /* B x np[1] */
-    /* Two sets, by parity of the batch: the next batch is prepared while this one is still used.
-     * All but xd are the thread's own. */
-    real *y[2], *weight[2]; /* B x np[L]; B */
-    int32_t *index[2];      /* B x (N[0] + LANES): nonzero inputs, then INT32_MAX */
-    real *value[2];
+
+    /* --- data (input.c): two sets, by parity of the batch, for the next one is prepared while this
+     * one is still used. All but xd are the thread's own. */
+    real *y[2];          /* B x np[L] */
+    real *weight[2];     /* B: of each sample */
+    int32_t *index[2];   /* B x (N[0] + LANES): nonzero inputs, then INT32_MAX */
+    real *value[2];      /* the same: their values */
     int64_t *nnz[2];     /* B */
     uint32_t *mask[2];   /* groups x N[0]: which of 32 samples have input i */
     const real **row[2]; /* B: each sample's inputs, N[0], valid where the mask says so: the data's
                             rows or copies */
     real *copies[2];     /* B x np[0] */
-    real *xt[2]; /* continual rules: N[0] x xt_ld, inputs transposed, zeros where there is none */
-    real *xd[2]; /* B x np[0]: inputs when dense */
-    real *chunk_delta, *chunk_drive; /* B, FUSED_ROWS x chunk: one chunk's columns of delta, of the
-                                        next drive; this thread's */
-    real *free[EQP_MAX_WEIGHTS + 1], *end[2][EQP_MAX_WEIGHTS + 1]; /* B x np[k] equilibria */
-    real *acting[2][EQP_MAX_WEIGHTS + 1]; /* rho of them, in continuous dynamics */
-    real *qa[EQP_MAX_WEIGHTS + 1],
-        *qb[EQP_MAX_WEIGHTS + 1]; /* what they show, at the two ends of the contrast */
-    real *up[EQP_MAX_WEIGHTS + 1], *down[EQP_MAX_WEIGHTS + 1]; /* weight * qb, -weight * qa */
-    real *delta[EQP_MAX_WEIGHTS + 1];                          /* up + down */
-    /* rules whose samples meet during the nudged phase (continual.c) */
-    team shared; /* all samples of the batch */
-    real *old[EQP_MAX_WEIGHTS + 1], *old_shown[EQP_MAX_WEIGHTS + 1],
-        *start_shown[EQP_MAX_WEIGHTS + 1];       /* B x np[k] */
-    real *input_sum;                             /* B; the thread's own */
-    real *gram_x, *gram[EQP_MAX_WEIGHTS + 1][4]; /* B x B */
-    int n_recorded;                              /* steps kept by the vector field rules */
-    real *pre[EQP_MAX_WEIGHTS + 1], *change[EQP_MAX_WEIGHTS + 1]; /* n_recorded x B x np[k] */
-    /* narrow nets under the continual rules (continual_narrow.c); outputs (slots) and factors are
-     * the thread's own */
-    real *fields, *moved, *before, *drive_now, *end_now,
-        *base; /* 2 x 2 x B x PAD; B x np[1]; np[1] x NARROW_MAX */
-    void *outputs;
-    real *factors;             /* 2 x B x PAD */
+    real *xt[2];         /* continual rules: N[0] x xt_ld, inputs transposed, zeros where there is
+                            none */
+    real *xd[2];         /* B x np[0]: inputs when dense */
+    real *chunk_delta;   /* B x chunk: one chunk's columns of delta; the thread's own */
+    real *chunk_drive;   /* FUSED_ROWS x chunk: of the next drive; the thread's own */
+
+    /* --- ends of the phases, and the contrast (train.c): B x np[k] --- */
+    real *free[LAYERS], *end[2][LAYERS]; /* equilibria */
+    real *acting[2][LAYERS];             /* rho of them, in continuous dynamics */
+    real *qa[LAYERS], *qb[LAYERS];       /* what they show, at the two ends of the contrast */
+    real *up[LAYERS], *down[LAYERS];     /* weight * qb, -weight * qa */
+    real *delta[LAYERS];                 /* up + down */
+
+    /* --- rules whose samples meet during the nudged phase (continual.c) --- */
+    team shared;                           /* all samples of the batch */
+    real *old[LAYERS], *old_shown[LAYERS]; /* B x np[k]: before the step */
+    real *start_shown[LAYERS];             /* B x np[k]: at the free state */
+    real *input_sum;                       /* B; the thread's own */
+    real *gram_x, *gram[LAYERS][4];        /* B x B: through which changed weights act */
+    int n_recorded;                        /* steps kept by the vector field rules */
+    real *pre[LAYERS], *change[LAYERS];    /* n_recorded x B x np[k] */
+
+    /* --- narrow nets under the continual rules (continual_narrow.c) --- */
+    real *fields;                               /* 2 x 2 x B x PAD: by step, half */
+    real *moved, *before, *drive_now, *end_now; /* B x np[1] */
+    real *base;                                 /* np[1] x NARROW_MAX */
+    void *outputs;                              /* B slots (narrow.h); the thread's own */
+    real *factors;                              /* 2 x B x PAD; the thread's own */
+
     gradient_buffers gradient; /* exact gradients (gradients.c) */
-    double *cost;              /* B */
-    int32_t *right, *steps[3]; /* B; steps of the free phase and of the second ones */
-    int32_t
-        *queue[2]; /* n_threads x LANES, by parity of the batch: see sample_queue in layered.h */
+
+    /* --- who has done what --- */
+    double *cost;          /* B */
+    int32_t *right;        /* B: the largest output is the largest target */
+    int32_t *steps[3];     /* B: of the free phase, at beta, at -beta */
+    int32_t *queue[2];     /* n_threads x LANES, by parity of the batch: sample_queue (layered.h) */
     int32_t *mine, n_mine; /* B: the samples this thread has relaxed */
-    int32_t *diverged;     /* n_threads */
+    int32_t *diverged;     /* n_threads: bit 0 something not finite, bit 1 a singular system */
 } batch_buffers;
 
 /* One second phase: what it starts from is free, where it ends is end[e]. */
 typedef struct {
-    int q, e, rows, lo, hi;    /* parity, which end, samples of the batch, this thread's samples */
-    double beta, total, scale; /* with its sign; sum of the sample weights; 1 / (span total) */
+    int q, e;     /* parity of the batch; which end */
+    int rows;     /* samples of the batch */
+    int lo, hi;   /* this thread's */
+    double beta;  /* with its sign */
+    double total; /* sum of the sample weights */
+    double scale; /* 1 / (span total): from a summed contrast to minus the gradient */
 } phase;
 
 /* Samples of batch `number`: B, fewer in the last one. */

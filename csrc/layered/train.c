@@ -1,11 +1,23 @@
 /* train.c - learning of layered networks: free phase, second phase(s), contrast, update; many
- * batches in one call. Equations 3 and 4, and those of each rule (rules.h). Letters: layered.h.
+ * batches in one call. Equations 3 and 4, and those of each rule (rules.h). Letters: layered.h,
+ * rules.h.
  *
- * Work of a batch, split over threads (see docs/architecture.md):
- *     columns of weight[0]     drive and update: a thread's share of the largest matrix never
- * leaves its cache samples, or columns      relaxation: by samples when the inner weights are small
- * enough to sit in every core's cache, else by columns with a barrier a step tiles of weight[k > 0]
- * update
+ * Work of a batch, split over threads (docs/architecture.md says why):
+ *     update and drive of weight[0]   by its columns: a thread's share of the largest matrix never
+ *                                     leaves its cache
+ *     relaxation                      by samples, where the inner weights are small enough to sit
+ *                                     in every core's cache; else by columns, with a barrier a step
+ *     contrast                        by samples
+ *     update of weight[k > 0]         by register tiles
+ *
+ * In time, batch n, with two sets of buffers in turn:
+ *     relax_phases    free phase and second phases of n        every thread its samples, or columns
+ *     judge           cost and contrast of n                   its samples
+ *     build_batch     inputs of n + 1                          every thread a copy of its own
+ *     -- barrier: all states of n are there --
+ *     update_all      weights with n, drive of n + 1           its columns, its tiles
+ *     -- barrier: all weights are stepped --
+ * A batch that is not finite ends the job between the two: no weight has moved.
  *
  * Sums run in sample order whatever the split: results are bit-equal for any number of threads.
  *
@@ -13,6 +25,28 @@
  * packed weights and batches in the cache, and contrast and update are fused with the learning
  * rate. */
 #include "layered/rules.h"
+
+/* Lays out what rules need whose samples meet: one team of all, states before a step, and products
+ * between samples. */
+static void stepwise_plan(const network *net, batch_buffers *batch, int thread, int n_threads,
+                          arena *arena) {
+    const eqp_layered_job *job = net->job;
+    const int B = batch->B;
+    team_plan(net, &batch->shared, B, 1, arena);
+    batch->gram_x = TAKE_REALS(arena, (int64_t)B * B);
+    batch->input_sum = take_own(arena, B, sizeof(real), thread, n_threads);
+    if (continual_is_narrow(net)) continual_narrow_plan(net, batch, thread, arena);
+    /* the vector field's sum runs over all steps of both phases; C-VF uses a step up at once */
+    batch->n_recorded =
+        job->rule == RULE_VECTOR_FIELD ? job->n_nudged_steps * (job->centered ? 2 : 1) : 1;
+    for (int k = 1; k <= net->L; k++) {
+        real **arrays[] = {&batch->old[k], &batch->old_shown[k], &batch->start_shown[k]};
+        for (int i = 0; i < 3; i++) *arrays[i] = TAKE_REALS(arena, B * net->np[k]);
+        for (int i = 0; i < 4; i++) batch->gram[k][i] = TAKE_REALS(arena, (int64_t)B * B);
+        batch->pre[k] = TAKE_REALS(arena, (int64_t)batch->n_recorded * B * net->np[k]);
+        batch->change[k] = TAKE_REALS(arena, (int64_t)batch->n_recorded * B * net->np[k]);
+    }
+}
 
 /* Lays everything a job needs out in the arena: network, batches in two sets, and what the rule
  * asks for. With an empty arena it only counts. */
@@ -26,34 +60,17 @@ static void train_plan(network *net, batch_buffers *batch, const eqp_layered_job
     network_plan(net, job, thread, n_threads, batch->by_sample ? n_threads : 1,
                  batch->by_sample ? (B + n_threads - 1) / n_threads : B, arena);
     input_plan(net, batch, thread, arena);
-    /* steps used: in the free phase, at beta, at -beta */
     for (int e = 0; e < 3; e++) batch->steps[e] = take(arena, B, sizeof(int32_t));
     for (int q = 0; q < 2; q++) batch->queue[q] = take(arena, n_threads * LANES, sizeof(int32_t));
     batch->mine = take_own(arena, B, sizeof(int32_t), thread, n_threads);
     for (int k = 1; k <= L; k++) {
-        /* B x np[k] for each layer: equilibria, what they show, and the contrast's parts */
         real **arrays[] = {&batch->free[k],      &batch->end[0][k],    &batch->end[1][k],
                            &batch->acting[0][k], &batch->acting[1][k], &batch->up[k],
                            &batch->down[k],      &batch->delta[k]};
         for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
             *arrays[i] = TAKE_REALS(arena, B * net->np[k]);
     }
-    /* rules whose samples meet: one team of all, and products between samples */
-    if (is_stepwise(job->rule)) {
-        team_plan(net, &batch->shared, B, 1, arena);
-        batch->gram_x = TAKE_REALS(arena, (int64_t)B * B);
-        batch->input_sum = take_own(arena, B, sizeof(real), thread, n_threads);
-        if (continual_is_narrow(net)) continual_narrow_plan(net, batch, thread, arena);
-        batch->n_recorded =
-            job->rule == RULE_VECTOR_FIELD ? job->n_nudged_steps * (job->centered ? 2 : 1) : 1;
-        for (int k = 1; k <= L; k++) {
-            real **arrays[] = {&batch->old[k], &batch->old_shown[k], &batch->start_shown[k]};
-            for (int i = 0; i < 3; i++) *arrays[i] = TAKE_REALS(arena, B * net->np[k]);
-            for (int i = 0; i < 4; i++) batch->gram[k][i] = TAKE_REALS(arena, (int64_t)B * B);
-            batch->pre[k] = TAKE_REALS(arena, (int64_t)batch->n_recorded * B * net->np[k]);
-            batch->change[k] = TAKE_REALS(arena, (int64_t)batch->n_recorded * B * net->np[k]);
-        }
-    }
+    if (is_stepwise(job->rule)) stepwise_plan(net, batch, thread, n_threads, arena);
     if (is_gradient(job->rule)) gradient_plan(net, batch, n_threads, arena);
     batch->cost = take(arena, B, sizeof(double));
     batch->right = take(arena, B, sizeof(int32_t));
@@ -75,9 +92,12 @@ static int train_check(const eqp_layered_job *job) {
         job->optimizer >= N_OPTIMIZERS)
         return EQP_E_OPTION;
     if (is_vector_field(job->rule) && !job->back) return EQP_E_NULL;
+    /* weights that move at every step have no optimiser's memory, no decay, and no second phase to
+     * be held against */
     if (is_continual(job->rule) &&
         (job->optimizer != OPT_SGD || job->weight_decay != 0 || job->centered))
         return EQP_E_OPTION;
+    /* no second phase to centre; bptt's record would have to begin at the particles */
     if (is_gradient(job->rule) && (job->centered || (job->state && job->rule == RULE_BPTT)))
         return EQP_E_OPTION;
     if ((job->rule == RULE_BPTT || job->rule == RULE_RECURRENT_BACKPROP) && job->n_nudged_steps < 1)
@@ -127,8 +147,7 @@ static int contrast_rows(const network *net, batch_buffers *batch, int q, real *
     for (int k = 1; k <= net->L; k++) {
         const int64_t np = net->np[k];
         const int raw = shows_state(net, k);
-        /* what the layer shows: its state in place, or rho of it in a buffer of the thread's rows
-         */
+        /* the state in place, or rho of it in a buffer of the thread's rows */
         batch->qa[k] = raw ? from[k] : batch->acting[0][k];
         batch->qb[k] = raw ? to[k] : batch->acting[1][k];
         for (int i = 0; i < batch->n_mine; i++) {
@@ -182,8 +201,8 @@ static int inner_products(const network *net, const batch_buffers *batch, int k,
     const int rule = net->job->rule;
     const int64_t below = net->np[k], above = net->np[k + 1];
     if (is_gradient(rule)) return gradient_products(net, batch, k, rows, i0, c0, transposed, terms);
-    if (is_vector_field(rule)) { /* presynaptic activity x change of the postsynaptic state, over
-                                    the recorded steps */
+    if (is_vector_field(rule)) {
+        /* presynaptic activity x change of the postsynaptic state, over the recorded steps */
         const int n = batch->n_recorded * rows;
         terms[0] =
             transposed
@@ -217,20 +236,18 @@ static void transpose_tile(const network *net, int k, int64_t i0, int mr, int64_
 static void update_panels(const network *net, const batch_buffers *batch, int k, int rows,
                           int transposed, real *w, real *velocity, real *second,
                           const stepper *weight_step, int thread) {
-    const int n_cols = net->n[transposed ? k : k + 1], n_rows = net->n[transposed ? k + 1 : k],
-              blocks = row_blocks(n_rows);
+    const int n_cols = net->n[transposed ? k : k + 1], n_rows = net->n[transposed ? k + 1 : k];
+    const int blocks = row_blocks(n_rows);
     /* register tiles of the matrix, numbered panel by panel: the thread has a run of them */
     const int64_t tiles = (int64_t)n_panels(n_cols) * blocks;
-    /* where the products' sums start */
-    static const real zeros[PW];
-    real gradient[MR_MAX * PW];
+    static const real zeros[PW]; /* where the products' sums start */
+    real gradient[MR_MAX * PW];  /* the contrast of a tile, summed over the samples */
     for (int64_t t = share(tiles, thread, net->n_threads);
          t < share(tiles, thread + 1, net->n_threads); t++) {
         const int p = (int)(t / blocks), block = (int)(t % blocks), width = panel_width(n_cols, p);
         const int64_t c0 = (int64_t)p * PW, base = c0 * n_rows;
         const int i0 = row_start(n_rows, block), mr = row_start(n_rows, block + 1) - i0;
         operand terms[2];
-        /* gradient: the contrast summed over the samples, held in registers until it is done */
         const int n_terms = inner_products(net, batch, k, rows, i0, c0, transposed, terms);
         gemm_tile(mr, width, zeros, 0, gradient, PW, terms, n_terms);
         for (int m = 0; m < mr; m++)
@@ -251,15 +268,14 @@ void update_inner(const network *net, batch_buffers *batch, int k, int rows,
     update_panels(net, batch, k, rows, 0, net->w[k], net->velocity[k], net->second[k], weight_step,
                   thread);
     const int panels = n_panels(net->n[k + 1]);
-    const int continual =
-        net->job->rule ==
-        RULE_CONTINUAL_VECTOR_FIELD; /* called at every step: this step's changes */
+    /* C-VF calls this at every step: with that step's changes */
+    const int stepwise = net->job->rule == RULE_CONTINUAL_VECTOR_FIELD;
+    const real *delta = stepwise ? batch->change[k + 1] : batch->delta[k + 1];
     real sum[PW];
     for (int p = (int)share(panels, thread, net->n_threads);
          p < share(panels, thread + 1, net->n_threads); p++) {
         const int width = panel_width(net->n[k + 1], p);
-        sum_rows((continual ? batch->change[k + 1] : batch->delta[k + 1]) + (int64_t)p * PW,
-                 net->np[k + 1], rows, width, sum);
+        sum_rows(delta + (int64_t)p * PW, net->np[k + 1], rows, width, sum);
         update_bias(net, k, (int64_t)p * PW, width, sum, bias_step);
     }
 }
@@ -281,14 +297,14 @@ stepper make_stepper(const eqp_layered_job *job, double rate, double decay, doub
     const int adam = job->optimizer == OPT_ADAM;
     const double c1 = adam ? 1 - pow(job->beta1, t) : 1,
                  c2 = adam ? sqrt(1 - pow(job->beta2, t)) : 1;
-    return (stepper){job->optimizer,
-                     (real)scale,
-                     (real)(adam ? rate * c2 / c1 : rate),
-                     (real)decay,
-                     (real)job->momentum,
-                     (real)job->beta1,
-                     (real)job->beta2,
-                     (real)(adam ? job->epsilon * c2 : 0)};
+    return (stepper){.kind = job->optimizer,
+                     .scale = (real)scale,
+                     .rate = (real)(adam ? rate * c2 / c1 : rate),
+                     .decay = (real)decay,
+                     .momentum = (real)job->momentum,
+                     .beta1 = (real)job->beta1,
+                     .beta2 = (real)job->beta2,
+                     .epsilon = (real)(adam ? job->epsilon * c2 : 0)};
 }
 
 /* --- the training kernel --- */
@@ -306,7 +322,8 @@ static void score_row(const network *net, batch_buffers *batch, int q, int s) {
         if (out[i] > out[best]) best = i;
         if (y[i] > y[target]) target = i;
     }
-    if (net->job->cost == 1) {
+    if (net->job->cost ==
+        COST_CROSS_ENTROPY) { /* less the largest output, so that nothing overflows */
         for (int i = 0; i < n; i++) sum += exp((double)(out[i] - out[best]));
         for (int i = 0; i < n; i++)
             cost -= (double)y[i] * ((double)(out[i] - out[best]) - log(sum));
@@ -357,47 +374,51 @@ static void relax_batch(network *net, batch_buffers *batch, int q, int rows, int
         from[k] = init ? init[k] + first * net->np[k] : NULL;
         to[k] = out[k] + first * net->np[k];
     }
-    const relaxation asked = {count,
-                              batch->drive + first * net->np[1],
-                              beta != 0 ? batch->y[q] + first * net->np[net->L] : NULL,
-                              init ? from : NULL,
-                              to,
-                              beta,
-                              tol,
-                              n_steps,
-                              order,
-                              hold_output,
-                              steps + first,
-                              NULL};
+    const relaxation asked = {.rows = count,
+                              .drive = batch->drive + first * net->np[1],
+                              .y = beta != 0 ? batch->y[q] + first * net->np[net->L] : NULL,
+                              .init = init ? from : NULL,
+                              .out = to,
+                              .beta = beta,
+                              .tol = tol,
+                              .n_steps = n_steps,
+                              .order = order,
+                              .hold_output = hold_output,
+                              .steps = steps + first};
     relax(net, &net->mine, batch->by_sample ? 0 : thread, batch->by_sample ? 1 : net->n_threads,
           &asked);
+}
+
+/* The thread's samples at their free states, with the output put at, or towards, the target, where
+ * it stays: what the held second phases start from. Coupled learning pulls by beta, contrastive
+ * learning and the clamped sweep all the way (equations 7, 8). */
+static void hold_at_target(const network *net, batch_buffers *batch, const phase *phase) {
+    const eqp_layered_job *job = net->job;
+    const int L = net->L;
+    const real pull = (real)(job->rule == RULE_COUPLED ? phase->beta : 1);
+    real **start = batch->end[phase->e];
+    for (int s = phase->lo; s < phase->hi; s++) {
+        for (int k = 1; k <= L; k++)
+            copy_reals(start[k] + s * net->np[k], batch->free[k] + s * net->np[k], net->np[k]);
+        real *out = start[L] + s * net->np[L];
+        const real *y = batch->y[phase->q] + s * net->np[L];
+        for (int i = 0; i < net->n[L]; i++)
+            out[i] = job->rule == RULE_CLAMPED_SWEEP ? y[i] : out[i] + pull * (y[i] - out[i]);
+    }
+    /* other threads read these rows where the layers are split by columns */
+    if (!batch->by_sample) eqp_wait(job->barrier, net->n_threads);
 }
 
 /* Nudged, clamped or swept (equations 3, 7, 8): the second phase of the rules whose samples do not
  * meet. Leaves end[e]. */
 static void second_phase(network *net, batch_buffers *batch, const phase *phase, int thread) {
     const eqp_layered_job *job = net->job;
-    const int L = net->L, held = job->rule == RULE_CLAMPED_SWEEP || job->rule == RULE_CONTRASTIVE ||
-                                 job->rule == RULE_COUPLED;
-    real **start = batch->free;
-    if (held) { /* the output is put at, or towards, the target and stays there */
-        /* coupled learning pulls a part of the way; contrastive learning and the clamped sweep go
-         * all of it (equations 7, 8) */
-        const real pull = (real)(job->rule == RULE_COUPLED ? phase->beta : 1);
-        start = batch->end[phase->e];
-        for (int s = phase->lo; s < phase->hi; s++) {
-            for (int k = 1; k <= L; k++)
-                copy_reals(start[k] + s * net->np[k], batch->free[k] + s * net->np[k], net->np[k]);
-            real *out = start[L] + s * net->np[L];
-            const real *y = batch->y[phase->q] + s * net->np[L];
-            for (int i = 0; i < net->n[L]; i++)
-                out[i] = job->rule == RULE_CLAMPED_SWEEP ? y[i] : out[i] + pull * (y[i] - out[i]);
-        }
-        /* other threads read these rows where the layers are split by columns */
-        if (!batch->by_sample) eqp_wait(job->barrier, net->n_threads);
-    }
-    relax_batch(net, batch, phase->q, phase->rows, phase->lo, phase->hi, thread, start,
-                batch->end[phase->e], held ? 0 : phase->beta, job->n_nudged_steps, job->tol_nudged,
+    const int held = job->rule == RULE_CLAMPED_SWEEP || job->rule == RULE_CONTRASTIVE ||
+                     job->rule == RULE_COUPLED;
+    if (held) hold_at_target(net, batch, phase);
+    relax_batch(net, batch, phase->q, phase->rows, phase->lo, phase->hi, thread,
+                held ? batch->end[phase->e] : batch->free, batch->end[phase->e],
+                held ? 0 : phase->beta, job->n_nudged_steps, job->tol_nudged,
                 job->rule == RULE_CLAMPED_SWEEP ? VISIT_DOWNWARDS : job->schedule, held,
                 batch->steps[1 + phase->e]);
 }
@@ -444,9 +465,7 @@ static void relax_shares(network *net, batch_buffers *batch, const phase *first,
     const eqp_layered_job *job = net->job;
     const int lo = first->lo, hi = first->hi;
     /* bptt's last free steps are made by reverse_phase, which records them */
-    const int recorded = job->rule == RULE_BPTT
-                             ? job->n_nudged_steps
-                             : 0; /* the last free steps are left to reverse_phase */
+    const int recorded = job->rule == RULE_BPTT ? job->n_nudged_steps : 0;
     /* a job of its own for the free phase, with longer steps */
     eqp_layered_job longer = *job;
     network hasty = *net;
@@ -485,6 +504,7 @@ static phase phase_of(const network *net, const batch_buffers *batch, int64_t nu
     const int lo = (int)share(rows, thread, net->n_threads),
               hi = (int)share(rows, thread + 1, net->n_threads);
     const double beta = job->beta * (job->sign ? job->sign[number] : 1);
+    /* each thread adds up all weights, in their order: no barrier, the same bits */
     double total = 0;
     for (int s = 0; s < rows; s++) total += (double)batch->weight[q][s];
     /* rules whose contrast is a whole step of the output, or a gradient already */
@@ -592,6 +612,7 @@ int EQP_NAME(layered_train)(eqp_layered_job *job, int thread, int n_threads) {
     for (int64_t number = 0; number < batch.n_batches; number++) {
         const phase phase = phase_of(&net, &batch, number, thread);
         const int64_t next = number + 1 < batch.n_batches ? number + 1 : -1;
+        /* the samples, each by one thread or all by all; then their contrast */
         relax_phases(&net, &batch, number, &phase, thread);
         judge(job, &net, &batch, phase.q, thread);
         if (next >= 0) build_batch(&net, &batch, next, thread);
@@ -602,6 +623,7 @@ int EQP_NAME(layered_train)(eqp_layered_job *job, int thread, int n_threads) {
         if (job->state && result != EQP_E_DIVERGED)
             save_particles(&net, &batch, number, phase.rows, thread);
         if (result) break;
+        /* in the order of the samples, by one thread: the sums have the same bits for any number */
         if (thread == 0)
             for (int s = 0; s < phase.rows; s++) {
                 job->loss[0] += batch.cost[s];
@@ -611,6 +633,7 @@ int EQP_NAME(layered_train)(eqp_layered_job *job, int thread, int n_threads) {
         update_all(&net, &batch, &phase, number, next, thread);
         eqp_wait(job->barrier, n_threads);
     }
+    /* also after an error: the batches before it have been learnt */
     network_unpack(&net, thread);
     if (thread == 0) {
         job->counts[2] += job->n_rows < done * batch.B ? job->n_rows : done * batch.B;

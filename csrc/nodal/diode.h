@@ -63,8 +63,8 @@ EQP_INLINE void diode_lanes(const real *par, vec v, vec *current, vec *slope) {
                  vmul(reverse, vmul(vsub(vset(0), i_sat), vadd(one, cube))));
     vec g = vadd(vmul(forward, vdiv(vmul(i_sat, e), vte)),
                  vmul(reverse, vdiv(vmul(vmul(i_sat, vset(3)), cube), vr)));
-    if (vhmax(vsub(vset(-par[P_BV]), v)) >
-        0) { /* some lane beyond breakdown: rare, one lane at a time */
+    /* some lane beyond breakdown: rare, one lane at a time */
+    if (vhmax(vsub(vset(-par[P_BV]), v)) > 0) {
         real vv[VL], ii[VL], gg[VL];
         vstore(vv, v);
         vstore(ii, i);
@@ -99,7 +99,8 @@ EQP_INLINE real limit_one(real fresh, real old, real vte, real vcrit, int *cut) 
 /* The same for a diode that may break down: in breakdown the exponential runs the other way. */
 EQP_INLINE real limit_junction(real fresh, real old, const real *par, int *cut) {
     const real knee = -par[P_BV] + 10 * par[P_VTB];
-    if (fresh < (knee < 0 ? knee : 0)) /* in or near breakdown: limit from the other side */
+    /* in or near breakdown: limit from the other side */
+    if (fresh < (knee < 0 ? knee : 0))
         return -(
             limit_one(-(fresh + par[P_BV]), -(old + par[P_BV]), par[P_VTB], par[P_VCRIT], cut) +
             par[P_BV]);

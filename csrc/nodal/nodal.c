@@ -6,11 +6,25 @@
  * broadcast from one shared copy. A lane that has converged is frozen, so a sample's answer does
  * not depend on its neighbours or on threads.
  *
+ * Solved is Kirchhoff's law at every node, with the currents of sources and ideal diodes as further
+ * unknowns:
+ *     f(x) = base x + sum over diodes of i_d(v_d) - rhs = 0
+ * by Newton: matrix dx = -f, matrix = base + sum of the diodes' slopes at their junction voltages.
+ * An iteration is assemble         matrix and f at x, linear part first, then each diode's stamp
+ *     solve_step       f <- dx
+ *     stop_singular    lanes whose dx is not a number end
+ *     move_active      x <- x + dx
+ *     update_diodes    junction voltages follow, limited as SPICE does: an exponential linearised
+ *                      far out would never come back
+ * until no unknown moves by more than vtol + rtol |x| and every junction has come to rest.
+ *
  *     n, N       unknowns: node voltages, then currents of sources and ideal diodes
  *     d, D       a diode, diodes
  *     l          a lane;  first + l: its sample
  *     f          residual base x + diodes - rhs, then the Newton step
  *     matrix     Jacobian, dense tiles (dense.h) or the entries of its pattern (sparse.h)
+ *     par        the parameters of a diode (diode.h: P_*)
+ *     k, r, c    an unknown, a row, a column
  */
 #include "core/eqprop.h"
 #include "nodal/dense.h"
@@ -19,18 +33,26 @@
 #include "nodal/sparse.h"
 #include "nodal/update.h"
 
+/* eqp_nodal_job.sample_status. */
 enum { CONVERGED, NOT_CONVERGED, SINGULAR };
+
 /* A junction has come to rest within this share of n V_T; an ideal diode changes its state only
  * beyond these, or rounding would let it flutter. */
 #define JUNCTION_TOL 1e-6
 #define IDEAL_V_TOL  ((real)1e-12)
 #define IDEAL_I_TOL  ((real)1e-18)
+/* Unknowns of a dense matrix, so that the places of its entries fit 31 bits. */
+#define DENSE_MOST 46000
 
+/* The unknowns of a group of VL samples: every number of a sample is a lane of a vector. */
 typedef struct {
-    real *matrix; /* dense: tiles; sparse: (NNZ) values */
-    real *l, *u, *work;
-    real *rdiag, *x, *f;                             /* (N rounded up to tiles) vectors */
-    real *rhs, *junction, *offset, *current, *slope; /* (N), then (D) vectors */
+    real *matrix;            /* dense: tiles; sparse: (NNZ) */
+    real *l, *u;             /* sparse: the strict factors */
+    real *work;              /* sparse: (N) a column being made */
+    real *rdiag, *x, *f;     /* (N rounded up to tiles): pivots, unknowns, residual and step */
+    real *rhs;               /* (N) */
+    real *junction, *offset; /* (D): voltage of the junction, known part of the diode's */
+    real *current, *slope;   /* (D): of the diodes, where they were linearised */
 } arrays;
 
 /* Points the arrays into scratch from `at` on; returns the bytes of one thread's part. */
@@ -67,6 +89,8 @@ int EQP_NAME(nodal_newton_scratch)(eqp_nodal_job *job, int thread, int n_threads
     return EQP_OK;
 }
 
+/* --- diodes --- */
+
 /* Voltage over diode d, by lane; its known part is in offset. */
 EQP_INLINE vec across(const eqp_nodal_job *job, const arrays *arrays, int d) {
     vec v = vload(arrays->offset + (size_t)d * VL);
@@ -84,12 +108,13 @@ static real *place(const eqp_nodal_job *job, const arrays *arrays, int32_t at) {
     return dense_at(arrays->matrix, tiles_of(job->n), at / job->n, at % job->n);
 }
 
-/* f = base x - rhs, in two chains of sums for dense rows. */
+/* f = base x - rhs: the linear part of Kirchhoff's law. */
 static void linear_residual(const eqp_nodal_job *job, const arrays *arrays) {
     const real *base = job->base;
     for (int r = 0; r < job->n; r++) {
         /* two chains, or each sum would wait for the last */
         vec s0 = vsub(vset(0), vload(arrays->rhs + (size_t)r * VL)), s1 = vset(0);
+        /* sparse rows have a handful of entries: one chain will do */
         if (job->indptr)
             for (int32_t p = job->indptr[r]; p < job->indptr[r + 1]; p++)
                 s0 = vfma(vset(base[p]), vload(arrays->x + (size_t)job->indices[p] * VL), s0);
@@ -114,13 +139,15 @@ static void stamp_exponential(const eqp_nodal_job *job, const arrays *arrays, in
     vec i, g;
     diode_lanes(par, vj, &i, &g);
     const vec seen = vdiv(g, vfma(rs, g, vset(1))); /* slope seen through the series resistance */
-    const vec drop = vsub(vsub(across(job, arrays, d), vj), vmul(rs, i)),
-              through = vfma(seen, drop, i);
+    /* what the junction and its resistor leave of the voltage, and the current that answers it */
+    const vec drop = vsub(vsub(across(job, arrays, d), vj), vmul(rs, i));
+    const vec through = vfma(seen, drop, i);
     vstore(arrays->current + (size_t)d * VL, i);
     vstore(arrays->slope + (size_t)d * VL, g);
     if (job->anode[d] >= 0) add_to(arrays->f + (size_t)job->anode[d] * VL, through);
     if (job->cathode[d] >= 0)
         add_to(arrays->f + (size_t)job->cathode[d] * VL, vsub(vset(0), through));
+    /* stamp: anode, cathode, branch by the same; two-by-two here, the branch is an ideal diode's */
     const int32_t *at = job->stamp + (size_t)d * 9;
     const vec minus = vsub(vset(0), seen);
     if (at[0] >= 0) add_to(place(job, arrays, at[0]), seen);
@@ -149,52 +176,66 @@ static void stamp_ideal(const eqp_nodal_job *job, const arrays *arrays, int d) {
     }
 }
 
-/* After a step: new junction voltages, limited as SPICE does; ideal diodes change their state by
- * sign. Sets moving[lane] where some junction still moves. From iteration single_after on only one
- * ideal diode a lane flips: all at once may go round in circles. */
+/* Ideal diode d after a step: a conducting one opens when its current turns, an open one closes
+ * when its voltage does; v: the voltage over it. With `single`, one that has flipped in a lane
+ * keeps the others there from flipping. */
+static void flip_ideal(const eqp_nodal_job *job, const arrays *arrays, int d, const real *v,
+                       const char *active, int single, char *flipped, char *moving) {
+    real *on = arrays->junction + (size_t)d * VL;
+    const real *i = arrays->x + (size_t)job->branch[d] * VL;
+    for (int l = 0; l < VL; l++) {
+        const int was = on[l] > 0, state = was ? i[l] >= -IDEAL_I_TOL : v[l] > IDEAL_V_TOL;
+        if (!active[l] || state == was) continue;
+        moving[l] = 1;
+        if (single && flipped[l]) continue;
+        flipped[l] = 1;
+        on[l] = (real)state;
+    }
+}
+
+/* Exponential diode d after a step: Newton for the junction behind its series resistance, limited
+ * as SPICE does; v: the voltage over both. */
+static void move_junction(const eqp_nodal_job *job, const arrays *arrays, int d, const real *v,
+                          const char *active, char *moving) {
+    const real *par = (const real *)job->parameters + (size_t)d * N_PARAMS;
+    real *vj = arrays->junction + (size_t)d * VL, fresh[VL];
+    const vec old = vload(vj), i = vload(arrays->current + (size_t)d * VL);
+    const vec g = vload(arrays->slope + (size_t)d * VL), rs = vset(par[P_RS]);
+    const vec drop = vsub(vsub(vload(v), old), vmul(rs, i));
+    vstore(fresh, vadd(old, vdiv(drop, vfma(rs, g, vset(1)))));
+    for (int l = 0; l < VL; l++) {
+        if (!active[l]) continue;
+        int cut = 0;
+        const real allowed = limit_junction(fresh[l], vj[l], par, &cut);
+        moving[l] |= cut || !(fabs((double)(allowed - vj[l])) <= JUNCTION_TOL * par[P_VTE]);
+        vj[l] = allowed;
+    }
+}
+
+/* After a step: every diode's new junction voltage or state. Sets moving[lane] where some junction
+ * still moves. From iteration single_after on only one ideal diode a lane flips: all at once may go
+ * round in circles. */
 static void update_diodes(const eqp_nodal_job *job, const arrays *arrays, const char *active,
                           int iteration, char *moving) {
     char flipped[VL];
     memset(flipped, 0, sizeof flipped);
     for (int d = 0; d < job->n_diodes; d++) {
-        const real *par = (const real *)job->parameters + (size_t)d * N_PARAMS;
-        real *vj = arrays->junction + (size_t)d * VL, v[VL];
+        real v[VL];
         vstore(v, across(job, arrays, d));
-        if (job->branch[d] >= 0) {
-            const real *i = arrays->x + (size_t)job->branch[d] * VL;
-            for (int l = 0; l < VL; l++) {
-                /* a conducting diode opens when its current turns, an open one closes when its
-                 * voltage does */
-                const int on = vj[l] > 0, state = on ? i[l] >= -IDEAL_I_TOL : v[l] > IDEAL_V_TOL;
-                if (!active[l] || state == on) continue;
-                moving[l] = 1;
-                if (iteration >= job->single_after && flipped[l]) continue;
-                flipped[l] = 1;
-                vj[l] = (real)state;
-            }
-            continue;
-        }
-        const vec old = vload(vj), i = vload(arrays->current + (size_t)d * VL),
-                  g = vload(arrays->slope + (size_t)d * VL);
-        /* Newton for the junction behind its series resistance */
-        const vec rs = vset(par[P_RS]), drop = vsub(vsub(vload(v), old), vmul(rs, i));
-        real fresh[VL];
-        vstore(fresh, vadd(old, vdiv(drop, vfma(rs, g, vset(1)))));
-        for (int l = 0; l < VL; l++) {
-            if (!active[l]) continue;
-            int cut = 0;
-            const real allowed = limit_junction(fresh[l], vj[l], par, &cut);
-            moving[l] |= cut || !(fabs((double)(allowed - vj[l])) <= JUNCTION_TOL * par[P_VTE]);
-            vj[l] = allowed;
-        }
+        if (job->branch[d] >= 0)
+            flip_ideal(job, arrays, d, v, active, iteration >= job->single_after, flipped, moving);
+        else
+            move_junction(job, arrays, d, v, active, moving);
     }
 }
+
+/* --- samples and lanes --- */
 
 /* Samples first.. of a (M, count) array to vectors, one lane each. */
 static void load_lanes(real *to, const real *from, int count, int64_t first, int64_t m) {
     for (int l = 0; l < VL; l++) {
-        const int64_t s =
-            first + l < m ? first + l : m - 1; /* spare lanes repeat the last sample */
+        /* spare lanes repeat the last sample */
+        const int64_t s = first + l < m ? first + l : m - 1;
         for (int k = 0; k < count; k++) to[(size_t)k * VL + l] = from[(size_t)s * count + k];
     }
 }
@@ -205,6 +246,8 @@ static void store_lanes(real *to, const real *from, int count, int64_t first, in
         for (int k = 0; k < count; k++)
             to[(size_t)(first + l) * count + k] = from[(size_t)k * VL + l];
 }
+
+/* --- one Newton step --- */
 
 /* The Jacobian (matrix) and the residual f at x: the linear part, then every diode's stamp. */
 static void assemble(const eqp_nodal_job *job, const arrays *arrays) {
@@ -223,7 +266,8 @@ static void assemble(const eqp_nodal_job *job, const arrays *arrays) {
     }
 }
 
-/* f <- -matrix^-1 f, the Newton step; not a number in the lanes where a pivot is zero. */
+/* f <- -matrix^-1 f, the Newton step; not a number in the lanes where a pivot is zero. The order of
+ * the pivots is the topology's (prepared once): no lane chooses its own. */
 static void solve_step(const eqp_nodal_job *job, const arrays *arrays) {
     const int n = job->n;
     for (int k = 0; k < n; k++)
@@ -287,6 +331,7 @@ static void report(eqp_nodal_job *job, const arrays *arrays, int64_t s, int l, i
     double largest = -1;
     job->step[s] = 0;
     for (int k = 0; k < n; k++) {
+        /* `step` in volts or amperes, `worst` by how far it exceeds what is allowed */
         const double step = fabs((double)arrays->f[(size_t)k * VL + l]);
         const double relative =
             step / (job->vtol + job->rtol * fabs((double)arrays->x[(size_t)k * VL + l]));
@@ -307,8 +352,7 @@ static void newton_group(eqp_nodal_job *job, const arrays *arrays, int64_t first
     load_lanes(arrays->junction, job->junction, job->n_diodes, first, job->n_samples);
     load_lanes(arrays->offset, job->offset, job->n_diodes, first, job->n_samples);
     char active[VL];
-    /* lanes that are still on their way */
-    int left = VL;
+    int left = VL; /* lanes that are still on their way */
     memset(active, 1, sizeof active);
     for (int iteration = 1; iteration <= job->max_iter && left; iteration++) {
         char moving[VL];
@@ -317,6 +361,7 @@ static void newton_group(eqp_nodal_job *job, const arrays *arrays, int64_t first
         solve_step(job, arrays);
         left -= stop_singular(job, arrays, active, first, iteration);
         move_active(job, arrays, active);
+        /* a lane is done when its unknowns and all of its diodes have come to rest */
         update_diodes(job, arrays, active, iteration, moving);
         real sizes[VL];
         vstore(sizes, step_size(job, arrays));
@@ -329,20 +374,24 @@ static void newton_group(eqp_nodal_job *job, const arrays *arrays, int64_t first
                 report(job, arrays, first + l, l, done ? CONVERGED : NOT_CONVERGED, iteration);
         }
     }
+    /* also of lanes that have not converged: their status says so */
     store_lanes(job->x, arrays->x, n, first, job->n_samples);
     store_lanes(job->junction, arrays->junction, job->n_diodes, first, job->n_samples);
 }
+
+/* --- the kernels --- */
 
 /* Operating points of all samples from the x and junction voltages given: groups of VL samples,
  * shared out over the threads. Each sample has a status of its own. */
 int EQP_NAME(nodal_newton)(eqp_nodal_job *job, int thread, int n_threads) {
     if (job->n < 0 || job->n_diodes < 0 || job->n_samples < 0 || n_threads < 1 || thread < 0 ||
-        thread >= n_threads || (!job->indptr && job->n > 46000))
+        thread >= n_threads || (!job->indptr && job->n > DENSE_MOST))
         return EQP_E_SIZE;
     if (!job->scratch || !job->rhs || !job->x || !job->sample_status) return EQP_E_NULL;
     arrays arrays = {0};
     const size_t bytes = carve(&arrays, job, job->scratch);
     if ((int64_t)bytes * n_threads > job->scratch_size) return EQP_E_SCRATCH;
+    /* every thread its own part; its samples do not meet those of others */
     carve(&arrays, job, (real *)((char *)job->scratch + bytes * (size_t)thread));
     const int64_t groups = (job->n_samples + VL - 1) / VL;
     for (int64_t g = groups * thread / n_threads; g < groups * (thread + 1) / n_threads; g++)

@@ -14,7 +14,8 @@
 #include "core/barrier.h"
 #include "core/simd.h"
 
-#define TOGETHER 4 /* conductances from one node that are summed side by side */
+/* Conductances from one node that are summed side by side. */
+#define TOGETHER 4
 
 /* For `count` conductances that leave one node, sums over samples of (d_a - d_b)(t_a - t_b): whole
  * vectors, their lanes, then the samples left over. A sum does not depend on the count, which only
@@ -56,10 +57,11 @@ EQP_INLINE real stepped(const eqp_nodal_update_job *job, real velocity, real gra
 /* Gradients of the thread's conductances; once all threads know theirs to be finite, the steps,
  * clipped to [low, high]. */
 static int update_conductances(eqp_nodal_update_job *job, int thread, int n_threads) {
-    const int64_t m = job->n_samples, first = job->n_pairs * thread / n_threads,
-                  end = job->n_pairs * (thread + 1) / n_threads;
-    const real *d = job->difference, *t = job->total, *scale = job->scale, *low = job->low,
-               *high = job->high;
+    const int64_t m = job->n_samples;
+    const int64_t first = job->n_pairs * thread / n_threads;
+    const int64_t end = job->n_pairs * (thread + 1) / n_threads;
+    const real *d = job->difference, *t = job->total;
+    const real *scale = job->scale, *low = job->low, *high = job->high;
     real *gradient = job->gradient, *velocity = job->velocity, *g = job->conductance;
     /* gradients: four conductances of one node share the loads of its voltages */
     for (int64_t k = first; k < end;) {
@@ -77,8 +79,8 @@ static int update_conductances(eqp_nodal_update_job *job, int thread, int n_thre
         if (!isfinite(g[k] + stepped(job, velocity[k], gradient[k])))
             __atomic_store_n(&job->not_finite, 1, __ATOMIC_RELAXED);
     }
-    eqp_wait(job->barrier,
-             n_threads); /* nothing is changed before all steps are known to be numbers */
+    /* nothing is changed before all steps are known to be numbers */
+    eqp_wait(job->barrier, n_threads);
     if (__atomic_load_n(&job->not_finite, __ATOMIC_RELAXED)) return EQP_E_DIVERGED;
     for (int64_t k = first; k < end; k++) {
         velocity[k] = stepped(job, velocity[k], gradient[k]);

@@ -57,37 +57,13 @@ def layered_netlist(
     Netlist
         `inputs` are marked as x1+, x1-, x2+, ...: see `complementary`.
     """
-    try:
-        sizes = [checks.count("sizes: each", s) for s in sizes]
-    except TypeError:
-        raise ElementError(f"sizes must be a sequence of whole numbers, got {sizes!r}") from None
-    if len(sizes) < 2:
-        raise ElementError(f"sizes must be at least two positive numbers, got {sizes}")
+    sizes = _checked_sizes(sizes)
     output_pairs = checks.flag("output_pairs", output_pairs)
-    g_min = checks.number("g_min", g_min)
-    g_max = checks.number("g_max", g_max, finite=False)
-    if not 0 <= g_min <= g_max:
-        raise ElementError(f"need 0 <= g_min <= g_max, got {g_min} and {g_max}")
-    if g_init is not None:
-        g_init = checks.array("g_init", g_init, 1)
-        if g_init.size != 2 or not g_min <= g_init[0] <= g_init[1] <= g_max:
-            raise ElementError(
-                f"g_init must be (low, high) within [g_min, g_max], got {g_init.tolist()}"
-            )
+    g_init, g_min, g_max = _checked_range(g_init, g_min, g_max)
     rng = checks.generator(random_state)
     net = Netlist("layered resistive network " + "-".join(map(str, sizes)))
-    rows, inputs = [], []
-    for k in range(sizes[0]):
-        for sign in "pn":
-            rows.append(f"x{k}{sign}")
-            inputs.append(f"vx{k}{sign}")
-            net.voltage_source(inputs[-1], rows[-1], "0", 0.0)
-    bias_rows = []
-    if bias is not None:
-        bias = checks.number("bias", bias)
-        for name, value in (("bp", bias), ("bn", -bias)):
-            net.voltage_source(f"v{name}", name, "0", value)
-            bias_rows.append(name)
+    rows, inputs = _input_rows(net, sizes[0])
+    bias_rows = [] if bias is None else _bias_rows(net, checks.number("bias", bias))
     if len(sizes) > 2:
         net.voltage_source("vlow", "low", "0", low)
         net.voltage_source("vhigh", "high", "0", high)
@@ -102,19 +78,67 @@ def layered_netlist(
         start = (g_min, min(top, g_max)) if g_init is None else g_init
         g = np.maximum(rng.uniform(*start, size=(len(rows), len(columns))), 1e-12)
         net.crossbar(f"w{layer}", rows, columns, g, g_min=g_min, g_max=g_max)
-        if last:
-            break
-        rows = []
-        for k, node in enumerate(columns):
-            net.diode(f"dh{layer}_{k}", node, "high", diode)
-            net.diode(f"dl{layer}_{k}", "low", node, diode)
-            net.amplifier(f"a{layer}_{k}", node, f"s{layer}_{k}", gain)
-            rows.append(f"s{layer}_{k}")
+        if not last:
+            rows = _hidden_nodes(net, layer, columns, diode, gain)
     net.mark_inputs(inputs)
     net.mark_outputs(
         list(zip(columns[::2], columns[1::2], strict=True)) if output_pairs else columns
     )
     return net
+
+
+def _checked_sizes(sizes):
+    try:
+        sizes = [checks.count("sizes: each", s) for s in sizes]
+    except TypeError:
+        raise ElementError(f"sizes must be a sequence of whole numbers, got {sizes!r}") from None
+    if len(sizes) < 2:
+        raise ElementError(f"sizes must be at least two positive numbers, got {sizes}")
+    return sizes
+
+
+def _checked_range(g_init, g_min, g_max):
+    """Bounds of the conductances, and the range within them that they start from."""
+    g_min = checks.number("g_min", g_min)
+    g_max = checks.number("g_max", g_max, finite=False)
+    if not 0 <= g_min <= g_max:
+        raise ElementError(f"need 0 <= g_min <= g_max, got {g_min} and {g_max}")
+    if g_init is not None:
+        g_init = checks.array("g_init", g_init, 1)
+        if g_init.size != 2 or not g_min <= g_init[0] <= g_init[1] <= g_max:
+            raise ElementError(
+                f"g_init must be (low, high) within [g_min, g_max], got {g_init.tolist()}"
+            )
+    return g_init, g_min, g_max
+
+
+def _input_rows(net, n):
+    """n inputs as pairs of sources, +x and -x; returns their nodes and names."""
+    rows, inputs = [], []
+    for k in range(n):
+        for sign in "pn":
+            rows.append(f"x{k}{sign}")
+            inputs.append(f"vx{k}{sign}")
+            net.voltage_source(inputs[-1], rows[-1], "0", 0.0)
+    return rows, inputs
+
+
+def _bias_rows(net, bias):
+    """A pair of sources at +bias and -bias; returns their nodes."""
+    for name, value in (("bp", bias), ("bn", -bias)):
+        net.voltage_source(f"v{name}", name, "0", value)
+    return ["bp", "bn"]
+
+
+def _hidden_nodes(net, layer, columns, diode, gain):
+    """Two diodes and an amplifier at every node of a hidden layer; returns the amplified nodes."""
+    rows = []
+    for k, node in enumerate(columns):
+        net.diode(f"dh{layer}_{k}", node, "high", diode)
+        net.diode(f"dl{layer}_{k}", "low", node, diode)
+        net.amplifier(f"a{layer}_{k}", node, f"s{layer}_{k}", gain)
+        rows.append(f"s{layer}_{k}")
+    return rows
 
 
 def complementary(x, scale=1.0):

@@ -106,9 +106,10 @@ class TiedLaplaceFactor:
         self.member[self.group, np.arange(n)] = 1.0
         self.across = np.where(self.group[:, None] == self.group, 0.0, self.between)
         self.whole = LaplaceFactor(
-            self.member @ self.across @ self.member.T, self.member @ self.ground,
+            self.member @ self.across @ self.member.T,
+            self.member @ self.ground,
             lambda k: name_of(int(np.argmax(self.member[k]))),
-        )  # fmt: skip
+        )
         self.branches = self._from_roots(ties, n)
 
     @staticmethod

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from ..kernels import get_backend
+from ..kernels import Conductances, get_backend
 from ..kernels.blas import one_blas_thread
 from . import checks, nudging
 from .elements import AMPLIFIER, CCCS, CCVS, DIODE, ISOURCE, RESISTOR, VCCS, VCVS, VSOURCE
@@ -483,18 +483,15 @@ class CircuitTrainer:
         phases = _phases(net, inputs, targets, **self.options)
         low, high = (bound[which] for bound in net.bounds)
         g, gradient, velocity = net.conductances[which], np.empty(which.size), self.velocity.copy()
+        low = np.minimum(np.maximum(low, CONDUCTANCE_FLOOR), high)
+        pairs = phases.pairs.astype(np.int32)
         finite = get_backend(self.options["backend"]).nodal_update(
+            Conductances(pairs, phases.scale, g, velocity, low, high),
             np.ascontiguousarray(phases.difference.T),
             np.ascontiguousarray(phases.total.T),
-            phases.pairs.astype(np.int32),
-            phases.scale,
-            velocity,
-            g,
-            np.minimum(np.maximum(low, CONDUCTANCE_FLOOR), high),
-            high,
             gradient,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
+            self.learning_rate,
+            self.momentum,
             n_threads=self.options["n_threads"],
         )
         if not finite:
@@ -539,7 +536,7 @@ class CircuitTrainer:
         size = None if batch_size is None else checks.count("batch_size", batch_size)
         rng = checks.generator(random_state)
         inputs, targets = checks.array("inputs", inputs), checks.array("targets", targets)
-        if inputs.ndim != 2 or targets.ndim < 1 or len(inputs) != len(targets):
+        if inputs.ndim != 2 or targets.ndim != 2 or len(inputs) != len(targets):
             raise ElementError(
                 f"inputs and targets must have a row for each sample, got {inputs.shape} and {targets.shape}"
             )

@@ -47,6 +47,35 @@ def solver_of(netlist):
 
 @one_blas_thread()
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is no number is no success
+def _nudge_currents(netlist, nudge):
+    """Currents into all nodes (M, nodes) of a nudge (M, outputs)."""
+    if nudge.shape[1] != len(netlist.outputs):
+        raise ElementError(f"nudge must have {len(netlist.outputs)} columns, got {nudge.shape[1]}")
+    extra = np.zeros((len(nudge), netlist.n_nodes))
+    for k, (plus, minus) in enumerate(netlist.outputs):
+        extra[:, plus] += nudge[:, k]
+        extra[:, minus] -= nudge[:, k]
+    return extra
+
+
+def _junctions_of(start, shape):
+    """The diode voltages at which another operating point ended."""
+    if not isinstance(start, OperatingPoint) or start._junction.shape != shape:
+        raise ElementError(
+            "start must be an operating point of the same netlist and number of samples"
+        )
+    return start._junction
+
+
+def _obeys_the_law(worst_residual, voltages, largest_current, gross):
+    """Samples whose residual is surely small enough, by what cheap sums, what rounding can make of
+    them, and a few currents say: only the others pay for all their branch currents, and for the
+    polish.
+    """
+    largest = np.maximum(voltages.max(axis=1), -voltages.min(axis=1))
+    return worst_residual + 8 * UNIT * gross * largest <= SUM_FROM * largest_current
+
+
 def operating_point(
     netlist, inputs=None, *, backend="auto", nudge=None, start=None, max_iter=100, n_threads=1
 ):
@@ -92,24 +121,9 @@ def operating_point(
     checks.bounded("voltages of sources", v)
     checks.bounded("currents of sources", i)
     checks.bounded("nudge", nudge)
-    extra = None
-    if nudge is not None:
-        if nudge.shape[1] != len(netlist.outputs):
-            raise ElementError(
-                f"nudge must have {len(netlist.outputs)} columns, got {nudge.shape[1]}"
-            )
-        extra = np.zeros((m, netlist.n_nodes))
-        for k, (plus, minus) in enumerate(netlist.outputs):
-            extra[:, plus] += nudge[:, k]
-            extra[:, minus] -= nudge[:, k]
+    extra = None if nudge is None else _nudge_currents(netlist, nudge)
     rhs, known, offset, into = asm.right_hand_side(solver.drive, v, i, extra)
-    junction = None
-    if start is not None:
-        if not isinstance(start, OperatingPoint) or start._junction.shape != offset.shape:
-            raise ElementError(
-                "start must be an operating point of the same netlist and number of samples"
-            )
-        junction = start._junction
+    junction = None if start is None else _junctions_of(start, offset.shape)
     polish = Polish(solver, known, offset, v, into)
     x, junction, iterations, method, ok, worst = solver.solve(
         rhs,
@@ -147,14 +161,12 @@ def operating_point(
         _parameters=solver.parameters,
         _marked=netlist.outputs,
     )
-    # Cheap sums, what rounding can make of them, and a few currents first; only samples that this
-    # does not settle pay for their branch currents, and for the polish.
     some = np.abs(
         np.hstack([currents, x[:, asm.n_unknown_nodes :], found._currents(RESISTOR, at_most=500)])
     )
-    largest = np.maximum(voltages.max(axis=1), -voltages.min(axis=1))
-    worst_residual = worst_residual + 8 * UNIT * solver.gross * largest
-    doubtful = np.flatnonzero(ok & ~(worst_residual <= SUM_FROM * some.max(axis=1, initial=0.0)))
+    largest_current = some.max(axis=1, initial=0.0)
+    sure = _obeys_the_law(worst_residual, voltages, largest_current, solver.gross)
+    doubtful = np.flatnonzero(ok & ~sure)
     if doubtful.size:
         _settle(found, solver, polish, doubtful)
     return found

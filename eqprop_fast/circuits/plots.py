@@ -144,10 +144,15 @@ def _as_found(point):
     names = [own[:count] for own, count in zip(net.names, counts, strict=True)]
     known = {name.lower() for own in names for name in own}
     return SimpleNamespace(
-        title=net.title, n_nodes=n, node_names=net.node_names[:n], names=names,
+        title=net.title,
+        n_nodes=n,
+        node_names=net.node_names[:n],
+        names=names,
         nodes=[own[:count] for own, count in zip(net.nodes, counts, strict=True)],
-        inputs=[name for name in net.inputs if name.lower() in known], find=net.find, find_node=net.find_node,
-    )  # fmt: skip
+        inputs=[name for name in net.inputs if name.lower() in known],
+        find=net.find,
+        find_node=net.find_node,
+    )
 
 
 def plot_crossbar(point, rows, columns, sample=0, *, ax=None):

@@ -58,43 +58,13 @@ def to_spice(netlist, inputs=None, *, end=True):
     nodes, aliases = spice_nodes(net)
     names = spice_names(net)
     models = _model_names(net)
-    sources = {kind: list(net.values[kind]) for kind in (VSOURCE, ISOURCE)}
-    if inputs is not None:
-        inputs = np.asarray(inputs, dtype=np.float64)
-        if inputs.shape != (len(net.inputs),) or not np.isfinite(inputs).all():
-            raise ElementError(
-                f"inputs must be {len(net.inputs)} finite numbers, got shape {inputs.shape}"
-            )
-        for name, value in zip(net.inputs, inputs.tolist(), strict=True):
-            kind, k = net.find(name)
-            sources[kind][k] = value
+    values = _with_inputs(net, inputs)
     out = [f"* {clean_title(net.title)}"]
     out += [f"*@ alias {nodes[k]} {net.node_names[k]}" for k in aliases]
     for kind in range(9):
         for k, (name, at) in enumerate(zip(names[kind], net.nodes[kind], strict=True)):
             start = " ".join([name, *(nodes[n] for n in at)])
-            value = float(net.values[kind][k])
-            if kind == RESISTOR:
-                out.append(f"{start} {_ohms(net, k)!r}{_bounds(net, k)}")
-            elif kind == DIODE:
-                area = "" if value == 1.0 else f" area={value!r}"
-                out.append(f"{start} {models[net.diode_models[k]]}{area}")
-            elif kind in sources:
-                out.append(f"{start} dc {float(sources[kind][k])!r}")
-            elif kind in (CCCS, CCVS):
-                source, at_source = net.find(net.controls[kind][k])
-                if source != VSOURCE:
-                    raise ElementError(
-                        f"{net.names[kind][k]!r} is controlled by {net.controls[kind][k]!r}, "
-                        "which is no voltage source"
-                    )
-                out.append(f"{start} {names[source][at_source]} {value!r}")
-            elif kind == AMPLIFIER:
-                out.append(
-                    f"{start} {AMPLIFIER_SUBCKT} gain={value!r} feedback={float(net.feedback[k])!r}"
-                )
-            else:
-                out.append(f"{start} {value!r}")
+            out.append(f"{start} {_card(net, kind, k, float(values[kind][k]), names, models)}")
     if net.names[AMPLIFIER]:
         out += AMPLIFIER_CARDS
     out += _models(net, models)
@@ -110,6 +80,44 @@ def to_spice(netlist, inputs=None, *, end=True):
         )
     )
     return "\n".join(out + ([".op", ".end"] if end else [])) + "\n"
+
+
+def _with_inputs(net, inputs):
+    """Values of all elements, by kind, with those given to the marked inputs in place."""
+    values = {kind: list(of_kind) for kind, of_kind in enumerate(net.values)}
+    if inputs is None:
+        return values
+    inputs = np.asarray(inputs, dtype=np.float64)
+    if inputs.shape != (len(net.inputs),) or not np.isfinite(inputs).all():
+        raise ElementError(
+            f"inputs must be {len(net.inputs)} finite numbers, got shape {inputs.shape}"
+        )
+    for name, value in zip(net.inputs, inputs.tolist(), strict=True):
+        kind, k = net.find(name)
+        values[kind][k] = value
+    return values
+
+
+def _card(net, kind, k, value, names, models):
+    """What follows name and nodes on the line of element k of a kind."""
+    if kind == RESISTOR:
+        return f"{_ohms(net, k)!r}{_bounds(net, k)}"
+    if kind == DIODE:
+        area = "" if value == 1.0 else f" area={value!r}"
+        return f"{models[net.diode_models[k]]}{area}"
+    if kind in (VSOURCE, ISOURCE):
+        return f"dc {value!r}"
+    if kind in (CCCS, CCVS):
+        source, at_source = net.find(net.controls[kind][k])
+        if source != VSOURCE:
+            raise ElementError(
+                f"{net.names[kind][k]!r} is controlled by {net.controls[kind][k]!r}, "
+                "which is no voltage source"
+            )
+        return f"{names[source][at_source]} {value!r}"
+    if kind == AMPLIFIER:
+        return f"{AMPLIFIER_SUBCKT} gain={value!r} feedback={float(net.feedback[k])!r}"
+    return f"{value!r}"
 
 
 def write_spice(netlist, path, inputs=None):

@@ -20,6 +20,7 @@ from ..relaxation import RESISTIVE_RELAXATIONS, ResistiveRelaxation
 from ..rules import RESISTIVE_RULES, ResistiveEP
 from ._base import BaseNetworkEstimator
 from ._checks import check_sizes
+from ._export import ExportMixin
 from ._resistive_io import ResistiveInterop
 
 AUTO_BETA = 0.1  # beta="auto": at most this, and half the conductance at any output node
@@ -39,7 +40,7 @@ _UNUSED = {
 }  # conductances: SGD, with or without momentum
 
 
-class BaseResistiveEstimator(ResistiveInterop, BaseNetworkEstimator):
+class BaseResistiveEstimator(ExportMixin, ResistiveInterop, BaseNetworkEstimator):
     """What the classifier and the regressor share; not for direct use.
 
     Parameters

@@ -84,7 +84,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
-        """One epoch over the given data; mean and scale of y are those of the first call.
+        """One epoch over the given data; mean and scale of y are those of all rows so far.
 
         Parameters
         ----------

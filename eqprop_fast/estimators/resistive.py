@@ -100,6 +100,10 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         """
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
+    def _output_variance(self, n_outputs):
+        """V^2 about the target at one output; see `predict_proba`."""
+        return 2 * self.loss_ / n_outputs + UNSEEN_VARIANCE
+
     def predict_proba(self, X):
         """Class probabilities: what the output voltages say of the targets, if normal noise
         separates them.
@@ -120,7 +124,7 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         """
         check_is_fitted(self)
         volts = self._outputs(X).astype(np.float64)
-        variance = 2 * self.loss_ / volts.shape[1] + UNSEEN_VARIANCE
+        variance = self._output_variance(volts.shape[1])
         if not self._exclusive_classes():
             return expit((volts - 0.5) / variance)
         if len(self.classes_) == 1:
@@ -176,7 +180,7 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
-        """One epoch over the given data; mean and scale of y are those of the first call.
+        """One epoch over the given data; mean and scale of y are those of all rows so far.
 
         Parameters
         ----------

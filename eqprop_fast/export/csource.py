@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import zlib
 from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
-from ..kernels.spec import ACTIVATIONS
 from ..training.files import check_writable, write_text
+from .curves import CURVES, LARGEST_FLOAT
 from .layouts import layout_files
-from .model import as_model, check_learn
+from .model import PROBAS, as_model, check_learn
 from .template import c_float, c_string, fill, rename, resolve, runtime_text, table
 
 DTYPES = ("float32", "int16", "int8")
-_LOGISTIC = ("shifted_sigmoid", "tanh", "sigmoid")
-_CLIPPED = ("hard_sigmoid", "half_hard_sigmoid", "centered_hard_sigmoid", "wide_hard_sigmoid")
 _KEYWORDS = set(
     "auto break case char const continue default do double else enum extern float for goto if "
     "inline int long register restrict return short signed sizeof static struct switch "
@@ -43,11 +42,12 @@ def to_c(
 
     Parameters
     ----------
-    model : fitted EqPropClassifier or EqPropRegressor, or NetModel
+    model : fitted layered or resistive estimator, or NetModel
     folder : path
         Made if it is not there; its parent must be.
     dtype : {"float32", "int16", "int8"}
         Of the weights. Integers have int16 states and 32-bit sums: `eqprop_fast.export.integers`.
+        Resistive networks: "float32" only.
     learn : bool
         With `name_learn`, `name_save`, `name_load`, `name_reset`; the weights are then in RAM.
     name : str
@@ -92,12 +92,19 @@ def c_texts(model, dtype="float32", learn=False, name="eqnet", learning_rate=Non
     if dtype == "float32":
         if integers:
             raise TypeError(f"{sorted(integers)}: only for integers, not for dtype='float32'")
-        parts = _Float(model, learn)
+        options = {}
     else:
-        from .integers import IntegerParts  # here, because it needs the parts below
+        options = {"dtype": dtype, **integers}
+    return _parts_class(model, dtype)(model, learn=learn, **options).texts(name)
 
-        parts = IntegerParts(model, dtype, learn, **integers)
-    return parts.texts(name)
+
+def _parts_class(model, dtype):
+    from .integers import IntegerParts  # here, because these need the parts below
+    from .resistive import ResistiveParts
+
+    if dtype != "float32":
+        return IntegerParts
+    return ResistiveParts if model.is_resistive else FloatParts
 
 
 def check_name(name):
@@ -116,146 +123,146 @@ def check_name(name):
 
 
 class Parts:
-    """What differs from network to network, as text; `_Float` and `IntegerParts` fill it in."""
+    """What differs from network to network, as text; subclasses fill in what a dtype needs."""
 
     is_integer = False
-    weight_type = "float"
 
     def __init__(self, model, learn):
-        self.model, self.learn, self.sizes = model, learn, model.spec.sizes
-        spec, n = model.spec, len(model.weights)
-        self.names = [spec.out_activation if k == n else spec.activation for k in range(1, n + 1)]
-        self.passes = {"synchronous": 1, "asynchronous": 2, "forward": n}[spec.schedule]
-        self.steps = (spec.dt, model.learn.step if learn else spec.dt)
+        self.model, self.learn, self.sizes = model, learn, model.layer_sizes
+        self.names = model.activations
+        self.passes = {"synchronous": 1, "asynchronous": 2}.get(
+            model.spec.schedule, len(model.weights)
+        )
+        self.steps = model.steps(learn)
         self.damped = self.steps != (1, 1)
 
+    # ---- what is switched on ----
+
     def flags(self):
-        model, spec, learn = self.model, self.model.spec, self.learn
-        plan = model.learn
-        used = {
-            *self.names,
-            *([] if spec.input_activation == "identity" else [spec.input_activation]),
+        return {
+            f"NET_{key}": value
+            for key, value in {
+                "INT": self.is_integer,
+                "INT8": False,
+                "LEARN": self.learn,
+                "DAMPED": self.damped,
+                "BUFFERED": self.passes == 1 and len(self.model.weights) > 1,
+                "RESISTIVE": False,
+                "PAIRS": False,
+                **self._answer_flags(),
+                **self._learn_flags(),
+                **self._curve_flags(),
+            }.items()
         }
-        exclusive = model.kind == "exclusive"
-        cross_entropy = learn and spec.cost == "cross_entropy"
-        flags = {
-            "INT": self.is_integer,
-            "LEARN": learn,
-            "INT8": False,
-            "DAMPED": self.damped,
-            "BUFFERED": spec.schedule == "synchronous" and len(model.weights) > 1,
+
+    def _answer_flags(self):
+        """What the outputs mean."""
+        model = self.model
+        proba = {how: model.proba == how for how in PROBAS}
+        binary = proba["binary"] or proba["binary_logistic"]
+        return {
             "CLASSIFIER": model.kind != "regressor",
-            "EXCLUSIVE": exclusive,
+            "EXCLUSIVE": model.kind == "exclusive",
             "MULTILABEL": model.kind == "multilabel",
             "REGRESSOR": model.kind == "regressor",
-            "OUTPUTS_1": self.sizes[-1] == 1,
+            "OUTPUTS_1": model.n_outputs == 1,
             "CLASSES_1": len(model.classes) == 1,
-            "CROSS_ENTROPY": cross_entropy,
-            "NUDGE_INSIDE": learn and spec.nudge_inside,
+            "NAMES": self._named_classes(),
+            "P_ONE": proba["one"],
+            "P_SHARE": proba["share"],
+            "P_SOFTMAX": proba["softmax"],
+            "P_BINARY": binary,
+            "P_EACH": binary or proba["clip"] or proba["logistic"],
+        }
+
+    def _learn_flags(self):
+        spec, plan, learn = self.model.spec, self.model.learn, self.learn
+        return {
             "CENTERED": learn and plan.nudging == "centered",
             "RANDOM_SIGN": learn and plan.nudging == "random_sign",
-            "HAS_INPUT_ACTIVATION": spec.input_activation != "identity",
-            "HAS_LOGISTIC": bool(used & set(_LOGISTIC)),
-            "HAS_CLIP": bool(used & set(_CLIPPED)) or model.proba in ("binary", "clip"),
-            **{
-                f"P_{how.upper()}": model.proba == how
-                for how in ("softmax", "clip", "one", "binary", "share")
-            },
-            **{f"HAS_{name.upper()}": name in used for name in ACTIVATIONS},
+            "PUSHES": learn and (plan.nudging == "centered" or plan.beta < 0),
+            "CROSS_ENTROPY": learn and getattr(spec, "cost", "") == "cross_entropy",
+            "NUDGE_INSIDE": learn and getattr(spec, "nudge_inside", False),
         }
-        flags["HAS_EXP2"] = flags["HAS_LOGISTIC"] or cross_entropy or model.proba == "softmax"
-        return {f"NET_{key}": value for key, value in flags.items()}
+
+    def _curve_flags(self):
+        names = {*self.names, self.model.input_activation}
+        curve = any(CURVES[name].curved for name in names)
+        logistic = curve or self.model.proba in ("logistic", "binary_logistic")
+        return {
+            "HAS_CURVE": curve,
+            "HAS_LOGISTIC": logistic,
+            "HAS_EXP": logistic or self.model.proba == "softmax",
+            "HAS_INPUT_ACTIVATION": self.model.input_activation != "identity",
+        }
+
+    # ---- numbers ----
 
     def constants(self):
         """Macros of the header: name -> (value, comment)."""
-        model, sizes = self.model, self.sizes
+        model, nodes = self.model, [b.size for b in self.model.biases]
         rows = {
-            "INPUTS": (sizes[0], ""),
-            "OUTPUTS": (sizes[-1], ""),
-            "LAYERS": (len(sizes) - 1, "without the input"),
-            "UNITS": (sum(sizes[1:]), "of all layers but the input"),
+            "INPUTS": (self.sizes[0], ""),
+            "OUTPUTS": (model.n_outputs, ""),
+            "LAYERS": (len(nodes), "without the input"),
+            "UNITS": (sum(nodes), "of all layers but the input"),
             "WEIGHTS": (model.n_weights, ""),
-            "DRIVEN": (sizes[1], "units of the first layer"),
+            "DRIVEN": (nodes[0], "units of the first layer"),
         }
         if model.kind != "regressor":
             rows["CLASSES"] = (len(model.classes), "")
         rows["FREE_STEPS"] = (model.n_free_steps, "sweeps at most")
         rows["ARENA_SIZE"] = ("sizeof(net_memory)", "")
         if self.learn:
-            rows["SLOT_BYTES"] = (
-                "(16u + (uint32_t)sizeof(net_learned))",
-                "flash of one of the two slots",
-            )
+            size = "(16u + (uint32_t)sizeof(net_learned))"
+            rows["SLOT_BYTES"] = (size, "flash of one of the two slots")
         return rows
 
     def private(self):
-        """Macros of the source."""
-        model, learn = self.model, self.learn
-        rows = {"PASSES": self.passes, "FREE_TOL": self.tolerance(model.tol_free, self.steps[0])}
-        if model.kind != "regressor" or learn:
-            rows["HALF"] = self.half()
-        if learn:
-            plan = model.learn
-            rows["NUDGED_STEPS"], rows["NUDGED_TOL"] = (
-                plan.n_steps,
-                self.tolerance(plan.tol, self.steps[1]),
-            )
-            rows["FORCE"] = self.force(model.spec.cost_factor * abs(plan.beta))
-            rows["SIGN"] = 1 if plan.beta > 0 else -1
+        """Macros of the source: name -> value."""
+        model = self.model
+        order = "(NET_LAYERS - 1 - (k))" if model.spec.schedule == "backward" else "(k)"
+        rows = {"PASSES": self.passes, "ORDER(k)": order, **self._phase_macros()}
+        rows["SCORE(net, j)"] = "((net)->score[j])" if self.is_integer else "NET_OUT(net, j)"
+        if model.kind != "regressor":
+            rows["ONE"], rows["HALF"] = self.one(), self.half()
+            rows["CHANCE(out)"] = self.chance()
+            rows["SHARPNESS"] = c_float(np.float32(model.sharpness))
+        if self.learn:
+            rows["SIGN"] = 1 if model.learn.beta > 0 else -1
             rows["SEED"] = "UINT32_C(0x2545F491)"
-            rows["FIRST_LABEL"] = 1 if self.sizes[-1] == 1 and len(model.classes) == 2 else 0
-            if self.sizes[-1] == 1 and len(model.classes) == 1:
-                rows["FIRST_LABEL"] = 1  # a single class has the target 0 (LabelBinarizer)
+            single = model.n_outputs == 1 and len(model.classes) in (1, 2)
+            rows["FIRST_LABEL"] = int(single)  # one class has the target 0 (LabelBinarizer)
             rows.update(self.learning())
-        if self.damped:
-            both = f"((nudge) != 0 ? {self.step(self.steps[1])} : {self.step(self.steps[0])})"
-            rows["STEP(nudge)"] = both if learn else self.step(self.steps[0])
-        if self.model.spec.input_activation != "identity":
-            rows["INPUT_ACTIVATION"] = f"NET_{self.model.spec.input_activation.upper()}"
         return rows
+
+    def _phase_macros(self):
+        """What differs between free and nudged phase."""
+        model, plan = self.model, self.model.learn
+        free = [model.n_free_steps, self.tolerance(model.tol_free, self.steps[0])]
+        nudged = [plan.n_steps, self.tolerance(plan.tol, self.steps[1])] if self.learn else free
+        names = ["STEPS(net)", "TOL(net)"]
+        if self.damped:
+            names.append("STEP(net)")
+            free, nudged = ([*v, self.step(s)] for v, s in zip((free, nudged), self.steps))
+        return {
+            name: f"((net)->nudge == 0 ? {a} : {b})" if self.learn and a != b else f"({a})"
+            for name, a, b in zip(names, free, nudged)
+        }
 
     def layer_rows(self):
-        """Initialisers of net_layers; `self.layer_numbers` adds what a dtype needs."""
+        """Initialisers of net_layers; `self.layer_numbers` adds what a kind and dtype need."""
         rows, weights, units = [], 0, 0
-        for k, (n_in, n_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:])):
-            numbers = [
-                n_in,
-                n_out,
-                weights,
-                units,
-                f"NET_{self.names[k].upper()}",
-                *self.layer_numbers(k),
-            ]
-            rows.append("{" + ", ".join(map(str, numbers)) + "}")
-            weights, units = weights + n_in * n_out, units + n_out
+        for k, w in enumerate(self.model.weights):
+            numbers = [*w.shape, weights, units, *self.layer_numbers(k)]
+            comment = f" /* {self.names[k]} */" if self.names else ""
+            rows.append("{" + ", ".join(map(str, numbers)) + "}" + comment)
+            weights, units = weights + w.size, units + w.shape[1]
         return rows
 
-    def layer_numbers(self, k):
-        return []
+    # ---- text ----
 
     def texts(self, name):
-        flags = self.flags()
-        model = self.model
-        class_type, class_values = self._classes()
-        arrays = self.arrays()
-        used = {*self.names, model.spec.input_activation} - {"identity"} | set(self.names)
-        tables = [
-            "enum { "
-            + ", ".join(f"NET_{a.upper()} = {ACTIVATIONS[a]}" for a in sorted(used))
-            + " };",
-            "\n".join(f"#define NET_{key} {value}" for key, value in self.private().items()),
-        ]
-        if self.learn:
-            seen = repr([arrays, self.layer_rows(), self.constants()]).encode()
-            tables[1] += f"\n#define NET_FINGERPRINT UINT32_C(0x{zlib.crc32(seen):08X})"
-        tables.append(
-            "static const net_layer net_layers[NET_LAYERS] = {\n"
-            + table(self.layer_rows())
-            + "\n};"
-        )
-        tables += [f"static const {c_type} {a}[] = {{\n{table(v)}\n}};" for a, c_type, v in arrays]
-        if model.kind != "regressor":
-            tables.append(f"const {class_type}net_classes[NET_CLASSES] = {{\n@CLASSES@\n}};")
         constants = "\n".join(
             f"#define NET_{key} {value}" + (f" /* {comment} */" if comment else "")
             for key, (value, comment) in self.constants().items()
@@ -268,23 +275,45 @@ class Parts:
             "ABOUT": self.about(),
             "USAGE": self.usage(),
             "CONSTANTS": constants,
-            "WEIGHT": self.weight_type,
-            "CLASSTYPE": class_type,
-            "TABLES": "\n\n".join(tables),
+            "TABLES": self.tables(),
             "LEARNING": ", learning, flash" if self.learn else "",
+            "STATES": "",
+            "NUDGED": "",
             **self.words(),
         }
-        last = {"FILE": name, "CLASSES": table(class_values)}
+        last, flags = {"FILE": name, "CLASSES": table(self._classes())}, self.flags()
         return tuple(
             fill(rename(fill(resolve(runtime_text(file), flags), values), name), last)
             for file in ("runtime.h", "runtime.c")
         )
 
+    def tables(self):
+        """Parameters as macros and static constants."""
+        arrays, rows = self.arrays(), self.layer_rows()
+        macros = [f"#define NET_{key} {value}" for key, value in self.private().items()]
+        if self.learn:
+            seen = repr([arrays, rows, self.constants()]).encode()
+            macros.append(f"#define NET_FINGERPRINT UINT32_C(0x{zlib.crc32(seen):08X})")
+        tables = ["\n".join(macros)]
+        if self.model.input_activation != "identity":
+            numbers = ", ".join(map(str, [0, 0, 0, 0, *self.curve_numbers(-1)]))
+            name = self.model.input_activation
+            tables.append(f"static const net_layer net_input_layer = {{{numbers}}}; /* {name} */")
+        tables.append("static const net_layer net_layers[NET_LAYERS] = {\n" + table(rows) + "\n};")
+        tables += [f"static const {c_type} {a}[] = {{\n{table(v)}\n}};" for a, c_type, v in arrays]
+        if self.model.kind != "regressor":
+            kind = "char *const" if self._named_classes() else "int32_t"
+            tables.append(f"const {kind} net_classes[NET_CLASSES] = {{\n@CLASSES@\n}};")
+        return "\n\n".join(tables)
+
+    def _named_classes(self):
+        return not all(
+            isinstance(c, (int, bool)) and abs(int(c)) < 2**31 for c in self.model.classes
+        )
+
     def _classes(self):
-        classes = self.model.classes
-        if all(isinstance(c, (int, bool)) and abs(int(c)) < 2**31 for c in classes):
-            return "int32_t ", [str(int(c)) for c in classes]
-        return "char *const ", [c_string(c) for c in classes]
+        write = c_string if self._named_classes() else lambda c: str(int(c))
+        return [write(c) for c in self.model.classes]
 
     def summary(self):
         kind = {"exclusive": "classifier", "multilabel": "multilabel classifier"}
@@ -295,15 +324,17 @@ class Parts:
         )
 
     def about(self):
-        spec = self.model.spec
-        text = f" * Activations: {', '.join(self.names)}; {spec.schedule} sweeps."
+        lines = [self.kind_of_network()]
         if self.learn:
             plan = self.model.learn
-            text += (
-                f"\n * It learns by equilibrium propagation: beta {plan.beta:g}, "
-                f"{plan.nudging} nudging, {plan.n_steps} nudged sweeps."
-            )
-        return text
+            lines += [
+                f"It learns by equilibrium propagation: beta {plan.beta:g}, {plan.nudging} nudging, "
+                f"{plan.n_steps} nudged sweeps."
+            ]
+        return "\n".join(f" * {line}" for text in lines for line in textwrap.wrap(text, 96))
+
+    def kind_of_network(self):
+        return f"Activations: {', '.join(self.names)}; {self.model.spec.schedule} sweeps."
 
     def usage(self):
         if self.model.kind != "exclusive":
@@ -314,7 +345,9 @@ class Parts:
         return "\n".join(lines)
 
 
-class _Float(Parts):
+class FloatParts(Parts):
+    """NAME.h and NAME.c in float32."""
+
     def what(self):
         return "in float32"
 
@@ -324,17 +357,21 @@ class _Float(Parts):
             "RESIDUAL": ", per unit of time",
             "SCALED": " in the units of the training targets",
             "PROBABILITY": f", {kind}",
-            "PROBATYPE": "float",
         }
 
     def tolerance(self, tol, step):
         return c_float(np.float32(tol) if tol >= 0 else -1)
 
+    def one(self):
+        return "1.0f"
+
     def half(self):
         return "0.5f"
 
-    def force(self, beta):
-        return c_float(np.float32(beta))
+    def chance(self):
+        if self.model.proba in ("logistic", "binary_logistic"):
+            return "net_logistic(((out) - 0.5f) * NET_SHARPNESS)"
+        return "net_clip(out, 0.0f, 1.0f)"
 
     def step(self, dt):
         return c_float(np.float32(dt))
@@ -342,7 +379,20 @@ class _Float(Parts):
     def learning(self):
         plan = self.model.learn
         span = abs(plan.beta) * (2 if plan.nudging == "centered" else 1)
-        return {"PER_SPAN": c_float(np.float32(1 / span)), "MAX_RATE": "100.0f"}
+        force = np.float32(self.model.spec.cost_factor * abs(plan.beta))
+        return {
+            "FORCE": c_float(force),
+            "PER_SPAN": c_float(np.float32(1 / span)),
+            "MAX_RATE": "100.0f",
+        }
+
+    def layer_numbers(self, k):
+        return self.curve_numbers(k)
+
+    def curve_numbers(self, k):
+        curve = CURVES[self.model.input_activation if k < 0 else self.names[k]]
+        ends = [np.clip(v, -LARGEST_FLOAT, LARGEST_FLOAT) for v in (curve.low, curve.high)]
+        return [*map(c_float, [curve.slope, *ends, curve.offset]), int(curve.curved)]
 
     def arrays(self):
         model = self.model

@@ -15,12 +15,11 @@ import numpy as np
 from ..kernels import LayeredSpec
 from ..kernels.spec import ACTIVATIONS, MAX_WEIGHTS, SCHEDULES
 from ..training.files import write_atomically
-from .model import MAX_UNITS, LearnPlan, NetModel, as_model
+from .model import MAX_UNITS, PROBAS, LearnPlan, NetModel, as_model
 
 MAGIC, VERSION = b"EQP\x1a", 1
 HEADER = struct.Struct("<4sHHII8B3fI3fIII")
 KINDS = ("exclusive", "multilabel", "regressor")
-PROBAS = ("softmax", "clip", "one", "binary", "share", "none")
 NUDGINGS = ("positive", "random_sign", "centered")
 _LARGEST = (2, 8, 8, 8, 15, 2, 5, 2)
 _TEXTS = {
@@ -83,10 +82,15 @@ def to_bytes(model):
     flags = spec.nudge_inside | (spec.cost == "cross_entropy") << 1 | learns << 2
     flags |= (learns and not plan.rates) << 3
     kinds = (
-        SCHEDULES[spec.schedule], ACTIVATIONS[spec.activation], ACTIVATIONS[spec.out_activation],
-        ACTIVATIONS[spec.input_activation], flags, KINDS.index(model.kind), PROBAS.index(model.proba),
+        SCHEDULES[spec.schedule],
+        ACTIVATIONS[spec.activation],
+        ACTIVATIONS[spec.out_activation],
+        ACTIVATIONS[spec.input_activation],
+        flags,
+        KINDS.index(model.kind),
+        PROBAS.index(model.proba),
         NUDGINGS.index(plan.nudging) if learns else 0,
-    )  # fmt: skip
+    )
     nudged = (plan.beta, plan.step, plan.tol, plan.n_steps) if learns else (0.0, 0.0, 0.0, 0)
     rates = plan.rates if learns and plan.rates else (0.0,) * n
     parts = [np.asarray(spec.sizes, "<u4"), np.asarray(rates, "<f4")]
@@ -96,9 +100,20 @@ def to_bytes(model):
         parts += [np.asarray(model.mean, "<f8"), np.asarray(model.scale, "<f8")]
     body = b"".join(part.tobytes() for part in parts) + labels
     head = HEADER.pack(
-        MAGIC, VERSION, n, HEADER.size + len(body), 0, *kinds, spec.cost_factor, spec.dt, model.tol_free,
-        model.n_free_steps, *nudged, len(model.classes), names,
-    )  # fmt: skip
+        MAGIC,
+        VERSION,
+        n,
+        HEADER.size + len(body),
+        0,
+        *kinds,
+        spec.cost_factor,
+        spec.dt,
+        model.tol_free,
+        model.n_free_steps,
+        *nudged,
+        len(model.classes),
+        names,
+    )
     data = head[:12] + struct.pack(
         "<I", zlib.crc32(body, zlib.crc32(head[16:], zlib.crc32(head[:12])))
     )
@@ -214,15 +229,31 @@ def _model(head, sizes, rates, weights, biases, mean, scale, classes):
     names = {code: name for name, code in ACTIVATIONS.items()}
     flags = kinds[4]
     spec = LayeredSpec(
-        tuple(sizes), schedule={v: k for k, v in SCHEDULES.items()}[kinds[0]], activation=names[kinds[1]],
-        out_activation=names[kinds[2]], input_activation=names[kinds[3]], nudge_inside=bool(flags & 1),
-        cost="cross_entropy" if flags & 2 else "squared_error", cost_factor=cost_factor, dt=dt,
-    )  # fmt: skip
+        tuple(sizes),
+        schedule={v: k for k, v in SCHEDULES.items()}[kinds[0]],
+        activation=names[kinds[1]],
+        out_activation=names[kinds[2]],
+        input_activation=names[kinds[3]],
+        nudge_inside=bool(flags & 1),
+        cost="cross_entropy" if flags & 2 else "squared_error",
+        cost_factor=cost_factor,
+        dt=dt,
+    )
     learn = None
     if flags & 4:
         known = () if flags & 8 else tuple(float(rate) for rate in rates)
         learn = LearnPlan(beta, NUDGINGS[kinds[7]], n_nudged, tol_nudged, step, known)
     return NetModel(
-        spec, weights, biases, n_free, tol, KINDS[kinds[5]], classes, PROBAS[kinds[6]], mean, scale, learn,
+        spec,
+        weights,
+        biases,
+        n_free,
+        tol,
+        KINDS[kinds[5]],
+        classes,
+        PROBAS[kinds[6]],
+        mean,
+        scale,
+        learn,
         "the file's network was trained by a rule that does not learn on a device",
-    )  # fmt: skip
+    )

@@ -6,9 +6,10 @@ tests hold both to; then order and width of additions change no bit.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..kernels.spec import ACTIVATIONS as CODES
 from .integers import LARGEST, MAX_BIAS, SIGMOID
 
 try:
@@ -21,11 +22,68 @@ def jit(function):
     return function if kernel is None else kernel(function, strict=True)
 
 
-SHIFTED_SIGMOID, HARD, TANH = CODES["shifted_sigmoid"], CODES["hard_sigmoid"], CODES["tanh"]
-SIGMOID_CODE, RELU, HALF_HARD = CODES["sigmoid"], CODES["relu"], CODES["half_hard_sigmoid"]
-CENTERED, WIDE = CODES["centered_hard_sigmoid"], CODES["wide_hard_sigmoid"]
-# columns of the layers' table
-N_IN, N_OUT, WEIGHTS, UNITS, ACTIVATION, FIELD_BITS, STATE_BITS, UP, DOWN, RATE_BITS = range(10)
+LAYER = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "n_in n_out weights units field_bits state_bits up down rate_bits "
+            "slope low high offset curved mantissa shift"
+        ).split()
+    ]
+)  # net_layer of runtime.c, with the rate of its layer
+
+
+class Net(NamedTuple):
+    """A device.
+
+    `forward` are the weights as they act; where they are not those that learn, they follow those
+    (`narrow`). `passes` as NET_PASSES.
+    """
+
+    layers: np.ndarray  # of LAYER
+    weights: np.ndarray
+    forward: np.ndarray
+    biases: np.ndarray
+    random: np.ndarray  # one number
+    passes: int
+    narrow: bool
+
+
+class Phase(NamedTuple):
+    """A free or nudged relaxation; `force` is 0 in the free one."""
+
+    step: int
+    n_steps: int
+    tol: int
+    force: int
+    inside: bool
+
+
+class Contrast(NamedTuple):
+    """Which equilibria a learning step compares."""
+
+    centered: bool
+    random_sign: bool
+    first_sign: int
+
+
+class Work(NamedTuple):
+    """What one sample needs while it relaxes."""
+
+    drive: np.ndarray
+    field: np.ndarray
+    new: np.ndarray
+    target: np.ndarray
+
+
+def work(net, n_outputs):
+    wide = int(net.layers.n_out.max())
+    return Work(
+        np.zeros(int(net.layers.n_out[0]), np.int64),
+        np.zeros(wide, np.int64),
+        np.zeros(len(net.biases), np.int32),
+        np.zeros(n_outputs, np.int64),
+    )
 
 
 @jit
@@ -47,159 +105,104 @@ def _logistic(t):
 
 
 @jit
-def _slope(field, shift):
-    return _clip(_round(field, shift), -(1 << 20), 1 << 20)
+def _rho(layer, field):
+    a = _round(field, layer.slope)
+    if layer.curved:
+        y = _logistic(_clip(a, -(1 << 20), 1 << 20) - layer.offset)
+        return layer.low + ((y * (layer.high - layer.low)) >> 14)
+    return _clip(a, layer.low, layer.high)
 
 
 @jit
-def _rho(code, bits, state_bits, field):
-    shift, one = bits - state_bits, 1 << state_bits
-    if code == HARD:
-        return _clip(_round(field, shift), 0, one)
-    if code == SHIFTED_SIGMOID:
-        return _logistic(_slope(field, bits - 14) - 8192)
-    if code == TANH:
-        return 2 * _logistic(_slope(field, bits - 13)) - 16384
-    if code == SIGMOID_CODE:
-        return _logistic(_slope(field, bits - 12))
-    if code == RELU:
-        return _clip(_round(field, shift), 0, LARGEST)
-    if code == HALF_HARD:
-        return _clip(_round(field, shift + 1), 0, one)
-    if code == CENTERED:
-        return _clip(_round(field, shift), -(one >> 1), one >> 1)
-    if code == WIDE:
-        return _clip(_round(field, shift), -one, LARGEST)
-    return _clip(_round(field, shift), -LARGEST, LARGEST)
-
-
-@jit
-def _begin(x, layers, forward, biases, drive, states):
-    n_out, up = layers[0, N_OUT], layers[0, UP]
-    for j in range(n_out):
-        drive[j] = biases[j] >> (24 - layers[0, FIELD_BITS])
-    for i in range(layers[0, N_IN]):
+def _begin(x, net, drive, states):
+    layer = net.layers[0]
+    for j in range(layer.n_out):
+        drive[j] = net.biases[j] >> (24 - layer.field_bits)
+    for i in range(layer.n_in):
         s = np.int64(x[i])
         if s != 0:
-            row = forward[i * n_out : (i + 1) * n_out]
-            for j in range(n_out):
-                drive[j] += (row[j] * s) >> up
+            row = net.forward[i * layer.n_out : (i + 1) * layer.n_out]
+            for j in range(layer.n_out):
+                drive[j] += (row[j] * s) >> layer.up
     states[:] = 0
 
 
 @jit
-def _fields(k, layers, forward, biases, drive, states, field):
+def _fields(k, net, drive, states, field):
     """Fields of all units of layer k."""
-    n_out, units = layers[k, N_OUT], layers[k, UNITS]
+    layer = net.layers[k]
     if k == 0:
-        for j in range(n_out):
+        for j in range(layer.n_out):
             field[j] = drive[j]
     else:
-        start, below = layers[k, WEIGHTS], layers[k - 1, UNITS]
-        for j in range(n_out):
-            field[j] = biases[units + j] >> (24 - layers[k, FIELD_BITS])
-        for i in range(layers[k, N_IN]):
-            s = np.int64(states[below + i])
-            row = forward[start + i * n_out : start + (i + 1) * n_out]
-            for j in range(n_out):
-                field[j] += (row[j] * s) >> layers[k, UP]
-    if k + 1 < len(layers):
-        start, above, n = layers[k + 1, WEIGHTS], layers[k + 1, UNITS], layers[k + 1, N_OUT]
-        for j in range(n_out):
-            row = forward[start + j * n : start + (j + 1) * n]
+        below = net.layers[k - 1].units
+        for j in range(layer.n_out):
+            field[j] = net.biases[layer.units + j] >> (24 - layer.field_bits)
+        for i in range(layer.n_in):
+            s, start = np.int64(states[below + i]), layer.weights + i * layer.n_out
+            row = net.forward[start : start + layer.n_out]
+            for j in range(layer.n_out):
+                field[j] += (row[j] * s) >> layer.up
+    if k + 1 < len(net.layers):
+        above = net.layers[k + 1]
+        for j in range(layer.n_out):
+            start = above.weights + j * above.n_out
+            row = net.forward[start : start + above.n_out]
             total = np.int64(0)
-            for i in range(n):
-                total += (row[i] * np.int64(states[above + i])) >> layers[k, DOWN]
+            for i in range(above.n_out):
+                total += (row[i] * np.int64(states[above.units + i])) >> layer.down
             field[j] += total
 
 
 @jit
-def _sweeps(
-    layers,
-    forward,
-    biases,
-    passes,
-    step,
-    n_steps,
-    tol,
-    target,
-    force,
-    inside,
-    nudge,
-    drive,
-    states,
-    scores,
-    field,
-    new,
-):
-    """Relax; returns steps and residual."""
-    n = len(layers)
-    change = np.int64(0)
-    for done in range(n_steps):
-        change = np.int64(0)
-        for first in range(passes):
-            for k in range(first, n, passes):
-                _fields(k, layers, forward, biases, drive, states, field)
-                units, bits, state_bits = (
-                    layers[k, UNITS],
-                    layers[k, FIELD_BITS],
-                    layers[k, STATE_BITS],
-                )
-                last = k == n - 1
-                for j in range(layers[k, N_OUT]):
-                    s, push = np.int64(states[units + j]), np.int64(0)
-                    if nudge != 0 and last:
-                        push = nudge * _round(force * (np.int64(target[j]) - s), 12)
-                    if inside:
-                        field[j] += push << (bits - state_bits)
-                    if last:
-                        scores[j] = field[j]
-                    value = _rho(layers[k, ACTIVATION], bits, state_bits, field[j])
-                    if not inside:
-                        value += push
-                    value = _clip(value, -LARGEST, LARGEST)
-                    if step != 4096:
-                        value = _clip(s + _round(step * (value - s), 12), -LARGEST, LARGEST)
-                    change = max(change, abs(value - s) << (14 - state_bits))
-                    new[units + j] = value
-                if passes > 1:  # layers of one pass do not meet
-                    for j in range(units, units + layers[k, N_OUT]):
-                        states[j] = new[j]
-            if passes == 1:
-                states[:] = new
-        if change <= tol:
-            return done + 1, min(change, LARGEST)
-    return n_steps, min(change, LARGEST)
+def _move(k, net, phase, nudge, work, states, scores):
+    """New states of layer k, in `work.new`; the largest change."""
+    layer, change = net.layers[k], np.int64(0)
+    last = k == len(net.layers) - 1
+    _fields(k, net, work.drive, states, work.field)
+    for j in range(layer.n_out):
+        s, push, field = np.int64(states[layer.units + j]), np.int64(0), work.field[j]
+        if nudge != 0 and last:
+            push = nudge * _round(phase.force * (work.target[j] - s), 12)
+        if phase.inside:
+            field += push << (layer.field_bits - layer.state_bits)
+        if last:
+            scores[j] = field
+        value = _rho(layer, field)
+        if not phase.inside:
+            value += push
+        value = _clip(value, -LARGEST, LARGEST)
+        if phase.step != 4096:
+            value = _clip(s + _round(phase.step * (value - s), 12), -LARGEST, LARGEST)
+        change = max(change, abs(value - s) << (14 - layer.state_bits))
+        work.new[layer.units + j] = value
+    return change
 
 
 @jit
-def relax_rows(
-    x, layers, forward, biases, passes, step, n_steps, tol, states, scores, steps, residual
-):
-    drive = np.zeros(layers[0, N_OUT], np.int64)
-    field = np.zeros(layers[:, N_OUT].max(), np.int64)
-    new = np.zeros(states.shape[1], np.int32)
-    no_target = np.zeros(scores.shape[1], np.int16)
+def _sweeps(net, phase, nudge, work, states, scores):
+    """Relax; returns steps and residual."""
+    change = np.int64(0)
+    for done in range(phase.n_steps):
+        change = np.int64(0)
+        for first in range(net.passes):
+            for k in range(first, len(net.layers), net.passes):
+                change = max(change, _move(k, net, phase, nudge, work, states, scores))
+                if net.passes > 1:  # layers of one pass do not meet
+                    start, stop = net.layers[k].units, net.layers[k].units + net.layers[k].n_out
+                    states[start:stop] = work.new[start:stop]
+            if net.passes == 1:
+                states[:] = work.new
+        if change <= phase.tol:
+            return done + 1, min(change, LARGEST)
+    return phase.n_steps, min(change, LARGEST)
+
+
+@jit
+def relax_rows(x, net, phase, work, states, scores, steps, residual):
     for r in range(len(x)):
-        _begin(x[r], layers, forward, biases, drive, states[r])
-        steps[r], residual[r] = _sweeps(
-            layers,
-            forward,
-            biases,
-            passes,
-            step,
-            n_steps,
-            tol,
-            no_target,
-            np.int64(0),
-            False,
-            np.int64(0),
-            drive,
-            states[r],
-            scores[r],
-            field,
-            new,
-        )
+        _begin(x[r], net, work.drive, states[r])
+        steps[r], residual[r] = _sweeps(net, phase, np.int64(0), work, states[r], scores[r])
 
 
 @jit
@@ -213,128 +216,59 @@ def _random(state):
 
 
 @jit
-def _update(x, layers, weights, forward, narrow, biases, rates, plus, minus, random):
-    for k in range(len(layers)):
-        n_in, n_out, units = layers[k, N_IN], layers[k, N_OUT], layers[k, UNITS]
-        mantissa, shift = rates[k, 0], rates[k, 1] + layers[k, RATE_BITS]
-        for i in range(n_in):
-            if k == 0:
-                p = m = np.int64(x[i])
-            else:
-                below = layers[k - 1, UNITS] + i
-                p, m = np.int64(plus[below]), np.int64(minus[below])
-            if p == 0 and m == 0:
-                continue
-            dither = _random(random)
-            start = layers[k, WEIGHTS] + i * n_out
-            for j in range(n_out):
-                step = (p * plus[units + j] - m * minus[units + j] + 16) >> 5
-                step = (step * mantissa + (dither >> (32 - shift))) >> shift
-                value = _clip(weights[start + j] + step, -LARGEST, LARGEST)
-                weights[start + j] = value
-                if narrow:
-                    forward[start + j] = min((value + 128) >> 8, 127)
-                dither = (dither + 0x9E3779B9) & 0xFFFFFFFF
-        dither, shift = _random(random), rates[k, 1] + layers[k, STATE_BITS] - 24
+def _update_weights(k, x, net, plus, minus):
+    layer = net.layers[k]
+    units, n_out, shift = layer.units, layer.n_out, layer.shift + layer.rate_bits
+    for i in range(layer.n_in):
+        if k == 0:
+            p = m = np.int64(x[i])
+        else:
+            below = net.layers[k - 1].units + i
+            p, m = np.int64(plus[below]), np.int64(minus[below])
+        if p == 0 and m == 0:
+            continue
+        dither, start = _random(net.random), layer.weights + i * n_out
         for j in range(n_out):
-            step = (np.int64(plus[units + j]) - minus[units + j]) * mantissa
-            if shift > 0:
-                step = (step + (dither >> (32 - shift))) >> shift
-            else:
-                step = step << -shift
-            biases[units + j] = _clip(biases[units + j] + step, -MAX_BIAS, MAX_BIAS)
+            step = (p * plus[units + j] - m * minus[units + j] + 16) >> 5
+            step = (step * layer.mantissa + (dither >> (32 - shift))) >> shift
+            value = _clip(net.weights[start + j] + step, -LARGEST, LARGEST)
+            net.weights[start + j] = value
+            if net.narrow:
+                net.forward[start + j] = min((value + 128) >> 8, 127)
             dither = (dither + 0x9E3779B9) & 0xFFFFFFFF
 
 
 @jit
-def learn_rows(
-    x,
-    target,
-    layers,
-    weights,
-    forward,
-    narrow,
-    biases,
-    passes,
-    step,
-    n_steps,
-    tol,
-    force,
-    inside,
-    centered,
-    random_sign,
-    first_sign,
-    rates,
-    random,
-):
-    n_units = len(biases)
-    drive = np.zeros(layers[0, N_OUT], np.int64)
-    field = np.zeros(layers[:, N_OUT].max(), np.int64)
-    new, states = np.zeros(n_units, np.int32), np.zeros(n_units, np.int32)
-    scores = np.zeros(target.shape[1], np.int32)
+def _update(x, net, plus, minus):
+    for k in range(len(net.layers)):
+        _update_weights(k, x, net, plus, minus)
+        layer = net.layers[k]
+        dither, shift = _random(net.random), layer.shift + layer.state_bits - 24
+        for j in range(layer.units, layer.units + layer.n_out):
+            step = (np.int64(plus[j]) - minus[j]) * layer.mantissa
+            if shift > 0:
+                step = (step + (dither >> (32 - shift))) >> shift
+            else:
+                step = step << -shift
+            net.biases[j] = _clip(net.biases[j] + step, -MAX_BIAS, MAX_BIAS)
+            dither = (dither + 0x9E3779B9) & 0xFFFFFFFF
+
+
+@jit
+def learn_rows(x, targets, net, free, nudged, contrast, work):
+    states = np.zeros(len(net.biases), np.int32)
+    scores = np.zeros(targets.shape[1], np.int32)
     for r in range(len(x)):
-        _begin(x[r], layers, forward, biases, drive, states)
-        _sweeps(
-            layers,
-            forward,
-            biases,
-            passes,
-            step[0],
-            n_steps[0],
-            tol[0],
-            target[r],
-            np.int64(0),
-            False,
-            np.int64(0),
-            drive,
-            states,
-            scores,
-            field,
-            new,
-        )
-        sign = first_sign
-        if random_sign and _random(random) >> 31:
+        work.target[:] = targets[r]
+        _begin(x[r], net, work.drive, states)
+        _sweeps(net, free, np.int64(0), work, states, scores)
+        sign = contrast.first_sign
+        if contrast.random_sign and _random(net.random) >> 31:
             sign = -sign
-        free = states.copy()
-        _sweeps(
-            layers,
-            forward,
-            biases,
-            passes,
-            step[1],
-            n_steps[1],
-            tol[1],
-            target[r],
-            force,
-            inside,
-            sign,
-            drive,
-            states,
-            scores,
-            field,
-            new,
-        )
-        plus, minus = states, free
-        if centered:
-            minus = free.copy()
-            _sweeps(
-                layers,
-                forward,
-                biases,
-                passes,
-                step[1],
-                n_steps[1],
-                tol[1],
-                target[r],
-                force,
-                inside,
-                -sign,
-                drive,
-                minus,
-                scores,
-                field,
-                new,
-            )
+        plus, minus = states, states.copy()
+        _sweeps(net, nudged, sign, work, plus, scores)
+        if contrast.centered:
+            _sweeps(net, nudged, -sign, work, minus, scores)
         if sign < 0:
             plus, minus = minus, plus
-        _update(x[r], layers, weights, forward, narrow, biases, rates, plus, minus, random)
+        _update(x[r], net, plus, minus)

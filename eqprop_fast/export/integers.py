@@ -15,17 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels import get_backend
-from .csource import _LOGISTIC, Parts
-from .model import UNBOUNDED, check_learn
+from .csource import Parts
+from .curves import CURVES, is_unbounded
+from .model import check_learn
 
 LARGEST = 32767
 BIAS_BITS = 24
 MAX_BIAS = 1 << 28  # 16 with 24 fractional bits
 STATE_BITS = 14  # of activations within [-1, 2] and of inputs within [-2, 2)
 WIDE_STATE_BITS = 11  # of identity and relu, where no data say better: within [-16, 16)
-FINE_BITS = 12  # of the nudge's strength and of a damped step
+FINE_BITS = 12  # of the nudge's strength, of a damped step and of the argument of a curve
 UPDATE_BITS = 5  # cut off a correlation, so that 31 bits hold it times a mantissa
-_LARGEST_OF = {"wide_hard_sigmoid": 2.0, "centered_hard_sigmoid": 0.5}  # others are within [-1, 1]
 
 # 2^14 / (1 + exp(-t)) for t = 0, 1/16, ..., 12
 SIGMOID = np.rint(2**14 / (1 + np.exp(-np.arange(12 * 16 + 1) / 16.0))).astype(np.int64)
@@ -91,8 +91,8 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
         Something has no place in these formats.
     """
     spec, n = model.spec, len(model.weights)
-    _check(model, learn)
-    names = [spec.out_activation if k == n else spec.activation for k in range(1, n + 1)]
+    _check(model, dtype, learn)
+    names = model.activations
     input_bits, state_bits = _state_bits(model, names, X)
     weights, weight_bits, master_bits = _weights(model, dtype, learn, weight_range)
     biases = [np.rint(b.astype(np.float64) * 2.0**BIAS_BITS).astype(np.int64) for b in model.biases]
@@ -126,11 +126,26 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
     )
 
 
+def integer_curve(name, field_bits, state_bits):
+    """Slope (a shift), low, high, offset, curved of an activation: `curves.Curve` in integers."""
+    curve = CURVES[name]
+    bits = FINE_BITS if curve.curved else state_bits
+    ends = [int(np.clip(v * 2.0**state_bits, -LARGEST, LARGEST)) for v in (curve.low, curve.high)]
+    slope = field_bits - bits - int(np.log2(curve.slope))
+    return [slope, *ends, int(curve.offset * 2**FINE_BITS), int(curve.curved)]
+
+
 def integer_tolerance(tol, step):
     return -1 if tol < 0 else min(int(tol * step * 2**14), LARGEST)
 
 
-def _check(model, learn):
+def _check(model, dtype, learn):
+    if model.is_resistive:
+        raise ValueError(
+            f"dtype={dtype!r}: resistive networks are exported in float32 only. A node's voltage is a "
+            "quotient of two sums, and sources of input_gain volt are averaged down to it: no fixed "
+            "number of bits holds both"
+        )
     spec = model.spec
     if spec.input_activation != "identity":
         raise ValueError("input_activation: apply it to the inputs of integer networks beforehand")
@@ -142,7 +157,7 @@ def _check(model, learn):
 
 def _state_bits(model, names, X):
     """Bits of the input and of each layer's state."""
-    bits = [WIDE_STATE_BITS if name in UNBOUNDED else STATE_BITS for name in names]
+    bits = [WIDE_STATE_BITS if is_unbounded(name) else STATE_BITS for name in names]
     if X is None:
         return STATE_BITS, bits
     x = np.ascontiguousarray(X, np.float32)
@@ -153,7 +168,7 @@ def _state_bits(model, names, X):
         model.spec, model.weights, None, model.biases, x, states, None, 0.0, model.n_free_steps
     )
     for k, name in enumerate(names):
-        if name in UNBOUNDED:  # room for twice of what was seen
+        if is_unbounded(name):  # room for twice of what was seen
             bits[k] = _bits_for(2 * np.abs(states[k]).max())
     return _bits_for(np.abs(x).max()), bits
 
@@ -230,10 +245,9 @@ def _field_bits(
     """The most bits with which the largest possible field fits 31, in each layer."""
     n, spec = len(names), model.spec
     limit = None if not learn else 128 if dtype == "int8" else LARGEST
-    tops = [min(_LARGEST_OF.get(a, 1.0) * 2.0**b, LARGEST) for a, b in zip(names, state_bits)]
-    for k, name in enumerate(names):
-        if name in UNBOUNDED or (k == n - 1 and learn):
-            tops[k] = LARGEST
+    tops = [min(CURVES[a].high * 2.0**b, LARGEST) for a, b in zip(names, state_bits)]
+    if learn:
+        tops[-1] = LARGEST  # the nudge may push an output beyond its range
     tops, all_bits = [LARGEST, *tops], [input_bits, *state_bits]
     found = []
     for k in range(n):
@@ -252,7 +266,7 @@ def _field_bits(
         while bits >= 0 and bound * 2.0**bits + terms >= 2.0**31:
             bits -= 1
         least = max(
-            state_bits[k] + (names[k] == "half_hard_sigmoid"), 14 if names[k] in _LOGISTIC else 0
+            state_bits[k] + (names[k] == "half_hard_sigmoid"), 14 if CURVES[names[k]].curved else 0
         )
         if bits < least:
             raise ValueError(
@@ -298,10 +312,9 @@ class IntegerParts(Parts):
 
     is_integer = True
 
-    def __init__(self, model, dtype, learn, X=None, weight_range=None):
+    def __init__(self, model, learn, dtype, X=None, weight_range=None):
         super().__init__(model, learn)
         self.dtype, self.q = dtype, quantize(model, dtype, learn, X, weight_range)
-        self.weight_type = "int16_t" if learn or dtype == "int16" else "int8_t"
         self.damped = self.q.steps != (1 << FINE_BITS, 1 << FINE_BITS)
 
     def flags(self):
@@ -322,7 +335,6 @@ class IntegerParts(Parts):
     def words(self):
         return {
             "RESIDUAL": ", 14 fractional bits",
-            "PROBATYPE": "uint16_t",
             "PROBABILITY": ", 32768 being 1",
             "SCALED": ": NET_OUTPUT_BITS fractional bits, of standardised targets",
         }
@@ -330,22 +342,26 @@ class IntegerParts(Parts):
     def tolerance(self, tol, step):
         return str(integer_tolerance(tol, step))
 
+    def one(self):
+        return "32768"
+
     def half(self):
         return str(1 << (self.q.state_bits[-1] - 1))
 
-    def force(self, beta):
-        return str(self.q.force)
+    def chance(self):
+        return "(net_clip(out, 0, 2 * NET_HALF) * 16384 / NET_HALF)"
 
     def step(self, dt):
         return str(int(round(dt * 2**FINE_BITS)))
 
     def learning(self):
-        return {"MAX_BIAS": f"INT32_C({MAX_BIAS})"}
+        return {"FORCE": self.q.force, "MAX_BIAS": f"INT32_C({MAX_BIAS})"}
 
     def layer_numbers(self, k):
         q = self.q
         numbers = [q.field_bits[k], q.state_bits[k], q.up[k], q.down[k]]
-        return numbers + ([q.rate_bits[k]] if self.learn else [])
+        numbers += [q.rate_bits[k]] if self.learn else []
+        return [*numbers, *integer_curve(self.names[k], q.field_bits[k], q.state_bits[k])]
 
     def arrays(self):
         q = self.q
@@ -355,6 +371,6 @@ class IntegerParts(Parts):
         ]
         if self.learn:
             arrays.insert(0, ("net_rates", "net_rate", [f"{{{m}, {s}}}" for m, s in q.rates]))
-        if set(self.names) & set(_LOGISTIC):
+        if self.flags()["NET_HAS_CURVE"]:
             arrays.insert(0, ("net_sigmoid", "int16_t", [str(v) for v in SIGMOID]))
         return arrays

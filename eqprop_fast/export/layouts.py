@@ -33,19 +33,31 @@ def layout_files(layout, name, header, source):
 
 def _arduino(name):
     rows = {
-        "name": name, "version": __version__, "author": "eqprop_fast", "maintainer": "eqprop_fast",
-        "sentence": f"{_SENTENCE}.", "paragraph": "Plain C99 without malloc or libm; see the header.",
-        "category": "Data Processing", "url": URL, "architectures": "*", "includes": f"{name}.h",
-    }  # fmt: skip
+        "name": name,
+        "version": __version__,
+        "author": "eqprop_fast",
+        "maintainer": "eqprop_fast",
+        "sentence": f"{_SENTENCE}.",
+        "paragraph": "Plain C99 without malloc or libm; see the header.",
+        "category": "Data Processing",
+        "url": URL,
+        "architectures": "*",
+        "includes": f"{name}.h",
+    }
     return {"library.properties": "".join(f"{key}={value}\n" for key, value in rows.items())}
 
 
 def _platformio(name):
     manifest = {
-        "name": name, "version": __version__, "description": _SENTENCE, "keywords": "machine learning",
-        "authors": [{"name": "eqprop_fast", "url": URL}], "headers": f"{name}.h", "frameworks": "*",
+        "name": name,
+        "version": __version__,
+        "description": _SENTENCE,
+        "keywords": "machine learning",
+        "authors": [{"name": "eqprop_fast", "url": URL}],
+        "headers": f"{name}.h",
+        "frameworks": "*",
         "platforms": "*",
-    }  # fmt: skip
+    }
     return {"library.json": json.dumps(manifest, indent=2) + "\n"}
 
 
@@ -69,6 +81,9 @@ def _esp_idf(name):
 
 
 LAYOUTS = {
-    "plain": lambda name: {}, "arduino": _arduino, "platformio": _platformio, "zephyr": _zephyr,
+    "plain": lambda name: {},
+    "arduino": _arduino,
+    "platformio": _platformio,
+    "zephyr": _zephyr,
     "esp-idf": _esp_idf,
-}  # fmt: skip
+}

@@ -11,9 +11,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..kernels import LayeredSpec, get_backend
 from ..kernels.spec import MAX_WEIGHTS, UNIT_RANGE
+from ..networks.resistive import ResistiveSpec
 
 MAX_UNITS = 65535  # a layer's size has 16 bits on the device and in a file
-UNBOUNDED = ("identity", "relu")
+PROBAS = ("softmax", "clip", "one", "binary", "share", "none", "logistic", "binary_logistic")
 
 
 @dataclass
@@ -22,16 +23,19 @@ class NetModel:
 
     Attributes
     ----------
-    spec : LayeredSpec
+    spec : LayeredSpec or ResistiveSpec
         Of the free phase: its schedule and its step ``dt`` (over-relaxation included).
     weights, biases : lists of float32 ndarray
+        Or conductances and bias currents.
     n_free_steps : int
     tol_free : float
         Below 0: always all steps.
     kind : {"exclusive", "multilabel", "regressor"}
     classes : list of int or str
-    proba : {"softmax", "clip", "one", "binary", "share", "none"}
+    proba : one of PROBAS
         How `predict_proba` reads the outputs.
+    sharpness : float
+        What the outputs are multiplied by in a softmax or a logistic function.
     mean, scale : float64 ndarray, shape (outputs,)
         Of a regressor's targets; else empty.
     learn : LearnPlan or None
@@ -52,6 +56,36 @@ class NetModel:
     scale: np.ndarray = field(default_factory=lambda: np.zeros(0))
     learn: LearnPlan | None = None
     refused: str = ""
+    sharpness: float = 1.0
+
+    @property
+    def is_resistive(self):
+        return isinstance(self.spec, ResistiveSpec)
+
+    @property
+    def activations(self):
+        """Name of each layer's activation, the input not counted; none of resistive networks."""
+        if self.is_resistive:
+            return []
+        return [self.spec.activation] * (len(self.weights) - 1) + [self.spec.out_activation]
+
+    @property
+    def input_activation(self):
+        return "identity" if self.is_resistive else self.spec.input_activation
+
+    @property
+    def layer_sizes(self):
+        """Features, then units of each layer."""
+        return (self.spec.sizes[0], *(b.size for b in self.biases))
+
+    @property
+    def n_outputs(self):
+        return self.spec.sizes[-1]
+
+    def steps(self, learn):
+        """Step of the free and of the nudged phase."""
+        free = 1.0 if self.is_resistive else self.spec.dt
+        return free, self.learn.step if learn else free
 
     @property
     def n_weights(self):
@@ -82,21 +116,33 @@ def as_model(source, learning_rate=None):
 
     Parameters
     ----------
-    source : fitted EqPropClassifier or EqPropRegressor, or NetModel
+    source : fitted layered or resistive estimator, or NetModel
     learning_rate : float, sequence of float (one per layer) or None
-        Of the device. None: ``learning_rate_init`` of a model fitted by plain "sgd", else 0.01.
+        Of the device. None: ``learning_rate_init`` of a model fitted by plain "sgd", else 0.01
+        (resistive: it must be given then).
 
     Raises
     ------
     TypeError, ValueError, sklearn.exceptions.NotFittedError
-        Not a layered estimator; dynamics, weights or sizes that no export serves; not fitted.
+        Not such an estimator; dynamics, weights or sizes that no export serves; not fitted.
     """
     if isinstance(source, NetModel):
         return source if learning_rate is None else _with_rates(source, learning_rate)
-    from ..estimators import EqPropClassifier, EqPropRegressor
+    from ..estimators import (
+        EqPropClassifier,
+        EqPropRegressor,
+        ResistiveClassifier,
+        ResistiveRegressor,
+    )
 
-    if not isinstance(source, (EqPropClassifier, EqPropRegressor)):
-        raise TypeError(f"model: only layered estimators are exported, not {type(source).__name__}")
+    if isinstance(source, (EqPropClassifier, EqPropRegressor)):
+        read = _layered
+    elif isinstance(source, (ResistiveClassifier, ResistiveRegressor)):
+        read = _resistive
+    else:
+        raise TypeError(
+            f"model: only layered and resistive estimators are exported, not {type(source).__name__}"
+        )
     check_is_fitted(source)
     network = source._fitted_network(get_backend("numpy"))
     spec, free = network.spec, network.free_spec
@@ -117,6 +163,13 @@ def as_model(source, learning_rate=None):
     for name, arrays in (("coefs_", model.weights), ("intercepts_", model.biases)):
         if not all(np.isfinite(a).all() for a in arrays):
             raise ValueError(f"{name}: not finite in float32")
+    spec, learn, refused, targets = read(source, network, plan)
+    steps = plan.n_free_steps, plan.tol_free
+    model = NetModel(spec, weights, biases, *steps, **targets, learn=learn, refused=refused)
+    if max(model.layer_sizes) > MAX_UNITS // (2 if model.is_resistive else 1):
+        raise ValueError(
+            f"hidden_layer_sizes: a layer of more than {MAX_UNITS} units is not exported"
+        )
     return model if learning_rate is None or learn is None else _with_rates(model, learning_rate)
 
 
@@ -135,10 +188,6 @@ def _check_network(spec, back):
     if back is not None:
         raise ValueError(
             "learning_rule: networks with feedback weights of their own are not exported"
-        )
-    if max(spec.sizes) > MAX_UNITS:
-        raise ValueError(
-            f"hidden_layer_sizes: a layer of more than {MAX_UNITS} units is not exported"
         )
 
 
@@ -167,14 +216,13 @@ def check_learn(model):
         raise ValueError(f"learn=True: {model.refused}")
     if not model.learn.rates:
         raise ValueError(
-            "learning_rate: must be given. A device has no weight_decay, and biases learn at the "
-            "rate of the weights that feed their layer"
+            "learning_rate: must be given. A device has no weight_decay and no momentum, and "
+            "biases learn at the rate of the weights that feed their layer"
         )
-    largest = max(abs(model.learn.beta), 1 / abs(model.learn.beta), *model.learn.rates)
-    if largest > 100:
-        raise ValueError(
-            "beta, learning_rate: on a device beta is from 0.01 to 100, rates are at most 100"
-        )
+    if max(model.learn.rates) > 100:
+        raise ValueError("learning_rate: on a device rates are at most 100")
+    if not model.is_resistive and not 0.01 <= abs(model.learn.beta) <= 100:
+        raise ValueError("beta: on a device it is from 0.01 to 100")
     return model.learn
 
 
@@ -192,28 +240,35 @@ def _with_rates(model, learning_rate):
     )
 
 
-def _targets(source):
+def _targets(source, proba_of):
     """What the outputs mean."""
     if not is_classifier(source):
         return dict(
             kind="regressor", classes=[], proba="none", mean=source._y_mean, scale=source._y_scale
         )
     classes = source.classes_.tolist()
-    if not source._exclusive_classes():
-        return dict(kind="multilabel", classes=classes, proba="clip")
-    if len(classes) == 1:
-        proba = "softmax" if source.out_activation_ == "softmax" else "one"
-    else:
-        proba = _proba(source)
-    return dict(kind="exclusive", classes=classes, proba=proba)
+    kind = "exclusive" if source._exclusive_classes() else "multilabel"
+    return dict(kind=kind, classes=classes, proba=proba_of(source))
 
 
 def _proba(source):
     if source.out_activation_ == "softmax":
         return "softmax"
+    if not source._exclusive_classes():
+        return "clip"
+    if len(source.classes_) == 1:
+        return "one"
     if source.n_outputs_ == 1:
         return "binary"
     return "share" if source.out_activation_ in UNIT_RANGE else "softmax"
+
+
+def _resistive_proba(source):
+    if not source._exclusive_classes():
+        return "logistic"
+    if len(source.classes_) == 1:
+        return "one"
+    return "binary_logistic" if source._binary() else "softmax"
 
 
 def untrained(

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_array
 
 from .csource import DTYPES
-from .integers import LARGEST, quantize
+from .integers import LARGEST, integer_curve, quantize
 from .model import as_model
 
 
@@ -57,31 +57,20 @@ class Simulation:
         self._kernels = integer_kernels
         self.model, self.dtype, self.learn_on = model, dtype, learn
         self.formats = quantize(model, dtype, learn, X, weight_range)
-        spec, q = model.spec, self.formats
-        n = len(q.weights)
-        self.passes = {"synchronous": 1, "asynchronous": 2, "forward": n}[spec.schedule]
-        codes = integer_kernels.CODES
-        names = [spec.out_activation if k == n else spec.activation for k in range(1, n + 1)]
-        rows, w, u = [], 0, 0
-        for k, (n_in, n_out) in enumerate(zip(spec.sizes[:-1], spec.sizes[1:])):
-            rows.append(
-                (
-                    n_in,
-                    n_out,
-                    w,
-                    u,
-                    codes[names[k]],
-                    q.field_bits[k],
-                    q.state_bits[k],
-                    q.up[k],
-                    q.down[k],
-                    q.rate_bits[k],
-                )
-            )
-            w, u = w + n_in * n_out, u + n_out
-        self._layers = np.array(rows, np.int64)
-        self._units = u
+        n = len(model.weights)
+        self.passes = {"synchronous": 1, "asynchronous": 2, "forward": n}[model.spec.schedule]
+        self._layers = self._layer_table()
         self.reset()
+
+    def _layer_table(self):
+        """Layers as the kernels take them; their rates are set by `learn`."""
+        q, rows, w, u = self.formats, [], 0, 0
+        for k, (weights, name) in enumerate(zip(q.weights, self.model.activations)):
+            bits = q.field_bits[k], q.state_bits[k]
+            shifts = q.up[k], q.down[k], q.rate_bits[k]
+            rows.append((*weights.shape, w, u, *bits, *shifts, *integer_curve(name, *bits), 0, 0))
+            w, u = w + weights.size, u + weights.shape[1]
+        return np.array(rows, self._kernels.LAYER).view(np.recarray)
 
     def reset(self):
         """Exported weights and rates."""
@@ -104,31 +93,26 @@ class Simulation:
         return np.ascontiguousarray(X, np.int16)
 
     def _forward(self):
-        """Weights as they act."""
-        if self.learn_on and self.dtype == "int8":
-            return np.minimum((self.weights + 128) >> 8, 127).astype(np.int32)
-        return self.weights
+        """Weights of int8 as they act: the rounded upper bytes of those that learn."""
+        return np.minimum((self.weights + 128) >> 8, 127).astype(np.int32)
+
+    def _net(self):
+        """The kernels' record, and the generator's state in it."""
+        narrow = self.learn_on and self.dtype == "int8"
+        arrays = self.weights, self._forward() if narrow else self.weights, self.biases
+        random = np.array([self.random], np.uint64)
+        return self._kernels.Net(self._layers, *arrays, random, self.passes, narrow)
 
     def relax(self, X):
         """Free phase of each row: states (n, units), output fields, steps, residuals."""
-        x = self.inputs(X)
-        states = np.zeros((len(x), self._units), np.int32)
-        scores = np.zeros((len(x), self.model.spec.sizes[-1]), np.int32)
+        x, n_outputs = self.inputs(X), self.model.n_outputs
+        states = np.zeros((len(x), len(self.biases)), np.int32)
+        scores = np.zeros((len(x), n_outputs), np.int32)
         steps, residual = np.zeros(len(x), np.int32), np.zeros(len(x), np.int32)
-        self._kernels.relax_rows(
-            x,
-            self._layers,
-            self._forward(),
-            self.biases,
-            self.passes,
-            self.formats.steps[0],
-            self.model.n_free_steps,
-            self.formats.tolerances[0],
-            states,
-            scores,
-            steps,
-            residual,
-        )
+        q, net, kernels = self.formats, self._net(), self._kernels
+        phase = kernels.Phase(q.steps[0], self.model.n_free_steps, q.tolerances[0], 0, False)
+        work = kernels.work(net, n_outputs)
+        kernels.relax_rows(x, net, phase, work, states, scores, steps, residual)
         return states, scores, steps, residual
 
     def labels(self, X):
@@ -200,29 +184,16 @@ class Simulation:
         target = self.targets(y)
         if len(target) != len(x):
             raise ValueError(f"y has {len(target)} rows, X {len(x)}")
-        forward = self._forward() if self.dtype == "int8" else self.weights
-        random = np.array([self.random], np.uint64)
-        self._kernels.learn_rows(
-            x,
-            target,
-            self._layers,
-            self.weights,
-            forward,
-            self.dtype == "int8",
-            self.biases,
-            self.passes,
-            np.array(q.steps),
-            np.array([self.model.n_free_steps, plan.n_steps]),
-            np.array(q.tolerances),
-            q.force,
-            self.model.spec.nudge_inside,
-            plan.nudging == "centered",
-            plan.nudging == "random_sign",
-            1 if plan.beta > 0 else -1,
-            np.array(self.rates, np.int64),
-            random,
-        )
-        self.random = int(random[0])
+        kernels, net = self._kernels, self._net()
+        self._layers.mantissa, self._layers.shift = np.transpose(self.rates)
+        free = kernels.Phase(q.steps[0], self.model.n_free_steps, q.tolerances[0], 0, False)
+        inside = bool(self.model.spec.nudge_inside)
+        nudged = kernels.Phase(q.steps[1], plan.n_steps, q.tolerances[1], q.force, inside)
+        signs = plan.nudging == "centered", plan.nudging == "random_sign"
+        contrast = kernels.Contrast(*signs, 1 if plan.beta > 0 else -1)
+        work = kernels.work(net, self.model.n_outputs)
+        kernels.learn_rows(x, target, net, free, nudged, contrast, work)
+        self.random = int(net.random[0])
         return self
 
 

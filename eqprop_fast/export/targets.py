@@ -54,23 +54,46 @@ class Target:
 def _arm(name, flags, machine, flash, ram, mhz):
     flags = ("-mthumb", *flags)
     return Target(
-        name, "arm-none-eabi-gcc", "qemu-system-arm", "gcc-arm-none-eabi qemu-system-arm", flags,
-        ("-machine", machine), flash, ram, mhz,
-    )  # fmt: skip
+        name,
+        "arm-none-eabi-gcc",
+        "qemu-system-arm",
+        "gcc-arm-none-eabi qemu-system-arm",
+        flags,
+        ("-machine", machine),
+        flash,
+        ram,
+        mhz,
+    )
 
 
 _MPS2 = ((0, 4 << 20), (0x20000000, 4 << 20), 25)
 TARGETS = (
     _arm("cortex-m0", ("-mcpu=cortex-m0",), "microbit", (0, 256 << 10), (0x20000000, 16 << 10), 16),
     _arm("cortex-m3", ("-mcpu=cortex-m3",), "mps2-an385", *_MPS2),
-    _arm("cortex-m4f", ("-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"), "mps2-an386", *_MPS2),
-    _arm("cortex-m7", ("-mcpu=cortex-m7", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"), "mps2-an500", *_MPS2),
-    Target(
-        "rv32imac", "riscv64-unknown-elf-gcc", "qemu-system-riscv32",
-        "gcc-riscv64-unknown-elf qemu-system-misc", ("-march=rv32imac", "-mabi=ilp32", "-mno-relax"),
-        ("-machine", "virt", "-bios", "none"), (0x80000000, 1 << 20), (0x80100000, 1 << 20), 0,
+    _arm(
+        "cortex-m4f",
+        ("-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
+        "mps2-an386",
+        *_MPS2,
     ),
-)  # fmt: skip
+    _arm(
+        "cortex-m7",
+        ("-mcpu=cortex-m7", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
+        "mps2-an500",
+        *_MPS2,
+    ),
+    Target(
+        "rv32imac",
+        "riscv64-unknown-elf-gcc",
+        "qemu-system-riscv32",
+        "gcc-riscv64-unknown-elf qemu-system-misc",
+        ("-march=rv32imac", "-mabi=ilp32", "-mno-relax"),
+        ("-machine", "virt", "-bios", "none"),
+        (0x80000000, 1 << 20),
+        (0x80100000, 1 << 20),
+        0,
+    ),
+)
 
 _LINK = """ENTRY({entry})
 MEMORY {{
@@ -158,9 +181,20 @@ def _compile(target, folder):
     steps = [
         [*build, *WARNINGS, "-c", "net_on_target.c", "-o", "net.o"],
         [*build, *clock, "-c", "driver.c", "-o", "driver.o"],
-        [*build, "-nostdlib", "-Wl,--gc-sections", "-Wl,--no-warn-rwx-segments", "-T", "link.ld", "driver.o",
-         "net.o", "-lgcc", "-o", "a.elf"],
-    ]  # fmt: skip
+        [
+            *build,
+            "-nostdlib",
+            "-Wl,--gc-sections",
+            "-Wl,--no-warn-rwx-segments",
+            "-T",
+            "link.ld",
+            "driver.o",
+            "net.o",
+            "-lgcc",
+            "-o",
+            "a.elf",
+        ],
+    ]
     for command in steps:
         _call(command, folder)
     return folder / "a.elf"
@@ -184,9 +218,20 @@ def _sizes(target, elf, folder):
 
 def _emulate(target, elf):
     command = [
-        target.emulator, *target.machine, "-icount", "shift=0", "-nographic", "-monitor", "none",
-        "-serial", "none", "-semihosting-config", "enable=on,target=native", "-kernel", str(elf),
-    ]  # fmt: skip
+        target.emulator,
+        *target.machine,
+        "-icount",
+        "shift=0",
+        "-nographic",
+        "-monitor",
+        "none",
+        "-serial",
+        "none",
+        "-semihosting-config",
+        "enable=on,target=native",
+        "-kernel",
+        str(elf),
+    ]
     printed = _call(command)
     found = {name: int(n) for name, n in re.findall(r"^(\w+) (\d+)$", printed, flags=re.M)}
     if not re.search(r"^done$", printed, flags=re.M):
@@ -298,19 +343,22 @@ def _row(target, model, dtype, learns):
         return {"refused": str(error).splitlines()[0][:200]}
     stack = max(found["stack_predict"], found.get("stack_learn", 0))
     return {
-        "flash": found["flash"], "ram": found["ram"] + stack, "stack": stack,
-        "multiply_accumulates": multiply_accumulates(model, found["sweeps"]), "sweeps": found["sweeps"],
+        "flash": found["flash"],
+        "ram": found["ram"] + stack,
+        "stack": stack,
+        "multiply_accumulates": multiply_accumulates(model, found["sweeps"]),
+        "sweeps": found["sweeps"],
         "instructions_predict": found["instructions_relax"],
         "instructions_learn": found.get("instructions_learn"),
-    }  # fmt: skip
+    }
 
 
 def multiply_accumulates(model, sweeps):
     """Of one free phase, all inputs other than 0: the first layer once, the others both ways a
-    sweep.
+    sweep (a resistive first layer: once for both sources of an input).
     """
     first, *others = (w.size for w in model.weights)
-    return first + sweeps * 2 * sum(others)
+    return first // (2 if model.is_resistive else 1) + sweeps * 2 * sum(others)
 
 
 def report_text(rows):

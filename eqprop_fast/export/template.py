@@ -8,12 +8,16 @@ from pathlib import Path
 _CONDITION = re.compile(r"NET_\w+")
 
 
+_INCLUDE = re.compile(r'^#include "(\w+\.c)"$', flags=re.M)
+
+
 def runtime_text(name):
-    """A file of csrc/embedded; an installed package has it beside this one."""
+    """A file of csrc/embedded, with what it includes; an installed package has it beside this one."""
     here = Path(__file__).parent
     for folder in (here, here.parents[1] / "csrc" / "embedded"):
         if (folder / name).exists():
-            return (folder / name).read_text(encoding="utf-8")
+            text = (folder / name).read_text(encoding="utf-8")
+            return _INCLUDE.sub(lambda match: runtime_text(match[1]), text)
     raise FileNotFoundError(f"{name} is missing: reinstall eqprop_fast")
 
 
@@ -59,8 +63,9 @@ def rename(text, name):
 
 
 def fill(text, values):
-    """Put `values` where ``@KEY@`` stands; a key without a value is an error."""
-    return re.sub(r"@([A-Z]+)@", lambda match: values[match[1]], text)
+    """Put `values` where ``@KEY@`` or ``/* @KEY@ */`` stands; a key without a value is an error."""
+    keys = r"/\* @([A-Z]+)@ \*/|@([A-Z]+)@"
+    return re.sub(keys, lambda match: values[match[1] or match[2]], text)
 
 
 def table(values, width=98, indent="    "):

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from ..kernels.reference.activations import rho
+from ..kernels.reference.graph import GraphNet
 from ..kernels.reference.layered import acting
 from ..kernels.reference.products import in_order
 
@@ -78,4 +79,31 @@ def layered_energy(spec, weights, biases, x, states):
             field += rest * weights[0].sum(axis=0, dtype=np.float64)
         energy += self_energy.sum(axis=1) - (shown.astype(np.float64) * field).sum(axis=1)
         below = shown
+    return energy
+
+
+def graph_energy(spec, weights, biases, x, states):
+    """Energy of each sample of a graph with symmetric connections and no read-out; as above.
+
+    Parameters
+    ----------
+    spec : GraphSpec
+    weights, biases : lists of ndarray
+    x : ndarray, shape (M, N[0])
+    states : list of ndarray, ``states[k-1]`` (M, N[k])
+
+    Returns
+    -------
+    ndarray of float64, shape (M,)
+    """
+    double = [[a.astype(np.float64) for a in group] for group in (weights, biases, states)]
+    net, states = GraphNet(spec, double[0], None, double[1], in_order), double[2]
+    drive = net.drive(np.asarray(x, np.float64))
+    shown = net.shown(drive, states)
+    energy = np.zeros(len(states[0]))
+    for k, s in enumerate(states, start=1):
+        own = (
+            INVERSE_INTEGRAL[spec.activation_of(k)](s) if spec.dynamics == "discrete" else s * s / 2
+        )
+        energy += own.sum(axis=1) - (shown[k - 1] * net.from_below(drive, shown, k)).sum(axis=1)
     return energy

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..circuits.errors import FloatingNodeError
 from ..docstrings import documented
-from ..kernels import TrainStats
+from ..kernels import Crossbar, CrossbarPlan, TrainStats
 from ..kernels.reference.crossbar import co_content, kcl_residual, predictions
 from ..parts import Part
 from .base import BaseNetwork
@@ -259,12 +259,21 @@ class ResistiveNetwork(BaseNetwork):
         self._epoch_rows, self._write, self._seen = n_rows, write, seen
 
     @property
-    def _arrays(self):
-        return self.weights, self.biases, self._lower, self._upper
-
-    @property
     def _gain(self):
         return self.spec.input_gain * self.spec.referred(0) / self.spec.amplifier_gain
+
+    @property
+    def _crossbar(self):
+        """The network as the kernels take it."""
+        return Crossbar(
+            self.weights,
+            self.biases,
+            self._lower,
+            self._upper,
+            self._gain,
+            self.spec.schedule,
+            self.spec.pairs,
+        )
 
     def train(
         self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
@@ -272,32 +281,33 @@ class ResistiveNetwork(BaseNetwork):
         spec = self.spec
         carried = particles if particles is not None else self.new_particles(plan.batch_size)
         nudging = "centered" if plan.centered else "positive" if plan.beta > 0 else "negative"
-        loss, n_correct = self.kernels.crossbar_train(
-            *self._arrays,
-            x,
-            y,
-            carried,
-            order=order,
-            sample_weight=row_weight,
+        crossbar_plan = CrossbarPlan(
+            plan.rate,
+            plan.bias_rate,
             batch_size=plan.batch_size,
-            input_gain=self._gain,
-            schedule=spec.schedule,
+            beta=abs(plan.beta),
+            nudging=nudging,
             n_free_steps=plan.n_free_steps,
             n_nudged_steps=plan.n_nudged_steps,
             tol_free=plan.tol_free,
             tol_nudged=plan.tol_nudged,
-            beta=abs(plan.beta),
-            nudging=nudging,
-            rates=plan.rate,
-            bias_rates=plan.bias_rate,
             g_min=spec.g_min,
             g_max=spec.g_max,
-            pairs=spec.pairs,
             carry=spec.carry_over,
             optimizer=plan.optimizer,
             momentum=plan.momentum,
-            velocity=optimizer_state.velocity if plan.optimizer != "sgd" else None,
-            loss=plan.loss_so_far,
+            loss_so_far=plan.loss_so_far,
+        )
+        velocity = optimizer_state.velocity if plan.optimizer != "sgd" else None
+        loss, n_correct = self.kernels.crossbar_train(
+            self._crossbar,
+            x,
+            y,
+            order,
+            crossbar_plan,
+            carried,
+            row_weight,
+            velocity,
             n_threads=n_threads,
         )
         n = len(order)
@@ -313,19 +323,8 @@ class ResistiveNetwork(BaseNetwork):
         )
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
-        spec = self.spec
         return self.kernels.crossbar_relax(
-            *self._arrays,
-            x,
-            states,
-            input_gain=self._gain,
-            schedule=spec.schedule,
-            n_steps=n_steps,
-            tol=tol,
-            beta=beta,
-            y=y,
-            pairs=spec.pairs,
-            n_threads=n_threads,
+            self._crossbar, x, states, y, beta, n_steps, tol, n_threads
         )
 
     def check_floating(self):
@@ -404,7 +403,8 @@ class ResistiveNetwork(BaseNetwork):
         return Equilibrium(volts, steps, residual, energy, tol)
 
     def _double(self):
-        return [[a.astype(np.float64) for a in arrays] for arrays in self._arrays]
+        groups = self.weights, self.biases, self._lower, self._upper
+        return [[a.astype(np.float64) for a in arrays] for arrays in groups]
 
     def kcl(self, x, states):
         """Net current that Kirchhoff's law leaves over at each node, in ampere referred to the

@@ -7,7 +7,7 @@ from .continual import ContinualDeviation, continual_deviation, debug_identity
 from .conv import ConvNetwork
 from .descent import EnergyDescent, energy_descent
 from .match import GradientMatch, gradient_match, preset_model
-from .models import LayeredModel
+from .models import GraphModel, LayeredModel
 from .order import GradientOrder, gradient_order
 from .presets import PRESETS
 from .rbp import RbpMatch, rbp_match
@@ -19,6 +19,7 @@ __all__ = [
     "AsymmetryBound",
     "ContinualDeviation",
     "ConvNetwork",
+    "GraphModel",
     "EnergyDescent",
     "GradientMatch",
     "GradientOrder",

@@ -15,7 +15,7 @@ from ..kernels.reference import gradients as kernel
 from ..kernels.reference.layered import acting
 from ..networks.asymmetry import backward_weights, check_angle
 from ..rules import VectorField
-from .checks import by_dtype, check_dtype, check_positive, check_seed, check_sizes, settle
+from .checks import by_dtype, check_dtype, check_positive, check_seed, check_sizes, halvings, settle
 from .match import angle_between
 from .models import LayeredModel, random_parameters
 from .presets import layered_spec, uniform_batch
@@ -237,20 +237,14 @@ def asymmetry_bound(
     if len(sizes) < 3:
         raise ValueError(f"sizes must hold a hidden layer, or there is no feedback, got {sizes}")
     check_count(n_networks, "n_networks")
-    check_count(n_halvings, "n_halvings")
     random_state = check_seed(random_state)
-    for name, value in (
-        ("gain", gain),
-        ("dt", dt),
-        ("eps", eps),
-        ("beta", 1 if beta is None else beta),
-    ):
-        check_positive(value, name)
     dtype = check_dtype(dtype)
     beta, gap = by_dtype(beta, dtype, 1e-3, 1e-2), by_dtype(None, dtype, 1e-3, 1e-2)
+    for name, value in (("gain", gain), ("dt", dt), ("beta", beta)):
+        check_positive(value, name)
+    epsilons = halvings(eps, n_halvings, "eps")
     spec = layered_spec("leaky", sizes, dt=dt)
     linear = layered_spec("leaky", sizes, activation="identity", dt=dt)
-    epsilons = eps / 2.0 ** np.arange(n_halvings + 1)
     turned, near, limit_gap = [], [], 0.0
     for r in range(n_networks):
         rng = np.random.default_rng([random_state, r])

@@ -8,8 +8,7 @@ import numpy as np
 
 from ..dynamics import Continuous
 from ..gradients.record import check_count
-from .conv import ConvNetwork
-from .models import LayeredModel
+from .models import GraphModel, LayeredModel
 from .presets import uniform_batch
 
 
@@ -128,7 +127,21 @@ def model_and_data(
     return model, *check_data(model, x, y)
 
 
-def drawn(model, x, sizes, n_samples):
+def subject(model, x, y, sizes, n_samples, random_state, dtype, **of_random):
+    """What a check looks at: the network and data of `model_and_data`, and the settings that name
+    them.
+
+    Returns
+    -------
+    model, x, y, settings
+    """
+    random_state = check_seed(random_state)
+    own = _drawn(model, x, sizes, n_samples)
+    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype, **of_random)
+    return model, x, y, dict(own, random_state=random_state, dtype=np.dtype(model.dtype).name)
+
+
+def _drawn(model, x, sizes, n_samples):
     """Settings of the network and data that a check draws: none of what the caller gives."""
     if model is not None:
         return {}
@@ -179,11 +192,10 @@ def check_data(model, x, y):
     x, y = (as_numbers(name, values, model.dtype) for name, values in (("x", x), ("y", y)))
     if len(x) != len(y) or not len(x):
         raise ValueError(f"x and y must have as many rows, at least 1, got {len(x)} and {len(y)}")
-    if isinstance(model, ConvNetwork):
-        ends = model.image_shape, model.shapes[-1]
+    if isinstance(model, GraphModel):
+        ends = model.spec.layers[0].shape, model.spec.layers[-1].shape
     else:
-        sizes = model.spec.sizes if isinstance(model, LayeredModel) else model.sizes
-        ends = sizes[:1], sizes[-1:]
+        ends = model.spec.sizes[:1], model.spec.sizes[-1:]
     for name, array, end in (("x", x, ends[0]), ("y", y, ends[1])):
         if array.shape[1:] != tuple(end):
             wanted = ", ".join(map(str, end))

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ..rules import EP, ContinualEP, ContinualVectorField, VectorField, as_rule
-from .checks import by_dtype, check_seed, drawn, halvings, model_and_data, settle
+from .checks import by_dtype, halvings, settle, subject
 from .match import angle_between
 from .phases import bptt_moments, nudged_moments
 from .presets import layered_spec
@@ -127,57 +127,37 @@ def continual_deviation(
     rate/beta: the limits are taken rate first.
     """
     dtype = model.dtype if model is not None else dtype
-    rate, rule = (
-        by_dtype(rate, dtype, 4e-5, 2e-3),
-        _followed(rule, by_dtype(None, dtype, 0.01, 0.15)),
-    )
+    rate = by_dtype(rate, dtype, 4e-5, 2e-3)
+    rule = _followed(rule, by_dtype(None, dtype, 0.01, 0.15))
     n_halvings = by_dtype(n_halvings, dtype, 4, 3)
     rates, betas = halvings(rate, n_halvings, "rate"), halvings(rule.beta, n_halvings, "beta")
-    random_state = check_seed(random_state)
-    own = drawn(model, x, sizes, n_samples)
-    made = {}
-    if rule.independent_feedback:
-        made = dict(make_spec=_linear_leaky_spec, angle=0.0, gain=0.5)
-    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype, **made)
-    if rule.independent_feedback != (getattr(model, "back", None) is not None):
-        has = "no " if rule.independent_feedback else ""
-        raise ValueError(f"rule: {rule.word!r} cannot run on a model with {has}backward weights")
+    model, x, y, of_subject = _fitting_subject(
+        rule, model, x, y, sizes, n_samples, random_state, dtype
+    )
     drive, free, residual = settle(model, x)
     exact = _stack(bptt_moments(model, drive, [free] * (rule.n_steps + 1), y))
 
-    def updates(r, b):
-        return _stack(nudged_moments(model, x, y, free, clone(rule).set_params(beta=float(b)), r))
-
-    def distances(a, b):
-        return [
-            np.linalg.norm(u - v) / np.linalg.norm(w) for u, v, w in zip(a[:2], b[:2], exact[:2])
-        ]
+    def updates(rate, beta):
+        of_beta = clone(rule).set_params(beta=float(beta))
+        return _stack(nudged_moments(model, x, y, free, of_beta, rate))
 
     still = updates(0.0, rule.beta)
     moving = [updates(r, rule.beta) for r in rates]
-    parts = {
-        "by_rate": np.array([distances(u, still) for u in moving]),
-        "from_bptt": np.array([distances(u, exact) for u in moving]),
-        "by_beta": np.array([distances(updates(0.0, b), exact) for b in betas]),
+    distances = {
+        "by_rate": _distances(moving, still, exact),
+        "from_bptt": _distances(moving, exact, exact),
+        "by_beta": _distances([updates(0.0, b) for b in betas], exact, exact),
     }
-    named = {name: {"neurons": a[:, 0], "synapses": a[:, 1]} for name, a in parts.items()}
-    rate_slope = {kind: log_slope(rates, v) for kind, v in named["by_rate"].items()}
-    beta_slope = {kind: log_slope(betas, v) for kind, v in named["by_beta"].items()}
+    rate_slope = {kind: log_slope(rates, v) for kind, v in distances["by_rate"].items()}
+    beta_slope = {kind: log_slope(betas, v) for kind, v in distances["by_beta"].items()}
     return ContinualDeviation(
         verdict=float(np.max([abs(s - 1) for s in [*rate_slope.values(), *beta_slope.values()]])),
         target=0.1,
-        settings=dict(
-            **own,
-            rule=rule,
-            rate=rate,
-            n_halvings=n_halvings,
-            random_state=random_state,
-            dtype=np.dtype(model.dtype).name,
-        ),
+        settings=dict(of_subject, rule=rule, rate=rate, n_halvings=n_halvings),
         residual=residual,
         rates=rates,
         betas=betas,
-        **named,
+        **distances,
         rate_slope=rate_slope,
         beta_slope=beta_slope,
         angle=np.array([angle_between(u[2], exact[2]) for u in moving]),
@@ -186,6 +166,28 @@ def continual_deviation(
             tiny: debug_identity(model, x, y, free, rule, rate, tiny) for tiny in DEBUG_FACTORS
         },
     )
+
+
+def _fitting_subject(rule, model, *given):
+    """The `subject` of a rule; a drawn network has backward weights where the rule asks for them."""
+    of_random = {}
+    if rule.independent_feedback:
+        of_random = dict(make_spec=_linear_leaky_spec, angle=0.0, gain=0.5)
+    found = subject(model, *given, **of_random)
+    if rule.independent_feedback != (getattr(found[0], "back", None) is not None):
+        has = "no " if rule.independent_feedback else ""
+        raise ValueError(f"rule: {rule.word!r} cannot run on a model with {has}backward weights")
+    return found
+
+
+def _distances(updates, others, exact):
+    """{"neurons", "synapses"}: |update - other| / |exact| for each of the updates."""
+    return {
+        kind: np.array(
+            [np.linalg.norm(u[j] - others[j]) / np.linalg.norm(exact[j]) for u in updates]
+        )
+        for j, kind in enumerate(("neurons", "synapses"))
+    }
 
 
 def _linear_leaky_spec(sizes):

@@ -7,15 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import (
-    as_numbers,
-    check_has_energy,
-    check_layered,
-    check_seed,
-    check_sizes,
-    drawn,
-    model_and_data,
-)
+from .checks import as_numbers, check_has_energy, check_layered, check_sizes, subject
 from .models import LayeredModel
 from .results import TheoryResult, new_figure
 
@@ -82,8 +74,7 @@ def energy_descent(
         The dynamics descend no energy (its message says why), or a parameter is out of range.
     """
     check_count(n_steps, "n_steps")
-    own = drawn(model, x, sizes, n_samples)
-    random_state, unused = check_seed(random_state), None
+    unused = None
     if model is not None:
         check_layered(model)
         sizes = model.spec.sizes
@@ -93,7 +84,7 @@ def energy_descent(
     if x is not None:
         x, sizes = as_numbers("x", x, dtype), check_sizes(sizes)
         unused = np.zeros((len(x), sizes[-1]))  # a free phase has no targets
-    model, x, _ = model_and_data(model, x, unused, sizes, n_samples, random_state, dtype)
+    model, x, _, of_subject = subject(model, x, unused, sizes, n_samples, random_state, dtype)
     if model.back is not None:
         raise ValueError("model: independent backward weights have no energy")
     check_has_energy(model.spec)
@@ -104,31 +95,28 @@ def energy_descent(
         if not dt or any(not 0 < d <= 1 for d in dt):
             raise ValueError(f"dt must hold steps in (0, 1], got {dt!r}")
         runs = {f"dt {d:g}": replace(model.spec, dt=float(d)) for d in dt}
-    rng = np.random.default_rng(random_state)
+    rng = np.random.default_rng(of_subject["random_state"])
     start = [rng.uniform(0, 1, s.shape).astype(model.dtype) for s in model.zeros(len(x))]
-    energies, rises = {}, {}
-    for name, spec in runs.items():
-        moving = LayeredModel(spec, model.weights, model.biases)
-        drive, states = moving.drive(x), start
-        track = [moving.energy(x, states)]
-        for _ in range(n_steps):
-            states = moving.step(drive, states)
-            track.append(moving.energy(x, states))
-        energies[name] = track = np.array(track)
-        rises[name] = _largest_rise(track)
+    energies = {name: _track(model, spec, x, start, n_steps) for name, spec in runs.items()}
+    rises = {name: _largest_rise(track) for name, track in energies.items()}
     return EnergyDescent(
         verdict=float(np.max(list(rises.values()))),
         target=1e-12 if model.dtype == np.float64 else 1e-5,
-        settings=dict(
-            **own,
-            n_steps=n_steps,
-            dt=tuple(dt),
-            random_state=random_state,
-            dtype=np.dtype(model.dtype).name,
-        ),
+        settings=dict(of_subject, n_steps=n_steps, dt=tuple(dt)),
         energy=energies,
         rise=rises,
     )
+
+
+def _track(model, spec, x, start, n_steps):
+    """Energy of each sample before and after every step of the model under another spec."""
+    moving = LayeredModel(spec, model.weights, model.biases)
+    drive, states = moving.drive(x), start
+    track = [moving.energy(x, states)]
+    for _ in range(n_steps):
+        states = moving.step(drive, states)
+        track.append(moving.energy(x, states))
+    return np.array(track)
 
 
 def _largest_rise(track):

@@ -326,18 +326,9 @@ def gradient_match(
         if preset is None or x is not None or y is not None:
             raise ValueError(f"n_draws={n_draws}: a given model and data are not drawn")
         given = dict(rule=rule, n_free_steps=n_free_steps, rate=rate, **of_preset, **of_rule)
-        return _mean(
-            [
-                gradient_match(
-                    preset,
-                    **given,
-                    steady_tol=steady_tol,
-                    target=target,
-                    random_state=random_state + i,
-                )
-                for i in range(n_draws)
-            ]
-        )
+        given.update(steady_tol=steady_tol, target=target)
+        seeds = range(random_state, random_state + n_draws)
+        return _mean([gradient_match(preset, random_state=seed, **given) for seed in seeds])
     rule = _chosen_rule(preset, rule, of_rule)
     model, x, y, settings = _model_and_settings(preset, model, x, y, rule, random_state, of_preset)
     given = dict(n_free_steps=n_free_steps, rate=rate)

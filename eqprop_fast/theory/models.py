@@ -2,8 +2,8 @@
 
 A model offers: `layers` and `synapses` (names), `depth` (distance of each layer from the output),
 `drive`, `zeros`, `relax`, `step`, `vjp`, `cost_gradient`, `increment`, `learn` and `copy`.
-`LayeredModel` wraps the reference kernels; `toy.ToyNetwork` has the skip connection that they do
-not.
+`LayeredModel` and `GraphModel` wrap the reference kernels; `toy.ToyNetwork` and `conv.ConvNetwork`
+are graphs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.reference import gradients
+from ..kernels.reference.graph import GraphNet
 from ..kernels.reference.layered import (
     back_or_transpose,
     layered_drive,
@@ -19,7 +20,7 @@ from ..kernels.reference.layered import (
 )
 from ..kernels.reference.rules import continual_increment, shown_input, vector_field_increment
 from ..networks.asymmetry import backward_weights
-from ..networks.energy import layered_energy
+from ..networks.energy import graph_energy, layered_energy
 
 
 def random_parameters(sizes, rng, dtype=np.float64, gain=1.0):
@@ -32,6 +33,114 @@ def random_parameters(sizes, rng, dtype=np.float64, gain=1.0):
         weights.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
         biases.append(rng.uniform(-bound, bound, n_out).astype(dtype))
     return weights, biases
+
+
+class GraphModel:
+    """A network of any shape: a `GraphSpec` and its parameters.
+
+    Parameters
+    ----------
+    spec : GraphSpec
+    weights, biases : lists of ndarray
+        As `kernels.reference.graph` has them.
+    names : sequence of str
+        Of the layers, input first.
+    synapses : sequence of str, optional
+        Names of the connections.
+    """
+
+    back = None
+
+    def __init__(self, spec, weights, biases, names, synapses=None):
+        self.spec, self.weights, self.biases = spec, weights, biases
+        self.layers = list(names[1:])
+        self.synapses = synapses or [
+            f"{names[c.below]} - {names[c.above]}" for c in spec.connections
+        ]
+
+    @classmethod
+    def of(cls, graph, weights, biases, synapses=None, **dynamics):
+        """The model of a `networks.graph.Graph`; `dynamics` are fields of `GraphSpec`."""
+        names = [layer.name for layer in graph.layers]
+        return cls(graph.spec(**dynamics), weights, biases, names, synapses)
+
+    @property
+    def depth(self):
+        """Connections between each layer and the output."""
+        away, reached = {self.spec.output_layer: 0}, [self.spec.output_layer]
+        for k in reached:
+            for c in self.spec.connections:
+                for here, other in ((c.below, c.above), (c.above, c.below)):
+                    if here == k and other not in away and other > 0:
+                        away[other] = away[k] + 1
+                        reached.append(other)
+        return [away[k] for k in self.spec.moving]
+
+    @property
+    def dt(self):
+        return self.spec.dt
+
+    @property
+    def dtype(self):
+        return self.weights[0].dtype
+
+    @property
+    def net(self):
+        return GraphNet(self.spec, self.weights, None, self.biases)
+
+    def copy(self):
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.weights, twin.biases = (
+            [w.copy() for w in self.weights],
+            [b.copy() for b in self.biases],
+        )
+        return twin
+
+    def drive(self, x):
+        """What the clamped input gives."""
+        return self.net.drive(x.reshape(len(x), -1))
+
+    def zeros(self, n_samples):
+        return [np.zeros((n_samples, n), self.dtype) for n in self.spec.sizes[1:]]
+
+    def relax(self, drive, states, n_steps, tol=-1.0, y=None, beta=0.0):
+        """Relax `states` in place; returns steps and residual of each sample."""
+        return self.net.relax(drive, states, y, beta, n_steps, tol)
+
+    def step(self, drive, states, y=None, beta=0.0):
+        return self.net.step(drive, states, y, beta)[0]
+
+    def vjp(self, drive, states, bar, with_parameters=True):
+        """Reverse of one free step: derivative by the states before it, and by each of `synapses`."""
+        bar, gradient = self.net.step_vjp(drive, states, bar, with_parameters)
+        return bar, None if gradient is None else gradient[0]
+
+    def cost_gradient(self, s_out, y):
+        return [*self.zeros(len(y))[:-1], *gradients.cost_gradient(self.spec, s_out, y)[-1:]]
+
+    def increment(self, drive, old, new, vector_field=False):
+        """Local update of one step: list per synapse, list per bias, summed over the samples."""
+        if vector_field:
+            raise ValueError(
+                "rule: vector-field rules need backward weights; this network has none"
+            )
+        ascent = self.net.contrast(_Unweighted, drive, old, new)
+        return ascent.weights, ascent.biases
+
+    def learn(self, synapses, biases, rate):
+        """Add `rate` times an `increment` to the parameters, in place."""
+        for p, d in zip(self.weights + self.biases, [*synapses, *biases]):
+            p += self.dtype.type(rate) * d
+
+    def energy(self, x, states):
+        return graph_energy(self.spec, self.weights, self.biases, x.reshape(len(x), -1), states)
+
+
+class _Unweighted:
+    """A batch as `GraphNet.contrast` reads it: every sample counts once, no target."""
+
+    row_weight = y = None
 
 
 class LayeredModel:

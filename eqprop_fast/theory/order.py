@@ -9,10 +9,11 @@ import numpy as np
 from ..gradients import estimated_gradient, implicit
 from ..gradients.record import check_count
 from ..rules import EP
-from .checks import by_dtype, check_layered, check_seed, drawn, halvings, model_and_data, settle
+from .checks import by_dtype, check_layered, halvings, settle, subject
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
-KINDS = ("positive", "negative", "random sign", "centered")
+# Kinds of estimates, and the order in beta of their error.
+ORDER = {"positive": 1, "negative": 1, "random sign": 1, "centered": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +25,8 @@ class GradientOrder(TheoryResult):
     ----------
     betas : ndarray (H + 1,)
     error : dict of str to ndarray (H + 1,)
-        ``|estimate - gradient| / |gradient|`` over all parameters; keys `KINDS`. The expectation of the
-        random-sign estimate is the centered one.
+        ``|estimate - gradient| / |gradient|`` over all parameters; keys of `ORDER`. The expectation of
+        the random-sign estimate is the centered one.
     slope : dict of str to float
     cosine : dict of str to float
         With the exact gradient, at the smallest beta.
@@ -45,6 +46,21 @@ class GradientOrder(TheoryResult):
         )
         axis.legend(fontsize=8)
         return figure
+
+
+def _estimates(network, beta, sign, n_steps, tol):
+    """Every kind of estimate at one beta; `sign` is the kind that chance has drawn."""
+
+    def estimate(strength, nudging):
+        rule = EP(beta=strength, nudging=nudging, n_steps=n_steps, tol=tol)
+        return estimated_gradient(*network, rule=rule, n_free_steps=n_steps, tol=tol).flat()
+
+    one = {
+        "positive": estimate(beta, "positive"),
+        "negative": estimate(-beta, "positive"),
+        "centered": estimate(beta, "centered"),
+    }
+    return {**one, "random sign": one[sign]}
 
 
 def gradient_order(
@@ -87,53 +103,26 @@ def gradient_order(
     dtype = model.dtype if model is not None else dtype
     beta, n_halvings = by_dtype(beta, dtype, 0.1, 0.2), by_dtype(n_halvings, dtype, 5, 3)
     betas = halvings(beta, n_halvings, "beta")
-    random_state = check_seed(random_state)
-    own = drawn(model, x, sizes, n_samples)
     if model is not None:
         check_layered(model)
-    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
+    model, x, y, of_subject = subject(model, x, y, sizes, n_samples, random_state, dtype)
     if model.back is not None:
         raise ValueError("model: EP is for symmetric weights; this network has backward ones")
     settle(model, x, check_count(n_steps, "n_steps"))
     tol = 100 * np.finfo(model.dtype).eps
     network = model.spec, model.weights, model.biases, x, y
     exact = implicit(*network, n_free_steps=n_steps, tol=tol).flat()
-    signs = np.random.default_rng(random_state).choice(["positive", "negative"], size=len(betas))
-    estimates = {kind: [] for kind in KINDS}
-    for b, sign in zip(betas, signs):
-        one = {
-            kind: estimated_gradient(
-                *network,
-                rule=EP(beta=strength, nudging=nudging, n_steps=n_steps, tol=tol),
-                n_free_steps=n_steps,
-                tol=tol,
-            ).flat()
-            for kind, strength, nudging in (
-                ("positive", b, "positive"),
-                ("negative", -b, "positive"),
-                ("centered", b, "centered"),
-            )
-        }
-        one["random sign"] = one[sign]
-        for kind, values in estimates.items():
-            values.append(one[kind])
+    rng = np.random.default_rng(of_subject["random_state"])
+    signs = rng.choice(["positive", "negative"], size=len(betas))
+    estimates = [_estimates(network, b, sign, n_steps, tol) for b, sign in zip(betas, signs)]
+    estimates = {kind: np.array([one[kind] for one in estimates]) for kind in ORDER}
     norm = np.linalg.norm(exact)
-    error = {
-        k: np.array([np.linalg.norm(e - exact) / norm for e in v]) for k, v in estimates.items()
-    }
+    error = {k: np.linalg.norm(v - exact, axis=1) / norm for k, v in estimates.items()}
     slope = {k: log_slope(betas, v) for k, v in error.items()}
-    order = {"positive": 1, "negative": 1, "random sign": 1, "centered": 2}
     return GradientOrder(
-        verdict=max(abs(slope[k] - order[k]) for k in order),
+        verdict=max(abs(slope[k] - ORDER[k]) for k in ORDER),
         target=by_dtype(None, dtype, 0.1, 0.2),
-        settings=dict(
-            **own,
-            beta=beta,
-            n_halvings=n_halvings,
-            n_steps=n_steps,
-            random_state=random_state,
-            dtype=np.dtype(model.dtype).name,
-        ),
+        settings=dict(of_subject, beta=beta, n_halvings=n_halvings, n_steps=n_steps),
         betas=betas,
         error=error,
         slope=slope,

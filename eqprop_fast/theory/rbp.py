@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import by_dtype, check_seed, drawn, halvings, model_and_data, settle
+from .checks import by_dtype, halvings, settle, subject
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
 
@@ -62,6 +62,40 @@ def _norm(arrays):
     return float(np.sqrt(sum((a * a).sum() for a in arrays)))
 
 
+def _distance(a, b):
+    return _norm([u - v for u, v in zip(a, b)])
+
+
+def _few_units(process):
+    """Three units of the first and the last layer of one sample, step by step: (K, 6)."""
+    return np.array([np.concatenate([s[0, :3] for s in (p[0], p[-1])]) for p in process])
+
+
+def _adjoint_process(model, drive, free, y, k):
+    """S_0 = the force of the cost, S_t+1 = J^T S_t; and what each step gives the weights, without
+    the Euler factor that S_t has already.
+    """
+    states = [[-model.dt * len(y) * b for b in model.cost_gradient(free[-1], y)]]
+    synapses = []
+    for _ in range(k):
+        bar, parameters = model.vjp(drive, free, states[-1])
+        states.append(bar)
+        synapses.append([p / model.dt for p in parameters])
+    return states, synapses
+
+
+def _nudged_process(model, drive, free, y, beta, k):
+    """(s_t+1 - s_t) / beta of the second phase, and its local updates of the weights / beta."""
+    states, speeds, updates = free, [], []
+    for _ in range(k):
+        new = model.step(drive, states, y, beta)
+        speeds.append([(u - v) / beta for u, v in zip(new, states)])
+        update, _ = model.increment(drive, states, new)
+        updates.append([u / beta for u in update])
+        states = new
+    return speeds, updates
+
+
 def rbp_match(
     *,
     model=None,
@@ -104,58 +138,27 @@ def rbp_match(
     dtype = model.dtype if model is not None else dtype
     beta, n_halvings = by_dtype(beta, dtype, 0.02, 0.15), by_dtype(n_halvings, dtype, 4, 3)
     betas = halvings(beta, n_halvings, "beta")
-    own = drawn(model, x, sizes, n_samples)
-    k = check_count(
-        n_nudged_steps, "n_nudged_steps", at_least=2
-    )  # the first step is the force itself
-    random_state = check_seed(random_state)
-    model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype)
+    k = check_count(n_nudged_steps, "n_nudged_steps", at_least=2)  # the first is the force itself
+    model, x, y, of_subject = subject(model, x, y, sizes, n_samples, random_state, dtype)
     drive, free, residual = settle(model, x)
-    m = len(y)
-    # the RBP process: S_0 is the force of the cost, S_t+1 = J^T S_t
-    force = [-model.dt * m * b for b in model.cost_gradient(free[-1], y)]
-    process, parameter_process = [force], []
-    for _ in range(k):
-        bar, parameters = model.vjp(drive, free, process[-1])
-        process.append(bar)
-        parameter_process.append(
-            [p / model.dt for p in parameters]
-        )  # S_t has its Euler factor already
+    adjoint, synapse_adjoint = _adjoint_process(model, drive, free, y, k)
+    force, largest = _norm(adjoint[0]), max(_norm(p) for p in synapse_adjoint)
     rows, synapse_rows, curves = [], [], None
-    largest = max(_norm(p) for p in parameter_process)
     for b in betas:
-        states, row, synapse_row, shown = free, [], [], []
-        for t in range(k):
-            new = model.step(drive, states, y, b)
-            speed = [(u - v) / b for u, v in zip(new, states)]
-            row.append(_norm([u - v for u, v in zip(speed, process[t])]) / _norm(force))
-            update, _ = model.increment(drive, states, new)
-            synapse_row.append(
-                _norm([u / b - e for u, e in zip(update, parameter_process[t])]) / largest
-            )
-            shown.append(np.concatenate([s[0, :3] for s in (speed[0], speed[-1])]))
-            states = new
-        rows.append(row)
-        synapse_rows.append(max(synapse_row))
+        speeds, updates = _nudged_process(model, drive, free, y, b, k)
+        rows.append([_distance(u, v) / force for u, v in zip(speeds, adjoint)])
+        synapse_rows.append(
+            max(_distance(u, v) / largest for u, v in zip(updates, synapse_adjoint))
+        )
         if curves is None:
-            exact = np.array(
-                [np.concatenate([s[0, :3] for s in (p[0], p[-1])]) for p in process[:k]]
-            )
-            curves = np.array(shown), exact
+            curves = _few_units(speeds), _few_units(adjoint[:k])
     rows = np.array(rows)
     deviation = rows.max(axis=1)
     slope, synapse_slope = log_slope(betas, deviation), log_slope(betas, synapse_rows)
     return RbpMatch(
         verdict=float(np.max(np.abs([slope - 1, synapse_slope - 1]))),
         target=0.1,
-        settings=dict(
-            **own,
-            beta=beta,
-            n_halvings=n_halvings,
-            n_nudged_steps=k,
-            random_state=random_state,
-            dtype=np.dtype(model.dtype).name,
-        ),
+        settings=dict(of_subject, beta=beta, n_halvings=n_halvings, n_nudged_steps=k),
         residual=residual,
         betas=betas,
         deviation=deviation,

@@ -1,15 +1,17 @@
-/* A Cortex-M0 with 16 KB of RAM learns the digits from nothing, one image at a time, without floats. */
+/* A Cortex-M0 with 16 KB of RAM learns the digits from nothing, one image at a time, without
+ * floats. */
 #include "build/digits.h"
 #include "build/digits_data.h"
 
 #include "start.h"
 
+/* The last N_TEST images are never learnt. */
 enum { N = sizeof labels, N_TEST = 300, N_PASSES = 3 };
 
 static digits_memory arena;
 
-static const digits_value *image(uint32_t row)
-{
+/* Image `row`, whose pixels are 16ths, as the network takes inputs. */
+static const digits_value *image(uint32_t row) {
     static digits_value x[DIGITS_INPUTS];
     int i;
     for (i = 0; i < DIGITS_INPUTS; i++)
@@ -17,8 +19,8 @@ static const digits_value *image(uint32_t row)
     return x;
 }
 
-static uint32_t percent_right(digits_memory *net)
-{
+/* Of the images that it has not seen. */
+static uint32_t percent_right(digits_memory *net) {
     uint32_t row, right = 0;
     for (row = N - N_TEST; row < N; row++) {
         int label = -1;
@@ -27,8 +29,8 @@ static uint32_t percent_right(digits_memory *net)
     return right * 100 / N_TEST;
 }
 
-int main(void)
-{
+/* Learns pass after pass, one image at a time, and says now and then how well it does. */
+int main(void) {
     digits_memory *net;
     uint32_t row, pass;
     digits_status status = digits_init(&arena, sizeof arena, &net);

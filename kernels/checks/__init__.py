@@ -12,12 +12,14 @@ import functools
 import inspect
 from dataclasses import fields, replace
 
-from . import crossbar, layered, nodal
+from . import crossbar, graph, layered, nodal
 from .rows import Call
 
 TABLES = {
     "layered_relax": layered.RELAX,
     "layered_train": layered.TRAIN,
+    "graph_relax": graph.RELAX,
+    "graph_train": graph.TRAIN,
     "crossbar_relax": crossbar.RELAX,
     "crossbar_train": crossbar.TRAIN,
     "nodal_newton": nodal.NEWTON,

@@ -3,10 +3,11 @@
 import numpy as np
 
 from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES, check_optimizer
-from ..spec import MAX_WEIGHTS
+from ..spec import MAX_WEIGHTS, Crossbar, CrossbarPlan
 from .rows import (
     Array,
     Arrays,
+    Fields,
     Flag,
     Inputs,
     Integer,
@@ -136,51 +137,59 @@ def velocity(at, name, value):
     ]
 
 
-RELAX = {
-    "weights": Conductances(),
+# the fields of a `Crossbar` and of a `CrossbarPlan`, in the order in which they can be checked
+NETWORK = {
     "biases": Arrays(lambda n, k: (n[k + 1],)),
     "lower": lower,
     "upper": upper,
-    "x": Inputs(),
-    "states": States("R"),
     "input_gain": Real(),
     "schedule": Option(SCHEDULES),
-    "n_steps": Integer(),
-    "tol": Real(),
-    "beta": Real(),
     "pairs": pairs,
-    "y": Array(lambda at: (at.R, at.outputs), optional=True),  # None is the free phase
-    "n_threads": Integer(1),
 }
-
-TRAIN = {
+RELAXED = {"weights": Conductances(), **NETWORK}
+TRAINED = {
     "weights": Conductances(written=True),
+    **NETWORK,
     "biases": Arrays(lambda n, k: (n[k + 1],), written=True),
-    "lower": lower,
-    "upper": upper,
-    "x": Inputs(),
-    "pairs": pairs,
-    "y": Array(lambda at: (at.R, at.outputs)),
+}
+PLAN = {
     "batch_size": batch_size,
-    "states": States("B"),
-    "order": Order(optional=True),
-    "sample_weight": Array(lambda at: (at.R,), optional=True, low=0),
-    "input_gain": Real(),
-    "schedule": Option(SCHEDULES),
     "n_free_steps": Integer(),
     "n_nudged_steps": Integer(),
     "tol_free": Real(),
     "tol_nudged": Real(),
     "beta": nudge,
     "nudging": Option(NUDGINGS),
-    "rates": Numbers(),
-    "bias_rates": Numbers(),
+    "rate": Numbers(),
+    "bias_rate": Numbers(),
     "g_min": Real(infinite=True),
     "g_max": g_max,
     "carry": Flag(),
     "optimizer": Option(OPTIMIZERS),
     "momentum": Real(),
+    "loss_so_far": loss,
+}
+
+
+RELAX = {
+    "network": Fields(Crossbar, RELAXED),
+    "x": Inputs(),
+    "states": States("R"),
+    "n_steps": Integer(),
+    "tol": Real(),
+    "beta": Real(),
+    "y": Array(lambda at: (at.R, at.outputs), optional=True),  # None is the free phase
+    "n_threads": Integer(1),
+}
+
+TRAIN = {
+    "network": Fields(Crossbar, TRAINED),
+    "x": Inputs(),
+    "y": Array(lambda at: (at.R, at.outputs)),
+    "plan": Fields(CrossbarPlan, PLAN),
+    "states": States("B"),
+    "order": Order(optional=True),
+    "row_weight": Array(lambda at: (at.R,), optional=True, low=0),
     "velocity": velocity,
-    "loss": loss,
     "n_threads": Integer(1),
 }

@@ -101,8 +101,10 @@ def targets(at, name, value):
 TARGETS = Array(lambda at: (at.R, at.N[-1]), optional=True)
 
 
-def training_plan(at, name, plan):
-    """A `TrainPlan`, with rates as tuples and signs as int8."""
+def training_plan(at, name, plan, n_rates=None):
+    """A `TrainPlan`, with rates as tuples and signs as int8; `n_rates`: how many of each, else one a
+    layer pair.
+    """
     if not isinstance(plan, TrainPlan):
         raise ValueError(f"{name} must be a TrainPlan, got {describe(plan)}")
     check_option("learning_rule", plan.rule, RULES)
@@ -123,7 +125,8 @@ def training_plan(at, name, plan):
     check_real("epsilon", plan.epsilon, 0, dtype=real)
     if not plan.over_relaxation > 0:
         raise ValueError(f"over_relaxation must be above 0, got {plan.over_relaxation}")
-    rates = [NUMBERS(at, rate, getattr(plan, rate)) for rate in ("rate", "bias_rate")]
+    counts = n_rates or (at.L, at.L)
+    rates = [NUMBERS(at, rate, getattr(plan, rate), n) for rate, n in zip(("rate", "bias_rate"), counts)]
     at.plan = replace(plan, rate=rates[0], bias_rate=rates[1], sign=_sign(at, plan))
     return at.plan
 

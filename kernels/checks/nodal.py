@@ -10,8 +10,10 @@ import numpy as np
 
 from ..reference.nodal import LuPattern, NodalSystem
 from ..reference.nodal_head import HeadPlan
+from ..spec import Conductances
 from .rows import (
     Array,
+    Fields,
     Integer,
     Real,
     check_array,
@@ -194,7 +196,7 @@ def pairs(at, name, value):
 def high(at, name, value):
     BOUND(at, name, value)
     if not (at.low <= value).all():
-        raise ValueError(f"low and {name} must be numbers, low at most {name}")
+        raise ValueError(f"{name}: low and high must be numbers, low at most high")
     return value
 
 
@@ -213,15 +215,19 @@ def number(at, name, value):
 BOUND = Array(lambda at: (at.P,), strict=True)
 MOVED = Array(lambda at: (at.P,), written=True, strict=True)
 
-UPDATE = {
-    "difference": difference,
-    "total": Array(lambda at: at.shape, strict=True),
+CONDUCTANCES = {
     "pairs": pairs,
     "scale": BOUND,
     "velocity": MOVED,
     "conductance": MOVED,
     "low": low,
     "high": high,
+}
+
+UPDATE = {
+    "difference": difference,
+    "total": Array(lambda at: at.shape, strict=True),
+    "conductances": Fields(Conductances, CONDUCTANCES),
     "gradient": MOVED,
     "learning_rate": number,
     "momentum": number,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
@@ -27,6 +28,10 @@ class Call:
         self.dtype = None
         self.seen = []  # (name, array, written)
         self.copies = []  # (the caller's array, C-contiguous copy that the kernel writes)
+
+    def keep(self, name, value):
+        """Leaves a value for later rows, under the last part of its name."""
+        setattr(self, name.rpartition(".")[2], value)
 
     def refuse_overlaps(self):
         """ValueError if an array that the kernel writes shares memory with another one."""
@@ -313,14 +318,14 @@ class Real:
 
     def __call__(self, at, name, value):
         value = check_real(name, value, self.low, dtype=at.dtype, infinite=self.infinite)
-        setattr(at, name, value)
+        at.keep(name, value)
         return value
 
 
 class Flag:
     def __call__(self, at, name, value):
         value = check_flag(name, value)
-        setattr(at, name, value)
+        at.keep(name, value)
         return value
 
 
@@ -330,7 +335,7 @@ class Option:
 
     def __call__(self, at, name, value):
         check_option(name, value, self.options)
-        setattr(at, name, value)
+        at.keep(name, value)
         return value
 
 
@@ -355,11 +360,27 @@ class Order:
 
 
 class Numbers:
-    """A sequence of `at.L` finite numbers, such as learning rates; a tuple of floats."""
+    """A sequence of `at.L` finite numbers, or of `n`, such as learning rates; a tuple of floats."""
+
+    def __call__(self, at, name, value, n=None):
+        n = at.L if n is None else n
+        if not isinstance(value, (list, tuple, np.ndarray)) or getattr(value, "ndim", 1) != 1:
+            raise ValueError(f"{name} must be a sequence of {n} numbers, got {describe(value)}")
+        if len(value) != n:
+            raise ValueError(f"{name} must have {n} entries, got {len(value)}")
+        return tuple([check_real(f"{name}[{k}]", v, dtype=at.dtype) for k, v in enumerate(value)])
+
+
+class Fields:
+    """A record of class `kind`, whose fields have a table of their own."""
+
+    def __init__(self, kind, table):
+        self.kind, self.table = kind, table
 
     def __call__(self, at, name, value):
-        if not isinstance(value, (list, tuple, np.ndarray)) or getattr(value, "ndim", 1) != 1:
-            raise ValueError(f"{name} must be a sequence of {at.L} numbers, got {describe(value)}")
-        if len(value) != at.L:
-            raise ValueError(f"{name} must have {at.L} entries, got {len(value)}")
-        return tuple([check_real(f"{name}[{k}]", v, dtype=at.dtype) for k, v in enumerate(value)])
+        if not isinstance(value, self.kind):
+            raise ValueError(f"{name} must be a {self.kind.__name__}, got {describe(value)}")
+        fields = {
+            field: row(at, f"{name}.{field}", getattr(value, field)) for field, row in self.table.items()
+        }
+        return replace(value, **fields)

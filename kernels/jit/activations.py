@@ -99,9 +99,7 @@ def rho_scalar(code, x):
 
 @kernel
 def activate(code, single, row):
-    """row = rho(row), in place: with a second array the overlap check of the vectorised loop would
-    fail.
-    """
+    """row = rho(row), in place: a second array would fail the vectorised loop's overlap check."""
     widest_vectors()
     n = row.size
     if code == IDENTITY:

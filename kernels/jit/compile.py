@@ -138,9 +138,7 @@ else:
 
     @intrinsic
     def float_bits(typingctx, x):
-        """The bits of a float as a signed integer of its size: for x >= 0 in the order of x,
-        non-finite on top.
-        """
+        """The bits of a float as a signed integer: for x >= 0 in order, non-finite on top."""
         to = types.int32 if x == types.float32 else types.int64
 
         def codegen(context, builder, signature, args):

@@ -17,8 +17,9 @@ import numpy as np
 
 from .activations import IDENTITY, ONE, ZERO, rho_scalar
 from .compile import kernel
-from .inplace import step_bias, step_panels, step_transpose, unpack_panels, unpack_transpose
-from .layout import Block, backs_of, biases_of, block, weights_of
+from .inplace import step_bias, step_panels, step_transpose
+from .layout import Block, backs_of, biases_of, block, own_rows, weights_of
+from .packing import unpack_panels, unpack_transpose
 from .products import add_dots, add_panels
 from .relax import (
     SYNCHRONOUS,
@@ -33,7 +34,6 @@ from .relax import (
 )
 from .threads import barrier
 from .tiles import tile_columns
-from .update import own_rows
 from .views import array, vector
 
 # --- what the vector fields learn from: presynaptic activity before a step, weighted change in it
@@ -60,13 +60,13 @@ def weigh_change(state, now, weight, sign, moved, base):
 
 
 @kernel
-def vector_field_phase(job, work, thread, state, shown, rows, low, high, phase):
+def vector_field_phase(job, work, walk, thread, state, shown, rows, low, high, phase):
     """Nudged phase 1 or 2 of the samples low..high; a sample at rest changes no more.
 
-    Row ((phase - 1) K + step) B + b of work.pre and work.moved keeps step `step` of sample b, of B
+    Row ((phase - 1) K + step) B + b of walk.pre and walk.moved keeps step `step` of sample b, of B
     in the batch.
     """
-    net, weight, pre, moved = work.net, array(work.weight), array(work.pre)[0], array(work.moved)[0]
+    net, weight, pre, moved = work.net, array(work.weight), array(walk.pre)[0], array(walk.moved)[0]
     steps, live, count = array(net.steps)[thread], array(net.active)[thread][low:high], high - low
     sign = ONE if phase.number == 1 else -ONE
     for a in range(count):
@@ -91,9 +91,7 @@ def vector_field_phase(job, work, thread, state, shown, rows, low, high, phase):
 
 @kernel
 def input_products(job, lists, low, high, n_samples, dense, gram):
-    """gram[m, s] = rho(x[m]) . rho(x[s]) for the samples m in low..high and all s; `dense` (N[0])
-    is zero between calls.
-    """
+    """gram[m, s] = rho(x[m]) . rho(x[s]) for m in low..high, all s; `dense` (N[0]) stays zero."""
     counts, index, value = array(lists.counts), array(lists.index), array(lists.value)
     real = dense.dtype.type
     base = real(0)
@@ -121,29 +119,29 @@ def input_products(job, lists, low, high, n_samples, dense, gram):
 
 
 @kernel
-def layer_products(work, k, now, n_samples, place):
+def layer_products(work, walk, k, now, n_samples, place):
     """grams[k, 0 and 1, b, s]: what layer k shows in sample b, times what it shows in s now, which
-    is work.walk[place], and at the start.
+    is walk.shown[place], and at the start.
     """
-    grams, layer, shown = array(work.grams), array(work.net.layers)[k], array(work.shown)[1]
+    grams, layer, shown = array(walk.grams), array(work.net.layers)[k], array(work.shown)[1]
     o, n, units = layer.offset, layer.size, shown.shape[1]
-    start, walk = array(work.shown)[0], array(work.walk)[place]
-    flat_start, flat_walk = start.reshape(start.size), walk.reshape(walk.size)
+    start, reached = array(work.shown)[0], array(walk.shown)[place]
+    flat_start, flat_now = start.reshape(start.size), reached.reshape(reached.size)
     for part in range(2):
         for a in range(now.size):
             b = now[a]
             out = grams[k, part, b, :n_samples]
             for s in range(n_samples):
                 out[s] = ZERO
-            add_dots(out, shown[b, o : o + n], flat_walk if part == 0 else flat_start, o, units)
+            add_dots(out, shown[b, o : o + n], flat_now if part == 0 else flat_start, o, units)
 
 
 @kernel
-def coefficients_of(job, work, scale, k, now, n_samples):
-    """work.parts[0 and 1, b, s]: how much of what layer k shows in s, now and at the start, the
+def coefficients_of(job, work, walk, scale, k, now, n_samples):
+    """walk.parts[0 and 1, b, s]: how much of what layer k shows in s, now and at the start, the
     change of the weights around it adds to its field in sample b.
     """
-    parts, grams, weight = array(work.parts), array(work.grams), array(work.weight)
+    parts, grams, weight = array(walk.parts), array(walk.grams), array(work.weight)
     n, real, top = job.n_weights, parts.dtype.type, k == job.n_weights
     rate, bias_rate = vector(np.float64, job.rate, n), vector(np.float64, job.bias_rate, n)
     c_below, c_bias = real(scale * rate[k - 1]), real(scale * bias_rate[k - 1])
@@ -164,19 +162,19 @@ def coefficients_of(job, work, scale, k, now, n_samples):
 
 
 @kernel
-def step_inner(job, work, thread, n_samples, scale):
+def step_inner(job, work, walk, thread, n_samples, scale):
     """Own share of the continual vector field's move of inner weights, biases and feedback."""
     layers, n = array(work.net.layers), job.n_weights
     rates, bias_rates = vector(np.float64, job.rate, n), vector(np.float64, job.bias_rate, n)
     for k in range(1, n):
         below, here, rate = layers[k], layers[k + 1], scale * rates[k]
         if here.copy.start < 0:
-            step_transpose(work, thread, block(here.transpose), below, here, n_samples, rate)
+            step_transpose(work, walk, thread, block(here.transpose), below, here, n_samples, rate)
         else:
-            step_panels(work, thread, block(here.copy), below, here, n_samples, rate)
-        step_panels(work, thread, block(below.down), here, below, n_samples, rate)
+            step_panels(work, walk, thread, block(here.copy), below, here, n_samples, rate)
+        step_panels(work, walk, thread, block(below.down), here, below, n_samples, rate)
         if thread == 0:
-            step_bias(work, here, n_samples, scale * bias_rates[k])
+            step_bias(work, walk, here, n_samples, scale * bias_rates[k])
 
 
 @kernel
@@ -198,43 +196,43 @@ def unpack_inner(job, work, thread):
 
 
 @kernel
-def note_walk(work, low, high, step, raw):
+def note_walk(work, walk, low, high, step):
     """What the samples low..high have come to, for all threads: how far the first layer is from the
-    start, or what all layers show; returns its place in work.walk, of which there are two in turn,
+    start, or what all layers show; returns its place in walk.shown, of which there are two in turn,
     for some thread may still read the last one.
     """
-    walk, state, shown = array(work.walk), array(work.state), array(work.shown)
-    if raw:
+    reached, state, shown = array(walk.shown), array(work.state), array(work.shown)
+    if walk.raw == 1:
         first = array(work.net.layers)[1]
         for b in range(low, high):
             for i in range(first.size):
-                walk[0, b, i] = state[1, b, i] - state[0, b, i]
+                reached[0, b, i] = state[1, b, i] - state[0, b, i]
         return 0
     for b in range(low, high):
-        copy_row(walk[step % 2, b], shown[1, b])
+        copy_row(reached[step % 2, b], shown[1, b])
     return step % 2
 
 
 @kernel
-def add_moved_weights(job, work, k, now, n_samples, scale, place, raw):
+def add_moved_weights(job, work, walk, k, now, n_samples, scale, place):
     """Adds to the fields of layer k what the weights have moved since the start of the phase."""
-    field, parts, layer = array(work.net.field), array(work.parts), array(work.net.layers)[k]
-    start, walk = array(work.shown)[0], array(work.walk)[place]
+    field, parts, layer = array(work.net.field), array(walk.parts), array(work.net.layers)[k]
+    start, reached = array(work.shown)[0], array(walk.shown)[place]
     columns = tile_columns(field.itemsize)
     none, samples = np.int64(0), Block(layer.offset, start.shape[1], columns)
-    if not raw:
-        coefficients_of(job, work, scale, k, now, n_samples)
+    if walk.raw == 0:
+        coefficients_of(job, work, walk, scale, k, now, n_samples)
         flat = start.reshape(start.size)
         add_panels(field, layer.offset, layer.size, now, parts[1], none, n_samples, flat, samples)
-    flat = walk.reshape(walk.size)
+    flat = reached.reshape(reached.size)
     add_panels(field, layer.offset, layer.size, now, parts[0], none, n_samples, flat, samples)
 
 
 @kernel
-def continual_step(job, work, thread, rows, now, phase, step, scale, place, raw):
+def continual_step(job, work, walk, thread, rows, now, phase, step, scale, place):
     """One step of all layers of the samples `now`; from the second on, with the moved weights."""
     net, state, shown = work.net, array(work.state)[1], array(work.shown)[1]
-    change, n_layers, visit = array(net.change)[thread], phase.last, phase.visit
+    change, n_layers, visit, raw = array(net.change)[thread], phase.last, phase.visit, walk.raw == 1
     for a in range(now.size):
         change[now[a]] = ZERO
     for turn in range(n_passes(visit, n_layers)):
@@ -242,26 +240,26 @@ def continual_step(job, work, thread, rows, now, phase, step, scale, place, raw)
         if step > 0 and not raw:
             for k in range(1, n_layers + 1):
                 if n_layers > 1 and (visit == SYNCHRONOUS or (k - first) % 2 != 0):  # a neighbour moves
-                    layer_products(work, k, now, rows.size, place)
+                    layer_products(work, walk, k, now, rows.size, place)
         for k in range(first, n_layers + 1, stride):
             fields(net, shown, k, now)
             if step > 0 and (k == 1 or not raw):
-                add_moved_weights(job, work, k, now, rows.size, scale, place, raw)
+                add_moved_weights(job, work, walk, k, now, rows.size, scale, place)
         for k in range(first, n_layers + 1, stride):
             move_layer(job, net, thread, state, shown, rows, k, now, phase, step)
 
 
 @kernel
-def continual_phase(thread, control, job, work, rows, low, high, beta, scale):
+def continual_phase(thread, control, job, work, walk, rows, low, high, beta, scale):
     """Nudged phase of the continual rules, all threads together; False if one of them has failed.
 
     States 0 are those of the free phase, states 1 begin as their copies. A sample that becomes
     non-finite goes on: every thread must come to every barrier. The last move of the inner weights
     is left to the caller.
     """
-    raw, weight, nudged_steps = work.raw == 1, array(work.weight), array(work.nudged_steps)
+    raw, weight, nudged_steps = walk.raw == 1, array(work.weight), array(work.nudged_steps)
     state, shown = array(work.state)[1], array(work.shown)[1]
-    pre, moved = array(work.pre)[0], array(work.moved)[0]
+    pre, moved = array(walk.pre)[0], array(walk.moved)[0]
     n_steps, tol = job.n_nudged_steps, job.tol_nudged
     phase = phase_of(1, job.schedule, job.n_weights, beta, n_steps, tol, job.dt)
     now, none, place = array(work.net.active)[thread][low:high], np.int64(0), np.int64(0)
@@ -272,16 +270,16 @@ def continual_phase(thread, control, job, work, rows, low, high, beta, scale):
         if step > 0 and raw:
             if not barrier(control, work.n_threads):
                 return False
-            step_inner(job, work, thread, rows.size, scale)
+            step_inner(job, work, walk, thread, rows.size, scale)
         if step > 0:
-            place = note_walk(work, low, high, step, raw)
+            place = note_walk(work, walk, low, high, step)
             if not barrier(control, work.n_threads):
                 return False
         if step == 1 and raw:  # not before a barrier: it reads every sample's weight
-            coefficients_of(job, work, scale, none + 1, now, rows.size)
+            coefficients_of(job, work, walk, scale, none + 1, now, rows.size)
         if raw:
             remember(state, shown, now, pre, moved, none)
-        continual_step(job, work, thread, rows, now, phase, step, scale, place, raw)
+        continual_step(job, work, walk, thread, rows, now, phase, step, scale, place)
         if raw:
             weigh_change(state, now, weight, ONE, moved, none)
     return True

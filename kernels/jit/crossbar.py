@@ -14,13 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from .compile import accessor, is_finite, kernel
+from .layout import address_in, bias_moments, biases_of, n_units, own_rows
 from .threads import barrier
 from .views import array, matrix, vector
 
 _jit = kernel(strict=True)
 _inline = kernel(strict=True, inline=True)
 DIVERGED, SINGULAR = 1, 2
-SYNCHRONOUS, NESTEROV = 0, 2  # codes of job.schedule, job.optimizer
+SYNCHRONOUS = 0  # of job.schedule
+SGD, NESTEROV = 0, 2  # of job.optimizer
 
 
 class Step(NamedTuple):
@@ -30,48 +32,24 @@ class Step(NamedTuple):
     per: float  # gradient per contrast
     rate: float
     momentum: float
+    plain: bool
     nesterov: bool
     low: float
     high: float
 
 
-@_inline
-def address_in(table, k):
-    """Address number k of a table of the job."""
-    return vector(np.int64, table, k + 1)[k]
-
-
-@_inline
-def n_nodes(job, k):
-    """Nodes of layer k, 0 being the inputs."""
-    return np.int64(vector(np.int32, job.size, k + 1)[k])
-
-
 @accessor
 def conductances(job, table, k):
     """Matrix k (2 N[0] or N[k], N[k+1]) of a table shaped as the weights."""
-    n_rows = n_nodes(job, k) * (2 if k == 0 else 1)
-    return matrix(job.real, address_in(table, k), n_rows, n_nodes(job, k + 1))
-
-
-@accessor
-def at_nodes(job, table, k):
-    """Vector k (N[k+1]) of a table of the job."""
-    return vector(job.real, address_in(table, k), n_nodes(job, k + 1))
+    n_rows = n_units(job, k) * (2 if k == 0 else 1)
+    return matrix(job.real, address_in(table, k), n_rows, n_units(job, k + 1))
 
 
 @accessor
 def targets(job, row):
     """Row `row` of y: as many as there are outputs, or pairs of them."""
-    n = n_nodes(job, job.n_weights)
-    n = n // 2 if job.pairs else n
-    return matrix(job.real, job.y, row + 1, n)[row]
-
-
-@_inline
-def share(n, thread, n_threads):
-    """This thread's part of n items."""
-    return n * thread // n_threads, n * (thread + 1) // n_threads
+    n = n_units(job, job.n_weights)
+    return matrix(job.real, job.y, row + 1, n // 2 if job.pairs else n)[row]
 
 
 # --- one sample
@@ -80,7 +58,7 @@ def share(n, thread, n_threads):
 @_jit
 def drive_sample(job, row, out):
     """out (N[1]) = gain * x (g+ - g-) for one row of x, given by its non-zeros."""
-    weight, n = conductances(job, job.weight, 0), n_nodes(job, 0)
+    weight, n = conductances(job, job.weight, 0), n_units(job, 0)
     begin, end = vector(np.int64, job.indptr, row + 2)[row : row + 2]
     indices, data = vector(np.int32, job.indices, end), vector(job.real, job.data, end)
     gain = out.dtype.type(job.input_gain)
@@ -95,7 +73,7 @@ def drive_sample(job, row, out):
 @_jit
 def add_currents(job, net, own, k, states, out):
     """out (N[k+1]): the currents into layer k + 1 from its biases and from the layers beside it."""
-    offset, bias, drive = array(net.offset), at_nodes(job, job.bias, k), array(own.drive)
+    offset, bias, drive = array(net.offset), biases_of(job, job.bias, k), array(own.drive)
     n = out.size
     for i in range(n):
         out[i] = bias[i]
@@ -121,9 +99,7 @@ def add_currents(job, net, own, k, states, out):
 
 @_jit
 def nudge_pairs(totals, beta, y, out):
-    """A current of beta (y - prediction) into one node and out of the other; False if beta exceeds
-    what the nodes can give.
-    """
+    """beta (y - prediction) into one node, out of the other; False if they cannot give that."""
     half, ok = out.size // 2, True
     for i in range(half):
         up = 1 / totals[i] if totals[i] > 0 else 0
@@ -138,13 +114,11 @@ def nudge_pairs(totals, beta, y, out):
 
 @_jit
 def solve_layer(job, net, own, k, states, beta, y):
-    """Exact minimiser of layer k + 1 given its neighbours, in own.new; False if the nudge exceeds a
-    conductance.
-    """
+    """Exact minimiser of layer k + 1 in own.new; False if the nudge exceeds a conductance."""
     offset = array(net.offset)
     out = array(own.new)[offset[k] : offset[k + 1]]
     totals = array(net.totals)[offset[k] : offset[k + 1]]
-    lower, upper = at_nodes(job, job.lower, k), at_nodes(job, job.upper, k)
+    lower, upper = biases_of(job, job.lower, k), biases_of(job, job.upper, k)
     add_currents(job, net, own, k, states, out)
     nudged, ok = k + 1 == job.n_weights and beta != 0, True
     for i in range(out.size):
@@ -200,7 +174,7 @@ def sum_conductances(job, net, thread, n_threads):
     offset, broken = array(net.offset), array(net.broken)
     for k in range(job.n_weights):
         own, below = array(net.totals)[offset[k] : offset[k + 1]], conductances(job, job.weight, k)
-        first, last = share(own.size, thread, n_threads)
+        first, last = own_rows(own.size, thread, n_threads)
         for i in range(first, last):
             own[i] = 0
         for j in range(below.shape[0]):
@@ -239,16 +213,16 @@ def relax_all(thread, n_threads, control, job, net):
         return
     if not none_of(array(net.broken)):
         return
-    first, last = share(n, thread, n_threads)
+    first, last = own_rows(n, thread, n_threads)
     for m in range(first, last):
         drive_sample(job, m, array(own.drive))
         for k in range(job.n_weights):
-            layer = matrix(job.real, address_in(job.state, k), n, n_nodes(job, k + 1))
+            layer = matrix(job.real, address_in(job.state, k), n, n_units(job, k + 1))
             states[offset[k] : offset[k + 1]] = layer[m]
         y = targets(job, m)
         steps[m], residual[m], ok = relax_sample(job, net, own, states, job.n_free_steps, tol, beta, y)
         for k in range(job.n_weights):
-            layer = matrix(job.real, address_in(job.state, k), n, n_nodes(job, k + 1))
+            layer = matrix(job.real, address_in(job.state, k), n, n_units(job, k + 1))
             layer[m] = states[offset[k] : offset[k + 1]]
         if not ok:
             status[thread] = SINGULAR
@@ -259,8 +233,11 @@ def relax_all(thread, n_threads, control, job, net):
 
 
 @_inline
-def moved(w, gradient, velocity, step):
+def stepped(w, contrast, velocity, step):
     """(new parameter before clipping, new velocity)."""
+    if step.plain:
+        return w - step.kappa * contrast, velocity
+    gradient = step.per * contrast
     v = step.momentum * velocity + gradient
     return w - step.rate * (gradient + step.momentum * v if step.nesterov else v), v
 
@@ -296,15 +273,12 @@ def list_by_node(job, work, rows):
 
 @_jit
 def learn_input(job, work, own, step, n, first, last):
-    """g <- clip(g - rate per sum_m [(drop_a)^2 - (drop_b)^2]) for the conductances of inputs
-    first..last.
-    """
-    weight, n_in = conductances(job, job.weight, 0), n_nodes(job, 0)
-    velocity = conductances(job, job.velocity, 0) if job.optimizer else weight
+    """g <- clip(g - rate per sum_m [(drop_a)^2 - (drop_b)^2]) from inputs first..last."""
+    weight, velocity = conductances(job, job.weight, 0), conductances(job, job.velocity, 0)
     start, sample, value = array(work.start), array(work.sample), array(work.value)
-    diff, mean, shift = array(work.diff), array(work.mean), array(own.shift)
-    change = array(own.change)
-    width = weight.shape[1]
+    diff, mean, n_in = array(work.diff), array(work.mean), n_units(job, 0)
+    shift, change, idle = array(own.shift), array(own.change), array(own.idle)
+    width, one = weight.shape[1], shift.dtype.type(1)
     for i in range(width):
         shift[i] = 0
     for m in range(n):
@@ -314,56 +288,44 @@ def learn_input(job, work, own, step, n, first, last):
         for i in range(width):
             change[i] = 0
         for e in range(start[j], start[j + 1]):
-            d, v = diff[sample[e]], value[e]
+            d, x = diff[sample[e]], value[e]
             for i in range(width):
-                change[i] += v * d[i]
-        up, down = weight[j], weight[j + n_in]
-        if not job.optimizer:
+                change[i] += x * d[i]
+        for sign, row in ((-one, j), (one, j + n_in)):
+            g, v = weight[row], idle if step.plain else velocity[row]
             for i in range(width):
-                up[i] = clip(up[i] - step.kappa * (shift[i] - change[i]), step)
-                down[i] = clip(down[i] - step.kappa * (shift[i] + change[i]), step)
-            continue
-        vu, vd = velocity[j], velocity[j + n_in]
-        for i in range(width):
-            w, vu[i] = moved(up[i], step.per * (shift[i] - change[i]), vu[i], step)
-            up[i] = clip(w, step)
-            w, vd[i] = moved(down[i], step.per * (shift[i] + change[i]), vd[i], step)
-            down[i] = clip(w, step)
+                w, v[i] = stepped(g[i], shift[i] + sign * change[i], v[i], step)
+                g[i] = clip(w, step)
 
 
 @_jit
-def learn_inner(job, work, k, step, n, first, last):
+def learn_inner(job, work, own, k, step, n, first, last):
     """The same between layers k and k + 1: the bracket is (d_j - d_i)(m_j - m_i), d = v_a - v_b and
-    m = v_a + v_b of `n` samples."""
-    weight, offset = conductances(job, job.weight, k), array(work.net.offset)
-    velocity = conductances(job, job.velocity, k) if job.optimizer else weight
-    diff, mean = array(work.diff), array(work.mean)
+    m = v_a + v_b of `n` samples.
+    """
+    weight, velocity = conductances(job, job.weight, k), conductances(job, job.velocity, k)
+    diff, mean, offset = array(work.diff), array(work.mean), array(work.net.offset)
     below, here = offset[k - 1], offset[k]
     for j in range(first, last):
-        for i in range(weight.shape[1]):
-            s = weight[j, i] * 0
+        g, v = weight[j], array(own.idle) if step.plain else velocity[j]
+        for i in range(g.size):
+            s = g[i] * 0
             for m in range(n):
                 s += (diff[m, below + j] - diff[m, here + i]) * (mean[m, below + j] - mean[m, here + i])
-            if not job.optimizer:
-                weight[j, i] = clip(weight[j, i] - step.kappa * s, step)
-            else:
-                w, velocity[j, i] = moved(weight[j, i], step.per * s, velocity[j, i], step)
-                weight[j, i] = clip(w, step)
+            w, v[i] = stepped(g[i], s, v[i], step)
+            g[i] = clip(w, step)
 
 
 @_jit
-def learn_bias(job, work, k, step, n):
-    """Biases of layer k + 1: minus their gradient is the sum of v_a - v_b."""
-    bias, at, diff = at_nodes(job, job.bias, k), array(work.net.offset)[k], array(work.diff)
+def learn_bias(job, work, own, k, step, n):
+    """Biases of layer k + 1: their contrast is minus the sum of v_a - v_b."""
+    bias, at, diff = biases_of(job, job.bias, k), array(work.net.offset)[k], array(work.diff)
+    v = array(own.idle) if step.plain else bias_moments(job, job.velocity, k)
     for i in range(bias.size):
         s = bias[i] * 0
         for m in range(n):
             s += diff[m, at + i]
-        if not job.optimizer:
-            bias[i] += step.kappa * s
-        else:
-            velocity = vector(job.real, address_in(job.velocity, job.n_weights + k), bias.size)
-            bias[i], velocity[i] = moved(bias[i], -step.per * s, velocity[i], step)
+        bias[i], v[i] = stepped(bias[i], -s, v[i], step)
 
 
 @_jit
@@ -417,12 +379,10 @@ def phases(job, work, own, m, row, from_zero):
 
 @_inline
 def step_of(job, real, rate, per, per_rate):
-    """Numbers of a step along `per` times a contrast; per_rate: rate times per, rounded as it
-    always was.
-    """
+    """A step along `per` times a contrast; per_rate: rate times per, rounded as it always was."""
     return Step(
-        real(per_rate), real(per), real(rate), real(job.momentum), job.optimizer == NESTEROV,
-        real(job.g_min), real(job.g_max),
+        real(per_rate), real(per), real(rate), real(job.momentum), job.optimizer == SGD,
+        job.optimizer == NESTEROV, real(job.g_min), real(job.g_max),
     )
 
 
@@ -443,14 +403,14 @@ def learn(job, work, own, rows, n_threads):
             loss[0] += cost[m]
             loss[1] += correct[m]
         for k in range(job.n_weights):
-            learn_bias(job, work, k, step_of(job, real, bias_rates[k], per, bias_rates[k] * per), n)
+            learn_bias(job, work, own, k, step_of(job, real, bias_rates[k], per, bias_rates[k] * per), n)
     for k in range(job.n_weights):
         step = step_of(job, real, rates[k], 0.5 * per, 0.5 * rates[k] * per)
-        first, last = share(n_nodes(job, k), own.thread, n_threads)
+        first, last = own_rows(n_units(job, k), own.thread, n_threads)
         if k == 0:
             learn_input(job, work, own, step, n, first, last)
         else:
-            learn_inner(job, work, k, step, n, first, last)
+            learn_inner(job, work, own, k, step, n, first, last)
 
 
 @_jit
@@ -474,7 +434,7 @@ def train_all(thread, n_threads, control, job, work):
             return
         if not none_of(array(work.net.broken)):
             return
-        first, last = share(n, thread, n_threads)
+        first, last = own_rows(n, thread, n_threads)
         for m in range(first, last):
             phases(job, work, own, m, rows[m], from_zero)
         if not barrier(control, n_threads):

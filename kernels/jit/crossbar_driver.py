@@ -1,13 +1,10 @@
-"""The crossbar kernels that the other layers call: scratch, threads, errors; signatures and meaning
-of reference/crossbar.py.
-"""
+"""The crossbar kernels as the other layers call them; signatures of reference/crossbar.py."""
 
 import numpy as np
 from scipy import sparse
 
 from ..prepare.crossbar import relax_job, train_job
-from ..reference.crossbar import NudgeError, nudge_pair, stages
-from ..spec import DivergenceError
+from ..reference.crossbar import NudgeError, diverged, nudge_pair, stages
 from .crossbar import DIVERGED, SINGULAR, relax_all, train_all
 from .threads import run_threads, usable
 from .views import Record, argument, row_records
@@ -18,17 +15,18 @@ def _raise(net):
     if (status == SINGULAR).any():
         raise NudgeError
     if (status == DIVERGED).any() or net.kept["broken"].any():
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
 
 
-def _network(weights, schedule, n_threads):
-    """The scratch that relaxation needs: layers side by side in rows, and every thread's own."""
+def _scratch(network, n_threads):
+    """What relaxation needs: layers side by side in rows, and every thread's own."""
+    weights, schedule = network.weights, network.schedule
     dtype, widths = weights[0].dtype, [w.shape[1] for w in weights]
     offset = np.cumsum([0, *widths])
     own, kept = row_records(
         n_threads,
         **{name: np.zeros((n_threads, widths[0]), dtype) for name in ("drive", "shift", "change")},
-        **{name: np.zeros((n_threads, offset[-1]), dtype) for name in ("new", "states")},
+        **{name: np.zeros((n_threads, offset[-1]), dtype) for name in ("new", "states", "idle")},
     )
     net = Record(
         offset=offset,
@@ -40,63 +38,46 @@ def _network(weights, schedule, n_threads):
     return net
 
 
-def relax(
-    weights, biases, lower, upper, x, states, *, input_gain=1.0, schedule="asynchronous", n_steps=4, tol=-1.0,
-    beta=0.0, y=None, pairs=False, n_threads=1,
-):
+def relax(network, x, states, y=None, beta=0.0, n_steps=4, tol=-1.0, n_threads=1):
     """See `kernels.reference.crossbar.relax`."""
-    dtype, n = weights[0].dtype, x.shape[0]
+    n, dtype = x.shape[0], network.weights[0].dtype
     steps, residual = np.zeros(n, np.int32), np.zeros(n, dtype)
     if n == 0:
         return steps, residual
-    job = relax_job(
-        weights, biases, lower, upper, sparse.csr_matrix(x), states, steps, residual, input_gain=input_gain,
-        schedule=schedule, n_steps=n_steps, tol=tol, beta=beta, y=y, pairs=pairs,
-    )
+    job = relax_job(network, sparse.csr_matrix(x), states, y, beta, n_steps, tol, steps, residual)
     n_threads = usable(n_threads, n)
-    net = _network(weights, schedule, n_threads)
+    net = _scratch(network, n_threads)
     with job:
         run_threads(relax_all, n_threads, argument(job), argument(net))
     _raise(net)
     if not all(np.isfinite(s).all() for s in states):
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
     return steps, residual
 
 
-def train(
-    weights, biases, lower, upper, x, y, states, *, order=None, sample_weight=None, batch_size=4,
-    input_gain=1.0, schedule="asynchronous", n_free_steps=4, n_nudged_steps=4, tol_free=-1.0, tol_nudged=-1.0,
-    beta=1.0, nudging="centered", rates, bias_rates, g_min=0.0, g_max=np.inf, pairs=False, carry=True,
-    optimizer="sgd", momentum=0.0, velocity=None, loss=0.0, n_threads=1,
-):
+def train(network, x, y, order, plan, states, row_weight=None, velocity=None, n_threads=1):
     """See `kernels.reference.crossbar.train`."""
-    x, loss, dtype = sparse.csr_matrix(x), np.array([loss, 0.0]), weights[0].dtype
-    job = train_job(
-        weights, biases, lower, upper, x, y, states, loss, order=order,
-        sample_weight=np.ones(x.shape[0]) if sample_weight is None else sample_weight, batch_size=batch_size,
-        input_gain=input_gain, schedule=schedule, n_free_steps=n_free_steps, n_nudged_steps=n_nudged_steps,
-        tol_free=tol_free, tol_nudged=tol_nudged, beta=beta, nudging=nudging, rates=rates,
-        bias_rates=bias_rates, g_min=g_min, g_max=g_max, pairs=pairs, carry=carry, optimizer=optimizer,
-        momentum=momentum, velocity=velocity,
-    )
-    n_rows = job["n_rows"]
-    if n_rows == 0:
-        return float(loss[0]), 0
-    n_threads, most = usable(n_threads, batch_size), int(np.diff(x.indptr).max(initial=0)) * batch_size
-    last = np.concatenate(states, axis=1).astype(dtype)
-    net = _network(weights, schedule, n_threads)
+    x, loss, dtype = sparse.csr_matrix(x), np.array([plan.loss_so_far, 0.0]), states[0].dtype
+    row_weight = np.ones(x.shape[0], dtype) if row_weight is None else row_weight
+    job = train_job(network, x, y, order, plan, states, row_weight, velocity, loss)
+    if job["n_rows"] == 0:
+        return plan.loss_so_far, 0
+    size = plan.batch_size
+    n_threads, most = usable(n_threads, size), int(np.diff(x.indptr).max(initial=0)) * size
+    last = np.concatenate(states, axis=1)
+    net = _scratch(network, n_threads)
     work = Record(
         net=net, a=last, n_data=x.shape[0],
         **{name: np.zeros_like(last) for name in ("free", "b", "diff", "mean")},
-        cost=np.zeros(batch_size), correct=np.zeros(batch_size),
-        betas=np.array(nudge_pair(nudging, beta), dtype),
+        cost=np.zeros(size), correct=np.zeros(size),
+        betas=np.array(nudge_pair(plan.nudging, plan.beta), dtype),
         start=np.zeros(x.shape[1] + 2, np.int64), sample=np.zeros(most, np.int64),
         value=np.zeros(most, dtype),
     )
     with job:
         run_threads(train_all, n_threads, argument(job), argument(work))
     _raise(net)
-    offset = net.kept["offset"]
-    for k, s in enumerate(states):
-        s[...] = 0 if n_rows % batch_size else last[:, offset[k] : offset[k + 1]]
+    ends = np.split(last, net.kept["offset"][1:-1], axis=1)
+    for s, end in zip(states, ends, strict=True):
+        s[...] = 0 if job["n_rows"] % size else end
     return float(loss[0]), int(loss[1])

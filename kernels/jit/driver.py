@@ -1,11 +1,9 @@
-"""The two functions the other layers call: jobs, scratch, threads, errors; signatures of
-reference/layered.py.
-"""
+"""The layered kernels as the other layers call them; signatures of reference/layered.py."""
 
 import numpy as np
 
 from ..prepare.layered import relax_job, train_job
-from ..spec import GRADIENT_RULES, VECTOR_FIELD_RULES, TrainStats
+from ..spec import CONTINUAL_RULES, GRADIENT_RULES, VECTOR_FIELD_RULES, TrainStats
 from . import layered
 from .gradient_training import gradient_train
 from .inputs import list_size
@@ -26,7 +24,7 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     n_threads = usable(n_threads, m)
     tile = min(tile_of(spec.sizes), -(-m // n_threads))
     rows = n_threads * tile
-    net = make_network(spec.sizes, back is not None, dtype, rows, n_threads)
+    net = make_network(spec.sizes, back is not None, dtype, rows, m, n_threads)
     net.memory["tile"] = tile
     state = aligned((rows, net.kept["units"]), dtype)
     lists, kept = input_lists(1, rows, list_size(x, spec.sizes[0]), dtype)
@@ -44,14 +42,34 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     return steps, residual
 
 
+def _walk(plan, size, n_recorded, n_threads, net, n_in):
+    """What the rules keep that look at each step, or at a change of states; None for the others.
+
+    `pre` and `moved`: recorded rows of (activity, change) of each sample. The others are for the
+    rules whose samples meet: what they show, and its products.
+    """
+    meeting, raw = plan.rule in CONTINUAL_RULES, plan.rule in VECTOR_FIELD_RULES
+    if not (meeting or raw or n_recorded):
+        return None
+    dtype, units, n_layers = net.kept["bias"].dtype, net.kept["units"], len(net.kept["layers"])
+    width = pad(size)
+
+    def kept_if(condition, *shape):
+        return aligned(shape if condition else (1,) * len(shape), dtype)
+
+    return Record(
+        meeting=meeting, raw=raw,
+        pre=kept_if(n_recorded, 1, n_recorded * size, units),
+        moved=kept_if(n_recorded, 1, n_recorded * size, units),
+        shown=kept_if(meeting, 1 if raw else 2, size, units),
+        grams=kept_if(meeting, n_layers, 2, size, width), parts=kept_if(meeting, 2, size, width),
+        dense=kept_if(meeting, n_threads, n_in),
+    )
+
+
 def _train(spec, plan, job, x, back, n_threads):
     """Runs the job of a rule that learns from the difference of two phases."""
-    size, dtype = int(min(job["batch_size"], job["n_rows"])), job.dtype
-    rule, n = plan.rule, spec.n_weights
-    held = rule in ("clamped_sweep", "contrastive", "coupled")
-    meeting = rule.startswith("continual")
-    raw = rule in VECTOR_FIELD_RULES  # learns from changes of states
-    # recorded rows of (activity, change) for each sample
+    size, dtype, rule = int(min(job["batch_size"], job["n_rows"])), job.dtype, plan.rule
     n_recorded = {"clamped_sweep": 1, "continual_vector_field": 1}.get(rule, 0)
     if rule == "vector_field":
         n_recorded = plan.n_nudged_steps * (2 if plan.centered else 1)
@@ -62,28 +80,24 @@ def _train(spec, plan, job, x, back, n_threads):
     )
     net, state, shown = common["net"], common["state"], common["shown"]
     units, n_1 = net.kept["units"], pad(spec.sizes[1])
-    walks = {"continual": 2, "continual_vector_field": 1}.get(rule, 0)
-    width = pad(size) if meeting else 1
-
-    def if_meeting(*shape):
-        return aligned(shape if meeting else (1,) * len(shape), dtype)
-
-    pre, moved = (aligned((1, n_records, units) if n_records else (1, 1, 1), dtype) for _ in range(2))
-    recorded = n_records > 0
-    before, after, row_weight = (pre, moved, common["ones"]) if recorded else (shown, shown, common["weight"])
+    walk = _walk(plan, size, n_recorded, n_threads, net, spec.sizes[0])
+    if n_recorded:
+        before, after, row_weight, turns = walk.kept["pre"], walk.kept["moved"], common["ones"], [0]
+    else:
+        before, after, row_weight = shown, shown, common["weight"]
+        turns = [1, 2] if plan.centered else [1, 0]
     work = Record(
-        held=held, meeting=meeting, raw=raw, n_recorded=max(n_recorded, 1), **common,
-        pre=pre, moved=moved, before=before, after=after, row_weight=row_weight,
-        turns=np.array([0] if recorded else [1, 2] if plan.centered else [1, 0]),
-        ends=state if raw else shown, start=2 if plan.centered else 0, end=1,
+        held=rule in ("clamped_sweep", "contrastive", "coupled"), n_recorded=max(n_recorded, 1), **common,
+        before=before, after=after, row_weight=row_weight, turns=np.array(turns),
+        ends=state if rule in VECTOR_FIELD_RULES else shown, start=2 if plan.centered else 0, end=1,
         delta=aligned((size, n_1), dtype), ascent=aligned((n_threads, NARROW, max(n_1, units)), dtype),
         products=aligned((n_threads, TILE_SAMPLES, max(size, n_records)), dtype),
         places=np.arange(TILE_SAMPLES),
-        walk=if_meeting(walks, size, units), grams=if_meeting(n + 1, 2, size, width),
-        parts=if_meeting(2, size, width), dense=aligned((n_threads, spec.sizes[0] if meeting else 1), dtype),
     )
     with job:
-        run_threads(layered.train_thread, n_threads, argument(job), argument(work))
+        run_threads(
+            layered.train_thread, n_threads, argument(job), argument(work), walk and argument(walk)
+        )
     if work.memory["failed"][0]:
         raise_divergence(int(work.memory["failed"][0]))
 

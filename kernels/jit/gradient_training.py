@@ -23,22 +23,22 @@ from .implicit import PLACE, implicit_sample
 from .layered import (
     drive_batch,
     first_failure,
-    keep_particles,
+    keep_states,
     list_own,
-    pack_network,
     score,
     start_states,
     tally,
     weigh_samples,
 )
-from .layout import LANES, make_network, pad, target
+from .layout import LANES, make_network, own_rows, pad, targets
+from .packing import pack_network
 from .preparation import raise_divergence, scratch
 from .products import add_to
 from .relax import CONTINUOUS, all_finite, copy_row, phase_of, relax_block
 from .rules import BPTT, RECURRENT
 from .threads import barrier, run_threads
 from .tiles import TILE_SAMPLES
-from .update import own_rows, update_input
+from .update import update_input
 from .views import Record, aligned, argument, array, records, vector
 
 SYSTEM_ROWS = 20  # rows of a linear system that are made at once
@@ -46,9 +46,7 @@ SYSTEM_ROWS = 20  # rows of a linear system that are made at once
 
 @kernel
 def relax_free(job, work, thread, rows, low, high):
-    """The free steps before the recorded ones, of the samples low..high, tile by tile; they end in
-    moment 0.
-    """
+    """The free steps before the recorded ones, low..high, tile by tile; they end in moment 0."""
     state, shown = array(work.state)[: rows.size], array(work.shown)[: rows.size]
     steps, free_steps = array(work.net.steps)[thread], array(work.free_steps)
     singular, nudged_steps = array(work.singular), array(work.nudged_steps)
@@ -70,7 +68,7 @@ def record(job, work, thread, rows, now):
     n, layers = rows.size, array(work.net.layers)
     before = job.n_free_steps - (work.n_recorded if job.rule == BPTT else 0)
     for t in range(work.n_recorded):
-        record_step(job, work, thread, rows, now, t, before + t + 1)
+        record_step(job, work, thread, rows, now, t, before + t)
     if job.dynamics == CONTINUOUS:
         state, shown, lean = array(work.state), array(work.shown), array(work.lean)
         for t in range(work.n_recorded + 1):
@@ -131,9 +129,9 @@ def relax_and_reverse(thread, control, job, work, rows, low, high, summed):
     score(job, work, free, rows, low, high)
     if summed <= 0.0:
         return True
-    weight, bar = array(work.weight), array(work.bar)
+    weight, bar, y = array(work.weight), array(work.bar), targets(job, work.net.n_data)
     for b in range(low, high):
-        start_bar(job, work.net, free[b], target(job, rows[b]), weight[b], bar[b])
+        start_bar(job, work.net, free[b], y[rows[b]], weight[b], bar[b])
     return reverse(thread, control, job, work, n, now)
 
 
@@ -151,7 +149,7 @@ def conclude(job, work, thread, rows, summed):
     if thread == 0:
         if job.state != 0 and worst == 0:
             free = array(work.state)[work.n_recorded * rows.size if job.rule == BPTT else 0 :]
-            keep_particles(job, work.net, free, rows, work.n_data)
+            keep_states(job, work.net, free, rows, np.int64(0), rows.size)
         tally(job, work, rows.size)
         work.failed = worst
         work.bad_gradient = 0 if finite else 1
@@ -190,27 +188,23 @@ def train_thread(thread, n_threads, control, job, work):
             continue
         scale, t = 1.0 / summed, float(job.adam_step + number + 1)
         update_input(job, work, own, lists, array(work.total), rows.size, scale, t)
-        learn_inner(job, work, thread, rows.size, work.n_recorded, scale, t)
+        learn_inner(job, work, thread, rows.size, scale, t)
         if not barrier(control, n_threads):  # the lists of inputs are about to be made anew
             return
 
 
 def _adjoint(spec, net, dtype, back, n_threads, nothing, **instead):
-    """A network through which flows go back: no bias, no drive; with independent feedback, weights
-    of its own.
-    """
+    """A network for flows back: no bias, no drive; independent feedback has weights of its own."""
     shared = {name: net.kept[name] for name in ("field", "failure", "steps", "residual", "active", "change")}
     packed = {} if back else {"packed": net.kept["packed"]}
     rows = net.kept["field"].shape[0]
     return make_network(
-        spec.sizes, back, dtype, rows, n_threads, **{**shared, **packed, "drive": nothing, **instead}
+        spec.sizes, back, dtype, rows, 0, n_threads, **{**shared, **packed, "drive": nothing, **instead}
     )
 
 
 def _systems(spec, net, dtype, back, n_threads, solved, nothing):
-    """A record for each thread of the linear system of a sample, of at most `solved` equations
-    (implicit.py).
-    """
+    """For each thread the linear system (implicit.py) of a sample, at most `solved` equations."""
     units = net.kept["units"]
 
     def rows():
@@ -234,7 +228,7 @@ def gradient_train(spec, plan, job, x, back, n_threads):
     size, dtype = int(min(job["batch_size"], job["n_rows"])), job.dtype
     n_recorded = plan.n_nudged_steps if plan.rule == "bptt" else 1
     n_rows, n_states = n_recorded * size, (n_recorded + 1) * size
-    continuous = spec.dynamics == "continuous"
+    continuous, one = spec.dynamics == "continuous", dtype.type(1)
     common, n_threads = scratch(
         spec, plan, job, x, back, n_threads, states=(n_states,), n_sums=0, n_rows=n_rows
     )
@@ -244,13 +238,18 @@ def gradient_train(spec, plan, job, x, back, n_threads):
     nothing = aligned((max(size, SYSTEM_ROWS), units), dtype)
     systems = _systems(spec, net, dtype, back is not None, n_threads, solved, nothing)
 
-    def if_continuous(rows):
-        return aligned((rows, units) if continuous else (1, 1), dtype)
+    def kept(rows, of_the_map):
+        """A row for each moment of each sample; of the map, where all are alike, one."""
+        made = aligned((rows if continuous else 1, units), dtype)
+        made[...] = of_the_map
+        return made
 
     work = Record(
         together=plan.rule == "implicit" or spec.schedule == "synchronous", n_recorded=n_recorded, **common,
+        row_weight=common["ones"],
         adjoint=_adjoint(spec, net, dtype, back is not None, n_threads, nothing), nothing=nothing,
-        gain=aligned((n_rows, units), dtype), keep=if_continuous(n_rows), lean=if_continuous(n_states),
+        keep=kept(n_rows, one - dtype.type(spec.dt)), lean=kept(n_states, one),
+        gain=aligned((n_rows, units), dtype),
         flow=aligned((n_rows, units), dtype), bar=aligned((size, units), dtype),
         total=aligned((size, units), dtype), spare=aligned((n_threads, units), dtype),
         ascent=aligned((n_threads, TILE_SAMPLES, max(n_1, units)), dtype),

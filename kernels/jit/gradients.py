@@ -16,32 +16,23 @@ work.state, work.gain and so on; gradient_training.py makes `work`.
 import numpy as np
 
 from .activations import FOUR, ONE, SHIFTED_SIGMOID, SIGMOID, TANH, TWO, ZERO, activate, times_prime
-from .compile import float_bits, kernel, widest_vectors
-from .layered import pack_back
-from .layout import Block, back_moments, backs_of, block, target, weights_of
-from .products import add_panels, add_to
-from .relax import (
-    CONTINUOUS,
-    DISCRETE,
-    PHASE_SHIFT,
-    SQUARED_ERROR,
-    STEP_SHIFT,
-    copy_row,
-    fields,
-    new_state,
-)
+from .compile import accessor, kernel, widest_vectors
+from .layout import BACKWARDS, FORWARDS, backs_of, joined, own_rows, weights_of
+from .packing import pack_back, pack_rows, refresh
+from .products import add_to
+from .relax import CONTINUOUS, DISCRETE, add_force, copy_row, fields, move_layer, phase_of
 from .threads import barrier
-from .tiles import TILE_SAMPLES, tile_columns
-from .update import (
-    Move,
-    difference_coefficients,
-    own_rows,
-    pack_row,
-    pack_rows,
-    step_rows,
-    update_bias,
-)
+from .tiles import TILE_SAMPLES
+from .update import Move, add_ascent, clear_ascent, step_rows, update_bias
 from .views import array, vector
+
+
+@accessor
+def row_of(described, row):
+    """A row of work.keep or work.lean: of the map they have one, which serves all."""
+    rows = array(described)
+    return rows[row if rows.shape[0] > 1 else 0]
+
 
 # --- recording
 
@@ -115,60 +106,44 @@ def leans(job, k, s, r, lean):
 
 
 @kernel
-def step_and_record(job, work, rows, k, now, t, step):
-    """Layer k of the samples `now` goes from moment t to t + 1, in place; gain takes its field."""
-    n, net, layer = rows.size, work.net, array(work.net.layers)[k]
-    state, shown = array(work.state)[(t + 1) * n :], array(work.shown)[(t + 1) * n :]
-    gain = array(work.gain)[t * n :]
-    field, failure = array(net.field), array(net.failure)
-    o, end = layer.offset, layer.offset + layer.size
-    finite_bits = float_bits(state.dtype.type(np.inf))
-    where = (1 << PHASE_SHIFT) | (np.int64(step) << STEP_SHIFT) | k
-    for a in range(now.size):
-        b = now[a]
-        copy_row(gain[b, o:end], field[b, o:end])
-        y = target(job, rows[b])
-        top = new_state(job, k, state[b, o:end], shown[b, o:end], field[b, o:end], y, 0.0, job.dt)
-        if top >= finite_bits:
-            if failure[b] == 0 or where < failure[b]:
-                failure[b] = where
-
-
-@kernel
 def record_slopes(job, work, thread, k, now, t, n):
     """gain and keep of layer k of the samples `now` between moments t and t + 1 of n samples."""
-    layer, continuous = array(work.net.layers)[k], job.dynamics == CONTINUOUS
-    spare = array(work.spare)[thread]
+    layer, spare = array(work.net.layers)[k], array(work.spare)[thread]
     before, shown = array(work.state)[t * n :], array(work.shown)[t * n :]
     after = array(work.state)[(t + 1) * n :]
-    gain, field, keep = array(work.gain)[t * n :], array(work.net.field), array(work.keep)
+    gain, field = array(work.gain)[t * n :], array(work.net.field)
     o, end = layer.offset, layer.offset + layer.size
     for a in range(now.size):
         b = now[a]
-        kept = keep[t * n + b, o:end] if continuous else keep[0]
         slopes(
-            job, k, before[b, o:end], shown[b, o:end], after[b, o:end], gain[b, o:end], kept,
-            field[b, o:end], spare[: end - o],
+            job, k, before[b, o:end], shown[b, o:end], after[b, o:end], gain[b, o:end],
+            row_of(work.keep, t * n + b)[o:end], field[b, o:end], spare[: end - o],
         )
 
 
 @kernel
 def record_step(job, work, thread, rows, now, t, step):
-    """Free step `step` of the samples `now` from moment t to t + 1, with its slopes."""
-    state, shown, n, last = array(work.state), array(work.shown), rows.size, job.n_weights
+    """Free step `step`, from 0 on, of the samples `now` from moment t to t + 1, with its slopes."""
+    state, shown, gain = array(work.state), array(work.shown), array(work.gain)
+    net, field, layers, n = work.net, array(work.net.field), array(work.net.layers), rows.size
     together, continuous = work.together == 1, job.dynamics == CONTINUOUS
+    phase = phase_of(0, job.schedule, job.n_weights, 0.0, 1, -1.0, job.dt)
     for a in range(now.size):
         b = now[a]
         copy_row(state[(t + 1) * n + b], state[t * n + b])
         if continuous:
             copy_row(shown[(t + 1) * n + b], shown[t * n + b])
-    seen = shown[(t if together else t + 1) * n :]  # layers move in place, one colour after the other
+    after, after_shown = state[(t + 1) * n :], shown[(t + 1) * n :]
+    seen = shown[t * n :] if together else after_shown  # layers move in place, colour after colour
     for turn in range(1 if together else 2):
         first, stride = (1, 1) if together else (1 + turn, 2)
-        for k in range(first, last + 1, stride):
-            fields(work.net, seen, k, now)
-            step_and_record(job, work, rows, k, now, t, step)
-    for k in range(1, last + 1):
+        for k in range(first, layers.size, stride):
+            fields(net, seen, k, now)
+            o, end = layers[k].offset, layers[k].offset + layers[k].size
+            for a in range(now.size):
+                copy_row(gain[t * n + now[a], o:end], field[now[a], o:end])
+            move_layer(job, net, thread, after, after_shown, rows, k, now, phase, step)
+    for k in range(1, layers.size):
         record_slopes(job, work, thread, k, now, t, n)
 
 
@@ -176,18 +151,12 @@ def record_step(job, work, thread, rows, now, t, step):
 
 
 @kernel
-def reverse_rows(gain, keep, rest, continuous, bar, flow):
-    """flow = gain bar, bar = keep bar (or rest bar) of one layer of one sample."""
+def reverse_rows(gain, keep, bar, flow):
+    """flow = gain bar, bar = keep bar of one layer of one sample."""
     widest_vectors()
-    n = bar.size
-    if continuous:
-        for i in range(n):
-            flow[i] = gain[i] * bar[i]
-            bar[i] = keep[i] * bar[i]
-    else:
-        for i in range(n):
-            flow[i] = gain[i] * bar[i]
-            bar[i] = rest * bar[i]
+    for i in range(bar.size):
+        flow[i] = gain[i] * bar[i]
+        bar[i] = keep[i] * bar[i]
 
 
 @kernel
@@ -199,30 +168,26 @@ def add_times(out, a, b):
 
 
 @kernel
-def send_back(job, work, flow, lean, k, now):
-    """bar of layer k += lean * (the flows of the layers beside it, sent back)."""
+def send_back(work, flow, at, k, now):
+    """bar of layer k += lean * (the flows of the layers beside it, sent back); `at` is the moment's
+    first row.
+    """
     layer, bar, field = array(work.net.layers)[k], array(work.bar), array(work.net.field)
     o, end = layer.offset, layer.offset + layer.size
     fields(work.adjoint, flow, k, now)
     for a in range(now.size):
         b = now[a]
-        if job.dynamics == CONTINUOUS:
-            add_times(bar[b, o:end], lean[b, o:end], field[b, o:end])
-        else:
-            add_to(bar[b, o:end], field[b, o:end])
+        add_times(bar[b, o:end], row_of(work.lean, at + b)[o:end], field[b, o:end])
 
 
 @kernel
-def start_flow(job, work, k, now, t, n):
-    """flow of layer k of moment t, and what bar keeps."""
-    layer, continuous = array(work.net.layers)[k], job.dynamics == CONTINUOUS
-    gain, keep, bar, flow = array(work.gain), array(work.keep), array(work.bar), array(work.flow)
-    o, end, rest = layer.offset, layer.offset + layer.size, ONE - bar.dtype.type(job.dt)
+def start_flow(work, k, now, at):
+    """flow of layer k at the moment whose first row is `at`, and what bar keeps."""
+    layer, gain = array(work.net.layers)[k], array(work.gain)
+    bar, flow, o, end = array(work.bar), array(work.flow), layer.offset, layer.offset + layer.size
     for a in range(now.size):
-        b = now[a]
-        row = t * n + b
-        kept = keep[row, o:end] if continuous else keep[0]
-        reverse_rows(gain[row, o:end], kept, rest, continuous, bar[b, o:end], flow[row, o:end])
+        b, row = now[a], at + now[a]
+        reverse_rows(gain[row, o:end], row_of(work.keep, row)[o:end], bar[b, o:end], flow[row, o:end])
 
 
 @kernel
@@ -233,41 +198,26 @@ def reverse_step(job, work, t, n, final, now):
     The leans are those of the states before and after the step; a layer may have moved before it
     was seen.
     """
-    last, continuous, together = job.n_weights, job.dynamics == CONTINUOUS, work.together == 1
-    lean, flow = array(work.lean), array(work.flow)[t * n :]
-    lean0, lean1 = lean[t * n if continuous else 0 :], lean[(t + 1) * n if continuous else 0 :]
+    last, together, flow = job.n_weights, work.together == 1, array(work.flow)[t * n :]
     for turn in range(0 if together else 1, -1, -1):
         first, stride = (1, 1) if together else (1 + turn, 2)
         for k in range(first, last + 1, stride):
-            start_flow(job, work, k, now, t, n)
+            start_flow(work, k, now, t * n)
         if final and turn == 0:
             return
         for k in range(1, last + 1):
             moves = together or k % 2 == (1 if turn == 0 else 0)
             if together or not moves:
-                send_back(job, work, flow, lean1 if turn == 1 and k % 2 == 1 else lean0, k, now)
+                send_back(work, flow, (t + 1 if turn == 1 and k % 2 == 1 else t) * n, k, now)
 
 
 @kernel
 def start_bar(job, net, s, y, weight, bar):
     """-dC/ds at the free state s (units) of one sample, times its weight."""
-    for i in range(bar.size):
-        bar[i] = ZERO
+    fill(bar, ZERO)
     output = array(net.layers)[job.n_weights]
-    o, n = output.offset, output.size
-    out, force = s[o : o + n], bar[o : o + n]
-    factor = weight * s.dtype.type(job.cost_factor)
-    if job.cost == SQUARED_ERROR:
-        for i in range(n):
-            force[i] = factor * (y[i] - out[i])
-        return
-    top, total = out[0], s.dtype.type(0)
-    for i in range(1, n):
-        top = max(top, out[i])
-    for i in range(n):
-        total += np.exp(out[i] - top)
-    for i in range(n):
-        force[i] = factor * (y[i] - np.exp(out[i] - top) / total)
+    o, end = output.offset, output.offset + output.size
+    add_force(job, bar[o:end], s[o:end], y, weight * s.dtype.type(job.cost_factor))
 
 
 @kernel
@@ -330,97 +280,51 @@ def iterate(thread, control, job, work, n, now):
 
 @kernel
 def pack_adjoint(job, work, thread):
-    """Independent feedback: back' in the place of the weights and the weights' transpose in that of
-    back.
-    """
+    """Independent feedback: back' in the place of the weights, their transpose in that of back."""
     net = work.adjoint
-    packed, layers = array(net.packed), array(net.layers)
     for k in range(1, job.n_weights):
         w, back = weights_of(job, job.weight, k).T, backs_of(job, job.back, k).T
-        down = block(layers[k].down)
         low, high = own_rows(back.shape[0], thread, work.n_threads)
         pack_rows(net, k, back, low, high)
         low, high = own_rows(w.shape[0], thread, work.n_threads)
-        for j in range(low, high):
-            pack_row(packed, down, j, w[j])
+        pack_back(net, k, w, low, high)
+
+
+@accessor
+def shown_to(work, k, n):
+    """What layer k showed to those beside it: odd ones have moved when even ones look at them."""
+    return array(work.shown)[0 if work.together == 1 or k % 2 == 0 else n :]
 
 
 @kernel
-def learn_rows(job, work, thread, w, m, v, pre, pre_at, post_at, move):
-    """Own rows of a weight matrix, along sum_r pre[r] flow[r]': the flows that what a layer showed
-    meets.
+def learn_matrix(job, work, thread, way, k, n, move):
+    """Own rows of the weights k, forwards or backwards, along sum_r shown[r] flow[r]': the flows
+    that what a layer showed meets; and, if they serve both ways, + flow[r] shown[r]'.
     """
-    flow = array(work.flow)
-    low, high = own_rows(w.shape[0], thread, work.n_threads)
+    pre, post = joined(work.net, way, k)
+    flow, factor = array(work.flow), array(work.flow).dtype.type(move.scale)
+    shown, other = shown_to(work, k + way, n), shown_to(work, k + 1 - way, n)
+    low, high = own_rows(pre.size, thread, work.n_threads)
     for start in range(low, high, TILE_SAMPLES):
-        count = min(TILE_SAMPLES, high - start)
-        clear_ascent(work, thread, count, w.shape[1])
-        add_ascent(work, thread, pre, pre_at + start, flow, post_at, count, w.shape[1], move)
-        step_rows(job, w, m, v, array(work.ascent)[thread], start, count, move)
-
-
-@kernel
-def learn_tied(job, work, thread, w, m, v, pre, post, k, move):
-    """The same for weights that serve both ways: along sum_r pre[r] flow[r]' + flow[r] post[r]'."""
-    flow, layers = array(work.flow), array(work.net.layers)
-    below, here, n_out = layers[k].offset, layers[k + 1].offset, w.shape[1]
-    low, high = own_rows(w.shape[0], thread, work.n_threads)
-    for start in range(low, high, TILE_SAMPLES):
-        count = min(TILE_SAMPLES, high - start)
-        clear_ascent(work, thread, count, n_out)
-        add_ascent(work, thread, pre, below + start, flow, here, count, n_out, move)
-        add_ascent(work, thread, flow, below + start, post, here, count, n_out, move)
-        step_rows(job, w, m, v, array(work.ascent)[thread], start, count, move)
-
-
-@kernel
-def clear_ascent(work, thread, count, n_out):
-    """Zeroes the first `count` rows of a thread's ascent."""
-    ascent = array(work.ascent)[thread]
-    for i in range(count):
-        fill(ascent[i, :n_out], ZERO)
-
-
-@kernel
-def add_ascent(work, thread, pre, pre_at, post, post_at, count, n_out, move):
-    """ascent[i] += scale sum_r pre[r, pre_at + i] post[r, post_at :], for i < count."""
-    ascent, coefficients = array(work.ascent)[thread], array(work.products)[thread]
-    factor, places, none = ascent.dtype.type(move.scale), array(work.places), np.int64(0)
-    rows = Block(post_at, post.shape[1], tile_columns(ascent.itemsize))
-    flat = post.reshape(post.size)
-    difference_coefficients(pre, pre_at, array(work.ones), factor, count, move.n_rows, coefficients)
-    add_panels(ascent, none, n_out, places[:count], coefficients, none, move.n_rows, flat, rows)
-
-
-@kernel
-def learn_inner(job, work, thread, n, n_steps, scale, t):
-    """Weights between neurons, with their transposes, biases and, if independent, feedback: own
-    rows.
-    """
-    net, layers, shown = work.net, array(work.net.layers), array(work.shown)
-    rates, together = vector(np.float64, job.rate, job.n_weights), work.together == 1
-    for k in range(1, job.n_weights):
-        move = Move(n * n_steps, scale, rates[k], t)
-        # odd layers have moved when even ones look at them
-        shown_below = shown[0 if together or k % 2 == 0 else n :]
-        shown_here = shown[0 if together or (k + 1) % 2 == 0 else n :]
-        w, m = weights_of(job, job.weight, k), weights_of(job, job.velocity, k)
-        v = weights_of(job, job.second, k)
-        below, here = layers[k].offset, layers[k + 1].offset
+        count, at = min(TILE_SAMPLES, high - start), pre.offset + start
+        clear_ascent(work, thread, count, post.size)
+        add_ascent(work, thread, shown, at, flow, post.offset, count, post.size, move.n_rows, factor)
         if job.back == 0:
-            learn_tied(job, work, thread, w, m, v, shown_below, shown_here, k, move)
-        else:
-            learn_rows(job, work, thread, w, m, v, shown_below, below, here, move)
-        low, high = own_rows(w.shape[0], thread, work.n_threads)
-        pack_rows(net, k, w, low, high)
+            add_ascent(work, thread, flow, at, other, post.offset, count, post.size, move.n_rows, factor)
+        step_rows(job, way, k, array(work.ascent)[thread], start, count, move)
+    refresh(job, work.net, way, k, low, high)
+
+
+@kernel
+def learn_inner(job, work, thread, n, scale, t):
+    """Weights between neurons, their biases and, if independent, feedback: own rows."""
+    rates, nothing = vector(np.float64, job.rate, job.n_weights), array(work.nothing)
+    ones, ascent = array(work.ones), array(work.ascent)[0]
+    for k in range(1, job.n_weights):
+        move = Move(n * work.n_recorded, scale, rates[k], t)
+        learn_matrix(job, work, thread, FORWARDS, k, n, move)
         if job.back != 0:
-            w, m = backs_of(job, job.back, k), back_moments(job, job.velocity, k)
-            v = back_moments(job, job.second, k)
-            learn_rows(job, work, thread, w, m, v, shown_here, here, below, move)
-            low, high = own_rows(w.shape[0], thread, work.n_threads)
-            pack_back(net, k, w, low, high)
+            learn_matrix(job, work, thread, BACKWARDS, k, n, move)
         if thread == 0:
-            move, nothing = Move(n, scale, rates[k], t), array(work.nothing)
-            update_bias(
-                job, net, k, array(work.ones), nothing, array(work.total), move, array(work.ascent)[0]
-            )
+            move = Move(n, scale, rates[k], t)
+            update_bias(job, work.net, k, ones, nothing, array(work.total), move, ascent)

@@ -14,20 +14,14 @@ import numpy as np
 
 from .activations import ONE, ZERO
 from .compile import kernel
-from .gradients import fill, send_back
+from .gradients import fill, row_of, send_back
 from .layout import LANES, Block, backs_of, weights_of
 from .products import add_panels, add_row
-from .relax import CONTINUOUS, fields
+from .relax import fields
 from .tiles import tile_columns
 from .views import array
 
 PLACE = np.dtype([("gone", np.int64), ("first", np.int64)])
-
-
-@kernel
-def own_pivot(job, keep, u):
-    """1 - d new / d old of unit u of a row."""
-    return ONE - (keep[u] if job.dynamics == CONTINUOUS else ONE - keep.dtype.type(job.dt))
 
 
 @kernel
@@ -45,7 +39,7 @@ def choose_layers(job, layers, keep, places):
         o, gone = layers[k].offset, k % 2 == chosen
         if gone:
             for i in range(layers[k].size):
-                if not abs(own_pivot(job, keep, o + i)) >= small:
+                if not abs(ONE - keep[o + i]) >= small:
                     gone = False
         places[k].gone, places[k].first = 1 if gone else 0, n
         n += 0 if gone else layers[k].size
@@ -54,9 +48,7 @@ def choose_layers(job, layers, keep, places):
 
 @kernel
 def weight_between(job, w, back, a_below, i, u):
-    """Weight that carries the flow of unit u of a layer beside to unit i; a_below: of the layer
-    above.
-    """
+    """What carries the flow of unit u of a layer beside to unit i; a_below: of the layer above."""
     if a_below:
         return w[i, u]
     return back[i, u] if job.back != 0 else w[u, i]
@@ -69,21 +61,20 @@ def rows_beside(job, work, system, b, a, e, low, n):
     """
     layers, places, matrix = array(work.net.layers), array(system.places), array(system.matrix)
     rows = array(system.rows)
-    continuous = job.dynamics == CONTINUOUS
     gain, bar, scale = array(work.gain)[b], array(work.bar)[b], array(work.total)[b]
-    keep, lean = array(work.keep)[b if continuous else 0], array(work.lean)[b if continuous else 0]
+    keep, lean = row_of(work.keep, b), row_of(work.lean, b)
     k = min(a, e)  # the weights between them
     w = weights_of(job, job.weight, k)
     back = backs_of(job, job.back, k) if job.back != 0 else w
     o, at, gone = layers[a].offset, layers[e].offset, places[e].gone == 1
     for i in range(low, min(low + rows.shape[0], layers[a].size)):
-        own = lean[o + i] if continuous else ONE
+        own = lean[o + i]
         right, row = gain.dtype.type(0), matrix[places[a].first + i]
         for u in range(layers[e].size):
             value = weight_between(job, w, back, e > a, i, u)
             if gone:
                 rows[i - low, at + u] = value * scale[at + u]
-                pivot = own_pivot(job, keep, at + u)
+                pivot = ONE - keep[at + u]
                 right += value * (gain[at + u] / pivot * bar[at + u])
             else:
                 row[places[e].first + u] = -own * value * gain[at + u]
@@ -95,10 +86,9 @@ def system_rows(job, work, system, b, a, low, n):
     """Rows of the units low... of the kept layer a of sample b, as many as `rows` holds."""
     layers, places, matrix = array(work.net.layers), array(system.places), array(system.matrix)
     rows = array(system.rows)
-    continuous, products = job.dynamics == CONTINUOUS, array(system.net.field)
-    n_layers = layers.size - 1
+    products, n_layers = array(system.net.field), layers.size - 1
     gain, bar = array(work.gain)[b], array(work.bar)[b]
-    keep, lean = array(work.keep)[b if continuous else 0], array(work.lean)[b if continuous else 0]
+    keep, lean = row_of(work.keep, b), row_of(work.lean, b)
     o, high = layers[a].offset, min(low + rows.shape[0], layers[a].size)
     for i in range(low, high):
         fill(rows[i - low], ZERO)
@@ -113,13 +103,13 @@ def system_rows(job, work, system, b, a, low, n):
         fields(system.net, rows, c, now)
         at = layers[c].offset
         for i in range(low, high):
-            own = lean[o + i] if continuous else ONE
+            own = lean[o + i]
             row, place = matrix[places[a].first + i], places[c].first
             for u in range(layers[c].size):
                 row[place + u] = -own * products[i - low, at + u] * gain[at + u]
     for i in range(low, high):
         row = matrix[places[a].first + i]
-        row[places[a].first + i] += own_pivot(job, keep, o + i)
+        row[places[a].first + i] += ONE - keep[o + i]
         row[n] += bar[o + i]
 
 
@@ -170,12 +160,12 @@ def solve(system, n, z, active):
 def eliminate(job, work, system, b, n):
     """Fills the system of sample b; work.total[b] is scratch."""
     layers, places, rows = array(work.net.layers), array(system.places), array(system.rows)
-    continuous, gain, scale = job.dynamics == CONTINUOUS, array(work.gain)[b], array(work.total)[b]
-    keep, lean = array(work.keep)[b if continuous else 0], array(work.lean)[b if continuous else 0]
+    gain, scale = array(work.gain)[b], array(work.total)[b]
+    keep, lean = row_of(work.keep, b), row_of(work.lean, b)
     for k in range(1, layers.size):
         for u in range(layers[k].offset, layers[k].offset + layers[k].size):
             if places[k].gone == 1:
-                scale[u] = gain[u] * (lean[u] if continuous else ONE) / own_pivot(job, keep, u)
+                scale[u] = gain[u] * lean[u] / (ONE - keep[u])
     for k in range(1, layers.size):
         if places[k].gone == 0:
             for low in range(0, layers[k].size, rows.shape[0]):
@@ -188,7 +178,8 @@ def implicit_sample(job, work, thread, b):
     system, layers = array(work.systems)[thread], array(work.net.layers)
     places, z, one = array(system.places), array(system.z), array(system.one)
     gain, force, flow = array(work.gain)[b], array(work.bar)[b], array(work.flow)
-    keep = array(work.keep)[b if job.dynamics == CONTINUOUS else 0]
+    none = np.int64(0)
+    keep = row_of(work.keep, b)
     n = choose_layers(job, layers, keep, places)
     eliminate(job, work, system, b, n)
     if not solve(array(system.matrix), n, z, array(work.places)):
@@ -202,7 +193,7 @@ def implicit_sample(job, work, thread, b):
     one[0] = b
     for k in range(1, layers.size):
         if places[k].gone == 1:
-            send_back(job, work, flow, array(work.lean), k, one)
+            send_back(work, flow, none, k, one)
             for u in range(layers[k].offset, layers[k].offset + layers[k].size):
-                flow[b, u] = gain[u] / own_pivot(job, keep, u) * force[u]
+                flow[b, u] = gain[u] / (ONE - keep[u]) * force[u]
     return True

@@ -51,9 +51,7 @@ def list_inputs(job, lists, row, b):
 
 @kernel
 def column_sums(job, w, moved, low, high, base_sum):
-    """base_sum[low:high] = rho(0) * column sums of w, or zero; column i of the layer is i - moved
-    of w.
-    """
+    """base_sum[low:high] = rho(0) * column sums of w, or zero; w begins at column `moved`."""
     out = base_sum[low:high]
     for i in range(out.size):
         out[i] = ZERO
@@ -77,9 +75,7 @@ def drive_slice(w, moved, b0, base_sum, lists, drive, b, low, high):
 
 @kernel
 def group_by_input(lists, n_samples, starts, sample, coefficient):
-    """The lists of a batch turned round: entries starts[j]..starts[j+1] hold the samples in which
-    input j is nonzero.
-    """
+    """The lists turned round: in the samples of starts[j]..starts[j+1] input j is nonzero."""
     counts, index, value = array(lists.counts), array(lists.index), array(lists.value)
     n = starts.size - 1
     for j in range(n + 1):

@@ -22,10 +22,21 @@ from .continual import (
     weigh_change,
 )
 from .inputs import column_sums, drive_slice, list_inputs
-from .layout import back_moments, backs_of, biases_of, block, n_units, states_of, target, weights_of
+from .layout import (
+    BACKWARDS,
+    FORWARDS,
+    biases_of,
+    n_units,
+    own_rows,
+    states_of,
+    targets,
+    weights_of,
+)
+from .packing import pack_network
 from .relax import (
     CONTINUOUS,
     DOWNWARDS,
+    PHASE_SHIFT,
     SQUARED_ERROR,
     UPWARDS,
     all_finite,
@@ -38,17 +49,7 @@ from .relax import (
 )
 from .rules import CLAMPED_SWEEP, CONTINUAL_VECTOR_FIELD, CONTRASTIVE, COUPLED, VECTOR_FIELD
 from .threads import barrier
-from .update import (
-    Move,
-    difference_slice,
-    own_rows,
-    pack_row,
-    pack_rows,
-    update_bias,
-    update_hidden,
-    update_input,
-    update_narrow,
-)
+from .update import Move, difference_slice, update_bias, update_hidden, update_input, update_narrow
 from .views import array, vector
 
 
@@ -94,20 +95,18 @@ def first_failure(failure, count):
 
 
 @kernel
-def keep_particles(job, net, free, rows, n_data):
-    """The free states become the persistent ones of the batch's samples."""
+def keep_states(job, net, states, rows, low, high):
+    """Rows low..high of `states` become the job's states of their samples."""
     layers = array(net.layers)
     for k in range(1, layers.size):
-        o, n, particles = layers[k].offset, layers[k].size, states_of(job, k, n_data)
-        for b in range(rows.size):
-            copy_row(particles[rows[b]], free[b, o : o + n])
+        o, n, kept = layers[k].offset, layers[k].size, states_of(job, k, net.n_data)
+        for b in range(low, high):
+            copy_row(kept[rows[b]], states[b, o : o + n])
 
 
 @kernel
 def tally(job, work, n_samples):
-    """Adds a batch to job.loss (cost, hits) and job.counts (free and nudged steps, samples,
-    batches).
-    """
+    """Adds a batch to job.loss (cost, hits) and job.counts (steps, samples, batches)."""
     totals, counts = vector(np.float64, job.loss, 2), vector(np.int64, job.counts, 4)
     loss, correct = array(work.loss), array(work.correct)
     free_steps, nudged_steps = array(work.free_steps), array(work.nudged_steps)
@@ -121,34 +120,12 @@ def tally(job, work, n_samples):
 
 
 @kernel
-def pack_back(net, k, back, low, high):
-    """Refresh the feedback rows low..high from layer k + 1 to layer k."""
-    packed, down = array(net.packed), block(array(net.layers)[k].down)
-    for j in range(low, high):
-        pack_row(packed, down, j, back[j])
-
-
-@kernel
-def pack_network(job, net, thread, n_threads):
-    """Copies of the hidden weights and biases, own rows."""
-    layers, bias = array(net.layers), array(net.bias)
-    for k in range(1, job.n_weights):
-        w, here = weights_of(job, job.weight, k), layers[k + 1]
-        low, high = own_rows(w.shape[0], thread, n_threads)
-        pack_rows(net, k, w, low, high)
-        if thread == 0:
-            copy_row(bias[here.offset : here.offset + here.size], biases_of(job, job.bias, k))
-            if job.back != 0:
-                pack_back(net, k, backs_of(job, job.back, k), np.int64(0), here.size)
-
-
-@kernel
-def load_states(job, net, rows_of_states, row, state):
+def load_states(job, net, row, state):
     """state (units) = row `row` of the job's states."""
     layers = array(net.layers)
     for k in range(1, layers.size):
         o, n = layers[k].offset, layers[k].size
-        copy_row(state[o : o + n], states_of(job, k, rows_of_states)[row])
+        copy_row(state[o : o + n], states_of(job, k, net.n_data)[row])
 
 
 @kernel
@@ -158,7 +135,7 @@ def relax_thread(thread, n_threads, control, job, work):
     steps, residual = array(net.steps)[thread], array(net.residual)[thread]
     state, shown, failure = array(work.state), array(work.shown), array(net.failure)
     all_steps, all_residual = vector(np.int32, job.steps, m), vector(job.real, job.residual, m)
-    layers, rows, worst = array(net.layers), array(work.rows), array(work.worst)
+    rows, worst = array(work.rows), array(work.worst)
     base_sum = array(work.base_sum)[thread]
     w, b0, lists = weights_of(job, job.weight, 0), biases_of(job, job.bias, 0), array(work.lists)[0]
     drive, none = array(net.drive), np.int64(0)
@@ -176,20 +153,16 @@ def relax_thread(thread, n_threads, control, job, work):
             b, row = base + i, start + i
             list_inputs(job, lists, row, b)
             drive_slice(w, none, b0, base_sum, lists, drive, b, none, n_1)
-            rows[b], failure[b] = row, 0
-            load_states(job, net, m, row, state[b])
-            if job.dynamics == CONTINUOUS:
-                show_all(job, net, state[b], shown[b])
+            rows[b] = row
+        start_states(job, work, state, shown, rows, base, base + count)
         relax_block(job, net, thread, state, shown, rows, base, base + count, phase)
+        keep_states(job, net, state, rows, base, base + count)
         for i in range(count):
             b, row = base + i, start + i
             all_steps[row] = steps[b]
             all_residual[row] = residual[b]
             if failure[b] != 0 and (worst[thread] == 0 or failure[b] < worst[thread]):
                 worst[thread] = failure[b]
-            for k in range(1, layers.size):
-                o, n = layers[k].offset, layers[k].size
-                copy_row(states_of(job, k, m)[row], state[b, o : o + n])
 
 
 # --- training: own samples
@@ -210,7 +183,7 @@ def start_states(job, work, state, shown, rows, low, high):
     for b in range(low, high):
         failure[b] = 0
         if job.state != 0:
-            load_states(job, net, work.n_data, rows[b], state[b])
+            load_states(job, net, rows[b], state[b])
         else:
             for k in range(1, layers.size):
                 for i in range(layers[k].offset, layers[k].offset + layers[k].size):
@@ -221,15 +194,13 @@ def start_states(job, work, state, shown, rows, low, high):
 
 @kernel
 def score(job, work, free, rows, low, high):
-    """Cost of the free states (B, units) of the samples low..high, and whether their argmax is
-    right.
-    """
+    """Cost of the free states (B, units) of the samples low..high, and whether argmax is right."""
     output, weight = array(work.net.layers)[job.n_weights], array(work.weight)
-    loss, correct = array(work.loss), array(work.correct)
+    loss, correct, y = array(work.loss), array(work.correct), targets(job, work.net.n_data)
     for b in range(low, high):
-        s, y = free[b, output.offset : output.offset + output.size], target(job, rows[b])
-        loss[b] = weight[b] * row_cost(job, s, y)
-        correct[b] = 1 if first_largest(s) == first_largest(y) else 0
+        s = free[b, output.offset : output.offset + output.size]
+        loss[b] = weight[b] * row_cost(job, s, y[rows[b]])
+        correct[b] = 1 if first_largest(s) == first_largest(y[rows[b]]) else 0
 
 
 @kernel
@@ -253,18 +224,16 @@ def free_phase(job, work, thread, rows, low, high):
 
 @kernel
 def start_second_phase(job, work, rows, low, high, turn, force):
-    """States `turn` of the samples low..high: the free ones, with the output where the rule holds
-    it.
-    """
+    """States `turn` of low..high: the free ones, the output where the rule holds it."""
     net, rule, held = work.net, job.rule, work.held == 1
     now, seen, free = array(work.state)[turn], array(work.shown)[turn], array(work.state)[0]
-    first = array(work.shown)[0]
+    first, y = array(work.shown)[0], targets(job, net.n_data)
     output, failure = array(net.layers)[job.n_weights], array(net.failure)
     o, end, continuous = output.offset, output.offset + output.size, job.dynamics == CONTINUOUS
     pull = now.dtype.type(force if rule == COUPLED else 1.0)
     for b in range(low, high):
         copy_row(now[b], free[b])
-        if held and not place_output(now[b, o:end], target(job, rows[b]), pull, rule == CLAMPED_SWEEP):
+        if held and not place_output(now[b, o:end], y[rows[b]], pull, rule == CLAMPED_SWEEP):
             failure[b] = failure_at(turn, np.int64(0)) | job.n_weights
         if continuous:
             copy_row(seen[b], first[b])
@@ -273,7 +242,7 @@ def start_second_phase(job, work, rows, low, high, turn, force):
 
 
 @kernel
-def second_phases(job, work, thread, rows, low, high, beta):
+def second_phases(job, work, walk, thread, rows, low, high, beta):
     """The phases of the samples low..high from the free states, for rules whose samples do not
     meet: nudged to `beta` and, if centered, -beta, states 1 and 2; or with the output held at, or
     towards, the target.
@@ -289,22 +258,23 @@ def second_phases(job, work, thread, rows, low, high, beta):
         start_second_phase(job, work, rows, low, high, turn, force)
         nudge = 0.0 if held else force
         phase = phase_of(turn, visit, last, nudge, job.n_nudged_steps, job.tol_nudged, job.dt)
-        if rule == VECTOR_FIELD:
-            vector_field_phase(job, work, thread, state, shown, rows, low, high, phase)
+        if walk is None:
+            relax_block(job, net, thread, state, shown, rows, low, high, phase)
+        elif rule == VECTOR_FIELD:
+            vector_field_phase(job, work, walk, thread, state, shown, rows, low, high, phase)
         else:
             relax_block(job, net, thread, state, shown, rows, low, high, phase)
         for b in range(low, high):
             nudged_steps[b] += steps[b]
-    if rule == CLAMPED_SWEEP:
-        learn_from_change(work, array(net.active)[thread][low:high], low)
+    if walk is not None:
+        if rule == CLAMPED_SWEEP:
+            learn_from_change(work, walk, array(net.active)[thread][low:high], low)
 
 
 @kernel
-def learn_from_change(work, live, low):
-    """A clamped sweep learns from the free state and the weighted change from it to the clamped
-    one.
-    """
-    state, pre, moved = array(work.state), array(work.pre)[0], array(work.moved)[0]
+def learn_from_change(work, walk, live, low):
+    """A clamped sweep learns from free states and the weighted change to the clamped ones."""
+    state, pre, moved = array(work.state), array(walk.pre)[0], array(walk.moved)[0]
     for i in range(live.size):
         b = live[i] = low + i
         copy_row(pre[b], state[0, b])
@@ -315,7 +285,7 @@ def learn_from_change(work, live, low):
 @kernel
 def weigh_samples(job, work, rows, low, high):
     """work.weight of the samples low..high; returns the sum over the whole batch."""
-    weight, row_weight = array(work.weight), vector(job.real, job.row_weight, work.n_data)
+    weight, row_weight = array(work.weight), vector(job.real, job.row_weight, work.net.n_data)
     total = 0.0
     for b in range(rows.size):
         total += row_weight[rows[b]] if job.row_weight != 0 else 1.0
@@ -344,76 +314,68 @@ def drive_batch(job, work, own, turn, n_samples):
 
 
 @kernel
-def relax_batch(job, work, thread, rows, low, high, beta, total):
+def relax_batch(job, work, walk, thread, rows, low, high, beta, total):
     """Own samples low..high, tile by tile: free phase, and the second phases of rules whose samples
     do not meet.
     """
-    tile, meeting = work.net.tile, work.meeting == 1
+    tile, meeting = work.net.tile, False
+    if walk is not None:
+        meeting = walk.meeting == 1
     for at in range(low, high, tile):
         end = min(at + tile, high)
         finite = free_phase(job, work, thread, rows, at, end)
         if finite and total > 0.0 and not meeting:
-            second_phases(job, work, thread, rows, at, end, beta)
+            second_phases(job, work, walk, thread, rows, at, end, beta)
 
 
 @kernel
-def meet(thread, control, job, work, turn, rows, low, high, beta, scale):
+def meet(thread, control, job, work, walk, turn, rows, beta, scale):
     """The nudged phase of rules whose samples meet; False if a thread has failed."""
     state, shown = array(work.state), array(work.shown)
+    low, high = own_rows(rows.size, thread, work.n_threads)
     for b in range(low, high):
         copy_row(state[1, b], state[0, b])
         copy_row(shown[1, b], shown[0, b])
-    dense, gram = array(work.dense)[thread], array(work.grams)[0, 0]
+    dense, gram = array(walk.dense)[thread], array(walk.grams)[0, 0]
     input_products(job, array(work.lists)[turn], low, high, rows.size, dense, gram)
-    return continual_phase(thread, control, job, work, rows, low, high, beta, scale)
+    return continual_phase(thread, control, job, work, walk, rows, low, high, beta, scale)
 
 
 # --- training: own columns and rows
 
 
 @kernel
-def update_inner(job, work, thread, n_samples, scale, t):
-    """The optimiser's step of own rows of the weights between neurons, and of the biases of layers
-    2..L.
-    """
-    net, layers = work.net, array(work.net.layers)
-    rates = vector(np.float64, job.rate, job.n_weights)
-    ends = array(work.ends)
+def update_inner(job, work, walk, thread, n_samples, scale, t):
+    """The optimiser's step of own rows of the inner weights, and of the biases of layers 2..L."""
+    ends, rates = array(work.ends), vector(np.float64, job.rate, job.n_weights)
     for k in range(1, job.n_weights):
-        below, here = layers[k], layers[k + 1]
         move = Move(n_samples * work.n_recorded, scale, rates[k], t)
-        w, m = weights_of(job, job.weight, k), weights_of(job, job.velocity, k)
-        v = weights_of(job, job.second, k)
-        if here.copy.start < 0:
-            update_narrow(job, work, thread, k, w, m, v, move)
+        if array(work.net.layers)[k + 1].copy.start < 0:
+            update_narrow(job, work, thread, k, move)
         else:
-            update_hidden(job, work, thread, w, m, v, below.offset, here.offset, move)
-            low, high = own_rows(w.shape[0], thread, work.n_threads)
-            pack_rows(net, k, w, low, high)
-        if job.rule == VECTOR_FIELD:
-            w, m = backs_of(job, job.back, k), back_moments(job, job.velocity, k)
-            v = back_moments(job, job.second, k)
-            update_hidden(job, work, thread, w, m, v, here.offset, below.offset, move)
-            low, high = own_rows(w.shape[0], thread, work.n_threads)
-            pack_back(net, k, w, low, high)
+            update_hidden(job, work, thread, FORWARDS, k, move)
+        if walk is not None:
+            if job.rule == VECTOR_FIELD:
+                update_hidden(job, work, thread, BACKWARDS, k, move)
         if thread == 0:
             move, weight = Move(n_samples, scale, rates[k], t), array(work.weight)
             first, second = ends[work.start], ends[work.end]
-            update_bias(job, net, k, weight, first, second, move, array(work.ascent)[0])
+            update_bias(job, work.net, k, weight, first, second, move, array(work.ascent)[0])
 
 
 @kernel
-def update_batch(job, work, own, turn, n_samples, scale, t):
+def update_batch(job, work, walk, own, turn, n_samples, scale, t):
     """The step of everything that learns, along the contrast of a batch: own columns and rows."""
     ends, delta, lists = array(work.ends), array(work.delta), array(work.lists)[turn]
     first, second = ends[work.start], ends[work.end]
     difference_slice(array(work.weight), first, second, n_samples, own.low, own.high, delta)
     update_input(job, work, own, lists, delta, n_samples, scale, t)
-    if job.rule == CONTINUAL_VECTOR_FIELD:
-        step_inner(job, work, own.thread, n_samples, scale)
-        unpack_inner(job, work, own.thread)
-    else:
-        update_inner(job, work, own.thread, n_samples, scale, t)
+    if walk is not None:
+        if job.rule == CONTINUAL_VECTOR_FIELD:
+            step_inner(job, work, walk, own.thread, n_samples, scale)
+            unpack_inner(job, work, own.thread)
+            return
+    update_inner(job, work, walk, own.thread, n_samples, scale, t)
 
 
 @kernel
@@ -431,17 +393,21 @@ def conclude(job, work, thread, rows):
     """
     worst = first_failure(array(work.net.failure), rows.size)
     if thread == 0:
-        free_phase_failed = worst != 0 and (worst >> 40) == 1
+        free_phase_failed = worst != 0 and (worst >> PHASE_SHIFT) == 1
         if job.state != 0 and not free_phase_failed:
-            keep_particles(job, work.net, array(work.state)[0], rows, work.n_data)
+            keep_states(job, work.net, array(work.state)[0], rows, np.int64(0), rows.size)
         tally(job, work, rows.size)
         work.failed = worst
     return worst
 
 
 @kernel
-def train_thread(thread, n_threads, control, job, work):
-    """Own share of the training on the job's rows, batch after batch."""
+def train_thread(thread, n_threads, control, job, work, walk):
+    """Own share of the training on the job's rows, batch after batch.
+
+    `walk` is what the rules keep that look at each step (driver.py). It is None for the others, for
+    which Numba does not compile what begins with `walk is not None`.
+    """
     own, order = array(work.own)[thread], vector(np.int64, job.order, job.n_rows)
     size = job.batch_size
     sign, n_batches = vector(np.int8, job.sign, job.n_rows), (order.size + size - 1) // size
@@ -461,16 +427,20 @@ def train_thread(thread, n_threads, control, job, work):
         beta = job.beta * (sign[number] if job.sign != 0 else 1)
         total = weigh_samples(job, work, rows, low, high)
         scale = batch_scale(job, beta, total)
-        relax_batch(job, work, thread, rows, low, high, beta, total)
-        if work.meeting == 1 and total > 0.0:
-            if not meet(thread, control, job, work, turn, rows, low, high, beta, scale):
-                return
+        relax_batch(job, work, walk, thread, rows, low, high, beta, total)
+        learns = total > 0.0
+        if walk is not None:
+            if walk.meeting == 1 and learns:
+                if not meet(thread, control, job, work, walk, turn, rows, beta, scale):
+                    return
+            if walk.raw == 1 and job.n_nudged_steps == 0:
+                learns = False
         list_own(job, work, 1 - turn, order[begin + rows.size : begin + rows.size + size], thread)
         if not barrier(control, n_threads):
             return
         if conclude(job, work, thread, rows) != 0:
             return
-        if total > 0.0 and not (work.raw == 1 and job.n_nudged_steps == 0):
+        if learns:
             t = float(job.adam_step + number + 1)
-            update_batch(job, work, own, turn, rows.size, scale, t)
+            update_batch(job, work, walk, own, turn, rows.size, scale, t)
     barrier(control, n_threads)

@@ -1,6 +1,4 @@
-"""How a network lies in flat buffers: one record of places a layer, and the scratch of its
-relaxation.
-"""
+"""How a network lies in flat buffers: a record of places a layer, and the scratch to relax it."""
 
 from typing import NamedTuple
 
@@ -8,7 +6,7 @@ import numpy as np
 
 from .compile import accessor, kernel
 from .tiles import tile_columns
-from .views import Record, aligned, matrix, records, vector
+from .views import Record, aligned, array, matrix, records, vector
 
 LANES = 16  # rows are padded to this many entries: one cache line of float32
 NARROW = 24  # a layer with fewer units takes dot products with the layer below instead of added rows
@@ -35,6 +33,7 @@ LAYER = np.dtype(
     [("size", np.int64), ("offset", np.int64), ("copy", _BLOCK), ("transpose", _BLOCK), ("down", _BLOCK)]
 )
 NO_BLOCK = Block(-1, -1, -1)
+FORWARDS, BACKWARDS = np.int64(0), np.int64(1)  # weights k, and the feedback weights beside them
 
 
 @kernel(inline=True)
@@ -83,15 +82,13 @@ def make_layout(sizes, has_back, itemsize):
 
 
 def tile_of(sizes):
-    """Samples relaxed together: few while their states fit the first cache, many to reuse large
-    hidden weights.
-    """
+    """Samples relaxed together: few, in the first cache, or many, to reuse large hidden weights."""
     wide = [a * b for a, b in zip(sizes[1:], sizes[2:], strict=False) if min(a, b) >= NARROW]
     return 64 if wide and max(wide) > 8192 else 8
 
 
-def make_network(sizes, has_back, dtype, rows, n_threads, **instead):
-    """The scratch in which `rows` samples relax: what the functions of relax.py call `net`.
+def make_network(sizes, has_back, dtype, rows, n_data, n_threads, **instead):
+    """The scratch in which `rows` of `n_data` samples relax: what relax.py calls `net`.
 
     What every step writes has a row per thread, on cache lines of its own: threads on one line slow
     each other down. `instead` are arrays to share with another network.
@@ -109,13 +106,13 @@ def make_network(sizes, has_back, dtype, rows, n_threads, **instead):
         "change": ((n_threads, pad(rows)), dtype),  # largest change of a step
     }
     made = {name: instead[name] if name in instead else aligned(*how) for name, how in made.items()}
-    return Record(layers=layers, units=units, tile=tile_of(sizes), n_threads=n_threads, **made)
+    return Record(
+        layers=layers, units=units, tile=tile_of(sizes), n_data=n_data, n_threads=n_threads, **made
+    )
 
 
 def input_lists(n, rows, capacity, dtype):
-    """n records of the listed nonzero inputs of `rows` samples: how many, where, and rho(x) -
-    rho(0).
-    """
+    """n records of the nonzero inputs of `rows` samples: how many, where, and rho(x) - rho(0)."""
     kept = [
         Record(
             counts=np.zeros(rows, np.int64), index=np.zeros((rows, capacity), np.int32),
@@ -124,6 +121,19 @@ def input_lists(n, rows, capacity, dtype):
         for _ in range(n)
     ]
     return records(kept), kept
+
+
+@kernel(inline=True)
+def own_rows(n, thread, n_threads):
+    """Rows of thread `thread`."""
+    return n * thread // n_threads, n * (thread + 1) // n_threads
+
+
+@accessor
+def joined(net, way, k):
+    """The layers from which and to which the weights k lead, forwards or backwards."""
+    layers = array(net.layers)
+    return layers[k + way], layers[k + 1 - way]
 
 
 # --- the arrays of a job
@@ -178,6 +188,6 @@ def states_of(job, k, rows):
 
 
 @accessor
-def target(job, row):
-    """Row `row` (N[L]) of y."""
-    return matrix(job.real, job.y, row + 1, n_units(job, job.n_weights))[row]
+def targets(job, n_data):
+    """y (n_data, N[L])."""
+    return matrix(job.real, job.y, n_data, n_units(job, job.n_weights))

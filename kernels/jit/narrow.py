@@ -42,7 +42,17 @@ class Sample(NamedTuple):
     out_field: Any
 
 
-def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, up_row, n):
+class Weights(NamedTuple):
+    """Pointers to the outputs' bias and to the weights, and strides of their rows."""
+
+    bias: Any
+    down: Any
+    down_row: Any
+    up: Any
+    up_row: Any
+
+
+def _build_pass(builder, real, tied, n_out, samples, weights, n):
     """IR of the pass over the n hidden units, padded, of `samples`."""
     vec = Vectors(builder, real)
 
@@ -51,7 +61,7 @@ def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, u
 
     down_rows, up_rows = (
         [place(block, builder.mul(stride, n.type(k))) for k in range(n_out)]
-        for block, stride in ((down, down_row), (up, up_row))
+        for block, stride in ((weights.down, weights.down_row), (weights.up, weights.up_row))
     )
 
     def add_units(c, sums):
@@ -73,15 +83,15 @@ def _build_pass(builder, real, tied, n_out, samples, bias, down, down_row, up, u
         own = sums[s * n_out : (s + 1) * n_out]
         for k in range(0, n_out, vec.lanes):
             total, at = _lane_sums(vec, own[k : k + vec.lanes]), n.type(k)
-            vec.store(builder.fadd(total, vec.load(place(bias, at))), place(sample.out_field, at))
+            vec.store(builder.fadd(total, vec.load(place(weights.bias, at))), place(sample.out_field, at))
 
 
 def _make_pass(samples, n_out, tied):
     if JIT_DISABLED:
 
-        def both(drive, field, shown, active, n, bias, packed, places):
+        def both(drive, field, shown, active, a, n, bias, packed, places):
             down, down_row, up, up_row = places
-            for b in active[:samples]:
+            for b in active[a : a + samples]:
                 field[b, :n] = drive[b, :n]
                 for k in range(n_out):
                     field[b, :n] += shown[b, n + k] * packed[down + k * down_row :][:n]
@@ -91,30 +101,30 @@ def _make_pass(samples, n_out, tied):
         return both
 
     @intrinsic
-    def both(typingctx, drive, field, shown, active, n, bias, packed, places):
-        """Fields of the samples active[0], ...: hidden units in columns 0..n, padded, outputs from
+    def both(typingctx, drive, field, shown, active, a, n, bias, packed, places):
+        """Fields of the samples active[a], ...: hidden units in columns 0..n, padded, outputs from
         n on.
 
         `places`: start and row stride of the weights downwards, then upwards, in `packed`.
         """
-        signature = types.none(drive, field, shown, active, types.intp, bias, packed, places)
+        index = types.intp
+        signature = types.none(drive, field, shown, active, index, index, bias, packed, places)
 
         def codegen(context, builder, signature, args):
-            kinds, n = signature.args, args[4]
-            down, down_row, up, up_row = (builder.extract_value(args[7], i) for i in range(4))
+            kinds, a, n = signature.args, args[4], args[5]
+            down, down_row, up, up_row = (builder.extract_value(args[8], i) for i in range(4))
             none = n.type(0)
             found = []
             for g in range(samples):
-                b = builder.load(array_data(context, builder, kinds[3], args[3], n.type(g)))
+                b = builder.load(array_data(context, builder, kinds[3], args[3], builder.add(a, a.type(g))))
                 places = ((0, none), (1, none), (2, none), (2, n), (1, n))
                 found.append(
                     Sample(*(array_data(context, builder, kinds[i], args[i], b, c) for i, c in places))
                 )
-            bias = array_data(context, builder, kinds[5], args[5], n)
-            down = array_data(context, builder, kinds[6], args[6], down)
-            up = array_data(context, builder, kinds[6], args[6], up)
-            real = context.get_data_type(kinds[6].dtype)
-            _build_pass(builder, real, tied, n_out, found, bias, down, down_row, up, up_row, n)
+            bias = array_data(context, builder, kinds[6], args[6], n)
+            down, up = (array_data(context, builder, kinds[7], args[7], at) for at in (down, up))
+            real, weights = context.get_data_type(kinds[7].dtype), Weights(bias, down, down_row, up, up_row)
+            _build_pass(builder, real, tied, n_out, found, weights, n)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -122,10 +132,26 @@ def _make_pass(samples, n_out, tied):
     return both
 
 
-_few, _many = NARROW_GROUP, NARROW_MAX
-_few_1, _few_2 = _make_pass(1, _few, True), _make_pass(PASS_SAMPLES, _few, True)
-_tied_1, _tied_2 = _make_pass(1, _many, True), _make_pass(PASS_SAMPLES, _many, True)
-_free_1, _free_2 = _make_pass(1, _many, False), _make_pass(PASS_SAMPLES, _many, False)
+def _pass_of_any(n_out, tied):
+    one, several = _make_pass(1, n_out, tied), _make_pass(PASS_SAMPLES, n_out, tied)
+
+    @kernel(inline=True)
+    def both(drive, field, shown, active, n, bias, packed, places):
+        """The pass over the samples `active`, as many at a time as can be."""
+        a = 0
+        while a < active.size:
+            if active.size - a >= PASS_SAMPLES:
+                several(drive, field, shown, active, a, n, bias, packed, places)
+                a += PASS_SAMPLES
+            else:
+                one(drive, field, shown, active, a, n, bias, packed, places)
+                a += 1
+
+    return both
+
+
+_few, _tied = _pass_of_any(NARROW_GROUP, True), _pass_of_any(NARROW_MAX, True)
+_free = _pass_of_any(NARROW_MAX, False)
 
 
 @kernel(inline=True)
@@ -142,26 +168,13 @@ def narrow_fields(job, net, shown, active):
     bias, packed = array(net.bias), array(net.packed)
     n = layers[2].offset  # the hidden units come first, padded
     down, up = layers[1].down, layers[2].transpose
-    places, few = (down.start, down.row, up.start, up.row), layers[2].size <= NARROW_GROUP
-    a = 0
-    while a < active.size:
-        now = active[a:]
-        pair = now.size >= PASS_SAMPLES
-        if job.back != 0:
-            if pair:
-                _free_2(drive, field, shown, now, n, bias, packed, places)
-            else:
-                _free_1(drive, field, shown, now, n, bias, packed, places)
-        elif few:
-            if pair:
-                _few_2(drive, field, shown, now, n, bias, packed, places)
-            else:
-                _few_1(drive, field, shown, now, n, bias, packed, places)
-        elif pair:
-            _tied_2(drive, field, shown, now, n, bias, packed, places)
-        else:
-            _tied_1(drive, field, shown, now, n, bias, packed, places)
-        a += PASS_SAMPLES if pair else 1
+    places = down.start, down.row, up.start, up.row
+    if job.back != 0:
+        _free(drive, field, shown, active, n, bias, packed, places)
+    elif layers[2].size <= NARROW_GROUP:
+        _few(drive, field, shown, active, n, bias, packed, places)
+    else:
+        _tied(drive, field, shown, active, n, bias, packed, places)
 
 
 @kernel

@@ -1,6 +1,4 @@
-"""LU with fixed pivots for one matrix, dense or of a stored sparse pattern (twins of
-csrc/nodal/dense.h and sparse.h).
-"""
+"""LU of one matrix with fixed pivots, dense or sparse (csrc/nodal/dense.h and sparse.h)."""
 
 import numpy as np
 
@@ -29,9 +27,7 @@ def dense_lu_solve(a, rdiag, b):
 
 @kernel
 def sparse_lu_solve(job, own, b):
-    """Left-looking refactorisation of own.values in the stored pivot order; b (N) by equation
-    becomes the solution by unknown.
-    """
+    """Refactorises own.values in the stored pivot order; b (N) becomes the solution by unknown."""
     n, values, work, rdiag = job.n, array(own.values), array(own.work), array(own.rdiag)
     lower, upper = array(own.lower), array(own.upper)
     row_of, col_of = vector(np.int32, job.row_of, n), vector(np.int32, job.col_of, n)

@@ -1,6 +1,4 @@
-"""Equilibrium propagation's step of the conductances in Numba (twin:
-kernels/reference/nodal_update.py).
-"""
+"""Equilibrium propagation's step of conductances (twin: kernels/reference/nodal_update.py)."""
 
 import numpy as np
 
@@ -26,9 +24,7 @@ def contrast(job, pairs, k, zero):
 
 @kernel
 def update_range(thread, n_threads, control, job, work):
-    """A share of the conductances; nothing changes before all threads know their steps to be
-    finite.
-    """
+    """A share of the conductances; nothing changes before all steps are known to be finite."""
     n, bad = job.n_pairs, array(work.bad)
     pairs, scale = matrix(np.int32, job.pairs, n, 2), vector(job.real, job.scale, n)
     velocity, conductance = vector(job.real, job.velocity, n), vector(job.real, job.conductance, n)
@@ -50,14 +46,10 @@ def update_range(thread, n_threads, control, job, work):
         conductance[k] = min(max(conductance[k] + velocity[k], low[k]), high[k])
 
 
-def nodal_update(
-    difference, total, pairs, scale, velocity, conductance, low, high, gradient, *, learning_rate,
-    momentum=0.0, n_threads=1,
-):
+def nodal_update(conductances, difference, total, gradient, learning_rate, momentum=0.0, n_threads=1):
     """As kernels.reference.nodal_update.nodal_update."""
-    arrays = (difference, total, pairs, scale, velocity, conductance, low, high, gradient)
-    n_threads = usable(n_threads, len(pairs))
-    job = update_job(*arrays, learning_rate=learning_rate, momentum=momentum)
+    n_threads = usable(n_threads, len(conductances.pairs))
+    job = update_job(conductances, difference, total, gradient, learning_rate, momentum)
     work = Record(bad=np.zeros(n_threads, np.int64))
     with job:
         run_threads(update_range, n_threads, argument(job), argument(work))

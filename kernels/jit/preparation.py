@@ -75,7 +75,7 @@ def scratch(spec, plan, job, x, back, n_threads, *, states, n_sums, n_rows):
     job.numbers(batch_size=size)
     n_threads = usable(n_threads, size)
     first, own = _first_weights(job, plan, n_threads)
-    net = make_network(spec.sizes, back is not None, dtype, size, n_threads)
+    net = make_network(spec.sizes, back is not None, dtype, size, x.shape[0], n_threads)
     units, capacity = net.kept["units"], list_size(x, n_in)
     net.memory["tile"] = min(net.kept["tile"], size)
     lists, kept = input_lists(2, size, capacity, dtype)  # of this batch and of the next
@@ -83,7 +83,7 @@ def scratch(spec, plan, job, x, back, n_threads, *, states, n_sums, n_rows):
     many = max(size * capacity, size, units, n_sums)
     state = aligned((*states, units), dtype)
     return {
-        "net": net, "n_data": x.shape[0], "n_threads": n_threads, "first": first, "own": own, "lists": lists,
+        "net": net, "n_threads": n_threads, "first": first, "own": own, "lists": lists,
         "state": state,
         "shown": aligned(state.shape, dtype) if spec.dynamics == "continuous" else state,
         "base_sum": aligned(n_1, dtype), "weight": np.zeros(size, dtype), "loss": np.zeros(size),

@@ -56,11 +56,10 @@ def add_panels(field, offset, n, active, shown, below, m, matrix, panels):
             at = offset + place + turn
             a = 0
             while a < active.size:
-                now = active[a:]
                 if wide:
-                    wide_tile(field, at, now, shown, below, m, matrix, base, panels.row)
+                    wide_tile(field, at, active, a, shown, below, m, matrix, base, panels.row)
                 else:
-                    thin_tile(field, at, now, shown, below, m, matrix, base + turn, panels.row)
+                    thin_tile(field, at, active, a, shown, below, m, matrix, base + turn, panels.row)
                 a += TILE_SAMPLES
             turn += width
         place += columns

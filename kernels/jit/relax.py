@@ -12,10 +12,10 @@ import numpy as np
 
 from .activations import ONE, SHIFTED_SIGMOID, ZERO, activate, shifted_sigmoid32, times_prime
 from .compile import bits_float, float_bits, kernel, widest_vectors
-from .layout import LANES, block, n_units
+from .layout import LANES, block, targets
 from .narrow import is_narrow, keep_outputs, leave_alternating, narrow_fields
 from .products import add_dots, add_panels
-from .views import array, matrix
+from .views import array
 
 DISCRETE, CONTINUOUS = range(2)  # spec.DYNAMICS
 SQUARED_ERROR = 0  # of spec.COSTS
@@ -57,9 +57,8 @@ def copy_row(dst, src):
 
 
 @kernel
-def add_force(job, out, s, y, beta):
-    """out += -beta dC/ds at the output state s."""
-    factor = s.dtype.type(job.cost_factor * beta)
+def add_force(job, out, s, y, factor):
+    """out += factor (y - prediction) at the output state s: factor = -1 is the cost's gradient."""
     n = s.size
     if job.cost == SQUARED_ERROR:
         for i in range(n):
@@ -193,15 +192,15 @@ def new_state(job, k, s, r, f, y, beta, dt):
     output, single = k == job.n_weights, s.itemsize == 4
     code = job.out_activation if output else job.activation
     dt = s.dtype.type(dt)
-    forced = output and beta != 0.0
+    forced, factor = output and beta != 0.0, s.dtype.type(job.cost_factor * beta)
     if job.dynamics == DISCRETE:
         if not forced and dt == ONE and code == SHIFTED_SIGMOID and single:
             return settle_sigmoid32(s, f)
         if forced and job.nudge_inside:
-            add_force(job, f, s, y, beta)
+            add_force(job, f, s, y, factor)
         activate(code, single, f)
         if forced and not job.nudge_inside:
-            add_force(job, f, s, y, beta)
+            add_force(job, f, s, y, factor)
         return settle(s, f, dt)
     if output and job.prime_output:
         if job.linear_output:  # r shows s itself; it is written anew below
@@ -210,7 +209,7 @@ def new_state(job, k, s, r, f, y, beta, dt):
     elif not output and job.prime_hidden:
         times_prime(code, s, r, f)
     if forced:
-        add_force(job, f, s, y, beta)
+        add_force(job, f, s, y, factor)
     top = settle_euler(s, f, dt, job.clamp)
     show(job, k, s, r)
     return top
@@ -234,22 +233,21 @@ def pass_layers(visit, n_layers, turn):
 
 @kernel
 def move_layer(job, net, thread, state, shown, rows, k, now, phase, step):
-    """New states of layer k of the samples `now` from their fields; net.change keeps the largest of
-    a step.
+    """New states of layer k of the samples `now` from their fields; net.change keeps the largest.
 
     y[rows[b]] is the target of sample b. A sample that becomes non-finite gets a place in
     net.failure, unless an earlier one is known.
     """
     field, failure, change = array(net.field), array(net.failure), array(net.change)[thread]
     finite_bits, where = float_bits(state.dtype.type(np.inf)), failure_at(phase.number, step) | k
-    n_out, o = n_units(job, job.n_weights), array(net.layers)[k].offset
-    end = o + array(net.layers)[k].size
+    layer, y = array(net.layers)[k], targets(job, net.n_data)
+    o, end = layer.offset, layer.offset + layer.size
     padded = end + (o - end) % LANES
     for a in range(now.size):
         b = now[a]
-        y = matrix(job.real, job.y, rows[b] + 1, n_out)[rows[b]]
         top = new_state(
-            job, k, state[b, o:end], shown[b, o:end], field[b, o:padded], y, phase.beta, phase.dt
+            job, k, state[b, o:end], shown[b, o:end], field[b, o:padded], y[rows[b]], phase.beta,
+            phase.dt,
         )
         if top >= finite_bits:
             if failure[b] == 0 or where < failure[b]:

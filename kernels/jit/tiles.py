@@ -11,9 +11,7 @@ TILE_SAMPLES = 5
 
 
 def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride):
-    """IR of fields[g] += sum over j < m of inputs[g][j] * matrix[j * row_stride :], for all samples
-    g.
-    """
+    """IR of fields[g] += sum over j < m of inputs[g][j] * matrix[j * row_stride :], all g."""
     vec = Vectors(builder, real)
 
     def add_row(j, sums):
@@ -33,35 +31,35 @@ def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_
 def _make_tile(samples, vectors):
     if JIT_DISABLED:
 
-        def tile(field, at, active, shown, below, m, matrix, start, row_stride):
+        def tile(field, at, active, a, shown, below, m, matrix, start, row_stride):
             n = vectors * VECTOR_BYTES // matrix.itemsize
-            for b in active[:samples]:
+            for b in active[a : a + samples]:
                 for j in range(m):
                     field[b, at : at + n] += shown[b, below + j] * matrix[start + j * row_stride :][:n]
 
         return tile
 
     @intrinsic
-    def tile(typingctx, field, at, active, shown, below, m, matrix, start, row_stride):
-        """field[b, at:][:n] += shown[b, below:][:m] @ rows, for the samples b = active[0],
-        active[1]...; m >= 1.
+    def tile(typingctx, field, at, active, a, shown, below, m, matrix, start, row_stride):
+        """field[b, at:][:n] += shown[b, below:][:m] @ rows, for the samples b = active[a],
+        active[a + 1]...; m >= 1.
 
         Row j is matrix[start + j * row_stride :][:n], n the entries of the tile's vectors.
         """
         index = types.intp
-        signature = types.none(field, index, active, shown, index, index, matrix, index, index)
+        signature = types.none(field, index, active, index, shown, index, index, matrix, index, index)
 
         def codegen(context, builder, signature, args):
             kinds = signature.args
-            at, below, m, start, row_stride = (args[i] for i in (1, 4, 5, 7, 8))
+            at, a, below, m, start, row_stride = (args[i] for i in (1, 3, 5, 6, 8, 9))
             fields, inputs = [], []
             for g in range(samples):
-                b = array_data(context, builder, kinds[2], args[2], at.type(g))
+                b = array_data(context, builder, kinds[2], args[2], builder.add(a, a.type(g)))
                 b = builder.load(b)
                 fields.append(array_data(context, builder, kinds[0], args[0], b, at))
-                inputs.append(array_data(context, builder, kinds[3], args[3], b, below))
-            matrix = array_data(context, builder, kinds[6], args[6], start)
-            real = context.get_data_type(kinds[6].dtype)
+                inputs.append(array_data(context, builder, kinds[4], args[4], b, below))
+            matrix = array_data(context, builder, kinds[7], args[7], start)
+            real = context.get_data_type(kinds[7].dtype)
             _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride)
             return context.get_dummy_value()
 
@@ -70,42 +68,30 @@ def _make_tile(samples, vectors):
     return tile
 
 
-_wide1, _wide2, _wide3, _wide4, _wide5 = (_make_tile(g, TILE_VECTORS) for g in range(1, 6))
-_thin1, _thin2, _thin3, _thin4, _thin5 = (_make_tile(g, 1) for g in range(1, 6))
-
-
 @kernel(inline=True)
 def tile_columns(itemsize):
     return TILE_VECTORS * VECTOR_BYTES // itemsize
 
 
-@kernel(inline=True)
-def wide_tile(field, at, now, shown, below, m, matrix, start, row_stride):
-    """One tile of full width for the first TILE_SAMPLES of the samples `now`, or as many as there
-    are.
-    """
-    if now.size >= 5:
-        _wide5(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 4:
-        _wide4(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 3:
-        _wide3(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 2:
-        _wide2(field, at, now, shown, below, m, matrix, start, row_stride)
-    else:
-        _wide1(field, at, now, shown, below, m, matrix, start, row_stride)
+def _tile_of_any(vectors):
+    one, two, three, four, five = (_make_tile(samples, vectors) for samples in range(1, TILE_SAMPLES + 1))
+
+    @kernel(inline=True)
+    def tile(field, at, active, a, shown, below, m, matrix, start, row_stride):
+        """One tile for TILE_SAMPLES of the samples active[a:], or all there are."""
+        left = active.size - a
+        if left >= 5:
+            five(field, at, active, a, shown, below, m, matrix, start, row_stride)
+        elif left == 4:
+            four(field, at, active, a, shown, below, m, matrix, start, row_stride)
+        elif left == 3:
+            three(field, at, active, a, shown, below, m, matrix, start, row_stride)
+        elif left == 2:
+            two(field, at, active, a, shown, below, m, matrix, start, row_stride)
+        else:
+            one(field, at, active, a, shown, below, m, matrix, start, row_stride)
+
+    return tile
 
 
-@kernel(inline=True)
-def thin_tile(field, at, now, shown, below, m, matrix, start, row_stride):
-    """The same, one vector wide."""
-    if now.size >= 5:
-        _thin5(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 4:
-        _thin4(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 3:
-        _thin3(field, at, now, shown, below, m, matrix, start, row_stride)
-    elif now.size == 2:
-        _thin2(field, at, now, shown, below, m, matrix, start, row_stride)
-    else:
-        _thin1(field, at, now, shown, below, m, matrix, start, row_stride)
+wide_tile, thin_tile = _tile_of_any(TILE_VECTORS), _tile_of_any(1)

@@ -12,8 +12,21 @@ import numpy as np
 from .activations import IDENTITY, ONE, ZERO, rho_scalar
 from .compile import kernel
 from .inputs import group_by_input
-from .layout import LANES, Block, bias_moments, biases_of, block
+from .layout import (
+    BACKWARDS,
+    FORWARDS,
+    Block,
+    back_moments,
+    backs_of,
+    bias_moments,
+    biases_of,
+    block,
+    joined,
+    own_rows,
+    weights_of,
+)
 from .lists import add_listed
+from .packing import refresh, unpack_transpose
 from .products import add_panels, add_row, add_rows2, add_rows4
 from .tiles import TILE_SAMPLES, tile_columns
 from .views import array, vector
@@ -31,12 +44,6 @@ class Move(NamedTuple):
 
 
 @kernel(inline=True)
-def own_rows(n, thread, n_threads):
-    """Rows of thread `thread`."""
-    return n * thread // n_threads, n * (thread + 1) // n_threads
-
-
-@kernel(inline=True)
 def clear(row):
     for i in range(row.size):
         row[i] = ZERO
@@ -44,9 +51,7 @@ def clear(row):
 
 @kernel
 def step_row(job, p, ascent, m, v, rate, decay, t):
-    """One optimiser step of the entries `p`; m and v are their moments (unused by SGD), t counts
-    updates from 1.
-    """
+    """One step of the entries p; m, v: their moments, unused by SGD; t counts updates from 1."""
     n = p.size
     real = p.dtype.type
     r, d = real(rate), real(decay)
@@ -104,9 +109,7 @@ def difference_slice(weight, first, second, n_samples, low, high, delta):
 
 @kernel
 def update_input(job, work, own, lists, delta, n_samples, scale, t):
-    """Own columns of W_0, and of b_0, along the inputs of `lists` times the rows of `delta` (B,
-    N[1]).
-    """
+    """Own columns of W_0 and b_0, along the inputs of `lists` times the rows of `delta`."""
     low, high = own.low, own.high
     if low >= high:
         return
@@ -151,9 +154,7 @@ def update_input(job, work, own, lists, delta, n_samples, scale, t):
 
 @kernel
 def update_bias(job, net, k, weight, first, second, move, ascent):
-    """The bias of layer k + 1, k >= 1, along weight (second - first) summed over samples; net.bias
-    copies it.
-    """
+    """The bias of layer k + 1, k >= 1, along weight (second - first); net.bias copies it."""
     b, rate = biases_of(job, job.bias, k), vector(np.float64, job.bias_rate, k + 1)[k]
     n, offset = b.size, array(net.layers)[k + 1].offset
     total = ascent[0, :n]
@@ -171,83 +172,93 @@ def update_bias(job, net, k, weight, first, second, move, ascent):
 
 
 @kernel
-def difference_coefficients(states, column, weight, factor, count, n_samples, coefficients):
-    """coefficients[i, b] = factor * weight[b] * states[b, column + i], i < count."""
-    for b in range(n_samples):
+def clear_ascent(work, thread, count, n_out):
+    """Zeroes the first `count` rows of a thread's ascent."""
+    ascent = array(work.ascent)[thread]
+    for i in range(count):
+        clear(ascent[i, :n_out])
+
+
+@kernel
+def add_ascent(work, thread, pre, pre_at, post, post_at, count, n_out, n_rows, factor):
+    """ascent[i, :n_out] += factor sum_b row_weight[b] pre[b, pre_at + i] post[b, post_at :], for
+    i < count and the first n_rows rows b; work.products takes the coefficients of the sum.
+    """
+    ascent, coefficients = array(work.ascent)[thread], array(work.products)[thread]
+    weight, places, none = array(work.row_weight), array(work.places), np.int64(0)
+    for b in range(n_rows):
         a = factor * weight[b]
         for i in range(count):
-            coefficients[i, b] = a * states[b, column + i]
+            coefficients[i, b] = a * pre[b, pre_at + i]
+    rows = Block(post_at, post.shape[1], tile_columns(ascent.itemsize))
+    flat = post.reshape(post.size)
+    add_panels(ascent, none, n_out, places[:count], coefficients, none, n_rows, flat, rows)
 
 
 @kernel
-def step_rows(job, w, m, v, ascent, start, count, move):
-    """The optimiser's step of `count` rows of w from `start` on, along the rows of `ascent`."""
-    n_out = w.shape[1]
-    for i in range(start, start + count):
-        step_row(job, w[i], ascent[i - start, :n_out], m[i], v[i], move.rate, job.weight_decay, move.t)
+def step_rows(job, way, k, ascent, start, count, move):
+    """Steps `count` rows of the weights k from `start` on, along the rows of `ascent`."""
+    if way == BACKWARDS:
+        w, m = backs_of(job, job.back, k), back_moments(job, job.velocity, k)
+        v = back_moments(job, job.second, k)
+    else:
+        w, m = weights_of(job, job.weight, k), weights_of(job, job.velocity, k)
+        v = weights_of(job, job.second, k)
+    for i in range(count):
+        g, j = ascent[i, : w.shape[1]], start + i
+        step_row(job, w[j], g, m[j], v[j], move.rate, job.weight_decay, move.t)
 
 
 @kernel
-def update_hidden(job, work, thread, w, m, v, pre_at, post_at, move):
-    """Own rows of the weights w from one layer to another, a few at a time.
+def update_hidden(job, work, thread, way, k, move):
+    """Own rows of the weights k, forwards or backwards, a few at a time.
 
-    The contrast is sum_b weight[b] before[turn, b, pre_at + i] after[turn, b, post_at + j] of
-    turns[0], less that of turns[1] if there is one; work.products (TILE_SAMPLES, rows) takes its
-    coefficients.
+    The contrast is sum_b weight[b] before[turn, b, pre] after[turn, b, post] of turns[0], less that
+    of turns[1] if there is one.
     """
     before, after, turns = array(work.before), array(work.after), array(work.turns)
-    weight, places = array(work.row_weight), array(work.places)
-    ascent, coefficients = array(work.ascent)[thread], array(work.products)[thread]
-    n_out, factor, none = w.shape[1], w.dtype.type(move.scale), np.int64(0)
-    columns, row_stride = tile_columns(w.itemsize), after.shape[2]
-    flat = after.reshape(after.size)
-    low, high = own_rows(w.shape[0], thread, work.n_threads)
+    pre, post = joined(work.net, way, k)
+    factor = after.dtype.type(move.scale)
+    low, high = own_rows(pre.size, thread, work.n_threads)
     for start in range(low, high, TILE_SAMPLES):
         count = min(TILE_SAMPLES, high - start)
-        for i in range(count):
-            clear(ascent[i, :n_out])
+        clear_ascent(work, thread, count, post.size)
         for part in range(turns.size):
             turn, sign = turns[part], factor if part == 0 else -factor
-            difference_coefficients(
-                before[turn], pre_at + start, weight, sign, count, move.n_rows, coefficients
+            add_ascent(
+                work, thread, before[turn], pre.offset + start, after[turn], post.offset, count,
+                post.size, move.n_rows, sign,
             )
-            rows = Block(turn * after.shape[1] * row_stride + post_at, row_stride, columns)
-            add_panels(ascent, none, n_out, places[:count], coefficients, none, move.n_rows, flat, rows)
-        step_rows(job, w, m, v, ascent, start, count, move)
+        step_rows(job, way, k, array(work.ascent)[thread], start, count, move)
+    refresh(job, work.net, way, k, low, high)
 
 
 @kernel
-def update_narrow(job, work, thread, k, w, m, v, move):
-    """The same between layers k and k + 1 when the latter is narrow: by columns of w, which are the
-    long side; also refreshes its transpose.
-    """
-    layers, packed = array(work.net.layers), array(work.net.packed)
-    low, high = own_rows(w.shape[0], thread, work.n_threads)
-    n, n_out, transpose = high - low, w.shape[1], layers[k + 1].transpose
+def update_narrow(job, work, thread, k, move):
+    """The same where layer k + 1 is narrow: by columns, the long side; packs the transpose too."""
+    below, here, packed = array(work.net.layers)[k], array(work.net.layers)[k + 1], array(work.net.packed)
+    w, m = weights_of(job, job.weight, k), weights_of(job, job.velocity, k)
+    v, rate, decay = weights_of(job, job.second, k), move.rate, job.weight_decay
+    low, high = own_rows(below.size, thread, work.n_threads)
+    n, n_out, transpose = high - low, here.size, here.transpose
     ascent, coefficient = array(work.ascent)[thread], array(work.coefficient)[thread]
     if n <= 0:
         return
     for j in range(n_out):
-        narrow_ascent(work, thread, layers[k].offset + low, layers[k + 1].offset + j, ascent[j, :n], move)
+        narrow_ascent(work, thread, below.offset + low, here.offset + j, ascent[j, :n], move)
     if job.optimizer == SGD:  # on the transpose, which holds the same numbers
         for j in range(n_out):
             at = transpose.start + j * transpose.row + low
             row = packed[at : at + n]
-            step_row(
-                job, row, ascent[j, :n], coefficient, coefficient, move.rate, job.weight_decay, move.t
-            )
-        for i in range(n):
-            at = transpose.start + low + i
-            row = w[low + i]
-            for j in range(n_out):
-                row[j] = packed[at + j * transpose.row]
+            step_row(job, row, ascent[j, :n], coefficient, coefficient, rate, decay, move.t)
+        unpack_transpose(packed, block(transpose), w, low, high)
         return
     row = coefficient[:n_out]
     for i in range(low, high):
         for j in range(n_out):
             row[j] = ascent[j, i - low]
-        step_row(job, w[i], row, m[i], v[i], move.rate, job.weight_decay, move.t)
-    pack_rows(work.net, k, w, low, high)
+        step_row(job, w[i], row, m[i], v[i], rate, decay, move.t)
+    refresh(job, work.net, FORWARDS, k, low, high)
 
 
 @kernel
@@ -262,40 +273,3 @@ def narrow_ascent(work, thread, below, unit, row, move):
         for b in range(move.n_rows):
             coefficient[b] = after[turn, b, unit] * weight[b] * sign
         add_samples(row, coefficient[: move.n_rows], before[turn], below)
-
-
-@kernel
-def pack_row(packed, rows, j, row):
-    """Row j of the block `rows` of packed rows = `row`."""
-    columns = tile_columns(packed.itemsize)
-    at = rows.start + j * rows.row
-    for first in range(0, row.size, columns):
-        source = row[first : first + columns]
-        target = packed[at : at + source.size]
-        for i in range(source.size):
-            target[i] = source[i]
-        at += rows.panel
-
-
-@kernel
-def pack_rows(net, k, w, low, high):
-    """Refresh the copy and the transpose of rows low..high of the weights between layers k and k +
-    1.
-    """
-    packed, above = array(net.packed), array(net.layers)[k + 1]
-    if above.copy.start >= 0:
-        for i in range(low, high):
-            pack_row(packed, block(above.copy), i, w[i])
-    if above.transpose.start >= 0:
-        transpose, columns = block(above.transpose), tile_columns(packed.itemsize)
-        start = low
-        while start < high:  # a piece of one panel, at most LANES rows: their cache lines are used whole
-            stop = min(high, start + LANES - start % LANES, start + columns - start % columns)
-            at = transpose.start + start // columns * transpose.panel + start % columns
-            size = stop - start
-            for j in range(w.shape[1]):
-                target = packed[at : at + size]
-                for i in range(size):
-                    target[i] = w[start + i, j]
-                at += transpose.row
-            start = stop

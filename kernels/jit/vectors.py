@@ -52,9 +52,7 @@ class Vectors:
 
 
 def sum_loop(builder, count, step, starts, body):
-    """IR of `for j in range(0, count, step): sums = body(j, sums)`, at least once, from sums =
-    starts.
-    """
+    """IR of `for j in range(0, count, step): sums = body(j, sums)`, run at least once."""
     before = builder.block
     loop, after = builder.append_basic_block("sum"), builder.append_basic_block("summed")
     builder.branch(loop)

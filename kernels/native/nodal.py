@@ -68,14 +68,10 @@ def head_backward(plan, value, pivot, b):
     _head(BACKWARD, plan, value, pivot, b)
 
 
-def nodal_update(
-    difference, total, pairs, scale, velocity, conductance, low, high, gradient, *, learning_rate,
-    momentum=0.0, n_threads=1,
-):
+def nodal_update(conductances, difference, total, gradient, learning_rate, momentum=0.0, n_threads=1):
     """As kernels.reference.nodal_update.nodal_update."""
-    arrays = (difference, total, pairs, scale, velocity, conductance, low, high, gradient)
-    job = update_job(*arrays, learning_rate=learning_rate, momentum=momentum)
-    status = run("nodal_update", job, n_threads, len(pairs))
+    job = update_job(conductances, difference, total, gradient, learning_rate, momentum)
+    status = run("nodal_update", job, n_threads, len(conductances.pairs))
     if status and status != DIVERGED:
         raise ValueError(f"nodal_update: {status_text(status)}")
     return status == 0

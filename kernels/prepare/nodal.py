@@ -45,14 +45,12 @@ def head_job(task, plan, value, pivot, b=None):
     return job
 
 
-def update_job(
-    difference, total, pairs, scale, velocity, conductance, low, high, gradient, *, learning_rate, momentum
-):
+def update_job(conductances, difference, total, gradient, learning_rate, momentum):
     """The job of `kernels.reference.nodal_update.nodal_update`."""
-    job = Job("eqp_nodal_update_job", difference.dtype)
+    c, job = conductances, Job("eqp_nodal_update_job", difference.dtype)
     job.numbers(
-        n_pairs=len(pairs), n_samples=difference.shape[1], learning_rate=learning_rate, momentum=momentum
+        n_pairs=len(c.pairs), n_samples=difference.shape[1], learning_rate=learning_rate, momentum=momentum
     )
-    job.reads(difference=difference, total=total, pairs=pairs, scale=scale, low=low, high=high)
-    job.writes(velocity=velocity, conductance=conductance, gradient=gradient)
+    job.reads(difference=difference, total=total, pairs=c.pairs, scale=c.scale, low=c.low, high=c.high)
+    job.writes(velocity=c.velocity, conductance=c.conductance, gradient=gradient)
     return job

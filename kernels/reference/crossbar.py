@@ -26,6 +26,8 @@ layers are joined by bidirectional amplifiers (voltage gain a forward, current g
 the same equations with the input gain multiplied by every a.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 
@@ -48,6 +50,11 @@ class NudgeError(ArithmeticError):
         "network has no equilibrium; use a smaller beta, or larger conductances (g_min, conductance_gain)",
     ):
         super().__init__(message)
+
+
+def diverged():
+    """The error of every backend; none of them knows the layer."""
+    return DivergenceError("crossbar: the state or the conductances became non-finite")
 
 
 def stages(schedule, n_layers):
@@ -85,7 +92,7 @@ def total_conductance(weights):
 def _finite_totals(weights):
     totals = total_conductance(weights)
     if not all(np.isfinite(t).all() for t in totals):
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
     return totals
 
 
@@ -93,23 +100,24 @@ def _divide(num, den):
     return np.where(den > 0, num / np.where(den > 0, den, 1), np.zeros((), num.dtype))
 
 
-def _solve_layer(k, weights, biases, totals, lower, upper, drive, states, beta, y, pairs):
+def _solve_layer(k, network, totals, drive, states, beta, y):
     """Exact minimiser of layer `k` (0 = first hidden) given its neighbours; (M, N)."""
-    num = biases[k] + (drive if k == 0 else states[k - 1] @ weights[k])
+    weights, lower, upper = network.weights, network.lower[k], network.upper[k]
+    num = network.biases[k] + (drive if k == 0 else states[k - 1] @ weights[k])
     if k + 1 < len(weights):
         num = num + states[k + 1] @ weights[k + 1].T
-        return np.clip(_divide(num, totals[k]), lower[k], upper[k])
+        return np.clip(_divide(num, totals[k]), lower, upper)
     if beta is None:
-        return np.clip(_divide(num, totals[k]), lower[k], upper[k])
+        return np.clip(_divide(num, totals[k]), lower, upper)
     beta = beta[:, None]
-    if not pairs:
-        return np.clip((num + beta * y) / (totals[k] + beta), lower[k], upper[k])
+    if not network.pairs:
+        return np.clip((num + beta * y) / (totals[k] + beta), lower, upper)
     half = num.shape[1] // 2
     free, inverse = _divide(num, totals[k]), _divide(np.ones_like(num), totals[k])
     stiffness = 1 + beta * (inverse[:, :half] + inverse[:, half:])
     current = beta * (y - (free[:, :half] - free[:, half:])) / stiffness
     v = free + np.concatenate([current, -current], axis=1) * inverse
-    return np.clip(v, lower[k], upper[k])
+    return np.clip(v, lower, upper)
 
 
 def _check_nudge(total, beta, pairs):
@@ -125,23 +133,20 @@ def _check_nudge(total, beta, pairs):
         raise NudgeError
 
 
-def _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_steps, tol, beta, y, pairs):
+def _relax(network, totals, drive, states, n_steps, tol, beta, y):
     """Sweeps in place on `states`; each sample stops after the step whose largest change is <= tol.
     """
-    n_samples = drive.shape[0]
-    steps = np.zeros(n_samples, dtype=np.int32)
-    residual = np.zeros(n_samples, dtype=drive.dtype)
+    n_samples = len(drive)
+    steps, residual = np.zeros(n_samples, np.int32), np.zeros(n_samples, drive.dtype)
     active = np.ones(n_samples, dtype=bool)
+    beta = None if beta == 0 else np.full(n_samples, beta, drive.dtype)
     if beta is not None:
-        _check_nudge(totals[-1], beta, pairs)
+        _check_nudge(totals[-1], beta, network.pairs)
     for _ in range(n_steps):
-        change = np.zeros(n_samples, dtype=drive.dtype)
-        for layers in stages(schedule, len(weights)):
+        change = np.zeros(n_samples, drive.dtype)
+        for layers in stages(network.schedule, len(network.weights)):
             new = {
-                k - 1: _solve_layer(
-                    k - 1, weights, biases, totals, lower, upper, drive, states, beta, y, pairs
-                )
-                for k in layers
+                k - 1: _solve_layer(k - 1, network, totals, drive, states, beta, y) for k in layers
             }
             for k, v in new.items():
                 change = np.maximum(change, np.abs(v - states[k]).max(axis=1))
@@ -154,68 +159,31 @@ def _relax(weights, biases, totals, lower, upper, drive, states, schedule, n_ste
     return steps, residual
 
 
-def _nudges(beta, n, dtype):
-    return None if beta == 0 else np.full(n, beta, dtype=dtype)
-
-
-def relax(
-    weights,
-    biases,
-    lower,
-    upper,
-    x,
-    states,
-    *,
-    input_gain=1.0,
-    schedule="asynchronous",
-    n_steps=4,
-    tol=-1.0,
-    beta=0.0,
-    y=None,
-    pairs=False,
-    n_threads=1,
-):
+def relax(network, x, states, y=None, beta=0.0, n_steps=4, tol=-1.0, n_threads=1):
     """Sweep `states` (list of (M, N[k]) arrays, in place) towards the steady state.
 
     Parameters
     ----------
-    weights, biases, lower, upper : lists of arrays
-        Conductances (2 D, N[1]), (N[1], N[2]), ... in siemens, bias currents (N[k],) in ampere,
-        bounds (N[k],) in volt.
+    network : Crossbar
     x : (M, D) array or CSR matrix
-        Inputs; the sources stand at ``input_gain * x`` and ``-input_gain * x``.
+    y, beta : (M, n_outputs) array or None, float
+        Targets and nudge; 0 is the free phase.
     n_steps, tol : int, float
         Steps at most; a sample stops after a step that moved none of its nodes by more than `tol`
         (< 0: never).
-    beta, y : float, (M, n_outputs) array
-        Nudge and targets; 0 is the free phase.
 
     Returns
     -------
     steps, residual : (M,) int32 and float arrays
         Steps used, and the largest voltage change in the last of them.
     """
-    drive = input_drive(weights[0], x, input_gain)
-    totals = _finite_totals(weights)
-    if y is None:
-        beta = 0.0
-    result = _relax(
-        [InOrder(w) for w in weights],  # a sample does not depend on those beside it
-        biases,
-        totals,
-        lower,
-        upper,
-        drive,
-        states,
-        schedule,
-        n_steps,
-        tol,
-        _nudges(beta, len(drive), drive.dtype),
-        y,
-        pairs,
-    )
+    weights = network.weights
+    drive, totals = input_drive(weights[0], x, network.input_gain), _finite_totals(weights)
+    # a sample does not depend on those beside it
+    network = replace(network, weights=[InOrder(w) for w in weights])
+    result = _relax(network, totals, drive, states, n_steps, tol, 0.0 if y is None else beta, y)
     if not all(np.isfinite(s).all() for s in states):
-        raise DivergenceError("crossbar: the state or the conductances became non-finite")
+        raise diverged()
     return result
 
 
@@ -249,126 +217,119 @@ def check_optimizer(optimizer, velocity):
         raise ValueError(f"velocity is needed for optimizer={optimizer!r}")
 
 
-def train(
-    weights,
-    biases,
-    lower,
-    upper,
-    x,
-    y,
-    states,
-    *,
-    order=None,
-    sample_weight=None,
-    batch_size=4,
-    input_gain=1.0,
-    schedule="asynchronous",
-    n_free_steps=4,
-    n_nudged_steps=4,
-    tol_free=-1.0,
-    tol_nudged=-1.0,
-    beta=1.0,
-    nudging="centered",
-    rates,
-    bias_rates,
-    g_min=0.0,
-    g_max=np.inf,
-    pairs=False,
-    carry=True,
-    optimizer="sgd",
-    momentum=0.0,
-    velocity=None,
-    loss=0.0,
-    n_threads=1,
-):
-    """Stochastic gradient descent by equilibrium propagation, in place on `weights` and `biases`.
+def train(network, x, y, order, plan, states, row_weight=None, velocity=None, n_threads=1):
+    """Stochastic gradient descent by equilibrium propagation, in place on the network's weights and
+    biases.
 
     Each batch: free phase, then the nudged phases from the free state, then ``g <- clip(g - rate
     dE, g_min, g_max)`` and ``b <- b + rate v``. The free phase starts where the previous batch
     ended (the state of the first nudge of `nudge_pair`, as in the published code of arXiv
-    2402.11674) or, without `carry`, at zero; a batch of another size starts from zero, and so does
-    the one after it. `states` carries this over from call to call.
+    2402.11674) or, without `plan.carry`, at zero; a batch of another size starts from zero, and so
+    does the one after it. `states` carries this over from call to call.
 
     Parameters
     ----------
+    network : Crossbar
     x, y : (R, D) array or CSR matrix, (R, n_outputs) array
-    states : list of (batch_size, N[k]) arrays, in/out
     order : (M,) int64 array or None
         Rows of the data, in the order they are shown.
-    sample_weight : (R,) array or None
+    plan : CrossbarPlan
+    states : list of (batch_size, N[k]) arrays, in/out
+    row_weight : (R,) array or None
         The gradient of a batch is the weighted mean over its samples.
-    rates, bias_rates : (L,) sequences
-    optimizer : {"sgd", "momentum", "nesterov"}
-        "momentum": v <- momentum v + dE, then a step along v; "nesterov": along dE + momentum v.
-        The clamp acts on the conductances, not on v.
     velocity : list of arrays, in/out, or None
-        v of the weights, then of the biases; needed unless `optimizer` is "sgd".
-    loss : float
-        What the costs are added to.
+        v of the weights, then of the biases; needed unless the optimizer is "sgd".
 
     Returns
     -------
     loss, n_correct : float, int
-        `loss` plus the weighted sum over the samples of ``1/2 |prediction - y|^2`` in the free phase, and how
-        many argmax were right.
+        `plan.loss_so_far` plus the weighted sum over the samples of ``1/2 |prediction - y|^2`` in
+        the free phase, and how many argmax were right.
     """
-    check_optimizer(optimizer, velocity)
-    dtype = weights[0].dtype
+    check_optimizer(plan.optimizer, velocity)
+    dtype = network.weights[0].dtype
     order = np.arange(x.shape[0]) if order is None else order
+    weight = np.ones(x.shape[0], dtype) if row_weight is None else np.asarray(row_weight, dtype)
     y = np.asarray(y, dtype=dtype)
-    n_correct = 0
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        n, xb, yb, totals = len(rows), x[rows], y[rows], _finite_totals(weights)
-        free = [s[:n].copy() if carry and n == batch_size else np.zeros_like(s[:n]) for s in states]
-        drive = input_drive(weights[0], xb, input_gain)
-
-        def phase(v, nudge, n_steps, tol, drive=drive, yb=yb, totals=totals):
-            _relax(
-                weights,
-                biases,
-                totals,
-                lower,
-                upper,
-                drive,
-                v,
-                schedule,
-                n_steps,
-                tol,
-                _nudges(nudge, len(yb), dtype),
-                yb,
-                pairs,
-            )
-            return v
-
-        phase(free, 0.0, n_free_steps, tol_free)
-        prediction = predictions(free[-1], pairs)
-        sample_loss = 0.5 * ((prediction - yb) ** 2).sum(axis=1)
-        if not np.isfinite(sample_loss).all():
-            raise DivergenceError("crossbar: the state or the conductances became non-finite")
-        weight = np.ones(n, dtype) if sample_weight is None else np.asarray(sample_weight, dtype=dtype)[rows]
-        total = float(weight.sum(dtype=np.float64))
-        loss += float((weight * sample_loss).sum())
-        n_correct += int((prediction.argmax(axis=1) == yb.argmax(axis=1)).sum())
-
-        beta_a, beta_b = nudge_pair(nudging, beta)
-        a = phase([s.copy() for s in free], beta_a, n_nudged_steps, tol_nudged)
-        b = phase([s.copy() for s in free], beta_b, n_nudged_steps, tol_nudged) if beta_b else free
-        scale = weight * dtype.type(1.0 / ((beta_a - beta_b) * total) if total > 0 else 0)
-        weight_gradients, bias_gradients = gradients(weights, xb, input_gain, a, b, scale)
-        gradient = weight_gradients + bias_gradients
-        if optimizer != "sgd":
-            mu = dtype.type(momentum)
-            for v, g in zip(velocity, gradient):
-                v[...] = mu * v + g
-            nesterov = optimizer == "nesterov"
-            gradient = [g + mu * v if nesterov else v for v, g in zip(velocity, gradient)]
-        for k in range(len(weights)):
-            np.clip(weights[k] - dtype.type(rates[k]) * gradient[k], g_min, g_max, out=weights[k])
-            biases[k] -= dtype.type(bias_rates[k]) * gradient[len(weights) + k]
-        for k, s in enumerate(states):
-            s[...] = a[k] if n == batch_size else 0
+    loss, n_correct = plan.loss_so_far, 0
+    for start in range(0, len(order), plan.batch_size):
+        rows = order[start : start + plan.batch_size]
+        carried = plan.carry and len(rows) == plan.batch_size
+        batch = _Batch(network, plan, x[rows], y[rows], weight[rows])
+        free = batch.free_phase(
+            [s.copy() if carried else np.zeros_like(s[: len(rows)]) for s in states]
+        )
+        batch_loss, hits = batch.score(free)
+        loss, n_correct = loss + batch_loss, n_correct + hits
+        a, b = batch.nudged_phases(free)
+        _step(network, plan, batch.gradient(a, b), velocity)
+        for s, ended in zip(states, a):
+            s[...] = ended if len(rows) == plan.batch_size else 0
     return loss, n_correct
+
+
+class _Batch:
+    """The samples x, y of a mini-batch, weighted by `weight`, before its step."""
+
+    def __init__(self, network, plan, x, y, weight):
+        self.network, self.plan = network, plan
+        self.x, self.y, self.weight = x, y, weight
+        self.totals = _finite_totals(network.weights)
+        self.drive = input_drive(network.weights[0], x, network.input_gain)
+        self.nudges = nudge_pair(plan.nudging, plan.beta)
+
+    def _relaxed(self, states, beta, n_steps, tol):
+        _relax(self.network, self.totals, self.drive, states, n_steps, tol, beta, self.y)
+        return states
+
+    def free_phase(self, states):
+        return self._relaxed(states, 0.0, self.plan.n_free_steps, self.plan.tol_free)
+
+    def nudged_phases(self, free):
+        """The states under both nudges, of which the second may be none."""
+        a, b = (
+            self._relaxed(
+                [s.copy() for s in free], beta, self.plan.n_nudged_steps, self.plan.tol_nudged
+            )
+            if beta
+            else free
+            for beta in self.nudges
+        )
+        return a, b
+
+    def score(self, free):
+        """Weighted cost of the free states, and the number of right argmax."""
+        prediction = predictions(free[-1], self.network.pairs)
+        cost = 0.5 * ((prediction - self.y) ** 2).sum(axis=1)
+        if not np.isfinite(cost).all():
+            raise diverged()
+        hits = int((prediction.argmax(axis=1) == self.y.argmax(axis=1)).sum())
+        return float((self.weight * cost).sum()), hits
+
+    def gradient(self, a, b):
+        """Of the weights, then of the biases: the weighted mean of the contrast."""
+        first, second = self.nudges
+        total = float(self.weight.sum(dtype=np.float64))
+        share = 1.0 / ((first - second) * total) if total > 0 else 0
+        scale = self.weight * self.weight.dtype.type(share)
+        of_weights, of_biases = gradients(
+            self.network.weights, self.x, self.network.input_gain, a, b, scale
+        )
+        return of_weights + of_biases
+
+
+def _step(network, plan, gradient, velocity):
+    """The optimiser's step of conductances, which are clamped, and biases; in place."""
+    dtype, n = network.weights[0].dtype, len(network.weights)
+    if plan.optimizer != "sgd":
+        mu = dtype.type(plan.momentum)
+        for v, g in zip(velocity, gradient):
+            v[...] = mu * v + g
+        nesterov = plan.optimizer == "nesterov"
+        gradient = [g + mu * v if nesterov else v for v, g in zip(velocity, gradient)]
+    for k, w in enumerate(network.weights):
+        np.clip(w - dtype.type(plan.rate[k]) * gradient[k], plan.g_min, plan.g_max, out=w)
+        network.biases[k] -= dtype.type(plan.bias_rate[k]) * gradient[n + k]
 
 
 def predictions(output, pairs):

@@ -10,6 +10,7 @@ tied weights collect both directions, and its entry 0, which would lead to the c
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def _pass_vjp(spec, weights, backs, biases, drive, x_shown, states, bar, layers,
     bar_shown = [np.zeros_like(b) for b in bar]
     for k in layers:
         field = _field(spec, weights, backs, biases, drive, shown, k)
-        own, bar_field = _layer_vjp(spec, k, states[k - 1], field, bar[k - 1])
+        own, bar_field = layer_vjp(spec, k, states[k - 1], field, bar[k - 1])
         bar_state[k - 1] += own
         if k > 1:
             bar_shown[k - 2] += bar_field @ weights[k - 1].T
@@ -87,18 +88,17 @@ def _pass_vjp(spec, weights, backs, biases, drive, x_shown, states, bar, layers,
             if k < n:
                 gradient[2][k] += shown[k].T @ bar_field
     for k in range(1, n + 1):
-        bar_state[k - 1] += _shown_prime(spec, k, states[k - 1]) * bar_shown[k - 1]
+        bar_state[k - 1] += shown_prime(spec, k, states[k - 1]) * bar_shown[k - 1]
     return bar_state
 
 
-def _layer_vjp(spec, k, s, field, bar):
-    """Reverse of layered._new_state without nudge: derivative by the own state and by the field."""
-    n = spec.n_weights
-    name = spec.out_activation if k == n else spec.activation
+def layer_vjp(spec, k, s, field, bar):
+    """Reverse of layered.new_state without nudge: derivative by the own state and by the field."""
+    name = spec.activation_of(k)
     dt = s.dtype.type(spec.dt)
     if spec.dynamics == "discrete":
         return (1 - dt) * bar, dt * rho_prime(name, field, rho(name, field)) * bar
-    prime = spec.prime_output if k == n else spec.prime_hidden
+    prime = spec.prime_output if k == spec.output_layer else spec.prime_hidden
     r = rho(name, s)
     slope = rho_prime(name, s, r) if prime else np.ones_like(s)
     if spec.clamp:
@@ -110,11 +110,11 @@ def _layer_vjp(spec, k, s, field, bar):
     return own, dt * slope * bar
 
 
-def _shown_prime(spec, k, s):
-    n = spec.n_weights
-    if spec.dynamics == "discrete" or (k == n and spec.linear_output):
+def shown_prime(spec, k, s):
+    """Derivative of layered.acting by the state."""
+    if spec.dynamics == "discrete" or (k == spec.output_layer and spec.linear_output):
         return np.ones_like(s)
-    name = spec.out_activation if k == n else spec.activation
+    name = spec.activation_of(k)
     return rho_prime(name, s, rho(name, s))
 
 
@@ -129,10 +129,12 @@ def tie(gradient):
     return [w + b.T for w, b in zip(weights, back)], biases, None
 
 
-def _add(total, part):
+def add_gradients(total, part):
+    """`part` added to `total`, in place."""
     for group, more in zip(total, part):
         for a, b in zip(group or [], more or []):
-            a += b
+            if a is not None:
+                a += b
     return total
 
 
@@ -140,10 +142,15 @@ def bptt_gradient(spec, weights, back, biases, drive, x_shown, trajectory, bar):
     """Back-propagation through the steps between the states of `trajectory` (K + 1 of them, oldest
     first).
     """
+    return through_time(partial(step_vjp, spec, weights, back, biases, drive, x_shown), trajectory, bar)
+
+
+def through_time(vjp, trajectory, bar):
+    """`bptt_gradient` of any network: ``vjp(states, bar)`` reverses one step."""
     total = None
     for states in reversed(trajectory[:-1]):
-        bar, part = step_vjp(spec, weights, back, biases, drive, x_shown, states, bar)
-        total = part if total is None else _add(total, part)
+        bar, part = vjp(states, bar)
+        total = part if total is None else add_gradients(total, part)
     return total
 
 
@@ -154,15 +161,21 @@ def recurrent_backprop_gradient(spec, weights, back, biases, drive, x_shown, sta
     Stops once no entry of the last increment exceeds ``tol`` times the largest of the first.
     Returns the gradient, the number of steps and the relative size of the last increment.
     """
+    vjp = partial(step_vjp, spec, weights, back, biases, drive, x_shown)
+    return adjoint_process(vjp, states, bar, n_steps, tol)
+
+
+def adjoint_process(vjp, states, bar, n_steps, tol=-1.0):
+    """`recurrent_backprop_gradient` of any network: ``vjp(states, bar)`` reverses one step."""
     total, first = [b.copy() for b in bar], max(np.abs(b).max() for b in bar)
     relative, steps = 1.0, 1
     while steps < n_steps and relative > tol and first > 0:
-        bar, _ = step_vjp(spec, weights, back, biases, drive, x_shown, states, bar, with_parameters=False)
+        bar, _ = vjp(states, bar, with_parameters=False)
         for t, b in zip(total, bar):
             t += b
         relative = max(np.abs(b).max() for b in bar) / first
         steps += 1
-    _, gradient = step_vjp(spec, weights, back, biases, drive, x_shown, states, total)
+    _, gradient = vjp(states, total)
     return gradient, steps, float(relative)
 
 
@@ -172,21 +185,17 @@ def step_jacobian(spec, weights, back, biases, drive, states):
 
     `drive` is (1, N[1]) and `states` are (1, N[k]).
     """
-    sizes = spec.sizes[1:]
+    together = replace(spec, schedule="synchronous")
+    repeated = np.repeat(drive, sum(spec.sizes[1:]), axis=0)
+    return jacobian(partial(step_vjp, together, weights, back, biases, repeated, None), states)
+
+
+def jacobian(vjp, states):
+    """`step_jacobian` of any network: ``vjp(states, bar)`` reverses one step, a row for each unit."""
+    sizes = [s.shape[1] for s in states]
     n, edges = sum(sizes), np.cumsum(sizes)[:-1]
-    bar = np.split(np.eye(n, dtype=drive.dtype), edges, axis=1)
-    tiled = [np.repeat(s, n, axis=0) for s in states]
-    rows, _ = step_vjp(
-        replace(spec, schedule="synchronous"),
-        weights,
-        back,
-        biases,
-        np.repeat(drive, n, axis=0),
-        None,
-        tiled,
-        bar,
-        False,
-    )
+    bar = np.split(np.eye(n, dtype=states[0].dtype), edges, axis=1)
+    rows, _ = vjp([np.repeat(s, n, axis=0) for s in states], bar, with_parameters=False)
     return np.concatenate(rows, axis=1)
 
 
@@ -194,16 +203,23 @@ def implicit_gradient(spec, weights, back, biases, drive, x_shown, states, bar):
     """Implicit differentiation: z = (I - J^T)^-1 dC/ds for each sample, then one parameter product.
     """
     together = replace(spec, schedule="synchronous")
-    edges = np.cumsum(spec.sizes[1:])[:-1]
-    z = np.concatenate(bar, axis=1)
-    for m in range(len(drive)):
+
+    def jacobian_of(m):
         one = slice(m, m + 1)
-        jacobian = step_jacobian(spec, weights, back, biases, drive[one], [s[one] for s in states])
-        z[m] = np.linalg.solve(np.eye(len(jacobian), dtype=z.dtype) - jacobian.T, z[m])
-    _, gradient = step_vjp(
-        together, weights, back, biases, drive, x_shown, states, np.split(z, edges, axis=1)
-    )
+        return step_jacobian(spec, weights, back, biases, drive[one], [s[one] for s in states])
+
+    z = solve_adjoint(jacobian_of, bar)
+    _, gradient = step_vjp(together, weights, back, biases, drive, x_shown, states, z)
     return gradient
+
+
+def solve_adjoint(jacobian_of, bar):
+    """z = (I - J^T)^-1 bar for each sample m; ``jacobian_of(m)`` is its J."""
+    z = np.concatenate(bar, axis=1)
+    for m in range(len(z)):
+        j = jacobian_of(m)
+        z[m] = np.linalg.solve(np.eye(len(j), dtype=z.dtype) - j.T, z[m])
+    return np.split(z, np.cumsum([b.shape[1] for b in bar])[:-1], axis=1)
 
 
 def equilibrium_cost(spec, weights, back, biases, x, y, n_steps, tol):

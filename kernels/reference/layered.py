@@ -23,10 +23,9 @@ def layered_drive(spec, weights, biases, x):
 
 def acting(spec, k, s):
     """What layer k's state `s` shows to its neighbours and to the learning rule."""
-    n = spec.n_weights
-    if spec.dynamics == "discrete" or (k == n and spec.linear_output):
+    if spec.dynamics == "discrete" or (k == spec.output_layer and spec.linear_output):
         return s
-    return rho(spec.out_activation if k == n else spec.activation, s)
+    return rho(spec.activation_of(k), s)
 
 
 def _field(spec, weights, back, biases, drive, shown, k):
@@ -43,10 +42,9 @@ def nudge(spec, s_out, y, beta):
     return s_out.dtype.type(spec.cost_factor * beta) * (y - prediction)
 
 
-def _new_state(spec, k, s, field, force):
+def new_state(spec, k, s, field, force):
     """One step of layer k from its state `s`; `force` is the nudge, or None."""
-    n = spec.n_weights
-    name = spec.out_activation if k == n else spec.activation
+    name = spec.activation_of(k)
     dt = s.dtype.type(spec.dt)
     if spec.dynamics == "discrete":
         if force is not None and spec.nudge_inside:
@@ -55,7 +53,7 @@ def _new_state(spec, k, s, field, force):
         if force is not None and not spec.nudge_inside:
             target = target + force
         return target if spec.dt == 1 else s + dt * (target - s)
-    if spec.prime_output if k == n else spec.prime_hidden:
+    if spec.prime_output if k == spec.output_layer else spec.prime_hidden:
         field = rho_prime(name, s, rho(name, s)) * field
     if force is not None:
         field = field + force
@@ -84,7 +82,7 @@ def move_layers(spec, weights, back, biases, drive, states, order, y=None, beta=
         for k in layers:
             force = nudge(spec, seen[k - 1], y, beta) if k == n and beta != 0 else None
             field = _field(spec, weights, back, biases, drive, shown, k)
-            new[k - 1] = _new_state(spec, k, seen[k - 1], field, force)
+            new[k - 1] = new_state(spec, k, seen[k - 1], field, force)
     change = np.max([np.abs(a - b).max(axis=1, initial=0) for a, b in zip(new, states)], axis=0)
     return new, change / spec.dt
 
@@ -113,15 +111,23 @@ def relax_from_drive(
     `step_fn` is what one step does (some learning rules sweep or clamp). Returns steps (M,) int32
     and residual (M,). Raises DivergenceError naming layer and step.
     """
-    m = len(drive)
-    steps, residual = np.zeros(m, np.int32), np.zeros(m, drive.dtype)
+
+    def step(rows, current):
+        target = None if y is None else y[rows]
+        return step_fn(spec, weights, back, biases, drive[rows], current, target, beta)
+
+    return relax_rows(step, states, n_steps, tol, phase)
+
+
+def relax_rows(step_rows, states, n_steps, tol=-1.0, phase="free"):
+    """As `relax_from_drive`; ``step_rows(rows, states)`` steps the states of these rows."""
+    m = len(states[0])
+    steps, residual = np.zeros(m, np.int32), np.zeros(m, states[0].dtype)
     active = np.arange(m)
     for step in range(n_steps):
         if active.size == 0:
             break
-        target = None if y is None else y[active]
-        current = [s[active] for s in states]
-        new, change = step_fn(spec, weights, back, biases, drive[active], current, target, beta)
+        new, change = step_rows(active, [s[active] for s in states])
         for k, (s, values) in enumerate(zip(states, new), start=1):
             if not np.isfinite(values).all():
                 raise DivergenceError(
@@ -229,19 +235,3 @@ def end_free_phase(spec, batch, free, steps, particles, stats):
     if particles is not None:
         for p, s in zip(particles, free):
             p[batch.rows] = s
-
-
-def nudged_phases(spec, weights, back, biases, drive, free, batch, plan, stats):
-    """The second phase from `free`, or both of centered EP: two states to contrast, and the beta
-    between.
-    """
-    ends = []
-    for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
-        states = [s.copy() for s in free]
-        steps, _ = relax_from_drive(
-            spec, weights, back, biases, drive, states, batch.y, beta,
-            plan.n_nudged_steps, plan.tol_nudged, "nudged",
-        )
-        stats.nudged_steps += int(steps.sum())
-        ends.append(states)
-    return (ends[1], ends[0], 2 * batch.beta) if plan.centered else (free, ends[0], batch.beta)

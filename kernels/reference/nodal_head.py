@@ -55,12 +55,7 @@ def plan_head(matrix, max_share=0.3):
     for j in range(n):
         own = permuted.indices[permuted.indptr[j] : permuted.indptr[j + 1]]
         merged = np.unique(np.concatenate([own[own > j]] + [columns[c][1:] for c in children.pop(j, ())]))
-        if (
-            merged.size > max_share * (n - j)
-            and n - j > 1
-            and j > 0
-            or (j == 0 and merged.size > max_share * n)
-        ):
+        if merged.size > max_share * (n - j):
             break
         columns.append(merged)
         if merged.size:

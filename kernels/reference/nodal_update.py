@@ -5,21 +5,7 @@ import numpy as np
 PIECE = 4096  # conductances whose drops are held at a time: samples times conductances would not fit
 
 
-def nodal_update(
-    difference,
-    total,
-    pairs,
-    scale,
-    velocity,
-    conductance,
-    low,
-    high,
-    gradient,
-    *,
-    learning_rate,
-    momentum=0.0,
-    n_threads=1,
-):
+def nodal_update(conductances, difference, total, gradient, learning_rate, momentum=0.0, n_threads=1):
     """One step of every conductance against its gradient, in place and kept within bounds.
 
     The rule is local (2006.01981, eq. for dL/dg): the difference between the phases of the squared
@@ -32,14 +18,11 @@ def nodal_update(
 
     Parameters
     ----------
+    conductances : Conductances
+        Of which conductance and velocity are in/out.
     difference, total : float64 or float32 (n_nodes, M)
         Node voltages of the first phase minus and plus those of the second; the samples of a node
         lie side by side.
-    pairs : int32 (P, 2)
-        Nodes of each conductance.
-    scale : (P,)
-    velocity, conductance : (P,), in/out
-    low, high : (P,)
     gradient : (P,), out
     learning_rate, momentum : float
     n_threads : int
@@ -51,15 +34,16 @@ def nodal_update(
         False, and velocity and conductance as they were, if some gradient, velocity or conductance
         before its bounds would not be finite.
     """
+    c, real = conductances, difference.dtype.type
     with np.errstate(all="ignore"):
-        for k in range(0, len(pairs), PIECE):
-            a, b = pairs[k : k + PIECE].T
+        for k in range(0, len(c.pairs), PIECE):
+            a, b = c.pairs[k : k + PIECE].T
             drop, through = difference[a] - difference[b], total[a] - total[b]
-            gradient[k : k + PIECE] = scale[k : k + PIECE] * (drop * through).sum(axis=1)
-        stepped = difference.dtype.type(momentum) * velocity - difference.dtype.type(learning_rate) * gradient
-        wanted = conductance + stepped
+            gradient[k : k + PIECE] = c.scale[k : k + PIECE] * (drop * through).sum(axis=1)
+        stepped = real(momentum) * c.velocity - real(learning_rate) * gradient
+        wanted = c.conductance + stepped
         if not np.isfinite(wanted).all():  # so are the gradient and the velocity, if that is
             return False
-        velocity[:] = stepped
-        np.minimum(np.maximum(wanted, low), high, out=conductance)
+        c.velocity[:] = stepped
+        np.minimum(np.maximum(wanted, c.low), c.high, out=c.conductance)
     return True

@@ -1,4 +1,4 @@
-"""Learning rules other than plain EP, as `layered_train` runs them: the NumPy twin.
+"""Learning rules, as `layered_train` and `graph_train` run them: the NumPy twin.
 
 Each rule is a function ``rule(net, batch, drive, free, plan, stats)`` that runs its own second
 phase from the free equilibrium and returns an `Ascent`, or None when it has changed the weights
@@ -7,12 +7,14 @@ the equations.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats, check_plan, free_spec
 from . import gradients
 from .activations import rho
+from .ascent import Ascent
 from .layered import (
     acting,
     back_or_transpose,
@@ -22,7 +24,6 @@ from .layered import (
     layered_drive,
     layered_step,
     move_layers,
-    nudged_phases,
     passes,
     relax_from_drive,
 )
@@ -31,7 +32,10 @@ from .update import apply_back_update, apply_update
 
 @dataclass
 class Net:
-    """The arrays of a layered network; `back` is None when symmetric."""
+    """The arrays of a layered network; `back` is None when symmetric.
+
+    Its methods are all that a learning rule asks of a network; `graph.GraphNet` has the same.
+    """
 
     spec: object
     weights: list
@@ -42,25 +46,58 @@ class Net:
     def backs(self):
         return back_or_transpose(self.weights, self.back)
 
+    @property
+    def learned_back(self):
+        """Which of `back` learn: nothing leads back to the clamped input."""
+        return range(1, len(self.weights))
 
-@dataclass
-class Ascent:
-    """Minus the gradient estimate, averaged over the batch: what the weights should move along."""
+    def _of(self, spec):
+        return Net(spec, self.weights, self.back, self.biases)
 
-    weights: list
-    biases: list
-    back: list | None = None
+    def free(self, plan):
+        """The net that moves as free phases do."""
+        return self._of(free_spec(self.spec, plan.over_relaxation, plan.rule))
 
-    def scaled(self, factor):
-        parts = [None if p is None else [a * a.dtype.type(factor) for a in p] for p in self._parts()]
-        return Ascent(*parts)
+    def synchronous(self):
+        return self._of(replace(self.spec, schedule="synchronous"))
 
-    def plus(self, other):
-        pairs = zip(self._parts(), other._parts())
-        return Ascent(*[None if a is None else [u + v for u, v in zip(a, b)] for a, b in pairs])
+    def drive(self, x):
+        return layered_drive(self.spec, self.weights, self.biases, x)
 
-    def _parts(self):
-        return self.weights, self.biases, self.back
+    def relax(
+        self, drive, states, y=None, beta=0.0, n_steps=1, tol=-1.0, phase="free", step=layered_step
+    ):
+        return relax_from_drive(
+            self.spec, self.weights, self.backs, self.biases, drive, states, y, beta, n_steps, tol, phase,
+            step,
+        )
+
+    def step(self, drive, states, y=None, beta=0.0):
+        return layered_step(self.spec, self.weights, self.backs, self.biases, drive, states, y, beta)
+
+    @property
+    def held_output_step(self):
+        return held_output_step
+
+    def contrast(self, batch, drive, a, b, betas=None):
+        return Ascent(*layered_contrast(self.spec, batch.x, a, b, batch.row_weight))
+
+    def continual_increment(self, batch, drive, old, new):
+        return continual_increment(self.spec, batch.x, old, new, batch.row_weight)
+
+    def vector_field_increment(self, batch, drive, old, new):
+        return vector_field_increment(self.spec, batch.x, old, new, batch.row_weight)
+
+    def cost_gradient(self, drive, states, y, row_weight=None, total=None):
+        """dC/ds of every layer, and the cost's own gradient by the parameters: there is none."""
+        return gradients.cost_gradient(self.spec, states[-1], y, row_weight, total), None
+
+    def vjp(self, x, drive):
+        """The reverse of one step, ``vjp(states, bar, with_parameters=True)``."""
+        shown = None if x is None else shown_input(self.spec, x)
+        return partial(
+            gradients.step_vjp, self.spec, self.weights, self.back, self.biases, drive, shown
+        )
 
 
 def shown_input(spec, x):
@@ -89,19 +126,18 @@ def backward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0)
 
 
 def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
-    """Yield (old, new) states of every nudged step; a sample that has come to rest (tol) stays.
+    """Yield drive, old and new states of every nudged step; a sample that has come to rest (tol) stays.
 
     `redrive`: compute the input drive anew at each step, because the weights change between them.
     """
-    spec = net.spec
     active = np.ones(len(batch.rows), bool)
     drive = None
     for step in range(plan.n_nudged_steps):
         if not active.any():
             return
         if drive is None or redrive:
-            drive = layered_drive(spec, net.weights, net.biases, batch.x)
-        new, change = layered_step(spec, net.weights, net.backs, net.biases, drive, states, batch.y, beta)
+            drive = net.drive(batch.x)
+        new, change = net.step(drive, states, batch.y, beta)
         new = [np.where(active[:, None], b, a) for a, b in zip(states, new)]
         for k, s in enumerate(new, start=1):
             if not np.isfinite(s).all():
@@ -110,7 +146,7 @@ def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
                     k, step + 1, "nudged",
                 )
         stats.nudged_steps += int(active.sum())
-        yield states, new
+        yield drive, states, new
         states = new
         active &= change > plan.tol_nudged
 
@@ -139,18 +175,18 @@ def continual_increment(spec, x, old, new, row_weight=None):
 
 def continual(net, batch, drive, free, plan, stats):
     """C-EP and C-VF: the weights change after every nudged step, and the next step feels it."""
-    increment = vector_field_increment if plan.rule == "continual_vector_field" else continual_increment
+    fields = plan.rule == "continual_vector_field"
+    increment = net.vector_field_increment if fields else net.continual_increment
     scale = 1 / (batch.beta * batch.total)
-    for old, new in nudged_trajectory(net, batch, free, batch.beta, plan, stats, redrive=True):
-        ascent = increment(net.spec, batch.x, old, new, batch.row_weight).scaled(scale)
-        _move(net, ascent, plan)
+    for now, old, new in nudged_trajectory(net, batch, free, batch.beta, plan, stats, redrive=True):
+        _move(net, increment(batch, now, old, new).scaled(scale), plan)
 
 
 def _move(net, ascent, plan):
     """Plain SGD step, in place."""
     parts = [(net.weights, ascent.weights, plan.rate), (net.biases, ascent.biases, plan.bias_rate)]
     if ascent.back is not None:
-        parts.append((net.back[1:], ascent.back[1:], plan.rate[1:]))
+        parts.append([[group[c] for c in net.learned_back] for group in (net.back, ascent.back, plan.rate)])
     for parameters, ascents, rates in parts:
         for p, a, rate in zip(parameters, ascents, rates):
             p += p.dtype.type(rate) * a
@@ -162,8 +198,8 @@ def vector_field(net, batch, drive, free, plan, stats):
     total, span = None, 0.0
     for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
         span += abs(beta)
-        for old, new in nudged_trajectory(net, batch, free, beta, plan, stats):
-            part = vector_field_increment(net.spec, batch.x, old, new, batch.row_weight).scaled(np.sign(beta))
+        for now, old, new in nudged_trajectory(net, batch, free, beta, plan, stats):
+            part = net.vector_field_increment(batch, now, old, new).scaled(np.sign(beta))
             total = part if total is None else total.plus(part)
     return None if total is None else total.scaled(1 / (span * batch.total))
 
@@ -173,8 +209,9 @@ def clamped_sweep(net, batch, drive, free, plan, stats):
     spec = net.spec
     states = [s.copy() for s in free]
     states[-1] = batch.y.astype(states[-1].dtype)
-    args = (spec, net.weights, net.backs, net.biases, drive, states, None, 0.0)
-    steps, _ = relax_from_drive(*args, plan.n_nudged_steps, plan.tol_nudged, "nudged", backward_sweep)
+    steps, _ = net.relax(
+        drive, states, None, 0.0, plan.n_nudged_steps, plan.tol_nudged, "nudged", backward_sweep
+    )
     stats.nudged_steps += int(steps.sum())
     pre = [shown_input(spec, batch.x)] + free[:-1]
     change = [b - a for a, b in zip(free, states)]
@@ -195,14 +232,14 @@ def coupled(net, batch, drive, free, plan, stats):
     for value in (b, -b) if plan.centered else (b,):
         states = [s.copy() for s in free]
         states[-1] += states[-1].dtype.type(value) * (batch.y - states[-1])
-        args = (net.spec, net.weights, net.backs, net.biases, drive, states, None, 0.0)
-        steps, _ = relax_from_drive(*args, plan.n_nudged_steps, plan.tol_nudged, "nudged", held_output_step)
+        steps, _ = net.relax(
+            drive, states, None, 0.0, plan.n_nudged_steps, plan.tol_nudged, "nudged", net.held_output_step
+        )
         stats.nudged_steps += int(steps.sum())
         ends.append(states)
     start = ends[1] if plan.centered else free
     span = 2 * b if plan.centered else b
-    ascent = Ascent(*layered_contrast(net.spec, batch.x, start, ends[0], batch.row_weight))
-    return ascent.scaled(1 / (span * batch.total))
+    return net.contrast(batch, drive, start, ends[0]).scaled(1 / (span * batch.total))
 
 
 def _ascent_of(gradient, rule):
@@ -221,43 +258,64 @@ def _ascent_of(gradient, rule):
     return Ascent(*gradient).scaled(-1)
 
 
+def _reversed(net, batch, drive, states, gradient_of, rule):
+    """Minus the gradient that ``gradient_of(vjp, bar)`` finds from the cost at `states`."""
+    bar, own = net.cost_gradient(drive, states, batch.y, batch.row_weight, batch.total)
+    gradient = gradient_of(net.vjp(batch.x, drive), bar)
+    return _ascent_of(gradient if own is None else gradients.add_gradients(own, gradient), rule)
+
+
 def recurrent_backprop(net, batch, drive, free, plan, stats):
     """Almeida-Pineda: K steps of the adjoint at the free state."""
-    bar = gradients.cost_gradient(net.spec, free[-1], batch.y, batch.row_weight, batch.total)
-    gradient, steps, _ = gradients.recurrent_backprop_gradient(
-        net.spec, net.weights, net.back, net.biases, drive, shown_input(net.spec, batch.x), free, bar,
-        plan.n_nudged_steps, plan.tol_nudged,
-    )
-    stats.nudged_steps += steps * len(batch.rows)
-    return _ascent_of(gradient, plan.rule)
+
+    def gradient(vjp, bar):
+        found, steps, _ = gradients.adjoint_process(
+            vjp, free, bar, plan.n_nudged_steps, plan.tol_nudged
+        )
+        stats.nudged_steps += steps * len(batch.rows)
+        return found
+
+    return _reversed(net, batch, drive, free, gradient, plan.rule)
 
 
 def implicit(net, batch, drive, free, plan, stats):
     """Implicit differentiation of the fixed point: one linear solve per sample."""
-    bar = gradients.cost_gradient(net.spec, free[-1], batch.y, batch.row_weight, batch.total)
-    gradient = gradients.implicit_gradient(
-        net.spec, net.weights, net.back, net.biases, drive, shown_input(net.spec, batch.x), free, bar
-    )
-    return _ascent_of(gradient, plan.rule)
+    together = net.synchronous()
+    n_units = sum(s.shape[1] for s in free)
+
+    def jacobian_of(m):
+        repeated = drive[np.full(n_units, m)]
+        return gradients.jacobian(together.vjp(None, repeated), [s[m : m + 1] for s in free])
+
+    def gradient(vjp, bar):
+        return vjp(free, gradients.solve_adjoint(jacobian_of, bar))[1]
+
+    return _reversed(together, batch, drive, free, gradient, plan.rule)
 
 
 def bptt(net, batch, drive, trajectory, plan, stats):
     """Back-propagation through the last K steps of the free phase."""
-    bar = gradients.cost_gradient(net.spec, trajectory[-1][-1], batch.y, batch.row_weight, batch.total)
-    gradient = gradients.bptt_gradient(
-        net.spec, net.weights, net.back, net.biases, drive, shown_input(net.spec, batch.x), trajectory, bar
-    )
     stats.nudged_steps += (len(trajectory) - 1) * len(batch.rows)
-    return _ascent_of(gradient, plan.rule)
+    return _reversed(
+        net, batch, drive, trajectory[-1],
+        lambda vjp, bar: gradients.through_time(vjp, trajectory, bar), plan.rule,
+    )
 
 
 def equilibrium_propagation(net, batch, drive, free, plan, stats):
-    """Plain EP as one more rule, for `estimate`."""
-    start, end, span = nudged_phases(
-        net.spec, net.weights, net.backs, net.biases, drive, free, batch, plan, stats
-    )
-    ascent = Ascent(*layered_contrast(net.spec, batch.x, start, end, batch.row_weight))
-    return ascent.scaled(1 / (span * batch.total))
+    """EP: the nudged phase from `free`, or both of centered EP, and what the ends differ in."""
+    ends = []
+    for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
+        states = [s.copy() for s in free]
+        steps, _ = net.relax(
+            drive, states, batch.y, beta, plan.n_nudged_steps, plan.tol_nudged, "nudged"
+        )
+        stats.nudged_steps += int(steps.sum())
+        ends.append((beta, states))
+    ends.append((0.0, free))
+    (beta, nudged), (other, start) = ends[:2]
+    ascent = net.contrast(batch, drive, start, nudged, (other, beta))
+    return ascent.scaled(1 / ((beta - other) * batch.total))
 
 
 TABLE = {
@@ -278,29 +336,28 @@ def _free_phase(net, batch, drive, plan):
     """Relax batch.states in place; returns the steps, and for BPTT the states of the last K + 1
     moments.
     """
-    spec = free_spec(net.spec, plan.over_relaxation, plan.rule)
-    args = (spec, net.weights, net.backs, net.biases, drive)
+    free = net.free(plan)
     n_recorded = plan.n_nudged_steps if plan.rule == "bptt" else 0
-    steps, _ = relax_from_drive(
-        *args, batch.states, None, 0.0, plan.n_free_steps - n_recorded, plan.tol_free
+    steps, _ = free.relax(
+        drive, batch.states, None, 0.0, plan.n_free_steps - n_recorded, plan.tol_free
     )
     trajectory = [[s.copy() for s in batch.states]]
     for _ in range(n_recorded):
-        more, _ = relax_from_drive(*args, batch.states, None, 0.0, 1)
+        more, _ = free.relax(drive, batch.states, None, 0.0, 1)
         steps += more
         trajectory.append([s.copy() for s in batch.states])
     return steps, trajectory
 
 
-def train_with_rule(spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state):
-    """`layered_train` for every rule but "ep"; same arguments, returns and errors."""
+def train_net(net, x, y, order, plan, row_weight, particles, optimizer_state):
+    """`layered_train` of any net; see there for arguments, returns and errors."""
     stats = TrainStats(plan.loss_so_far)
-    net = Net(spec, weights, back, biases)
-    for batch in begin_batches(spec, x, y, order, plan, row_weight, particles, weights[0].dtype):
-        drive = layered_drive(spec, weights, biases, batch.x)
+    dtype = net.weights[0].dtype
+    for batch in begin_batches(net.spec, x, y, order, plan, row_weight, particles, dtype):
+        drive = net.drive(batch.x)
         steps, trajectory = _free_phase(net, batch, drive, plan)
-        end_free_phase(spec, batch, batch.states, steps, particles, stats)
-        if batch.total <= 0:
+        end_free_phase(net.spec, batch, batch.states, steps, particles, stats)
+        if batch.total <= 0:  # nothing to learn from
             continue
         before = _copies(net) if plan.rule in CONTINUAL_RULES else None
         try:
@@ -312,9 +369,10 @@ def train_with_rule(spec, weights, back, biases, x, y, order, plan, row_weight, 
                     p[...] = old
             raise
         if ascent is not None:
-            apply_update(weights, biases, ascent.weights, ascent.biases, plan, optimizer_state, batch.number)
-            if back is not None:
-                apply_back_update(back, ascent.back, plan, optimizer_state, batch.number)
+            steps = (plan, optimizer_state, batch.number)
+            apply_update(net.weights, net.biases, ascent.weights, ascent.biases, *steps)
+            if net.back is not None and ascent.back is not None:
+                apply_back_update(net.back, ascent.back, net.learned_back, *steps)
     return stats
 
 
@@ -335,14 +393,20 @@ def estimate(spec, weights, back, biases, x, y, plan, row_weight=None):
     if plan.rule in CONTINUAL_RULES:
         raise ValueError(f"learning_rule={plan.rule!r} moves the weights as it goes: nothing to estimate")
     check_plan(spec, plan, back is not None, False)
-    net = Net(spec, weights, back, biases)
+    return estimate_of(Net(spec, weights, back, biases), x, y, plan, row_weight)
+
+
+def estimate_of(net, x, y, plan, row_weight=None):
+    """`estimate` of any net."""
     everything = replace(plan, batch_size=len(y))
-    (batch,) = begin_batches(spec, x, y, np.arange(len(y)), everything, row_weight, None, weights[0].dtype)
-    drive = layered_drive(spec, weights, biases, x)
+    dtype = net.weights[0].dtype
+    (batch,) = begin_batches(net.spec, x, y, np.arange(len(y)), everything, row_weight, None, dtype)
+    drive = net.drive(x)
     _, trajectory = _free_phase(net, batch, drive, plan)
     start = trajectory if plan.rule == "bptt" else batch.states
     return TABLE[plan.rule](net, batch, drive, start, plan, TrainStats()), batch.states
 
 
 def _copies(net):
-    return [(p, p.copy()) for p in [*net.weights, *net.biases, *(net.back or [])[1:]]]
+    backs = [] if net.back is None else [net.back[c] for c in net.learned_back]
+    return [(p, p.copy()) for p in [*net.weights, *net.biases, *backs]]

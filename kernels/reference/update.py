@@ -23,18 +23,18 @@ def apply_update(weights, biases, weight_ascent, bias_ascent, plan, state, batch
             p -= _step(gradient, rate, k * n + i, plan, state, batches_done)
 
 
-def apply_back_update(back, back_ascent, plan, state, batches_done=0):
-    """Step independent backward weights in place, at the rate of their layer pair.
+def apply_back_update(back, back_ascent, learned, plan, state, batches_done=0):
+    """Step independent backward weights, those of the connections `learned`, in place, at the rate
+    of their connection.
 
-    back[0] would lead to the clamped input and stays. The optimiser's slots follow those of the
-    biases: 2L..3L-1.
+    The optimiser's slots follow those of the weights and biases.
     """
-    n = len(back)
-    for i in range(1, n):
+    for i in learned:
         gradient = -back_ascent[i]
         if plan.weight_decay:
             gradient = gradient + back[i].dtype.type(plan.weight_decay) * back[i]
-        back[i] -= _step(gradient, plan.rate[i], 2 * n + i, plan, state, batches_done)
+        slot = len(plan.rate) + len(plan.bias_rate) + i
+        back[i] -= _step(gradient, plan.rate[i], slot, plan, state, batches_done)
 
 
 def _step(gradient, rate, slot, plan, state, batches_done):

@@ -2,13 +2,19 @@
 
 from dataclasses import dataclass
 
+RANDOM = "tests/test_random_options.py"
+
 
 @dataclass(frozen=True)
 class Family:
-    """`sources` by kind (globs): a kind is drawn first, so that no language crowds out another."""
+    """`sources` by kind (globs), `tests` of all kinds but Numba, which have `numba`: there Python
+    interprets what Numba would compile. `drawn`: which of random_calls are this family's.
+    """
 
     sources: dict
     tests: list
+    numba: tuple = (RANDOM,)
+    drawn: str = ""
 
 
 def _c(*names):
@@ -39,18 +45,21 @@ FAMILIES = {
                 "core/simd.h",
             ),
             "numpy": _reference("layered", "activations", "rules"),
+            # not narrow.py and vectors.py: LLVM's text, which only compiled code runs
             "numba": _jit(
                 "layered",
                 "relax",
-                "narrow",
                 "inputs",
                 "activations",
                 "preparation",
+                "packing",
                 "products",
                 "tiles",
             ),
         },
         [
+            "tests/test_layered_edges.py",
+            RANDOM,
             "tests/test_activations.py",
             "tests/test_layered_kernels.py",
             "tests/test_layered_rules.py",
@@ -59,19 +68,21 @@ FAMILIES = {
             "tests/test_over_relaxation.py",
             "tests/test_free_start.py",
             "tests/test_carry_over.py",
-            "tests/test_layered_edges.py",
-            "tests/test_random_options.py",
         ],
+        numba=("tests/test_activations.py", RANDOM, "tests/test_layered_edges.py"),
+        drawn="layered",
     ),
     "continual": Family(
         {"c": _c("layered/continual*.c"), "numpy": _reference("rules"), "numba": _jit("continual")},
         [
+            "tests/test_layered_edges.py",
+            RANDOM,
             "tests/test_rules.py",
             "tests/test_layered_rules.py",
             "tests/test_carry_over.py",
             "tests/test_feedback_angle.py",
-            "tests/test_layered_edges.py",
         ],
+        drawn="layered",
     ),
     "gradients": Family(
         {
@@ -80,7 +91,8 @@ FAMILIES = {
             "numba": _jit("gradients", "gradient_training", "implicit"),
             "python": ["eqprop_fast/gradients/*.py"],
         },
-        ["tests/test_layered_gradients.py", "tests/test_gradients.py"],
+        ["tests/test_layered_gradients.py", RANDOM, "tests/test_gradients.py"],
+        drawn="layered",
     ),
     "crossbar": Family(
         {
@@ -89,7 +101,8 @@ FAMILIES = {
             "numba": _jit("crossbar", "crossbar_driver"),
             "python": ["kernels/prepare/crossbar.py", "kernels/native/crossbar.py"],
         },
-        ["tests/test_crossbar.py", "tests/test_resistive.py"],
+        ["tests/test_crossbar.py", "tests/test_resistive.py", RANDOM],
+        drawn="crossbar",
     ),
     "nodal": Family(
         {
@@ -101,18 +114,29 @@ FAMILIES = {
         [
             "tests/test_nodal.py",
             "tests/test_nodal_update.py",
+            RANDOM,
             "tests/test_circuits_exactness.py",
             "tests/test_circuits_operating_point.py",
         ],
+        numba=("tests/test_nodal.py", "tests/test_nodal_update.py", RANDOM),
+        drawn="nodal",
     ),
-    "checks": Family({"python": ["kernels/checks/*.py"]}, ["tests/test_refused_calls.py"]),
+    "checks": Family(
+        {"python": ["kernels/checks/*.py"]}, ["tests/test_checks.py", "tests/test_refused_calls.py"]
+    ),
     "update": Family(
         {
             "c": _c("core/update.h", "nodal/update.h"),
             "numpy": _reference("update", "nodal_update"),
             "numba": _jit("update", "nodal_update"),
         },
-        ["tests/test_nodal_update.py", "tests/test_layered_kernels.py", "tests/test_rules.py"],
+        [
+            "tests/test_nodal_update.py",
+            "tests/test_layered_kernels.py",
+            RANDOM,
+            "tests/test_rules.py",
+        ],
+        numba=("tests/test_nodal_update.py", RANDOM),
     ),
     "estimators": Family(
         {

@@ -54,6 +54,7 @@ class Tree:
             "NUMBA_DISABLE_JIT": "1",  # as Python: compiling a mutant would take minutes
             "EQPROP_REQUIRE_C": "1",
             "EQPROP_BUILD_ISAS": isa,
+            "EQPROP_CFLAGS": "-O1",  # compiles in a third of the time
             "CCACHE_BASEDIR": str(self.folder),
         }
 
@@ -74,7 +75,7 @@ class Tree:
         (library,) = (self.folder / "eqprop_fast").glob("_native*.so")
         return hashlib.sha256(library.read_bytes()).hexdigest()
 
-    def test(self, tests, backends, cpu_seconds, wall_seconds):
+    def test(self, tests, backends, cpu_seconds, wall_seconds, environment):
         """(verdict, by what, seconds): "survived", "test", "crash" or "time"."""
         options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--tb=no", "--no-header"]
         options += ["-k", "numba" if "numba" in backends else "not numba"]
@@ -83,7 +84,7 @@ class Tree:
             import pytest
 
             os.chdir(self.folder)
-            os.environ.update(self.environment, EQPROP_TEST_BACKENDS=backends)
+            os.environ.update(self.environment, EQPROP_TEST_BACKENDS=backends, **environment)
             for name in [n for n in sys.modules if n.split(".")[0] in ("tests", "eqprop_fast")]:
                 del sys.modules[name]
             sys.path[:] = [str(self.folder)] + [
@@ -113,7 +114,7 @@ class Tree:
         log = self.folder / "output.txt"
 
         def child():
-            os.setsid()
+            os.setpgrp()
             out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(out, 1)
             os.dup2(out, 2)
@@ -140,5 +141,5 @@ class Tree:
             return "time", "", seconds
         if code < 0:
             return "crash", signal.Signals(-code).name, seconds
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", self.output, re.M)
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", self.output, re.M)
         return "test", failed.group(1) if failed else f"exit {code}", seconds

@@ -1,38 +1,43 @@
 /* driver.c - runs an exported network on a target: its cost, and whether it does what Python says.
  *
- * vectors.h, written by eqprop_fast.export.targets, includes NAME.h and defines net_* for NAME_*. Pixels are bytes of
- * 1/16, exact in every format. */
+ * vectors.h, written by eqprop_fast.export.targets, includes NAME.h and defines net_* for NAME_*.
+ * Pixels are bytes of 1/16, exact in every format. */
 #include "vectors.h"
 
 #include "start.h"
 
+/* All the memory that the network has. */
 static net_memory arena;
 static net_value input[NET_INPUTS];
 
-static const net_value *sample(const uint8_t *pixels, uint32_t row)
-{
+/* Row `row` of pixels as the network takes it; the array is used again. */
+static const net_value *sample(const uint8_t *pixels, uint32_t row) {
     uint32_t i;
     for (i = 0; i < NET_INPUTS; i++) input[i] = PIXEL(pixels[row * NET_INPUTS + i]);
     return input;
 }
 
 #if N_PREDICT > 0
-static uint32_t predict_all(net_memory *net, const int16_t *expected)
-{
+/* How many predictions are the expected ones. */
+static uint32_t predict_all(net_memory *net, const int16_t *expected) {
     uint32_t row, right = 0;
     for (row = 0; row < N_PREDICT; row++) {
         int label = -1;
-        if (net_predict(net, sample(predict_pixels, row), &label) == NET_OK && label == expected[row]) right++;
+        if (net_predict(net, sample(predict_pixels, row), &label) == NET_OK &&
+            label == expected[row])
+            right++;
     }
     return right;
 }
 #endif
 
-static int cost(net_memory *net)
-{
+/* Prints instructions, sweeps and stack of a relaxation, a prediction and a step of learning, which
+ * is then undone; 1 if one of them fails. */
+static int cost(net_memory *net) {
     net_result result;
     uint32_t before, used;
     int label = 0, bad = 0;
+    /* the stack is painted after the input is there, so that only the call is measured */
     sample(cost_pixels, 0);
     paint_stack();
     begin_count();
@@ -56,8 +61,8 @@ static int cost(net_memory *net)
     return bad;
 }
 
-int main(void)
-{
+/* Cost; predictions and, after learning, parameters against Python's. */
+int main(void) {
     net_memory *net = NULL;
     int bad = net_init(&arena, sizeof arena, &net) != NET_OK;
     print_number("arena", (uint32_t)sizeof arena);
@@ -69,12 +74,16 @@ int main(void)
     {
         uint32_t row, same = 0, failed = 0;
         print_number("right_before", predict_all(net, true_labels));
+        /* one image after another, as Python did */
         for (row = 0; row < N_LEARN; row++)
             failed += net_learn(net, sample(learn_pixels, row), learn_labels[row]) != NET_OK;
         print_number("failed", failed);
-        for (row = 0; row < NET_WEIGHTS; row++) same += SAME(net->learned.weights[row], learned_weights[row]);
+        /* to the bit, for integers; within SAME for floats */
+        for (row = 0; row < NET_WEIGHTS; row++)
+            same += SAME(net->learned.weights[row], learned_weights[row]);
         print_number("same_weights", same);
-        for (row = same = 0; row < NET_UNITS; row++) same += SAME(net->learned.biases[row], learned_biases[row]);
+        for (row = same = 0; row < NET_UNITS; row++)
+            same += SAME(net->learned.biases[row], learned_biases[row]);
         print_number("same_biases", same);
         print_number("right_after", predict_all(net, true_labels));
     }

@@ -1,0 +1,95 @@
+"""A fitted network is kept ready from call to call, and follows whatever becomes of its estimator."""
+
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
+
+from .backend_list import BACKENDS
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+KINDS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
+X, Y = load_iris(return_X_y=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kept_network_follows_the_estimator(kind, backend):
+    model = kind((8,), max_iter=3, random_state=0, backend=backend).fit(X, Y)
+    all_rows = model.predict(X)
+    for _ in range(2):  # the second time from what was kept
+        one_by_one = np.concatenate([model.predict(X[i : i + 1]) for i in range(0, 150, 7)])
+        np.testing.assert_array_equal(one_by_one, all_rows[::7])
+    with pytest.raises(ValueError, match="n_threads"):
+        model.set_params(n_threads=-3).predict(X[:1])
+    model.set_params(n_threads=1)
+    few = model.set_params(relaxation__n_steps=3).predict(X)  # changes the part itself
+    np.testing.assert_array_equal(model.predict(X[:1]), few[:1])
+    with pytest.raises(ValueError, match="n_steps"):
+        model.set_params(relaxation__n_steps=-1).predict(X[:1])
+    model.set_params(relaxation__n_steps=20)
+    model.coefs_[-1] = model.coefs_[-1] * 0.5  # another array
+    np.testing.assert_array_equal(model.predict(X[:1]), model.predict(X)[:1])
+    model.coefs_[-1][...] *= 0.5  # the same array
+    np.testing.assert_array_equal(model.predict(X[:1]), model.predict(X)[:1])
+    for wrong, message in ((np.full((1, 4), np.nan), "NaN"), (np.ones((1, 3)), "3 features")):
+        with pytest.raises(ValueError, match=message):
+            model.predict(wrong)
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copy.predict(X[:1]), model.predict(X[:1]))
+    model.fit(2 * X, Y)
+    np.testing.assert_array_equal(model.predict(X[:1]), model.predict(X)[:1])
+
+
+def test_threads_share_a_kept_network():
+    model = EqPropClassifier((8,), max_iter=3, random_state=0, backend=BACKENDS[0]).fit(X, Y)
+    expected, wrong = model.predict_proba(X), []
+
+    def ask(start):
+        for i in range(start, len(X), 4):
+            if not np.array_equal(model.predict_proba(X[i : i + 1])[0], expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=ask, args=(start,)) for start in range(4)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert not wrong
+
+
+@pytest.mark.parametrize("kind", [EqPropClassifier, ResistiveClassifier])
+def test_early_stopping_with_rare_classes(kind):
+    x = np.random.default_rng(0).random((300, 4))
+    for y in (np.arange(300) % 40, np.r_[0, np.arange(299) % 3 + 1], np.r_[1, np.zeros(299, int)]):
+        options = dict(random_state=0, backend=BACKENDS[0], max_iter=2)
+        model = kind((4,), early_stopping=True, **options).fit(x, y)
+        assert len(model.validation_scores_) == 2
+    common = np.repeat([0, 1, 2], 100)
+    held_out = model._split(np.arange(300), common, model._state)[1]
+    assert (np.bincount(common[held_out]) == 10).all()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", [EqPropRegressor, ResistiveRegressor])
+def test_targets_of_a_stream_have_the_scale_of_all_of_them(kind, tmp_path):
+    x = np.random.default_rng(0).normal(size=(200, 5))
+    y = 1e4 + 300 * (x[:, 0] - 2 * x[:, 1])
+    model = kind((16,), random_state=0, backend=BACKENDS[0])
+    for row in range(len(y)):
+        model.partial_fit(x[row : row + 1], y[row : row + 1])
+    np.testing.assert_allclose([model._y_mean[0], model._y_scale[0]], [y.mean(), y.std()])
+    for _ in range(20):
+        model.partial_fit(x, y)
+    assert model.score(x, y) > 0.6  # 0 with the scale of the first row, which has none
+    model.save_checkpoint(tmp_path / "a.npz")
+    again = kind.load_checkpoint(tmp_path / "a.npz").set_params(backend=BACKENDS[0])
+    for m in (model, again):
+        m.partial_fit(x[:50], y[:50] + 1000)
+    np.testing.assert_array_equal(model.predict(x), again.predict(x))
+    weights = np.arange(50) % 3.0
+    in_parts, at_once = (kind((4,), random_state=0, backend=BACKENDS[0]) for _ in "ab")
+    in_parts.partial_fit(x[:20], y[:20], weights[:20]).partial_fit(x[20:50], y[20:50], weights[20:])
+    at_once.partial_fit(x[:50], y[:50], weights)
+    np.testing.assert_allclose(in_parts._y_scale, at_once._y_scale)
