@@ -15,32 +15,7 @@ from .written_out import PARAMETERS, learn, relax
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 RNG = np.random.default_rng(0)
 X, Y = RNG.random((20, 6)) * (RNG.random((20, 6)) < 0.7), np.arange(20) % 3
-BASE = dict(
-    hidden_layer_sizes=(7,),
-    max_iter=2,
-    batch_size=8,
-    shuffle=False,
-    solver="sgd",
-    learning_rate_init=0.1,
-    layer_decay=1.0,
-    weight_decay=0.0,
-    input_scaling=None,
-    activation="sigmoid",
-    out_activation="sigmoid",
-    relaxation__schedule="synchronous",
-    relaxation__tol=None,
-    learning_rule__tol=None,
-    relaxation__n_steps=3,
-    learning_rule__n_steps=2,
-    learning_rule__beta=0.3,
-    random_state=0,
-    dtype="float64",
-    relaxation__start="carry_over",
-)
-
-
-def sigmoid(a):
-    return 1 / (1 + np.exp(-a))
+BASE = dict(PARAMETERS, relaxation__start="carry_over")
 
 
 def by_hand(first, nudging, signs=None):

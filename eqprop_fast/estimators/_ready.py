@@ -7,12 +7,12 @@ from threading import Lock
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
 
-from ..parts import Part
 from ..relaxation import kernel_tol
 
 _MAY_CHANGE = (np.ndarray, dict)
-_NESTED = (Part, list, tuple, *_MAY_CHANGE)
+_NESTED = (BaseEstimator, list, tuple, *_MAY_CHANGE)
 _LISTS = ("coefs_", "intercepts_", "feedback_coefs_")
 
 
@@ -24,10 +24,10 @@ def what_it_is_made_of(estimator):
         if not isinstance(value, _NESTED):
             made_of.append(value)
             continue
-        inside = value.__dict__.values() if isinstance(value, Part) else value
+        inside = value.__dict__.values() if isinstance(value, BaseEstimator) else value
         if isinstance(value, _MAY_CHANGE) or any(isinstance(v, _MAY_CHANGE) for v in inside):
             return None  # within, unseen
-        made_of.append(value if isinstance(value, Part) else None)
+        made_of.append(value if isinstance(value, BaseEstimator) else None)
         made_of.extend(inside)
     for name in _LISTS:
         made_of.extend(own.get(name) or ())

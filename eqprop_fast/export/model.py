@@ -145,22 +145,12 @@ def as_model(source, learning_rate=None):
         )
     check_is_fitted(source)
     network = source._fitted_network(get_backend("numpy"))
-    spec, free = network.spec, network.free_spec
-    _check_network(spec, network.back)
-    plan = source._plan(1, *source._rates(spec.n_weights))
-    learn, refused = _learn_plan(spec, plan, source)
-    weights, biases = _of_raw_inputs(source, network)
-    model = NetModel(
-        free,
-        [np.asarray(w, np.float32) for w in weights],
-        [np.asarray(b, np.float32) for b in biases],
-        plan.n_free_steps,
-        plan.tol_free,
-        **_targets(source),
-        learn=learn,
-        refused=refused,
-    )
-    for name, arrays in (("coefs_", model.weights), ("intercepts_", model.biases)):
+    plan = source._plan(1, *source._rates(network.spec.n_weights))
+    with np.errstate(over="ignore"):  # found out below
+        weights, biases = _of_raw_inputs(source, network)
+        weights = [np.asarray(w, np.float32) for w in weights]
+        biases = [np.asarray(b, np.float32) for b in biases]
+    for name, arrays in (("coefs_", weights), ("intercepts_", biases)):
         if not all(np.isfinite(a).all() for a in arrays):
             raise ValueError(f"{name}: not finite in float32")
     spec, learn, refused, targets = read(source, network, plan)
@@ -177,9 +167,33 @@ def _of_raw_inputs(source, network):
     """Weights and biases that take X as it is: the scaling of inputs is in those of layer 1."""
     weights, biases = list(network.weights), list(network.biases)
     if hasattr(source, "input_scale_"):
+        if getattr(network.spec, "input_activation", None) != "identity":
+            raise ValueError(
+                "input_scaling='auto': only layered networks whose inputs act as they are take it "
+                "into their weights; fit with input_scaling=None"
+            )
         first = weights[0] / source.input_scale_[:, np.newaxis]
         weights[0], biases[0] = first, biases[0] - source.input_center_ @ first
     return weights, biases
+
+
+def _layered(source, network, plan):
+    """Spec of the free phase, plan of the device or why there is none, meaning of the outputs."""
+    _check_network(network.spec, network.back)
+    learn, refused = _learn_plan(network.spec, plan, source)
+    return network.free_spec, learn, refused, _targets(source, _proba)
+
+
+def _resistive(source, network, plan):
+    network.check_floating()
+    plain = plan.optimizer == "sgd" and tuple(plan.bias_rate) == tuple(plan.rate)
+    nudging = "centered" if plan.centered else "positive"
+    rates = tuple(plan.rate) if plain else ()
+    learn = LearnPlan(plan.beta, nudging, plan.n_nudged_steps, plan.tol_nudged, 1.0, rates)
+    targets = _targets(source, _resistive_proba)
+    if targets["kind"] != "regressor":
+        targets["sharpness"] = 1.0 / source._output_variance(network.spec.sizes[-1])
+    return network.spec, learn, "", targets
 
 
 def _check_network(spec, back):

@@ -6,6 +6,7 @@ from eqprop_fast._native import ffi, lib
 
 from ..registry import KernelSet
 from . import crossbar, nodal
+from .graph import graph_relax, graph_train
 from .layered import OneRow, layered_relax, layered_train
 
 

@@ -42,8 +42,9 @@ class OneRow:
             spec, weights, back, biases, self.x, self.states, None, 0.0, n_steps, tol, self.steps,
             self.residual,
         )
-        if job.copies or any(a is not None and not a.flags.c_contiguous for a in weights + biases):
-            raise ValueError("arrays of the network are not as C takes them")
+        kept = [*job.arrays("weight"), *job.arrays("bias")]
+        if any(a is not b for a, b in zip(kept, [*weights, *biases])):
+            raise ValueError("weights and biases are not as C takes them")
         self.job = Prepared("layered_relax", job)
 
     def __call__(self, x):
