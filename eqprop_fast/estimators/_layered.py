@@ -36,8 +36,9 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         "auto", or a key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(2-4x)),
         "hard_sigmoid" clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1),
         "centered_hard_sigmoid" clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity".
-        Hidden "auto": "tanh"; under `Continuous` and of continual rules "shifted_sigmoid". Output: "auto" is "identity"
-        under cross-entropy, whose softmax wants values without bounds, else "shifted_sigmoid".
+        Hidden "auto": "tanh"; under `Continuous` and of continual rules "shifted_sigmoid". Output:
+        "auto" is "identity" under cross-entropy, whose softmax wants values without bounds, else
+        "shifted_sigmoid".
     dynamics : {"discrete", "continuous"} or Dynamics
         How states move: `Discrete`, the map ``s <- rho(field)``, or `Continuous`, Euler steps down
         the Hopfield energy.
