@@ -11,7 +11,7 @@ endif
 
 CSOURCES := $(wildcard csrc/*/*.c csrc/*/*.h csrc/core/cdef.txt csrc/*.py)
 
-.PHONY: bench-defaults embedded-test run test test-all test-random kill-test fuzz mutate bench figures lint csan csan-python test-sdist clean build tsan test-isas
+.PHONY: aarch64-test bench-defaults embedded-test run test test-all test-random kill-test fuzz mutate bench figures lint csan csan-python test-sdist clean build tsan test-isas
 
 $(VENV)/.deps: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -85,6 +85,12 @@ bench-defaults: build
 # Exported networks inside QEMU, against Python; installs nothing and says which cross-compilers are missing.
 embedded-test: build
 	$(PY) -m tests.embedded_targets
+
+# The C kernels on AArch64, scalar and NEON, in QEMU's user mode; then, if AARCH64_ROOT is a folder that has an AArch64
+# Python (root/) and its packages (site/), the library there: see tests/aarch64.py.
+AARCH64_ROOT ?=
+aarch64-test: build
+	$(PY) -m tests.aarch64 $(AARCH64_ROOT)
 
 lint: build
 	$(PY) -m pip install -q --disable-pip-version-check -e ".[lint]" --no-build-isolation

@@ -32,6 +32,7 @@ _EXPORTS = {
     "Checkpoint": "training.checkpoint",
     **dict.fromkeys(("Cosine", "Exponential", "InverseScaling"), "training.schedules"),
     **dict.fromkeys(("FanInUniform", "GlorotUniform"), "networks.layered"),
+    **dict.fromkeys(("Connection", "Conv", "Dense", "Graph", "Layer"), "networks.graph"),
     "ResistiveCircuit": "networks.resistive",
     **dict.fromkeys(("list_presets", "list_resistive_presets"), "presets"),
     **dict.fromkeys(

@@ -314,7 +314,22 @@ def test_every_status_has_its_own_text(devices):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "2fast", "a-b", "int", "class", "Über", "x" * 42, "_x", None, "a b", "x\n"]
+    "name",
+    [
+        "",
+        "2fast",
+        "a-b",
+        "int",
+        "class",
+        "Über",
+        "x" * 42,
+        "_x",
+        None,
+        "a b",
+        "x\n",
+        "bitor",
+        "typeof",
+    ],
 )
 def test_names_that_are_no_identifiers_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match="^name"):

@@ -17,7 +17,7 @@ from eqprop_fast import (
 )
 from eqprop_fast.circuits.errors import FloatingNodeError
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.export import as_model, simulate, to_c
+from eqprop_fast.export import as_model, save_eqp, simulate, to_c
 from eqprop_fast.networks.resistive import ResistiveNetwork
 from tests import embedded_host as host
 
@@ -188,6 +188,8 @@ def test_what_is_refused(tmp_path):
             to_c(model, tmp_path / "out", dtype)
         with pytest.raises(ValueError, match="dtype.*float32 only"):
             simulate(model, dtype)
+    with pytest.raises(ValueError, match="model file"):
+        save_eqp(model, tmp_path / "out")
     momentum = ResistiveClassifier((6,), solver="momentum", max_iter=1).fit(x[:60], y[:60])
     with pytest.raises(ValueError, match="learning_rate"):
         to_c(momentum, tmp_path / "out", learn=True)

@@ -93,6 +93,8 @@ static int32_t net_forward(net_weight w) {
 #else
 #define NET_PRODUCT(w, s, shift) (((int32_t)(w) * (s)) >> (shift))
 #endif
+#define NET_UP(layer)           ((layer)->up)
+#define NET_DOWN(layer)         ((layer)->down)
 #define NET_BIAS(net, layer, j) (NET_B(net)[(layer)->units + (j)] >> (24 - (layer)->field_bits))
 #define NET_FINE(x)             net_round(x, 12)           /* strengths and steps: 12 bits */
 #define NET_HOLD(x)             net_clip(x, -32767, 32767) /* within int16 */
@@ -120,7 +122,9 @@ static int32_t net_rho(const net_layer *layer, int32_t field) {
     return net_clip(a, layer->low, layer->high);
 }
 #else
-#define NET_PRODUCT(w, s, shift) ((w) * (s))
+#define NET_PRODUCT(w, s, shift) ((void)(shift), (w) * (s))
+#define NET_UP(layer)            0 /* shifts are for integers */
+#define NET_DOWN(layer)          0
 #define NET_BIAS(net, layer, j)  (NET_B(net)[(layer)->units + (j)])
 #define NET_FINE(x)              (x)
 #define NET_HOLD(x)              (x)
@@ -215,32 +219,40 @@ static void net_begin(net_memory *net, const net_value *x) {
         for (j = 0; j < NET_DRIVEN; j++)
             net->drive[j] += (w[j] - w[j + NET_INPUTS * NET_DRIVEN]) * s;
 #else
-        for (j = 0; j < NET_DRIVEN; j++) net->drive[j] += NET_PRODUCT(w[j], s, first->up);
+        for (j = 0; j < NET_DRIVEN; j++) net->drive[j] += NET_PRODUCT(w[j], s, NET_UP(first));
 #endif
     }
     for (j = 0; j < NET_UNITS; j++) net->states[j] = 0;
 }
 
+#if defined(__GNUC__)
+__attribute__((noinline)) /* alone it has all its numbers in registers: fewer instructions */
+#endif
+/* sum_i w(i) s(i), the weights `stride` apart; of integers each product is shifted down by itself,
+ * so that 32 bits hold the sum. */
+static net_sum
+net_dot(const net_weight *w, size_t stride, const net_value *s, size_t n, unsigned shift) {
+    net_sum sum = 0;
+    for (; n > 0; n--, w += stride, s++) sum += NET_PRODUCT(*w, *s, shift);
+    return sum;
+}
+
 /* field(j) = b(j) + sum_i w(i, j) s(i) + sum_m w(j, m) s(m); below the first layer is the drive,
- * and nothing is above the last */
+ * which does not move while the states do, and nothing is above the last */
 static net_sum net_field(const net_memory *net, const net_layer *layer, size_t j) {
     const net_value *s = net->states;
     net_sum sum;
-    size_t i;
     if (layer == net_layers) {
-        sum = net->drive[j]; /* the input does not move while the states do */
+        sum = net->drive[j];
     } else {
         const net_weight *w = NET_W(net) + layer->weights + j; /* column j */
         sum = NET_BIAS(net, layer, j);
-        s += layer[-1].units;
-        for (i = 0; i < layer->n_in; i++, w += layer->n_out)
-            sum += NET_PRODUCT(*w, s[i], layer->up);
+        sum += net_dot(w, layer->n_out, s + layer[-1].units, layer->n_in, NET_UP(layer));
     }
     if (layer != NET_LAST) {
         const net_layer *above = layer + 1;
         const net_weight *w = NET_W(net) + above->weights + j * above->n_out; /* row j */
-        s = net->states + above->units;
-        for (i = 0; i < above->n_out; i++) sum += NET_PRODUCT(w[i], s[i], layer->down);
+        sum += net_dot(w, 1, s + above->units, above->n_out, NET_DOWN(layer));
     }
     return sum;
 }

@@ -55,8 +55,7 @@ from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
 from ..training.state import writable
 from ._checks import check_csr, is_list, is_size, per_layer
-from ._notices import CHECKED_ROWS, say_no_better, say_no_spread, say_scales, say_unsettled
-from ._ready import ReadyNetwork, what_it_is_made_of
+from ._ready import KEPT, ReadyNetwork, what_it_is_made_of
 
 MAX_THREADS = 1024
 SCALING = ("input_center_", "input_scale_")
@@ -754,18 +753,13 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     def _ready_network(self):
         """The fitted network, parameters checked; kept until a parameter or an array is another."""
-        check_is_fitted(self, "_state")
-        kept, now = self.__dict__.get("_ready"), what_it_is_made_of(self)
+        check_is_fitted(self)
+        kept, now = KEPT.get(self), what_it_is_made_of(self)
         if kept is None or not kept.made_of(now):
             self._validate_params()  # they may have been set since the fit
             network, free = self._fitted_network(get_backend(self.backend)), self._relaxation
-            kept = self._ready = ReadyNetwork(now, network, free)
+            kept = KEPT[self] = ReadyNetwork(now, network, free)
         return kept
-
-    def __getstate__(self):
-        state = super().__getstate__()
-        state.pop("_ready", None)  # points to memory of this process
-        return state
 
     def _network_for(self, X):
         """The fitted network and user input, both checked."""

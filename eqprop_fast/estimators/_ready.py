@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from threading import Lock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy.sparse import issparse
@@ -11,6 +12,7 @@ from sklearn.base import BaseEstimator
 
 from ..relaxation import kernel_tol
 
+KEPT = WeakKeyDictionary()  # by estimator, which a prediction must leave as it is
 _MAY_CHANGE = (np.ndarray, dict)
 _NESTED = (BaseEstimator, list, tuple, *_MAY_CHANGE)
 _LISTS = ("coefs_", "intercepts_", "feedback_coefs_")

@@ -24,7 +24,9 @@ _KEYWORDS = set(
     "char32_t class compl constexpr const_cast decltype delete dynamic_cast explicit export "
     "false friend mutable namespace new noexcept not nullptr operator or private protected "
     "public reinterpret_cast static_assert static_cast template this thread_local throw true "
-    "try typeid typename using virtual wchar_t xor main".split()
+    "try typeid typename using virtual wchar_t xor main "
+    "and_eq bitand bitor char8_t co_await co_return co_yield concept consteval constinit "
+    "not_eq or_eq reflexpr requires synchronized typeof typeof_unqual xor_eq".split()
 )
 
 

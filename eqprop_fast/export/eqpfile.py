@@ -76,6 +76,8 @@ def load_eqp(path):
 
 def to_bytes(model):
     """A model file's bytes."""
+    if model.is_resistive:
+        raise ValueError("model: a model file holds layered networks; for resistive ones use to_c")
     spec, plan = model.spec, model.learn
     n, learns = len(model.weights), plan is not None
     labels, names = _encode_classes(model.classes)

@@ -162,11 +162,9 @@ def run(target, model, dtype="float32", learn=False, vectors=None, twin=None, **
         (folder / "vectors.h").write_text(
             _vectors(model, dtype, learn, vectors, twin, source, options)
         )
-        (folder / "link.ld").write_text(link_script(target))
-        for file in ("driver.c", "start.h"):
-            (folder / file).write_text(runtime_text(f"targets/{file}"))
-        elf = _compile(target, folder)
-        return {**_sizes(target, elf, folder), **_emulate(target, elf)}
+        (folder / "driver.c").write_text(runtime_text("targets/driver.c"))
+        elf = build(target, folder, {"net_on_target.c": WARNINGS, "driver.c": []})
+        return {**sizes(target, elf), **emulate(target, elf)}
 
 
 def link_script(target):
@@ -175,28 +173,37 @@ def link_script(target):
     return _LINK.format(entry=entry, flash=target.flash, ram=target.ram)
 
 
-def _compile(target, folder):
-    build = [target.compiler, *COMMON, *target.flags]
+def build(target, folder, sources, libraries=(), data=False):
+    """Compile the C files of a folder, with start.h and a linker script there, to a program.
+
+    Parameters
+    ----------
+    target : Target
+    folder : Path
+    sources : dict
+        Name in the folder -> options of the compiler.
+    libraries : sequence of str
+        For the linker.
+    data : bool
+        Other people's programs may have initialised RAM, which the emulator loads.
+
+    Returns
+    -------
+    Path
+        The program.
+    """
+    script = link_script(target)
+    if data:
+        script = "".join(line for line in script.splitlines(True) if "ASSERT" not in line)
+    (folder / "link.ld").write_text(script)
+    (folder / "start.h").write_text(runtime_text("targets/start.h"))
+    compiler = [target.compiler, *COMMON, *target.flags]
     clock = [f"-DNS_PER_1024_TICKS={1024 * 1000 // target.mhz}"] if target.mhz else []
-    steps = [
-        [*build, *WARNINGS, "-c", "net_on_target.c", "-o", "net.o"],
-        [*build, *clock, "-c", "driver.c", "-o", "driver.o"],
-        [
-            *build,
-            "-nostdlib",
-            "-Wl,--gc-sections",
-            "-Wl,--no-warn-rwx-segments",
-            "-T",
-            "link.ld",
-            "driver.o",
-            "net.o",
-            "-lgcc",
-            "-o",
-            "a.elf",
-        ],
-    ]
-    for command in steps:
-        _call(command, folder)
+    for source, options in sources.items():
+        _call([*compiler, *clock, *options, "-c", source, "-o", f"{source[:-2]}.o"], folder)
+    objects = [f"{source[:-2]}.o" for source in sources]
+    link = ["-nostdlib", "-Wl,--gc-sections", "-Wl,--no-warn-rwx-segments", "-T", "link.ld"]
+    _call([*compiler, *link, *objects, *libraries, "-lgcc", "-o", "a.elf"], folder)
     return folder / "a.elf"
 
 
@@ -209,14 +216,15 @@ def _call(command, folder=None, seconds=300):
     return done.stdout + done.stderr
 
 
-def _sizes(target, elf, folder):
+def sizes(target, elf):
+    """Bytes of flash and of RAM (without stack) of a program or object."""
     size = target.compiler.replace("gcc", "size")
     text, data, bss = (int(n) for n in _call([size, str(elf)]).splitlines()[1].split()[:3])
-    own = [int(n) for n in _call([size, str(folder / "net.o")]).splitlines()[1].split()[:3]]
-    return {"flash": text + data, "ram": data + bss, "flash_network": own[0] + own[1]}
+    return {"flash": text + data, "ram": data + bss}
 
 
-def _emulate(target, elf):
+def emulate(target, elf):
+    """Run a program; the numbers that it printed, by name."""
     command = [
         target.emulator,
         *target.machine,

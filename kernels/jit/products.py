@@ -57,9 +57,11 @@ def add_panels(field, offset, n, active, shown, below, m, matrix, panels):
             a = 0
             while a < active.size:
                 if wide:
-                    wide_tile(field, at, active, a, shown, below, m, matrix, base, panels.row)
+                    rows = base, panels.row
+                    wide_tile(field, at, active, a, shown, below, m, matrix, rows)
                 else:
-                    thin_tile(field, at, active, a, shown, below, m, matrix, base + turn, panels.row)
+                    rows = base + turn, panels.row
+                    thin_tile(field, at, active, a, shown, below, m, matrix, rows)
                 a += TILE_SAMPLES
             turn += width
         place += columns

@@ -31,8 +31,8 @@ def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_
 def _make_tile(samples, vectors):
     if JIT_DISABLED:
 
-        def tile(field, at, active, a, shown, below, m, matrix, start, row_stride):
-            n = vectors * VECTOR_BYTES // matrix.itemsize
+        def tile(field, at, active, a, shown, below, m, matrix, rows):
+            n, (start, row_stride) = vectors * VECTOR_BYTES // matrix.itemsize, rows
             for b in active[a : a + samples]:
                 for j in range(m):
                     field[b, at : at + n] += shown[b, below + j] * matrix[start + j * row_stride :][:n]
@@ -40,18 +40,19 @@ def _make_tile(samples, vectors):
         return tile
 
     @intrinsic
-    def tile(typingctx, field, at, active, a, shown, below, m, matrix, start, row_stride):
+    def tile(typingctx, field, at, active, a, shown, below, m, matrix, rows):
         """field[b, at:][:n] += shown[b, below:][:m] @ rows, for the samples b = active[a],
         active[a + 1]...; m >= 1.
 
-        Row j is matrix[start + j * row_stride :][:n], n the entries of the tile's vectors.
+        Row j is matrix[rows[0] + j * rows[1] :][:n], n the entries of the tile's vectors.
         """
         index = types.intp
-        signature = types.none(field, index, active, index, shown, index, index, matrix, index, index)
+        signature = types.none(field, index, active, index, shown, index, index, matrix, rows)
 
         def codegen(context, builder, signature, args):
             kinds = signature.args
-            at, a, below, m, start, row_stride = (args[i] for i in (1, 3, 5, 6, 8, 9))
+            at, a, below, m = (args[i] for i in (1, 3, 5, 6))
+            start, row_stride = (builder.extract_value(args[8], i) for i in range(2))
             fields, inputs = [], []
             for g in range(samples):
                 b = array_data(context, builder, kinds[2], args[2], builder.add(a, a.type(g)))
@@ -77,19 +78,19 @@ def _tile_of_any(vectors):
     one, two, three, four, five = (_make_tile(samples, vectors) for samples in range(1, TILE_SAMPLES + 1))
 
     @kernel(inline=True)
-    def tile(field, at, active, a, shown, below, m, matrix, start, row_stride):
+    def tile(field, at, active, a, shown, below, m, matrix, rows):
         """One tile for TILE_SAMPLES of the samples active[a:], or all there are."""
         left = active.size - a
         if left >= 5:
-            five(field, at, active, a, shown, below, m, matrix, start, row_stride)
+            five(field, at, active, a, shown, below, m, matrix, rows)
         elif left == 4:
-            four(field, at, active, a, shown, below, m, matrix, start, row_stride)
+            four(field, at, active, a, shown, below, m, matrix, rows)
         elif left == 3:
-            three(field, at, active, a, shown, below, m, matrix, start, row_stride)
+            three(field, at, active, a, shown, below, m, matrix, rows)
         elif left == 2:
-            two(field, at, active, a, shown, below, m, matrix, start, row_stride)
+            two(field, at, active, a, shown, below, m, matrix, rows)
         else:
-            one(field, at, active, a, shown, below, m, matrix, start, row_stride)
+            one(field, at, active, a, shown, below, m, matrix, rows)
 
     return tile
 

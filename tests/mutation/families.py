@@ -122,7 +122,8 @@ FAMILIES = {
         drawn="nodal",
     ),
     "checks": Family(
-        {"python": ["kernels/checks/*.py"]}, ["tests/test_checks.py", "tests/test_refused_calls.py"]
+        {"python": ["kernels/checks/*.py"]},
+        ["tests/test_checks.py", "tests/test_graph.py", "tests/test_refused_calls.py"],
     ),
     "update": Family(
         {

@@ -1,0 +1,146 @@
+"""A network of any shape over one backend: a `GraphSpec`, its parameters and the kernels that move
+them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..kernels import get_backend
+from .base import BaseNetwork
+from .energy import graph_energy
+from .graph import draw_parameters
+from .protocol import Equilibrium
+
+
+class GraphNetwork(BaseNetwork):
+    """Network of any shape, with the methods of `eqprop_fast.networks.protocol.Network`.
+
+    Parameters
+    ----------
+    spec : GraphSpec
+        Of a `Graph`: ``graph.spec(activation=..., ...)``.
+    kernels : KernelSet
+    weights : list of C-contiguous ndarray of one float dtype
+        One a connection, of the shapes of ``ConnectionSpec.weight_shape``; trained in place.
+    biases : list of ndarray
+        One a layer above the input.
+    back : list of ndarray or None
+        Of connections that are not symmetric, the weights of the way back; None for the others.
+    names : sequence of str, optional
+        Of the layers.
+    """
+
+    def __init__(self, spec, kernels, weights, biases, back=None, names=None):
+        self.spec, self.kernels = spec, kernels
+        self.weights, self.biases, self.back = weights, biases, back
+        self.names = list(names or map(str, range(len(spec.layers))))
+
+    @classmethod
+    def of(cls, graph, random_state=None, *, backend="auto", dtype="float32", gain=1.0, **dynamics):
+        """A `Graph` with fresh parameters, U(-gain/sqrt(fan_in), gain/sqrt(fan_in)).
+
+        Parameters
+        ----------
+        graph : Graph
+        random_state : int, numpy.random.Generator or None
+        backend : {"auto", "c", "numba", "numpy"}
+        dtype : {"float32", "float64"}
+        gain : float or sequence of float
+            One, or one a connection.
+        **dynamics
+            Fields of `GraphSpec`, and the activations of layers that have none of their own.
+
+        Returns
+        -------
+        GraphNetwork
+        """
+        spec, rng = graph.spec(**dynamics), np.random.default_rng(random_state)
+        weights, biases = draw_parameters(spec, rng, np.dtype(dtype), gain)
+        for layer, bias in zip(graph.layers[1:], biases):
+            if not layer.bias:
+                bias[...] = 0
+        back = None
+        if spec.own_back:
+            twin, _ = draw_parameters(spec, rng, np.dtype(dtype), gain)
+            back = [
+                None if not link.own_back else w if link.kernel else np.ascontiguousarray(w.T)
+                for link, w in zip(spec.connections, twin)
+            ]
+        names = [layer.name for layer in graph.layers]
+        return cls(spec, get_backend(backend), weights, biases, back, names)
+
+    @property
+    def parameters(self):
+        """Weights, biases and, if any connection has its own, weights of the way back: of the other
+        connections they are empty.
+        """
+        empty = np.zeros(0, self.dtype)
+        return [*self.weights, *self.biases, *(empty if b is None else b for b in self.back or [])]
+
+    def layer_of(self, index):
+        """Layer (1 = first above the input) that `parameters[index]` leads to."""
+        n = len(self.weights)
+        if n <= index < n + len(self.biases):
+            return index - n + 1
+        return self.spec.connections[index if index < n else index - n - len(self.biases)].above
+
+    def new_particles(self, n_rows):
+        return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
+
+    def train(
+        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+    ):
+        """Train on the rows `order`, batch after batch.
+
+        `plan.rate` has one entry a connection, `plan.bias_rate` one a layer above the input.
+        """
+        return self.kernels.graph_train(
+            self.spec,
+            self.weights,
+            self.back,
+            self.biases,
+            x,
+            y,
+            order,
+            plan,
+            row_weight,
+            particles,
+            optimizer_state,
+            n_threads,
+        )
+
+    def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
+        return self.kernels.graph_relax(
+            self.spec,
+            self.weights,
+            self.back,
+            self.biases,
+            x,
+            states,
+            y,
+            beta,
+            n_steps,
+            tol,
+            n_threads,
+        )
+
+    def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
+        """Relax with the input clamped; parameters and returns are those of `LayeredNetwork.relax`.
+
+        The last of the states is what a read-out reads. Without an energy (weights of their own for
+        the way back, a read-out) that entry is NaN.
+        """
+        m = x.shape[0]
+        if states is None:
+            final = self.new_particles(m)
+        else:
+            final = [np.array(s, self.dtype, order="C") for s in states]
+        steps, residual = np.zeros(m, np.int32), np.zeros(m, self.dtype)
+        energy = np.full(m, np.nan)
+        for rows, used, left in self._relax_tiles(x, final, n_steps, tol, y, beta, n_threads):
+            steps[rows], residual[rows] = used, left
+            if not self.spec.own_back and not self.spec.readout:
+                rested = [s[rows] for s in final]
+                energy[rows] = graph_energy(self.spec, self.weights, self.biases, x[rows], rested)
+        return Equilibrium(final, steps, residual, energy, tol)
