@@ -40,7 +40,7 @@ def _estimators():
     labels = np.stack([y % 2, y > 4, y > 7], axis=1).astype(int)
     values = make_regression(200, 64, n_targets=2, noise=1.0, random_state=0)
     rng = np.random.default_rng(0)
-    keep = dict(max_iter=2, random_state=0, backend="numpy", batch_size=16)
+    keep = dict(max_iter=2, random_state=0, backend="numpy", batch_size=16, input_scaling=None)
 
     def made(hidden=(12,), cls=ResistiveClassifier, X=x, y=y, **options):
         return cls(hidden, **{**keep, **options}).fit(X, y), X, y
