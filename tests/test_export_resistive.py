@@ -169,7 +169,11 @@ def test_streamed_samples_teach_what_they_teach_the_twin(devices, name):
 
 def test_a_nudge_beyond_the_conductance_is_told_and_teaches_nothing(tmp_path):
     x, _, y, _ = load_digits()
-    model = as_model(ResistiveClassifier((6,), max_iter=1, random_state=0, input_scaling=None).fit(x[:60], y[:60]))
+    model = as_model(
+        ResistiveClassifier((6,), max_iter=1, random_state=0, input_scaling=None).fit(
+            x[:60], y[:60]
+        )
+    )
     model.weights[-1][:] = 1e-4
     device = host.compile_library(tmp_path, {"weak": (model, {"learn": True})})["weak"]
     before = device.parameters()
@@ -182,7 +186,9 @@ def test_a_nudge_beyond_the_conductance_is_told_and_teaches_nothing(tmp_path):
 
 def test_what_is_refused(tmp_path):
     x, _, y, _ = load_digits()
-    model = ResistiveClassifier((6,), max_iter=1, random_state=0, input_scaling=None).fit(x[:60], y[:60])
+    model = ResistiveClassifier((6,), max_iter=1, random_state=0, input_scaling=None).fit(
+        x[:60], y[:60]
+    )
     for dtype in ("int16", "int8"):
         with pytest.raises(ValueError, match="dtype.*float32 only"):
             to_c(model, tmp_path / "out", dtype)

@@ -55,6 +55,7 @@ from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
 from ..training.state import writable
 from ._checks import check_csr, is_list, is_size, per_layer
+from ._notices import CHECKED_ROWS, say_no_better, say_no_spread, say_scales, say_unsettled
 from ._ready import KEPT, ReadyNetwork, what_it_is_made_of
 
 MAX_THREADS = 1024
