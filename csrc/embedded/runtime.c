@@ -170,17 +170,28 @@ static int net_finite(const float *x, size_t n) {
 }
 #endif
 
+/* Feature i in the scale of the training data. */
+static net_value net_feature(const net_value *x, size_t i) {
+#if NET_SCALED
+    const float scaled = (x[i] - net_input_center[i]) * net_input_per[i];
+    return net_clip(scaled, -NET_SOURCE_LIMIT, NET_SOURCE_LIMIT);
+#else
+    return x[i];
+#endif
+}
+
 /* What input i gives to the first layer, which the network does not change: it is clamped. */
 static net_value net_input(const net_value *x, size_t i) {
 #if NET_RESISTIVE
     /* pairs of sources, at gain x and at -gain x */
-    return i < NET_INPUTS ? NET_GAIN * x[i] : -NET_GAIN * x[i - NET_INPUTS];
+    return i < NET_INPUTS ? NET_GAIN * net_feature(x, i)
+                          : -NET_GAIN * net_feature(x, i - NET_INPUTS);
 #endif
 #if NET_HAS_INPUT_ACTIVATION
-    return net_rho(&net_input_layer, x[i]);
+    return net_rho(&net_input_layer, net_feature(x, i));
 #endif
 #if !NET_RESISTIVE && !NET_HAS_INPUT_ACTIVATION
-    return x[i];
+    return net_feature(x, i);
 #endif
 }
 

@@ -96,6 +96,7 @@ def c_texts(model, dtype="float32", learn=False, name="eqnet", learning_rate=Non
             raise TypeError(f"{sorted(integers)}: only for integers, not for dtype='float32'")
         options = {}
     else:
+        model = model.folded(learn)
         options = {"dtype": dtype, **integers}
     return _parts_class(model, dtype)(model, learn=learn, **options).texts(name)
 
@@ -151,6 +152,7 @@ class Parts:
                 "BUFFERED": self.passes == 1 and len(self.model.weights) > 1,
                 "RESISTIVE": False,
                 "PAIRS": False,
+                "SCALED": self.model.is_scaled,
                 **self._answer_flags(),
                 **self._learn_flags(),
                 **self._curve_flags(),
@@ -225,6 +227,9 @@ class Parts:
         model = self.model
         order = "(NET_LAYERS - 1 - (k))" if model.spec.schedule == "backward" else "(k)"
         rows = {"PASSES": self.passes, "ORDER(k)": order, **self._phase_macros()}
+        if model.is_scaled:
+            limit = np.float32(min(model.source_limit, LARGEST_FLOAT))
+            rows["SOURCE_LIMIT"] = c_float(limit)
         rows["SCORE(net, j)"] = "((net)->score[j])" if self.is_integer else "NET_OUT(net, j)"
         if model.kind != "regressor":
             rows["ONE"], rows["HALF"] = self.one(), self.half()
@@ -402,6 +407,11 @@ class FloatParts(Parts):
             ("net_biases", "net_sum", [c_float(v) for b in model.biases for v in b]),
             ("net_weights", "net_weight", [c_float(v) for w in model.weights for v in w.ravel()]),
         ]
+        if model.is_scaled:
+            for name, values in (("center", model.input_center), ("per", 1 / model.input_scale)):
+                arrays.append(
+                    (f"net_input_{name}", "float", [c_float(np.float32(v)) for v in values])
+                )
         if self.learn:
             arrays.insert(
                 0, ("net_rates", "net_rate", [c_float(np.float32(r)) for r in model.learn.rates])

@@ -57,7 +57,7 @@ def save_eqp(model, path):
     model : fitted layered estimator or NetModel
     path : path
     """
-    data = to_bytes(as_model(model))
+    data = to_bytes(as_model(model).folded())
     write_atomically(path, lambda file: file.write(data))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,6 +43,10 @@ class NetModel:
         None: the rule that trained it needs more than one sample's two equilibria.
     refused : str
         Why `learn` is None.
+    input_center, input_scale : float64 ndarray, shape (inputs,)
+        The input units take ``(x - input_center) / input_scale``; both empty: they take x.
+    source_limit : float
+        And hold there what is larger, the sources of resistive networks.
     """
 
     spec: LayeredSpec
@@ -57,6 +62,40 @@ class NetModel:
     learn: LearnPlan | None = None
     refused: str = ""
     sharpness: float = 1.0
+    input_center: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    input_scale: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    source_limit: float = np.inf
+
+    @property
+    def is_scaled(self):
+        return self.input_scale.size > 0
+
+    def folded(self, learn=False):
+        """The same network for inputs as they are: their scaling goes into the first layer.
+
+        For formats without a place for it; those serve no resistive networks, which stay as they are.
+        """
+        if not self.is_scaled or self.is_resistive:
+            return self
+        if self.input_activation != "identity":
+            raise ValueError(
+                "input_scaling='auto': only networks whose inputs act as they are take it into their "
+                "weights; fit with input_scaling=None"
+            )
+        if learn:
+            warnings.warn(
+                "input_scaling='auto': the scaling lies in the weights of the first layer here, so "
+                "features of a large scale learn faster than in Python; fit with input_scaling=None, "
+                "or export to float32, which scales on the device",
+                stacklevel=3,
+            )
+        first = self.weights[0] / self.input_scale[:, np.newaxis]
+        bias = self.biases[0] - self.input_center @ first
+        weights = [first.astype(np.float32), *self.weights[1:]]
+        biases = [bias.astype(np.float32), *self.biases[1:]]
+        check_finite(weights, biases)
+        none = np.zeros(0)
+        return replace(self, weights=weights, biases=biases, input_center=none, input_scale=none)
 
     @property
     def is_resistive(self):
@@ -147,15 +186,26 @@ def as_model(source, learning_rate=None):
     network = source._fitted_network(get_backend("numpy"))
     plan = source._plan(1, *source._rates(network.spec.n_weights))
     with np.errstate(over="ignore"):  # found out below
-        weights, biases = _of_raw_inputs(source, network)
-        weights = [np.asarray(w, np.float32) for w in weights]
-        biases = [np.asarray(b, np.float32) for b in biases]
-    for name, arrays in (("coefs_", weights), ("intercepts_", biases)):
-        if not all(np.isfinite(a).all() for a in arrays):
-            raise ValueError(f"{name}: not finite in float32")
+        weights = [np.asarray(w, np.float32) for w in network.weights]
+        biases = [np.asarray(b, np.float32) for b in network.biases]
+    check_finite(weights, biases)
     spec, learn, refused, targets = read(source, network, plan)
     steps = plan.n_free_steps, plan.tol_free
-    model = NetModel(spec, weights, biases, *steps, **targets, learn=learn, refused=refused)
+    scaling = {}
+    if hasattr(source, "input_scale_"):
+        scaling = dict(input_center=source.input_center_, input_scale=source.input_scale_)
+        with np.errstate(over="ignore", divide="ignore"):
+            held = np.float32([source.input_center_, 1 / source.input_scale_])
+        if not np.isfinite(held).all():
+            raise ValueError("input_center_, input_scale_: not finite in float32")
+    model = NetModel(
+        *(spec, weights, biases, *steps),
+        **targets,
+        learn=learn,
+        refused=refused,
+        **scaling,
+        source_limit=source._source_limit,
+    )
     if max(model.layer_sizes) > MAX_UNITS // (2 if model.is_resistive else 1):
         raise ValueError(
             f"hidden_layer_sizes: a layer of more than {MAX_UNITS} units is not exported"
@@ -163,18 +213,11 @@ def as_model(source, learning_rate=None):
     return model if learning_rate is None or learn is None else _with_rates(model, learning_rate)
 
 
-def _of_raw_inputs(source, network):
-    """Weights and biases that take X as it is: the scaling of inputs is in those of layer 1."""
-    weights, biases = list(network.weights), list(network.biases)
-    if hasattr(source, "input_scale_"):
-        if getattr(network.spec, "input_activation", None) != "identity":
-            raise ValueError(
-                "input_scaling='auto': only layered networks whose inputs act as they are take it "
-                "into their weights; fit with input_scaling=None"
-            )
-        first = weights[0] / source.input_scale_[:, np.newaxis]
-        weights[0], biases[0] = first, biases[0] - source.input_center_ @ first
-    return weights, biases
+def check_finite(weights, biases):
+    """Refuse weights that float32 cannot hold."""
+    for name, arrays in (("coefs_", weights), ("intercepts_", biases)):
+        if not all(np.isfinite(a).all() for a in arrays):
+            raise ValueError(f"{name}: not finite in float32")
 
 
 def _layered(source, network, plan):

@@ -32,7 +32,8 @@ def simulate(model, dtype="int16", learn=False, learning_rate=None, **integers):
     """
     if dtype not in DTYPES[1:]:
         raise ValueError(f"dtype must be one of {DTYPES[1:]}, got {dtype!r}")
-    return Simulation(as_model(model, learning_rate), dtype, learn, **integers)
+    model = as_model(model, learning_rate).folded(learn)
+    return Simulation(model, dtype, learn, **integers)
 
 
 class Simulation:
