@@ -64,8 +64,9 @@ def _in_order(cls, texts):
         names, text = texts[name]
         written.update(names)
         first, _, rest = text.partition("\n")
-        values = ", ".join(_written(defaults[n]) for n in names)
-        lines.append(f"{first}, default={values}\n{rest}")
+        values = [_written(defaults[n]) for n in names if defaults[n] is not inspect._empty]
+        default = f", default={', '.join(values)}" if values else ""
+        lines.append(f"{first}{default}\n{rest}")
     return "".join(lines)
 
 

@@ -12,6 +12,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from ..docstrings import documented
 from ..kernels.graph_spec import (
     MAX_CONNECTIONS,
     MAX_LAYERS,
@@ -34,6 +35,7 @@ _POOLING = {
 }
 
 
+@documented
 class Layer(Part):
     """A layer of a `Graph`.
 
@@ -80,6 +82,7 @@ class Layer(Part):
         return tuple(int(n) for n in shape)
 
 
+@documented
 class Connection(Part):
     """A connection of a `Graph`, from a lower to a higher layer.
 
@@ -168,6 +171,7 @@ class Connection(Part):
         return text + (f", pooled {out // self.window}" if self.window > 1 else "")
 
 
+@documented
 class Graph(Part):
     """A network of any shape: skip connections, several inputs to a layer, maps.
 
@@ -364,6 +368,7 @@ class Graph(Part):
             )
 
 
+@documented
 class Conv(Part):
     """A convolutional layer of a chain.
 
@@ -420,6 +425,7 @@ class Conv(Part):
         return connection, Layer(name, shape, self.activation, self.bias)
 
 
+@documented
 class Dense(Part):
     """A fully connected layer of a chain.
 

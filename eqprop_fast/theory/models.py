@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels import DivergenceError
 from ..kernels.reference import gradients
 from ..kernels.reference.graph import GraphNet
 from ..kernels.reference.layered import (
@@ -105,8 +106,16 @@ class GraphModel:
         return [np.zeros((n_samples, n), self.dtype) for n in self.spec.sizes[1:]]
 
     def relax(self, drive, states, n_steps, tol=-1.0, y=None, beta=0.0):
-        """Relax `states` in place; returns steps and residual of each sample."""
-        return self.net.relax(drive, states, y, beta, n_steps, tol)
+        """Relax `states` in place; returns steps and residual of each sample.
+
+        What diverges is NaN from then on: checks say that it matches nothing.
+        """
+        try:
+            return self.net.relax(drive, states, y, beta, n_steps, tol)
+        except DivergenceError:
+            for s in states:
+                s[...] = np.nan
+            return np.full(len(states[0]), n_steps), np.full(len(states[0]), np.nan)
 
     def step(self, drive, states, y=None, beta=0.0):
         return self.net.step(drive, states, y, beta)[0]
