@@ -77,10 +77,11 @@ def plot(found):
         ax.axvline(-0.02 if classifies else -0.03, color="0.5", linewidth=1, linestyle=":")
         ax.set_yticks(range(len(rows)), [f"{t['name']} ({t['half']})" for t in rows])
         ax.set_xlabel(f"{'accuracy' if classifies else 'R2'} minus that of MLP (held at ±0.3)")
+        ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", alpha=0.3)
     axes[0].legend()
     PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=110)
+    figure.savefig(PLOT, dpi=90)
     plt.close(figure)
 
 
@@ -96,7 +97,8 @@ def main():
                 plot(found)
     page = PAGE.read_text()
     before, after = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{''.join(parts).strip()}\n\n{END}{after}")
+    text = "\n".join(parts).strip()
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}")
 
 
 if __name__ == "__main__":
