@@ -56,12 +56,25 @@ def over_relaxation(contraction):
 BATCH_SIZE, RESISTIVE_BATCH_SIZE = 64, 32
 RATES = {"adam": 4e-3, "sgd": 0.05, "momentum": 5e-3, "nesterov": 5e-3}
 LAYER_DECAY = 0.35  # each layer of weights learns this much slower than the one below it
-DECAY_SHARE, LARGEST_DECAY = 0.05, 0.02
+DECAY_SHARE, LARGEST_DECAY = 0.1, 0.02
 
 
 def solver(continual):
     """Adam, but for rules that move the weights at every nudged step: they are plain SGD."""
     return "sgd" if continual else "adam"
+
+
+def schedule(continual, streams):
+    """Slower once the loss stands still, so that the last steps of Adam are no noise.
+
+    A stream has no loss that could: each call brings other rows.
+    """
+    return "constant" if continual or streams else "adaptive"
+
+
+def patience(schedule):
+    """Epochs without a better loss: before a smaller rate, or, as scikit-learn's MLP, the end."""
+    return 5 if schedule == "adaptive" else 10
 
 
 def learning_rate_init(solver):

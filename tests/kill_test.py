@@ -26,10 +26,14 @@ EPOCHS, LAST, BATCHES = (
     8,
     3,
 )  # LAST epoch of runs that end early; in its BATCHES-th batch if within it
+CONSTANT = dict(learning_rate="constant")  # else "tol" makes the rate smaller
 ENDS = {  # name: what is told at the end, options of the estimator
     "max_iter": ("max_iter", {}),
-    "tol": ("tol", dict(tol=1e3, n_iter_no_change=LAST)),
-    "early stopping": ("tol", dict(early_stopping=True, tol=0.5, n_iter_no_change=LAST)),
+    "tol": ("tol", dict(tol=1e3, n_iter_no_change=LAST, **CONSTANT)),
+    "early stopping": (
+        "tol",
+        dict(early_stopping=True, tol=0.5, n_iter_no_change=LAST, **CONSTANT),
+    ),
     "best of all": ("max_iter", dict(early_stopping=True, tol=0.0, n_iter_no_change=10**6)),
     "callback": ("callback", {}),
     "Ctrl-C": ("interrupted", {}),

@@ -28,8 +28,11 @@ FORGIVING = dict(n_iter_no_change=np.inf, tol=0.0)
 ENDS = {  # name: reason, options
     "max_iter": ("max_iter", dict(max_iter=3)),
     "max_iter, early stopping": ("max_iter", dict(max_iter=3, early_stopping=True)),
-    "tol": ("tol", dict(tol=1e3, n_iter_no_change=2)),
-    "early stopping": ("tol", dict(early_stopping=True, tol=1.0, n_iter_no_change=2)),
+    "tol": ("tol", dict(tol=1e3, n_iter_no_change=2, learning_rate="constant")),
+    "early stopping": (
+        "tol",
+        dict(early_stopping=True, tol=1.0, n_iter_no_change=2, learning_rate="constant"),
+    ),
     "callback": ("callback", dict(callbacks=lambda record: record.epoch == 3)),
     "callback, early stopping": (
         "callback",
@@ -152,7 +155,13 @@ def test_the_file_is_the_fitted_model(tmp_path, monkeypatch, ctrl_c_heard, kind,
 
 def test_a_run_that_tol_has_ended_goes_on_only_where_it_may(tmp_path):
     model = EqPropClassifier(
-        (4,), max_iter=20, tol=1e3, n_iter_no_change=2, random_state=0, backend="numpy"
+        (4,),
+        max_iter=20,
+        tol=1e3,
+        n_iter_no_change=2,
+        learning_rate="constant",
+        random_state=0,
+        backend="numpy",
     )
     model.fit(X, Y)
     assert model.ended_by_ == "tol" and model.resume(X, Y).n_iter_ == 4

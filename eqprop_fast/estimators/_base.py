@@ -77,18 +77,20 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         "momentum" and "nesterov".
     bias_learning_rate_init : None, float or sequence of float
         None: each bias has the rate of the weights that feed its layer.
-    learning_rate : {"constant", "invscaling", "adaptive", "exponential", "cosine"} or object
+    learning_rate : {"auto", "constant", "invscaling", "adaptive", "exponential", "cosine"} or object
         Schedule over epochs, as of scikit-learn's MLP, or `InverseScaling`, `Exponential` or
-        `Cosine`.
+        `Cosine`. "auto": "adaptive", but "constant" under `partial_fit`, of the continual rules and
+        of resistive networks.
     batch_size : int or "auto"
         "auto": min(64, n_samples), of resistive networks min(32, n_samples).
     max_iter : int
         Epochs.
     shuffle : bool
         Whether to shuffle the samples before each epoch.
-    tol, n_iter_no_change : float, int or inf
+    tol : float
+    n_iter_no_change : "auto", int or inf
         Stop when the training loss (or validation score) has not improved by `tol` for this many
-        epochs.
+        epochs. "auto": 10, under an "adaptive" rate 5.
     early_stopping : bool
         Hold out `validation_fraction`, stop on its score and restore the best weights. Classes keep
         their shares where each has two samples and a place in the split; else it is random.
@@ -164,7 +166,11 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "n_iter_no_change": [
+            StrOptions({AUTO}),
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "warm_start": ["boolean"],
@@ -418,7 +424,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
                 "sample_weight of the training rows left by early_stopping is zero everywhere"
             )
         settings = self._settings(
-            len(rows), network, 1 if incremental else n_epochs, target.shape[1]
+            len(rows), network, 1 if incremental else n_epochs, target.shape[1], incremental
         )
         settings = replace(settings, whole=not incremental)
         position = state.position  # only `resume` is given the data of the interrupted epoch
@@ -641,21 +647,28 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
         return validate
 
-    def _settings(self, n_rows, network, n_epochs, n_outputs):
+    def _auto_schedule(self, streams):
+        """What `learning_rate` "auto" is."""
+        return "constant"
+
+    def _settings(self, n_rows, network, n_epochs, n_outputs, streams):
         rate, bias_rate = self._rates(len(self.coefs_))
         batch_size = self.batch_size_ = self._batch_size(n_rows)
         schedule = self._part("learning_rate")
+        word = self.learning_rate if schedule is None else schedule.word
+        word = self._auto_schedule(streams) if word == AUTO else word
+        patience = self.n_iter_no_change
         return FitSettings(
             plan=self._plan(batch_size, rate, bias_rate),
             n_epochs=self.max_iter if n_epochs is None else n_epochs,
             shuffle=self.shuffle,
             random_sign=self._rule.random_sign,
             classes=self._exclusive_classes() and n_outputs > 1,
-            schedule=self.learning_rate if schedule is None else schedule.word,
+            schedule=word,
             **({} if schedule is None else schedule.get_params()),
             period=self.max_iter,
             tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
+            n_iter_no_change=auto.patience(word) if patience == AUTO else patience,
             n_threads=effective_n_threads(self.n_threads),
             on_interrupt=self.on_interrupt,
             normal_start=self._relaxation.start == "normal",

@@ -59,7 +59,7 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     momentum, beta_1, beta_2, epsilon : float
         Of the solver.
     weight_decay : "auto" or float
-        Adds ``weight_decay * W`` to the gradient of weights, not of biases. "auto": 0.05 n_features
+        Adds ``weight_decay * W`` to the gradient of weights, not of biases. "auto": 0.1 n_features
         / n_samples of the first fit, at most 0.02, and that over the squared number of hidden
         layers; 0 of the continual rules.
     weight_init : {"fan_in_uniform", "glorot_uniform"} or WeightInit
@@ -122,6 +122,9 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
     @property
     def _weight_decay(self):
         return self._auto["weight_decay"] if self.weight_decay == AUTO else float(self.weight_decay)
+
+    def _auto_schedule(self, streams):
+        return auto.schedule(self._rule.continual, streams)
 
     def _hidden_function(self):
         if self.activation != AUTO:
@@ -216,6 +219,8 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
             for name in ("learning_rule", "dynamics", "cost")
             for factor in self._part(name)._factors
         }
+        if self.layer_decay != AUTO:
+            factors["layer_decay"] = [self.layer_decay]
         factors["learning_rate_init"], factors["bias_learning_rate_init"] = (
             plan.rate,
             plan.bias_rate,

@@ -22,6 +22,7 @@ PRESETS = [
             learning_rate_init=(5e-4, 5e-4),
             batch_size=50,
             max_iter=2,
+            learning_rate="constant",
             **LAYERED,
         ),
         notes="the stored command does not say which kind of nudging; we take the paper's, centered",

@@ -22,6 +22,7 @@ PRESETS = [
             learning_rate_init=(1e-3, 1e-3),
             batch_size=100,
             max_iter=100,
+            learning_rate="constant",
             **LAYERED,
         ),
         test_error=2.82,

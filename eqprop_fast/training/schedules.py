@@ -11,6 +11,7 @@ from numbers import Real
 
 from sklearn.utils._param_validation import Interval
 
+from ..auto import AUTO
 from ..docstrings import documented
 from ..parts import Part
 
@@ -73,6 +74,7 @@ class Cosine(Part):
 
 # what `learning_rate` can be: those without parameters of their own are words only
 RATE_WORDS = {
+    AUTO: None,
     **dict.fromkeys(SCHEDULES),
     **{part.word: part for part in (InverseScaling, Exponential, Cosine)},
 }
