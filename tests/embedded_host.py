@@ -9,6 +9,7 @@ import cffi
 import numpy as np
 from eqprop_fast.kernels import LayeredSpec, TrainPlan, get_backend
 
+from eqprop_fast.auto import scaled
 from eqprop_fast.export import c_texts
 from eqprop_fast.export.model import LearnPlan, NetModel
 
@@ -152,6 +153,14 @@ class Device:
         return self.array(learned.weights, dtype), self.array(learned.biases, wide)
 
 
+def _inputs_of(model, x):
+    """What the input units take of x."""
+    if not model.is_scaled:
+        return x
+    x = scaled(x, model.input_center, model.input_scale, model.source_limit)
+    return x.astype(np.float32)
+
+
 def twin_relax(model, x):
     """The NumPy kernels' states of all layers in one array, steps, residual."""
     states = [np.zeros((len(x), n), np.float32) for n in model.spec.sizes[1:]]
@@ -160,7 +169,7 @@ def twin_relax(model, x):
         model.weights,
         None,
         model.biases,
-        x,
+        _inputs_of(model, x),
         states,
         n_steps=model.n_free_steps,
         tol=model.tol_free,
@@ -182,7 +191,8 @@ def twin_train(model, x, targets):
         tol_nudged=model.learn.tol,
         centered=model.learn.nudging == "centered",
     )
+    x, targets = _inputs_of(model, x), targets.astype(np.float32)
     get_backend("numpy").layered_train(
-        model.spec, weights, None, biases, x, targets.astype(np.float32), np.arange(len(x)), plan
+        model.spec, weights, None, biases, x, targets, np.arange(len(x)), plan
     )
     return np.concatenate([w.ravel() for w in weights]), np.concatenate(biases)
