@@ -22,8 +22,8 @@ def test_a_kept_network_follows_the_estimator(kind, backend):
     model = kind((8,), max_iter=3, random_state=0, backend=backend).fit(X, Y)
     all_rows = model.predict(X)
     for _ in range(2):  # the second time from what was kept
-        one_by_one = np.concatenate([model.predict(X[i : i + 1]) for i in range(0, 150, 7)])
-        np.testing.assert_array_equal(one_by_one, all_rows[::7])
+        one_by_one = np.concatenate([model.predict(X[i : i + 1]) for i in range(len(X))])
+        np.testing.assert_array_equal(one_by_one, all_rows)
     with pytest.raises(ValueError, match="n_threads"):
         model.set_params(n_threads=-3).predict(X[:1])
     model.set_params(n_threads=1)
@@ -66,6 +66,7 @@ def test_early_stopping_with_rare_classes(kind):
         options = dict(random_state=0, backend=BACKENDS[0], max_iter=2)
         model = kind((4,), early_stopping=True, **options).fit(x, y)
         assert len(model.validation_scores_) == 2
+        assert len(model._split(np.arange(300), y, model._state)[1]) == 30
     common = np.repeat([0, 1, 2], 100)
     held_out = model._split(np.arange(300), common, model._state)[1]
     assert (np.bincount(common[held_out]) == 10).all()

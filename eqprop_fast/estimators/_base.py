@@ -50,7 +50,7 @@ from ..training import (
     fit_epochs,
     has_stopped,
 )
-from ..training.checkpoint import Checkpoint, CheckpointMixin
+from ..training.checkpoint import SCALING, Checkpoint, CheckpointMixin
 from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
 from ..training.state import writable
@@ -59,7 +59,6 @@ from ._notices import CHECKED_ROWS, say_no_better, say_no_spread, say_scales, sa
 from ._ready import KEPT, ReadyNetwork, what_it_is_made_of
 
 MAX_THREADS = 1024
-SCALING = ("input_center_", "input_scale_")
 
 
 class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
@@ -122,8 +121,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     loss_, best_loss_ : float
         Training cost of the last epoch; the best one (None under early stopping).
     loss_curve_ : list of float
-    validation_scores_, best_validation_score_ : list of float and float, or None without early
-    stopping n_iter_ : int
+    validation_scores_, best_validation_score_ : list and float, None without early stopping
+    n_iter_ : int
         Epochs run, over all calls that continued this fit.
     t_ : int
         Training samples seen.

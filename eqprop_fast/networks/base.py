@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import OptimizerState
+from .protocol import Equilibrium
 
 # Rows relaxed at once outside training: it bounds the memory. Every backend treats a row alike
 # whatever its company; NumPy's arrays of temporary values should stay in the cache.
@@ -67,6 +68,47 @@ class BaseNetwork:
             for s, values in zip(final, tile):
                 s[rows] = values
             yield rows, used, left
+
+    def _energy(self, x, states):
+        """Energy of each row at rest; NaN where there is none, as with feedback weights."""
+        return np.nan
+
+    def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
+        """Relax with the input clamped and, if `beta` is not 0, the output nudged towards `y`.
+
+        Parameters
+        ----------
+        x : ndarray or CSR, shape (M, N[0]), dtype of the weights
+        n_steps : int
+        tol : float
+            A sample stops after the step whose residual is <= tol; below 0: never.
+        y : ndarray (M, N[L]) or None
+        beta : float
+        states : list of ndarray or None
+            Starting states, not changed; None: zero.
+        n_threads : int
+
+        Returns
+        -------
+        Equilibrium
+            Its last states are what a read-out reads, if the network has one; without an energy
+            that entry is NaN.
+
+        Raises
+        ------
+        DivergenceError
+        """
+        m = x.shape[0]
+        if states is None:
+            final = self.new_particles(m)
+        else:
+            final = [np.array(s, self.dtype, order="C") for s in states]
+        steps, residual = np.zeros(m, np.int32), np.zeros(m, self.dtype)
+        energy = np.empty(m)
+        for rows, used, left in self._relax_tiles(x, final, n_steps, tol, y, beta, n_threads):
+            steps[rows], residual[rows] = used, left
+            energy[rows] = self._energy(x[rows], [s[rows] for s in final])
+        return Equilibrium(final, steps, residual, energy, tol)
 
     def one_row(self, n_steps, tol):
         """See `LayeredNetwork.one_row`."""

@@ -10,7 +10,6 @@ from ..kernels import get_backend
 from .base import BaseNetwork
 from .energy import graph_energy
 from .graph import draw_parameters
-from .protocol import Equilibrium
 
 
 class GraphNetwork(BaseNetwork):
@@ -125,22 +124,7 @@ class GraphNetwork(BaseNetwork):
             n_threads,
         )
 
-    def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
-        """Relax with the input clamped; parameters and returns are those of `LayeredNetwork.relax`.
-
-        The last of the states is what a read-out reads. Without an energy (weights of their own for
-        the way back, a read-out) that entry is NaN.
-        """
-        m = x.shape[0]
-        if states is None:
-            final = self.new_particles(m)
-        else:
-            final = [np.array(s, self.dtype, order="C") for s in states]
-        steps, residual = np.zeros(m, np.int32), np.zeros(m, self.dtype)
-        energy = np.full(m, np.nan)
-        for rows, used, left in self._relax_tiles(x, final, n_steps, tol, y, beta, n_threads):
-            steps[rows], residual[rows] = used, left
-            if not self.spec.own_back and not self.spec.readout:
-                rested = [s[rows] for s in final]
-                energy[rows] = graph_energy(self.spec, self.weights, self.biases, x[rows], rested)
-        return Equilibrium(final, steps, residual, energy, tol)
+    def _energy(self, x, states):
+        if self.spec.own_back or self.spec.readout:
+            return np.nan
+        return graph_energy(self.spec, self.weights, self.biases, x, states)

@@ -15,7 +15,6 @@ from ..parts import Part
 from .asymmetry import measured_angles
 from .base import BaseNetwork
 from .energy import layered_energy
-from .protocol import Equilibrium
 
 
 class WeightInit(Part):
@@ -217,9 +216,9 @@ class LayeredNetwork(BaseNetwork):
 
     def contraction(self, x, weight):
         """By how much the residual shrinks in each sweep from zero, the median of these rows."""
-        before = self.relax(x, auto.PROBE_STEPS - 1).residual
-        after = self.relax(x, auto.PROBE_STEPS).residual
-        shrunk = after / np.maximum(before, np.finfo(self.dtype).tiny)
+        before = self.relax(x, auto.PROBE_STEPS - 1)
+        after = self.relax(x, 1, states=before.states)
+        shrunk = after.residual / np.maximum(before.residual, np.finfo(self.dtype).tiny)
         return auto.median(shrunk, weight)
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
@@ -237,39 +236,7 @@ class LayeredNetwork(BaseNetwork):
             n_threads,
         )
 
-    def relax(self, x, n_steps, tol=-1.0, y=None, beta=0.0, states=None, n_threads=1):
-        """Relax with the input clamped and, if `beta` is not 0, the output nudged towards `y`.
-
-        Parameters
-        ----------
-        x : ndarray or CSR, shape (M, N[0]), dtype of the weights
-        n_steps : int
-        tol : float
-            A sample stops after the step whose residual is <= tol; below 0: never.
-        y : ndarray (M, N[L]) or None
-        beta : float
-        states : list of ndarray or None
-            Starting states, not changed; None: zero.
-        n_threads : int
-
-        Returns
-        -------
-        Equilibrium
-
-        Raises
-        ------
-        DivergenceError
-        """
-        m = x.shape[0]
-        if states is None:
-            final = self.new_particles(m)
-        else:
-            final = [np.array(s, self.dtype, order="C") for s in states]
-        steps, residual = np.zeros(m, np.int32), np.zeros(m, self.dtype)
-        energy = np.full(m, np.nan)  # independent feedback weights: there is no energy
-        for rows, used, left in self._relax_tiles(x, final, n_steps, tol, y, beta, n_threads):
-            steps[rows], residual[rows] = used, left
-            if self.back is None:
-                rested = [s[rows] for s in final]
-                energy[rows] = layered_energy(self.spec, self.weights, self.biases, x[rows], rested)
-        return Equilibrium(final, steps, residual, energy, tol)
+    def _energy(self, x, states):
+        if self.back is not None:
+            return np.nan
+        return layered_energy(self.spec, self.weights, self.biases, x, states)

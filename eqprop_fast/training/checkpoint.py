@@ -30,16 +30,8 @@ FORMAT = "eqprop_fast checkpoint"
 VERSION = 3
 
 _LISTS = ("coefs_", "intercepts_", "feedback_coefs_")  # fitted lists of arrays
-_SCALING = ("input_center_", "input_scale_")
-_ARRAYS = (
-    "classes_",
-    "feature_names_in_",
-    "_y_mean",
-    "_y_scale",
-    "_y_spread",
-    "_y_seen",
-    *_SCALING,
-)
+SCALING = ("input_center_", "input_scale_")  # of the input, float64
+_ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale", "_y_spread", "_y_seen", *SCALING)
 _CHOSEN = ("beta_", "_auto")  # by the fit of a class that lists them in its `_chosen`
 _PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_", "batch_size_", *_CHOSEN)
 _GROUPS = ("velocity", "second", "particles", "best", "last")
@@ -375,7 +367,7 @@ class CheckpointMixin:
 
     def _check_scaling(self):
         if self.input_scaling is not None:
-            centre, scale = (getattr(self, name) for name in _SCALING)
+            centre, scale = (getattr(self, name) for name in SCALING)
             if {centre.dtype, scale.dtype} != {np.dtype("float64")}:
                 raise ValueError("input_center_ and input_scale_ must be float64")
             if not (np.isfinite(centre).all() and np.isfinite(scale).all() and (scale > 0).all()):
@@ -411,7 +403,7 @@ def _read_arrays(archive, estimator, meta):
     if "feature_names_in_" in archive.names:
         single["feature_names_in_"] = "U", (estimator.n_features_in_,)
     if estimator.input_scaling is not None:
-        single.update(dict.fromkeys(_SCALING, ("f", (estimator.n_features_in_,))))
+        single.update(dict.fromkeys(SCALING, ("f", (estimator.n_features_in_,))))
     wanted = {
         f"{name}/{i}": shape for name, group in shapes.items() for i, shape in enumerate(group)
     }

@@ -4,9 +4,9 @@ import os
 
 from eqprop_fast._native import ffi, lib
 
+from ..no_graphs import graph_relax, graph_train
 from ..registry import KernelSet
 from . import crossbar, nodal
-from .graph import graph_relax, graph_train
 from .layered import OneRow, layered_relax, layered_train
 
 

@@ -1,8 +1,8 @@
-"""Graphs are not served by this backend yet."""
+"""Stand-ins of the backends that do not serve networks of any shape yet."""
 
-from ..registry import BackendUnavailableError
+from .registry import BackendUnavailableError
 
-WHY = "backend 'numba' does not serve networks of any shape yet; backend='c' or 'numpy' does"
+WHY = "backends 'c' and 'numba' do not serve networks of any shape yet; backend='numpy' does"
 
 
 def graph_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
