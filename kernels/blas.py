@@ -13,7 +13,8 @@ _turn = threading.RLock()
 
 @functools.cache
 def _controller():
-    import scipy.linalg  # noqa: F401  NumPy and SciPy may each bring a BLAS: both must be loaded to be found
+    # NumPy and SciPy may each bring a BLAS: both must be loaded to be found
+    import scipy.linalg  # noqa: F401
 
     return ThreadpoolController()
 

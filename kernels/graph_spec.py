@@ -188,7 +188,9 @@ def check_graph_plan(spec, plan, has_particles):
         tied = [
             c
             for c, link in enumerate(spec.connections)
-            if 0 < link.below and c not in own and not (spec.readout and link.above == spec.output_layer)
+            if 0 < link.below
+            and c not in own
+            and not (spec.readout and link.above == spec.output_layer)
         ]
         unfit += [f"connection {c} (its way back needs weights of its own)" for c in tied]
     if spec.readout and plan.rule not in (*GRADIENT_RULES, "ep"):

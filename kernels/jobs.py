@@ -16,8 +16,7 @@ NUMBERS = {"int8_t": np.int8, "int32_t": np.int32, "int64_t": np.int64, "double"
 
 
 def _declarations():
-    """The text of jobs.h: beside this file in an installed package (setup.py), else in the sources.
-    """
+    """The text of jobs.h: beside this file once installed (setup.py), else in the sources."""
     here = Path(__file__).parent
     installed, source = here / "jobs.h", here.parent / "csrc" / "core" / "jobs.h"
     return (installed if installed.exists() else source).read_text()
@@ -33,7 +32,9 @@ def structs():
         found[name] = {}
         for declaration in body.split(";"):
             if declaration.strip():
-                kind, declared = re.fullmatch(r"\s*(?:const )?(\w+)(.*)", declaration, re.S).groups()
+                kind, declared = re.fullmatch(
+                    r"\s*(?:const )?(\w+)(.*)", declaration, re.S
+                ).groups()
                 for one in declared.split(","):
                     found[name][one.strip(" *\n")] = kind, one.count("*")
     return found
@@ -43,7 +44,8 @@ def structs():
 def record_dtype(name, real):
     """The struct `name` as an aligned dtype, and behind it the field `real`."""
     fields = [
-        (field, np.intp if stars else NUMBERS[kind]) for field, (kind, stars) in structs()[name].items()
+        (field, np.intp if stars else NUMBERS[kind])
+        for field, (kind, stars) in structs()[name].items()
     ]
     return np.dtype([*fields, ("real", real)], align=True)
 
@@ -107,7 +109,11 @@ class Job:
             if stars == 2:
                 value = [None if a is None else prepared(a, dtype) for a in value or ()]
                 self._arrays[field] = value
-                value = np.array([0 if a is None else address(a) for a in value], np.intp) if value else None
+                value = (
+                    np.array([0 if a is None else address(a) for a in value], np.intp)
+                    if value
+                    else None
+                )
             elif value is not None:
                 value = self._arrays[field] = prepared(value, dtype)
             self.kept.append(value)

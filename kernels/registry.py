@@ -50,8 +50,12 @@ def _load(name):
     try:
         kernels = checked(importlib.import_module(f"{package}.{BACKENDS[name]}").KERNELS)
     except ImportError as error:
-        hint = {"c": "no C compiler served at install time", "numba": "pip install numba"}.get(name, "")
-        raise BackendUnavailableError(f"backend {name!r} is not available: {error} ({hint})") from error
+        hint = {"c": "no C compiler served at install time", "numba": "pip install numba"}.get(
+            name, ""
+        )
+        raise BackendUnavailableError(
+            f"backend {name!r} is not available: {error} ({hint})"
+        ) from error
     # Ctrl-C does not cut a compiled call: not while threads run, nor before copies are written back
     around = one_blas_thread() if name == "numpy" else interrupt_afterwards()
     functions = {f.name: getattr(kernels, f.name) for f in fields(kernels)}
@@ -94,7 +98,10 @@ def available_backends():
     for name in BACKENDS:
         try:
             _load(name)
-        except (BackendUnavailableError, ValueError):  # ValueError: EQPROP_ISA names none of this machine
+        except (
+            BackendUnavailableError,
+            ValueError,
+        ):  # ValueError: EQPROP_ISA names none of this machine
             continue
         names.append(name)
     return names

@@ -12,7 +12,8 @@ import numpy as np
 
 ACTIVATIONS = {
     "identity": 0,
-    "shifted_sigmoid": 1,  # 1 / (1 + exp(-4 (x - 1/2))): "sigm" of 1905.13633, "mysig" of 2006.03824
+    # 1 / (1 + exp(-4 (x - 1/2))): "sigm" of 1905.13633, "mysig" of 2006.03824
+    "shifted_sigmoid": 1,
     "hard_sigmoid": 2,  # clip(x, 0, 1)
     "tanh": 3,
     "sigmoid": 4,
@@ -179,8 +180,14 @@ def _limits(spec, plan, has_back, has_particles):
     rule, discrete = plan.rule, spec.dynamics == "discrete"
     yield "schedule='forward'", spec.schedule != "forward"
     if plan.over_relaxation != 1:
-        yield "over_relaxation", (
-            discrete and spec.schedule == "asynchronous" and spec.dt == 1 and rule not in GRADIENT_RULES
+        yield (
+            "over_relaxation",
+            (
+                discrete
+                and spec.schedule == "asynchronous"
+                and spec.dt == 1
+                and rule not in GRADIENT_RULES
+            ),
         )
     if rule in CONTINUAL_RULES:
         yield "optimizer", plan.optimizer == "sgd"

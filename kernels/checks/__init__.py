@@ -33,7 +33,9 @@ TABLES = {
 def checked(kernels):
     """The `KernelSet` `kernels` behind the tables."""
     names = [f.name for f in fields(kernels) if f.name in TABLES]
-    return replace(kernels, **{name: _checked(getattr(kernels, name), TABLES[name]) for name in names})
+    return replace(
+        kernels, **{name: _checked(getattr(kernels, name), TABLES[name]) for name in names}
+    )
 
 
 def _checked(kernel, table):
@@ -48,7 +50,11 @@ def _checked(kernel, table):
     @functools.wraps(kernel)
     def call(*args, **keywords):
         given = {**defaults, **dict(zip(names, args)), **keywords}
-        if len(args) > positional or given.keys() != table.keys() or keywords.keys() & names[: len(args)]:
+        if (
+            len(args) > positional
+            or given.keys() != table.keys()
+            or keywords.keys() & names[: len(args)]
+        ):
             signature.bind(*args, **keywords)  # says what is wrong
         at = Call(given)
         for name, row in rows:

@@ -53,7 +53,9 @@ class Conductances:
                     f"{name}[0] must have two rows for each column of x, got {len(w)}, {shape[1]}"
                 )
             rows = len(w) if k == 0 else sizes[-1]
-            kept.append(check_array(at, f"{name}[{k}]", w, (rows, w.shape[1]), at.dtype, self.written))
+            kept.append(
+                check_array(at, f"{name}[{k}]", w, (rows, w.shape[1]), at.dtype, self.written)
+            )
             sizes.append(w.shape[1])
         at.N, at.L = (len(value[0]) // 2, *sizes), len(sizes)
         return kept
@@ -80,7 +82,9 @@ def pairs(at, name, value):
     """Leaves the number of predictions, `at.outputs`."""
     value = Flag()(at, name, value)
     if value and at.N[-1] % 2:
-        raise ValueError(f"{name}: the output layer must have an even number of nodes, got {at.N[-1]}")
+        raise ValueError(
+            f"{name}: the output layer must have an even number of nodes, got {at.N[-1]}"
+        )
     at.outputs = at.N[-1] // 2 if value else at.N[-1]
     return value
 

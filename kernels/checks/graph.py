@@ -20,11 +20,7 @@ from .rows import (
     describe,
 )
 
-OPTIONS = {
-    "dynamics": DYNAMICS,
-    "schedule": ("synchronous", "asynchronous"),
-    "cost": COSTS,
-}
+OPTIONS = {"dynamics": DYNAMICS, "schedule": ("synchronous", "asynchronous"), "cost": COSTS}
 FLAGS = ("prime_hidden", "prime_output", "linear_output", "clamp", "nudge_inside", "readout")
 
 
@@ -41,7 +37,9 @@ def network(at, name, spec):
     if type(spec.layers) is not tuple or not 2 <= len(spec.layers) <= MAX_LAYERS:
         raise ValueError(f"{name}.layers must be a tuple of 2 to {MAX_LAYERS} layers")
     if type(spec.connections) is not tuple or not 1 <= len(spec.connections) <= MAX_CONNECTIONS:
-        raise ValueError(f"{name}.connections must be a tuple of 1 to {MAX_CONNECTIONS} connections")
+        raise ValueError(
+            f"{name}.connections must be a tuple of 1 to {MAX_CONNECTIONS} connections"
+        )
     for k, layer in enumerate(spec.layers):
         _check_layer(f"{name}.layers[{k}]", layer)
     for c, link in enumerate(spec.connections):
@@ -55,8 +53,14 @@ def network(at, name, spec):
 
 
 def _check_layer(name, layer):
-    if not isinstance(layer, LayerSpec) or type(layer.shape) is not tuple or len(layer.shape) not in (1, 3):
-        raise ValueError(f"{name} must be a LayerSpec with a shape of 1 or 3 sides, got {describe(layer)}")
+    if (
+        not isinstance(layer, LayerSpec)
+        or type(layer.shape) is not tuple
+        or len(layer.shape) not in (1, 3)
+    ):
+        raise ValueError(
+            f"{name} must be a LayerSpec with a shape of 1 or 3 sides, got {describe(layer)}"
+        )
     for side in layer.shape:
         check_integer(f"{name}.shape", side, 1)
     check_integer(f"{name}.size", layer.size, 1)
@@ -77,7 +81,9 @@ def _check_connection(name, link, spec):
     if link.below == link.above and spec.schedule != "synchronous":
         raise ValueError(f"{name} is lateral: spec.schedule must be 'synchronous'")
     if spec.readout and (link.own_back or link.below == len(spec.layers) - 1):
-        raise ValueError(f"{name}: with a read-out connections are symmetric, and none leads on from it")
+        raise ValueError(
+            f"{name}: with a read-out connections are symmetric, and none leads on from it"
+        )
     if not link.kernel:
         if (link.stride, link.padding, link.pool, link.window) != (1, 0, "none", 1):
             raise ValueError(f"{name} is dense: it has no stride, padding or pooling")

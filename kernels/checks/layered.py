@@ -45,7 +45,12 @@ SPEC_OPTIONS = {
     "cost": COSTS,
 }
 SPEC_FLAGS = ("prime_hidden", "prime_output", "linear_output", "clamp", "nudge_inside")
-MOMENTS = {"sgd": (), "momentum": ("velocity",), "nesterov": ("velocity",), "adam": ("velocity", "second")}
+MOMENTS = {
+    "sgd": (),
+    "momentum": ("velocity",),
+    "nesterov": ("velocity",),
+    "adam": ("velocity", "second"),
+}
 
 
 def network(at, name, spec):
@@ -57,7 +62,9 @@ def network(at, name, spec):
         at.N, at.L, at.spec = sizes, len(sizes) - 1, spec
         return spec
     if type(sizes) is not tuple or not 2 <= len(sizes) <= MAX_WEIGHTS + 1:
-        raise ValueError(f"{name}.sizes must be a tuple of 2 to {MAX_WEIGHTS + 1} sizes, got {sizes!r:.60}")
+        raise ValueError(
+            f"{name}.sizes must be a tuple of 2 to {MAX_WEIGHTS + 1} sizes, got {sizes!r:.60}"
+        )
     for k, n in enumerate(sizes):
         check_integer(f"{name}.sizes[{k}]", n, 1)
     for option, words in SPEC_OPTIONS.items():
@@ -102,7 +109,7 @@ TARGETS = Array(lambda at: (at.R, at.N[-1]), optional=True)
 
 
 def training_plan(at, name, plan, n_rates=None):
-    """A `TrainPlan`, with rates as tuples and signs as int8; `n_rates`: how many of each, else one a
+    """A `TrainPlan`, rates as tuples and signs as int8; `n_rates`: how many of each, else one a
     layer pair.
     """
     if not isinstance(plan, TrainPlan):
@@ -126,7 +133,9 @@ def training_plan(at, name, plan, n_rates=None):
     if not plan.over_relaxation > 0:
         raise ValueError(f"over_relaxation must be above 0, got {plan.over_relaxation}")
     counts = n_rates or (at.L, at.L)
-    rates = [NUMBERS(at, rate, getattr(plan, rate), n) for rate, n in zip(("rate", "bias_rate"), counts)]
+    rates = [
+        NUMBERS(at, rate, getattr(plan, rate), n) for rate, n in zip(("rate", "bias_rate"), counts)
+    ]
     at.plan = replace(plan, rate=rates[0], bias_rate=rates[1], sign=_sign(at, plan))
     return at.plan
 
@@ -140,7 +149,9 @@ def _sign(at, plan):
     sign = plan.sign if isinstance(plan.sign, np.ndarray) else np.asarray(plan.sign)
     n_batches = -(-at.M // plan.batch_size)
     if sign.ndim != 1 or sign.dtype.kind not in "iuf" or len(sign) < n_batches:
-        raise ValueError(f"plan.sign needs one entry per batch, {n_batches} of them, got {describe(sign)}")
+        raise ValueError(
+            f"plan.sign needs one entry per batch, {n_batches} of them, got {describe(sign)}"
+        )
     if not (np.abs(sign) == 1).all():
         raise ValueError("plan.sign must hold 1 and -1 only")
     return np.ascontiguousarray(sign, np.int8)
@@ -155,7 +166,11 @@ def optimizer_memory(at, name, state):
         return None
     if state is None:
         raise ValueError(f"{name} is needed for optimizer={at.plan.optimizer!r}")
-    n, L, learns_back = at.N, at.L, at.plan.rule in VECTOR_FIELD_RULES + GRADIENT_RULES and at.has_back
+    n, L, learns_back = (
+        at.N,
+        at.L,
+        at.plan.rule in VECTOR_FIELD_RULES + GRADIENT_RULES and at.has_back,
+    )
     found = OptimizerState()
     for slot in slots:
         where, arrays = f"{name}.{slot}", check_list(f"{name}.{slot}", getattr(state, slot), None)

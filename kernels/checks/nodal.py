@@ -34,7 +34,9 @@ def _indices(at, name, a, shape, low, high, dtype=I32):
         shape = (a.size,)
     check_array(at, name, a, shape, dtype, strict=True)
     if a.size and (a.min() < low or a.max() > high):
-        raise ValueError(f"{name} must hold integers from {low} to {high}, got {a.min()} to {a.max()}")
+        raise ValueError(
+            f"{name} must hold integers from {low} to {high}, got {a.min()} to {a.max()}"
+        )
 
 
 def _pointers(at, name, a, n, rows_name, rows, dtype=I32):
@@ -66,8 +68,12 @@ def system(at, name, value):
             at.n_d = len(plain_array(f"{name}.anode", a)) if np.ndim(a) else 0
         _indices(at, f"{name}.{field}", a, (at.n_d,), -1, n - 1)
     check_array(at, f"{name}.parameters", value.parameters, (at.n_d, 7), F64, strict=True)
-    if (value.indptr is None) != (value.lu is None) or (value.indptr is None) != (value.indices is None):
-        raise ValueError(f"{name}: indptr, indices and lu must be given together (sparse) or not at all")
+    if (value.indptr is None) != (value.lu is None) or (value.indptr is None) != (
+        value.indices is None
+    ):
+        raise ValueError(
+            f"{name}: indptr, indices and lu must be given together (sparse) or not at all"
+        )
     if value.lu is None:
         nnz = n * n
         check_array(at, f"{name}.base", value.base, (n, n), F64, strict=True)
@@ -75,7 +81,9 @@ def system(at, name, value):
         nnz = len(plain_array(f"{name}.base", value.base)) if np.ndim(value.base) else 0
         check_array(at, f"{name}.base", value.base, (nnz,), F64, strict=True)
         _indices(at, f"{name}.indices", value.indices, (nnz,), 0, n - 1, _integers(value.indices))
-        _pointers(at, f"{name}.indptr", value.indptr, n, "base", value.base, _integers(value.indptr))
+        _pointers(
+            at, f"{name}.indptr", value.indptr, n, "base", value.base, _integers(value.indptr)
+        )
         rising = np.diff(value.indices) > 0
         inner = value.indptr[1:-1]
         rising[inner[(inner > 0) & (inner < nnz)] - 1] = True  # from one row to the next

@@ -49,7 +49,9 @@ class Call:
             for i, (name, array, written) in enumerate(group):
                 for other, second, also in group[:i]:
                     if (written or also) and _overlap(array, second):
-                        raise ValueError(f"{name} shares memory with {other}, and the kernel writes there")
+                        raise ValueError(
+                            f"{name} shares memory with {other}, and the kernel writes there"
+                        )
 
 
 def _overlap(a, b):
@@ -118,7 +120,9 @@ def check_array(at, name, a, shape, dtype, written=False, strict=False):
         a = convert(name, a, dtype)
     elif not (flags.c_contiguous and flags.aligned):
         if strict:
-            raise ValueError(f"{name} must be a C-contiguous {dtype} array of shape {shape}, got strides")
+            raise ValueError(
+                f"{name} must be a C-contiguous {dtype} array of shape {shape}, got strides"
+            )
         if written and not _spread(a):
             raise ValueError(f"{name} has elements that share memory, and the kernel writes to it")
         copy = np.array(a, order="C")
@@ -134,12 +138,13 @@ def check_array(at, name, a, shape, dtype, written=False, strict=False):
 def check_finite_from(name, a, low):
     """ValueError unless every element of `a` is finite and at least `low`."""
     if a.size and not (low <= a.min() and a.max() < math.inf):
-        raise ValueError(f"{name} must be finite and at least {low}, got values from {a.min()} to {a.max()}")
+        raise ValueError(
+            f"{name} must be finite and at least {low}, got values from {a.min()} to {a.max()}"
+        )
 
 
 def check_dtype(at, name, a):
-    """Take the dtype of the call from array `a`: float32 or float64, as the processor stores them.
-    """
+    """The dtype of the call, from array `a`: float32 or float64, as the processor stores them."""
     if type(a) is not np.ndarray:
         a = plain_array(name, a)
     if a.dtype not in FLOATS:
@@ -206,12 +211,18 @@ def check_csr(name, x, dtype):
         if type(part) is not np.ndarray or part.ndim != 1:
             raise ValueError(f"{name} must be a CSR matrix with 1-d arrays indptr, indices, data")
     if indptr.dtype.kind != "i" or indices.dtype.kind != "i" or len(indptr) != x.shape[0] + 1:
-        raise ValueError(f"{name} must have an integer indptr with one entry for each row and one more")
+        raise ValueError(
+            f"{name} must have an integer indptr with one entry for each row and one more"
+        )
     ends = indptr.tolist() if len(indptr) == 2 else (indptr[0], indptr[-1])
     if len(indices) != len(data):
-        raise ValueError(f"{name} must have as many column indices as data, got {len(indices)}, {len(data)}")
+        raise ValueError(
+            f"{name} must have as many column indices as data, got {len(indices)}, {len(data)}"
+        )
     if ends[0] != 0 or ends[-1] < 0 or ends[-1] > len(indices):
-        raise ValueError(f"{name} must have an indptr that begins at 0 and ends within indices and data")
+        raise ValueError(
+            f"{name} must have an indptr that begins at 0 and ends within indices and data"
+        )
     if len(indptr) > 2:
         most = np.diff(indptr)
         least, most = int(most.min()), int(most.max())
@@ -274,7 +285,9 @@ class Arrays:
         check_list(name, value, at.L)
         n, dtype, written = at.N, at.dtype, self.written
         return [
-            a if k < self.unused else check_array(at, f"{name}[{k}]", a, self.shape(n, k), dtype, written)
+            a
+            if k < self.unused
+            else check_array(at, f"{name}[{k}]", a, self.shape(n, k), dtype, written)
             for k, a in enumerate(value)
         ]
 
@@ -381,6 +394,7 @@ class Fields:
         if not isinstance(value, self.kind):
             raise ValueError(f"{name} must be a {self.kind.__name__}, got {describe(value)}")
         fields = {
-            field: row(at, f"{name}.{field}", getattr(value, field)) for field, row in self.table.items()
+            field: row(at, f"{name}.{field}", getattr(value, field))
+            for field, row in self.table.items()
         }
         return replace(value, **fields)

@@ -13,7 +13,9 @@ from .layered import OneRow, layered_relax, layered_train
 def isa_names():
     """Instruction sets that were built and that this processor runs, best last."""
     return [
-        ffi.string(lib.eqp_isa_name(i)).decode() for i in range(lib.eqp_isa_count()) if lib.eqp_isa_usable(i)
+        ffi.string(lib.eqp_isa_name(i)).decode()
+        for i in range(lib.eqp_isa_count())
+        if lib.eqp_isa_usable(i)
     ]
 
 

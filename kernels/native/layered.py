@@ -10,7 +10,9 @@ from ..spec import DivergenceError, TrainStats
 from .call import DIVERGED, SINGULAR, Prepared, run, status_text
 
 
-def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
+def layered_relax(
+    spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1
+):
     """As kernels.reference.layered.layered_relax."""
     rows = x.shape[0]
     steps, residual = np.zeros(rows, np.int32), np.zeros(rows, weights[0].dtype)
@@ -39,7 +41,17 @@ class OneRow:
         self.states = [np.zeros((1, n), dtype) for n in spec.sizes[1:]]
         self.steps, self.residual = np.zeros(1, np.int32), np.zeros(1, dtype)
         job = relax_job(
-            spec, weights, back, biases, self.x, self.states, None, 0.0, n_steps, tol, self.steps,
+            spec,
+            weights,
+            back,
+            biases,
+            self.x,
+            self.states,
+            None,
+            0.0,
+            n_steps,
+            tol,
+            self.steps,
             self.residual,
         )
         kept = [*job.arrays("weight"), *job.arrays("bias")]
@@ -58,13 +70,35 @@ class OneRow:
 
 
 def layered_train(
-    spec, weights, back, biases, x, y, order, plan,
-    row_weight=None, particles=None, optimizer_state=None, n_threads=1,
+    spec,
+    weights,
+    back,
+    biases,
+    x,
+    y,
+    order,
+    plan,
+    row_weight=None,
+    particles=None,
+    optimizer_state=None,
+    n_threads=1,
 ):
     """As kernels.reference.train.layered_train."""
     loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
     job = train_job(
-        spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, loss, counts
+        spec,
+        weights,
+        back,
+        biases,
+        x,
+        y,
+        order,
+        plan,
+        row_weight,
+        particles,
+        optimizer_state,
+        loss,
+        counts,
     )
     learned = [*weights, *biases, *(back or []), *(particles or [])]
     # the continual vector field moves weights within a batch: kept to return to the last finite
@@ -79,14 +113,28 @@ def layered_train(
             for p, old in zip(learned, before):
                 if p is not None:
                     p[...] = old
-            layered_train(spec, weights, back, biases, x, y, order[: stats.n_batches * plan.batch_size], plan,
-                          row_weight, particles, optimizer_state, n_threads)
+            layered_train(
+                spec,
+                weights,
+                back,
+                biases,
+                x,
+                y,
+                order[: stats.n_batches * plan.batch_size],
+                plan,
+                row_weight,
+                particles,
+                optimizer_state,
+                n_threads,
+            )
         _name_divergence(
             spec, weights, back, biases, x, y, order, plan, row_weight, particles, stats.n_batches
         )
     if status == SINGULAR:  # as the twin's solver says it
         number = stats.n_batches
-        raise np.linalg.LinAlgError(f"Singular matrix: the equilibrium is degenerate in batch {number}")
+        raise np.linalg.LinAlgError(
+            f"Singular matrix: the equilibrium is degenerate in batch {number}"
+        )
     if status:
         raise ValueError(f"layered_train: {status_text(status)}")
     return stats
@@ -110,6 +158,7 @@ def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight,
             spec, copies[0], back, copies[1], x, y, rows, plan, row_weight, particles
         )
     raise DivergenceError(
-        f"a state became non-finite in batch {batch} of the call, by rounding: the NumPy twin, which names "
-        "layer and step, stays just within the range of the dtype there", phase="nudged",
+        f"a state became non-finite in batch {batch} of the call, by rounding: the NumPy twin, "
+        "which names layer and step, stays just within the range of the dtype there",
+        phase="nudged",
     )

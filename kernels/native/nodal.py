@@ -20,7 +20,17 @@ __all__ = [
 
 
 def nodal_newton(
-    system, rhs, offset, x, junction, *, max_iter=100, vtol=1e-10, rtol=1e-9, single_after=40, n_threads=1
+    system,
+    rhs,
+    offset,
+    x,
+    junction,
+    *,
+    max_iter=100,
+    vtol=1e-10,
+    rtol=1e-9,
+    single_after=40,
+    n_threads=1,
 ):
     """As kernels.reference.nodal.nodal_newton; float64 or float32 by the type of `x`, VL samples at
     a time.
@@ -30,12 +40,23 @@ def nodal_newton(
     """
     m = len(x)
     report = NewtonReport(
-        np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf), np.zeros(m, np.int32)
+        np.zeros(m, np.int32),
+        np.full(m, NOT_CONVERGED, np.int32),
+        np.full(m, np.inf),
+        np.zeros(m, np.int32),
     )
     if m == 0:
         return report
     job = newton_job(
-        system, rhs, offset, x, junction, report, max_iter=max_iter, vtol=vtol, rtol=rtol,
+        system,
+        rhs,
+        offset,
+        x,
+        junction,
+        report,
+        max_iter=max_iter,
+        vtol=vtol,
+        rtol=rtol,
         single_after=single_after,
     )
     status = run("nodal_newton", job, n_threads, m)
@@ -68,7 +89,9 @@ def head_backward(plan, value, pivot, b):
     _head(BACKWARD, plan, value, pivot, b)
 
 
-def nodal_update(conductances, difference, total, gradient, learning_rate, momentum=0.0, n_threads=1):
+def nodal_update(
+    conductances, difference, total, gradient, learning_rate, momentum=0.0, n_threads=1
+):
     """As kernels.reference.nodal_update.nodal_update."""
     job = update_job(conductances, difference, total, gradient, learning_rate, momentum)
     status = run("nodal_update", job, n_threads, len(conductances.pairs))

@@ -7,23 +7,35 @@ from ..jobs import Job
 from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 
 NUMBERS = (
-    "beta", "n_free_steps", "n_nudged_steps", "tol_free", "tol_nudged", "batch_size", "carry", "g_min",
-    "g_max", "momentum",
+    "beta",
+    "n_free_steps",
+    "n_nudged_steps",
+    "tol_free",
+    "tol_nudged",
+    "batch_size",
+    "carry",
+    "g_min",
+    "g_max",
+    "momentum",
 )  # of a plan, which the job has by the same names
 
 
 def _network_job(network, x, y, states, trains):
-    """A job with network and data, checked by `kernels.checks`: kernels trust what they are handed.
-    """
+    """A job with network and data, checked by `kernels.checks`: kernels trust what they get."""
     weights = network.weights
     job = Job("eqp_crossbar_job", weights[0].dtype)
     (job.writes if trains else job.reads)(weight=weights, bias=network.biases)
     job.reads(
-        size=[x.shape[1], *(w.shape[1] for w in weights)], lower=network.lower, upper=network.upper, y=y
+        size=[x.shape[1], *(w.shape[1] for w in weights)],
+        lower=network.lower,
+        upper=network.upper,
+        y=y,
     )
     job.writes(state=states)
     job.numbers(
-        n_weights=len(weights), pairs=network.pairs, schedule=SCHEDULES.index(network.schedule),
+        n_weights=len(weights),
+        pairs=network.pairs,
+        schedule=SCHEDULES.index(network.schedule),
         input_gain=network.input_gain,
     )
     if sparse.issparse(x):
@@ -51,8 +63,10 @@ def train_job(network, x, y, order, plan, states, row_weight, velocity, loss):
     order = np.arange(x.shape[0]) if order is None else order
     job.reads(order=order, row_weight=row_weight, rate=plan.rate, bias_rate=plan.bias_rate)
     job.numbers(
-        n_rows=len(order), nudging=NUDGINGS.index(plan.nudging),
-        optimizer=OPTIMIZERS.index(plan.optimizer), **{name: getattr(plan, name) for name in NUMBERS},
+        n_rows=len(order),
+        nudging=NUDGINGS.index(plan.nudging),
+        optimizer=OPTIMIZERS.index(plan.optimizer),
+        **{name: getattr(plan, name) for name in NUMBERS},
     )
     if plan.optimizer != "sgd":
         job.writes(velocity=velocity)

@@ -24,13 +24,23 @@ def _network_job(spec, weights, x, y):
     """
     job = Job("eqp_layered_job", weights[0].dtype)
     job.numbers(
-        n_weights=spec.n_weights, dynamics=DYNAMICS[spec.dynamics], schedule=SCHEDULES[spec.schedule],
-        activation=ACTIVATIONS[spec.activation], out_activation=ACTIVATIONS[spec.out_activation],
-        input_activation=ACTIVATIONS[spec.input_activation], cost=COSTS[spec.cost],
+        n_weights=spec.n_weights,
+        dynamics=DYNAMICS[spec.dynamics],
+        schedule=SCHEDULES[spec.schedule],
+        activation=ACTIVATIONS[spec.activation],
+        out_activation=ACTIVATIONS[spec.out_activation],
+        input_activation=ACTIVATIONS[spec.input_activation],
+        cost=COSTS[spec.cost],
         **{
             name: getattr(spec, name)
             for name in (
-                "prime_hidden", "prime_output", "linear_output", "clamp", "nudge_inside", "cost_factor", "dt"
+                "prime_hidden",
+                "prime_output",
+                "linear_output",
+                "clamp",
+                "nudge_inside",
+                "cost_factor",
+                "dt",
             )
         },
     )
@@ -55,7 +65,19 @@ def relax_job(spec, weights, back, biases, x, states, y, beta, n_steps, tol, ste
 
 
 def train_job(
-    spec, weights, back, biases, x, y, order, plan, row_weight, particles, optimizer_state, loss, counts
+    spec,
+    weights,
+    back,
+    biases,
+    x,
+    y,
+    order,
+    plan,
+    row_weight,
+    particles,
+    optimizer_state,
+    loss,
+    counts,
 ):
     """The job of `kernels.reference.layered.layered_train`.
 
@@ -71,12 +93,25 @@ def train_job(
         order=order, row_weight=row_weight, sign=plan.sign, rate=plan.rate, bias_rate=plan.bias_rate
     )
     job.numbers(
-        n_rows=len(order), rule=RULES[plan.rule], optimizer=OPTIMIZERS[plan.optimizer],
+        n_rows=len(order),
+        rule=RULES[plan.rule],
+        optimizer=OPTIMIZERS[plan.optimizer],
         **{
             name: getattr(plan, name)
             for name in (
-                "beta", "n_free_steps", "n_nudged_steps", "tol_free", "tol_nudged", "over_relaxation",
-                "centered", "batch_size", "momentum", "weight_decay", "beta1", "beta2", "epsilon",
+                "beta",
+                "n_free_steps",
+                "n_nudged_steps",
+                "tol_free",
+                "tol_nudged",
+                "over_relaxation",
+                "centered",
+                "batch_size",
+                "momentum",
+                "weight_decay",
+                "beta1",
+                "beta2",
+                "epsilon",
                 "adam_step",
             )
         },
@@ -85,6 +120,8 @@ def train_job(
         arrays = getattr(optimizer_state, name)
         # those of the weights, of the biases and, behind an empty place, of the feedback weights
         # that learn
-        backs = [None, *arrays[2 * n + 1 : 3 * n]] if back is not None and learns_back else [None] * n
+        backs = (
+            [None, *arrays[2 * n + 1 : 3 * n]] if back is not None and learns_back else [None] * n
+        )
         job.writes(**{name: [*arrays[: 2 * n], *backs]})
     return job

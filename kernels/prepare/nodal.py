@@ -12,18 +12,33 @@ def newton_job(system, rhs, offset, x, junction, report, *, max_iter, vtol, rtol
     """The job of `kernels.reference.nodal.nodal_newton`; `report` is what it returns."""
     job = Job("eqp_nodal_job", x.dtype)
     job.numbers(
-        n=system.n, n_diodes=len(system.anode), n_samples=len(x), vtol=vtol, rtol=rtol, max_iter=max_iter,
+        n=system.n,
+        n_diodes=len(system.anode),
+        n_samples=len(x),
+        vtol=vtol,
+        rtol=rtol,
+        max_iter=max_iter,
         single_after=single_after,
     )
     if system.indptr is not None:
         job.reads(indptr=system.indptr, indices=system.indices)
         job.reads(**{name: getattr(system.lu, name) for name in LU_FIELDS})
     job.reads(
-        base=system.base, anode=system.anode, cathode=system.cathode, branch=system.branch,
-        stamp=system.stamp, parameters=system.parameters, rhs=rhs, offset=offset,
+        base=system.base,
+        anode=system.anode,
+        cathode=system.cathode,
+        branch=system.branch,
+        stamp=system.stamp,
+        parameters=system.parameters,
+        rhs=rhs,
+        offset=offset,
     )
     job.writes(
-        x=x, junction=junction, iterations=report.iterations, sample_status=report.status, step=report.step,
+        x=x,
+        junction=junction,
+        iterations=report.iterations,
+        sample_status=report.status,
+        step=report.step,
         worst=report.worst,
     )
     return job
@@ -49,8 +64,13 @@ def update_job(conductances, difference, total, gradient, learning_rate, momentu
     """The job of `kernels.reference.nodal_update.nodal_update`."""
     c, job = conductances, Job("eqp_nodal_update_job", difference.dtype)
     job.numbers(
-        n_pairs=len(c.pairs), n_samples=difference.shape[1], learning_rate=learning_rate, momentum=momentum
+        n_pairs=len(c.pairs),
+        n_samples=difference.shape[1],
+        learning_rate=learning_rate,
+        momentum=momentum,
     )
-    job.reads(difference=difference, total=total, pairs=c.pairs, scale=c.scale, low=c.low, high=c.high)
+    job.reads(
+        difference=difference, total=total, pairs=c.pairs, scale=c.scale, low=c.low, high=c.high
+    )
     job.writes(velocity=c.velocity, conductance=c.conductance, gradient=gradient)
     return job

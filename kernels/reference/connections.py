@@ -81,7 +81,9 @@ class Convolution(NamedTuple):
 
     def correlation(self, low, high, where=None):
         maps = low.reshape(len(low), *self.below)
-        return kernel_gradient(maps, self._spread(high, where), self.kernel, self.stride, self.padding)
+        return kernel_gradient(
+            maps, self._spread(high, where), self.kernel, self.stride, self.padding
+        )
 
     back_correlation = correlation
 

@@ -66,7 +66,9 @@ def stages(schedule, n_layers):
         return forward[::-1]
     if schedule == "asynchronous":
         return [
-            layers for layers in (list(range(1, n_layers + 1, 2)), list(range(2, n_layers + 1, 2))) if layers
+            layers
+            for layers in (list(range(1, n_layers + 1, 2)), list(range(2, n_layers + 1, 2)))
+            if layers
         ]
     if schedule == "synchronous":
         return [list(range(1, n_layers + 1))]
@@ -85,7 +87,8 @@ def total_conductance(weights):
     """Sum of the conductances that meet at each node of layers 1..L: a list of (N,) arrays."""
     below = [w.sum(axis=0) for w in weights]
     return [
-        below[k] + (weights[k + 1].sum(axis=1) if k + 1 < len(weights) else 0) for k in range(len(weights))
+        below[k] + (weights[k + 1].sum(axis=1) if k + 1 < len(weights) else 0)
+        for k in range(len(weights))
     ]
 
 
@@ -134,8 +137,7 @@ def _check_nudge(total, beta, pairs):
 
 
 def _relax(network, totals, drive, states, n_steps, tol, beta, y):
-    """Sweeps in place on `states`; each sample stops after the step whose largest change is <= tol.
-    """
+    """Sweeps in place on `states`; a sample stops after the step whose largest change is <= tol."""
     n_samples = len(drive)
     steps, residual = np.zeros(n_samples, np.int32), np.zeros(n_samples, drive.dtype)
     active = np.ones(n_samples, dtype=bool)
@@ -199,7 +201,9 @@ def gradients(weights, x, input_gain, states_a, states_b, scale):
     for k in range(len(weights)):
         drop_a = a[k][:, :, None] - a[k + 1][:, None, :]
         drop_b = b[k][:, :, None] - b[k + 1][:, None, :]
-        weight_gradients.append(np.einsum("m,mij->ij", scale, 0.5 * (drop_a + drop_b) * (drop_a - drop_b)))
+        weight_gradients.append(
+            np.einsum("m,mij->ij", scale, 0.5 * (drop_a + drop_b) * (drop_a - drop_b))
+        )
         bias_gradients.append(-(scale @ (a[k + 1] - b[k + 1])))
     return weight_gradients, bias_gradients
 

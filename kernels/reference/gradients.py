@@ -59,7 +59,9 @@ def step_vjp(spec, weights, back, biases, drive, x_shown, states, bar, with_para
         moved, _ = layered_step(
             replace(spec, schedule="synchronous"), weights, backs, biases, drive, seen[-1]
         )
-        seen.append([m if k in layers else s for k, (m, s) in enumerate(zip(moved, seen[-1]), start=1)])
+        seen.append(
+            [m if k in layers else s for k, (m, s) in enumerate(zip(moved, seen[-1]), start=1)]
+        )
     gradient = _zeros(weights, biases, backs) if with_parameters else None
     for layers, before in zip(reversed(passes(spec)), reversed(seen)):
         bar = _pass_vjp(spec, weights, backs, biases, drive, x_shown, before, bar, layers, gradient)
@@ -142,7 +144,9 @@ def bptt_gradient(spec, weights, back, biases, drive, x_shown, trajectory, bar):
     """Back-propagation through the steps between the states of `trajectory` (K + 1 of them, oldest
     first).
     """
-    return through_time(partial(step_vjp, spec, weights, back, biases, drive, x_shown), trajectory, bar)
+    return through_time(
+        partial(step_vjp, spec, weights, back, biases, drive, x_shown), trajectory, bar
+    )
 
 
 def through_time(vjp, trajectory, bar):
@@ -154,7 +158,9 @@ def through_time(vjp, trajectory, bar):
     return total
 
 
-def recurrent_backprop_gradient(spec, weights, back, biases, drive, x_shown, states, bar, n_steps, tol=-1.0):
+def recurrent_backprop_gradient(
+    spec, weights, back, biases, drive, x_shown, states, bar, n_steps, tol=-1.0
+):
     """Almeida-Pineda process at the fixed point `states`: z <- J^T z + dC/ds, at most `n_steps`
     times.
 
@@ -191,7 +197,7 @@ def step_jacobian(spec, weights, back, biases, drive, states):
 
 
 def jacobian(vjp, states):
-    """`step_jacobian` of any network: ``vjp(states, bar)`` reverses one step, a row for each unit."""
+    """`step_jacobian` of any network: ``vjp(states, bar)`` reverses one step, a row a unit."""
     sizes = [s.shape[1] for s in states]
     n, edges = sum(sizes), np.cumsum(sizes)[:-1]
     bar = np.split(np.eye(n, dtype=states[0].dtype), edges, axis=1)
@@ -200,8 +206,7 @@ def jacobian(vjp, states):
 
 
 def implicit_gradient(spec, weights, back, biases, drive, x_shown, states, bar):
-    """Implicit differentiation: z = (I - J^T)^-1 dC/ds for each sample, then one parameter product.
-    """
+    """Implicit differentiation: z = (I - J^T)^-1 dC/ds a sample, then one parameter product."""
     together = replace(spec, schedule="synchronous")
 
     def jacobian_of(m):
@@ -227,7 +232,16 @@ def equilibrium_cost(spec, weights, back, biases, x, y, n_steps, tol):
     drive = layered_drive(spec, weights, biases, x)
     states = [np.zeros((len(y), n), drive.dtype) for n in spec.sizes[1:]]
     relax_from_drive(
-        spec, weights, back_or_transpose(weights, back), biases, drive, states, None, 0.0, n_steps, tol
+        spec,
+        weights,
+        back_or_transpose(weights, back),
+        biases,
+        drive,
+        states,
+        None,
+        0.0,
+        n_steps,
+        tol,
     )
     return layered_cost(spec, states[-1], y)[0] / len(y)
 
@@ -236,7 +250,9 @@ def finite_difference_gradient(spec, weights, back, biases, x, y, n_steps, tol=-
     """Central differences of `equilibrium_cost` by every parameter: two relaxations each; small
     nets only.
     """
-    backs = back_or_transpose(weights, back)  # views when tied: moving a weight moves both directions
+    backs = back_or_transpose(
+        weights, back
+    )  # views when tied: moving a weight moves both directions
     result = []
     for group in (weights, biases, back or []):
         gradients = []

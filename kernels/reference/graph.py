@@ -100,13 +100,14 @@ class GraphNet:
         for c, link in enumerate(self.spec.connections):
             if link.below == k and shown[link.above - 1] is not None:
                 parts.append(
-                    self.links[c].drop(shown[link.above - 1], self._backward(c), where[c], self.product)
+                    self.links[c].drop(
+                        shown[link.above - 1], self._backward(c), where[c], self.product
+                    )
                 )
         return parts
 
     def shown(self, drive, states, y=None, beta=0.0):
-        """What each layer shows to its neighbours: a read-out the force of the target on it, if any.
-        """
+        """What each layer shows to its neighbours: a read-out the force of the target, if any."""
         shown = [acting(self.spec, k, s) for k, s in enumerate(states, start=1)]
         if self.spec.readout:
             k = self.spec.output_layer
@@ -202,7 +203,9 @@ class GraphNet:
                     - correlation(low_a[i], high_a[j], where_a[c])
                 )
         layers = self.spec.layers[1:]
-        return Ascent(weights, [bias_sum(v - u, o.shape) for u, v, o in zip(high_a, high_b, layers)])
+        return Ascent(
+            weights, [bias_sum(v - u, o.shape) for u, v, o in zip(high_a, high_b, layers)]
+        )
 
     def continual_increment(self, batch, drive, old, new):
         return self.contrast(batch, drive, old, new)
@@ -228,8 +231,7 @@ class GraphNet:
     # ---- exact gradients ----
 
     def cost_gradient(self, drive, states, y, row_weight=None, total=None):
-        """dC/ds of the mean cost, and its own derivative by the parameters (of a read-out, or None).
-        """
+        """dC/ds of the mean cost, and its derivative by the parameters (of a read-out, or None)."""
         spec, n = self.spec, self.spec.output_layer
         force = -nudge(spec, states[-1], y, 1.0) * states[-1].dtype.type(1 / (total or len(y)))
         if row_weight is not None:
@@ -246,7 +248,9 @@ class GraphNet:
                 own[0][c] += self.links[c].correlation(low, force, where[c])
                 if link.below > 0:
                     slope = shown_prime(spec, link.below, states[link.below - 1])
-                    bar[link.below - 1] += slope * self.links[c].drop(force, self.weights[c], where[c])
+                    bar[link.below - 1] += slope * self.links[c].drop(
+                        force, self.weights[c], where[c]
+                    )
         own[1][n - 1] += bias_sum(force, spec.layers[n].shape)
         return bar, own
 
@@ -254,7 +258,11 @@ class GraphNet:
         back = None
         if self.back is not None:
             back = [None if b is None else np.zeros_like(b) for b in self.back]
-        return [np.zeros_like(w) for w in self.weights], [np.zeros_like(b) for b in self.biases], back
+        return (
+            [np.zeros_like(w) for w in self.weights],
+            [np.zeros_like(b) for b in self.biases],
+            back,
+        )
 
     def step_vjp(self, drive, states, bar, with_parameters=True):
         """Reverse of one free step, as gradients.step_vjp: (bar before, gradient or None).
@@ -274,7 +282,9 @@ class GraphNet:
         spec = self.spec
         shown = self.shown(drive, states)
         fields, where = self._fields(drive, shown, layers)
-        bar_state = [np.zeros_like(b) if k in layers else b.copy() for k, b in enumerate(bar, start=1)]
+        bar_state = [
+            np.zeros_like(b) if k in layers else b.copy() for k, b in enumerate(bar, start=1)
+        ]
         bar_shown = [np.zeros_like(b) for b in bar]
         bar_field = {}
         for k in layers:
@@ -312,7 +322,9 @@ class GraphNet:
         return self._of(self.spec._replace(schedule="synchronous"))
 
 
-def graph_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
+def graph_relax(
+    spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1
+):
     """Relax `states` (in place) with the input x clamped; a sample does not depend on those beside
     it.
 

@@ -132,7 +132,9 @@ def relax_rows(step_rows, states, n_steps, tol=-1.0, phase="free"):
             if not np.isfinite(values).all():
                 raise DivergenceError(
                     f"the state of layer {k} became non-finite at step {step + 1} of the {phase} phase",
-                    k, step + 1, phase,
+                    k,
+                    step + 1,
+                    phase,
                 )
             s[active] = values
         steps[active] = step + 1
@@ -145,7 +147,9 @@ def back_or_transpose(weights, back):
     return [w.T for w in weights] if back is None else back
 
 
-def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1):
+def layered_relax(
+    spec, weights, back, biases, x, states, y=None, beta=0.0, n_steps=1, tol=-1.0, n_threads=1
+):
     """Relax `states` (in place) with the input x clamped; a sample does not depend on those beside
     it.
 
@@ -159,7 +163,9 @@ def layered_relax(spec, weights, back, biases, x, states, y=None, beta=0.0, n_st
     drive = layered_drive(spec, weights, biases, x)
     back = [None, *(InOrder(b) for b in back_or_transpose(weights, back)[1:])]
     weights = [InOrder(w) for w in weights]
-    return relax_from_drive(spec, weights, back, biases, drive, states, y, beta, n_steps, tol, phase)
+    return relax_from_drive(
+        spec, weights, back, biases, drive, states, y, beta, n_steps, tol, phase
+    )
 
 
 def layered_contrast(spec, x, states_a, states_b, row_weight=None):
@@ -171,7 +177,9 @@ def layered_contrast(spec, x, states_a, states_b, row_weight=None):
     below_a, below_b = below, below
     for k in range(1, spec.n_weights + 1):
         a, b = acting(spec, k, states_a[k - 1]), acting(spec, k, states_b[k - 1])
-        wa, wb = (a, b) if row_weight is None else (a * row_weight[:, None], b * row_weight[:, None])
+        wa, wb = (
+            (a, b) if row_weight is None else (a * row_weight[:, None], b * row_weight[:, None])
+        )
         if k == 1:  # the input is the same in both phases: one product instead of two
             weight_diffs.append(below_a.T @ (wb - wa))
         else:
@@ -209,13 +217,16 @@ class Batch:
 
 
 def begin_batches(spec, x, y, order, plan, row_weight, particles, dtype):
-    """Yield the `Batch`es of a call; states start at 0, or where the particles of these rows are.
-    """
+    """Yield the `Batch`es of a call; states start at 0, or at the particles of these rows."""
     for number, start in enumerate(range(0, len(order), plan.batch_size)):
         rows = order[start : start + plan.batch_size]
         rw = None if row_weight is None else row_weight[rows].astype(dtype)
         yield Batch(
-            number=number, rows=rows, x=x[rows], y=y[rows], row_weight=rw,
+            number=number,
+            rows=rows,
+            x=x[rows],
+            y=y[rows],
+            row_weight=rw,
             total=float(len(rows) if rw is None else rw.sum()),
             beta=plan.beta * (1 if plan.sign is None else int(plan.sign[number])),
             states=[

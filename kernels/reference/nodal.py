@@ -239,8 +239,7 @@ def diode_current(parameters, v, *, precise=False):
 
 
 def _past_breakdown(parameters, v, broken):
-    """By how many of its breakdown's thermal voltages a junction is past it, where it is `broken`.
-    """
+    """By how many thermal voltages of its breakdown a junction is past it, where `broken`."""
     return -(np.where(broken, parameters[..., P_BV], 0.0) + v) / parameters[..., P_VTB]
 
 
@@ -286,7 +285,17 @@ def start_junctions(system, n_samples):
 
 
 def nodal_newton(
-    system, rhs, offset, x, junction, *, max_iter=100, vtol=1e-10, rtol=1e-9, single_after=40, n_threads=1
+    system,
+    rhs,
+    offset,
+    x,
+    junction,
+    *,
+    max_iter=100,
+    vtol=1e-10,
+    rtol=1e-9,
+    single_after=40,
+    n_threads=1,
 ):
     """Solve the equations of every sample, in place.
 
@@ -315,11 +324,24 @@ def nodal_newton(
     """
     m = len(x)
     report = NewtonReport(
-        np.zeros(m, np.int32), np.full(m, NOT_CONVERGED, np.int32), np.full(m, np.inf), np.zeros(m, np.int32)
+        np.zeros(m, np.int32),
+        np.full(m, NOT_CONVERGED, np.int32),
+        np.full(m, np.inf),
+        np.zeros(m, np.int32),
     )
     for s in range(m):
         _newton_one(
-            system, rhs[s], offset[s], x[s], junction[s], max_iter, vtol, rtol, single_after, report, s
+            system,
+            rhs[s],
+            offset[s],
+            x[s],
+            junction[s],
+            max_iter,
+            vtol,
+            rtol,
+            single_after,
+            report,
+            s,
         )
     return report
 

@@ -45,7 +45,10 @@ def plan_head(matrix, max_share=0.3):
     n = matrix.shape[0]
     order = np.argsort(
         linalg.splu(
-            matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+            matrix.tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
         ).perm_c
     )
     position = np.argsort(order)
@@ -54,7 +57,9 @@ def plan_head(matrix, max_share=0.3):
     children, columns = {}, []
     for j in range(n):
         own = permuted.indices[permuted.indptr[j] : permuted.indptr[j + 1]]
-        merged = np.unique(np.concatenate([own[own > j]] + [columns[c][1:] for c in children.pop(j, ())]))
+        merged = np.unique(
+            np.concatenate([own[own > j]] + [columns[c][1:] for c in children.pop(j, ())])
+        )
         if merged.size > max_share * (n - j):
             break
         columns.append(merged)

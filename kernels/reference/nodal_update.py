@@ -2,10 +2,14 @@
 
 import numpy as np
 
-PIECE = 4096  # conductances whose drops are held at a time: samples times conductances would not fit
+PIECE = (
+    4096  # conductances whose drops are held at a time: samples times conductances would not fit
+)
 
 
-def nodal_update(conductances, difference, total, gradient, learning_rate, momentum=0.0, n_threads=1):
+def nodal_update(
+    conductances, difference, total, gradient, learning_rate, momentum=0.0, n_threads=1
+):
     """One step of every conductance against its gradient, in place and kept within bounds.
 
     The rule is local (2006.01981, eq. for dL/dg): the difference between the phases of the squared

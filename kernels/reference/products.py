@@ -26,7 +26,9 @@ class InOrder:
     def __rmatmul__(self, a):
         m, k = a.shape  # all entries are stored: 0 times infinity stays NaN
         columns = np.tile(np.arange(k, dtype=np.int32), m)
-        rows = sparse.csr_array((np.ravel(a), columns, k * np.arange(m + 1, dtype=np.int64)), shape=(m, k))
+        rows = sparse.csr_array(
+            (np.ravel(a), columns, k * np.arange(m + 1, dtype=np.int64)), shape=(m, k)
+        )
         return rows @ self.w
 
 

@@ -68,12 +68,24 @@ class Net:
         self, drive, states, y=None, beta=0.0, n_steps=1, tol=-1.0, phase="free", step=layered_step
     ):
         return relax_from_drive(
-            self.spec, self.weights, self.backs, self.biases, drive, states, y, beta, n_steps, tol, phase,
+            self.spec,
+            self.weights,
+            self.backs,
+            self.biases,
+            drive,
+            states,
+            y,
+            beta,
+            n_steps,
+            tol,
+            phase,
             step,
         )
 
     def step(self, drive, states, y=None, beta=0.0):
-        return layered_step(self.spec, self.weights, self.backs, self.biases, drive, states, y, beta)
+        return layered_step(
+            self.spec, self.weights, self.backs, self.biases, drive, states, y, beta
+        )
 
     @property
     def held_output_step(self):
@@ -122,11 +134,11 @@ def backward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0)
 
 
 # --- the rules
-# --------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------
 
 
 def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
-    """Yield drive, old and new states of every nudged step; a sample that has come to rest (tol) stays.
+    """Yield drive, old and new states of every nudged step; a sample come to rest (tol) stays.
 
     `redrive`: compute the input drive anew at each step, because the weights change between them.
     """
@@ -143,7 +155,9 @@ def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
             if not np.isfinite(s).all():
                 raise DivergenceError(
                     f"the state of layer {k} became non-finite at step {step + 1} of the nudged phase",
-                    k, step + 1, "nudged",
+                    k,
+                    step + 1,
+                    "nudged",
                 )
         stats.nudged_steps += int(active.sum())
         yield drive, states, new
@@ -186,15 +200,16 @@ def _move(net, ascent, plan):
     """Plain SGD step, in place."""
     parts = [(net.weights, ascent.weights, plan.rate), (net.biases, ascent.biases, plan.bias_rate)]
     if ascent.back is not None:
-        parts.append([[group[c] for c in net.learned_back] for group in (net.back, ascent.back, plan.rate)])
+        parts.append(
+            [[group[c] for c in net.learned_back] for group in (net.back, ascent.back, plan.rate)]
+        )
     for parameters, ascents, rates in parts:
         for p, a, rate in zip(parameters, ascents, rates):
             p += p.dtype.type(rate) * a
 
 
 def vector_field(net, batch, drive, free, plan, stats):
-    """1808.04873: post-synaptic rate of change times pre-synaptic activity, over the nudged phase.
-    """
+    """1808.04873: post-synaptic rate of change times pre-synaptic activity, nudged phase."""
     total, span = None, 0.0
     for beta in (batch.beta, -batch.beta) if plan.centered else (batch.beta,):
         span += abs(beta)
@@ -233,7 +248,14 @@ def coupled(net, batch, drive, free, plan, stats):
         states = [s.copy() for s in free]
         states[-1] += states[-1].dtype.type(value) * (batch.y - states[-1])
         steps, _ = net.relax(
-            drive, states, None, 0.0, plan.n_nudged_steps, plan.tol_nudged, "nudged", net.held_output_step
+            drive,
+            states,
+            None,
+            0.0,
+            plan.n_nudged_steps,
+            plan.tol_nudged,
+            "nudged",
+            net.held_output_step,
         )
         stats.nudged_steps += int(steps.sum())
         ends.append(states)
@@ -253,7 +275,10 @@ def _ascent_of(gradient, rule):
             if not np.isfinite(g).all():
                 raise DivergenceError(
                     f"the gradient by the parameters into layer {k} became non-finite in the reverse pass of "
-                    f"learning_rule={rule!r}", k, None, "nudged",
+                    f"learning_rule={rule!r}",
+                    k,
+                    None,
+                    "nudged",
                 )
     return Ascent(*gradient).scaled(-1)
 
@@ -297,8 +322,12 @@ def bptt(net, batch, drive, trajectory, plan, stats):
     """Back-propagation through the last K steps of the free phase."""
     stats.nudged_steps += (len(trajectory) - 1) * len(batch.rows)
     return _reversed(
-        net, batch, drive, trajectory[-1],
-        lambda vjp, bar: gradients.through_time(vjp, trajectory, bar), plan.rule,
+        net,
+        batch,
+        drive,
+        trajectory[-1],
+        lambda vjp, bar: gradients.through_time(vjp, trajectory, bar),
+        plan.rule,
     )
 
 
@@ -391,7 +420,9 @@ def estimate(spec, weights, back, biases, x, y, plan, row_weight=None):
         For the continual rules, which have no estimate apart from the change they make.
     """
     if plan.rule in CONTINUAL_RULES:
-        raise ValueError(f"learning_rule={plan.rule!r} moves the weights as it goes: nothing to estimate")
+        raise ValueError(
+            f"learning_rule={plan.rule!r} moves the weights as it goes: nothing to estimate"
+        )
     check_plan(spec, plan, back is not None, False)
     return estimate_of(Net(spec, weights, back, biases), x, y, plan, row_weight)
 

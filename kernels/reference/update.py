@@ -54,4 +54,8 @@ def _step(gradient, rate, slot, plan, state, batches_done):
     v *= plan.beta2
     v += (1 - plan.beta2) * gradient * gradient
     corrected = rate * (np.sqrt(1 - plan.beta2**t) / (1 - plan.beta1**t)).astype(gradient.dtype)
-    return corrected * m / (np.sqrt(v) + gradient.dtype.type(plan.epsilon * np.sqrt(1 - plan.beta2**t)))
+    return (
+        corrected
+        * m
+        / (np.sqrt(v) + gradient.dtype.type(plan.epsilon * np.sqrt(1 - plan.beta2**t)))
+    )
