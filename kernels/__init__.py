@@ -4,6 +4,7 @@ known.
 
 from .graph_spec import ConnectionSpec, GraphSpec, LayerSpec
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
+from .resistive_spec import ResistiveSpec
 from .spec import (
     ACTIVATIONS,
     Conductances,
@@ -30,6 +31,7 @@ __all__ = [
     "LayerSpec",
     "LayeredSpec",
     "OptimizerState",
+    "ResistiveSpec",
     "TrainPlan",
     "TrainStats",
     "available_backends",

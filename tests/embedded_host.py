@@ -7,7 +7,7 @@ import subprocess
 
 import cffi
 import numpy as np
-from eqprop_fast.kernels import LayeredSpec, TrainPlan, get_backend
+from eqprop_fast.kernels import LayeredSpec, ResistiveSpec, TrainPlan, get_backend
 
 from eqprop_fast.auto import scaled
 from eqprop_fast.export import c_texts
@@ -63,6 +63,42 @@ def random_model(
             beta=0.5, nudging="centered", n_steps=4, tol=-1.0, step=1.0, rates=(0.05,) * len(pairs)
         )
         model.learn = LearnPlan(**{**plan, **learn})
+    return model
+
+
+def resistive_model(
+    sizes=(3, 4, 4, 2),
+    kind="exclusive",
+    *,
+    diodes="signed",
+    pairs=False,
+    schedule="forward",
+    g_max=1.0,
+    scaled=False,
+    **plan,
+):
+    """A resistive network that nobody fitted."""
+    spec = ResistiveSpec(
+        sizes, 5.0, diodes=diodes, pairs=pairs, schedule=schedule, g_min=0.01, g_max=g_max
+    )
+    rng = np.random.default_rng(0)
+    weights = [rng.uniform(0.01, 1, s).astype(np.float32) for s in spec.crossbar_shapes]
+    biases = [rng.uniform(-0.1, 0.1, n).astype(np.float32) for n in spec.node_sizes]
+    n_classes = sizes[-1] + (kind == "exclusive" and sizes[-1] == 1)
+    proba = {"exclusive": "softmax", "multilabel": "logistic", "regressor": "none"}[kind]
+    if kind == "exclusive" and sizes[-1] == 1:
+        proba = "binary_logistic"
+    ends = (np.zeros(sizes[-1]), np.ones(sizes[-1])) if kind == "regressor" else ()
+    learn = {"beta": 0.1, "nudging": "centered", "n_steps": 5, "tol": 1e-5, "step": 1.0, **plan}
+    learn = LearnPlan(**learn, rates=(0.01,) * len(weights))
+    classes = [] if kind == "regressor" else list(range(n_classes))
+    model = NetModel(spec, weights, biases, 9, 1e-5, kind, classes, proba, *ends, learn=learn)
+    if scaled:
+        model.input_center, model.input_scale = (
+            rng.normal(size=sizes[0]),
+            rng.uniform(1, 3, sizes[0]),
+        )
+        model.source_limit = 2.0
     return model
 
 
@@ -196,3 +232,16 @@ def twin_train(model, x, targets):
         model.spec, weights, None, biases, x, targets, np.arange(len(x)), plan
     )
     return np.concatenate([w.ravel() for w in weights]), np.concatenate(biases)
+
+
+def assert_same_answers(fitted, model, X):
+    """`NetModel.predict` and `predict_proba` are the estimator's."""
+    for backend in ("auto", "numpy"):
+        expected, found = fitted.predict(X), model.predict(X, backend)
+        if model.kind == "regressor":
+            spread = float(np.max(model.scale))  # outputs are in units of it
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4 * spread)
+            continue
+        np.testing.assert_array_equal(found, expected)
+        found = model.predict_proba(X, backend)
+        np.testing.assert_allclose(found, fitted.predict_proba(X), atol=1e-4)

@@ -11,7 +11,7 @@ from eqprop_fast.kernels.spec import ACTIVATIONS
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.export import as_model, c_texts, to_c
+from eqprop_fast.export import as_model, c_texts, load_eqp, save_eqp, to_c
 from tests import embedded_host as host
 
 pytestmark = [
@@ -228,6 +228,13 @@ def test_multilabel_and_regression(fitted):
     np.testing.assert_allclose(
         devices["labels"].probabilities(x), models["labels"].predict_proba(x), atol=1e-4
     )
+
+
+def test_a_loaded_file_answers_as_the_estimator(fitted, tmp_path):
+    x, models, _ = fitted
+    for name, model in models.items():
+        save_eqp(model, tmp_path / f"{name}.eqp")
+        host.assert_same_answers(model, load_eqp(tmp_path / f"{name}.eqp"), x)
 
 
 # ---- bad input ----

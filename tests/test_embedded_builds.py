@@ -6,13 +6,10 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from eqprop_fast.kernels.spec import ACTIVATIONS
 
 from eqprop_fast.export import c_texts
-from eqprop_fast.export.model import LearnPlan, NetModel
-from eqprop_fast.networks.resistive import ResistiveSpec
 from tests import embedded_host as host
 
 pytestmark = [
@@ -29,27 +26,6 @@ COMPILERS = {
     "clang++": ["-x", "c++", "-std=c++11"],
 }
 DTYPES = ("float32", "int16", "int8")
-
-
-def resistive_model(
-    sizes=(3, 4, 4, 2), diodes="signed", pairs=False, schedule="forward", kind="exclusive", **plan
-):
-    """A resistive network that nobody fitted."""
-    spec = ResistiveSpec(
-        sizes, 5.0, diodes=diodes, pairs=pairs, schedule=schedule, g_min=0.01, g_max=1.0
-    )
-    rng = np.random.default_rng(0)
-    weights = [rng.uniform(0.01, 1, s).astype(np.float32) for s in spec.crossbar_shapes]
-    biases = [rng.uniform(-0.1, 0.1, n).astype(np.float32) for n in spec.node_sizes]
-    n_classes = sizes[-1] + (kind == "exclusive" and sizes[-1] == 1)
-    proba = {"exclusive": "softmax", "multilabel": "logistic", "regressor": "none"}[kind]
-    if kind == "exclusive" and sizes[-1] == 1:
-        proba = "binary_logistic"
-    ends = (np.zeros(sizes[-1]), np.ones(sizes[-1])) if kind == "regressor" else ()
-    learn = {"beta": 0.1, "nudging": "centered", "n_steps": 5, "tol": 1e-5, "step": 1.0, **plan}
-    learn = LearnPlan(**learn, rates=(0.01,) * len(weights))
-    classes = [] if kind == "regressor" else list(range(n_classes))
-    return NetModel(spec, weights, biases, 9, 1e-5, kind, classes, proba, *ends, learn=learn)
 
 
 def _networks():
@@ -97,7 +73,7 @@ def _networks():
         "r_unit": dict(sizes=(1, 1, 1)),
     }
     for (name, options), learn in itertools.product(circuits.items(), (False, True)):
-        found[f"{name}_{int(learn)}"] = resistive_model(**options), "float32", learn
+        found[f"{name}_{int(learn)}"] = host.resistive_model(**options), "float32", learn
     return found
 
 

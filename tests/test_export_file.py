@@ -1,6 +1,8 @@
 """The model file .eqp: Python and C give the same verdict on any bytes."""
 
+import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -32,6 +34,11 @@ MODELS = {
     "values": host.random_model((2, 2), kind="regressor", out_activation="identity"),
     "labels": host.random_model((2, 2), kind="multilabel", proba="clip"),
     "binary": host.random_model((2, 1), proba="binary", cost="cross_entropy", nudge_inside=True),
+    "circuit": host.resistive_model((2, 2, 2)),
+    "pairs": host.resistive_model((2, 2), pairs=True, scaled=True, diodes="none", g_max=np.inf),
+    "volts": host.resistive_model((2, 3, 1), kind="regressor", diodes="clipped", scaled=True),
+    "sets": host.resistive_model((2, 2), kind="multilabel", schedule="backward", beta=-0.1),
+    "two": host.resistive_model((1, 1, 1), nudging="positive"),
 }
 
 
@@ -119,7 +126,7 @@ def test_a_model_comes_back_as_it_was(name, verdict, tmp_path):
     assert verdict((tmp_path / "net.eqp").read_bytes()) == "OK"
     for a, b in zip([*model.weights, *model.biases], [*back.weights, *back.biases]):
         np.testing.assert_array_equal(a, b)
-    for key in ("n_free_steps", "kind", "classes", "proba"):
+    for key in ("n_free_steps", "kind", "classes", "proba", "sharpness", "source_limit"):
         assert getattr(back, key) == getattr(model, key)
     learn = model.learn is not None
     # numbers have single precision in the file
@@ -127,7 +134,10 @@ def test_a_model_comes_back_as_it_was(name, verdict, tmp_path):
         back if not learn else replace(back, learn=replace(back.learn, rates=model.learn.rates))
     )
     assert c_texts(single, learn=learn) == c_texts(model, learn=learn)
-    np.testing.assert_array_equal(back.scale, model.scale)
+    for key in ("mean", "scale", "input_center", "input_scale"):
+        np.testing.assert_array_equal(getattr(back, key), getattr(model, key))
+    if model.is_resistive:
+        assert back.spec == model.spec
     assert to_bytes(back) == to_bytes(model)
 
 
@@ -163,6 +173,45 @@ def test_a_right_checksum_over_wrong_numbers_has_the_same_verdict(name, verdict)
         bad = _sealed(data[:n])
         assert verdict(bad) == _python(bad) == "SIZE"
     assert seen >= {"OK", "VALUE", "SIZE", "VERSION"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_hostile_sizes_are_told_before_anything_is_read_or_allocated(name, verdict):
+    """Layers, units, classes, names: numbers whose products leave 32 or 64 bits, or memory."""
+    data = to_bytes(MODELS[name])
+    at = 64 + 52 * MODELS[name].is_resistive
+    sizes = [at + 4 * k for k in range(len(MODELS[name].weights) + 1)]
+    for value in (0, 1, 2, 16, 17, 32767, 32768, 65535, 65536, 2**30, 2**31, 2**32 - 1):
+        word = struct.pack("<I", value)
+        wrong = [data[:i] + word + data[i + 4 :] for i in (56, 60, *sizes)]
+        wrong.append(data[:6] + word[:2] + data[8:])
+        wrong.append(data[: sizes[0]] + word * len(sizes) + data[sizes[-1] + 4 :])
+        wrong.append(data[:56] + word * 2 + data[64:])
+        for bad in map(_sealed, wrong):
+            assert verdict(bad) == _python(bad), value
+        bad = data[:8] + word + data[12:]  # the size that it says
+        assert verdict(bad) == _python(bad) != "OK"
+
+
+def test_what_is_right_makes_c_or_is_refused(verdict):
+    """A network of any numbers that a file may hold: no constant of its C is infinite or NaN."""
+    rng, seen = np.random.default_rng(1), set()
+    for model in MODELS.values():
+        data = to_bytes(model)
+        for _ in range(60):
+            bad, at = bytearray(data), int(rng.integers(16, len(data)))
+            bad[at] = int(rng.choice([0, 1, 2, 3, 64, 120, 127, 128, 255]))
+            bad = _sealed(bytes(bad))
+            if verdict(bad) != "OK":
+                continue
+            try:
+                text = "".join(c_texts(from_bytes(bad), learn=model.learn is not None))
+                seen.add("made")
+            except ValueError as error:
+                text = ""
+                seen.add(str(error).partition(":")[0])
+            assert not re.search(r"\b(inf|nan)\b", text)
+    assert {"made", "learning_rate"} <= seen
 
 
 def test_random_bytes_have_the_same_verdict(verdict):
@@ -229,3 +278,38 @@ def test_what_a_file_cannot_hold(tmp_path):
     with pytest.raises(EqpFileError, match="x.eqp: not a model file") as caught:
         load_eqp(tmp_path / "x.eqp")
     assert pickle.loads(pickle.dumps(caught.value)).status == "MAGIC"
+
+
+_ASK = """
+import sys
+import numpy as np
+from eqprop_fast.export import load_eqp
+for path in sys.argv[1:]:
+    model = load_eqp(path)
+    assert len(model.predict(np.zeros((3, model.layer_sizes[0]), np.float32))) == 3
+print([name for name in ("sklearn", "numba", "click", "matplotlib") if name in sys.modules])
+with open("/proc/self/status") as file:
+    print(int(next(line for line in file if line.startswith("VmRSS")).split()[1]) / 1024)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self")
+def test_a_file_is_asked_without_scikit_learn_in_80_megabytes(tmp_path):
+    """The path of small Linux machines (docs/embedded.md), of both kinds of network."""
+    paths = [str(tmp_path / f"{name}.eqp") for name in ("learns", "pairs")]
+    for path, name in zip(paths, ("learns", "pairs")):
+        save_eqp(MODELS[name], path)
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _ASK, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, env=one)
+    assert done.returncode == 0, done.stderr
+    loaded, megabytes = done.stdout.splitlines()
+    assert loaded == "[]" and float(megabytes) < 80
+
+
+def test_models_answer_only_what_they_can(tmp_path):
+    for X in (np.zeros(3), np.zeros((2, 4)), [["a", "b", "c"]], [[np.nan, 0, 0]], [[1e300, 0, 0]]):
+        with pytest.raises(ValueError, match="^X"):
+            MODELS["plain"].predict(X)
+    with pytest.raises(ValueError, match="predict_proba"):
+        MODELS["values"].predict_proba(np.zeros((1, 2)))

@@ -1,9 +1,11 @@
 """Exports of resistive networks against the estimators and the NumPy twin, on this compiler."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from eqprop_fast.kernels import get_backend
 from sklearn.datasets import make_regression
 from sklearn.preprocessing import scale
@@ -16,10 +18,12 @@ from eqprop_fast import (
     ResistiveRelaxation,
 )
 from eqprop_fast.circuits.errors import FloatingNodeError
+from eqprop_fast.cli import main
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.export import as_model, save_eqp, simulate, to_c
+from eqprop_fast.export import as_model, c_texts, load_eqp, save_eqp, simulate, to_c
 from eqprop_fast.networks.resistive import ResistiveNetwork
 from tests import embedded_host as host
+from tests.embedded_host import assert_same_answers
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -131,6 +135,36 @@ def test_answers_are_those_of_the_estimator(devices, name):
     np.testing.assert_array_equal(np.asarray(device.model.classes)[device.labels(x)], expected)
 
 
+@pytest.mark.parametrize("name", _names())
+def test_a_model_file_holds_all_of_it(devices, name, tmp_path):
+    """What comes back from the file answers as the estimator does, and gives the same C."""
+    fitted, X, _ = devices[0][name]
+    model = as_model(fitted, 0.01)
+    save_eqp(model, tmp_path / "net.eqp")
+    loaded = load_eqp(tmp_path / "net.eqp")
+    assert_same_answers(fitted, loaded, X)
+    plan = replace(loaded.learn, rates=model.learn.rates)  # in the file, rates are float32
+    assert c_texts(replace(loaded, learn=plan), learn=True) == c_texts(model, learn=True)
+
+
+def test_commands_take_the_file_of_a_circuit_with_scaled_inputs(tmp_path):
+    x, _, y, _ = load_digits()
+    fitted = ResistiveClassifier((6,), max_iter=2, random_state=0).fit(16 * x[:200], y[:200])
+    assert as_model(fitted).is_scaled
+    save_eqp(fitted, tmp_path / "net.eqp")
+    loaded = load_eqp(tmp_path / "net.eqp")
+    assert_same_answers(fitted, loaded, 16 * x)
+    call, out = CliRunner().invoke, str(tmp_path / "out")
+    done = call(main, ["export", str(tmp_path / "net.eqp"), out, "--learn", "--name", "volts"])
+    assert done.exit_code == 0, done.output
+    texts = [(tmp_path / "out" / f"volts.{end}").read_text() for end in "hc"]
+    assert tuple(texts) == c_texts(fitted, learn=True, name="volts")
+    done = call(main, ["export", str(tmp_path / "net.eqp"), out, "--dtype", "int8"])
+    assert done.exit_code == 1 and "float32 only" in done.output
+    done = call(main, ["size", str(tmp_path / "net.eqp")])
+    assert done.exit_code == 0 and "cortex-m0" in done.output
+
+
 def _taught(fitted, model, x, targets, dtype):
     """Conductances and currents after the NumPy kernels have seen the rows one by one."""
     g, b = ([a.astype(dtype) for a in arrays] for arrays in (model.weights, model.biases))
@@ -194,8 +228,6 @@ def test_what_is_refused(tmp_path):
             to_c(model, tmp_path / "out", dtype)
         with pytest.raises(ValueError, match="dtype.*float32 only"):
             simulate(model, dtype)
-    with pytest.raises(ValueError, match="model file"):
-        save_eqp(model, tmp_path / "out")
     momentum = ResistiveClassifier((6,), solver="momentum", max_iter=1).fit(x[:60], y[:60])
     with pytest.raises(ValueError, match="learning_rate"):
         to_c(momentum, tmp_path / "out", learn=True)

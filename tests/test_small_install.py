@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import cffi
-import numpy
+import numpy as np
 import pytest
 import sklearn
+
+from eqprop_fast.export import save_eqp, untrained
 
 pytestmark = [
     pytest.mark.slow,
@@ -20,7 +22,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[1]
 _RSS = """
 import sys
-sys.modules["numba"] = None
+sys.modules["numba"] = sys.modules["llvmlite"] = None  # which comes with it
 def rss():
     with open("/proc/self/status") as file:
         return int(next(line for line in file if line.startswith("VmRSS")).split()[1]) / 1024
@@ -49,7 +51,7 @@ def small(tmp_path_factory):
     unpack = [*pip, "install", "--no-deps", "--target", str(folder / "site"), str(wheel)]
     done = subprocess.run(unpack, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
-    packages = {str(Path(m.__file__).parents[1]) for m in (numpy, sklearn, cffi)}
+    packages = {str(Path(m.__file__).parents[1]) for m in (np, sklearn, cffi)}
 
     def run(code):
         # -S: no .pth files, which would find the checkout
@@ -85,3 +87,18 @@ def test_it_fits_predicts_and_exports(small, tmp_path):
         f"print(m.score(X, y), *m.to_c({str(tmp_path)!r}, dtype='int8', learn=True))\n"
     )
     assert float(score) == 1.0 and len(files) == 2 and Path(files[1]).exists()
+
+
+def test_a_model_file_is_asked_in_80_megabytes(small, tmp_path):
+    """Without a compiler, without Numba, without scikit-learn's memory."""
+    model = untrained((64, 32, 10), random_state=0)
+    x = np.random.default_rng(0).random((20, 64))
+    save_eqp(model, tmp_path / "net.eqp")
+    megabytes, loaded, *labels = small(
+        "import numpy as np; from eqprop_fast.export import load_eqp\n"
+        f"model = load_eqp({str(tmp_path / 'net.eqp')!r})\n"
+        "labels = model.predict(np.random.default_rng(0).random((20, 64)))\n"
+        "print(rss(), 'sklearn' in sys.modules, *labels)\n"
+    )
+    assert float(megabytes) < 80 and loaded == "False"
+    assert list(map(int, labels)) == model.predict(x, "numpy").tolist()

@@ -8,6 +8,10 @@
  * A file is opened in this order: magic, version, size, checksum, layout, values. */
 #include "eqp_file.h"
 
+/* As IEEE 754 has them: 1 as a float, infinity as a double. */
+#define EQP_FILE_ONE      UINT32_C(0x3F800000)
+#define EQP_FILE_INFINITY UINT64_C(0x7FF0000000000000)
+
 /* The text of a status, from the list that numbers them. */
 const char *eqp_file_text(eqp_file_status status) {
     static const char *const texts[] = {
@@ -96,15 +100,67 @@ static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes)
     return found == classes && names[size - 1] == 0;
 }
 
+/* Bits of a double that is a number and not negative, which are in the order of the numbers, so
+ * that a machine without doubles can compare them; of others a value above that of infinity. */
+static uint64_t eqp_file_order(const uint8_t *bytes, uint32_t offset) {
+    const uint64_t bits =
+        (uint64_t)eqp_file_u32(bytes, offset + 4) << 32 | eqp_file_u32(bytes, offset);
+    /* a sign bit makes it larger than any number, as a NaN is */
+    return bits > EQP_FILE_INFINITY ? EQP_FILE_INFINITY + 1 : bits;
+}
+
+/* The numbers of a circuit (eqp_file.h, 64 to 115), and what only conductances must be. */
+static int eqp_file_circuit(const uint8_t *b, const eqp_file *file) {
+    const uint64_t g_min = eqp_file_order(b, 84), g_max = eqp_file_order(b, 92);
+    const uint64_t limit = eqp_file_order(b, 100);
+    uint32_t k, i;
+    if (b[64] > 2 || b[65] > 3 || b[66] != 0 || b[67] != 0) return 0;
+    /* what layered networks have and circuits have not is what it is when nobody uses it */
+    if ((b[20] & 3) != 0 || eqp_file_u32(b, 24) != EQP_FILE_ONE ||
+        eqp_file_u32(b, 28) != EQP_FILE_ONE)
+        return 0;
+    /* gains and the sharpness of probabilities; both gains lie beside each other */
+    if (!eqp_file_finite(b, 68, 2, 8) || !eqp_file_positive(b, 68, 2, 8)) return 0;
+    if (!eqp_file_finite(b, 108, 1, 8) || !eqp_file_positive(b, 108, 1, 8)) return 0;
+    /* bounds leave a range; without a largest conductance it is infinite */
+    if (g_min >= g_max || g_max > EQP_FILE_INFINITY) return 0;
+    if (limit == 0 || limit > EQP_FILE_INFINITY) return 0;
+    /* no conductance is negative, not even -0: a sign bit is all that is looked for */
+    for (k = 0; k < file->layers; k++)
+        for (i = 0; i < file->rows[k] * file->columns[k]; i++)
+            if (eqp_file_u32(b, file->weights[k] + 4 * i) >> 31) return 0;
+    if (!file->scaled) return 1;
+    return eqp_file_finite(b, file->centers, 2 * file->sizes[0], 8) &&
+           eqp_file_positive(b, file->input_scales, file->sizes[0], 8);
+}
+
+/* Classes that fit the outputs, and a way to read them as probabilities that fits both. */
+static int eqp_file_classes(const uint8_t *b, const eqp_file *file) {
+    const uint32_t outputs = file->sizes[file->layers], proba = b[22];
+    const int binary = file->kind == 0 && outputs == 1 && file->classes == 2;
+    /* as many classes as outputs, or two at one output */
+    if (file->classes < 1 || (file->classes != outputs && !binary)) return 0;
+    /* 5 is a regressor's; 2 is certain, and so has a single class */
+    if (proba == 5 || (proba == 2 && file->classes != 1)) return 0;
+    if (file->resistive) {
+        /* noise about a target: a softmax, or a logistic function of one label or of two classes */
+        if (proba == 1 || proba == 3 || proba == 4) return 0;
+        if ((proba == 7) != binary || (proba == 6) != (file->kind == 1)) return 0;
+    } else {
+        if ((proba == 3) != binary || (proba == 1) != (file->kind == 1)) return 0;
+    }
+    return file->names == 0 || eqp_file_names(b + file->labels, file->names, file->classes);
+}
+
 /* Whether every value is one that a network can have: codes, steps, rates, parameters, and classes
  * that fit the outputs. The offsets are those of the header (eqp_file.h). */
 static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
-    static const uint8_t largest[8] = {2, 8, 8, 8, 15, 2, 5, 2};
+    static const uint8_t largest[2][8] = {{2, 8, 8, 8, 15, 2, 5, 2}, {3, 0, 0, 0, 15, 2, 7, 2}};
     const uint32_t outputs = file->sizes[file->layers], flags = b[20];
     uint32_t i;
-    /* codes: one byte each, `largest` of each kind */
+    /* codes: one byte each; a code beyond the last name would be an index beyond a table */
     for (i = 0; i < 8; i++)
-        if (b[16 + i] > largest[i]) return 0;
+        if (b[16 + i] > largest[file->resistive][i]) return 0;
     /* cost factor and step above 0, a tolerance that may be below; at least a sweep */
     if (!eqp_file_finite(b, 24, 3, 4) || !eqp_file_positive(b, 24, 2, 4)) return 0;
     if (eqp_file_u32(b, 36) < 1 || eqp_file_u32(b, 36) > INT32_MAX) return 0;
@@ -117,53 +173,65 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
     }
     for (i = 0; i < file->layers; i++) {
         /* rates are not negative, not even -0 */
-        const uint32_t n_in = file->sizes[i], n_out = file->sizes[i + 1];
+        const uint32_t n_in = file->rows[i], n_out = file->columns[i];
         if (!eqp_file_finite(b, file->rates + 4 * i, 1, 4) ||
             eqp_file_u32(b, file->rates + 4 * i) >> 31)
             return 0;
+        /* a NaN among the weights would reach every state after the first sweep */
         if (!eqp_file_finite(b, file->weights[i], n_in * n_out, 4)) return 0;
         if (!eqp_file_finite(b, file->biases[i], n_out, 4)) return 0;
     }
+    if (file->resistive && !eqp_file_circuit(b, file)) return 0;
+    if (file->kind != 2) return eqp_file_classes(b, file);
     /* a regressor has no classes, but means and scales of its targets */
-    if (file->kind == 2) {
-        if (file->classes != 0 || file->names != 0 || b[22] != 5) return 0;
-        return eqp_file_finite(b, file->mean, 2 * outputs, 8) &&
-               eqp_file_positive(b, file->scale, outputs, 8);
-    }
-    /* a classifier: as many classes as outputs, or two at one output */
-    if (b[22] == 5 || file->classes < 1) return 0;
-    if (file->classes != outputs && !(file->classes == 2 && outputs == 1 && file->kind == 0))
-        return 0;
-    /* how outputs are read as probabilities has to fit the kind of classifier */
-    if ((b[22] == 3) != (file->kind == 0 && outputs == 1 && file->classes == 2)) return 0;
-    if ((b[22] == 1) != (file->kind == 1)) return 0;
-    if (b[22] == 2 && file->classes != 1) return 0;
-    return file->names == 0 || eqp_file_names(b + file->labels, file->names, file->classes);
+    if (file->classes != 0 || file->names != 0 || b[22] != 5) return 0;
+    return eqp_file_finite(b, file->mean, 2 * outputs, 8) &&
+           eqp_file_positive(b, file->scale, outputs, 8);
+}
+
+/* Two arrays of n doubles, one behind the other: where they begin; returns where they end. */
+static uint64_t eqp_file_two(uint64_t at, uint32_t n, uint32_t *first, uint32_t *second) {
+    *first = (uint32_t)at;
+    *second = (uint32_t)(at + 8 * (uint64_t)n);
+    return at + 16 * (uint64_t)n;
 }
 
 /* Where everything lies, in 64 bits, so that no product overflows; 0 if that is not the size it
  * says. */
 static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) {
+    const uint64_t sizes = EQP_FILE_HEADER + (file->resistive ? (uint64_t)EQP_FILE_CIRCUIT : 0);
+    /* a pair of sources or of output nodes is two units, which together must have a 16-bit number
+     */
+    const uint32_t most = file->resistive ? EQP_FILE_MAX_UNITS / 2 : EQP_FILE_MAX_UNITS;
+    const uint32_t last = file->layers - 1;
     /* behind the header and the sizes, which must be there before they are read */
-    uint64_t at = EQP_FILE_HEADER + 4 * ((uint64_t)file->layers + 1);
+    uint64_t at = sizes + 4 * ((uint64_t)file->layers + 1);
     uint32_t i;
     if (at > size) return 0;
     for (i = 0; i <= file->layers; i++) {
-        file->sizes[i] = eqp_file_u32(bytes, EQP_FILE_HEADER + 4 * i);
-        if (file->sizes[i] < 1 || file->sizes[i] > EQP_FILE_MAX_UNITS) return 0;
+        file->sizes[i] = eqp_file_u32(bytes, (uint32_t)sizes + 4 * i);
+        if (file->sizes[i] < 1 || file->sizes[i] > most) return 0;
+    }
+    for (i = 0; i <= last; i++) {
+        file->rows[i] = file->sizes[i];
+        file->columns[i] = file->sizes[i + 1];
+    }
+    if (file->resistive) { /* a source of either sign for each input; two nodes for each output */
+        file->rows[0] *= 2;
+        if (bytes[65] & 1) file->columns[last] *= 2;
+        file->scaled = bytes[65] >> 1 & 1;
     }
     file->rates = (uint32_t)at;
     at += 4 * (uint64_t)file->layers;
-    for (i = 0; i < file->layers; i++) {
+    for (i = 0; i <= last; i++) {
         file->weights[i] = (uint32_t)at;
-        at += 4 * (uint64_t)file->sizes[i] * file->sizes[i + 1];
+        at += 4 * (uint64_t)file->rows[i] * file->columns[i];
         file->biases[i] = (uint32_t)at;
-        at += 4 * (uint64_t)file->sizes[i + 1];
+        at += 4 * (uint64_t)file->columns[i];
         if (at > size) return 0; /* so that `at` cannot grow beyond 64 bits */
     }
-    file->mean = (uint32_t)at;
-    file->scale = (uint32_t)(at + 8 * (uint64_t)file->sizes[file->layers]);
-    if (file->kind == 2) at += 16 * (uint64_t)file->sizes[file->layers];
+    at = eqp_file_two(at, file->scaled ? file->sizes[0] : 0, &file->centers, &file->input_scales);
+    at = eqp_file_two(at, file->kind == 2 ? file->sizes[last + 1] : 0, &file->mean, &file->scale);
     file->labels = (uint32_t)at;
     at += file->names != 0 ? (uint64_t)file->names : 8 * (uint64_t)file->classes;
     return at == size;
@@ -175,7 +243,8 @@ eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
     if (size < EQP_FILE_HEADER) return EQP_FILE_SHORT;
     if (bytes[0] != 'E' || bytes[1] != 'Q' || bytes[2] != 'P' || bytes[3] != 0x1A)
         return EQP_FILE_MAGIC;
-    if (bytes[4] != 1 || bytes[5] != 0) return EQP_FILE_VERSION;
+    if (bytes[4] < 1 || bytes[4] > 2 || bytes[5] != 0) return EQP_FILE_VERSION;
+    /* a file that was cut is told from one that was damaged before all of it is summed up */
     if (size < eqp_file_u32(bytes, 8)) return EQP_FILE_SHORT;
     if (size > eqp_file_u32(bytes, 8)) return EQP_FILE_SIZE;
     if (eqp_file_crc(bytes, size) != eqp_file_u32(bytes, 12)) return EQP_FILE_CRC;
@@ -184,6 +253,8 @@ eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
     file->kind = bytes[21];
     file->classes = eqp_file_u32(bytes, 56);
     file->names = eqp_file_u32(bytes, 60);
+    file->resistive = bytes[4] == 2;
+    file->scaled = 0;
     if (file->layers < 1 || file->layers > EQP_FILE_MAX_LAYERS) return EQP_FILE_SIZE;
     if (!eqp_file_layout(bytes, size, file)) return EQP_FILE_SIZE;
     return eqp_file_values(bytes, file) ? EQP_FILE_OK : EQP_FILE_VALUE;

@@ -1,19 +1,26 @@
 """Trained networks for small devices: plain C that infers and learns (docs/embedded.md)."""
 
-from .csource import c_texts, to_c
-from .eqpfile import EqpFileError, load_eqp, save_eqp
-from .model import LearnPlan, NetModel, as_model, untrained
-from .simulate import simulate
+import importlib
 
-__all__ = [
-    "EqpFileError",
-    "LearnPlan",
-    "NetModel",
-    "as_model",
-    "c_texts",
-    "load_eqp",
-    "save_eqp",
-    "simulate",
-    "to_c",
-    "untrained",
-]
+# public name -> module; loaded on first use, so that reading and asking a model file needs NumPy and
+# SciPy only
+_EXPORTS = {
+    **dict.fromkeys(("c_texts", "to_c"), "csource"),
+    **dict.fromkeys(("EqpFileError", "load_eqp", "save_eqp"), "eqpfile"),
+    **dict.fromkeys(("LearnPlan", "NetModel", "as_model", "untrained"), "model"),
+    "simulate": "simulation",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *_EXPORTS])

@@ -234,7 +234,7 @@ class Parts:
         if model.kind != "regressor":
             rows["ONE"], rows["HALF"] = self.one(), self.half()
             rows["CHANCE(out)"] = self.chance()
-            rows["SHARPNESS"] = c_float(np.float32(model.sharpness))
+            rows["SHARPNESS"] = c_float(model.sharpness)
         if self.learn:
             rows["SIGN"] = 1 if model.learn.beta > 0 else -1
             rows["SEED"] = "UINT32_C(0x2545F491)"
@@ -381,17 +381,13 @@ class FloatParts(Parts):
         return "net_clip(out, 0.0f, 1.0f)"
 
     def step(self, dt):
-        return c_float(np.float32(dt))
+        return c_float(dt)
 
     def learning(self):
         plan = self.model.learn
         span = abs(plan.beta) * (2 if plan.nudging == "centered" else 1)
         force = np.float32(self.model.spec.cost_factor * abs(plan.beta))
-        return {
-            "FORCE": c_float(force),
-            "PER_SPAN": c_float(np.float32(1 / span)),
-            "MAX_RATE": "100.0f",
-        }
+        return {"FORCE": c_float(force), "PER_SPAN": c_float(1 / span), "MAX_RATE": "100.0f"}
 
     def layer_numbers(self, k):
         return self.curve_numbers(k)
@@ -409,14 +405,10 @@ class FloatParts(Parts):
         ]
         if model.is_scaled:
             for name, values in (("center", model.input_center), ("per", 1 / model.input_scale)):
-                arrays.append(
-                    (f"net_input_{name}", "float", [c_float(np.float32(v)) for v in values])
-                )
+                arrays.append((f"net_input_{name}", "float", [c_float(v) for v in values]))
         if self.learn:
-            arrays.insert(
-                0, ("net_rates", "net_rate", [c_float(np.float32(r)) for r in model.learn.rates])
-            )
+            arrays.insert(0, ("net_rates", "net_rate", [c_float(r) for r in model.learn.rates]))
         if model.kind == "regressor":
-            arrays.insert(0, ("net_mean", "float", [c_float(np.float32(v)) for v in model.mean]))
-            arrays.insert(1, ("net_scale", "float", [c_float(np.float32(v)) for v in model.scale]))
+            arrays.insert(0, ("net_mean", "float", [c_float(v) for v in model.mean]))
+            arrays.insert(1, ("net_scale", "float", [c_float(v) for v in model.scale]))
         return arrays

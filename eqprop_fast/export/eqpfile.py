@@ -12,16 +12,18 @@ import zlib
 
 import numpy as np
 
-from ..kernels import LayeredSpec
+from ..kernels import LayeredSpec, ResistiveSpec
+from ..kernels.reference.crossbar import SCHEDULES as CIRCUIT_SCHEDULES
+from ..kernels.resistive_spec import DIODES
 from ..kernels.spec import ACTIVATIONS, MAX_WEIGHTS, SCHEDULES
-from ..training.files import write_atomically
 from .model import MAX_UNITS, PROBAS, LearnPlan, NetModel, as_model
 
-MAGIC, VERSION = b"EQP\x1a", 1
+MAGIC, LAYERED, RESISTIVE = b"EQP\x1a", 1, 2  # the version says which kind of network it is
 HEADER = struct.Struct("<4sHHII8B3fI3fIII")
+CIRCUIT = struct.Struct("<BBH6d")  # follows the header of a resistive network
 KINDS = ("exclusive", "multilabel", "regressor")
 NUDGINGS = ("positive", "random_sign", "centered")
-_LARGEST = (2, 8, 8, 8, 15, 2, 5, 2)
+_LARGEST = {LAYERED: (2, 8, 8, 8, 15, 2, 5, 2), RESISTIVE: (3, 0, 0, 0, 15, 2, 7, 2)}
 _TEXTS = {
     "SHORT": "shorter than its header, or than it says",
     "MAGIC": "not a model file",
@@ -54,9 +56,11 @@ def save_eqp(model, path):
 
     Parameters
     ----------
-    model : fitted layered estimator or NetModel
+    model : fitted layered or resistive estimator, or NetModel
     path : path
     """
+    from ..training.files import write_atomically  # here: readers do without scikit-learn
+
     data = to_bytes(as_model(model).folded())
     write_atomically(path, lambda file: file.write(data))
 
@@ -77,39 +81,32 @@ def load_eqp(path):
 def to_bytes(model):
     """A model file's bytes."""
     if model.is_resistive:
-        raise ValueError("model: a model file holds layered networks; for resistive ones use to_c")
-    spec, plan = model.spec, model.learn
-    n, learns = len(model.weights), plan is not None
+        version, parameters, circuit = RESISTIVE, (1.0, 1.0), _circuit_bytes(model)
+    else:
+        version, circuit = LAYERED, b""
+        parameters = model.spec.cost_factor, model.spec.dt
+    plan, n = model.learn, len(model.weights)
+    learns = plan is not None
     labels, names = _encode_classes(model.classes)
-    flags = spec.nudge_inside | (spec.cost == "cross_entropy") << 1 | learns << 2
-    flags |= (learns and not plan.rates) << 3
-    kinds = (
-        SCHEDULES[spec.schedule],
-        ACTIVATIONS[spec.activation],
-        ACTIVATIONS[spec.out_activation],
-        ACTIVATIONS[spec.input_activation],
-        flags,
-        KINDS.index(model.kind),
-        PROBAS.index(model.proba),
-        NUDGINGS.index(plan.nudging) if learns else 0,
-    )
     nudged = (plan.beta, plan.step, plan.tol, plan.n_steps) if learns else (0.0, 0.0, 0.0, 0)
     rates = plan.rates if learns and plan.rates else (0.0,) * n
-    parts = [np.asarray(spec.sizes, "<u4"), np.asarray(rates, "<f4")]
+    parts = [circuit, _bytes(model.spec.sizes, "<u4"), _bytes(rates, "<f4")]
     for w, b in zip(model.weights, model.biases):
-        parts += [w.astype("<f4"), b.astype("<f4")]
+        # conductances: + 0 makes +0 of -0, which a reader would take for a negative one
+        parts += [_bytes(w + np.float32(0) if model.is_resistive else w, "<f4"), _bytes(b, "<f4")]
+    if model.is_resistive and model.is_scaled:
+        parts += [_bytes(model.input_center, "<f8"), _bytes(model.input_scale, "<f8")]
     if model.kind == "regressor":
-        parts += [np.asarray(model.mean, "<f8"), np.asarray(model.scale, "<f8")]
-    body = b"".join(part.tobytes() for part in parts) + labels
+        parts += [_bytes(model.mean, "<f8"), _bytes(model.scale, "<f8")]
+    body = b"".join([*parts, labels])
     head = HEADER.pack(
         MAGIC,
-        VERSION,
+        version,
         n,
         HEADER.size + len(body),
         0,
-        *kinds,
-        spec.cost_factor,
-        spec.dt,
+        *_codes(model),
+        *parameters,
         model.tol_free,
         model.n_free_steps,
         *nudged,
@@ -122,6 +119,33 @@ def to_bytes(model):
     data += head[16:] + body
     from_bytes(data)  # what could not be read is not written
     return data
+
+
+def _bytes(values, dtype):
+    return np.asarray(values, dtype).tobytes()
+
+
+def _codes(model):
+    """The eight bytes of names and flags."""
+    spec, plan = model.spec, model.learn
+    if model.is_resistive:
+        flags, names = 0, (CIRCUIT_SCHEDULES.index(spec.schedule), 0, 0, 0)
+    else:
+        flags = spec.nudge_inside | (spec.cost == "cross_entropy") << 1
+        activations = spec.activation, spec.out_activation, spec.input_activation
+        names = SCHEDULES[spec.schedule], *(ACTIVATIONS[a] for a in activations)
+    if plan is not None:
+        flags |= 4 | (not plan.rates) << 3
+    answers = KINDS.index(model.kind), PROBAS.index(model.proba)
+    return *names, flags, *answers, 0 if plan is None else NUDGINGS.index(plan.nudging)
+
+
+def _circuit_bytes(model):
+    spec = model.spec
+    numbers = spec.input_gain, spec.amplifier_gain, spec.g_min, spec.g_max
+    flags = bool(spec.pairs) | model.is_scaled << 1
+    diodes = DIODES.index(spec.diodes)
+    return CIRCUIT.pack(diodes, flags, 0, *numbers, model.source_limit, model.sharpness)
 
 
 def _encode_classes(classes):
@@ -150,33 +174,32 @@ def from_bytes(data, name=""):
 
     need(len(data) >= HEADER.size, "SHORT")
     need(data[:4] == MAGIC, "MAGIC")
-    need(data[4:6] == struct.pack("<H", VERSION), "VERSION")
+    version = int.from_bytes(data[4:6], "little")
+    need(version in (LAYERED, RESISTIVE), "VERSION")
     head = HEADER.unpack_from(data)
     n, size, crc = head[2:5]
     need(len(data) >= size, "SHORT")
     need(len(data) <= size, "SIZE")
     need(zlib.crc32(data[16:], zlib.crc32(data[:12])) == crc, "CRC")
     need(1 <= n <= MAX_WEIGHTS, "SIZE")
-    kinds = head[5:13]
-    n_classes, n_names = head[21:23]
-    at = HEADER.size + 4 * (n + 1)
-    need(at <= size, "SIZE")
-    sizes = struct.unpack_from(f"<{n + 1}I", data, HEADER.size)
-    need(all(1 <= s <= MAX_UNITS for s in sizes), "SIZE")
-    n_weights = sum(a * b + b for a, b in zip(sizes[:-1], sizes[1:]))
-    scales = 16 * sizes[-1] if kinds[5] == 2 else 0
-    need(at + 4 * n + 4 * n_weights + scales + (n_names or 8 * n_classes) == size, "SIZE")
-    arrays = _Arrays(data, at)
-    rates = arrays.take("<f4", n)
-    weights, biases = [], []
-    for a, b in zip(sizes[:-1], sizes[1:]):
-        weights.append(arrays.take("<f4", a * b).reshape(a, b))
-        biases.append(arrays.take("<f4", b))
-    mean, scale = (arrays.take("<f8", sizes[-1] if scales else 0) for _ in range(2))
-    need(_right_values(head, sizes, [rates, *weights, *biases, mean, scale], rates, scale), "VALUE")
-    classes = _decode_classes(data[arrays.at :], n_classes, n_names)
+    at = HEADER.size + (CIRCUIT.size if version == RESISTIVE else 0)
+    need(at + 4 * (n + 1) <= size, "SIZE")
+    file = _File(version, head, None, struct.unpack_from(f"<{n + 1}I", data, at))
+    if version == RESISTIVE:
+        file.circuit = CIRCUIT.unpack_from(data, HEADER.size)
+    need(all(1 <= s <= file.most for s in file.sizes), "SIZE")
+    need(file.end(at) == size, "SIZE")
+    arrays = _Arrays(data, at + 4 * (n + 1))
+    file.rates = arrays.take("<f4", n)
+    for a, b in file.shapes:
+        file.weights.append(arrays.take("<f4", a * b).reshape(a, b))
+        file.biases.append(arrays.take("<f4", b))
+    file.center, file.input_scale = (arrays.take("<f8", file.n_scaled) for _ in range(2))
+    file.mean, file.scale = (arrays.take("<f8", file.n_targets) for _ in range(2))
+    need(file.has_right_values(), "VALUE")
+    classes = _decode_classes(data[arrays.at :], *head[21:23])
     need(classes is not None, "VALUE")
-    return _model(head, sizes, rates, weights, biases, mean, scale, classes)
+    return file.model(classes)
 
 
 class _Arrays:
@@ -191,26 +214,149 @@ class _Arrays:
         return values.astype(values.dtype.newbyteorder("="))
 
 
-def _right_values(head, sizes, arrays, rates, scale):
-    kinds, n_classes, n_names = head[5:13], *head[21:23]
-    cost_factor, dt, tol, n_free, beta, step, tol_nudged, n_nudged = head[13:21]
-    flags, kind, proba, outputs = kinds[4], kinds[5], kinds[6], sizes[-1]
-    if any(value > top for value, top in zip(kinds, _LARGEST)):
-        return False
-    if not np.isfinite([cost_factor, dt, tol, beta, step, tol_nudged]).all():
-        return False
-    if not (cost_factor > 0 and dt > 0 and 1 <= n_free < 2**31 and n_nudged < 2**31):
-        return False
-    if flags & 4 and not (beta != 0 and step > 0 and n_nudged >= 1):
-        return False
-    if not all(np.isfinite(a).all() for a in arrays) or np.signbit(rates).any():
-        return False
-    if kind == 2:
-        return n_classes == n_names == 0 and proba == 5 and bool((scale > 0).all())
-    binary = kind == 0 and outputs == 1 and n_classes == 2
-    if proba == 5 or n_classes < 1 or (n_classes != outputs and not binary):
-        return False
-    return (proba == 3) == binary and (proba == 1) == (kind == 1) and (proba != 2 or n_classes == 1)
+class _File:
+    """What stands in a file, before it is known to make sense."""
+
+    def __init__(self, version, head, circuit, sizes):
+        self.version, self.head, self.circuit, self.sizes = version, head, circuit, sizes
+        self.weights, self.biases = [], []
+        self.codes, self.numbers = head[5:13], head[13:21]
+        self.n_classes, self.n_names = head[21:23]
+
+    @property
+    def is_resistive(self):
+        return self.version == RESISTIVE
+
+    @property
+    def most(self):
+        """Units of a layer; pairs of sources or output nodes count twice on a device."""
+        return MAX_UNITS // 2 if self.is_resistive else MAX_UNITS
+
+    @property
+    def shapes(self):
+        """(rows, columns) of each layer's weights."""
+        units = list(self.sizes)
+        if self.is_resistive:
+            units[0] *= 2
+            units[-1] *= 1 + (self.circuit[1] & 1)
+        return list(zip(units[:-1], units[1:]))
+
+    @property
+    def n_scaled(self):
+        return self.sizes[0] if self.is_resistive and self.circuit[1] & 2 else 0
+
+    @property
+    def n_targets(self):
+        return self.sizes[-1] if self.codes[5] == 2 else 0
+
+    def end(self, at):
+        """Where the file ends whose sizes stand at `at`."""
+        n_layers, n_weights = len(self.sizes) - 1, sum(a * b + b for a, b in self.shapes)
+        numbers = n_layers + 1 + n_layers + n_weights
+        classes = self.n_names or 8 * self.n_classes
+        return at + 4 * numbers + 16 * (self.n_scaled + self.n_targets) + classes
+
+    def has_right_values(self):
+        cost_factor, dt, tol, n_free, beta, step, tol_nudged, n_nudged = self.numbers
+        if any(value > top for value, top in zip(self.codes, _LARGEST[self.version])):
+            return False
+        if not np.isfinite([cost_factor, dt, tol, beta, step, tol_nudged]).all():
+            return False
+        if not (cost_factor > 0 and dt > 0 and 1 <= n_free < 2**31 and n_nudged < 2**31):
+            return False
+        if self.codes[4] & 4 and not (beta != 0 and step > 0 and n_nudged >= 1):
+            return False
+        arrays = [self.rates, *self.weights, *self.biases, self.mean, self.scale]
+        if not all(np.isfinite(a).all() for a in arrays) or np.signbit(self.rates).any():
+            return False
+        if self.is_resistive and not self._is_right_circuit():
+            return False
+        if self.codes[5] == 2:
+            told = self.n_classes == self.n_names == 0 and self.codes[6] == 5
+            return told and bool((self.scale > 0).all())
+        return self._are_right_classes()
+
+    def _is_right_circuit(self):
+        diodes, flags, zero, gain, amplifier, g_min, g_max, limit, sharpness = self.circuit
+        if diodes > 2 or flags > 3 or zero != 0 or self.codes[4] & 3 or self.numbers[:2] != (1, 1):
+            return False
+        if not all(np.isfinite(v) and v > 0 for v in (gain, amplifier, sharpness)):
+            return False
+        if np.signbit(g_min) or not g_min < g_max or not limit > 0:
+            return False
+        if any(np.signbit(g).any() for g in self.weights):
+            return False
+        scaling = np.isfinite(self.center).all() and np.isfinite(self.input_scale).all()
+        return bool(scaling and (self.input_scale > 0).all())
+
+    def _are_right_classes(self):
+        """As many as outputs, or two at one output; read as probabilities in a way that fits."""
+        kind, proba, outputs, n_classes = *self.codes[5:7], self.sizes[-1], self.n_classes
+        binary = kind == 0 and outputs == 1 and n_classes == 2
+        if proba == 5 or n_classes < 1 or (n_classes != outputs and not binary):
+            return False
+        if proba == 2 and n_classes != 1:
+            return False
+        if self.is_resistive:
+            known = proba in (0, 2, 6, 7)
+            return known and (proba == 7) == binary and (proba == 6) == (kind == 1)
+        return (proba == 3) == binary and (proba == 1) == (kind == 1)
+
+    def model(self, classes):
+        cost_factor, dt, tol, n_free, beta, step, tol_nudged, n_nudged = self.numbers
+        flags, kind, proba, nudging = self.codes[4:]
+        learn = None
+        if flags & 4:
+            known = () if flags & 8 else tuple(float(rate) for rate in self.rates)
+            learn = LearnPlan(beta, NUDGINGS[nudging], n_nudged, tol_nudged, step, known)
+        model = NetModel(
+            self._circuit_spec() if self.is_resistive else self._layered_spec(),
+            self.weights,
+            self.biases,
+            n_free,
+            tol,
+            KINDS[kind],
+            classes,
+            PROBAS[proba],
+            self.mean,
+            self.scale,
+            learn,
+            "the file's network was trained by a rule that does not learn on a device",
+            input_center=self.center,
+            input_scale=self.input_scale,
+        )
+        if self.is_resistive:
+            model.source_limit, model.sharpness = self.circuit[7:]
+        return model
+
+    def _layered_spec(self):
+        schedules = {code: name for name, code in SCHEDULES.items()}
+        names = {code: name for name, code in ACTIVATIONS.items()}
+        schedule, activation, out_activation, input_activation, flags = self.codes[:5]
+        return LayeredSpec(
+            tuple(self.sizes),
+            schedule=schedules[schedule],
+            activation=names[activation],
+            out_activation=names[out_activation],
+            input_activation=names[input_activation],
+            nudge_inside=bool(flags & 1),
+            cost="cross_entropy" if flags & 2 else "squared_error",
+            cost_factor=self.numbers[0],
+            dt=self.numbers[1],
+        )
+
+    def _circuit_spec(self):
+        diodes, flags, _, gain, amplifier, g_min, g_max = self.circuit[:7]
+        return ResistiveSpec(
+            tuple(self.sizes),
+            gain,
+            amplifier,
+            DIODES[diodes],
+            bool(flags & 1),
+            CIRCUIT_SCHEDULES[self.codes[0]],
+            g_min=g_min,
+            g_max=g_max,
+        )
 
 
 def _decode_classes(data, n_classes, n_names):
@@ -223,39 +369,3 @@ def _decode_classes(data, n_classes, n_names):
     last, names = names[-1], names[:-1]
     right = last == "" and len(names) == n_classes and all(c and min(c) >= " " for c in names)
     return names if right else None
-
-
-def _model(head, sizes, rates, weights, biases, mean, scale, classes):
-    kinds = head[5:13]
-    cost_factor, dt, tol, n_free, beta, step, tol_nudged, n_nudged = head[13:21]
-    names = {code: name for name, code in ACTIVATIONS.items()}
-    flags = kinds[4]
-    spec = LayeredSpec(
-        tuple(sizes),
-        schedule={v: k for k, v in SCHEDULES.items()}[kinds[0]],
-        activation=names[kinds[1]],
-        out_activation=names[kinds[2]],
-        input_activation=names[kinds[3]],
-        nudge_inside=bool(flags & 1),
-        cost="cross_entropy" if flags & 2 else "squared_error",
-        cost_factor=cost_factor,
-        dt=dt,
-    )
-    learn = None
-    if flags & 4:
-        known = () if flags & 8 else tuple(float(rate) for rate in rates)
-        learn = LearnPlan(beta, NUDGINGS[kinds[7]], n_nudged, tol_nudged, step, known)
-    return NetModel(
-        spec,
-        weights,
-        biases,
-        n_free,
-        tol,
-        KINDS[kinds[5]],
-        classes,
-        PROBAS[kinds[6]],
-        mean,
-        scale,
-        learn,
-        "the file's network was trained by a rule that does not learn on a device",
-    )

@@ -6,13 +6,9 @@ import warnings
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from sklearn.base import is_classifier
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
-from ..kernels import LayeredSpec, get_backend
+from ..kernels import LayeredSpec, ResistiveSpec, get_backend
 from ..kernels.spec import MAX_WEIGHTS, UNIT_RANGE
-from ..networks.resistive import ResistiveSpec
 
 MAX_UNITS = 65535  # a layer's size has 16 bits on the device and in a file
 PROBAS = ("softmax", "clip", "one", "binary", "share", "none", "logistic", "binary_logistic")
@@ -126,6 +122,38 @@ class NetModel:
         free = 1.0 if self.is_resistive else self.spec.dt
         return free, self.learn.step if learn else free
 
+    def predict(self, X, backend="auto"):
+        """Classes, label sets or values of dense rows, without scikit-learn.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        backend : {"auto", "c", "numba", "numpy"}
+
+        Returns
+        -------
+        ndarray, as the estimator's `predict`
+
+        Raises
+        ------
+        ValueError
+            Wrong shape; NaN, infinite.
+        """
+        from .answers import predict
+
+        return predict(self, X, backend)
+
+    def predict_proba(self, X, backend="auto"):
+        """Class probabilities of dense rows; parameters as of `predict`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_samples, n_classes)
+        """
+        from .answers import predict_proba
+
+        return predict_proba(self, X, backend)
+
     @property
     def n_weights(self):
         return sum(w.size for w in self.weights)
@@ -167,6 +195,8 @@ def as_model(source, learning_rate=None):
     """
     if isinstance(source, NetModel):
         return source if learning_rate is None else _with_rates(source, learning_rate)
+    from sklearn.utils.validation import check_is_fitted  # here: who reads a file needs none of it
+
     from ..estimators import (
         EqPropClassifier,
         EqPropRegressor,
@@ -299,6 +329,8 @@ def _with_rates(model, learning_rate):
 
 def _targets(source, proba_of):
     """What the outputs mean."""
+    from sklearn.base import is_classifier
+
     if not is_classifier(source):
         return dict(
             kind="regressor", classes=[], proba="none", mean=source._y_mean, scale=source._y_scale
@@ -360,6 +392,8 @@ def untrained(
     -------
     NetModel
     """
+    from sklearn.utils import check_random_state
+
     rng, n = check_random_state(random_state), len(sizes) - 1
     sizes = tuple(int(size) for size in sizes)
     if n < 1 or min(sizes) < 1 or sizes[-1] < 2 or n > MAX_WEIGHTS:

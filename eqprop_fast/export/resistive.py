@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from .csource import FloatParts
 from .curves import LARGEST_FLOAT
 from .template import c_float
@@ -37,20 +35,19 @@ class ResistiveParts(FloatParts):
         }
 
     def private(self):
-        spec = self.model.spec
-        gain = spec.input_gain * spec.referred(0) / spec.amplifier_gain
-        return {**super().private(), "GAIN": c_float(np.float32(gain))}
+        gain = self.model.spec.source_gain
+        return {**super().private(), "GAIN": c_float(gain)}
 
     def learning(self):
         plan, spec = self.model.learn, self.model.spec
         beta = abs(plan.beta)
         span = beta * (2 if plan.nudging == "centered" else 1)
         return {
-            "BETA": c_float(np.float32(beta)),
-            "PER_SPAN": c_float(np.float32(1 / span)),
+            "BETA": c_float(beta),
+            "PER_SPAN": c_float(1 / span),
             "MAX_RATE": "100.0f",
-            "G_MIN": c_float(np.float32(spec.g_min)),
-            "G_MAX": c_float(np.float32(min(spec.g_max, LARGEST_FLOAT))),
+            "G_MIN": c_float(spec.g_min),
+            "G_MAX": c_float(min(spec.g_max, LARGEST_FLOAT)),
         }
 
     def layer_numbers(self, k):
@@ -60,4 +57,4 @@ class ResistiveParts(FloatParts):
             return [c_float(-LARGEST_FLOAT), c_float(LARGEST_FLOAT), n]
         if spec.diodes == "signed":
             return [c_float(0), c_float(LARGEST_FLOAT), n // 2]
-        return [c_float(0), c_float(np.float32(spec.referred(k + 1))), n]
+        return [c_float(0), c_float(spec.referred(k + 1)), n]

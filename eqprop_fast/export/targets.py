@@ -13,7 +13,7 @@ import numpy as np
 
 from .csource import c_texts
 from .model import as_model
-from .simulate import simulate
+from .simulation import simulate
 from .template import c_float, runtime_text, table
 
 WARNINGS = "-Wall -Wextra -Wconversion -Wshadow -Wpedantic -Wdouble-promotion -Werror".split()

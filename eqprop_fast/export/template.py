@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+
 _CONDITION = re.compile(r"NET_\w+")
 
 
@@ -80,8 +82,18 @@ def table(values, width=98, indent="    "):
 
 
 def c_float(value):
-    """A float32 constant that reads back to the same bits."""
-    text = f"{float(value):.9g}"
+    """A number as the float32 constant that reads back to the same bits.
+
+    Raises
+    ------
+    ValueError
+        C has no constant for it.
+    """
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    if not np.isfinite(single):
+        raise ValueError(f"a number of the network is {single} in float32: it cannot be exported")
+    text = f"{float(single):.9g}"
     return text + ("f" if any(c in text for c in ".e") else ".0f")
 
 

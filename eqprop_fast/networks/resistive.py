@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 
@@ -11,92 +10,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..circuits.errors import FloatingNodeError
 from ..docstrings import documented
-from ..kernels import Crossbar, CrossbarPlan, TrainStats
+from ..kernels import Crossbar, CrossbarPlan, ResistiveSpec, TrainStats
 from ..kernels.reference.crossbar import co_content, kcl_residual, predictions
+from ..kernels.resistive_spec import DIODES
 from ..parts import Part
 from .base import BaseNetwork
 from .protocol import Equilibrium
-
-DIODES = ("signed", "clipped", "none")
-
-
-@dataclass(frozen=True)
-class ResistiveSpec:
-    """What a resistive network is besides its conductances.
-
-    Attributes
-    ----------
-    sizes : tuple of int
-        Features, nodes of each hidden layer, outputs.
-    input_gain : float
-        The input sources stand at +-input_gain * x volt.
-    amplifier_gain : float
-        Voltage gain a of the bidirectional amplifier (2006.01981: a forward, 1/a for the current
-        back) behind every hidden node; 1: none.
-    diodes : {"signed", "clipped", "none"}
-        Hidden nodes: first half kept >= 0 V, second half <= 0 V (2402.11674); all between 0 and 1 V
-        (two diodes, as in 2006.01981); or linear.
-    pairs : bool
-        Two output nodes for each output, which is the difference of their voltages (2006.01981).
-    schedule : {"synchronous", "asynchronous", "forward", "backward"}
-    carry_over : bool
-        Training: a free phase starts where the previous batch ended.
-    g_min, g_max : float
-        Bounds of every conductance, in siemens.
-    """
-
-    sizes: tuple
-    input_gain: float = 1.0
-    amplifier_gain: float = 1.0
-    diodes: str = "signed"
-    pairs: bool = False
-    schedule: str = "asynchronous"
-    carry_over: bool = False
-    g_min: float = 0.0
-    g_max: float = np.inf
-
-    @property
-    def n_weights(self):
-        return len(self.sizes) - 1
-
-    @property
-    def node_sizes(self):
-        """Nodes of layers 1..L."""
-        return (*self.sizes[1:-1], (2 if self.pairs else 1) * self.sizes[-1])
-
-    @property
-    def crossbar_shapes(self):
-        """(rows, columns) of each matrix of conductances; the input has two rows for each feature."""
-        return list(zip((2 * self.sizes[0], *self.node_sizes), self.node_sizes))
-
-    def referred(self, k):
-        """Factor by which the kernels' voltage of layer k (1-based) exceeds the node's: the gain
-        from there on.
-
-        Referred to the output, amplifiers vanish from the equations: E = sum_k E_k / a^(2k) in node
-        voltages is the plain network's energy in v_k * a^(hidden layers from k on), with the input
-        gain multiplied likewise.
-        """
-        return self.amplifier_gain ** (len(self.sizes) - 1 - k)
-
-    @property
-    def steps_to_output(self):
-        """Steps that the input needs to reach the output from a network at 0 V."""
-        n = self.n_weights
-        return {"synchronous": n, "asynchronous": (n + 1) // 2, "forward": 1, "backward": n}[
-            self.schedule
-        ]
-
-    def bounds(self, dtype):
-        """Lowest and highest voltage of the nodes of each layer, referred to the output."""
-        lower = [np.full(n, -np.inf, dtype) for n in self.node_sizes]
-        upper = [np.full(n, np.inf, dtype) for n in self.node_sizes]
-        for k, (lo, hi) in enumerate(zip(lower[:-1], upper[:-1]), start=1):
-            if self.diodes == "signed":
-                lo[: len(lo) // 2], hi[len(hi) // 2 :] = 0, 0
-            elif self.diodes == "clipped":
-                lo[:], hi[:] = 0, self.referred(k)
-        return lower, upper
 
 
 @documented
@@ -259,10 +178,6 @@ class ResistiveNetwork(BaseNetwork):
         self._epoch_rows, self._write, self._seen = n_rows, write, seen
 
     @property
-    def _gain(self):
-        return self.spec.input_gain * self.spec.referred(0) / self.spec.amplifier_gain
-
-    @property
     def _crossbar(self):
         """The network as the kernels take it."""
         return Crossbar(
@@ -270,7 +185,7 @@ class ResistiveNetwork(BaseNetwork):
             self.biases,
             self._lower,
             self._upper,
-            self._gain,
+            self.spec.source_gain,
             self.spec.schedule,
             self.spec.pairs,
         )
@@ -394,7 +309,7 @@ class ResistiveNetwork(BaseNetwork):
                 currents,
                 x[rows].astype(np.float64),
                 [s[rows] for s in final],
-                input_gain=self._gain,
+                input_gain=self.spec.source_gain,
                 beta=beta,
                 y=None if y is None else y[rows],
                 pairs=spec.pairs,
@@ -412,7 +327,9 @@ class ResistiveNetwork(BaseNetwork):
         """
         factors = [self.spec.referred(k) for k in range(1, self.spec.n_weights + 1)]
         referred = [s.astype(np.float64) * f for s, f in zip(states, factors)]
-        return kcl_residual(*self._double(), x.astype(np.float64), referred, input_gain=self._gain)
+        return kcl_residual(
+            *self._double(), x.astype(np.float64), referred, input_gain=self.spec.source_gain
+        )
 
     def _read_out(self, output):
         return predictions(output, self.spec.pairs)
