@@ -15,7 +15,7 @@ ORDER = (OURS, RESISTIVE, MLP, "linear", "boosting")
 
 
 def tables_text(found, raw):
-    """Markdown: a row for each table, held-out half first, then the medians."""
+    """Markdown: a row for each table, held-out part first, then the medians."""
     lines = []
     for classifies, measure in ((True, "accuracy / log-loss"), (False, "R2")):
         rows = [t for t in found["tables"] if t["classifies"] == classifies]
@@ -24,18 +24,18 @@ def tables_text(found, raw):
         names = [n for n in ORDER if n in rows[0]["contenders"]]
         lines += ["", f"{'Raw' if raw else 'Standardised'} features, {measure}:", ""]
         lines += [
-            f"| table | half | {' | '.join(names)} | fit, EqProp / MLP | a row, EqProp / MLP |"
+            f"| table | part | {' | '.join(names)} | fit, EqProp / MLP | a row, EqProp / MLP |"
         ]
         lines += ["|---" * (len(names) + 4) + "|"]
-        for half in ("held-out", "recipe"):
-            chosen = [t for t in rows if t["half"] == half]
-            lines += [_row(t["name"], half, [t], names) for t in chosen]
+        for part in ("held-out", "recipe"):
+            chosen = [t for t in rows if t["part"] == part]
+            lines += [_row(t["name"], part, [t], names) for t in chosen]
             if chosen:
-                lines += [_row("**median**", half, chosen, names)]
+                lines += [_row("**median**", part, chosen, names)]
     return "\n".join(lines)
 
 
-def _row(name, half, tables, names):
+def _row(name, part, tables, names):
     def median(contender, measure):
         return np.median([t["contenders"][contender][measure] for t in tables])
 
@@ -52,7 +52,7 @@ def _row(name, half, tables, names):
             text += f" / {median(contender, 'log_loss'):.2f}"
         cells.append(text)
     return (
-        f"| {name} | {half} | {' | '.join(cells)} | {ratio('fit_seconds')} | "
+        f"| {name} | {part} | {' | '.join(cells)} | {ratio('fit_seconds')} | "
         f"{ratio('predict_row_seconds')} |"
     )
 
@@ -67,7 +67,7 @@ def plot(found):
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for ax, classifies in zip(axes, (True, False)):
         rows = [t for t in found["tables"] if t["classifies"] == classifies]
-        rows.sort(key=lambda t: (t["half"], t["name"]), reverse=True)
+        rows.sort(key=lambda t: (t["part"], t["name"]), reverse=True)
         for offset, name in zip((-0.2, 0.0, 0.2), (OURS, RESISTIVE, "boosting")):
             held = [t for t in rows if name in t["contenders"] and MLP in t["contenders"]]
             gaps = [t["contenders"][name]["score"] - t["contenders"][MLP]["score"] for t in held]
@@ -75,7 +75,7 @@ def plot(found):
             ax.plot(np.clip(gaps, -0.3, 0.3), at, "o", label=name, markersize=5)
         ax.axvline(0, color="0.5", linewidth=1)
         ax.axvline(-0.02 if classifies else -0.03, color="0.5", linewidth=1, linestyle=":")
-        ax.set_yticks(range(len(rows)), [f"{t['name']} ({t['half']})" for t in rows])
+        ax.set_yticks(range(len(rows)), [f"{t['name']} ({t['part']})" for t in rows])
         ax.set_xlabel(f"{'accuracy' if classifies else 'R2'} minus that of MLP (held at ±0.3)")
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", alpha=0.3)

@@ -2,7 +2,7 @@
 
 Five folds of each table; within a fold everybody fits in turn, on one thread; seconds are those of
 the processor, so that others on the machine do not count. The recipe of the
-defaults was chosen on one half of the tables (`tables.RECIPE`); judge it by the other.
+defaults was chosen on one part of the tables; judge it by the other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 
-from .tables import HALVES, TableUnavailableError, load
+from .tables import PARTS, TableUnavailableError, load
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDS = 5
@@ -120,17 +120,17 @@ def summary(results, names):
 
 
 @click.command()
-@click.option("--half", type=click.Choice([*HALVES]), multiple=True, default=tuple(HALVES))
+@click.option("--part", type=click.Choice([*PARTS]), multiple=True, default=tuple(PARTS))
 @click.option("--only", multiple=True, help="Names of tables.")
 @click.option("--contender", multiple=True, default=tuple(CONTENDERS[True]), show_default=True)
 @click.option("--raw", is_flag=True, help="Features as they are, not standardised.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="JSON.")
-def main(half, only, contender, raw, out):
+def main(part, only, contender, raw, out):
     """Defaults of our estimators and of scikit-learn's, side by side."""
     results = []
     with threadpool_limits(1):
-        for which in half:
-            for name in HALVES[which]:
+        for which in part:
+            for name in PARTS[which]:
                 if only and name not in only:
                     continue
                 try:
@@ -139,7 +139,7 @@ def main(half, only, contender, raw, out):
                     click.echo(f"{name}: skipped, {reason}")
                     continue
                 got = run_table(table, raw, contender)
-                kept = dict(name=name, half=which, classifies=table.classifies)
+                kept = dict(name=name, part=which, classifies=table.classifies)
                 results.append({**kept, "shape": table.X.shape, "contenders": got})
                 scores = "  ".join(f"{n} {r['score']:.3f}" for n, r in got.items())
                 click.echo(f"{which:9s} {name:14s} {scores}")
@@ -149,8 +149,8 @@ def main(half, only, contender, raw, out):
             "cores": os.cpu_count(),
             "tables": results,
             "summary": {
-                which: summary([r for r in results if r["half"] == which], contender)
-                for which in half
+                which: summary([r for r in results if r["part"] == which], contender)
+                for which in part
             },
         },
         indent=1,

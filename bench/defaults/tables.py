@@ -48,6 +48,7 @@ def _shipped(package, items, target, drop=()):
     return X[:, np.ptp(X, axis=0) > 0], y.to_numpy()
 
 
+# The recipe of the defaults is chosen on these...
 _CLASSES = {
     "attrition": partial(_shipped, "modeldata", ["attrition"], "Attrition"),
     "biopsy": partial(_shipped, "MASS", ["biopsy"], "class", ["ID"]),
@@ -77,11 +78,29 @@ _NUMBERS = {
     "quakes": partial(_shipped, "datasets", ["quakes"], "mag"),
     "sacramento": partial(_shipped, "modeldata", ["Sacramento"], "price", ["zip"]),
 }
-
-# Defaults are chosen on every other table, by name; the others are held out until that is done.
-RECIPE = (*sorted(_CLASSES)[::2], *sorted(_NUMBERS)[::2])
-HELD_OUT = (*sorted(_CLASSES)[1::2], *sorted(_NUMBERS)[1::2])
-HALVES = {"recipe": RECIPE, "held-out": HELD_OUT}
+# ... and judged by these, which no choice has been made on.
+_HELD_OUT_CLASSES = {
+    "crabs": partial(_shipped, "MASS", ["crabs"], "sp", ["index"]),
+    "hpc": partial(_shipped, "modeldata", ["hpc_data"], "class"),
+    "leaves": partial(_shipped, "modeldata", ["leaf_id_flavia"], "species"),
+    "lending": partial(_shipped, "modeldata", ["lending_club"], "Class"),
+    "mortgages": partial(_shipped, "Ecdat", ["Hmda"], "deny"),
+    "olive": partial(_shipped, "dslabs", ["olive"], "region", ["area"]),
+    "telecom": partial(_shipped, "modeldata", ["wa_churn"], "churn"),
+}
+_HELD_OUT_NUMBERS = {
+    "bodies": partial(_shipped, "openintro", ["bdims"], "wgt"),
+    "college": partial(_shipped, "ISLR", ["College"], "Grad.Rate"),
+    "computers": partial(_shipped, "Ecdat", ["Computers"], "price"),
+    "credit_cards": partial(_shipped, "ISLR", ["Credit"], "Balance", ["ID"]),
+    "houses": partial(_shipped, "mosaicData", ["SaratogaHouses"], "price"),
+    "meats": partial(_shipped, "modeldata", ["meats"], "fat", ["water", "protein"]),
+    "wages": partial(_shipped, "ISLR", ["Wage"], "logwage", ["wage"]),
+    "windsor": partial(_shipped, "AER", ["HousePrices"], "price"),
+}
+PARTS = {"recipe": (*_CLASSES, *_NUMBERS), "held-out": (*_HELD_OUT_CLASSES, *_HELD_OUT_NUMBERS)}
+_CLASSES |= _HELD_OUT_CLASSES
+_NUMBERS |= _HELD_OUT_NUMBERS
 
 
 def load(name):
