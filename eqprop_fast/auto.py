@@ -56,7 +56,7 @@ def over_relaxation(contraction):
 BATCH_SIZE, RESISTIVE_BATCH_SIZE = 64, 32
 RATES = {"adam": 4e-3, "sgd": 0.05, "momentum": 5e-3, "nesterov": 5e-3}
 LAYER_DECAY = 0.35  # each layer of weights learns this much slower than the one below it
-DECAY_SHARE, LARGEST_DECAY = 0.1, 0.02
+DECAY_SHARE, NOISE_SHARE, LARGEST_DECAY = 0.1, 0.3, 0.02  # of classes; of numbers
 
 
 def solver(continual):
@@ -92,19 +92,54 @@ def batch_size(n_samples, most=BATCH_SIZE):
     return min(most, n_samples)
 
 
-def weight_decay(n_samples, n_features, n_hidden, continual):
+def weight_decay(n_samples, n_features, n_hidden, continual, noise=None):
     """The fewer samples (their weights' sum) for a feature, the more; continual rules take none.
 
-    Upper layers of deep networks, whose updates are small, would follow nothing else.
+    Of numbers also in proportion to their `noise`, as the best ridge is; of classes, None, it is
+    of order 1. Upper layers of deep networks, whose updates are small, would follow nothing else.
     """
     if continual:
         return 0.0
-    return min(DECAY_SHARE * n_features / n_samples, LARGEST_DECAY) / max(n_hidden, 1) ** 2
+    share = DECAY_SHARE if noise is None else NOISE_SHARE * noise
+    return min(share * n_features / n_samples, LARGEST_DECAY) / max(n_hidden, 1) ** 2
+
+
+def unexplained(X, y, weight=None):
+    """Share of the variance of the targets that a linear model leaves, its coefficients discounted.
+
+    In whole steps of 0.01, since a BLAS rounds as it likes; 1 where rows are too few to tell.
+
+    Parameters
+    ----------
+    X : ndarray or CSR, shape (n_samples, n_features)
+    y : ndarray, shape (n_samples,) or (n_samples, n_outputs)
+    weight : ndarray of shape (n_samples,) or None
+        A row of weight 2 counts as two.
+    """
+    from sklearn.linear_model import Ridge  # not before it is needed: import stays light
+    from sklearn.metrics import r2_score
+    from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+    step = -(-X.shape[0] // SCALE_ROWS)
+    weight = np.ones(X.shape[0]) if weight is None else np.asarray(weight, np.float64)
+    rows = np.flatnonzero(weight[::step]) * step
+    n_rows, n_features = weight[rows].sum(), X.shape[1]
+    largest = np.abs(y[rows]).max(initial=0)
+    if n_rows <= n_features + 1 or not largest > 0:
+        return 1.0
+    X, y, weight = X[rows].astype(np.float64), y[rows] / largest, weight[rows]
+    X = MaxAbsScaler().fit_transform(X)  # or the squares of the next one might leave float64
+    X = StandardScaler(with_mean=False).fit_transform(X, sample_weight=weight)
+    model = Ridge(RIDGE * n_rows).fit(X, y, sample_weight=weight)
+    left = 1.0 - r2_score(y, model.predict(X), sample_weight=weight)
+    left *= (n_rows - 1) / (n_rows - n_features - 1)
+    return round(100 * min(max(left, 0.0), 1.0)) / 100
 
 
 # ---- the scale of the input ----
 
-SCALE_ROWS = 2000  # that centre and scale are taken from, evenly spaced
+SCALE_ROWS = 2000  # that centre, scale and noise are taken from, evenly spaced
+RIDGE = 1e-3  # of features of unit scale, a row: nothing but a safeguard against collinear ones
 WINSORISED = 0.95  # deviations beyond this quantile count as it
 SOURCE_LIMIT = 10.0  # scaled inputs beyond are held there by the sources of resistive networks
 

@@ -143,3 +143,42 @@ def test_a_fit_that_learnt_nothing_says_so(kind):
         kind((5,), learning_rate_init=1e-12, max_iter=2, bias_learning_rate_init=0.0, **PLAIN).fit(
             X, np.arange(60) % 3
         )
+
+
+# ---- how much of the targets is noise ----
+
+
+def _noisy(n_samples=400, seed=0):
+    """X and targets a fifth of whose variance is noise."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, 5))
+    return X, X[:, 0] + 0.5 * rng.normal(size=n_samples)
+
+
+def test_noise_is_what_a_linear_model_leaves():
+    X, y = _noisy()
+    weight = np.random.default_rng(1).integers(0, 3, len(y))
+    repeated = np.repeat(X, weight, axis=0), np.repeat(y, weight)
+    assert auto.unexplained(X, y) == pytest.approx(0.2, abs=0.04)
+    assert auto.unexplained(sp.csr_matrix(X), y) == auto.unexplained(X, y)
+    assert auto.unexplained(X, y, weight) == auto.unexplained(*repeated)
+    assert auto.unexplained(X, np.stack([y, y], axis=1)) == auto.unexplained(X, y)
+    assert auto.unexplained(X, X[:, 1]) == 0.0
+    assert auto.unexplained(X[:6], y[:6]) == 1.0  # as many coefficients as rows
+    assert auto.unexplained(X, np.zeros_like(y)) == 1.0
+
+
+@pytest.mark.parametrize("factors", [(1e300, 1e305), (1e-310, 1e-300)])
+def test_noise_of_numbers_at_the_ends_of_float64(factors):
+    X, y = _noisy()
+    X, y = X * factors[0], y * factors[1]
+    with np.errstate(over="raise", invalid="raise"):
+        assert 0.0 <= auto.unexplained(X, y) <= 1.0
+
+
+def test_exact_targets_are_not_decayed():
+    X, y = _noisy()
+    short = dict(hidden_layer_sizes=(3,), max_iter=1, tol=0)
+    noisy = EqPropRegressor(**short).fit(X, y).weight_decay_
+    assert noisy == pytest.approx(0.3 * auto.unexplained(X, y) * 5 / 400)
+    assert EqPropRegressor(**short).fit(X, X[:, 0]).weight_decay_ == 0.0

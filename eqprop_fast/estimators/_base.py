@@ -248,9 +248,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """
         if issparse(X) and X.format == "csr":
             check_csr(X)  # first: validation may sort the indices
-        with np.errstate(
-            over="ignore"
-        ):  # what the dtype cannot hold is refused as infinite, not warned of
+        # what the dtype cannot hold is refused as infinite, not warned of
+        with np.errstate(over="ignore"):
             checked = validate_data(
                 self,
                 X,
@@ -372,6 +371,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """Whether the largest output is the prediction."""
         return False
 
+    def _noise(self, X, y, weight):
+        """Share of the targets' variance that is noise; None where weight decay does not ask."""
+
     def _first_partial_fit(self, y, classes):
         """What the first partial_fit fixes for good."""
 
@@ -394,7 +396,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         if row_weight is not None and not row_weight.any():
             raise ValueError("Sample weights must contain at least one non-zero number.")
         if first:
-            self._look_at(X, row_weight)
+            self._look_at(X, y, row_weight)
         X = self._to_sources(X)
         with np.errstate(over="ignore"):
             target = self._encode_targets(y, row_weight, first, incremental)
@@ -437,7 +439,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             self._check_storable()
         return network, data, state, settings, validate
 
-    def _look_at(self, X, weight):
+    def _look_at(self, X, y, weight):
         """Choose what depends on the data of a first fit."""
         for name in SCALING:
             self.__dict__.pop(name, None)
@@ -766,9 +768,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     def _ready_network(self):
         """The fitted network, parameters checked; kept until a parameter or an array is another."""
-        check_is_fitted(self)
         kept, now = KEPT.get(self), what_it_is_made_of(self)
         if kept is None or not kept.made_of(now):
+            check_is_fitted(self)
             self._validate_params()  # they may have been set since the fit
             network, free = self._fitted_network(get_backend(self.backend)), self._relaxation
             kept = KEPT[self] = ReadyNetwork(now, network, free)

@@ -60,8 +60,9 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         Of the solver.
     weight_decay : "auto" or float
         Adds ``weight_decay * W`` to the gradient of weights, not of biases. "auto": 0.1 n_features
-        / n_samples of the first fit, at most 0.02, and that over the squared number of hidden
-        layers; 0 of the continual rules.
+        / n_samples of the first fit (of numbers 0.3, times the share of their variance that a
+        linear model leaves), at most 0.02, and that over the squared number of hidden layers; 0 of
+        the continual rules.
     weight_init : {"fan_in_uniform", "glorot_uniform"} or WeightInit
         Initial weights: `FanInUniform` or `GlorotUniform`.
 
@@ -138,11 +139,12 @@ class BaseLayeredEstimator(ExportMixin, BaseNetworkEstimator):
         rate = auto.learning_rate_init(self._solver) if isinstance(rate, str) else rate
         return auto.layer_rates(rate, self.layer_decay, n_weights)
 
-    def _look_at(self, X, weight):
-        super()._look_at(X, weight)
+    def _look_at(self, X, y, weight):
+        super()._look_at(X, y, weight)
         n_samples = X.shape[0] if weight is None else float(np.sum(weight, dtype=np.float64))
         depth = len(self._hidden_sizes())
-        decay = auto.weight_decay(n_samples, X.shape[1], depth, self._rule.continual)
+        noise = self._noise(X, y, weight) if self.weight_decay == AUTO else None
+        decay = auto.weight_decay(n_samples, X.shape[1], depth, self._rule.continual, noise)
         self._auto = {"weight_decay": decay, "over_relaxation": 1.0}
 
     def _look_at_network(self, network, X, weight):

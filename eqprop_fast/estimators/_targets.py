@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
+from .. import auto
 from ..kernels.spec import UNIT_RANGE
 
 
@@ -239,6 +240,9 @@ class RegressorTargets(RegressorMixin):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y.astype(np.float64)
+
+    def _noise(self, X, y, weight):
+        return auto.unexplained(X, y, weight)
 
     def _encode_targets(self, y, row_weight, first, streams=False):
         y = y.reshape(len(y), -1)
