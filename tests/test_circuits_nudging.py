@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from eqprop_fast.circuits import D1N4148, DiodeModel, Netlist, NudgeWarning
+from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, Netlist, NudgeWarning
 from eqprop_fast.circuits.builders import complementary, layered_netlist
 from eqprop_fast.circuits.learning import (
     CircuitTrainer,
@@ -87,6 +87,34 @@ def test_auto_in_every_kind_of_nudge(options, diode):
         assert error(circuit(siemens, diode), X, targets, **options)[0] < 2e-3
 
 
+@pytest.mark.parametrize("nudge", ["current", "conductance"])
+@pytest.mark.parametrize("diode", [None, "ideal", D1N4148, DiodeModel("steep", IS=1e-14, RS=1.0)])
+def test_no_given_beta_is_wrong_without_a_word(diode, nudge):
+    """From far too weak to far too strong, +-beta and one side, small targets and large ones."""
+    silent = 0
+    for siemens, size in ((1e-6, 1.0), (1e-4, 30.0), (1e-2, 1.0)):
+        net, y = circuit(siemens, diode), size * np.array(Y)
+        truth = finite_difference_gradient(net, X, y, step=1e-5, backend=BACKENDS[0])
+        for share in 10.0 ** -np.arange(0.5, 14, 0.75):
+            for centered in (True, False):
+                options = dict(beta=share * siemens, centered=centered, nudge=nudge)
+                with warnings.catch_warnings(record=True) as said:
+                    warnings.simplefilter("always")
+                    try:
+                        found = circuit_gradient(net, X, y, backend=BACKENDS[0], **options)
+                    except CircuitError:
+                        continue  # beyond the circuit's own conductance
+                wrong = np.linalg.norm(found.gradient - truth) / np.linalg.norm(truth)
+                words = [str(w.message) for w in said]
+                assert wrong < 0.015 or words, (siemens, size, options, wrong)
+                silent += not words
+                if words and "wrong by" in words[0]:
+                    assert wrong > 0.003, (siemens, size, options, wrong, words)
+                    told = float(words[0].split("about ")[1].split("%")[0]) / 100
+                    assert 0.3 < told / wrong < 3, (options, wrong, words)
+    assert silent > 60
+
+
 def test_large_errors_do_not_push_junctions():
     """Targets of 100 V: a share of the error that is small beside it is not beside kT/q."""
     wrong, beta = error(circuit(1e-4, D1N4148), X, 100 * np.array(Y))
@@ -121,6 +149,18 @@ def test_the_trainer_publishes_its_beta_and_follows_the_circuit():
     net.set_conductances(1e3 * net.conductances)
     assert trainer.step(X, Y).beta == trainer.beta_ == pytest.approx(1e3 * first, rel=0.6)
     assert CircuitTrainer(net, learning_rate=1e-9, beta=3e-7).step(X, Y).beta == 3e-7
+
+
+def test_a_trainer_with_a_given_beta_measures_it_again_and_again():
+    net = circuit(1e-4, None)
+    trainer = CircuitTrainer(net, learning_rate=1e-14, beta=1e-5, centered=False)
+    asked = []
+    for _ in range(9):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            trainer.step(X, Y)
+        asked.append(len(said))
+    assert asked == [1, 1, 0, 1, 0, 0, 0, 1, 0]
 
 
 def test_outputs_that_are_held_and_targets_that_are_met():

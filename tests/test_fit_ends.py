@@ -2,8 +2,10 @@
 on with.
 """
 
+import dataclasses
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +153,65 @@ def test_the_file_is_the_fitted_model(tmp_path, monkeypatch, ctrl_c_heard, kind,
         else:
             options.pop("callbacks", None)
             assert_same(copy, kind((4,), **{**options, "max_iter": n}).fit(X, Y))
+
+
+HEARD = {  # what is learnt and what callbacks are told, in every way that they meet the end of a run
+    "max_iter": dict(max_iter=3),
+    "callback": dict(max_iter=5),
+    "callback, last epoch": dict(max_iter=3),
+    "tol": dict(max_iter=5, tol=1e3, n_iter_no_change=1, learning_rate="constant"),
+    "early stopping": dict(
+        max_iter=5, early_stopping=True, tol=1.0, n_iter_no_change=1, learning_rate="constant"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", HEARD)
+def test_a_kill_before_callbacks_have_answered_loses_no_answer(tmp_path, kind, end):
+    """The file that it leaves at any epoch, here a copy of it, has them asked once more."""
+    path, told = tmp_path / "a.npz", []
+    options = {"random_state": 0, "backend": BACKENDS[-1], **FORGIVING, **HEARD[end]}
+    if kind is EqPropClassifier:
+        options["learning_rule"] = "vector_field"  # tells of its feedback weights
+
+    def hear(record):
+        told.append(record)
+        return end.startswith("callback") and record.epoch == 3
+
+    def be_killed(record):
+        shutil.copy(path, tmp_path / f"{record.epoch}.npz")
+
+    model = kind((4,), checkpoint=path, callbacks=[be_killed, hear], **options).fit(X, Y)
+    assert len(told) == 3 and model.ended_by_ == {"early stopping": "tol"}.get(end, end[:8])
+    whole = list(told)
+    for epoch in (1, 2, 3):
+        told.clear()
+        part = kind.load_checkpoint(tmp_path / f"{epoch}.npz")
+        part.set_params(callbacks=hear, backend=options["backend"], checkpoint=path).resume(X, Y)
+        assert_same(part, model)
+        assert_same(kind.load_checkpoint(path), model)
+        assert told[0] == whole[epoch - 1]
+        anew = [dataclasses.replace(record, seconds=0) for record in told]
+        assert anew == [dataclasses.replace(record, seconds=0) for record in whole[epoch - 1 :]]
+        told.clear()
+        assert part.resume(X, Y) and (told == [] or end == "callback")
+
+
+def test_a_callback_that_failed_is_asked_again_by_resume_alone():
+    def fail(record):
+        raise ZeroDivisionError
+
+    for go_on, first in (("resume", 1), ("partial_fit", 2), ("fit", 2)):
+        told = []
+        model = EqPropRegressor((4,), max_iter=3, random_state=0, warm_start=True, **FORGIVING)
+        with pytest.raises(ZeroDivisionError):
+            model.set_params(callbacks=fail).fit(X, Y)
+        model.set_params(callbacks=lambda record, told=told: told.append(record.epoch))
+        assert getattr(model, go_on)(X, Y).n_iter_ == told[-1] and told[0] == first
+    with pytest.raises(ZeroDivisionError):
+        model.set_params(callbacks=fail, max_iter=1).fit(X, Y)
+    assert model.set_params(callbacks=None, max_iter=20).resume(X, Y).n_iter_ == 20
 
 
 def test_a_run_that_tol_has_ended_goes_on_only_where_it_may(tmp_path):

@@ -178,7 +178,8 @@ def circuit_gradient(
     NudgeWarning
         If a given `beta` moves an output by more than 0.1 of its error or a conducting junction by
         more than half its thermal voltage (the gradient may be far off), or outputs by less than
-        1e-10 of their error (rounding may drown it).
+        1e-10 of their error (rounding may drown it), or if the gradient of a few samples is more
+        than 1 % off the exact one.
     """
     phases = _phases(
         netlist,
@@ -215,8 +216,21 @@ class _Phases:
         return CircuitGradient(self.loss, gradient, self.free.outputs, self.free, self.beta)
 
 
-def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n_threads, check):
-    """Run the phases of `circuit_gradient`."""
+def _phases(
+    netlist,
+    inputs,
+    targets,
+    *,
+    beta,
+    centered,
+    loss,
+    nudge,
+    backend,
+    n_threads,
+    check,
+    compare=True,
+):
+    """Run the phases of `circuit_gradient`; `compare` what a given beta makes with the exact one."""
     _check_rule(beta, centered, loss, nudge, check)
     inputs = np.atleast_2d(checks.array("inputs", inputs))
     targets = checks.bounded("targets", np.atleast_2d(checks.array("targets", targets)))
@@ -248,7 +262,8 @@ def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n
             _check_side(free.outputs - targets, point.outputs - targets)
         return point
 
-    if beta == "auto":
+    given = beta != "auto"
+    if not given:
         beta = nudging.auto_beta(netlist, free, drive)
         for _ in range(MOST_TRIES):
             first = nudged(beta)
@@ -259,14 +274,13 @@ def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n
     else:
         beta = float(beta)
         first = nudged(beta)
-        nudging.warn_of(beta, *nudging.measure(netlist, free, first, drive, beta))
     second, width = (nudged(-beta), 4 * beta) if centered else (free, 2 * beta)
     which = netlist.trainable_indices
     pairs = solver_of(netlist).assembly.pairs[RESISTOR][which]
     s_g = np.maximum(
         np.abs(scales[pairs[:, 0]]), np.abs(scales[pairs[:, 1]])
     )  # one end may be a source
-    return _Phases(
+    phases = _Phases(
         loss=float(losses.mean()),
         free=free,
         difference=first.difference(second),
@@ -275,6 +289,11 @@ def _phases(netlist, inputs, targets, *, beta, centered, loss, nudge, backend, n
         scale=s_g / (width * s_out * len(inputs)),
         beta=beta,
     )
+    if given:
+        measured = nudging.measure(netlist, free, first, drive, beta)
+        wrong = nudging.error(netlist, free, drive, phases, width) if compare else 0.0
+        nudging.warn_of(beta, *measured, wrong)
+    return phases
 
 
 def _check_rule(beta, centered, loss, nudge, check):
@@ -419,7 +438,8 @@ class CircuitTrainer:
     learning_rate : float
         Siemens per unit of gradient, > 0.
     beta, centered, loss, nudge, backend, n_threads, check
-        See `circuit_gradient`.
+        See `circuit_gradient`. A given beta is compared with the exact gradient at ever fewer of
+        the steps: the first, second, fourth, eighth ...
     momentum : float
         In [0, 1).
 
@@ -480,7 +500,8 @@ class CircuitTrainer:
             conductance would exceed 1e30 S: conductances and momentum are then as before.
         """
         net, which = self.netlist, self.netlist.trainable_indices
-        phases = _phases(net, inputs, targets, **self.options)
+        seldom = (len(self.losses) & (len(self.losses) + 1)) == 0  # after 0, 1, 3, 7 ... steps
+        phases = _phases(net, inputs, targets, **self.options, compare=seldom)
         low, high = (bound[which] for bound in net.bounds)
         g, gradient, velocity = net.conductances[which], np.empty(which.size), self.velocity.copy()
         low = np.minimum(np.maximum(low, CONDUCTANCE_FLOOR), high)

@@ -328,6 +328,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         all.
 
         A run that ended by `tol` and `n_iter_no_change`, as they stand now, trains no more.
+        Callbacks that an exception or a kill kept from answering are asked of that epoch first.
 
         Parameters
         ----------
@@ -343,8 +344,14 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         NotFittedError
         """
         check_is_fitted(self, "_state")
-        remaining = self.max_iter - self._state.epoch
-        return self if remaining <= 0 else self._fit(X, y, sample_weight, n_epochs=remaining)
+        remaining = max(0, self.max_iter - self._state.epoch)
+        if remaining == 0 and not self._is_unanswered():
+            return self
+        return self._fit(X, y, sample_weight, n_epochs=remaining)
+
+    def _is_unanswered(self):
+        """Whether callbacks have not answered to the last epoch of a run that goes on."""
+        return self._state.unanswered is not None and bool(self.callbacks)
 
     @contextmanager
     def _unchanged_on_error(self):
@@ -363,7 +370,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
                 self._first_partial_fit(y, classes)
             job = self._prepare_fit(X, y, sample_weight, incremental, n_epochs)
         _, _, state, settings, _ = job
-        if n_epochs is None or state.ended is None or not has_stopped(state, settings):
+        goes_on = state.ended is None or not has_stopped(state, settings)
+        if n_epochs is None or goes_on or self._is_unanswered():
             self._run(*job, incremental)
         return self
 
@@ -433,6 +441,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             n_epochs is None or not position.fits(len(rows), settings.plan.batch_size)
         ):
             state.position = None
+        if n_epochs is None:
+            state.unanswered = None
         self._prepare_particles(network, state, X.shape[0], keep=not first)
         self._adopt_solver(network, state)
         if self.checkpoint is not None:
@@ -594,6 +604,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             raise ValueError("the counters and the curves do not fit together")
         if position is not None and (position.batches - 1) * position.batch_size >= position.n_rows:
             raise ValueError("the position in the epoch is behind its end")
+        told = state.unanswered
+        if told is not None and (not epochs or position is not None or not told.stats.n_samples):
+            raise ValueError("counters: unanswered is wrong")
 
     def _check_continued(self, network):
         """Refuse parameters with which the fitted network cannot go on."""
@@ -692,7 +705,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         def write():
             nonlocal written
             self._publish(state)
-            now = state.epoch, state.position, state.ended
+            now = state.epoch, state.position, state.ended, state.unanswered
             if checkpoint is not None and written != now:
                 self.save_checkpoint(os.fspath(checkpoint.path))
                 written = now

@@ -22,7 +22,7 @@ from ..kernels.spec import MAX_WEIGHTS
 from ..parts import Part
 from .files import write_atomically
 from .parameters import LARGEST, decode_parameters, encode_parameters
-from .state import EpochPosition, RandomStreams, TrainingState
+from .state import EpochPosition, RandomStreams, TrainingState, Unanswered
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointMixin", "write_atomically"]
 
@@ -103,14 +103,16 @@ _STREAMS = _record(
         for name in RandomStreams.NAMES
     }
 )
+_STATS = _record(
+    **{f.name: _finite if f.name == "loss" else _integer() for f in fields(TrainStats)}
+)
 _POSITION = _record(
-    n_rows=_integer(1),
-    batch_size=_integer(1),
-    batches=_integer(),
-    streams=_STREAMS,
-    stats=_record(
-        **{f.name: _finite if f.name == "loss" else _integer() for f in fields(TrainStats)}
-    ),
+    n_rows=_integer(1), batch_size=_integer(1), batches=_integer(), streams=_STREAMS, stats=_STATS
+)
+_UNANSWERED = _record(
+    stats=_STATS,
+    rates=_list_of(lambda v: _finite(v) and v >= 0),
+    seconds=lambda v: _finite(v) and v >= 0,
 )
 _COUNTERS = {
     "split_seed": _integer(0, 2**32 - 1),
@@ -125,6 +127,7 @@ _COUNTERS = {
     "validation_scores": _list_of(_finite),
     "best_validation_score": _number(),
     "position": lambda v: v is None or _POSITION(v),
+    "unanswered": lambda v: v is None or _UNANSWERED(v),
     "ended": _one_of(*_ENDS),
 }
 _PLAIN_CHECKS = {
@@ -194,7 +197,7 @@ def _storable(name, array):
 
 def _counter(state, name):
     value = getattr(state, name)
-    return asdict(value) if isinstance(value, EpochPosition) else value
+    return asdict(value) if isinstance(value, (EpochPosition, Unanswered)) else value
 
 
 @documented
@@ -350,6 +353,11 @@ class CheckpointMixin:
             position = dict(counters["position"])
             position["stats"] = TrainStats(**position["stats"])
             counters["position"] = EpochPosition(**position)
+        if counters["unanswered"] is not None:
+            told = counters["unanswered"]
+            counters["unanswered"] = Unanswered(
+                TrainStats(**told["stats"]), tuple(told["rates"]), told["seconds"]
+            )
         self._state = TrainingState(
             RandomStreams.from_state(meta["streams"]),
             optimizer_state=OptimizerState(arrays.get("velocity", []), arrays.get("second", [])),

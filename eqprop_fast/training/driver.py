@@ -17,7 +17,7 @@ import numpy as np
 from ..kernels import DivergenceError, TrainPlan, TrainStats
 from ..kernels.interrupts import interrupt_afterwards
 from .schedules import ADAPTIVE_DIVISOR, ADAPTIVE_SMALLEST_RATE, learning_rate_factor
-from .state import EpochPosition, RandomStreams
+from .state import EpochPosition, RandomStreams, Unanswered
 
 CHUNK_SECONDS = 0.3
 FIRST_CHUNK = 16  # batches in the first call, before any timing
@@ -273,7 +273,9 @@ def fit_epochs(
         ``validate() -> score`` (higher is better) turns early stopping on: the best snapshot is
         restored at the end.
     callbacks : sequence of callables
-        Each is called with an `EpochRecord`; one that returns True stops the run.
+        Each is called with an `EpochRecord`; one that returns True stops the run. All are asked of
+        every epoch; those of `state.unanswered`, which an exception or a kill kept from answering,
+        once more before anything is trained.
     progress : Progress or None
         See `training.progress`.
     on_epoch : callable or None
@@ -317,6 +319,10 @@ def fit_epochs(
 def _run_epochs(network, data, state, settings, validate, callbacks, progress, on_epoch):
     chunks = _Chunks(settings.chunk_batches)
     total_weight = data.total_weight()
+    if state.unanswered is not None:
+        asked = _ask(callbacks, state, settings, validate)
+        if asked or has_stopped(state, settings):
+            return "tol" if has_stopped(state, settings) else "callback"
     for index in range(settings.n_epochs):
         start = time.perf_counter()
         rollback = _Rollback(network, state)
@@ -343,30 +349,47 @@ def _run_epochs(network, data, state, settings, validate, callbacks, progress, o
             if angles is not None:
                 state.angle_curve.append(angles)
             stop = _should_stop(state, settings)
-        accuracy = stats.n_correct / stats.n_samples if settings.classes else None
-        record = EpochRecord(
-            state.epoch,
-            state.loss_curve[-1],
-            accuracy,
-            score,
-            rates,
-            stats,
-            time.perf_counter() - start,
-            angles,
-        )
+            state.unanswered = Unanswered(stats, rates, time.perf_counter() - start)
         if progress is not None:
-            progress.epoch(record)
+            progress.epoch(_record(state, settings, validate))
+        if not callbacks:
+            state.unanswered = None
         reason = "tol" if stop else "max_iter" if index + 1 == settings.n_epochs else None
         if on_epoch is not None:
             if reason is not None and settings.whole:
                 _close(network, state, validate, reason)
             on_epoch()
             _reopen(network, state, validate)
-        # every callback hears of every epoch, so no short-circuit
-        asked = [bool(callback(record)) for callback in callbacks]
-        if stop or any(asked):
+        asked = _ask(callbacks, state, settings, validate)
+        if stop or asked:
             return "tol" if stop else "callback"
     return "max_iter"
+
+
+def _record(state, settings, validate):
+    """Of the last epoch."""
+    told = state.unanswered
+    return EpochRecord(
+        epoch=state.epoch,
+        loss=state.loss_curve[-1],
+        accuracy=told.stats.n_correct / told.stats.n_samples if settings.classes else None,
+        validation_score=None if validate is None else state.validation_scores[-1],
+        rates=told.rates,
+        stats=told.stats,
+        seconds=told.seconds,
+        feedback_angles=state.angle_curve[-1] if state.angle_curve else None,
+    )
+
+
+def _ask(callbacks, state, settings, validate):
+    """Whether a callback wants to stop."""
+    if not callbacks:
+        state.unanswered = None
+        return False
+    record = _record(state, settings, validate)
+    asked = [bool(callback(record)) for callback in callbacks]  # no short-circuit: each hears of it
+    state.unanswered = None
+    return any(asked)
 
 
 def has_stopped(state, settings):

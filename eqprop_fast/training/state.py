@@ -51,6 +51,17 @@ class EpochPosition:
         return (self.n_rows, self.batch_size) == (n_rows, batch_size)
 
 
+@dataclass(frozen=True)
+class Unanswered:
+    """What callbacks are told of the last epoch and the state does not hold, until all have
+    answered.
+    """
+
+    stats: TrainStats
+    rates: tuple
+    seconds: float
+
+
 @dataclass
 class TrainingState:
     """Counters, curves, optimiser memory and random streams of one training run."""
@@ -74,6 +85,7 @@ class TrainingState:
         None  # of an early-stopped run, before its best weights were put back
     )
     position: EpochPosition | None = None  # within an epoch that was interrupted
+    unanswered: Unanswered | None = None  # what callbacks are yet to answer to
     ended: str | None = None  # "max_iter", "tol", "callback", "interrupted", "divergence", "error"
 
     def make_writable(self):
