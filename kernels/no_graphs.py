@@ -1,8 +1,8 @@
-"""Stand-ins of the backends that do not serve networks of any shape yet."""
+"""Stand-ins of the backend that does not serve networks of any shape yet: Numba."""
 
 from .registry import BackendUnavailableError
 
-WHY = "backends 'c' and 'numba' do not serve networks of any shape yet; backend='numpy' does"
+WHY = "backend 'numba' does not serve networks of any shape yet; backend='c' and 'numpy' do"
 
 
 def graph_relax(

@@ -53,7 +53,9 @@ typedef struct {
     int32_t arrived, generation, asleep;
 } eqp_barrier;
 
-#define EQP_MAX_WEIGHTS 16
+#define EQP_MAX_WEIGHTS     16
+#define EQP_MAX_LAYERS      64
+#define EQP_MAX_CONNECTIONS 128
 
 #include "core/jobs.h"
 
@@ -65,6 +67,10 @@ typedef struct {
     X(layered_relax, eqp_layered_job)             \
     X(layered_train_scratch, eqp_layered_job)     \
     X(layered_train, eqp_layered_job)             \
+    X(graph_relax_scratch, eqp_graph_job)         \
+    X(graph_relax, eqp_graph_job)                 \
+    X(graph_train_scratch, eqp_graph_job)         \
+    X(graph_train, eqp_graph_job)                 \
     X(crossbar_relax_scratch, eqp_crossbar_job)   \
     X(crossbar_relax, eqp_crossbar_job)           \
     X(crossbar_train_scratch, eqp_crossbar_job)   \

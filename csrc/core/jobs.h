@@ -86,6 +86,63 @@ typedef struct {
     int32_t status;       /* out: the first error any thread met */
 } eqp_layered_job;
 
+/* A network of any shape (equations 1.7) and what to do with it: graph_relax (graph/graph.c),
+ * graph_train (graph/train.c). Fields without a comment are those of eqp_layered_job. K layers, the
+ * input among them; C connections. */
+typedef struct {
+    /* --- network --- */
+    int32_t n_layers, n_connections; /* K, C */
+    const int32_t *shape;            /* (K, 3) channels, height, width; of a flat layer n, 1, 1 */
+    const int32_t *activation;       /* (K) ACT_*; of the input: how x acts */
+    const int32_t *pass; /* (K) pass of a step in which the layer moves, -1: it does not */
+    int32_t n_passes;
+    const int32_t *connection; /* (C, 8) below, above, kernel (0: dense), stride, padding, pool
+                                  (0 none, 1 max, 2 average), window, 1: back has weights */
+    void **weight;             /* C x (N below, N above) or (O, C, k, k)   in, train: in/out */
+    void **back;               /* C x (N above, N below) or (O, C, k, k), NULL where there are none;
+                                  or NULL */
+    void **bias;               /* (K-1) x (channels)   in, train: in/out */
+
+    /* --- dynamics --- */
+    int32_t dynamics, prime_hidden, prime_output, linear_output, clamp, nudge_inside;
+    int32_t readout; /* 1: the output is no state but reads W s + b */
+    int32_t cost;
+    double cost_factor, dt;
+
+    /* --- data --- */
+    const void *x;          /* (R, N[0]) */
+    const void *y;          /* (R, N[K-1]) */
+    const void *row_weight; /* (R) or NULL */
+    const int64_t *order;   /* (M) or NULL */
+    int64_t n_rows;         /* M */
+
+    /* --- relaxation --- */
+    double beta;
+    int32_t n_free_steps, n_nudged_steps;
+    double over_relaxation, tol_free, tol_nudged;
+    void **state;   /* (K-1) x (M, N[k]); train: (R, N[k]) persistent particles or NULL */
+    int32_t *steps; /* relax: (M) out */
+    void *residual; /* relax: (M) out */
+
+    /* --- training: rule EP --- */
+    int32_t batch_size, centered;
+    const int8_t *sign;
+    const double *rate;      /* (C) */
+    const double *bias_rate; /* (K-1) */
+    int32_t optimizer;
+    double momentum, weight_decay, beta1, beta2, epsilon;
+    int64_t adam_step;
+    void **velocity, **second; /* arrays as weight[0..C) and bias[0..K-1) */
+    double *loss;              /* (2) */
+    int64_t *counts;           /* (4) */
+
+    /* --- machinery --- */
+    void *scratch;
+    int64_t scratch_size;
+    eqp_barrier *barrier;
+    int32_t status;
+} eqp_graph_job;
+
 /* A layered resistive network (crossbars and ideal diodes; equations 11), and what to do with it
  * (crossbar/crossbar.c). D = N[0] inputs. */
 typedef struct {

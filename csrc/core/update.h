@@ -20,6 +20,19 @@ typedef struct {
     real scale, rate, decay, momentum, beta1, beta2, epsilon;
 } stepper;
 
+/* The stepper of a job of any family. Adam counts the steps since training began, over all jobs. */
+#define EQP_STEPPER(job, rate_, decay_, scale_, batches_done)                                    \
+    stepper_of((job)->optimizer, (double)((job)->adam_step + (batches_done) + 1), rate_, decay_, \
+               scale_, (job)->momentum, (job)->beta1, (job)->beta2, (job)->epsilon)
+EQP_INLINE stepper stepper_of(int optimizer, double t, double rate, double decay, double scale,
+                              double momentum, double beta1, double beta2, double epsilon) {
+    const int adam = optimizer == OPT_ADAM;
+    const double c1 = adam ? 1 - pow(beta1, t) : 1, c2 = adam ? sqrt(1 - pow(beta2, t)) : 1;
+    return (stepper){
+        optimizer,   (real)scale, (real)(adam ? rate * c2 / c1 : rate), (real)decay, (real)momentum,
+        (real)beta1, (real)beta2, (real)(adam ? epsilon * c2 : 0)};
+}
+
 /* New parameters (VL) from their old values and the summed contrast; velocity and second are
  * in/out and not touched by SGD. Adam's bias correction is in rate and epsilon already
  * (make_stepper). */

@@ -292,19 +292,7 @@ void update_back(const network *net, batch_buffers *batch, int k, int rows,
  * of step t = adam_step + batches_done + 1 go into the rate and epsilon. */
 stepper make_stepper(const eqp_layered_job *job, double rate, double decay, double scale,
                      int64_t batches_done) {
-    /* Adam counts the steps since training began, over all jobs */
-    const double t = (double)(job->adam_step + batches_done + 1);
-    const int adam = job->optimizer == OPT_ADAM;
-    const double c1 = adam ? 1 - pow(job->beta1, t) : 1,
-                 c2 = adam ? sqrt(1 - pow(job->beta2, t)) : 1;
-    return (stepper){.kind = job->optimizer,
-                     .scale = (real)scale,
-                     .rate = (real)(adam ? rate * c2 / c1 : rate),
-                     .decay = (real)decay,
-                     .momentum = (real)job->momentum,
-                     .beta1 = (real)job->beta1,
-                     .beta2 = (real)job->beta2,
-                     .epsilon = (real)(adam ? job->epsilon * c2 : 0)};
+    return EQP_STEPPER(job, rate, decay, scale, batches_done);
 }
 
 /* --- the training kernel --- */

@@ -4,9 +4,8 @@ import os
 
 from eqprop_fast._native import ffi, lib
 
-from ..no_graphs import graph_relax, graph_train
 from ..registry import KernelSet
-from . import crossbar, nodal
+from . import crossbar, graph, nodal
 from .layered import OneRow, layered_relax, layered_train
 
 
@@ -33,8 +32,8 @@ KERNELS = KernelSet(
     isa=select_isa(os.environ.get("EQPROP_ISA") or None),
     layered_relax=layered_relax,
     layered_train=layered_train,
-    graph_relax=graph_relax,
-    graph_train=graph_train,
+    graph_relax=graph.graph_relax,
+    graph_train=graph.graph_train,
     crossbar_relax=crossbar.relax,
     crossbar_train=crossbar.train,
     nodal_newton=nodal.nodal_newton,

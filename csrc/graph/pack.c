@@ -1,0 +1,183 @@
+/* pack.c - a graph's job checked, its scratch laid out, and the caller's arrays brought into the
+ * order in which the graph kernels read them (graph.h). */
+#include "graph/graph.h"
+
+static int fields_fit(const eqp_graph_job *job, const int32_t *f) {
+    if (f[ABOVE] < 1 || f[ABOVE] >= job->n_layers || f[BELOW] < 0 || f[BELOW] > f[ABOVE]) return 0;
+    const int32_t *low = job->shape + 3 * f[BELOW], *high = job->shape + 3 * f[ABOVE];
+    if (f[KERNEL] == 0) return f[WINDOW] == 1 && f[POOL] == POOL_NONE;
+    if (f[KERNEL] < 0 || f[STRIDE] < 1 || f[PADDING] < 0 || f[PADDING] >= f[KERNEL]) return 0;
+    if (f[POOL] < 0 || f[POOL] >= N_POOLS || f[WINDOW] < 1) return 0;
+    for (int i = 1; i < 3; i++) {
+        const int32_t over = low[i] + 2 * f[PADDING] - f[KERNEL];
+        if (over < 0 || over / f[STRIDE] + 1 != high[i] * f[WINDOW]) return 0;
+    }
+    return (f[POOL] == POOL_NONE) == (f[WINDOW] == 1);
+}
+
+/* What both kernels demand of a job. */
+int graph_check(const eqp_graph_job *job) {
+    if (!job->shape || !job->activation || !job->pass || !job->connection || !job->weight ||
+        !job->bias || !job->x)
+        return EQP_E_NULL;
+    if (job->n_layers < 2 || job->n_layers > EQP_MAX_LAYERS || job->n_connections < 1 ||
+        job->n_connections > EQP_MAX_CONNECTIONS || job->n_rows < 0 || job->n_passes < 0)
+        return EQP_E_SIZE;
+    for (int k = 0; k < job->n_layers; k++) {
+        if (job->activation[k] < 0 || job->activation[k] >= N_ACTIVATIONS) return EQP_E_OPTION;
+        for (int i = 0; i < 3; i++)
+            if (job->shape[3 * k + i] < 1) return EQP_E_SIZE;
+        if (k && !job->bias[k - 1]) return EQP_E_NULL;
+    }
+    for (int c = 0; c < job->n_connections; c++) {
+        const int32_t *f = job->connection + N_FIELDS * c;
+        if (!fields_fit(job, f)) return EQP_E_SIZE;
+        if (!job->weight[c] || (f[OWN_BACK] && (!job->back || !job->back[c]))) return EQP_E_NULL;
+    }
+    if (job->dynamics < 0 || job->dynamics >= N_DYNAMICS || job->cost < 0 || job->cost >= N_COSTS)
+        return EQP_E_OPTION;
+    return job->n_free_steps < 0 || job->n_nudged_steps < 0 || !(job->dt > 0) ? EQP_E_SIZE : EQP_OK;
+}
+
+static edge link_of(const graph *net, const int32_t *f) {
+    const int32_t *low = net->job->shape + 3 * f[BELOW], *high = net->job->shape + 3 * f[ABOVE];
+    edge made = {.below = f[BELOW],
+                 .above = f[ABOVE],
+                 .dense = f[KERNEL] == 0,
+                 .k = f[KERNEL],
+                 .stride = f[STRIDE],
+                 .padding = f[PADDING],
+                 .pool = f[POOL],
+                 .window = f[WINDOW],
+                 .own_back = f[OWN_BACK],
+                 .C = low[0],
+                 .H = low[1],
+                 .W = low[2],
+                 .O = high[0],
+                 .h = high[1],
+                 .w = high[2]};
+    made.PH_ = made.H + 2 * made.padding;
+    made.PW_ = made.W + 2 * made.padding;
+    made.OH = made.h * made.window;
+    made.OW = made.w * made.window;
+    made.runs = made.dense ? 1 : made.k;
+    made.run = made.dense ? net->n[made.below] : (int64_t)made.k * made.C;
+    made.ld = (made.run + VL - 1) / VL * VL;
+    if (made.dense) made.O = net->n[made.above];
+    return made;
+}
+
+/* The network's sizes and, behind `arena`, its packed arrays. */
+void graph_plan(graph *net, const eqp_graph_job *job, int n_threads, int trains, arena *arena) {
+    net->job = job;
+    net->L = job->n_layers - 1;
+    net->n_links = job->n_connections;
+    net->n_threads = n_threads;
+    net->euler = job->dynamics == DYNAMICS_EULER;
+    for (int k = 0; k <= net->L; k++) {
+        const int32_t *shape = job->shape + 3 * k;
+        net->C[k] = shape[0];
+        net->P[k] = shape[1] * shape[2];
+        net->n[k] = shape[0] * shape[1] * shape[2];
+        /* one more than needed: runs are written in whole vectors */
+        net->np[k] = (int)pad_up(net->n[k]) + PAD;
+        net->bias[k] = take(arena, net->np[k], sizeof(real));
+    }
+    for (int c = 0; c < net->n_links; c++) {
+        edge *link = &net->links[c];
+        *link = link_of(net, job->connection + N_FIELDS * c);
+        link->up = take(arena, link->runs * link->run * n_panels(link->O) * PW, sizeof(real));
+        const int64_t down = link->dense ? (int64_t)link->O * n_panels(link->run) * PW
+                                         : (int64_t)link->O * link->runs * link->ld;
+        link->down = take(arena, down, sizeof(real));
+        const int64_t delta = link->dense ? link->run * net->np[link->above] : down;
+        link->delta = trains ? take(arena, delta, sizeof(real)) : NULL;
+    }
+}
+
+/* Between a row of units as the caller has them, channel by channel, and pixel by pixel. */
+void to_pixels(const graph *net, int k, const real *from, real *to) {
+    if (net->P[k] == 1 || net->C[k] == 1) {
+        copy_reals(to, from, net->n[k]);
+        return;
+    }
+    for (int p = 0; p < net->P[k]; p++)
+        for (int c = 0; c < net->C[k]; c++)
+            to[(int64_t)p * net->C[k] + c] = from[(int64_t)c * net->P[k] + p];
+}
+
+void to_channels(const graph *net, int k, const real *from, real *to) {
+    if (net->P[k] == 1 || net->C[k] == 1) {
+        copy_reals(to, from, net->n[k]);
+        return;
+    }
+    for (int p = 0; p < net->P[k]; p++)
+        for (int c = 0; c < net->C[k]; c++)
+            to[(int64_t)c * net->P[k] + p] = from[(int64_t)p * net->C[k] + c];
+}
+
+static void pack_dense_row(graph *net, int c, int64_t i) {
+    const edge *link = &net->links[c];
+    const int64_t N = net->n[link->above], n = link->run;
+    const int64_t r = unit_at(net, link->below, i);
+    const real *w = (const real *)net->job->weight[c] + r * N;
+    const real *back = link->own_back ? (const real *)net->job->back[c] + r : NULL;
+    real *down = panel_at(link->down, N, (int)(i / PW)) + i % PW;
+    const int64_t down_width = panel_width(n, (int)(i / PW));
+    for (int64_t j = 0; j < N; j++) {
+        const int64_t u = unit_at(net, link->above, j);
+        const int p = (int)(j / PW);
+        panel_at(link->up, n, p)[i * panel_width(N, p) + j % PW] = w[u];
+        down[j * down_width] = back ? back[u * n] : w[u];
+    }
+}
+
+/* Packs the weights of unit o: of row o of a dense connection, else of channel o above. */
+void pack_unit(graph *net, int c, int64_t o) {
+    const edge *link = &net->links[c];
+    if (link->dense) {
+        pack_dense_row(net, c, o);
+        return;
+    }
+    const int k = link->k, C = link->C, p = (int)(o / PW), width = panel_width(link->O, p);
+    const real *w = (const real *)net->job->weight[c] + o * C * k * k;
+    const real *back = link->own_back ? (const real *)net->job->back[c] + o * C * k * k : w;
+    real *up = panel_at(link->up, link->runs * link->run, p) + o % PW;
+    real *down = link->down + o * link->runs * link->ld;
+    for (int dy = 0; dy < k; dy++)
+        for (int dx = 0; dx < k; dx++)
+            for (int i = 0; i < C; i++) {
+                const int64_t at = (int64_t)(i * k + dy) * k + dx, in_run = (int64_t)dx * C + i;
+                up[(dy * link->run + in_run) * width] = w[at];
+                down[dy * link->ld + in_run] = back[at];
+            }
+}
+
+/* A bias for each unit. */
+void pack_bias(graph *net, int k) {
+    const real *bias = net->job->bias[k - 1];
+    for (int i = 0; i < net->n[k]; i++) net->bias[k][i] = bias[i % net->C[k]];
+    for (int i = net->n[k]; i < net->np[k]; i++) net->bias[k][i] = 0;
+}
+
+/* All of it, by all threads. */
+void graph_pack(graph *net, int thread) {
+    const int T = net->n_threads;
+    for (int c = 0; c < net->n_links; c++) {
+        edge *link = &net->links[c];
+        if (c % T != thread) continue;
+        memset(link->up, 0,
+               (size_t)(link->runs * link->run * n_panels(link->O) * PW) * sizeof(real));
+        const int64_t down = link->dense ? (int64_t)link->O * n_panels(link->run) * PW
+                                         : (int64_t)link->O * link->runs * link->ld;
+        memset(link->down, 0, (size_t)down * sizeof(real));
+    }
+    eqp_wait(net->job->barrier, T);
+    for (int c = 0; c < net->n_links; c++) {
+        const int64_t units = net->links[c].dense ? net->links[c].run : net->links[c].O;
+        for (int64_t o = share(units, thread, T); o < share(units, thread + 1, T); o++)
+            pack_unit(net, c, o);
+    }
+    for (int k = 1 + thread; k <= net->L; k += T) pack_bias(net, k);
+    eqp_wait(net->job->barrier, T);
+}

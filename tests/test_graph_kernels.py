@@ -1,0 +1,239 @@
+"""The compiled graph kernels against the NumPy twin, on every option; bits for any number of threads."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from eqprop_fast.kernels import (
+    DivergenceError,
+    OptimizerState,
+    TrainPlan,
+    available_backends,
+    get_backend,
+)
+from eqprop_fast.kernels.tolerances import tolerance
+
+from eqprop_fast.networks.graph import Connection, Conv, Dense, Graph, Layer, chain, draw_parameters
+
+from .backend_list import BACKENDS
+from .graphs import GRAPHS, SMOOTH, make, with_own_back, zeros
+
+COMPILED = [name for name in BACKENDS if name == "c"]  # Numba does not serve graphs yet
+TWIN = get_backend("numpy")
+pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled backend serves graphs")
+
+
+@pytest.fixture
+def kernels():
+    return get_backend(COMPILED[0])
+
+
+DYNAMICS = {
+    "map": dict(),
+    "sweep": dict(schedule="asynchronous"),
+    "outside": dict(nudge_inside=False),
+    "damped": dict(dt=0.7, schedule="asynchronous"),
+    "continuous": dict(dynamics="continuous", dt=0.4, prime_output=True),
+    "clamped": dict(
+        dynamics="continuous", dt=0.3, clamp=True, linear_output=True, schedule="asynchronous"
+    ),
+    "entropy": dict(cost="cross_entropy", cost_factor=1.5),
+}
+
+
+def fits(name, fields):
+    lateral = name == "lateral" and fields.get("schedule") == "asynchronous"
+    return not (lateral or (name == "readout" and fields.get("nudge_inside") is False))
+
+
+CASES = [(name, how) for name in GRAPHS for how in DYNAMICS if fits(name, DYNAMICS[how])]
+
+
+def same(a, b, kind, dtype):
+    limit = tolerance(kind, dtype)
+    for one, two in zip(a, b, strict=True):
+        size = 1 if kind == "state" else max(1e-30, float(np.abs(two).max(initial=0)))
+        np.testing.assert_allclose(
+            one, two, atol=limit * max(size, 1.0 if kind == "state" else 0), rtol=0
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name, how", CASES, ids=map("-".join, CASES))
+def test_relaxation(kernels, name, how, dtype):
+    spec, weights, biases, x, y = make(name, dtype=dtype, **DYNAMICS[how])
+    for beta, n_steps, tol in ((0.0, 12, -1.0), (0.2, 9, -1.0), (0.0, 60, 1e-3)):
+        ends, reports = [], []
+        for backend in (kernels, TWIN):
+            ends.append(zeros(spec, 5, dtype))
+            reports.append(
+                backend.graph_relax(spec, weights, None, biases, x, ends[-1], y, beta, n_steps, tol)
+            )
+        same(ends[0], ends[1], "state", dtype)
+        np.testing.assert_allclose(*[r[1] for r in reports], atol=10 * tolerance("state", dtype))
+        if tol < 0 or dtype == np.float64:
+            np.testing.assert_array_equal(*[r[0] for r in reports])
+
+
+def trained(
+    backend, name, plan, dtype, n_threads=1, own_back=False, particles=False, weight=None, **how
+):
+    spec, weights, biases, x, y = make(name, rows=7, dtype=dtype, **how)
+    back = None
+    if own_back:
+        spec, back = with_own_back(spec, weights)
+    n = len(weights), len(biases)
+    plan = replace(plan, rate=(0.1, 0.05, 0.02) * (n[0] // 3 + 1), bias_rate=(0.1, 0.03) * n[1])
+    plan = replace(plan, rate=plan.rate[: n[0]], bias_rate=plan.bias_rate[: n[1]])
+    arrays = [*weights, *biases, *(back or [])]
+    memory = OptimizerState()
+    if plan.optimizer != "sgd":
+        memory.velocity = [None if a is None else np.zeros_like(a) for a in arrays]
+    if plan.optimizer == "adam":
+        memory.second = [None if a is None else np.zeros_like(a) for a in arrays]
+    states = zeros(spec, 7, dtype) if particles else None
+    order = np.array([3, 1, 6, 0, 2, 5, 4, 1])
+    stats = backend.graph_train(
+        spec, weights, back, biases, x, y, order, plan, weight, states, memory, n_threads
+    )
+    moments = [m for m in memory.velocity + memory.second if m is not None]
+    return stats, [*weights, *biases], moments, states or []
+
+
+PLAN = TrainPlan(3, 0.3, 12, 6, (), ())
+PLANS = {
+    "positive": PLAN,
+    "centered": replace(PLAN, centered=True, optimizer="momentum", weight_decay=0.01),
+    "random sign": replace(PLAN, sign=np.array([1, -1, 1], np.int8), optimizer="nesterov"),
+    # a large epsilon: else Adam makes steps of the rounding in entries that are nearly zero
+    "adam": replace(PLAN, optimizer="adam", weight_decay=0.02, adam_step=3, epsilon=0.1),
+    "tolerances": replace(PLAN, tol_free=1e-2, tol_nudged=1e-3, n_free_steps=40),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("what", PLANS)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_training(kernels, name, what, dtype):
+    """Weights, biases, moments, particles and statistics of three batches, the last one smaller."""
+    schedule = "synchronous" if name == "lateral" else "asynchronous"
+    weight = np.array([1, 0.5, 2, 0, 1, 1, 0.1], dtype)
+    args = dict(weight=weight, particles=what == "tolerances", schedule=schedule)
+    one = trained(kernels, name, PLANS[what], dtype, **args)
+    two = trained(TWIN, name, PLANS[what], dtype, **args)
+    same(one[1], two[1], "trajectory", dtype)
+    if (
+        dtype == np.float64
+    ):  # the contrast is a difference of large sums: in float32 it has few digits
+        same(one[2], two[2], "trajectory", dtype)
+    same(one[3], two[3], "trajectory", dtype)
+    assert one[0].loss == pytest.approx(two[0].loss, rel=1e-5 if dtype == np.float32 else 1e-10)
+    assert one[0].n_correct == two[0].n_correct and one[0].n_batches == two[0].n_batches == 3
+    if dtype == np.float64:
+        assert (one[0].free_steps, one[0].nudged_steps) == (two[0].free_steps, two[0].nudged_steps)
+
+
+@pytest.mark.parametrize("name", ["max", "residual", "wide"])
+def test_weights_of_the_way_back(kernels, name):
+    one = trained(kernels, name, PLAN, np.float64, own_back=True)
+    two = trained(TWIN, name, PLAN, np.float64, own_back=True)
+    same(one[1], two[1], "trajectory", np.float64)
+
+
+def test_over_relaxation(kernels):
+    plan = replace(PLAN, over_relaxation=1.2, n_free_steps=25)
+    one, two = (
+        trained(b, "skip", plan, np.float64, schedule="asynchronous") for b in (kernels, TWIN)
+    )
+    same(one[1], two[1], "trajectory", np.float64)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_bits_do_not_depend_on_threads_or_batch_mates(kernels, name, dtype):
+    runs = [trained(kernels, name, replace(PLAN, centered=True), dtype, n) for n in (1, 3)]
+    assert runs[0][0] == runs[1][0]
+    for a, b in zip(runs[0][1], runs[1][1]):
+        np.testing.assert_array_equal(a, b)
+    spec, weights, biases, x, y = make(name, rows=31, dtype=dtype)
+    whole = zeros(spec, 31, dtype)
+    kernels.graph_relax(spec, weights, None, biases, x, whole, y, 0.2, 20, 1e-3, 2)
+    for m in (0, 7, 30):
+        alone = zeros(spec, 1, dtype)
+        kernels.graph_relax(spec, weights, None, biases, x[[m]], alone, y[[m]], 0.2, 20, 1e-3)
+        for a, b in zip(whole, alone):
+            np.testing.assert_array_equal(a[m], b[0])
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 15, 16, 17, 31, 33])
+def test_widths_about_the_vectors(kernels, n):
+    """Channels and units at either side of a vector; maps n pixels wide."""
+    maps = chain((n % 3 + 1, n + 2, 5), [Conv(n, 3, padding=1), Conv(3, 2), Dense(n), Dense(2)])
+    spec = maps.spec(**SMOOTH)
+    rng = np.random.default_rng(n)
+    for dtype in (np.float32, np.float64):
+        weights, biases = draw_parameters(spec, rng, dtype, 0.5)
+        x, ends = rng.uniform(0, 1, (3, spec.sizes[0])).astype(dtype), []
+        for backend in (kernels, TWIN):
+            ends.append(zeros(spec, 3, dtype))
+            backend.graph_relax(spec, weights, None, biases, x, ends[-1], n_steps=8)
+        same(ends[0], ends[1], "state", dtype)
+
+
+def test_dense_to_and_from_maps(kernels):
+    """A dense connection knows the units of a map in the caller's order."""
+    graph = Graph(
+        [
+            Layer("x", (2, 3, 4)),
+            Layer("a", (3, 2, 5)),
+            Layer("b", (5, 3, 2)),
+            Layer("out", (2, 1, 2)),
+        ],
+        [Connection("x", "a"), Connection("a", "b"), Connection("x", "b"), Connection("b", "out")],
+    )
+    spec, rng = graph.spec(**SMOOTH), np.random.default_rng(0)
+    weights, biases = draw_parameters(spec, rng)
+    x, y = rng.uniform(0, 1, (4, 24)), np.eye(4)
+    plan = TrainPlan(4, 0.3, 9, 4, (0.1,) * 4, (0.1,) * 3)
+    learned = []
+    for backend in (kernels, TWIN):
+        w, b = [a.copy() for a in weights], [a.copy() for a in biases]
+        backend.graph_train(spec, w, None, b, x, y, np.arange(4), plan)
+        learned.append([*w, *b])
+    same(*learned, "weight", np.float64)
+
+
+def test_a_sample_at_rest_is_left_alone(kernels):
+    """Many steps of hard units: those that no longer move are not computed, with the same bits."""
+    spec, weights, biases, x, _ = make("max", dtype=np.float32, activation="hard_sigmoid", gain=0.3)
+    few, many = zeros(spec, 5, np.float32), zeros(spec, 5, np.float32)
+    kernels.graph_relax(spec, weights, None, biases, x, few, n_steps=400)
+    steps, _ = kernels.graph_relax(spec, weights, None, biases, x, many, n_steps=10_000_000)
+    assert (steps == 10_000_000).all()
+    for a, b in zip(few, many):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_divergence_is_named(kernels):
+    spec, weights, biases, x, y = make("skip", activation="identity", gain=300.0)
+    with pytest.raises(DivergenceError, match="layer [12] .* of the free phase"):
+        kernels.graph_relax(spec, weights, None, biases, x, zeros(spec, 5), n_steps=2000)
+    plan = TrainPlan(5, 0.1, 2000, 3, (0.1,) * 5, (0.1,) * 3)
+    before = [w.copy() for w in weights]
+    with pytest.raises(DivergenceError, match="layer"):
+        kernels.graph_train(spec, weights, None, biases, x, y, np.arange(5), plan)
+    for a, b in zip(before, weights):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_not_served_is_refused_by_name(kernels):
+    spec, weights, biases, x, y = make("skip")
+    plan = TrainPlan(5, 0.1, 9, 3, (0.1,) * 5, (0.1,) * 3, rule="bptt")
+    with pytest.raises(ValueError, match="learning_rule='bptt': backend='c' serves 'ep'"):
+        kernels.graph_train(spec, weights, None, biases, x, y, np.arange(5), plan)
+    if "numba" in available_backends():
+        numba = get_backend("numba")
+        with pytest.raises(
+            ImportError, match="backend 'numba' does not serve networks of any shape"
+        ):
+            numba.graph_relax(spec, weights, None, biases, x, zeros(spec, 5))
