@@ -11,12 +11,14 @@ the devices that training goes on from.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from eqprop_fast.kernels.reference.crossbar import NudgeError
 
 from eqprop_fast import ResistiveClassifier, ResistiveEP
+from eqprop_fast.circuits import FloatingNodeError
 from eqprop_fast.datasets import load_digits, load_mnist
 
 SWEEPS = {
@@ -34,12 +36,14 @@ REVERSED = {"n_levels", "on_off_ratio"}  # worse to the left
 UNITS = {"wire_resistance": "wire_resistance (ohm a segment)"}
 
 
-def trained_on(model, split):
-    """Test accuracy; nan if the devices leave an output node less conductance than the nudge needs."""
-    X, X_test, y, y_test = split
+def accuracy(make, split):
+    """Test accuracy of the network that `make()` gives; nan if its devices leave an output node no
+    conductance, or less than the nudge needs.
+    """
+    _, X_test, _, y_test = split
     try:
-        return model.fit(X, y).score(X_test, y_test)
-    except NudgeError:
+        return make().score(X_test, y_test)
+    except (FloatingNodeError, NudgeError):
         return np.nan
 
 
@@ -47,19 +51,18 @@ def study(model, split, repeats, say=print):
     """{property: (values, written once (values, repeats), trained on (values,))}, and the ideal
     accuracy.
     """
-    X, X_test, y, y_test = split
+    X, _, y, _ = split
     ideal = model().fit(X, y)
-    base = ideal.score(X_test, y_test)
+    base = accuracy(lambda: ideal, split)
     say(f"ideal: {100 * base:.2f} %")
     results = {}
     for name, values in SWEEPS.items():
         once, trained = [], []
         for value in values:
             device = {**FIXED.get(name, {}), name: value}
-            once.append(
-                [ideal.program(device, seed).score(X_test, y_test) for seed in range(repeats)]
-            )
-            trained.append(trained_on(model(device=device), split))
+            write = partial(ideal.program, device)
+            once.append([accuracy(partial(write, seed), split) for seed in range(repeats)])
+            trained.append(accuracy(partial(model(device=device).fit, X, y), split))
             say(
                 f"{name:16s} {value:8g}: written once {100 * np.mean(once[-1]):6.2f} "
                 f"+- {100 * np.std(once[-1]):.2f}, trained on {100 * trained[-1]:6.2f}"
