@@ -31,9 +31,8 @@ from eqprop_fast.circuits.operating_point import solver_of
 from . import machine
 
 INPUT_GAIN = 50.0  # volt per pixel: strong enough that many hidden diodes conduct
-ISSUE_NGSPICE_SECONDS = (
-    2.05  # one operating point of a 1568-100-10 net, as the task's orientation gives it
-)
+# one operating point of a 1568-100-10 net, as the task's orientation gives it
+ISSUE_NGSPICE_SECONDS = 2.05
 NETWORK_NODES = 10_000
 
 

@@ -17,9 +17,8 @@ from .contenders import BASELINES, Block, Unavailable, make_contender, parameter
 from .settings import BATCH_SIZE, published_flop, training_flop
 
 SAME_TRAJECTORY = 1e-5
-CHECKED_BATCHES = (
-    3  # every exact contender's parameters after these are compared with the reference's
-)
+# every exact contender's parameters after these are compared with the reference's
+CHECKED_BATCHES = 3
 PAUSE = 0.2  # seconds between turns: OpenMP workers of the last contender stop spinning
 
 

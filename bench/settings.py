@@ -43,9 +43,8 @@ class LayeredSetting:
     init: str = "fan_in"
     over_relaxation: float = 1.0  # of the -async contenders' free phase
     rule: str = "ep"
-    authors_rate: float | None = (
-        None  # samples/s of the authors' public code with 2 threads, on this kind of machine
-    )
+    # samples/s of the authors' public code with 2 threads, on this kind of machine
+    authors_rate: float | None = None
 
     @property
     def nudge(self) -> float:

@@ -19,9 +19,8 @@ def effective_n_threads(n_threads):
     """
     if n_threads is not None:
         return int(n_threads)
-    allowed = (
-        os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    )  # OpenMP's list: outermost first
+    # OpenMP's list: outermost first
+    allowed = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     cores = joblib.cpu_count()
     return min(cores, int(allowed)) if allowed.isdecimal() and int(allowed) > 0 else cores
 

@@ -30,9 +30,8 @@ from ..kernels.reference.nodal import (
     limit_junction,
 )
 
-FLOATS = (
-    1e-9  # a part tied to the rest by less than this share of its conductances counts as floating
-)
+# a part tied to the rest by less than this share of its conductances counts as floating
+FLOATS = 1e-9
 PIVOT = 1e-11  # least pivot, of a column whose ports are scaled to 1
 TIE = 1e-12  # ratios that differ by less are equal, and later columns decide
 ROUNDING = 2.0**-48

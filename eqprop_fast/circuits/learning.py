@@ -34,9 +34,8 @@ from .operating_point import operating_point, solver_of
 LOSSES = ("squared", "cross_entropy")
 NUDGES = ("current", "conductance")
 MOST_TRIES = 40  # of beta="auto", each at most half the one before
-CONDUCTANCE_FLOOR = (
-    1e-12  # siemens; where g_min is zero a step stops here, for zero is an open circuit
-)
+# siemens; where g_min is zero a step stops here, for zero is an open circuit
+CONDUCTANCE_FLOOR = 1e-12
 
 
 def energy_scales(netlist, *, check=True):
@@ -160,6 +159,8 @@ def circuit_gradient(
         conductance beta from the output (pair) to a source at y, so that the current follows the
         output while it moves (the nudge of 2402.11674); for the squared loss only. Two more
         matrices to factor for each batch.
+    backend : {"auto", "c", "numba", "numpy"}
+    n_threads : int
     check : bool
         Refuse circuits without an energy (ReciprocityError).
 

@@ -110,7 +110,7 @@ class Netlist:
         self._node[key], self.node_names[place] = place, key
 
     def resistor(self, name, a, b, ohms):
-        """A fixed resistor of `ohms` > 0."""
+        """A fixed resistor of `ohms`, between 1e-30 and 1e30, from node `a` to node `b`."""
         ohms = number(f"resistor {name!r}: resistance", ohms)
         if not ohms > 0:
             raise ElementError(f"resistor {name!r}: resistance must be positive, got {ohms}")
@@ -121,7 +121,8 @@ class Netlist:
         self._conductance(name, a, b, 1.0 / ohms, 0.0, np.inf, False)
 
     def conductance(self, name, a, b, siemens, *, g_min=0.0, g_max=np.inf, trainable=True):
-        """A programmable conductance (memristor) of `siemens` > 0 held in [g_min, g_max].
+        """A programmable conductance (memristor) of `siemens` > 0, held in [g_min, g_max] siemens;
+        `trainable`: one of those that learning changes.
 
         `set_conductances` may make it 0 later, an open circuit, if g_min is 0.
         """
@@ -145,6 +146,8 @@ class Netlist:
         rows, columns : sequences of node names
         siemens : array-like of shape (len(rows), len(columns))
             Conductances; 0, an open circuit, only if g_min is 0.
+        g_min, g_max, trainable
+            Of all of them, as of `conductance`.
         """
         check_name("crossbar", str(prefix))
         what = f"crossbar {prefix!r}"
@@ -185,7 +188,7 @@ class Netlist:
 
     def diode(self, name, anode, cathode, model=IDEAL, *, area=1.0):
         """A diode: "ideal" (v <= 0, i >= 0, v i = 0), a DiodeModel, or the name of one added by
-        `model`.
+        `model`; `area` times that of the model.
         """
         area = number(f"diode {name!r}: area", area)
         if not 1e-12 < area < 1e12:
@@ -205,7 +208,7 @@ class Netlist:
             )
 
     def voltage_source(self, name, plus, minus, volts=0.0):
-        """An independent source: v(plus) - v(minus) = volts."""
+        """An independent source: ``v(plus) - v(minus) = volts``."""
         self._add(VSOURCE, name, (plus, minus), number(f"voltage source {name!r}", volts))
 
     def current_source(self, name, a, b, amperes=0.0):
@@ -213,11 +216,11 @@ class Netlist:
         self._add(ISOURCE, name, (a, b), number(f"current source {name!r}", amperes))
 
     def vcvs(self, name, plus, minus, c_plus, c_minus, gain):
-        """E: v(plus) - v(minus) = gain (v(c_plus) - v(c_minus))."""
+        """E: ``v(plus) - v(minus) = gain * (v(c_plus) - v(c_minus))``."""
         self._add(VCVS, name, (plus, minus, c_plus, c_minus), number(f"VCVS {name!r}: gain", gain))
 
     def vccs(self, name, a, b, c_plus, c_minus, siemens):
-        """G: current siemens (v(c_plus) - v(c_minus)) from `a` to `b`."""
+        """G: current ``siemens * (v(c_plus) - v(c_minus))`` from `a` to `b`."""
         self._add(
             VCCS, name, (a, b, c_plus, c_minus), number(f"VCCS {name!r}: transconductance", siemens)
         )

@@ -17,9 +17,8 @@ from .errors import CircuitError, NudgeWarning
 from .operating_point import solver_of
 from .polish import harmless, linearised
 
-SHARE = (
-    2.0**-13
-)  # beta="auto": of its error an output moves about that, and not more than eight times it
+# beta="auto": of its error an output moves about that, and not more than eight times it
+SHARE = 2.0**-13
 MOVE = 2.0**-6  # and a junction that matters by at most this many thermal voltages
 STRONG_SHARE, STRONG_MOVE, WEAK_SHARE = 0.1, 0.5, 1e-10  # a given beta beyond these is warned of
 WEAK_MOVE = 1e-4  # below, what is wrong is rounding

@@ -98,8 +98,7 @@ def operating_point(
     Returns
     -------
     OperatingPoint
-        `success` is False for samples that did not converge; `worst_node` names the node that moved
-        most.
+        `success` is False for samples that did not converge; `worst` names the node that moved most.
 
     Raises
     ------
@@ -304,9 +303,8 @@ class OperatingPoint:
     _values: np.ndarray
     _parameters: np.ndarray
     _marked: list
-    _low: np.ndarray | None = (
-        None  # what rounding took from `voltages` (2, M, n_nodes), if any was polished
-    )
+    # what rounding took from `voltages` (2, M, n_nodes), if any was polished
+    _low: np.ndarray | None = None
 
     def __post_init__(self):
         if self.single:

@@ -22,9 +22,8 @@ from .factor import Factor, LaplaceFactor, SymmetricFactor, TiedLaplaceFactor, s
 
 SYMMETRIC_FROM = 1000  # unknowns; below, one call of SuperLU is over before a plan would pay
 DENSE_LIMIT = 2000  # unknowns up to which a singular matrix is tried again without subtractions
-DENSE_DIODE_LIMIT = (
-    256  # retained unknowns up to which the linear rest is eliminated and Newton runs dense
-)
+# retained unknowns up to which the linear rest is eliminated and Newton runs dense
+DENSE_DIODE_LIMIT = 256
 METHODS = ("newton", "pivoted newton", "gmin stepping", "source stepping", "complementarity")
 IDEAL_BUDGET = 120  # complementarity problems of all attempts at a sample with ideal diodes
 FORWARD = 1e-13  # of the largest voltage: what rounding leaves across a conducting ideal diode
@@ -356,7 +355,7 @@ class Solver:
             found = run(system.parameters, 1.0, zero, start)
             if found:
                 return found, 4 if ideal else 1, spent
-            found, level, factor = self._gmin_steps(system, run, zero, start)
+            found, _, _ = self._gmin_steps(system, run, zero, start)
             if found or final:
                 return found, 2, spent
             tried, more = self._shunt_steps(whole_step, whole_rhs, offset, start, budget - spent)

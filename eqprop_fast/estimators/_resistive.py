@@ -24,14 +24,12 @@ from ._export import ExportMixin
 from ._resistive_io import ResistiveInterop
 
 AUTO_BETA = 0.1  # beta="auto": at most this, and half the conductance at any output node
-AUTO_RATE = (
-    0.02  # learning_rate_init="auto"; less for the first layer of small networks, see `_rates`
-)
+# learning_rate_init="auto"; less for the first layer of small networks, see `_rates`
+AUTO_RATE = 0.02
 SMALL = 1.6  # n hidden nodes are few if n^2 < SMALL * features * outputs
 DEVICE_RANGE = 4.0  # device without g_on or g_max: largest over largest initial conductance
-AUTO_GAIN = (
-    2.0  # input_gain="auto": AUTO_GAIN**n_hidden sqrt(2 n_features) keeps voltages of order 1 V
-)
+# input_gain="auto": AUTO_GAIN**n_hidden sqrt(2 n_features) keeps voltages of order 1 V
+AUTO_GAIN = 2.0
 _UNUSED = {
     "weight_decay",
     "beta_1",

@@ -56,14 +56,21 @@ class Equilibrium:
 class Network(Protocol):
     """Parameters plus the three things a physical network does: relax, be compared, learn.
 
-    The driver (`eqprop_fast.training.fit_epochs`) needs `train`, `parameters`, `snapshot`,
-    `restore`, `new_optimizer_state` and `new_particles`; estimators also need `outputs` and
-    `relax`.
+    The driver (`eqprop_fast.training.fit_epochs`) needs all but `outputs` and `relax`, which are
+    the estimators'; with ``FitSettings(normal_start=True)`` also `LayeredNetwork.normal_particles`.
     """
+
+    carry_over: bool  # whether particles are the states of one batch, carried to the next
 
     @property
     def parameters(self) -> list:
         """All trained arrays, changed in place by `train`; weights of every layer, then biases."""
+
+    def layer_of(self, index: int) -> int:
+        """Layer (1: the first hidden one) that ``parameters[index]`` feeds."""
+
+    def feedback_angles(self) -> list | None:
+        """Degrees between forward and feedback weights, by layer pair; None: they are the same."""
 
     def snapshot(self) -> list:
         """Copies of `parameters`."""

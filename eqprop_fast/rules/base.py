@@ -36,9 +36,8 @@ class LearningRule(Part):
     independent_feedback = False  # has weights of its own for the way back
     continual = False  # moves the weights at every nudged step
     starts = ("zero", "persistent", "normal")  # of the free phase
-    other_starts = (
-        "does not carry states from batch to batch: only 'ep' does carry_over"  # why no others
-    )
+    # why no others
+    other_starts = "does not carry states from batch to batch: only 'ep' does carry_over"
 
     over_relaxes = True  # whether "auto" may over-relax its free phase
 

@@ -206,6 +206,7 @@ def asymmetry_bound(
     Parameters
     ----------
     sizes : tuple of int
+        Units of each layer, input first.
     angles : float or tuple of float
         Angles between forward and backward weights, degrees in [0, 180].
     n_networks : int
@@ -219,6 +220,9 @@ def asymmetry_bound(
         1e-2 in float32.
     dt : float
         Euler step.
+    random_state : int or None
+        Seed; None draws one, which the settings name.
+    dtype : float32 or float64
 
     Returns
     -------

@@ -102,12 +102,17 @@ def continual_deviation(
         A `LayeredModel` (or `ToyNetwork`) and its data; without, a random network of `sizes`:
         smooth with symmetric weights, or for C-VF leaky with linear units and backward weights that
         start as the transposed forward ones, the only leaky ones whose Jacobian is symmetric.
+    sizes, n_samples : tuple of int, int
+        Of the random network and its data.
     rule : {"continual", "continual_vector_field"}, ContinualEP or ContinualVectorField
         With nudging "positive" and at least 2 steps. A word: 40 steps, and a beta of 0.01, or 0.15
         in float32.
     rate, n_halvings : float and int, optional
         Largest rate, and how often it and the rule's beta are halved; the rate is swept at this
         beta, beta at rate 0. 4e-5 and 4, or 2e-3 and 3 in float32.
+    random_state : int or None
+        Seed; None draws one, which the settings name.
+    dtype : float32 or float64
 
     Returns
     -------

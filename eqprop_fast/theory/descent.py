@@ -58,10 +58,15 @@ def energy_descent(
     model, x : optional
         A symmetric `LayeredModel` with an energy, and its inputs; a random smooth one of `sizes`
         without.
+    sizes, n_samples : tuple of int, int
+        Of the random network and its data.
     n_steps : int
     dt : float or tuple of float
         Euler steps to try, for continuous dynamics. The discrete map is run in even/odd sweeps,
         each of which minimises the energy exactly by its layers.
+    random_state : int or None
+        Seed; None draws one, which the settings name.
+    dtype : float32 or float64
 
     Returns
     -------

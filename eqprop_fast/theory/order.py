@@ -83,10 +83,15 @@ def gradient_order(
     model, x, y : optional
         A smooth symmetric `LayeredModel` with an energy, and its data; a random one of `sizes`
         without.
+    sizes, n_samples : tuple of int, int
+        Of the random network and its data.
     beta, n_halvings : float and int, optional
         Largest nudging strength, and how often it is halved; 0.1 and 5, or 0.2 and 3 in float32.
     n_steps : int
         Most steps of each phase; they stop at 100 eps.
+    random_state : int or None
+        Seed; None draws one, which the settings name.
+    dtype : float32 or float64
 
     Returns
     -------

@@ -118,10 +118,15 @@ def rbp_match(
     ----------
     model, x, y : optional
         A `LayeredModel` or `ToyNetwork` and its data; a random smooth network of `sizes` without.
+    sizes, n_samples : tuple of int, int
+        Of the random network and its data.
     beta, n_halvings : float and int, optional
         Largest nudging strength, and how often it is halved; 0.02 and 4, or 0.15 and 3 in float32.
     n_nudged_steps : int
         K, at least 2.
+    random_state : int or None
+        Seed; None draws one, which the settings name.
+    dtype : float32 or float64
 
     Returns
     -------

@@ -32,10 +32,6 @@ class TheoryResult:
         """Whether the verdict meets the target; None without a target."""
         return None if self.target is None else bool(self.verdict <= self.target)
 
-    def _title(self, name):
-        target = "" if self.target is None else f" (target {self.target:.3g})"
-        return f"{name}: {self.verdict:.3g}{target}"
-
 
 def new_figure(n_rows=1, n_columns=1, width=4.2, height=3.2):
     """A matplotlib figure and its axes as a flat list; matplotlib is imported here and nowhere

@@ -81,9 +81,8 @@ class EpochRecord:
     rates: tuple
     stats: TrainStats
     seconds: float
-    feedback_angles: list | None = (
-        None  # degrees, of each layer pair with independent feedback weights
-    )
+    # degrees, of each layer pair with independent feedback weights
+    feedback_angles: list | None = None
 
 
 class _Chunks:

@@ -81,9 +81,8 @@ class TrainingState:
     validation_scores: list = field(default_factory=list)
     best_validation_score: float = -np.inf
     best_snapshot: list | None = None
-    last_snapshot: list | None = (
-        None  # of an early-stopped run, before its best weights were put back
-    )
+    # of an early-stopped run, before its best weights were put back
+    last_snapshot: list | None = None
     position: EpochPosition | None = None  # within an epoch that was interrupted
     unanswered: Unanswered | None = None  # what callbacks are yet to answer to
     ended: str | None = None  # "max_iter", "tol", "callback", "interrupted", "divergence", "error"

@@ -35,17 +35,21 @@ SECOND = {
 
 
 def rho(name, x):
+    """The activation (docs/equations.md 1.1)."""
     return TABLE[name][0](x)
 
 
 def rho_prime(name, s, r):
+    """Its slope at s, where r = rho(s)."""
     return TABLE[name][1](s, r)
 
 
 def rho_second(name, s, r):
+    """Its second derivative at s; 0 of functions of straight pieces."""
     return SECOND[name](s, r) if name in SECOND else np.zeros_like(s)
 
 
 def softmax(s):
+    """Of each row (M, N)."""
     e = np.exp(s - s.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-PIECE = (
-    4096  # conductances whose drops are held at a time: samples times conductances would not fit
-)
+# conductances whose drops are held at a time: samples times conductances would not fit
+PIECE = 4096
 
 
 def nodal_update(

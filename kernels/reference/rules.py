@@ -59,9 +59,11 @@ class Net:
         return self._of(free_spec(self.spec, plan.over_relaxation, plan.rule))
 
     def synchronous(self):
+        """The net whose layers all move at once."""
         return self._of(replace(self.spec, schedule="synchronous"))
 
     def drive(self, x):
+        """What the input adds to the first layer's field, (M, N[1])."""
         return layered_drive(self.spec, self.weights, self.biases, x)
 
     def relax(
@@ -117,8 +119,7 @@ def shown_input(spec, x):
     return rho(spec.input_activation, np.asarray(x.toarray() if hasattr(x, "toarray") else x))
 
 
-# --- steps that are not `layered_step` (same signature, for relax_from_drive)
-# ---------------------------------------
+# --- steps that are not `layered_step`, with its signature, for relax_from_drive ---
 
 
 def held_output_step(spec, weights, back, biases, drive, states, y=None, beta=0.0):
@@ -133,8 +134,7 @@ def backward_sweep(spec, weights, back, biases, drive, states, y=None, beta=0.0)
     return move_layers(spec, weights, back, biases, drive, states, downward)
 
 
-# --- the rules
-# ------------------------------------------------------------------------------------------------
+# --- the rules ---
 
 
 def nudged_trajectory(net, batch, states, beta, plan, stats, redrive=False):
