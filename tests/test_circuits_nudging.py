@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, Netlist, NudgeWarning
+from eqprop_fast.circuits import D1N4148, CircuitError, DiodeModel, Netlist, NudgeWarning, learning
 from eqprop_fast.circuits.builders import complementary, layered_netlist
 from eqprop_fast.circuits.learning import (
     CircuitTrainer,
@@ -171,3 +171,12 @@ def test_outputs_that_are_held_and_targets_that_are_met():
     net.mark_outputs(["e"])
     held = circuit_gradient(net, [[-2.0, 1.0]], [[1.0]])
     assert np.abs(held.gradient).max() < 1e-6
+
+
+def test_auto_tells_the_beta_that_nudged_however_the_search_ends(monkeypatch):
+    net = circuit(1e-3, D1N4148)
+    monkeypatch.setattr(learning, "MOST_TRIES", 2)
+    monkeypatch.setattr(learning.nudging, "excess", lambda *_: 4.0)  # never gentle enough
+    found = circuit_gradient(net, X, Y)
+    again = circuit_gradient(net, X, Y, beta=found.beta)
+    np.testing.assert_array_equal(found.gradient, again.gradient)

@@ -14,6 +14,29 @@ from .elements import AMPLIFIER, CCCS, CCVS, DIODE, IDEAL, ISOURCE, RESISTOR, VC
 from .errors import ElementError, FloatingNodeError, UnknownNodeError, VoltageLoopError
 
 
+class _Entries:
+    """Entries of a matrix as they are found: row, column, number of the value, sign."""
+
+    def __init__(self):
+        self._found = [], [], [], []
+
+    def put(self, row, column, value, sign):
+        """One entry, or as many as the arrays hold."""
+        places = [np.asarray(a, np.int64) for a in (row, column, value)]
+        places = [a.ravel() for a in np.broadcast_arrays(*places)]
+        for found, a in zip(self._found, [*places, np.full(places[0].size, float(sign))]):
+            found.append(a)
+
+    def through(self, a, b, column, value, sign=1.0):
+        """A current ``values[value] * unknown[column]`` that leaves node a and enters node b."""
+        self.put(a, column, value, sign)
+        self.put(b, column, value, -sign)
+
+    def arrays(self):
+        """(row, column, number of the value, sign), in the order they came."""
+        return tuple(np.concatenate(found) for found in self._found)
+
+
 class Assembly:
     """Topology of a netlist as index arrays. Raises for floating nodes and loops of voltage
     sources.
@@ -183,22 +206,8 @@ class Assembly:
     def _stamp(self):
         """Entries of the matrix over all nodes and branches, as (row, column, value number, sign)."""
         net, n = self.net, self.net.n_nodes
-        rows, cols, source, sign = [], [], [], []
-
-        def put(r, c, s, sg):
-            r, c, s = np.broadcast_arrays(
-                np.asarray(r, np.int64), np.asarray(c, np.int64), np.asarray(s, np.int64)
-            )
-            rows.append(r.ravel())
-            cols.append(c.ravel())
-            source.append(s.ravel())
-            sign.append(np.full(r.size, float(sg)))
-
-        def through(a, b, column, s, sg=1.0):
-            """A current value[s] * unknown[column] that leaves node a and enters node b."""
-            put(a, column, s, sg)
-            put(b, column, s, -sg)
-
+        entries = _Entries()
+        put, through = entries.put, entries.through
         first, self.offset_of = 1, {}  # value number 0 is the constant 1
         for kind in (RESISTOR, VCVS, VCCS, CCCS, CCVS, AMPLIFIER):
             self.offset_of[kind] = first
@@ -247,7 +256,7 @@ class Assembly:
             column = full + self.diode_branch[k] - self.n_unknown_nodes - len(self.kept)
             through(self.diode_nodes[k, 0], self.diode_nodes[k, 1], column, 0)
         total = full + int(self.ideal.sum())
-        self._entries = tuple(np.concatenate(x) for x in (rows, cols, source, sign))
+        self._entries = entries.arrays()
         self._unknown = np.concatenate(
             [self.unknown_of_node, np.arange(self.n_unknown_nodes, self.n)]
         )

@@ -233,17 +233,7 @@ def _phases(
 ):
     """Run the phases of `circuit_gradient`; `compare` what a given beta makes with the exact one."""
     _check_rule(beta, centered, loss, nudge, check)
-    inputs = np.atleast_2d(checks.array("inputs", inputs))
-    targets = checks.bounded("targets", np.atleast_2d(checks.array("targets", targets)))
-    check_netlist(netlist)
-    if not len(inputs):
-        raise ElementError("inputs must have at least one sample")
-    if not netlist.outputs:
-        raise ElementError("the netlist has no marked outputs")
-    if targets.shape != (len(inputs), len(netlist.outputs)):
-        raise ElementError(
-            f"targets must have shape {(len(inputs), len(netlist.outputs))}, got {targets.shape}"
-        )
+    inputs, targets = _checked_data(netlist, inputs, targets)
     scales, s_out = _cached_scales(netlist, check)
 
     free = operating_point(
@@ -264,17 +254,11 @@ def _phases(
         return point
 
     given = beta != "auto"
-    if not given:
-        beta = nudging.auto_beta(netlist, free, drive)
-        for _ in range(MOST_TRIES):
-            first = nudged(beta)
-            too_much = nudging.excess(*nudging.measure(netlist, free, first, drive, beta))
-            if too_much == 1:
-                break
-            beta /= too_much
-    else:
+    if given:
         beta = float(beta)
         first = nudged(beta)
+    else:
+        beta, first = _gentle(netlist, free, drive, nudged)
     second, width = (nudged(-beta), 4 * beta) if centered else (free, 2 * beta)
     which = netlist.trainable_indices
     pairs = solver_of(netlist).assembly.pairs[RESISTOR][which]
@@ -297,6 +281,20 @@ def _phases(
     return phases
 
 
+def _gentle(netlist, free, drive, nudged):
+    """beta="auto" and the phase that it nudges: smaller until no junction moves too far."""
+    beta = nudging.auto_beta(netlist, free, drive)
+    for _ in range(MOST_TRIES):
+        point = nudged(beta)
+        too_much = nudging.excess(*nudging.measure(netlist, free, point, drive, beta))
+        if too_much == 1:
+            break
+        beta /= too_much
+    else:
+        point = nudged(beta)
+    return beta, point
+
+
 def _check_rule(beta, centered, loss, nudge, check):
     if not (isinstance(beta, str) and beta == "auto") and checks.number("beta", beta) == 0:
         raise ElementError('beta must be "auto" or not zero')
@@ -308,6 +306,22 @@ def _check_rule(beta, centered, loss, nudge, check):
         raise ValueError(
             f"nudge='conductance' is the squared loss; it cannot stand for loss={loss!r}"
         )
+
+
+def _checked_data(netlist, inputs, targets):
+    """`inputs` (M, n_inputs) and `targets` (M, n_outputs) as float64; the netlist can be trained."""
+    inputs = np.atleast_2d(checks.array("inputs", inputs))
+    targets = checks.bounded("targets", np.atleast_2d(checks.array("targets", targets)))
+    check_netlist(netlist)
+    if not len(inputs):
+        raise ElementError("inputs must have at least one sample")
+    if not netlist.outputs:
+        raise ElementError("the netlist has no marked outputs")
+    if targets.shape != (len(inputs), len(netlist.outputs)):
+        raise ElementError(
+            f"targets must have shape {(len(inputs), len(netlist.outputs))}, got {targets.shape}"
+        )
+    return inputs, targets
 
 
 def _loaded(netlist, siemens):
