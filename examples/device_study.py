@@ -1,7 +1,7 @@
 """What imperfect devices cost: a resistive network's test accuracy against each property of its
 conductances.
 
-Run: python examples/device_study.py            (digits, about a minute; writes docs/img/devices.png and
+Run: python examples/device_study.py            (digits, some minutes; writes docs/img/devices.png and
 prints the table)
      python examples/device_study.py --mnist    (DRN-XS on MNIST)
 
