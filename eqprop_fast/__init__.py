@@ -7,7 +7,16 @@ __version__ = "0.1.0"
 # public name -> module; loaded on first use, so that `import eqprop_fast` stays light
 _EXPORTS = {
     **dict.fromkeys(
-        ("EqPropClassifier", "EqPropRegressor", "ResistiveClassifier", "ResistiveRegressor"),
+        (
+            "ConvEqPropClassifier",
+            "ConvEqPropRegressor",
+            "EqPropClassifier",
+            "EqPropRegressor",
+            "GraphEqPropClassifier",
+            "GraphEqPropRegressor",
+            "ResistiveClassifier",
+            "ResistiveRegressor",
+        ),
         "estimators",
     ),
     **dict.fromkeys(("Continuous", "Discrete"), "dynamics"),
@@ -32,9 +41,13 @@ _EXPORTS = {
     "Checkpoint": "training.checkpoint",
     **dict.fromkeys(("Cosine", "Exponential", "InverseScaling"), "training.schedules"),
     **dict.fromkeys(("FanInUniform", "GlorotUniform"), "networks.layered"),
-    **dict.fromkeys(("Connection", "Conv", "Dense", "Graph", "Layer"), "networks.graph"),
+    **dict.fromkeys(("Connection", "Conv", "Dense", "Graph", "Layer", "ReadOut"), "networks.graph"),
+    **dict.fromkeys(("Crop", "Flip", "Shift"), "training.augment"),
     "ResistiveCircuit": "networks.resistive",
-    **dict.fromkeys(("list_presets", "list_resistive_presets"), "presets"),
+    **dict.fromkeys(
+        ("list_conv_presets", "list_graph_presets", "list_presets", "list_resistive_presets"),
+        "presets",
+    ),
     **dict.fromkeys(
         ("BackendUnavailableError", "DivergenceError", "available_backends", "get_backend"),
         "kernels",

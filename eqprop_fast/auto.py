@@ -144,7 +144,7 @@ WINSORISED = 0.95  # deviations beyond this quantile count as it
 SOURCE_LIMIT = 10.0  # scaled inputs beyond are held there by the sources of resistive networks
 
 
-def centre_and_scale(X, weight=None):
+def centre_and_scale(X, weight=None, pixels=1):
     """Median of each feature, and root mean square of what deviates from it, outliers winsorised.
 
     A feature that is 0 for most rows keeps its zeros; features that do not vary keep the scale 1.
@@ -155,14 +155,20 @@ def centre_and_scale(X, weight=None):
     X : ndarray or CSR, shape (n_samples, n_features)
     weight : ndarray of shape (n_samples,) or None
         A row of weight 2 counts as two.
+    pixels : int
+        So many columns are one feature: a channel of a map.
 
     Returns
     -------
-    centre, scale : ndarray of float64, shape (n_features,)
+    centre, scale : ndarray of float64, shape (n_features / pixels,)
     """
     step = -(-X.shape[0] // SCALE_ROWS)
     weight = np.ones(X.shape[0]) if weight is None else np.asarray(weight, np.float64)
     X, weight = X[::step], weight[::step]
+    if pixels > 1:
+        X = X.toarray() if hasattr(X, "indptr") else X
+        X = X.reshape(len(weight), -1, pixels).swapaxes(1, 2).reshape(len(weight) * pixels, -1)
+        weight = np.repeat(weight, pixels)
     pairs = [_column(values, w, weight.sum() - w.sum()) for values, w in _columns(X, weight)]
     centre, scale = np.array([c for c, _ in pairs]), [s for _, s in pairs]
     if all(s is None for s in scale):

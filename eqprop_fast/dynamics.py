@@ -45,8 +45,19 @@ class Dynamics(Part):
         -------
         LayeredSpec
         """
-        own = {**self.get_params(deep=False), "dt": float(self.dt)}
-        return LayeredSpec(sizes=tuple(int(n) for n in sizes), dynamics=self.word, **own, **network)
+        return LayeredSpec(sizes=tuple(int(n) for n in sizes), **self._fields(), **network)
+
+    def graph_spec(self, graph, **network):
+        """The same of a `networks.Graph`.
+
+        Returns
+        -------
+        GraphSpec
+        """
+        return graph.spec(**self._fields(), **network)
+
+    def _fields(self):
+        return {"dynamics": self.word, **self.get_params(deep=False), "dt": float(self.dt)}
 
 
 @documented

@@ -127,6 +127,10 @@ class GraphSpec(NamedTuple):
         return tuple(layer.size for layer in self.layers)
 
     @property
+    def n_weights(self):
+        return len(self.connections)
+
+    @property
     def output_layer(self):
         return len(self.layers) - 1
 

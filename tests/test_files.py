@@ -12,29 +12,23 @@ import zipfile
 import numpy as np
 import pytest
 
-from eqprop_fast import (
-    EP,
-    EqPropClassifier,
-    EqPropRegressor,
-    ResistiveClassifier,
-    ResistiveRegressor,
-)
+from eqprop_fast import EP, EqPropClassifier, ResistiveClassifier, ResistiveRegressor
 from eqprop_fast._archive import Archive, ArchiveError
 from eqprop_fast.datasets import DatasetUnavailableError, load_mnist
 from eqprop_fast.training.checkpoint import CheckpointError
 from eqprop_fast.training.files import MAX_NAME, write_atomically
 
 from .fuzz.fuzz_checkpoints import archive_of, members, npy
+from .kinds import KINDS, RESISTIVE, small
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-KINDS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
 X = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
 Y = np.arange(30) % 3
 
 
 def fitted(kind=EqPropClassifier, **options):
     options = {"max_iter": 2, "random_state": 0, "backend": "numpy", **options}
-    return kind((4,), **options).fit(X, Y)
+    return kind(small(kind), **options).fit(X, Y)
 
 
 # ---- writing ----
@@ -170,7 +164,7 @@ def files(tmp_path_factory):
     path = tmp_path_factory.mktemp("files") / "a.npz"
     found = {}
     for kind in KINDS:
-        solver = "momentum" if kind in KINDS[2:] else "adam"
+        solver = "momentum" if kind in RESISTIVE else "adam"
         fitted(kind, solver=solver, early_stopping=True).save_checkpoint(path)
         found[kind] = path.read_bytes()
     return found

@@ -22,14 +22,12 @@ from eqprop_fast import (
     Continuous,
     Discrete,
     EqPropClassifier,
-    EqPropRegressor,
     Exponential,
     Layer,
     Relaxation,
     ResistiveCircuit,
     ResistiveClassifier,
     ResistiveEP,
-    ResistiveRegressor,
     SquaredError,
     VectorField,
 )
@@ -40,8 +38,9 @@ from eqprop_fast.rules import RULES
 from eqprop_fast.training.checkpoint import CheckpointError
 
 from .fuzz.fuzz_checkpoints import archive_of, members, npy
+from .kinds import KINDS
 
-ESTIMATORS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
+ESTIMATORS = KINDS
 PARTS = [
     value
     for value in (getattr(eqprop_fast, name) for name in eqprop_fast.__all__)

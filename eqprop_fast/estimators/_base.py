@@ -140,6 +140,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         What was meant by "auto", as are the attributes that bear a parameter's name and "_".
     """
 
+    _network_parameter = "hidden_layer_sizes"  # which says what the layers are
+    _one_rate = "layer of weights, input to output"  # there is one for each
     _source_limit = np.inf  # of scaled inputs
     _auto_batch_size = auto.BATCH_SIZE
     _chosen = ()  # what a fit chooses, and a file must hold
@@ -289,6 +291,14 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             )
         return tuple(int(n) for n in sizes)
 
+    def _check_layers(self):
+        """Refuse layers that no data could suit."""
+        self._hidden_sizes()
+
+    def _sizes(self, n_features, n_outputs):
+        """Units of each layer, input first, of a network for such data."""
+        return n_features, *self._hidden_sizes(), n_outputs
+
     def _row_weights(self, X, y, sample_weight, incremental):
         """sample_weight, with class weights multiplied in by the classifier; None when all are 1."""
         if sample_weight is None:
@@ -304,10 +314,14 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         if self.bias_learning_rate_init is None:
             return rate, rate
         bias_rate = self.bias_learning_rate_init
-        return rate, per_layer("bias_learning_rate_init", bias_rate, n_weights, allow_zero=True)
+        return rate, per_layer(
+            "bias_learning_rate_init", bias_rate, n_weights, True, self._one_rate
+        )
 
     def _weight_rates(self, n_weights):
-        return per_layer("learning_rate_init", self.learning_rate_init, n_weights, allow_zero=False)
+        return per_layer(
+            "learning_rate_init", self.learning_rate_init, n_weights, False, self._one_rate
+        )
 
     def _batch_size(self, n_samples):
         if self.batch_size == AUTO:
@@ -387,7 +401,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     def _prepare_fit(self, X, y, sample_weight, incremental, n_epochs):
         """Everything that can refuse the data or a parameter; nothing is trained yet."""
-        hidden = self._hidden_sizes()
+        self._check_layers()
         self._check_files_and_callbacks()
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -413,7 +427,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             raise ValueError(
                 f"y is too large for {X.dtype}, in the scale of the targets of the first call"
             )
-        sizes = (X.shape[1], *hidden, target.shape[1])
+        sizes = self._sizes(X.shape[1], target.shape[1])
         kernels = get_backend(self.backend)
         if first:
             state, network = self._initialise(kernels, sizes)
@@ -453,7 +467,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """Choose what depends on the data of a first fit."""
         for name in SCALING:
             self.__dict__.pop(name, None)
-        centre, scale = auto.centre_and_scale(X, weight)
+        centre, scale = self._centre_and_scale(X, weight)
         if scale is None:
             centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
             if self.input_scaling == AUTO:
@@ -464,6 +478,9 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             say_scales(scale, names, self.input_scaling, worst, ratio)
         if self.input_scaling == AUTO:
             self.input_center_, self.input_scale_ = centre, scale
+
+    def _centre_and_scale(self, X, weight):
+        return auto.centre_and_scale(X, weight)
 
     def _look_at_network(self, network, X, weight):
         """Choose what depends on the network before training."""
@@ -494,8 +511,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             network = self._new_network(kernels, sizes, state.streams.init)
         except MemoryError as error:
             raise ValueError(
-                f"hidden_layer_sizes={self.hidden_layer_sizes!r}: not enough memory for the weights of "
-                f"layers {tuple(sizes)}"
+                f"{self._network_parameter}={getattr(self, self._network_parameter)!r}: not enough memory "
+                f"for the weights of layers {tuple(sizes)}"
             ) from error
         # set at once, so that even an interrupted or diverged first fit leaves a usable estimator
         self._state = state
@@ -513,7 +530,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             )
         if fitted_sizes != tuple(sizes):
             raise ValueError(
-                f"hidden_layer_sizes (layers {tuple(sizes)}) differ from the fitted ones "
+                f"{self._network_parameter} (layers {tuple(sizes)}) differ from the fitted ones "
                 f"{fitted_sizes}; refit with warm_start=False"
             )
         fitted = network.parameters[0].dtype
@@ -529,36 +546,51 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     def _check_parameters_of_fit(self):
         """Refuse parameters that were changed since the fit and no longer suit what was fitted."""
         self._validate_params()
-        layers, dtypes = (
-            [p.shape for p in self.coefs_],
-            {p.dtype for p in (*self.coefs_, *self.intercepts_)},
-        )
+        dtypes = {p.dtype for p in (*self.coefs_, *self.intercepts_)}
         if len(dtypes) == 1 and dtypes != {np.dtype(self.dtype)}:
             raise ValueError(f"dtype={self.dtype!r} differs from the fitted {dtypes.pop().name}")
-        if all(above[1] == below[0] for above, below in zip(layers, layers[1:])):
+        if self._are_a_chain([p.shape for p in self.coefs_]):
             network = self._fitted_network(None)
             self._check_fitted_sizes(network)
             self._check_continued(network)
 
+    @staticmethod
+    def _are_a_chain(shapes):
+        """Whether weights of these shapes follow each other."""
+        return all(above[1] == below[0] for above, below in zip(shapes, shapes[1:]))
+
     def _check_fitted_sizes(self, network):
-        sizes = self.n_features_in_, *self._hidden_sizes(), self.n_outputs_
+        sizes = tuple(self._sizes(self.n_features_in_, self.n_outputs_))
         if tuple(network.spec.sizes) != sizes or self.n_layers_ != len(sizes):
             raise ValueError(
-                f"hidden_layer_sizes (layers {sizes}) differ from the fitted {network.spec.sizes}"
+                f"{self._network_parameter} (layers {sizes}) differ from the fitted {network.spec.sizes}"
             )
 
-    def _check_loaded(self):
-        """Refuse what was read from a file unless all of it fits together."""
-        groups = [group for group in self._fitted_arrays() if group]
-        parameters = [p for group in groups for p in group]
+    def _fitted_shapes(self):
+        """Shapes that `_fitted_parameters` must have.
+
+        Raises
+        ------
+        ValueError
+            The weights are those of no network.
+        """
         layers = [p.shape for p in self.coefs_]
         if not layers or any(len(shape) != 2 for shape in layers):
             raise ValueError("coefs_ must be matrices")
-        shapes = [*layers, *((columns,) for _, columns in layers)]
-        if len(groups) == 3:
-            shapes += [shape[::-1] for shape in layers]
-        if any(above[1] != below[0] for above, below in zip(layers, layers[1:])):
+        if not self._are_a_chain(layers):
             raise ValueError("the shapes of coefs_ do not follow each other")
+        back = [shape[::-1] for shape in layers] if getattr(self, "feedback_coefs_", None) else []
+        return [*layers, *((columns,) for _, columns in layers), *back]
+
+    def _fitted_parameters(self):
+        """All fitted arrays in the order of `Network.parameters`."""
+        empty = np.zeros(0, np.dtype(self.dtype))
+        groups = self._fitted_arrays()
+        return [empty if p is None else p for group in groups for p in group or ()]
+
+    def _check_loaded(self):
+        """Refuse what was read from a file unless all of it fits together."""
+        parameters, shapes = self._fitted_parameters(), self._fitted_shapes()
         state, memory = self._state, self._state.optimizer_state
         for name, arrays in (
             ("coefs_, intercepts_ and feedback_coefs_", parameters),

@@ -41,7 +41,7 @@ def check_sizes(dtype, factors):
                 raise ValueError(f"{name}={value!r}: its size must be from {bounds} in {dtype}")
 
 
-def per_layer(name, value, n_weights, allow_zero):
+def per_layer(name, value, n_weights, allow_zero, one="layer of weights, input to output"):
     try:
         values = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -49,10 +49,7 @@ def per_layer(name, value, n_weights, allow_zero):
     if values.ndim == 0:
         values = np.full(n_weights, float(values))
     if values.shape != (n_weights,):
-        raise ValueError(
-            f"{name} must be one number or one per layer of weights, input to output ({n_weights}), "
-            f"got {value!r}"
-        )
+        raise ValueError(f"{name} must be one number or one per {one} ({n_weights}), got {value!r}")
     if (
         not np.isfinite(values).all()
         or (values < 0).any()

@@ -25,16 +25,26 @@ def what_it_is_made_of(estimator):
         value = own[name]
         if not isinstance(value, _NESTED):
             made_of.append(value)
-            continue
-        inside = value.__dict__.values() if isinstance(value, BaseEstimator) else value
-        if isinstance(value, _MAY_CHANGE) or any(isinstance(v, _MAY_CHANGE) for v in inside):
-            return None  # within, unseen
-        made_of.append(value if isinstance(value, BaseEstimator) else None)
-        made_of.extend(inside)
+        elif not _unfold(value, made_of):
+            return None
     for name in _LISTS:
         made_of.extend(own.get(name) or ())
     made_of.append(own.get("_auto"))
     return made_of
+
+
+def _unfold(value, made_of):
+    """Add what lists and parts hold; False: there is something that may change within, unseen."""
+    if isinstance(value, _MAY_CHANGE):
+        return False
+    part = isinstance(value, BaseEstimator)
+    made_of.append(value if part else None)
+    for inner in value.__dict__.values() if part else value:
+        if not isinstance(inner, _NESTED):
+            made_of.append(inner)
+        elif not _unfold(inner, made_of):
+            return False
+    return True
 
 
 class ReadyNetwork:

@@ -1,6 +1,6 @@
 """Networks that relax, are nudged and learn: thin objects over a backend's kernels."""
 
-from .graph import Connection, Conv, Dense, Graph, Layer
+from .graph import Connection, Conv, Dense, Graph, Layer, ReadOut
 from .graph_network import GraphNetwork
 from .layered import LayeredNetwork
 from .protocol import Equilibrium, Network
@@ -15,4 +15,5 @@ __all__ = [
     "Layer",
     "LayeredNetwork",
     "Network",
+    "ReadOut",
 ]

@@ -49,13 +49,16 @@ def backward_weights(weights, angle, random_state=None):
     ValueError
         Angle outside [0, 180].
     """
-    probability = (1 - np.cos(np.deg2rad(check_angle(angle)))) / 2
     rng = np.random.default_rng(random_state)
     back = [np.zeros(weights[0].T.shape, weights[0].dtype)]
-    for w in weights[1:]:
-        flip = rng.random(w.T.shape) < probability
-        back.append(np.ascontiguousarray(np.where(flip, -w.T, w.T)))
-    return back
+    return back + [flipped(w.T, angle, rng) for w in weights[1:]]
+
+
+def flipped(weight, angle, rng):
+    """`weight` with signs flipped so that it stands at an angle to itself; see `backward_weights`."""
+    probability = (1 - np.cos(np.deg2rad(check_angle(angle)))) / 2
+    flip = rng.random(weight.shape) < probability
+    return np.ascontiguousarray(np.where(flip, -weight, weight))
 
 
 def measured_angle(weight, back):
@@ -63,8 +66,8 @@ def measured_angle(weight, back):
 
     Parameters
     ----------
-    weight : ndarray, shape (n, m)
-    back : ndarray, shape (m, n)
+    weight : ndarray, shape (n, m), or kernels of a convolution
+    back : ndarray, shape (m, n); of a convolution the shape of `weight`
 
     Returns
     -------
@@ -76,7 +79,8 @@ def measured_angle(weight, back):
     ValueError
         The shapes do not fit.
     """
-    a, b = np.asarray(weight, np.float64).T, np.asarray(back, np.float64)
+    a, b = np.asarray(weight, np.float64), np.asarray(back, np.float64)
+    a = a.T if a.ndim == 2 else a
     if a.shape != b.shape:
         raise ValueError(
             f"back must have the shape of weight's transpose, got {b.shape} and {a.T.shape}"

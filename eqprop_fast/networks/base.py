@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 
-from ..kernels import OptimizerState
+from .. import auto
+from ..kernels import OptimizerState, TrainStats
 from .protocol import Equilibrium
 
 # Rows relaxed at once outside training: it bounds the memory. Every backend treats a row alike
@@ -14,7 +18,7 @@ COMPILED_TILE = 4096
 
 
 class BaseNetwork:
-    """Base of `LayeredNetwork` and `ResistiveNetwork`; see `eqprop_fast.networks.protocol.Network`.
+    """Base of the networks; see `eqprop_fast.networks.protocol.Network`.
 
     A subclass has `spec`, `kernels`, `weights`, `biases`, `new_particles`, and `_relax_rows`, which
     relaxes one tile in place and returns steps and residuals.
@@ -130,3 +134,76 @@ class BaseNetwork:
                 residual[rows] = left
             out[rows] = self._read_out(tile[-1])
         return out
+
+
+class HopfieldNetwork(BaseNetwork):
+    """Base of `LayeredNetwork` and `GraphNetwork`: free phases that start anywhere.
+
+    A subclass has `_train_rows`, the training kernel of its backend.
+    """
+
+    def new_particles(self, n_rows):
+        return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
+
+    def normal_particles(self, n_rows, rng):
+        """Standard normal states, drawn row after row: however rows are grouped, each gets the
+        same.
+        """
+        drawn = rng.standard_normal((n_rows, sum(self.spec.sizes[1:])), dtype=self.dtype)
+        parts = np.split(drawn, np.cumsum(self.spec.sizes[1:-1]), axis=1)
+        return [np.ascontiguousarray(part) for part in parts]
+
+    def train(
+        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+    ):
+        """Train on the rows `order`, batch after batch; see `networks.protocol.Network`."""
+        train = self._train_carrying if self.carry_over else self._train_rows
+        return train(x, y, order, plan, row_weight, particles, optimizer_state, n_threads)
+
+    def _train_carrying(self, x, y, order, plan, row_weight, carried, optimizer_state, n_threads):
+        """Batch by batch, for the kernel keeps free states: the second phase is run again for its
+        end.
+        """
+        optimizer_state = optimizer_state or OptimizerState()
+        stats = TrainStats(plan.loss_so_far)
+        for b, start in enumerate(range(0, len(order), plan.batch_size)):
+            rows = order[start : start + plan.batch_size]
+            x_b, y_b, beta = x[rows], y[rows], plan.beta
+            part = replace(plan, sign=None, adam_step=plan.adam_step + b, loss_so_far=stats.loss)
+            if plan.sign is not None:
+                part, beta = replace(part, sign=plan.sign[b : b + 1]), beta * float(plan.sign[b])
+            states = carried if len(carried[0]) == len(rows) else self.new_particles(len(rows))
+            before = self._with_copies()
+            stats = stats.followed_by(
+                self._train_rows(
+                    x_b,
+                    y_b,
+                    np.arange(len(rows)),
+                    part,
+                    None if row_weight is None else row_weight[rows],
+                    states,
+                    optimizer_state,
+                    n_threads,
+                )
+            )
+            before._relax_rows(
+                x_b, states, plan.n_nudged_steps, plan.tol_nudged, y_b, beta, n_threads
+            )
+            carried[:] = states
+        return stats
+
+    def _with_copies(self):
+        """The same network with copies of its parameters."""
+        twin = copy.copy(self)
+        twin.weights = [w.copy() for w in self.weights]
+        twin.biases = [b.copy() for b in self.biases]
+        if self.back is not None:
+            twin.back = [None if b is None else b.copy() for b in self.back]
+        return twin
+
+    def contraction(self, x, weight):
+        """By how much the residual shrinks in each sweep from zero, the median of these rows."""
+        before = self.relax(x, auto.PROBE_STEPS - 1)
+        after = self.relax(x, 1, states=before.states)
+        shrunk = after.residual / np.maximum(before.residual, np.finfo(self.dtype).tiny)
+        return auto.median(shrunk, weight)

@@ -10,6 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from numbers import Integral
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ..docstrings import documented
@@ -35,6 +36,24 @@ _POOLING = {
 }
 
 
+def validated(part, what):
+    """Refuse parameters of a part out of range, saying which part it is.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        part.validate()
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def _arithmetic(shape):
+    """A shape, and the number of its units where it is a product: "(3, 4, 4) = 48"."""
+    return f"{tuple(shape)} = {flat_size(shape)}" if len(shape) > 1 else str(shape[0])
+
+
 @documented
 class Layer(Part):
     """A layer of a `Graph`.
@@ -42,8 +61,9 @@ class Layer(Part):
     Parameters
     ----------
     name : str
-    shape : int or (int, int, int)
-        Units, or channels, height and width of a map.
+    shape : int, (int, int, int) or None
+        Units, or channels, height and width of a map. None, of the input and the output: what the
+        data of an estimator have.
     activation : str or None
         A key of `eqprop_fast.kernels.ACTIVATIONS`; None: the estimator's `activation`, of the last
         layer its `out_activation`, of the first the `input_activation` of its dynamics.
@@ -53,12 +73,12 @@ class Layer(Part):
 
     _parameter_constraints: dict = {
         "name": [str],
-        "shape": ["array-like", _COUNT],
+        "shape": [None, "array-like", _COUNT],
         "activation": [None, StrOptions(set(ACTIVATIONS))],
         "bias": ["boolean"],
     }
 
-    def __init__(self, name, shape, activation=None, bias=True):
+    def __init__(self, name, shape=None, activation=None, bias=True):
         self.name = name
         self.shape = shape
         self.activation = activation
@@ -72,6 +92,10 @@ class Layer(Part):
         ------
         ValueError
         """
+        if self.shape is None:
+            raise ValueError(
+                f"layer {self.name!r}: shape=None is for the input and the output of an estimator's network"
+            )
         shape = [self.shape] if isinstance(self.shape, Integral) else list(self.shape)
         good = all(isinstance(n, Integral) and 1 <= n <= MAX_INT for n in shape)
         if len(shape) not in (1, 3) or not good or flat_size(shape) > MAX_INT:
@@ -255,13 +279,56 @@ class Graph(Part):
         self._check_dynamics(spec)
         return spec
 
+    def sized(self, input_shape, n_outputs):
+        """This graph for such data: the input and the output have a shape.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+        n_outputs : int
+
+        Returns
+        -------
+        Graph
+
+        Raises
+        ------
+        ValueError
+            They have another one.
+        """
+        self.validate()
+        first, *others, last = self.layers
+        ends = []
+        for layer, shape, what in (
+            (first, tuple(input_shape), "the samples of X have"),
+            (last, (n_outputs,), "y (with the cost it is trained by) needs"),
+        ):
+            if layer.shape is None:
+                layer = clone(layer).set_params(shape=shape)
+            elif flat_size(layer.sides) != flat_size(shape):
+                raise ValueError(
+                    f"layer {layer.name!r} has {_arithmetic(layer.sides)} units, {what} "
+                    f"{_arithmetic(shape)}"
+                )
+            ends.append(layer)
+        return Graph([ends[0], *others, ends[1]], self.connections, self.readout)
+
+    def joined(self):
+        """Numbers of the layers that each connection joins: (below, above)."""
+        index = {layer.name: k for k, layer in enumerate(self.layers)}
+        return [(index[c.below], index[c.above]) for c in self.connections]
+
     def validate(self):
         """Raise a ValueError that names the first layer or connection that does not fit."""
         super().validate()
         self._check_parts()
         self._check_order()
+        for layer in self.layers[1:-1]:
+            layer.sides  # noqa: B018  raises
+        open_ends = {layer.name for layer in self.layers if layer.shape is None}
         for c in self.connections:
-            self._check_shapes(c)
+            if not open_ends & {c.below, c.above}:
+                self._check_shapes(c)
         self._check_reached()
 
     # ---- what can be wrong ----
@@ -275,14 +342,14 @@ class Graph(Part):
             for part in parts:
                 if not isinstance(part, kind):
                     raise ValueError(f"{name} must be {kind.__name__} objects, got {part!r:.60}")
-                part.validate()
+                what = f"layer {part.name!r}" if kind is Layer else f"connection {part}"
+                validated(part, what)
             if len(parts) > most:
                 raise ValueError(f"{name}: at most {most}, got {len(parts)}")
         if len(self.layers) < 2:
             raise ValueError("layers: an input and an output are needed at least")
         names = [layer.name for layer in self.layers]
         for k, layer in enumerate(self.layers):
-            layer.sides  # noqa: B018  raises
             if layer.name in names[:k]:
                 raise ValueError(f"layer {layer.name!r}: there are two of this name")
 
@@ -454,6 +521,22 @@ class Dense(Part):
         return connection, Layer(name, self.units, self.activation, self.bias)
 
 
+@documented
+class ReadOut(Part):
+    """The end of a chain whose output is no state, but what the layer below it is read as.
+
+    See `Graph`: 2006.03824's cross-entropy read-out, a softmax of ``W s + b``.
+    """
+
+    def __init__(self):
+        pass
+
+
+def name_of(layer, k):
+    """What the k-th layer of a chain is called, but the last: "conv 1"."""
+    return f"{type(layer).__name__.lower()} {k}"
+
+
 def chain(input_shape, layers, *, symmetric=True, readout=False):
     """The `Graph` of layers one above the other.
 
@@ -480,12 +563,28 @@ def chain(input_shape, layers, *, symmetric=True, readout=False):
     for k, layer in enumerate(layers, start=1):
         if not isinstance(layer, (Conv, Dense)):
             raise ValueError(f"layers must be Conv or Dense objects, got {layer!r:.60}")
-        layer.validate()
-        name = "output" if k == len(layers) else f"{type(layer).__name__.lower()} {k}"
+        name = "output" if k == len(layers) else name_of(layer, k)
+        validated(layer, f"layer {name!r}")
         connection, above = layer.join(made[-1], name, symmetric or k == 1)
         connections.append(connection)
         made.append(above)
     return Graph(made, connections, readout)
+
+
+def depths(n_layers, joined):
+    """Connections on the longest way from the input to each layer.
+
+    Parameters
+    ----------
+    n_layers : int
+    joined : sequence of (int, int)
+        See `Graph.joined`.
+    """
+    depth = [0] * n_layers
+    for below, above in sorted(joined, key=lambda ends: ends[1]):
+        if below != above:
+            depth[above] = max(depth[above], depth[below] + 1)
+    return depth
 
 
 def draw_parameters(spec, rng, dtype=np.float64, gain=1.0, scheme=None):

@@ -7,12 +7,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import get_backend
-from .base import BaseNetwork
+from .asymmetry import measured_angle
+from .base import HopfieldNetwork
 from .energy import graph_energy
 from .graph import draw_parameters
 
 
-class GraphNetwork(BaseNetwork):
+class GraphNetwork(HopfieldNetwork):
     """Network of any shape, with the methods of `eqprop_fast.networks.protocol.Network`.
 
     Parameters
@@ -28,10 +29,25 @@ class GraphNetwork(BaseNetwork):
         Of connections that are not symmetric, the weights of the way back; None for the others.
     names : sequence of str, optional
         Of the layers.
+    free_spec : GraphSpec, optional
+        Dynamics of free phases outside training; None: `spec`.
+    carry_over : bool
+        See `LayeredNetwork`.
     """
 
-    def __init__(self, spec, kernels, weights, biases, back=None, names=None):
-        self.spec, self.kernels = spec, kernels
+    def __init__(
+        self,
+        spec,
+        kernels,
+        weights,
+        biases,
+        back=None,
+        names=None,
+        free_spec=None,
+        carry_over=False,
+    ):
+        self.spec, self.kernels, self.carry_over = spec, kernels, carry_over
+        self.free_spec = spec if free_spec is None else free_spec
         self.weights, self.biases, self.back = weights, biases, back
         self.names = list(names or map(str, range(len(spec.layers))))
 
@@ -84,16 +100,14 @@ class GraphNetwork(BaseNetwork):
             return index - n + 1
         return self.spec.connections[index if index < n else index - n - len(self.biases)].above
 
-    def new_particles(self, n_rows):
-        return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
+    def feedback_angles(self):
+        """Of each connection with weights of its own for the way back; see `BaseNetwork`."""
+        if self.back is None:
+            return None
+        return [measured_angle(w, b) for w, b in zip(self.weights, self.back) if b is not None]
 
-    def train(
-        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
-    ):
-        """Train on the rows `order`, batch after batch.
-
-        `plan.rate` has one entry a connection, `plan.bias_rate` one a layer above the input.
-        """
+    def _train_rows(self, x, y, order, plan, row_weight, particles, optimizer_state, n_threads):
+        """`plan.rate` has one entry a connection, `plan.bias_rate` one a layer above the input."""
         return self.kernels.graph_train(
             self.spec,
             self.weights,
@@ -111,7 +125,7 @@ class GraphNetwork(BaseNetwork):
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         return self.kernels.graph_relax(
-            self.spec,
+            self.spec if beta else self.free_spec,
             self.weights,
             self.back,
             self.biases,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from numbers import Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from .. import auto
 from ..docstrings import documented
-from ..kernels import OptimizerState, TrainStats
 from ..parts import Part
 from .asymmetry import measured_angles
-from .base import BaseNetwork
+from .base import HopfieldNetwork
 from .energy import layered_energy
 
 
@@ -23,7 +20,7 @@ class WeightInit(Part):
     Parameters
     ----------
     gain : float or sequence of float
-        One number, or one per matrix of weights from input to output.
+        One number, or one per matrix of weights from input to output; of a graph, per connection.
     """
 
     word = ""
@@ -34,8 +31,7 @@ class WeightInit(Part):
     def __init__(self, gain=1.0):
         self.gain = gain
 
-    @staticmethod
-    def bounds(gain, n_in, n_out):
+    def bounds(self, gain, n_in, n_out):
         """Largest weight and largest bias between two layers."""
         raise NotImplementedError
 
@@ -67,29 +63,39 @@ class GlorotUniform(WeightInit):
 
     word = "glorot_uniform"
 
-    @staticmethod
-    def bounds(gain, n_in, n_out):
+    def bounds(self, gain, n_in, n_out):
         return gain * np.sqrt(6.0 / (n_in + n_out)), 0.0
 
 
 @documented
 class FanInUniform(WeightInit):
-    """``U(+-gain / sqrt(n_in))``, biases ``U(+-1 / sqrt(n_in))``.
+    """``U(+-gain / sqrt(n_in))``, biases ``U(+-bias_gain / sqrt(n_in))``.
 
-    PyTorch's linear layer: 1905.13633, 2005.04168, 2006.03824.
+    PyTorch's linear layer: 1905.13633, 2005.04168, 2006.03824; biases of half that: 2312.15103.
+
+    Parameters
+    ----------
+    bias_gain : float
     """
 
     word = "fan_in_uniform"
+    _parameter_constraints: dict = {
+        **WeightInit._parameter_constraints,
+        "bias_gain": [Interval(Real, 0, None, closed="left")],
+    }
 
-    @staticmethod
-    def bounds(gain, n_in, n_out):
-        return gain / np.sqrt(n_in), 1.0 / np.sqrt(n_in)
+    def __init__(self, gain=1.0, bias_gain=1.0):
+        super().__init__(gain)
+        self.bias_gain = bias_gain
+
+    def bounds(self, gain, n_in, n_out):
+        return gain / np.sqrt(n_in), self.bias_gain / np.sqrt(n_in)
 
 
 WEIGHT_INITS = {cls.word: cls for cls in (GlorotUniform, FanInUniform)}
 
 
-class LayeredNetwork(BaseNetwork):
+class LayeredNetwork(HopfieldNetwork):
     """Layered network over one backend.
 
     Parameters
@@ -122,31 +128,7 @@ class LayeredNetwork(BaseNetwork):
     def feedback_angles(self):
         return None if self.back is None else measured_angles(self.weights, self.back)
 
-    def new_particles(self, n_rows):
-        return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
-
-    def normal_particles(self, n_rows, rng):
-        """Standard normal states, drawn row after row: however rows are grouped, each gets the
-        same.
-        """
-        drawn = rng.standard_normal((n_rows, sum(self.spec.sizes[1:])), dtype=self.dtype)
-        parts = np.split(drawn, np.cumsum(self.spec.sizes[1:-1]), axis=1)
-        return [np.ascontiguousarray(part) for part in parts]
-
-    def train(
-        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
-    ):
-        if self.carry_over:
-            return self._train_carrying(
-                x,
-                y,
-                order,
-                plan,
-                row_weight,
-                particles,
-                optimizer_state or OptimizerState(),
-                n_threads,
-            )
+    def _train_rows(self, x, y, order, plan, row_weight, particles, optimizer_state, n_threads):
         return self.kernels.layered_train(
             self.spec,
             self.weights,
@@ -162,64 +144,12 @@ class LayeredNetwork(BaseNetwork):
             n_threads,
         )
 
-    def _train_carrying(self, x, y, order, plan, row_weight, carried, optimizer_state, n_threads):
-        """Batch by batch, for the kernel keeps free states: the second phase is run again for its
-        end.
-        """
-        stats = TrainStats(plan.loss_so_far)
-        for b, start in enumerate(range(0, len(order), plan.batch_size)):
-            rows = order[start : start + plan.batch_size]
-            x_b, y_b, beta = x[rows], y[rows], plan.beta
-            part = replace(plan, sign=None, adam_step=plan.adam_step + b, loss_so_far=stats.loss)
-            if plan.sign is not None:
-                part, beta = replace(part, sign=plan.sign[b : b + 1]), beta * float(plan.sign[b])
-            states = carried if len(carried[0]) == len(rows) else self.new_particles(len(rows))
-            weights, biases = [w.copy() for w in self.weights], [p.copy() for p in self.biases]
-            stats = stats.followed_by(
-                self.kernels.layered_train(
-                    self.spec,
-                    self.weights,
-                    None,
-                    self.biases,
-                    x_b,
-                    y_b,
-                    np.arange(len(rows)),
-                    part,
-                    None if row_weight is None else row_weight[rows],
-                    states,
-                    optimizer_state,
-                    n_threads,
-                )
-            )
-            self.kernels.layered_relax(
-                self.spec,
-                weights,
-                None,
-                biases,
-                x_b,
-                states,
-                y_b,
-                beta,
-                plan.n_nudged_steps,
-                plan.tol_nudged,
-                n_threads,
-            )
-            carried[:] = states
-        return stats
-
     def one_row(self, n_steps, tol):
         """``(x) -> outputs, residual`` of one dense row, or None where the backend has none."""
         make = self.kernels.layered_one_row
         if make is None or self.back is not None:
             return None
         return make(self.free_spec, self.weights, None, self.biases, n_steps, tol)
-
-    def contraction(self, x, weight):
-        """By how much the residual shrinks in each sweep from zero, the median of these rows."""
-        before = self.relax(x, auto.PROBE_STEPS - 1)
-        after = self.relax(x, 1, states=before.states)
-        shrunk = after.residual / np.maximum(before.residual, np.finfo(self.dtype).tiny)
-        return auto.median(shrunk, weight)
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         return self.kernels.layered_relax(

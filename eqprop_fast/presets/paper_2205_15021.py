@@ -15,7 +15,8 @@ PRESETS = [
         "2205.15021/1h",
         "2205.15021, authors' code hyperparameters.py",
         hopfield(
-            (2048,), 100, 100, 200, (0.05, 0.025),
+            100, 100, 200, (0.05, 0.025),
+            hidden_layer_sizes=(2048,),
             out_activation="wide_hard_sigmoid",
             weight_init=GlorotUniform(gain=(0.4, 0.6)),
             batch_size=32,

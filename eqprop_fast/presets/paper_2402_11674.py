@@ -11,11 +11,10 @@ from ..training.schedules import Exponential
 from .record import ALL_EPOCHS, LAYERED, mnist
 
 
-def hopfield(hidden, T, K, epochs, rates, **more):
+def hopfield(T, K, epochs, rates, **more):
     """Parameters of a deep Hopfield network: hidden clip(., 0, 1), linear output, nudge inside."""
     return {
         **dict(
-            hidden_layer_sizes=hidden,
             activation="hard_sigmoid",
             out_activation="identity",
             dynamics=Discrete(nudge_inside=True),
@@ -53,7 +52,7 @@ def resistive(hidden, circuit, input_gain, steps, beta, epochs, rates, bias_rate
 
 
 def _dhn(number, T, K, rates, test_error):
-    parameters = hopfield((1024,) * number, T, K, 100, rates)
+    parameters = hopfield(T, K, 100, rates, hidden_layer_sizes=(1024,) * number)
     source = "2402.11674, authors' papers/fast-drn/dhn.py"
     return mnist(f"2402.11674/DHN-{number}H", source, parameters, test_error=test_error)
 

@@ -17,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._archive import Archive
 from ..docstrings import documented
 from ..kernels import OptimizerState, TrainStats
+from ..kernels.graph_spec import MAX_LAYERS
 from ..kernels.interrupts import interrupt_afterwards
-from ..kernels.spec import MAX_WEIGHTS
 from ..parts import Part
 from .files import write_atomically
 from .parameters import LARGEST, decode_parameters, encode_parameters
@@ -32,7 +32,8 @@ VERSION = 3
 _LISTS = ("coefs_", "intercepts_", "feedback_coefs_")  # fitted lists of arrays
 SCALING = ("input_center_", "input_scale_")  # of the input, float64
 _ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale", "_y_spread", "_y_seen", *SCALING)
-_CHOSEN = ("beta_", "_auto")  # by the fit of a class that lists them in its `_chosen`
+# by the fit of a class that lists them in its `_chosen`
+_CHOSEN = ("beta_", "_auto", "input_shape_")
 _PLAIN = ("n_features_in_", "n_layers_", "n_outputs_", "out_activation_", "batch_size_", *_CHOSEN)
 _GROUPS = ("velocity", "second", "particles", "best", "last")
 _META = {
@@ -132,12 +133,13 @@ _COUNTERS = {
 }
 _PLAIN_CHECKS = {
     "n_features_in_": _integer(1, 2**31 - 1),
-    "n_layers_": _integer(2, MAX_WEIGHTS + 1),
+    "n_layers_": _integer(2, MAX_LAYERS),
     "n_outputs_": _integer(1, 2**31 - 1),
     "out_activation_": lambda v: isinstance(v, str),
     "batch_size_": _integer(1, 2**31 - 1),
     "beta_": lambda v: _finite(v) and v > 0,
     "_auto": _record(weight_decay=_number(0, 1), over_relaxation=_number(1, 2)),
+    "input_shape_": lambda v: _list_of(_integer(1, 2**31 - 1))(v) and len(v) in (1, 3),
 }
 assert set(_COUNTERS) < {f.name for f in fields(TrainingState)}
 
@@ -256,7 +258,8 @@ class CheckpointMixin:
             *groups.items(),
         ):
             for i, a in enumerate(group or []):
-                arrays[f"{name}/{i}"] = a
+                if a is not None:
+                    arrays[f"{name}/{i}"] = a
         for name in _ARRAYS:
             if hasattr(self, name):
                 arrays[name], was_object = _storable(name, np.asarray(getattr(self, name)))
@@ -289,6 +292,17 @@ class CheckpointMixin:
             raise ValueError(f"checkpoint={self._checkpoint.path!r}: {error}") from None
 
     # ---- reading ----
+
+    def _array_shapes(self, archive):
+        """Shapes of the fitted arrays of a file, by list, None where it has none; and the units of
+        each layer above the input.
+        """
+        weights = [_shape(archive, f"coefs_/{k}", 2) for k in range(self.n_layers_ - 1)]
+        units = [columns for _, columns in weights]
+        shapes = {"coefs_": weights, "intercepts_": [(n,) for n in units]}
+        if "feedback_coefs_/0" in archive.names:
+            shapes["feedback_coefs_"] = [shape[::-1] for shape in weights]
+        return shapes, units
 
     @classmethod
     def load_checkpoint(cls, path):
@@ -333,7 +347,7 @@ class CheckpointMixin:
         plain = {k: v for k, v in _PLAIN_CHECKS.items() if k not in left_out}
         _check(plain, meta["plain"], "plain")
         for name, value in meta["plain"].items():
-            setattr(estimator, name, value)
+            setattr(estimator, name, tuple(value) if isinstance(value, list) else value)
         arrays = _read_arrays(archive, estimator, meta)
         estimator._restore(meta, arrays)
         estimator._check_loaded()
@@ -387,13 +401,9 @@ def _read_arrays(archive, estimator, meta):
     present, objects, counters = meta["present"], meta["objects"], meta["counters"]
     if not _list_of(_one_of(*_GROUPS))(present) or not _list_of(_one_of(*_ARRAYS))(objects):
         raise ValueError("present or objects is wrong")
-    dtype, layers = np.dtype(estimator.dtype), estimator.n_layers_ - 1
-    weights = [_shape(archive, f"coefs_/{k}", 2) for k in range(layers)]
-    parameters = [*weights, *((columns,) for _, columns in weights)]
-    shapes = {"coefs_": weights, "intercepts_": parameters[layers:]}
-    if "feedback_coefs_/0" in archive.names:
-        shapes["feedback_coefs_"] = [shape[::-1] for shape in weights]
-        parameters = parameters + shapes["feedback_coefs_"]
+    dtype = np.dtype(estimator.dtype)
+    shapes, units = estimator._array_shapes(archive)
+    parameters = [(0,) if s is None else s for group in shapes.values() for s in group]
     for name in ("velocity", "second"):
         if f"{name}/0" in archive.names:
             shapes[name] = parameters
@@ -402,7 +412,7 @@ def _read_arrays(archive, estimator, meta):
             shapes[name] = parameters
     if "particles" in present:
         rows = _shape(archive, "particles/0", 2)[0]
-        shapes["particles"] = [(rows, columns) for _, columns in weights]
+        shapes["particles"] = [(rows, n) for n in units]
     if ("second" in shapes and "velocity" not in shapes) or (
         "last" in shapes and "best" not in shapes
     ):
@@ -413,7 +423,10 @@ def _read_arrays(archive, estimator, meta):
     if estimator.input_scaling is not None:
         single.update(dict.fromkeys(SCALING, ("f", (estimator.n_features_in_,))))
     wanted = {
-        f"{name}/{i}": shape for name, group in shapes.items() for i, shape in enumerate(group)
+        f"{name}/{i}": shape
+        for name, group in shapes.items()
+        for i, shape in enumerate(group)
+        if shape is not None
     }
     for name in archive.names ^ {*wanted, *single, "meta"}:
         raise ValueError(f"{_words(name)} is {'unknown' if name in archive.names else 'missing'}")
@@ -423,9 +436,10 @@ def _read_arrays(archive, estimator, meta):
         if archive.look(name) != (dtype, shape):
             found = "{} of shape {}".format(*archive.look(name))
             raise ValueError(f"{_words(name)} is {found}, expected {dtype} of shape {shape}")
-    read = {name: [] for name in shapes}
+    read = {name: [None] * len(group) for name, group in shapes.items()}
     for name, shape in wanted.items():
-        read[name.split("/")[0]].append(archive.read(name, dtype, shape))
+        group, index = name.split("/")
+        read[group][int(index)] = archive.read(name, dtype, shape)
     for name, (kinds, shape) in single.items():
         read[name] = _read_single(archive, name, kinds, shape, name in objects)
     return read

@@ -21,6 +21,7 @@ from .state import EpochPosition, RandomStreams, Unanswered
 
 CHUNK_SECONDS = 0.3
 FIRST_CHUNK = 16  # batches in the first call, before any timing
+AUGMENT = 1  # in the seeds of augmentation
 
 
 @dataclass
@@ -66,6 +67,7 @@ class FitSettings:
     n_threads: int = 1
     on_interrupt: str = "warn"  # or "raise": what Ctrl-C does once the run has ended
     normal_start: bool = False  # free phases start at standard normal states instead of zero
+    augment: Callable | None = None  # (rows of x of a batch, generator) -> rows
     chunk_batches: int | None = None  # None: by time
     whole: bool = True  # False: an epoch of partial_fit, which ends no run
 
@@ -175,17 +177,39 @@ def check_finite(network, stats, memory):
                 )
 
 
+def _augmented(x, rows, plan, state, settings):
+    """The rows of x, batch by batch as the augmentation changes them.
+
+    A batch has a generator of its own, so that chunks and interruptions change nothing.
+    """
+    x, done = np.array(x[rows]), state.position.batches
+    for b, start in enumerate(range(0, len(rows), plan.batch_size)):
+        rng = np.random.default_rng((state.split_seed, AUGMENT, state.epoch, done + b))
+        part = slice(start, start + plan.batch_size)
+        x[part] = settings.augment(x[part], rng)
+    return x
+
+
 def _train_chunk(network, data, rows, plan, state, settings):
     """One kernel call."""
     x, y, row_weight, particles = data.x, data.y, data.row_weight, state.particles
-    if settings.normal_start:  # states by row of x: only the chunk's rows, numbered anew
-        x, y = x[rows], y[rows]
-        row_weight = None if row_weight is None else row_weight[rows]
-        particles = network.normal_particles(len(rows), state.streams.start)
+    by_row = particles is not None and not network.carry_over
+    own = None  # persistent states of rows that were numbered anew
+    if settings.normal_start or settings.augment is not None:  # only the chunk's rows
+        x = x[rows] if settings.augment is None else _augmented(x, rows, plan, state, settings)
+        y, row_weight = y[rows], None if row_weight is None else row_weight[rows]
+        if settings.normal_start:
+            particles = network.normal_particles(len(rows), state.streams.start)
+        elif by_row:
+            own = rows
+            particles = [p[rows] for p in particles]
         rows = np.arange(len(rows), dtype=np.int64)
     stats = network.train(
         x, y, rows, plan, row_weight, particles, state.optimizer_state, settings.n_threads
     )
+    if own is not None:
+        for p, trained in zip(state.particles, particles):
+            p[own] = trained
     check_finite(network, stats, state.optimizer_state)
     return stats
 

@@ -100,7 +100,7 @@ class TrainingState:
 
 
 def writable(arrays):
-    """`arrays` (a list or None), those that are read-only copied: kernels take parameters as
-    in/out.
+    """`arrays` (a list, None or with None in it), those that are read-only copied: kernels take
+    parameters as in/out.
     """
-    return arrays and [a if a.flags.writeable else np.array(a) for a in arrays]
+    return arrays and [a if a is None or a.flags.writeable else np.array(a) for a in arrays]

@@ -15,12 +15,11 @@ import zipfile
 
 import numpy as np
 
-from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 from eqprop_fast.training.checkpoint import CheckpointError
 
+from ..kinds import KINDS, small
 from .common import corpus, mutate, run_inputs
 
-KINDS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
 N_FEATURES = 3
 NASTY = (
     None,
@@ -75,7 +74,7 @@ def seeds():
             dict(solver="momentum", dtype="float64"),
         )
         for option in options:
-            model = kind((4,), max_iter=2, random_state=0, backend="numpy", **option)
+            model = kind(small(kind), max_iter=2, random_state=0, backend="numpy", **option)
             with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 path = os.path.join(folder, "a.npz")
