@@ -32,7 +32,7 @@ def skip(units):
 
 def small(kind, units=4):
     """The first argument of an estimator: a network with hidden layers of so many units."""
-    if kind in GRAPHS:
+    if issubclass(kind, GRAPHS):
         return [Dense(units)] if "Conv" in kind.__name__ else skip(units)
     return (units,)
 
@@ -40,7 +40,7 @@ def small(kind, units=4):
 def serving(kind, backends=None):
     """Which of these backends, or of all that load here, run this kind of network."""
     backends = available_backends() if backends is None else backends
-    return [name for name in backends if kind not in GRAPHS or serves_graphs(name)]
+    return [name for name in backends if not issubclass(kind, GRAPHS) or serves_graphs(name)]
 
 
 def serves_graphs(backend):

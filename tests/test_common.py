@@ -1,16 +1,45 @@
-"""scikit-learn's own estimator checks, on every backend that loads here; no expected failure."""
+"""scikit-learn's own estimator checks, on every backend that loads here; no expected failure.
+
+They give flat samples. Networks of maps ask for `input_shape` then, which here would change from
+check to check; `Channels` takes each feature for a channel of one pixel.
+"""
 
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
+from eqprop_fast import Conv, ConvEqPropClassifier, ConvEqPropRegressor, Dense
 
 from .backend_list import BACKENDS
+from .kinds import KINDS, RESISTIVE, serving, small
 
+
+class Channels:
+    """Of a flat X each feature is a channel."""
+
+    def _shape_of_input(self, shape):
+        return super()._shape_of_input((*shape, 1, 1) if len(shape) == 1 else shape)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+class ChannelsClassifier(Channels, ConvEqPropClassifier):
+    pass
+
+
+class ChannelsRegressor(Channels, ConvEqPropRegressor):
+    pass
+
+
+NETWORKS = [(kind, small(kind, 32)) for kind in KINDS] + [
+    (kind, [Conv(16, 1), Dense(16)]) for kind in (ChannelsClassifier, ChannelsRegressor)
+]
 ESTIMATORS = [
-    kind(backend=backend, n_threads=2, max_iter=60, hidden_layer_sizes=(32,))
-    for kind in (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
-    for backend in BACKENDS
+    kind(network, backend=backend, n_threads=2, max_iter=60)
+    for kind, network in NETWORKS
+    for backend in serving(kind, BACKENDS)
 ]
 
 # A weight equals a repetition only if both fall into one batch, and to 1e-7 only in double
@@ -24,7 +53,7 @@ FULL_BATCH = dict(batch_size=1000, dtype="float64")
 def test_scikit_learn_checks(estimator, check):
     if check.func.__name__.startswith("check_sample_weight_equivalence"):
         estimator.set_params(**FULL_BATCH)
-        if isinstance(estimator, (ResistiveClassifier, ResistiveRegressor)):
+        if isinstance(estimator, RESISTIVE):
             # fast enough to have converged: half-way, a network leaving a saddle multiplies
             # rounding errors
             estimator.set_params(learning_rate_init=0.05)

@@ -112,7 +112,7 @@ class BaseGraphEstimator(BaseEqPropEstimator):
         """X with a row for each sample; and the shape of a sample, None if X came so."""
         if issparse(X):
             return X, None
-        n_sides = X.ndim if hasattr(X, "ndim") else np.ndim(X)
+        n_sides = X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim
         if n_sides <= 2:
             return X, None
         if n_sides > 4:
