@@ -43,6 +43,15 @@ def serving(kind, backends=None):
     return [name for name in backends if not issubclass(kind, GRAPHS) or serves_graphs(name)]
 
 
+def serves_rule(backend, rule):
+    """Whether a backend that serves graphs runs this rule on them."""
+    if backend != "c":
+        return True
+    from eqprop_fast.kernels.native import graph
+
+    return rule in getattr(graph, "SERVED", (rule,))
+
+
 def serves_graphs(backend):
     from eqprop_fast.kernels import get_backend
 

@@ -16,6 +16,8 @@ from eqprop_fast import (
     auto,
     circuits,
     cli,
+    list_conv_presets,
+    list_graph_presets,
     list_presets,
     list_resistive_presets,
     theory,
@@ -37,7 +39,7 @@ CODE = [path for path in SOURCES if path.suffix != ".md"] + sorted(
 FILES = {path.relative_to(ROOT).as_posix() for path in (*SOURCES, *CODE)}
 # Names that pages use of other people's files, of files that are made, and of what is no more.
 ELSEWHERE = {
-    *("mnist.npz", "build/digits.h", "build/digits.c"),
+    *("mnist.npz", "cifar10.npz", "fashion_mnist.npz", "build/digits.h", "build/digits.c"),
     "checkpoint_every",
     *("digits_text", "digits_save", "digits_load", "digits_reset", "digits_classes"),
 }
@@ -197,7 +199,8 @@ def test_the_guide_lists_every_word_and_preset():
         first, *others = re.findall(r"`([^`]+)`", names)
         paper = first.partition("/")[0]
         presets |= {first, *(f"{paper}/{other}" for other in others)}
-    assert presets == {*list_presets(), *list_resistive_presets()}
+    lists = list_presets, list_resistive_presets, list_conv_presets, list_graph_presets
+    assert presets == {name for listed in lists for name in listed()}
 
 
 def test_the_devices_page_lists_every_parameter_of_a_device():

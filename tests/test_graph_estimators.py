@@ -30,7 +30,7 @@ from eqprop_fast.training.augment import moved
 
 from .backend_list import BACKENDS
 from .build import build
-from .kinds import serves_graphs, skip
+from .kinds import serves_graphs, serves_rule, skip
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size"
@@ -238,8 +238,15 @@ def test_dense_layers_are_the_layered_classifier_bit_for_bit(early_stopping):
 # ---- rules, dynamics, read-outs ----
 
 
-@pytest.mark.parametrize("backend", SERVING)
-@pytest.mark.parametrize("rule", [word for word in RULES if word != "clamped_sweep"])
+@pytest.mark.parametrize(
+    "rule, backend",
+    [
+        (word, backend)
+        for word in RULES
+        for backend in SERVING
+        if word != "clamped_sweep" and serves_rule(backend, word)
+    ],
+)
 def test_every_rule_learns(rule, backend):
     layers = [Conv(4, 3, pool="average"), Dense(6)]
     X, y = FLAT.reshape(-1, 8, 8) + Y[:, None, None], Y

@@ -7,7 +7,7 @@ from .continual import ContinualDeviation, continual_deviation, debug_identity
 from .conv import ConvNetwork
 from .descent import EnergyDescent, energy_descent
 from .match import GradientMatch, gradient_match, preset_model
-from .models import GraphModel, LayeredModel
+from .models import GraphModel, LayeredModel, fitted_subject
 from .order import GradientOrder, gradient_order
 from .presets import PRESETS
 from .rbp import RbpMatch, rbp_match
@@ -31,6 +31,7 @@ __all__ = [
     "continual_deviation",
     "debug_identity",
     "energy_descent",
+    "fitted_subject",
     "gradient_match",
     "gradient_order",
     "preset_model",

@@ -146,6 +146,34 @@ class GraphModel:
         return graph_energy(self.spec, self.weights, self.biases, x.reshape(len(x), -1), states)
 
 
+def fitted_subject(estimator, X, y):
+    """What checks of a fitted network take: its parameters and some samples, in float64.
+
+    Parameters
+    ----------
+    estimator : fitted ConvEqPropClassifier, GraphEqPropClassifier or a regressor of these
+        Its network is looked at under synchronous steps.
+    X, y : as of `fit`
+
+    Returns
+    -------
+    dict
+        `model`, `x` and `y`: ``gradient_match(**fitted_subject(model, X, y), rule=..., ...)``.
+    """
+    network, x = estimator._network_for(X)
+    target = estimator._encode_targets(np.asarray(y), None, False).astype(np.float64)
+    spec = network.spec._replace(schedule="synchronous")
+    weights, biases = (
+        [p.astype(np.float64) for p in group] for group in (network.weights, network.biases)
+    )
+    shape = spec.layers[0].shape
+    return dict(
+        model=GraphModel(spec, weights, biases, network.names),
+        x=x.astype(np.float64).reshape(len(x), *shape),
+        y=target,
+    )
+
+
 class _Unweighted:
     """A batch as `GraphNet.contrast` reads it: every sample counts once, no target."""
 
