@@ -76,7 +76,16 @@ def test_relaxation(kernels, name, how, dtype):
 
 
 def trained(
-    backend, name, plan, dtype, n_threads=1, own_back=False, particles=False, weight=None, **how
+    backend,
+    name,
+    plan,
+    dtype,
+    n_threads=1,
+    own_back=False,
+    particles=False,
+    weight=None,
+    pace=1.0,
+    **how,
 ):
     spec, weights, biases, x, y = make(name, rows=7, dtype=dtype, **how)
     back = None
@@ -84,7 +93,10 @@ def trained(
         spec, back = with_own_back(spec, weights)
     n = len(weights), len(biases)
     plan = replace(plan, rate=(0.1, 0.05, 0.02) * (n[0] // 3 + 1), bias_rate=(0.1, 0.03) * n[1])
-    plan = replace(plan, rate=plan.rate[: n[0]], bias_rate=plan.bias_rate[: n[1]])
+    rates = [
+        tuple(pace * r for r in group) for group in (plan.rate[: n[0]], plan.bias_rate[: n[1]])
+    ]
+    plan = replace(plan, rate=rates[0], bias_rate=rates[1])
     arrays = [*weights, *biases, *(back or [])]
     memory = OptimizerState()
     if plan.optimizer != "sgd":
@@ -97,7 +109,8 @@ def trained(
         spec, weights, back, biases, x, y, order, plan, weight, states, memory, n_threads
     )
     moments = [m for m in memory.velocity + memory.second if m is not None]
-    return stats, [*weights, *biases], moments, states or []
+    learned = [*weights, *biases, *(b for b in back or [] if b is not None)]
+    return stats, learned, moments, states or []
 
 
 PLAN = TrainPlan(3, 0.3, 12, 6, (), ())
@@ -138,6 +151,55 @@ def test_weights_of_the_way_back(kernels, name):
     one = trained(kernels, name, PLAN, np.float64, own_back=True)
     two = trained(TWIN, name, PLAN, np.float64, own_back=True)
     same(one[1], two[1], "trajectory", np.float64)
+
+
+STATE = {"coupled", "contrastive", "continual"}  # the others are the vector fields
+RULE_PLANS = {
+    "continual": replace(PLAN, rule="continual", sign=np.array([1, -1, 1], np.int8)),
+    "coupled": replace(PLAN, rule="coupled", optimizer="momentum"),
+    "coupled centered": replace(PLAN, rule="coupled", centered=True, tol_nudged=1e-3),
+    "contrastive": replace(PLAN, rule="contrastive", weight_decay=0.01),
+    "vector field": replace(PLAN, rule="vector_field", optimizer="nesterov"),
+    "vector field, centered": replace(PLAN, rule="vector_field", centered=True),
+    "vector field, at rest": replace(PLAN, rule="vector_field", tol_nudged=0.05),
+    "vector field, adam": replace(
+        PLAN, rule="vector_field", optimizer="adam", epsilon=0.1, sign=np.array([-1, 1, 1], np.int8)
+    ),
+    "continual vector field": replace(PLAN, rule="continual_vector_field"),
+}
+
+
+RULE_CASES = [
+    (name, what, schedule)
+    for name in GRAPHS
+    for what, plan in RULE_PLANS.items()
+    for schedule in ("synchronous", "asynchronous")
+    if name != "readout"  # its output is no state
+    # a lateral connection is symmetric, and synchronous
+    and (name != "lateral" or (plan.rule in STATE and schedule == "synchronous"))
+]
+
+
+@pytest.mark.parametrize("name, what, schedule", RULE_CASES, ids=map("-".join, RULE_CASES))
+def test_rules(kernels, name, what, schedule):
+    """Every rule that has a second phase, on every kind of connection that it can serve."""
+    plan = RULE_PLANS[what]
+    fields = plan.rule not in STATE
+    weight = np.array([1, 0.5, 2, 0, 1, 1, 0.1])
+    # small steps: the correlations of maps are sums over many pixels
+    args = dict(weight=weight, own_back=fields, particles=True, pace=0.1, schedule=schedule)
+    one = trained(kernels, name, plan, np.float64, **args)
+    two = trained(TWIN, name, plan, np.float64, **args)
+    for part in (1, 2, 3):
+        same(one[part], two[part], "trajectory", np.float64)
+    assert one[0].loss == pytest.approx(two[0].loss, rel=1e-10)
+    assert (one[0].free_steps, one[0].nudged_steps) == (two[0].free_steps, two[0].nudged_steps)
+    threads = [trained(kernels, name, plan, np.float32, n, **args) for n in (1, 2, 3)]
+    for other in threads[1:]:
+        for part in (1, 2, 3):
+            for a, b in zip(threads[0][part], other[part], strict=True):
+                np.testing.assert_array_equal(a, b)
+        assert other[0] == threads[0][0]
 
 
 def test_over_relaxation(kernels):
@@ -226,10 +288,35 @@ def test_divergence_is_named(kernels):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("rule", ["continual", "continual_vector_field", "vector_field"])
+def test_divergence_within_a_batch(kernels, rule):
+    """Parameters are those after the last finite batch, also where they move within one."""
+    ends = []
+    for backend in (kernels, TWIN):
+        spec, weights, biases, x, y = make("skip", activation="identity", gain=0.3)
+        spec, back = with_own_back(spec, weights)
+        if rule == "continual":
+            spec, back = (
+                spec._replace(
+                    connections=tuple(c._replace(own_back=False) for c in spec.connections)
+                ),
+                None,
+            )
+        y[3] = 1e300
+        plan = TrainPlan(2, 1e20, 9, 6, (1e-22,) * 5, (1e-22,) * 3, rule=rule)
+        with pytest.raises(DivergenceError, match="became non-finite"):
+            backend.graph_train(spec, weights, back, biases, x, y, np.arange(4), plan)
+        ends.append([*weights, *biases, *(b for b in back or [] if b is not None)])
+    same(*ends, "trajectory", np.float64)
+
+
 def test_what_is_not_served_is_refused_by_name(kernels):
     spec, weights, biases, x, y = make("skip")
     plan = TrainPlan(5, 0.1, 9, 3, (0.1,) * 5, (0.1,) * 3, rule="bptt")
-    with pytest.raises(ValueError, match="learning_rule='bptt': backend='c' serves 'ep'"):
+    with pytest.raises(
+        ValueError, match="does not serve learning_rule='bptt' on a graph yet; backe"
+    ):
         kernels.graph_train(spec, weights, None, biases, x, y, np.arange(5), plan)
     if "numba" in available_backends():
         numba = get_backend("numba")

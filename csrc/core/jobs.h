@@ -124,7 +124,8 @@ typedef struct {
     int32_t *steps; /* relax: (M) out */
     void *residual; /* relax: (M) out */
 
-    /* --- training: rule EP --- */
+    /* --- training --- */
+    int32_t rule; /* those that graph/train.c serves */
     int32_t batch_size, centered;
     const int8_t *sign;
     const double *rate;      /* (C) */
@@ -132,7 +133,7 @@ typedef struct {
     int32_t optimizer;
     double momentum, weight_decay, beta1, beta2, epsilon;
     int64_t adam_step;
-    void **velocity, **second; /* arrays as weight[0..C) and bias[0..K-1) */
+    void **velocity, **second; /* arrays as weight[0..C), bias[0..K-1) and, where it learns, back */
     double *loss;              /* (2) */
     int64_t *counts;           /* (4) */
 

@@ -33,6 +33,7 @@ void tile_plan(const graph *net, tile *tile, int rows, int thread, arena *arena)
     tile->padded = take_own(arena, padded + PAD, sizeof(real), thread, T);
     tile->z = take_own(arena, z * PW, sizeof(real), thread, T);
     tile->origin = take_own(arena, rows, sizeof(int32_t), thread, T);
+    tile->change = take_own(arena, rows, sizeof(real), thread, T);
 }
 
 /* Inputs and targets of row `row` of the data, as sample s. */
@@ -127,16 +128,19 @@ void tile_force(const graph *net, tile *tile, int rows, double beta) {
     }
 }
 
+static int moves_in(const graph *net, int k, int pass, const asked *asked) {
+    return net->job->pass[k] == pass && !(asked->held && k == net->L);
+}
+
 /* Sum of all that acts on the layers of pass `pass`. */
-static void fields(const graph *net, tile *tile, int rows, int pass, double beta) {
-    const int32_t *moves = net->job->pass;
-    if (beta != 0) tile_force(net, tile, rows, beta);
+void tile_fields(const graph *net, tile *tile, int rows, int pass, const asked *asked) {
+    if (asked->beta != 0) tile_force(net, tile, rows, asked->beta);
     for (int k = 1; k <= net->L; k++)
-        if (moves[k] == pass) from_below(net, tile, rows, k);
+        if (moves_in(net, k, pass, asked)) from_below(net, tile, rows, k);
     for (int c = 0; c < net->n_links; c++) {
         const edge *link = &net->links[c];
-        if (link->below == 0 || moves[link->below] != pass) continue;
-        if (!has_state(net, link->above) && beta == 0) continue;
+        if (link->below == 0 || !moves_in(net, link->below, pass, asked)) continue;
+        if (!has_state(net, link->above) && asked->beta == 0) continue;
         tile_where(net, tile, rows, c);
         drop(link, tile->shown[link->above], net->np[link->above], tile->where[c],
              tile->field[link->below], net->np[link->below], rows, tile->padded);
@@ -167,14 +171,14 @@ EQP_INLINE void finish_row(const int act, const int plain, const graph *net, til
     *bad = sum;
 }
 
-/* Moves the layers of a pass; change[s]: largest change of sample s so far. Returns whether all
- * states are numbers. */
-static int finish_pass(const graph *net, tile *tile, int rows, int pass, double beta, double dt,
-                       real *change) {
+/* Moves the layers of a pass, and notes the largest change of each sample so far. Returns whether
+ * all states are numbers. */
+int tile_finish(const graph *net, tile *tile, int rows, int pass, const asked *asked) {
     const eqp_graph_job *job = net->job;
+    const double beta = asked->beta, dt = asked->dt;
     vec bad = vset(0);
     for (int k = 1; k <= net->L; k++) {
-        if (job->pass[k] != pass) continue;
+        if (!moves_in(net, k, pass, asked)) continue;
         const int is_out = k == net->L, nudged = is_out && beta != 0;
         const int plain = !net->euler && dt == 1 && !nudged;
         const finish finish = {net->euler,
@@ -191,7 +195,7 @@ static int finish_pass(const graph *net, tile *tile, int rows, int pass, double 
             if (nudged)
                 force_row(net, tile->state[k] + at, tile->y + at, (real)(job->cost_factor * beta),
                           force);
-            vec most = vset(change[s]);
+            vec most = vset(tile->change[s]);
             if (plain) {
                 EQP_WITH_ACT(job->activation[k],
                              finish_row(ACT, 1, net, tile, &finish, k, at, force, &most, &bad));
@@ -199,7 +203,7 @@ static int finish_pass(const graph *net, tile *tile, int rows, int pass, double 
                 EQP_WITH_ACT(job->activation[k],
                              finish_row(ACT, 0, net, tile, &finish, k, at, force, &most, &bad));
             }
-            change[s] = vhmax(most);
+            tile->change[s] = vhmax(most);
         }
         for (int c = 0; c < net->n_links; c++)
             if (net->links[c].below == k) tile->valid[c] = 0;
@@ -242,40 +246,53 @@ static void swap_samples(const graph *net, tile *tile, int i, int j) {
     tile->origin[j] = kept;
 }
 
-/* Relaxes the tile's first samples from their states; afterwards each lies where it began.
- *
- * A sample that has arrived leaves the tile: the last active one takes its place. One whose step
- * changed nothing is at a fixed point, to the bit, and counts as having done all steps. Returns
- * whether all states are numbers. */
-int tile_relax(const graph *net, tile *tile, const asked *asked) {
-    real change[GRAPH_TILE_MOST];
-    int active = asked->rows, good = 1;
+/* Before the first step: all samples are active, and count as doing all steps. */
+void tile_begin(const graph *net, tile *tile, const asked *asked) {
     for (int s = 0; s < asked->rows; s++) {
         tile->origin[s] = s;
         asked->steps[s] = asked->n_steps;
         if (asked->residual) asked->residual[s] = 0;
     }
     tile_show(net, tile, asked->rows);
-    for (int step = 0; step < asked->n_steps && active && good; step++) {
-        for (int s = 0; s < active; s++) change[s] = 0;
-        for (int pass = 0; pass < net->job->n_passes; pass++) {
-            fields(net, tile, active, pass, asked->beta);
-            good &= finish_pass(net, tile, active, pass, asked->beta, asked->dt, change);
-        }
-        for (int s = active - 1; s >= 0; s--) {
-            const real speed = change[s] / (real)asked->dt;
-            const int sample = tile->origin[s];
-            if (asked->residual) asked->residual[sample] = speed;
-            const int arrived = asked->tol >= 0 && speed <= (real)asked->tol;
-            if (arrived) asked->steps[sample] = step + 1;
-            if (!arrived && !(asked->tol < 0 && change[s] == 0)) continue;
-            active--;
-            swap_samples(net, tile, s, active);
-            change[s] = change[active];
-        }
+}
+
+/* After step `step` of the first `active` samples: one that has arrived leaves the tile, the last
+ * active one takes its place. One whose step changed nothing is at a fixed point, to the bit, and
+ * counts as having done all steps. Returns how many are active. */
+int tile_retire(const graph *net, tile *tile, int active, int step, const asked *asked) {
+    for (int s = active - 1; s >= 0; s--) {
+        const real speed = tile->change[s] / (real)asked->dt;
+        const int sample = tile->origin[s];
+        if (asked->residual) asked->residual[sample] = speed;
+        const int arrived = asked->tol >= 0 && speed <= (real)asked->tol;
+        if (arrived) asked->steps[sample] = step + 1;
+        if (!arrived && !(asked->tol < 0 && tile->change[s] == 0)) continue;
+        active--;
+        swap_samples(net, tile, s, active);
+        tile->change[s] = tile->change[active];
     }
-    for (int s = 0; s < asked->rows; s++)
+    return active;
+}
+
+/* Each of the first samples lies again where it began. */
+void tile_return(const graph *net, tile *tile, int rows) {
+    for (int s = 0; s < rows; s++)
         while (tile->origin[s] != s) swap_samples(net, tile, s, tile->origin[s]);
+}
+
+/* Relaxes the tile's first samples from their states. Returns whether all states are numbers. */
+int tile_relax(const graph *net, tile *tile, const asked *asked) {
+    int active = asked->rows, good = 1;
+    tile_begin(net, tile, asked);
+    for (int step = 0; step < asked->n_steps && active && good; step++) {
+        for (int s = 0; s < active; s++) tile->change[s] = 0;
+        for (int pass = 0; pass < net->job->n_passes; pass++) {
+            tile_fields(net, tile, active, pass, asked);
+            good &= tile_finish(net, tile, active, pass, asked);
+        }
+        active = tile_retire(net, tile, active, step, asked);
+    }
+    tile_return(net, tile, asked->rows);
     tile_show(net, tile, asked->rows);
     tile_force(net, tile, asked->rows, asked->beta);
     return good;
@@ -325,13 +342,13 @@ int EQP_NAME(graph_relax)(eqp_graph_job *job, int thread, int n_threads) {
                           tile.state[k] + (int64_t)s * net.np[k]);
         }
         tile_drive(&net, &tile, rows);
-        const asked asked = {rows,
-                             job->beta,
-                             job->tol_free,
-                             job->dt,
-                             job->n_free_steps,
-                             job->steps + first,
-                             (real *)job->residual + first};
+        const asked asked = {.rows = rows,
+                             .beta = job->beta,
+                             .tol = job->tol_free,
+                             .dt = job->dt,
+                             .n_steps = job->n_free_steps,
+                             .steps = job->steps + first,
+                             .residual = (real *)job->residual + first};
         good &= tile_relax(&net, &tile, &asked);
         for (int s = 0; s < rows; s++)
             for (int k = 1; k <= net.L; k++)

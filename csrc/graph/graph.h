@@ -39,6 +39,7 @@ typedef struct {
     real *up;          /* panels, (runs x run, O): from below */
     real *down;        /* dense: panels (n above, n below); else O x runs x ld: to below */
     real *delta;       /* train: dense (n below, np above), else O x runs x ld: the contrast */
+    real *delta_back;  /* where `back` learns: dense (n above, np below), else as delta */
 } edge;
 
 typedef struct {
@@ -64,40 +65,48 @@ typedef struct {
     real *padded;                        /* the largest padded map */
     real *z;                             /* a row of squares: window x OW x PW */
     int32_t *origin;                     /* rows: which sample this is */
+    real *change;                        /* rows: its largest change in this step */
 } tile;
 
 /* What a relaxation of a tile is asked. */
 typedef struct {
-    int rows;
+    int rows, held; /* held: the output stays where it is */
     double beta, tol, dt;
     int n_steps;
     int32_t *steps; /* by sample of the tile */
     real *residual; /* likewise, or NULL */
 } asked;
 
-#define graph_check(...) EQP_NAME(graph_check)(__VA_ARGS__)
-#define graph_plan(...)  EQP_NAME(graph_plan)(__VA_ARGS__)
-#define tile_plan(...)   EQP_NAME(tile_plan)(__VA_ARGS__)
-#define graph_pack(...)  EQP_NAME(graph_pack)(__VA_ARGS__)
-#define pack_unit(...)   EQP_NAME(pack_unit)(__VA_ARGS__)
-#define pack_bias(...)   EQP_NAME(pack_bias)(__VA_ARGS__)
-#define tile_load(...)   EQP_NAME(tile_load)(__VA_ARGS__)
-#define tile_drive(...)  EQP_NAME(tile_drive)(__VA_ARGS__)
-#define tile_show(...)   EQP_NAME(tile_show)(__VA_ARGS__)
-#define tile_relax(...)  EQP_NAME(tile_relax)(__VA_ARGS__)
-#define tile_force(...)  EQP_NAME(tile_force)(__VA_ARGS__)
-#define tile_where(...)  EQP_NAME(tile_where)(__VA_ARGS__)
-#define lift(...)        EQP_NAME(graph_lift)(__VA_ARGS__)
-#define drop(...)        EQP_NAME(graph_drop)(__VA_ARGS__)
-#define pad_map(...)     EQP_NAME(graph_pad_map)(__VA_ARGS__)
-#define to_pixels(...)   EQP_NAME(to_pixels)(__VA_ARGS__)
-#define to_channels(...) EQP_NAME(to_channels)(__VA_ARGS__)
+#define graph_check(...)   EQP_NAME(graph_check)(__VA_ARGS__)
+#define graph_plan(...)    EQP_NAME(graph_plan)(__VA_ARGS__)
+#define tile_plan(...)     EQP_NAME(tile_plan)(__VA_ARGS__)
+#define graph_pack(...)    EQP_NAME(graph_pack)(__VA_ARGS__)
+#define pack_unit(...)     EQP_NAME(pack_unit)(__VA_ARGS__)
+#define pack_way_back(...) EQP_NAME(graph_pack_way_back)(__VA_ARGS__)
+#define pack_bias(...)     EQP_NAME(pack_bias)(__VA_ARGS__)
+#define tile_load(...)     EQP_NAME(tile_load)(__VA_ARGS__)
+#define tile_drive(...)    EQP_NAME(tile_drive)(__VA_ARGS__)
+#define tile_show(...)     EQP_NAME(tile_show)(__VA_ARGS__)
+#define tile_begin(...)    EQP_NAME(tile_begin)(__VA_ARGS__)
+#define tile_fields(...)   EQP_NAME(tile_fields)(__VA_ARGS__)
+#define tile_finish(...)   EQP_NAME(tile_finish)(__VA_ARGS__)
+#define tile_retire(...)   EQP_NAME(tile_retire)(__VA_ARGS__)
+#define tile_return(...)   EQP_NAME(tile_return)(__VA_ARGS__)
+#define tile_relax(...)    EQP_NAME(tile_relax)(__VA_ARGS__)
+#define tile_force(...)    EQP_NAME(tile_force)(__VA_ARGS__)
+#define tile_where(...)    EQP_NAME(tile_where)(__VA_ARGS__)
+#define lift(...)          EQP_NAME(graph_lift)(__VA_ARGS__)
+#define drop(...)          EQP_NAME(graph_drop)(__VA_ARGS__)
+#define pad_map(...)       EQP_NAME(graph_pad_map)(__VA_ARGS__)
+#define to_pixels(...)     EQP_NAME(to_pixels)(__VA_ARGS__)
+#define to_channels(...)   EQP_NAME(to_channels)(__VA_ARGS__)
 
 /* pack.c */
 int graph_check(const eqp_graph_job *job);
 void graph_plan(graph *net, const eqp_graph_job *job, int n_threads, int trains, arena *arena);
 void graph_pack(graph *net, int thread);
 void pack_unit(graph *net, int c, int64_t o);
+void pack_way_back(graph *net, int c, int64_t j);
 void pack_bias(graph *net, int k);
 void to_pixels(const graph *net, int k, const real *from, real *to);
 void to_channels(const graph *net, int k, const real *from, real *to);
@@ -112,6 +121,11 @@ void tile_plan(const graph *net, tile *tile, int rows, int thread, arena *arena)
 void tile_load(const graph *net, tile *tile, int s, int64_t row);
 void tile_drive(const graph *net, tile *tile, int rows);
 void tile_show(const graph *net, tile *tile, int rows);
+void tile_begin(const graph *net, tile *tile, const asked *asked);
+void tile_fields(const graph *net, tile *tile, int rows, int pass, const asked *asked);
+int tile_finish(const graph *net, tile *tile, int rows, int pass, const asked *asked);
+int tile_retire(const graph *net, tile *tile, int active, int step, const asked *asked);
+void tile_return(const graph *net, tile *tile, int rows);
 int tile_relax(const graph *net, tile *tile, const asked *asked);
 void tile_force(const graph *net, tile *tile, int rows, double beta);
 void tile_where(const graph *net, tile *tile, int rows, int c);

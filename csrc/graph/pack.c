@@ -1,6 +1,7 @@
 /* pack.c - a graph's job checked, its scratch laid out, and the caller's arrays brought into the
  * order in which the graph kernels read them (graph.h). */
 #include "graph/graph.h"
+#include "layered/rules.h"
 
 static int fields_fit(const eqp_graph_job *job, const int32_t *f) {
     if (f[ABOVE] < 1 || f[ABOVE] >= job->n_layers || f[BELOW] < 0 || f[BELOW] > f[ABOVE]) return 0;
@@ -92,6 +93,10 @@ void graph_plan(graph *net, const eqp_graph_job *job, int n_threads, int trains,
         link->down = take(arena, down, sizeof(real));
         const int64_t delta = link->dense ? link->run * net->np[link->above] : down;
         link->delta = trains ? take(arena, delta, sizeof(real)) : NULL;
+        const int64_t delta_back =
+            link->dense ? (int64_t)net->n[link->above] * net->np[link->below] : down;
+        const int learns_back = trains && link->own_back && is_vector_field(job->rule);
+        link->delta_back = learns_back ? take(arena, delta_back, sizeof(real)) : NULL;
     }
 }
 
@@ -116,19 +121,30 @@ void to_channels(const graph *net, int k, const real *from, real *to) {
             to[(int64_t)c * net->P[k] + p] = from[(int64_t)p * net->C[k] + c];
 }
 
+/* Row i below of a dense connection: its way up, and its way back where that is the same. */
 static void pack_dense_row(graph *net, int c, int64_t i) {
     const edge *link = &net->links[c];
     const int64_t N = net->n[link->above], n = link->run;
-    const int64_t r = unit_at(net, link->below, i);
-    const real *w = (const real *)net->job->weight[c] + r * N;
-    const real *back = link->own_back ? (const real *)net->job->back[c] + r : NULL;
+    const real *w = (const real *)net->job->weight[c] + unit_at(net, link->below, i) * N;
     real *down = panel_at(link->down, N, (int)(i / PW)) + i % PW;
     const int64_t down_width = panel_width(n, (int)(i / PW));
     for (int64_t j = 0; j < N; j++) {
         const int64_t u = unit_at(net, link->above, j);
         const int p = (int)(j / PW);
         panel_at(link->up, n, p)[i * panel_width(N, p) + j % PW] = w[u];
-        down[j * down_width] = back ? back[u * n] : w[u];
+        if (!link->own_back) down[j * down_width] = w[u];
+    }
+}
+
+/* Row j above of a dense connection's way back, if it has weights of its own. */
+void pack_way_back(graph *net, int c, int64_t j) {
+    const edge *link = &net->links[c];
+    const int64_t N = net->n[link->above], n = link->run;
+    const real *back = (const real *)net->job->back[c] + unit_at(net, link->above, j) * n;
+    for (int64_t i = 0; i < n; i++) {
+        const int p = (int)(i / PW);
+        panel_at(link->down, N, p)[j * panel_width(n, p) + i % PW] =
+            back[unit_at(net, link->below, i)];
     }
 }
 
@@ -177,6 +193,10 @@ void graph_pack(graph *net, int thread) {
         const int64_t units = net->links[c].dense ? net->links[c].run : net->links[c].O;
         for (int64_t o = share(units, thread, T); o < share(units, thread + 1, T); o++)
             pack_unit(net, c, o);
+        if (!net->links[c].dense || !net->links[c].own_back) continue;
+        const int64_t above = net->n[net->links[c].above];
+        for (int64_t j = share(above, thread, T); j < share(above, thread + 1, T); j++)
+            pack_way_back(net, c, j);
     }
     for (int k = 1 + thread; k <= net->L; k += T) pack_bias(net, k);
     eqp_wait(net->job->barrier, T);

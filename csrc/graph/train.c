@@ -1,44 +1,30 @@
-/* train.c - equilibrium propagation in networks of any shape (equations 4, 1.7): many mini-batches
- * in one call.
+/* train.c - learning in networks of any shape (equations 4 to 7, 1.7): many mini-batches in one
+ * call.
  *
  * Threads share the samples of a batch while they relax, and the units of each connection while
  * weights are stepped: sums over samples run in their order whatever the split is. Two barriers a
- * batch. */
-#include "graph/graph.h"
-
-/* One batch; rows are np[k] apart. */
-typedef struct {
-    int B;
-    real *low[2][EQP_MAX_LAYERS]; /* B x np[k]: what the layers show at the nudged end, at the
-                                     other; of the input: [0] */
-    real *high[2]
-              [EQP_MAX_LAYERS]; /* the same times the samples' weights, the other's with a minus */
-    real *both[EQP_MAX_LAYERS]; /* their sum */
-    int32_t *where[2][EQP_MAX_CONNECTIONS]; /* B x np[above]; from the input: [0] */
-    real *start[EQP_MAX_LAYERS];            /* a tile's free states; the thread's own */
-    double *cost;                           /* B */
-    int32_t *right, *steps;                 /* B; 3 x B: of the free phase, of the nudged ones */
-    int32_t *bad;                           /* n_threads */
-    real *row, *moved, *v1, *v2;            /* rows of weights, with moments: the thread's own */
-} batch;
+ * batch, and what steps.c asks for. */
+#include "graph/batch.h"
 
 static int64_t largest_unit(const graph *net) {
     int64_t most = 0;
     for (int c = 0; c < net->n_links; c++) {
         const edge *link = &net->links[c];
-        const int64_t n = link->dense ? net->np[link->above] : link->runs * link->ld;
+        const int64_t n = link->dense ? 0 : link->runs * link->ld;
         most = n > most ? n : most;
     }
-    for (int k = 1; k <= net->L; k++) most = net->np[k] > most ? net->np[k] : most;
+    for (int k = 0; k <= net->L; k++) most = net->np[k] > most ? net->np[k] : most;
     return most + PAD;
 }
 
 static void train_plan(graph *net, tile *tile, batch *batch, const eqp_graph_job *job, int thread,
                        int n_threads, arena *arena) {
     graph_plan(net, job, n_threads, 1, arena);
-    tile_plan(net, tile, tile_rows_of(net), thread, arena);
     const int T = n_threads;
     const int64_t B = batch->B = job->batch_size < job->n_rows ? job->batch_size : (int)job->n_rows;
+    batch->ends = is_vector_field(job->rule) ? 1 : 2;
+    const int together = (int)((B + T - 1) / T);
+    tile_plan(net, tile, is_stepwise(job->rule) ? together : tile_rows_of(net), thread, arena);
     for (int k = 0; k <= net->L; k++) {
         for (int e = 0; e < 2; e++) {
             batch->low[e][k] = take(arena, B * net->np[k], sizeof(real));
@@ -57,15 +43,12 @@ static void train_plan(graph *net, tile *tile, batch *batch, const eqp_graph_job
     batch->right = take(arena, B, sizeof(int32_t));
     batch->steps = take(arena, 3 * B, sizeof(int32_t));
     batch->bad = take(arena, T, sizeof(int32_t));
+    batch->active = take(arena, T, sizeof(int32_t));
     const int64_t unit = largest_unit(net);
     batch->row = take_own(arena, unit, sizeof(real), thread, T);
     batch->moved = take_own(arena, unit, sizeof(real), thread, T);
     batch->v1 = take_own(arena, unit, sizeof(real), thread, T);
     batch->v2 = take_own(arena, unit, sizeof(real), thread, T);
-}
-
-static real weight_of(const eqp_graph_job *job, int64_t row) {
-    return job->row_weight ? ((const real *)job->row_weight)[row] : 1;
 }
 
 /* Cost (equations 2) and argmax of sample s of the tile, the batch's sample m. */
@@ -92,8 +75,8 @@ static void score(const graph *net, const tile *tile, batch *batch, int s, int m
 }
 
 /* What end e of the contrast shows, of the tile's samples, the batch's m0.. */
-static void keep_end(const graph *net, tile *tile, batch *batch, int e, int rows, int m0,
-                     const int64_t *order) {
+void keep_end(const graph *net, tile *tile, batch *batch, int e, int rows, int m0,
+              const int64_t *order) {
     for (int c = 0; c < net->n_links; c++) {
         if (!tile->where[c]) continue;
         tile_where(net, tile, rows, c);
@@ -112,14 +95,13 @@ static void keep_end(const graph *net, tile *tile, batch *batch, int e, int rows
         }
 }
 
-static void copy_states(const graph *net, real *const *from, real *const *to, int rows) {
+void copy_states(const graph *net, real *const *from, real *const *to, int rows) {
     for (int k = 1; k <= net->L; k++) copy_reals(to[k], from[k], (int64_t)rows * net->np[k]);
 }
 
-/* The thread's samples [first, first + rows) of a batch: both phases. Returns whether all states
- * are numbers. */
-static int relax_samples(const graph *net, tile *tile, batch *batch, int first, int rows,
-                         const int64_t *order, double beta, int learns) {
+/* The free phase of the tile's samples, the batch's m0.. Returns whether all states are numbers. */
+static int free_phase(const graph *net, tile *tile, batch *batch, int m0, int rows,
+                      const int64_t *order) {
     const eqp_graph_job *job = net->job;
     for (int s = 0; s < rows; s++) {
         tile_load(net, tile, s, order[s]);
@@ -132,192 +114,62 @@ static int relax_samples(const graph *net, tile *tile, batch *batch, int first, 
         }
     }
     tile_drive(net, tile, rows);
-    int32_t *steps = batch->steps + first;
-    const asked free = {
-        rows, 0, job->tol_free, job->dt * job->over_relaxation, job->n_free_steps, steps, NULL};
-    if (!tile_relax(net, tile, &free)) return 0;
+    const asked asked = {.rows = rows,
+                         .tol = job->tol_free,
+                         .dt = job->dt * job->over_relaxation,
+                         .n_steps = job->n_free_steps,
+                         .steps = batch->steps + m0};
+    if (!tile_relax(net, tile, &asked)) return 0;
     for (int s = 0; s < rows; s++) {
-        score(net, tile, batch, s, first + s, weight_of(job, order[s]));
+        score(net, tile, batch, s, m0 + s, weight_of(job, order[s]));
         for (int k = 1; k <= net->L && job->state; k++)
             to_channels(net, k, tile->state[k] + (int64_t)s * net->np[k],
                         (real *)job->state[k - 1] + order[s] * net->n[k]);
     }
-    if (!learns) return 1;
+    return 1;
+}
+
+/* How far the coupled rules pull the output to the target: all the way in the contrastive one. */
+static double pull_of(const eqp_graph_job *job, double beta) {
+    return job->rule == RULE_CONTRASTIVE ? 1 : beta;
+}
+
+/* The coupled rules: the output is held at o + b (y - o), o being the free one. */
+static void pull_output(const graph *net, tile *tile, int rows, double b) {
+    real *out = tile->state[net->L];
+    for (int64_t i = 0; i < (int64_t)rows * net->np[net->L]; i++)
+        if (i % net->np[net->L] < net->n[net->L]) out[i] += (real)b * (tile->y[i] - out[i]);
+}
+
+/* The second phase of the tile's samples, or both of centered rules, and their ends. Returns
+ * whether all states are numbers. */
+static int second_phase(const graph *net, tile *tile, batch *batch, int m0, int rows,
+                        const int64_t *order, double beta) {
+    const eqp_graph_job *job = net->job;
+    const int held = job->rule != RULE_EP;
     if (job->centered)
         copy_states(net, tile->state, batch->start, rows);
     else
-        keep_end(net, tile, batch, 1, rows, first, order);
+        keep_end(net, tile, batch, 1, rows, m0, order);
     for (int e = 0; e <= job->centered; e++) {
+        const double side = e ? -1 : 1;
         if (e) copy_states(net, batch->start, tile->state, rows);
-        const asked nudged = {rows,    e ? -beta : beta,    job->tol_nudged,
-                              job->dt, job->n_nudged_steps, steps + (e + 1) * batch->B,
-                              NULL};
-        if (!tile_relax(net, tile, &nudged)) return 0;
-        keep_end(net, tile, batch, e, rows, first, order);
+        if (held) pull_output(net, tile, rows, side * pull_of(job, beta));
+        const asked asked = {.rows = rows,
+                             .held = held,
+                             .beta = held ? 0 : side * beta,
+                             .tol = job->tol_nudged,
+                             .dt = job->dt,
+                             .n_steps = job->n_nudged_steps,
+                             .steps = batch->steps + (e + 1) * batch->B + m0};
+        if (!tile_relax(net, tile, &asked)) return 0;
+        keep_end(net, tile, batch, e, rows, m0, order);
     }
     return 1;
 }
 
-/* --- contrast and update --- */
-
-/* n parameters of the caller from their contrast `change`, with their moments. */
-static void step_row(batch *batch, real *w, const real *change, real *velocity, real *second,
-                     int64_t n, const stepper *step) {
-    copy_reals(batch->moved, w, n);
-    if (velocity) copy_reals(batch->v1, velocity, n);
-    if (second) copy_reals(batch->v2, second, n);
-    for (int64_t i = 0; i < n; i += VL)
-        vstore(batch->moved + i, vsteps(step, vload(batch->moved + i), vload(change + i),
-                                        batch->v1 + i, batch->v2 + i));
-    copy_reals(w, batch->moved, n);
-    if (velocity) copy_reals(velocity, batch->v1, n);
-    if (second) copy_reals(second, batch->v2, n);
-}
-
-/* to += v times the runs of weights that unit `unit` of the map above has with the map `low`. */
-static void correlate_unit(const edge *link, real v, int64_t unit, const int32_t *where,
-                           const real *low, real *to) {
-    const int64_t line = (int64_t)link->PW_ * link->C, pixel = unit / link->O;
-    const int window = link->window, places = link->pool == POOL_MAX ? 1 : window * window;
-    const vec a = vset(v / (real)places);
-    for (int i = 0; i < places; i++) {
-        const int q = link->pool == POOL_MAX ? where[unit] : i;
-        const int64_t y = (pixel / link->w * window + q / window) * link->stride,
-                      x = (pixel % link->w * window + q % window) * link->stride;
-        const real *from = low + y * line + x * link->C;
-        for (int64_t r = 0; r < link->runs; r++)
-            for (int64_t j = 0; j < link->ld; j += VL) {
-                real *sum = to + r * link->ld + j;
-                vstore(sum, vfma(a, vload(from + r * line + j), vload(sum)));
-            }
-    }
-}
-
-/* delta of channels [o0, o1) of a convolution. */
-static void contrast_conv(const graph *net, const tile *tile, batch *batch, int c, int rows,
-                          int64_t o0, int64_t o1) {
-    const edge *link = &net->links[c];
-    const int64_t size = link->runs * link->ld, np_low = net->np[link->below],
-                  np_high = net->np[link->above];
-    const int from_input = link->below == 0, pixels = link->h * link->w;
-    memset(link->delta + o0 * size, 0, (size_t)((o1 - o0) * size) * sizeof(real));
-    for (int m = 0; m < rows; m++)
-        for (int e = 0; e < 2 - from_input; e++) {
-            const real *low = pad_map(link, batch->low[e][link->below] + m * np_low, tile->padded);
-            const real *high =
-                (from_input ? batch->both : batch->high[e])[link->above] + m * np_high;
-            const int32_t *where = link->pool == POOL_MAX ? batch->where[e][c] + m * np_high : NULL;
-            for (int64_t o = o0; o < o1; o++)
-                for (int p = 0; p < pixels; p++) {
-                    const int64_t unit = (int64_t)p * link->O + o;
-                    if (high[unit] != 0)
-                        correlate_unit(link, high[unit], unit, where, low, link->delta + o * size);
-                }
-        }
-}
-
-/* delta of rows [i0, i1) of a dense connection. */
-static void contrast_dense(const graph *net, const batch *batch, int c, int rows, int64_t i0,
-                           int64_t i1) {
-    static const real zeros[PW];
-    const edge *link = &net->links[c];
-    const int64_t np_low = net->np[link->below], np_high = net->np[link->above];
-    const int from_input = link->below == 0;
-    for (int64_t i = i0; i < i1; i += MR_MAX) {
-        const int mr = (int)(i1 - i < MR_MAX ? i1 - i : MR_MAX);
-        for (int p = 0; p < n_panels(link->O); p++) {
-            operand terms[2];
-            const int n_terms = 2 - from_input;
-            for (int e = 0; e < n_terms; e++)
-                terms[e] = (operand){batch->low[e][link->below] + i,
-                                     (from_input ? batch->both : batch->high[e])[link->above] +
-                                         (int64_t)p * PW,
-                                     1,
-                                     np_low,
-                                     np_high,
-                                     rows};
-            gemm_tile(mr, panel_width(link->O, p), zeros, 0,
-                      link->delta + i * np_high + (int64_t)p * PW, np_high, terms, n_terms);
-        }
-    }
-}
-
-/* The contrast of unit o of connection c in the caller's order, and where its weights lie there. */
-static int64_t callers_row(const graph *net, const batch *batch, int c, int64_t o, int64_t *at) {
-    const edge *link = &net->links[c];
-    if (link->dense) {
-        const int64_t N = net->n[link->above];
-        const real *delta = link->delta + o * net->np[link->above];
-        for (int64_t j = 0; j < N; j++) batch->row[unit_at(net, link->above, j)] = delta[j];
-        *at = unit_at(net, link->below, o) * N;
-        return N;
-    }
-    const int k = link->k;
-    const real *delta = link->delta + o * link->runs * link->ld;
-    for (int i = 0; i < link->C; i++)
-        for (int dy = 0; dy < k; dy++)
-            for (int dx = 0; dx < k; dx++)
-                batch->row[(int64_t)(i * k + dy) * k + dx] =
-                    delta[dy * link->ld + (int64_t)dx * link->C + i];
-    *at = o * link->C * k * k;
-    return (int64_t)link->C * k * k;
-}
-
-static real *moment(void **arrays, int i, int64_t at) {
-    return arrays ? (real *)arrays[i] + at : NULL;
-}
-
-/* Steps the thread's share of connection c, and packs it again. */
-static void update_link(graph *net, tile *tile, batch *batch, int c, int rows, const stepper *step,
-                        int thread) {
-    const eqp_graph_job *job = net->job;
-    const edge *link = &net->links[c];
-    const int64_t units = link->dense ? link->run : link->O;
-    const int64_t o0 = share(units, thread, net->n_threads),
-                  o1 = share(units, thread + 1, net->n_threads);
-    if (link->dense)
-        contrast_dense(net, batch, c, rows, o0, o1);
-    else
-        contrast_conv(net, tile, batch, c, rows, o0, o1);
-    for (int64_t o = o0; o < o1; o++) {
-        int64_t at;
-        const int64_t n = callers_row(net, batch, c, o, &at);
-        step_row(batch, (real *)job->weight[c] + at, batch->row, moment(job->velocity, c, at),
-                 moment(job->second, c, at), n, step);
-        pack_unit(net, c, o);
-    }
-}
-
-/* Steps the bias of layer k. */
-static void update_bias_of(graph *net, batch *batch, int k, int rows, const stepper *step) {
-    const eqp_graph_job *job = net->job;
-    const int i = net->n_links + k - 1, C = net->C[k];
-    memset(batch->row, 0, (size_t)C * sizeof(real));
-    for (int m = 0; m < rows; m++) {
-        const real *both = batch->both[k] + (int64_t)m * net->np[k];
-        for (int p = 0; p < net->P[k]; p++)
-            for (int c = 0; c < C; c++) batch->row[c] += both[(int64_t)p * C + c];
-    }
-    step_row(batch, job->bias[k - 1], batch->row, moment(job->velocity, i, 0),
-             moment(job->second, i, 0), C, step);
-    pack_bias(net, k);
-}
-
-static void update(graph *net, tile *tile, batch *batch, int rows, double scale, int64_t number,
-                   int thread) {
-    const eqp_graph_job *job = net->job;
-    for (int c = 0; c < net->n_links; c++) {
-        const stepper step = EQP_STEPPER(job, job->rate[c], job->weight_decay, scale, number);
-        update_link(net, tile, batch, c, rows, &step, thread);
-    }
-    for (int k = 1; k <= net->L; k++) {
-        const stepper step = EQP_STEPPER(job, job->bias_rate[k - 1], 0, scale, number);
-        if (k % net->n_threads == thread) update_bias_of(net, batch, k, rows, &step);
-    }
-}
-
 /* Sums of both ends, of samples [lo, hi). */
-static void add_ends(const graph *net, batch *batch, int lo, int hi) {
+void add_ends(const graph *net, batch *batch, int lo, int hi) {
     for (int k = 1; k <= net->L; k++)
         for (int64_t i = (int64_t)lo * net->np[k]; i < (int64_t)hi * net->np[k]; i++)
             batch->both[k][i] = batch->high[0][k][i] + batch->high[1][k][i];
@@ -329,6 +181,12 @@ static int train_check(const eqp_graph_job *job) {
     if (!job->y || !job->order || !job->rate || !job->bias_rate || !job->loss || !job->counts)
         return EQP_E_NULL;
     if (job->batch_size < 1 || job->beta == 0) return EQP_E_SIZE;
+    const int by_states = job->rule == RULE_EP || job->rule == RULE_COUPLED ||
+                          job->rule == RULE_CONTRASTIVE || is_stepwise(job->rule);
+    if (!by_states || (job->readout && job->rule != RULE_EP)) return EQP_E_OPTION;
+    if (is_continual(job->rule) && job->optimizer != OPT_SGD) return EQP_E_OPTION;
+    if (job->centered && (is_continual(job->rule) || job->rule == RULE_CONTRASTIVE))
+        return EQP_E_OPTION;
     if (job->optimizer < 0 || job->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
     if ((job->optimizer != OPT_SGD && !job->velocity) ||
         (job->optimizer == OPT_ADAM && !job->second))
@@ -361,6 +219,44 @@ static void count_batch(const eqp_graph_job *job, const batch *batch, int rows, 
     job->counts[3]++;
 }
 
+/* One batch. Returns an eqp_status, the same on all threads. */
+static int train_batch(graph *net, tile *tile, batch *batch, int64_t number, int thread) {
+    const eqp_graph_job *job = net->job;
+    const int T = net->n_threads;
+    const int64_t left = job->n_rows - number * batch->B;
+    turn turn = {.rows = (int)(left < batch->B ? left : batch->B),
+                 .thread = thread,
+                 .order = job->order + number * batch->B,
+                 .number = number,
+                 .beta = job->beta * (job->sign ? job->sign[number] : 1)};
+    turn.lo = (int)share(turn.rows, thread, T), turn.hi = (int)share(turn.rows, thread + 1, T);
+    double total = 0;
+    for (int m = 0; m < turn.rows; m++) total += (double)weight_of(job, turn.order[m]);
+    const int learns = total > 0, together = is_stepwise(job->rule);
+    turn.scale = 1 / ((job->centered ? 2 : 1) * pull_of(job, turn.beta) * total);
+    int good = 1;
+    for (int m = turn.lo; m < turn.hi && good; m += tile->rows) {
+        const int some = turn.hi - m < tile->rows ? turn.hi - m : tile->rows;
+        good = free_phase(net, tile, batch, m, some, turn.order + m) &&
+               (!learns || together ||
+                second_phase(net, tile, batch, m, some, turn.order + m, turn.beta));
+    }
+    if (learns && !together && good) add_ends(net, batch, turn.lo, turn.hi);
+    if (!all_good(net, batch, thread, good)) return EQP_E_DIVERGED;
+    if (learns && together) {
+        eqp_wait(job->barrier, T); /* all have seen all `bad`, before it is written again */
+        const int status = step_by_step(net, tile, batch, &turn);
+        if (status != EQP_OK) return status;
+    }
+    if (thread == 0) count_batch(job, batch, turn.rows, learns);
+    if (learns && !together) {
+        correlate(net, tile, batch, &turn, 0);
+        learn(net, batch, &turn);
+    }
+    eqp_wait(job->barrier, T);
+    return EQP_OK;
+}
+
 /* Trains on the job's rows in mini-batches. A batch that is not finite ends the job before its
  * update. */
 int EQP_NAME(graph_train)(eqp_graph_job *job, int thread, int n_threads) {
@@ -377,31 +273,8 @@ int EQP_NAME(graph_train)(eqp_graph_job *job, int thread, int n_threads) {
     graph_pack(&net, thread);
     const int64_t n_batches = batch.B ? (job->n_rows + batch.B - 1) / batch.B : 0;
     for (int64_t number = 0; number < n_batches; number++) {
-        const int64_t *order = job->order + number * batch.B;
-        const int64_t left = job->n_rows - number * batch.B;
-        const int rows = (int)(left < batch.B ? left : batch.B);
-        double total = 0;
-        for (int m = 0; m < rows; m++) total += (double)weight_of(job, order[m]);
-        const int learns = total > 0;
-        const double beta = job->beta * (job->sign ? job->sign[number] : 1);
-        const int lo = (int)share(rows, thread, n_threads),
-                  hi = (int)share(rows, thread + 1, n_threads);
-        int good = 1;
-        for (int first = lo; first < hi && good; first += tile.rows) {
-            const int some = hi - first < tile.rows ? hi - first : tile.rows;
-            good = relax_samples(&net, &tile, &batch, first, some, order + first, beta, learns);
-        }
-        if (learns && good) add_ends(&net, &batch, lo, hi);
-        batch.bad[thread] = !good;
-        eqp_wait(job->barrier, n_threads);
-        int bad = 0;
-        for (int t = 0; t < n_threads; t++) bad |= batch.bad[t];
-        if (bad) return EQP_E_DIVERGED;
-        if (thread == 0) count_batch(job, &batch, rows, learns);
-        if (learns)
-            update(&net, &tile, &batch, rows, 1 / ((job->centered ? 2 : 1) * beta * total), number,
-                   thread);
-        eqp_wait(job->barrier, n_threads);
+        const int done = train_batch(&net, &tile, &batch, number, thread);
+        if (done != EQP_OK) return done;
     }
     return EQP_OK;
 }

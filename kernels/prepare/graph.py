@@ -4,7 +4,7 @@ import numpy as np
 
 from ..graph_spec import POOLS
 from ..jobs import Job
-from ..spec import ACTIVATIONS, COSTS, DYNAMICS, OPTIMIZERS
+from ..spec import ACTIVATIONS, COSTS, DYNAMICS, OPTIMIZERS, RULES, VECTOR_FIELD_RULES
 from .layered import MOMENTS
 
 
@@ -75,22 +75,20 @@ def train_job(
     loss,
     counts,
 ):
-    """The job of `kernels.reference.train.graph_train` with the rule "ep"; `loss` and `counts` as
-    for layered networks.
+    """The job of `kernels.reference.train.graph_train`; `loss` and `counts` as for layered
+    networks.
     """
     job = _network_job(spec, weights, x, y)
     job.writes(weight=weights, bias=biases, state=particles, loss=loss, counts=counts)
+    learns_back = plan.rule in VECTOR_FIELD_RULES
+    (job.writes if learns_back else job.reads)(back=back)
     job.reads(
-        back=back,
-        order=order,
-        row_weight=row_weight,
-        sign=plan.sign,
-        rate=plan.rate,
-        bias_rate=plan.bias_rate,
+        order=order, row_weight=row_weight, sign=plan.sign, rate=plan.rate, bias_rate=plan.bias_rate
     )
     job.numbers(
         n_rows=len(order),
         optimizer=OPTIMIZERS[plan.optimizer],
+        rule=RULES[plan.rule],
         **{
             name: getattr(plan, name)
             for name in (
@@ -111,7 +109,7 @@ def train_job(
             )
         },
     )
-    n = len(weights) + len(biases)
+    n = len(weights) + len(biases) + (len(weights) if learns_back and back else 0)
     for name in MOMENTS.get(plan.optimizer, ()):
         job.writes(**{name: getattr(optimizer_state, name)[:n]})
     return job
