@@ -98,7 +98,7 @@ static void *reals(const precision *p, int64_t n, double lo, double hi) {
     return a;
 }
 
-#ifndef OWN_PROBLEM /* defined by tests that make their problems themselves */
+#ifndef DENSE_ONLY /* defined by tests of kernels that know no CSR */
 /* Gives the job rows x columns inputs, `fill` of which are not zero, dense or as CSR; returns the
  * dense ones. */
 static void *inputs(const precision *p, JOB *j, int rows, int columns, double fill, int csr) {
@@ -126,6 +126,7 @@ static void *inputs(const precision *p, JOB *j, int rows, int columns, double fi
     j->x = NULL, j->indptr = indptr, j->indices = indices, j->data = data;
     return x;
 }
+#endif
 
 /* --- a problem: a job, and the arrays that are compared after it --- */
 
@@ -165,7 +166,6 @@ static void check_same(const problem *a, const problem *b, double tol, const cha
     for (int i = 0; tol == 0 && a->job->loss && i < 2; i++)
         check(a->job->loss[i] == b->job->loss[i], what, b->job->loss[i], a->job->loss[i]);
 }
-#endif
 
 /* --- running a job --- */
 
