@@ -53,8 +53,8 @@ static problem make(const precision *p, int how) {
         const int32_t *f = CONNECTION + 8 * c;
         const int64_t n = f[2] ? (int64_t)shape[3 * f[1]] * shape[3 * f[0]] * f[2] * f[2]
                                : size[f[0]] * size[f[1]];
-        weight[c] = output(&q, reals(p, n, -0.3, 0.3), n);
-        back[c] = f[7] ? output(&q, reals(p, n, -0.3, 0.3), n) : NULL;
+        weight[c] = output(&q, reals(p, n, -0.15, 0.15), n);
+        back[c] = f[7] ? output(&q, reals(p, n, -0.15, 0.15), n) : NULL;
     }
     void **bias = keep(K * sizeof *bias), **state = keep(K * sizeof *state);
     for (int k = 1; k < K; k++) {
@@ -90,7 +90,7 @@ static problem make(const precision *p, int how) {
     int64_t *order = keep(ROWS * sizeof *order);
     double *rate = keep(C * sizeof *rate), *bias_rate = keep(K * sizeof *bias_rate);
     for (int m = 0; m < ROWS; m++) order[m] = (3 * m + 1) % ROWS;
-    for (int c = 0; c < C; c++) rate[c] = 0.1;
+    for (int c = 0; c < C; c++) rate[c] = 0.01;
     for (int k = 0; k < K; k++) bias_rate[k] = 0.05;
     if (!how) return q;
     j->order = order, j->rate = rate, j->bias_rate = bias_rate;
