@@ -118,7 +118,8 @@ static void cases(const precision *p) {
             status = (how ? train : relax)(&q, n_threads);
             check(status == EQP_OK, "status", status, EQP_OK);
             check_same(&alone, &q, 0, "the bits of one thread");
-            check_same(&first, &q, p->parity, "the first set's numbers");
+            /* twelve updates of a continual rule: a trajectory (kernels/tolerances.py) */
+            check_same(&first, &q, (how > 1 ? 10 : 1) * p->parity, "the first set's numbers");
         }
         release();
     }
