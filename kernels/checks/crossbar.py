@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES, check_optimizer
+from ..reference.crossbar import NUDGINGS, OPTIMIZERS, SCHEDULES
 from ..spec import MAX_WEIGHTS, Crossbar, CrossbarPlan
 from .rows import (
     Array,
@@ -130,9 +130,10 @@ def velocity(at, name, value):
     """What the optimiser moves; None under plain SGD."""
     if value is not None:
         check_list(name, value, None)
-    check_optimizer(at.optimizer, value)
     if at.optimizer == "sgd":
         return None
+    if value is None:
+        raise ValueError(f"{name} is needed for optimizer={at.optimizer!r}")
     n, L = at.N, at.L
     shapes = [(2 * n[0] if k == 0 else n[k], n[k + 1]) for k in range(L)] + [(m,) for m in n[1:]]
     return [

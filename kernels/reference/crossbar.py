@@ -213,14 +213,6 @@ def nudge_pair(nudging, beta):
     return {"centered": (beta, -beta), "positive": (beta, 0.0), "negative": (-beta, 0.0)}[nudging]
 
 
-def check_optimizer(optimizer, velocity):
-    """ValueError for an unknown optimiser, or one without its state."""
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {OPTIMIZERS}, got {optimizer!r}")
-    if optimizer != "sgd" and velocity is None:
-        raise ValueError(f"velocity is needed for optimizer={optimizer!r}")
-
-
 def train(network, x, y, order, plan, states, row_weight=None, velocity=None, n_threads=1):
     """Stochastic gradient descent by equilibrium propagation, in place on the network's weights and
     biases.
@@ -250,7 +242,6 @@ def train(network, x, y, order, plan, states, row_weight=None, velocity=None, n_
         `plan.loss_so_far` plus the weighted sum over the samples of ``1/2 |prediction - y|^2`` in
         the free phase, and how many argmax were right.
     """
-    check_optimizer(plan.optimizer, velocity)
     dtype = network.weights[0].dtype
     order = np.arange(x.shape[0]) if order is None else order
     weight = np.ones(x.shape[0], dtype) if row_weight is None else np.asarray(row_weight, dtype)

@@ -364,13 +364,31 @@ def _solve(system, values, residual):
     return step if np.isfinite(step).all() else None
 
 
+def _with_diodes(base, stamp, slope, ideal, on, leak):
+    """The matrix with the slopes of exponential diodes, and the equations of ideal ones: v = 0 of
+    those that are `on`, i = leak v of the others; (n_d,) each.
+    """
+    values = base.copy()
+    flat = values.reshape(-1)
+    for k, sign in enumerate((1, -1, -1, 1)):
+        hit = stamp[:, k] >= 0
+        np.add.at(flat, stamp[hit, k], sign * slope[hit])
+    for k, sign in ((6, 1.0), (7, -1.0)):
+        hit = (stamp[:, k] >= 0) & ideal
+        np.add.at(flat, stamp[hit, k], sign * np.where(on, 1.0, -leak)[hit])
+    hit = ideal & ~on
+    np.add.at(flat, stamp[hit, 8], 1.0)
+    return values
+
+
 def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_after, report, s):
+    """`nodal_newton` of sample `s`, whose row is given of each array."""
     a, c, par = system.anode, system.cathode, system.parameters
     ideal = system.branch >= 0
     at_a, at_c = np.flatnonzero(a >= 0), np.flatnonzero(c >= 0)
     base = np.asarray(system.base, dtype=np.float64)  # an integer one would truncate the slopes
     linear = _matrix(system, base)
-    stamp, vte = system.stamp, np.where(ideal, 1.0, par[:, P_VTE])
+    vte = np.where(ideal, 1.0, par[:, P_VTE])
     safe_par = np.where(ideal[:, None], np.array([1e-14, 1.0, 0, 1.0, 0, np.inf, 1.0]), par)
 
     def across():
@@ -394,19 +412,7 @@ def _newton_one(system, rhs, offset, x, junction, max_iter, vtol, rtol, single_a
         leak = np.where(ideal & ~on, par[:, P_GMIN], 0.0)
         residual[b[ideal]] = np.where(on[ideal], v[ideal], x[b[ideal]] - leak[ideal] * v[ideal])
 
-        values = base.copy()
-        flat = values.reshape(-1)
-        signs = (1, -1, -1, 1)
-        for k in range(4):
-            hit = stamp[:, k] >= 0
-            np.add.at(flat, stamp[hit, k], signs[k] * slope[hit])
-        for k, sign in ((6, 1.0), (7, -1.0)):
-            hit = (stamp[:, k] >= 0) & ideal
-            np.add.at(flat, stamp[hit, k], sign * np.where(on, 1.0, -leak)[hit])
-        hit = ideal & ~on
-        np.add.at(flat, stamp[hit, 8], 1.0)
-
-        step = _solve(system, values, residual)
+        step = _solve(system, _with_diodes(base, system.stamp, slope, ideal, on, leak), residual)
         report.iterations[s] = iteration
         if step is None:
             report.status[s] = SINGULAR
