@@ -84,9 +84,8 @@ def _how(histories):
     """Backend, threads and machine of the epochs; which seeds, where they differ."""
     seeds_of = {}
     for seed, history in histories.items():
-        places = dict.fromkeys(
-            e.get("how") or "not recorded" for e in history
-        )  # in order, each once
+        # in order, each once
+        places = dict.fromkeys(e.get("how") or "not recorded" for e in history)
         seeds_of.setdefault(", then ".join(places), []).append(str(seed))
     if len(seeds_of) == 1:
         return next(iter(seeds_of))
@@ -178,9 +177,8 @@ def plot_curves(record, path):
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    style = dict(
-        alpha=0.7, marker="o" if max(record["epochs"]) == 1 else None
-    )  # a line needs 2 points
+    one_point = max(record["epochs"]) == 1  # which is no line
+    style = dict(alpha=0.7, marker="o" if one_point else None)
     for i, history in enumerate(record["history"].values()):
         epochs = [e["epoch"] for e in history]
         for kind, color, label in (("test", "C0", "test"), ("train", "C1", "training")):

@@ -98,10 +98,8 @@ def available_backends():
     for name in BACKENDS:
         try:
             _load(name)
-        except (
-            BackendUnavailableError,
-            ValueError,
-        ):  # ValueError: EQPROP_ISA names none of this machine
+        except (BackendUnavailableError, ValueError):
+            # ValueError: EQPROP_ISA names none of this machine
             continue
         names.append(name)
     return names

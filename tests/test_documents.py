@@ -40,7 +40,6 @@ FILES = {path.relative_to(ROOT).as_posix() for path in (*SOURCES, *CODE)}
 # Names that pages use of other people's files, of files that are made, and of what is no more.
 ELSEWHERE = {
     *("mnist.npz", "cifar10.npz", "fashion_mnist.npz", "build/digits.h", "build/digits.c"),
-    "checkpoint_every",
     *("digits_text", "digits_save", "digits_load", "digits_reset", "digits_classes"),
 }
 PUBLIC = {

@@ -245,9 +245,8 @@ def _forest(linear, n_nodes, anode, cathode):
         left = np.abs(linear @ shifted).max(axis=0, initial=0.0)
     largest = np.zeros(count)
     np.maximum.at(largest, part, abs(linear).max(axis=1).toarray().ravel() if size else np.zeros(0))
-    root = np.append(
-        np.where(left <= FLOATS * largest, np.arange(count), count), count
-    )  # count: ground
+    # count: ground
+    root = np.append(np.where(left <= FLOATS * largest, np.arange(count), count), count)
 
     def find(k):
         while root[k] != k:

@@ -262,9 +262,8 @@ def _phases(
     second, width = (nudged(-beta), 4 * beta) if centered else (free, 2 * beta)
     which = netlist.trainable_indices
     pairs = solver_of(netlist).assembly.pairs[RESISTOR][which]
-    s_g = np.maximum(
-        np.abs(scales[pairs[:, 0]]), np.abs(scales[pairs[:, 1]])
-    )  # one end may be a source
+    # one end may be a source
+    s_g = np.maximum(np.abs(scales[pairs[:, 0]]), np.abs(scales[pairs[:, 1]]))
     phases = _Phases(
         loss=float(losses.mean()),
         free=free,
@@ -395,9 +394,8 @@ def _square_difference(d, s, pairs):
     """
     a, b = pairs.T
     moving = np.flatnonzero(np.abs(d).max(axis=0) > 0)
-    if (
-        len(pairs) > 4 * len(moving) and moving.size * d.shape[1] < 30_000_000
-    ):  # rank-M product, then gather
+    if len(pairs) > 4 * len(moving) and moving.size * d.shape[1] < 30_000_000:
+        # rank-M product, then gather
         row = np.full(d.shape[1], moving.size)
         row[moving] = np.arange(moving.size)
         product = np.zeros((moving.size + 1, d.shape[1]))

@@ -81,9 +81,8 @@ def _slopes(solver, junction):
 
 def auto_beta(netlist, free, drive):
     """A power of two of siemens, so that the last digits of R do not matter."""
-    gross = solver_of(
-        netlist
-    ).gross  # no more than that: an output that a diode holds shows nothing
+    # no more than that: an output that a diode holds shows nothing
+    gross = solver_of(netlist).gross
     resistance = max(output_resistance(netlist, free), 1.0 / gross if gross else 0.0)
     resistance *= max(1.0, float(np.abs(drive).max(initial=0.0)))
     return float(2.0 ** np.floor(np.log2(SHARE / resistance))) if resistance else SHARE

@@ -49,9 +49,8 @@ def plot_circuit(point, sample=0, *, ax=None, labels=None, max_edges=MAX_EDGES):
     )
     shown = np.argsort(power, kind="stable")[-max_edges:]
     top = power.max(initial=0.0) or 1.0
-    greys = ListedColormap(
-        plt.get_cmap("Greys")(np.linspace(0.2, 1.0, 256))
-    )  # the weakest branch stays visible
+    # the weakest branch stays visible
+    greys = ListedColormap(plt.get_cmap("Greys")(np.linspace(0.2, 1.0, 256)))
     widths = 0.3 + 3 * power[shown] / top
     lines = LineCollection(
         at[resistor[shown]], cmap=greys, array=power[shown], linewidths=widths, zorder=1

@@ -142,9 +142,8 @@ class Solver:
                 self.head = reference_head.plan_head(self.a) if self.head is None else self.head
                 try:
                     self.factor = SymmetricFactor(self.head, self.a.data, kernels)
-                except (
-                    SingularCircuitError
-                ):  # not positive definite (negative transconductances), or singular
+                except SingularCircuitError:
+                    # not positive definite (negative transconductances), or singular
                     self.factor = None
         if self.factor is None:
             try:
@@ -185,10 +184,8 @@ class Solver:
             np.add.at(data, stamp[hit, k], sign * (typical if k < 4 else 1.0))
         full = sparse.csr_matrix((data, self.a.indices, self.a.indptr), shape=self.a.shape)
         ideal = self.assembly.diode_branch[self.assembly.ideal]
-        for last in (
-            ideal,
-            (),
-        ):  # the second serves circuits that only an ideal diode ties together
+        for last in (ideal, ()):
+            # the second serves circuits that only an ideal diode ties together
             try:
                 return reference.lu_pattern(full, last)
             except RuntimeError as error:
@@ -407,9 +404,8 @@ class Solver:
             if spent >= budget:
                 return None
             x, junction = x.copy(), junction.copy()
-            data = np.r_[
-                a.data, np.full(n, level)
-            ]  # a sum of matrices would drop the diodes' empty places
+            # a sum of matrices would drop the diodes' empty places
+            data = np.r_[a.data, np.full(n, level)]
             shunted = sparse.csr_matrix((data, (rows, cols)), shape=a.shape)
             report = newton(whole(shunted), rhs, offset, x, junction)
             spent += int(report.iterations[0])

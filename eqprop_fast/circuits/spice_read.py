@@ -433,9 +433,8 @@ class _Reader:
             if len(plain) != 2 or pairs or "," in card.text.replace(plain[1], ""):
                 raise ValueError("expected .temp value")
             if plain[1][0] not in "{'":
-                float(
-                    plain[1]
-                )  # ngspice takes no suffix here, and lets such a card go with a warning
+                # ngspice takes no suffix here, and lets such a card go with a warning
+                float(plain[1])
             self.temperature = self._temperature(plain[1])
         else:
             self._options(plain[1:], pairs)

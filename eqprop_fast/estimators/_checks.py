@@ -23,10 +23,12 @@ def check_csr(X):
 
 
 def is_list(value):
+    """Whether `value` is a sequence or an array of at least one dimension."""
     return hasattr(value, "__iter__") and getattr(value, "ndim", 1) > 0
 
 
 def is_size(n):
+    """Whether `n` can be the size of a layer."""
     return isinstance(n, Integral) and not isinstance(n, bool) and 0 < n <= MAX_INT
 
 

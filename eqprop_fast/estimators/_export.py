@@ -1,7 +1,9 @@
-"""Exports of the layered estimators: doors to `eqprop_fast.export`, loaded when they are used."""
+"""Exports of the estimators: doors to `eqprop_fast.export`, loaded when they are used."""
 
 
 class ExportMixin:
+    """Mixin of the estimators that can be exported; not for direct use."""
+
     def to_c(self, folder, dtype="float32", learn=False, name="eqnet", **options):
         """Write the fitted network as self-contained C for a small device: ``name.h``, ``name.c``.
 

@@ -219,9 +219,8 @@ class ResistiveInterop:
                             f"{at}: a conductance of {fields[3]} S is outside [g_min, g_max] = "
                             f"[{self._circuit.g_min!r}, {self._circuit.g_max!r}]"
                         )
-                    number = min(
-                        max(number, spec.g_min), spec.g_max
-                    )  # a bound may round to beyond itself
+                    # a bound may round to beyond itself
+                    number = min(max(number, spec.g_min), spec.g_max)
                 group[k - 1][index] = number
         missing = sum(int(np.isnan(a).sum()) for a in (*new_g, *new_b))
         if missing:

@@ -229,9 +229,8 @@ class ResistiveNetwork(BaseNetwork):
         self._seen += n
         if self._write is not None and self._seen >= self._epoch_rows:
             self._seen = 0
-            if all(
-                np.isfinite(w).all() for w in self.weights
-            ):  # else the caller finds the divergence
+            # else the caller finds the divergence
+            if all(np.isfinite(w).all() for w in self.weights):
                 self._write()
         return TrainStats(
             loss=loss, n_correct=n_correct, n_samples=n, n_batches=-(-n // plan.batch_size)

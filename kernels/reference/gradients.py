@@ -250,9 +250,8 @@ def finite_difference_gradient(spec, weights, back, biases, x, y, n_steps, tol=-
     """Central differences of `equilibrium_cost` by every parameter: two relaxations each; small
     nets only.
     """
-    backs = back_or_transpose(
-        weights, back
-    )  # views when tied: moving a weight moves both directions
+    # views when tied: moving a weight moves both directions
+    backs = back_or_transpose(weights, back)
     result = []
     for group in (weights, biases, back or []):
         gradients = []
