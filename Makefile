@@ -86,8 +86,8 @@ bench-defaults: build
 embedded-test: build
 	$(PY) -m tests.embedded_targets
 
-# The C kernels on AArch64, scalar and NEON, in QEMU's user mode; then, if AARCH64_ROOT is a folder that has an AArch64
-# Python (root/) and its packages (site/), the library there: see tests/aarch64.py.
+# The C kernels on AArch64, scalar and NEON, in QEMU's user mode; then the library in an AArch64 Python: that of the
+# folder AARCH64_ROOT (root/ and its packages, site/), or one that is fetched to build/aarch64: see tests/aarch64.py.
 AARCH64_ROOT ?=
 aarch64-test: build
 	$(PY) -m tests.aarch64 $(AARCH64_ROOT)

@@ -1,10 +1,8 @@
 """make aarch64-test: the library on AArch64, in QEMU's user mode: python -m tests.aarch64 [FOLDER].
 
-The C kernels' own tests, scalar and NEON. With FOLDER, also a Python smoke test: FOLDER/root holds an
-AArch64 Python (Debian: dpkg --add-architecture arm64; apt-get download python3.11-minimal:arm64
-libpython3.11-minimal:arm64 libpython3.11-stdlib:arm64 and the libraries that they need; dpkg -x of
-each), FOLDER/site the packages (pip download --platform manylinux_2_28_aarch64 --only-binary :all:
-numpy scipy scikit-learn cffi rich click; unpacked). The C backend is cross-compiled for it.
+The C kernels' own tests, scalar and NEON; then a smoke test of the Python package with its C backend,
+cross-compiled, in an AArch64 Python: FOLDER/root, with the packages FOLDER/site. Where FOLDER is not
+there, `fetch` fills it from Debian's packages and PyPI; nothing is installed on this machine.
 """
 
 import os
@@ -17,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+PYTHON = ["python3-minimal", "libpython3-stdlib", "libstdc++6"]  # Debian's, with what they need
+SITE = ["numpy", "scipy", "scikit-learn", "cffi", "rich", "click"]
 
 # setup.py asks this machine what it is
 _BUILD = """
@@ -38,6 +38,52 @@ for cls in (e.EqPropClassifier, e.ResistiveClassifier):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 print("python on", platform.machine(), "backend c,", e.get_backend("c").isa, "as numpy: ok")
 """
+
+
+_APT = """
+APT::Architecture "arm64";
+APT::Architectures { "arm64"; };
+Dir::State "%(apt)s/state";
+Dir::State::status "%(apt)s/status";
+Dir::Cache "%(apt)s/cache";
+"""
+
+
+def fetch(folder):
+    """Download an AArch64 Python into `folder`, with an apt of its own: no root, no new architecture.
+
+    Raises
+    ------
+    OSError, subprocess.CalledProcessError
+        No apt, no network, no such package.
+    """
+    apt = folder / "apt"
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (apt / name).mkdir(parents=True, exist_ok=True)
+    (apt / "status").touch()
+    (apt / "apt.conf").write_text(_APT % {"apt": apt})
+    env = {**os.environ, "APT_CONFIG": str(apt / "apt.conf")}
+    install = ["install", "-qq", "-y", "--download-only", "--no-install-recommends", *PYTHON]
+    for words in (["update", "-qq"], install):
+        subprocess.run(["apt-get", *words], env=env, check=True, stdin=subprocess.DEVNULL)
+    root, wheels = folder / "root", folder / "wheels"
+    root.mkdir(exist_ok=True)
+    for package in sorted((apt / "cache" / "archives").glob("*.deb")):
+        subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
+    version = _python(folder).name.removeprefix("python")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "download", *SITE]
+    pip += ["-d", str(wheels), "--only-binary", ":all:", "--python-version", version]
+    for platform in ("manylinux_2_28_aarch64", "manylinux2014_aarch64"):
+        pip += ["--platform", platform]
+    subprocess.run(pip, check=True)
+    for wheel in wheels.glob("*.whl"):
+        shutil.unpack_archive(str(wheel), str(folder / "site"), "zip")
+    shutil.rmtree(apt)
+    shutil.rmtree(wheels)
+
+
+def _python(folder):
+    return next((folder / "root" / "usr" / "bin").glob("python3.*"))
 
 
 def kernels():
@@ -68,7 +114,6 @@ def library(folder):
         subprocess.run(build, cwd=source, env={**os.environ, **cross}, check=True)
         (source / "kernels").rename(source / "eqprop_fast" / "kernels")  # as it is installed
         shutil.copy(source / "csrc" / "core" / "jobs.h", source / "eqprop_fast" / "kernels")
-        python = next((folder / "root" / "usr" / "bin").glob("python3.*"))
         there = {
             "PYTHONHOME": str(folder / "root" / "usr"),
             "PYTHONPATH": f"{source}{os.pathsep}{folder / 'site'}",
@@ -77,7 +122,7 @@ def library(folder):
             EMULATOR,
             "-L",
             str(folder / "root"),
-            str(python),
+            str(_python(folder)),
             "-S",
             "-W",
             "ignore",
@@ -93,11 +138,16 @@ def main():
         print(f"{', '.join(missing)} not found. Debian: apt-get install {PACKAGES}")
         return 2
     failed = kernels()
-    if len(sys.argv) > 1:
-        failed |= library(Path(sys.argv[1]).resolve())
-    else:
-        print("Python: not run, no folder with a Python for AArch64 was given (tests/aarch64.py)")
-    return failed
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build" / "aarch64").resolve()
+    if not folder.exists():
+        try:
+            print(f"fetching an AArch64 Python into {folder}", flush=True)
+            fetch(folder)
+        except (OSError, subprocess.CalledProcessError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            print(f"Python: not run, an AArch64 one cannot be had: {error}")
+            return failed or 3
+    return library(folder) or failed
 
 
 if __name__ == "__main__":

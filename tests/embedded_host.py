@@ -12,6 +12,7 @@ from eqprop_fast.kernels import LayeredSpec, ResistiveSpec, TrainPlan, get_backe
 from eqprop_fast.auto import scaled
 from eqprop_fast.export import c_texts
 from eqprop_fast.export.model import LearnPlan, NetModel
+from eqprop_fast.export.template import macro_prefix
 
 CC = (
     shutil.which(os.environ.get("CC", "cc").split()[-1])
@@ -147,7 +148,7 @@ class Device:
         return getattr(self.lib, f"{self.name}_{function}")
 
     def status(self, word):
-        return getattr(self.lib, f"{self.name.upper()}_{word}")
+        return getattr(self.lib, f"{macro_prefix(self.name)}_{word}")
 
     def text(self, status):
         return self.ffi.string(getattr(self.lib, f"{self.name}_text")(status)).decode()

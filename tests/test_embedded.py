@@ -1,5 +1,6 @@
 """float32 exports against the NumPy twin, on this machine's compiler."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,12 @@ import pytest
 from eqprop_fast.kernels import get_backend
 from eqprop_fast.kernels.spec import ACTIVATIONS
 
-from eqprop_fast import EqPropClassifier, EqPropRegressor
+from eqprop_fast import Conv, Dense, EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.export import as_model, c_texts, load_eqp, save_eqp, to_c
+from eqprop_fast.export import as_model, c_texts, csource, load_eqp, save_eqp, to_c
+from eqprop_fast.export.template import macro_prefix
+from eqprop_fast.networks import GraphNetwork
+from eqprop_fast.networks.graph import chain
 from tests import embedded_host as host
 
 pytestmark = [
@@ -336,12 +340,87 @@ def test_every_status_has_its_own_text(devices):
         "x\n",
         "bitor",
         "typeof",
+        "new",
+        "Class",
+        "stdint",
+        "String",
+        "a__b",
+        "net_",
     ],
 )
 def test_names_that_are_no_identifiers_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match="^name"):
         to_c(host.random_model(), tmp_path / "out", name=name)
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_differ_in_capitals_live_in_one_program(tmp_path):
+    """In one translation unit too: neither a guard, a macro nor a symbol is shared."""
+    names, sizes = ("digits", "Digits", "DIGITS", "dIGITS"), {}
+    for n, name in enumerate(names, start=4):
+        to_c(host.random_model((n, 3, 2), learn={}), tmp_path, "float32", True, name)
+        sizes[name] = n
+    prefixes = [macro_prefix(name) for name in names]
+    assert prefixes == ["DIGITS", "Digits", "digits", "dIGITS"]
+    uses = "".join(
+        f'#include "{name}.h"\nenum {{ n_{name} = {prefix}_INPUTS }};\n'
+        f"int use_{name}({name}_memory *m, const float *x) {{ int label;\n"
+        f"return n_{name} == {sizes[name]} && {name}_predict(m, x, &label) == {prefix}_OK; }}\n"
+        for name, prefix in zip(names, prefixes)
+    )
+    (tmp_path / "one.c").write_text(uses + "".join(f'#include "{n}.c"\n' for n in names))
+    for standard in (["-std=c99"], ["-x", "c++", "-std=c++11"]):
+        command = [host.CC, *standard, *host.WARNINGS, "-c", "one.c", "-o", "one.o"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[:2000]
+    with pytest.MonkeyPatch.context() as patch:  # where files differ in capitals only, they are one
+        patch.setattr(os, "listdir", lambda folder: ["DIGITS.h", "DIGITS.c"])
+        with pytest.raises(FileExistsError, match="capitals"):
+            to_c(host.random_model(), tmp_path, name="digits")
+
+
+def test_a_folder_is_written_whole_or_left_as_it_was(tmp_path, monkeypatch):
+    model = host.random_model()
+    out = tmp_path / "with space"
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "no" / "out"):
+        with pytest.raises(OSError):
+            to_c(model, folder)
+    to_c(model, out, name="kept", layout="zephyr")
+    (out / "src" / "kept.h").write_text("old")
+    to_c(model, out, np.float32, name="kept", layout="zephyr")  # replaces its own
+    assert (out / "src" / "kept.h").read_text() != "old"
+    seen = _tree(tmp_path)
+    for name, layout in (("other", "zephyr"), ("kept", "esp-idf")):  # somebody else's manifest
+        with pytest.raises(FileExistsError, match="layout"):
+            to_c(model, out, name=name, layout=layout)
+        assert _tree(tmp_path) == seen
+    (out / "src" / "taken.c").mkdir()
+    seen = _tree(tmp_path)
+    for place, layout in ((out / "src", "plain"), (out, "arduino")):
+        with pytest.raises(IsADirectoryError):
+            to_c(model, place, name="taken", layout=layout)
+        assert _tree(tmp_path) == seen
+    write = csource.write_text
+    for n in range(5):  # the disk is full after n files
+        left = iter([write] * n)
+
+        def full(path, text, left=left):
+            next(left, _no_space)(path, text)
+
+        monkeypatch.setattr(csource, "write_text", full)
+        for place, name in ((out, "kept"), (tmp_path / "new", "fresh")):
+            with pytest.raises(OSError, match="no space"):
+                to_c(host.random_model(seed=5), place, name=name, layout="zephyr")
+            assert _tree(tmp_path) == seen
+
+
+def _no_space(path, text):
+    raise OSError("no space")
+
+
+def _tree(folder):
+    return {p: p.is_dir() or p.read_bytes() for p in folder.rglob("*")}
 
 
 def test_models_that_cannot_be_exported(tmp_path):
@@ -355,6 +434,11 @@ def test_models_that_cannot_be_exported(tmp_path):
         (NotFittedError, EqPropClassifier(), {}),
         (TypeError, MLPClassifier(), {}),
         (ValueError, host.random_model(), dict(dtype="float16")),
+        (ValueError, host.random_model(), dict(dtype=np.float64)),
+        (ValueError, host.random_model(), dict(dtype=None)),
+        (ValueError, host.random_model(), dict(dtype=object)),
+        (ValueError, host.random_model(learn={}), dict(learn=True, learning_rate="fast")),
+        (ValueError, host.random_model(), dict(layout=None)),
         (ValueError, host.random_model(), dict(learn=True)),
         (TypeError, host.random_model(), dict(weight_range=2)),
         (ValueError, host.random_model(learn={}), dict(learn=True, learning_rate=[0.1])),
@@ -366,6 +450,15 @@ def test_models_that_cannot_be_exported(tmp_path):
     for error, model, options in cases:
         with pytest.raises(error):
             to_c(model, folder, **options)
+        assert not folder.exists()
+    with pytest.raises(TypeError, match="EqPropClassifier.* not MLPClassifier"):
+        to_c(MLPClassifier(), folder)
+    graph = chain((1, 8, 8), [Conv(2, 3), Dense(2)])
+    images = EqPropClassifier((4,), **short).fit(x, y)
+    images._fitted_network = lambda kernels: GraphNetwork.of(graph, 0, backend="numpy")
+    for export in (lambda: to_c(images, folder), lambda: save_eqp(images, folder)):
+        with pytest.raises(ValueError, match="only chains of dense layers: no convolutions"):
+            export()
         assert not folder.exists()
     continuous = _of_paper("1905.13633/EB-1h", (4,)).fit(x, y)
     with pytest.raises(ValueError, match="dynamics"):

@@ -268,7 +268,9 @@ eqp_file_status eqp_file_seal(uint8_t *bytes, size_t size) {
     int i;
     if (bytes == NULL) return EQP_FILE_NULL;
     if (size < EQP_FILE_HEADER) return EQP_FILE_SHORT;
-    if (size > UINT32_MAX) return EQP_FILE_SIZE;
+#if SIZE_MAX > UINT32_MAX
+    if (size > UINT32_MAX) return EQP_FILE_SIZE; /* the header has 32 bits for it */
+#endif
     for (i = 0; i < 4; i++) bytes[8 + i] = (uint8_t)(size >> (8 * i));
     crc = eqp_file_crc(bytes, size);
     for (i = 0; i < 4; i++) bytes[12 + i] = (uint8_t)(crc >> (8 * i));

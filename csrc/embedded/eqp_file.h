@@ -53,9 +53,9 @@ typedef enum {
 enum {
     EQP_FILE_HEADER = 64,
     EQP_FILE_CIRCUIT = 52, /* what a resistive network has behind it */
-    EQP_FILE_MAX_LAYERS = 16,
-    EQP_FILE_MAX_UNITS = 65535
+    EQP_FILE_MAX_LAYERS = 16
 };
+#define EQP_FILE_MAX_UNITS UINT32_C(65535)
 
 /* Offsets into the file; numbers are read with eqp_file_u32 and eqp_file_f32, for they may lie
  * anywhere. */

@@ -35,8 +35,8 @@ typedef float net_slope;
 /* Layer k: where its numbers lie and what its units do. */
 typedef struct {
     uint16_t n_in, n_out;
-    uint32_t weights; /* where its weights[n_in][n_out] begin */
-    uint32_t units;   /* where its n_out states and biases begin */
+    size_t weights; /* where its weights[n_in][n_out] begin */
+    size_t units;   /* where its n_out states and biases begin */
 #if NET_INT
     uint8_t field_bits, state_bits; /* fractional bits of its field and its state */
     uint8_t up, down; /* products with the layer below and above: shift to the bits of the field */
@@ -73,9 +73,10 @@ static net_sum net_clip(net_sum x, net_sum low, net_sum high) {
 }
 
 #if NET_INT
-/* All shifts to the right are of int32_t and arithmetic, as with every compiler this was tested
- * with. No sum overflows: the exporter chose field_bits so that the largest weights and states
- * still fit. A number x with b fractional bits stands for x / 2^b. */
+/* int may have 16 bits (AVR, MSP430): what needs more is int32_t before it is multiplied or
+ * shifted. All shifts to the right are of int32_t and arithmetic, as with every compiler this was
+ * tested with. No sum overflows: the exporter chose field_bits so that the largest weights and
+ * states still fit. A number x with b fractional bits stands for x / 2^b. */
 
 /* x / 2^shift, rounded to nearest; the half is added to the bits below, so that x may be anything
  */
@@ -103,7 +104,7 @@ static int32_t net_forward(net_weight w) {
 /* 2^14 / (1 + exp(-t)), t with 12 fractional bits: a table of steps of 1/16 up to 12, linear
  * between them; error below 1.3e-4 */
 static int32_t net_logistic(int32_t t) {
-    const int32_t size = net_clip(t < 0 ? -t : t, 0, 12 * 4096 - 1), i = size >> 8;
+    const int32_t size = net_clip(t < 0 ? -t : t, 0, INT32_C(12) * 4096 - 1), i = size >> 8;
     const int32_t rise = net_sigmoid[i + 1] - net_sigmoid[i];
     const int32_t y = net_sigmoid[i] + ((rise * (size & 255) + 128) >> 8);
     return t < 0 ? 16384 - y : y;
@@ -115,8 +116,9 @@ static int32_t net_rho(const net_layer *layer, int32_t field) {
     const int32_t a = net_round(field, layer->slope);
 #if NET_HAS_CURVE
     if (layer->curved) { /* a is limited, so that it cannot overflow with the offset */
-        const int32_t y = net_logistic(net_clip(a, -(1 << 20), 1 << 20) - layer->offset);
-        return layer->low + ((y * (layer->high - layer->low)) >> 14);
+        const int32_t y =
+            net_logistic(net_clip(a, -((int32_t)1 << 20), (int32_t)1 << 20) - layer->offset);
+        return layer->low + ((y * ((int32_t)layer->high - layer->low)) >> 14);
     }
 #endif
     return net_clip(a, layer->low, layer->high);
@@ -282,7 +284,7 @@ static net_sum net_field(const net_memory *net, const net_layer *layer, size_t j
  * by a cubic, error below 7e-5 */
 static int32_t net_exp(int32_t below, unsigned bits) {
     const int32_t t = bits > 12 ? net_round(below, bits - 12) : below * ((int32_t)1 << (12 - bits));
-    const int32_t e = net_clip(t, 0, 1 << 17) * 5909 >> 12, f = e & 4095, n = e >> 12;
+    const int32_t e = net_clip(t, 0, (int32_t)1 << 17) * 5909 >> 12, f = e & 4095, n = e >> 12;
     int32_t p = ((-656 * f) >> 12) + 3797;
     p = ((p * f) >> 12) - 11334;
     p = ((p * f) >> 12) + 16384;
@@ -422,11 +424,19 @@ static net_status net_sweeps(net_memory *net, net_result *result) {
     return NET_OK;
 }
 
+/* The second member lies where a net_memory may: 1 byte aligns it on an AVR, 2 an MSP430's, 4
+ * others.
+ */
+typedef struct {
+    char first;
+    net_memory second;
+} net_aligned;
+
 /* The arena is only looked at here: whoever owns it may put it anywhere, and may have two of them
  * for two copies of one network. */
 net_status net_init(void *arena, size_t size, net_memory **net) {
     if (arena == NULL || net == NULL) return NET_ERROR_NULL;
-    if (size < sizeof(net_memory) || (uintptr_t)arena % sizeof(net_sum) != 0)
+    if (size < sizeof(net_memory) || (uintptr_t)arena % offsetof(net_aligned, second) != 0)
         return NET_ERROR_ARENA;
     *net = (net_memory *)arena;
     (*net)->ready = NET_MAGIC;
@@ -608,7 +618,8 @@ static void net_update(net_memory *net, const net_value *x, const net_value *plu
             random = net_random(net);
             for (j = 0; j < layer->n_out; j++, random += NET_APART) {
                 /* at most 2 * 32767^2; 5 bits less leave room for the mantissa */
-                const int32_t step = (p * to_plus[j] - m * to_minus[j] + 16) >> 5;
+                const int32_t seen = (int32_t)p * to_plus[j] - (int32_t)m * to_minus[j];
+                const int32_t step = (seen + 16) >> 5;
                 const int32_t moved = w[j] + net_dithered(step * rate.mantissa, random, shift);
                 w[j] = (net_weight)net_clip(moved, -32767, 32767);
             }

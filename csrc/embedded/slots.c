@@ -43,7 +43,7 @@ static net_status net_look(const net_flash *flash, int slot, net_header *header)
         n = header->size - at < sizeof part ? header->size - at : (uint32_t)sizeof part;
         if (flash->read(flash->context, slot, NET_HEADER + at, part, n) != 0)
             return NET_ERROR_FLASH;
-        crc = net_crc(crc, part, n);
+        crc = net_crc(crc, part, (size_t)n);
     }
     if (crc != header->crc) return NET_ERROR_CORRUPT;
     return header->model == NET_FINGERPRINT ? NET_OK : NET_ERROR_OTHER_MODEL;

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import textwrap
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
-from ..training.files import check_writable, write_text
+from ..training.files import check_writable, write_atomically, write_text
 from .curves import CURVES, LARGEST_FLOAT
 from .layouts import layout_files
 from .model import PROBAS, as_model, check_learn
@@ -27,6 +30,11 @@ _KEYWORDS = set(
     "try typeid typename using virtual wchar_t xor main "
     "and_eq bitand bitor char8_t co_await co_return co_yield concept consteval constinit "
     "not_eq or_eq reflexpr requires synchronized typeof typeof_unqual xor_eq".split()
+)
+_HEADERS = set(
+    "assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign "
+    "stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time "
+    "uchar wchar wctype".split()
 )
 
 
@@ -46,14 +54,16 @@ def to_c(
     ----------
     model : fitted layered or resistive estimator, or NetModel
     folder : path
-        Made if it is not there; its parent must be.
+        Made if it is not there; its parent must be. Files of an earlier export of this name are
+        replaced; a manifest of another library is not.
     dtype : {"float32", "int16", "int8"}
         Of the weights. Integers have int16 states and 32-bit sums: `eqprop_fast.export.integers`.
         Resistive networks: "float32" only.
     learn : bool
         With `name_learn`, `name_save`, `name_load`, `name_reset`; the weights are then in RAM.
     name : str
-        A C identifier, prefix of the files, and of all symbols.
+        A C identifier, prefix of the files, and of all symbols. Macros have it in capitals (a name
+        with capitals: as it is; of capitals only: in small letters).
     learning_rate : float, sequence of float (one per layer) or None
         Of the device; see `as_model`.
     layout : {"plain", "arduino", "platformio", "zephyr", "esp-idf"}
@@ -73,20 +83,57 @@ def to_c(
     """
     header, source = c_texts(model, dtype, learn, name, learning_rate, **integers)
     files = layout_files(layout, name, header, source)
-    folder = Path(folder)
-    folder.mkdir(exist_ok=True)
-    for path in files:
-        (folder / path).parent.mkdir(exist_ok=True)
-        check_writable(folder / path)
-    for path, text in files.items():
-        write_text(folder / path, text)
-    return [folder / path for path in files]
+    files = {Path(folder) / path: text for path, text in files.items()}
+    _write_all(Path(folder), files)
+    return list(files)
+
+
+def _write_all(folder, files):
+    """All files or none: after an error the folder is as it was."""
+    before, made = {}, []
+    try:
+        for path in (folder, *(p.parent for p in files)):
+            if not path.is_dir():
+                path.mkdir()  # raises if it is a file, or if its parent is missing
+                made.append(path)
+        for path, text in files.items():
+            check_writable(path)
+            _check_replaced(path, text)
+        for path, text in files.items():
+            before[path] = path.read_bytes() if path.exists() else None
+            write_text(path, text)
+    except BaseException:
+        for path, old in before.items():
+            if old is not None:
+                write_atomically(path, lambda file, old=old: file.write(old))
+            else:
+                path.unlink(missing_ok=True)
+        for path in reversed(made):
+            path.rmdir()
+        raise
+
+
+def _check_replaced(path, text):
+    """Refuse to replace what is no earlier export of this network."""
+    if not path.exists():
+        return
+    if path.name not in os.listdir(path.parent):  # capitals are the same to this file system
+        raise FileExistsError(
+            errno.EEXIST, "name: differs in capitals only from another export's", str(path)
+        )
+    if path.suffix in (".c", ".h"):
+        return
+    old, new = path.read_text(encoding="utf-8", errors="replace"), text
+    version = re.compile(r"\d+\.\d+[^\s\"]*")
+    if version.sub("", old) != version.sub("", new):
+        raise FileExistsError(
+            errno.EEXIST, "layout: there is another library's or project's file", str(path)
+        )
 
 
 def c_texts(model, dtype="float32", learn=False, name="eqnet", learning_rate=None, **integers):
     """The texts of ``name.h`` and ``name.c``; parameters as of `to_c`."""
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {DTYPES}, got {dtype!r}")
+    dtype, learn = dtype_name(dtype), bool(learn)
     check_name(name)
     model = as_model(model, learning_rate)
     if learn:
@@ -99,6 +146,22 @@ def c_texts(model, dtype="float32", learn=False, name="eqnet", learning_rate=Non
         model = model.folded(learn)
         options = {"dtype": dtype, **integers}
     return _parts_class(model, dtype)(model, learn=learn, **options).texts(name)
+
+
+def dtype_name(dtype, known=DTYPES):
+    """One of `known`, for a word or for what NumPy takes as a dtype.
+
+    Raises
+    ------
+    ValueError
+    """
+    name = dtype
+    if isinstance(dtype, (type, np.dtype)):
+        with suppress(TypeError):
+            name = np.dtype(dtype).name
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"dtype must be one of {known}, got {dtype!r}")
+    return name
 
 
 def _parts_class(model, dtype):
@@ -123,6 +186,10 @@ def check_name(name):
         )
     if name.lower() in _KEYWORDS:
         raise ValueError(f"name={name!r} is a word of C or C++")
+    if name.lower() in _HEADERS:
+        raise ValueError(f"name={name!r}: {name}.h would stand in for C's own header")
+    if "__" in name or name.endswith("_"):
+        raise ValueError(f"name={name!r}: C++ reserves names with two underscores in a row")
 
 
 class Parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from .. import __version__
+from .template import macro_prefix
 
 URL = "https://pypi.org/project/eqprop-fast/"
 _SENTENCE = "A network trained by equilibrium propagation, exported by eqprop_fast"
@@ -62,12 +63,12 @@ def _platformio(name):
 
 
 def _zephyr(name):
-    option = f"CONFIG_{name.upper()}"
+    option = macro_prefix(name)
     return {
         "zephyr/module.yml": f"name: {name}\nbuild:\n  cmake: .\n  kconfig: Kconfig\n",
-        "Kconfig": f'config {name.upper()}\n\tbool "{name}: {_SENTENCE[2:]}"\n\tdefault y\n',
+        "Kconfig": f'config {option}\n\tbool "{name}: {_SENTENCE[2:]}"\n\tdefault y\n',
         "CMakeLists.txt": (
-            f"if({option})\n  zephyr_include_directories(src)\n  zephyr_library()\n"
+            f"if(CONFIG_{option})\n  zephyr_include_directories(src)\n  zephyr_library()\n"
             f"  zephyr_library_sources(src/{name}.c)\nendif()\n"
         ),
     }

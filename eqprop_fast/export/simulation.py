@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from .csource import DTYPES
+from .csource import DTYPES, dtype_name
 from .integers import LARGEST, integer_curve, quantize
 from .model import as_model
 
@@ -30,8 +30,7 @@ def simulate(model, dtype="int16", learn=False, learning_rate=None, **integers):
     -------
     Simulation
     """
-    if dtype not in DTYPES[1:]:
-        raise ValueError(f"dtype must be one of {DTYPES[1:]}, got {dtype!r}")
+    dtype, learn = dtype_name(dtype, DTYPES[1:]), bool(learn)
     model = as_model(model, learning_rate).folded(learn)
     return Simulation(model, dtype, learn, **integers)
 

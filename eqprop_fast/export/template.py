@@ -58,9 +58,18 @@ def _truth(condition, flags):
     return eval(text, {"__builtins__": {}})  # nothing but True, False, and, or, not
 
 
+def macro_prefix(name):
+    """`name` in capitals; one with capitals keeps them, and one of capitals only turns small, so
+    that no two names have the same macros: digits, Digits and DIGITS have DIGITS_, Digits_, digits_.
+    """
+    if name.islower():
+        return name.upper()
+    return name.lower() if name.isupper() else name
+
+
 def rename(text, name):
     """The prefix of all symbols and macros: net_ and NET_ become those of `name`."""
-    text = re.sub(r"\bNET_", f"{name.upper()}_", text)
+    text = re.sub(r"\bNET_", f"{macro_prefix(name)}_", text)
     return re.sub(r"\bnet_", f"{name}_", text)
 
 
