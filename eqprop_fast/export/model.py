@@ -11,7 +11,6 @@ from ..kernels import LayeredSpec, ResistiveSpec, get_backend
 from ..kernels.spec import MAX_WEIGHTS, UNIT_RANGE
 
 MAX_UNITS = 65535  # a layer's size has 16 bits on the device and in a file
-_ONLY = "only EqPropClassifier, EqPropRegressor, ResistiveClassifier and ResistiveRegressor are exported"
 PROBAS = ("softmax", "clip", "one", "binary", "share", "none", "logistic", "binary_logistic")
 
 
@@ -210,14 +209,12 @@ def as_model(source, learning_rate=None):
     elif isinstance(source, (ResistiveClassifier, ResistiveRegressor)):
         read = _resistive
     else:
-        raise TypeError(f"model: {_ONLY}, not {type(source).__name__}")
+        raise TypeError(
+            "model: only EqPropClassifier, EqPropRegressor, ResistiveClassifier and "
+            f"ResistiveRegressor are exported, not {type(source).__name__}"
+        )
     check_is_fitted(source)
     network = source._fitted_network(get_backend("numpy"))
-    if not isinstance(network.spec, (LayeredSpec, ResistiveSpec)):
-        raise ValueError(
-            f"model: {_ONLY}, and of these only chains of dense layers: no convolutions, no other "
-            "connections"
-        )
     plan = source._plan(1, *source._rates(network.spec.n_weights))
     with np.errstate(over="ignore"):  # found out below
         weights = [np.asarray(w, np.float32) for w in network.weights]
