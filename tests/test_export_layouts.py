@@ -78,6 +78,59 @@ def test_cmake_files_build_with_their_functions_stood_in_for(layout, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+_SKETCH = """#include <small.h>
+static small_memory arena;
+static small_memory *net;
+void setup() { Serial.begin(9600); Serial.println(small_text(small_init(&arena, sizeof arena, &net))); }
+void loop() {
+  small_value x[SMALL_INPUTS] = {0};
+  int label;
+  if (small_predict(net, x, &label) == SMALL_OK && small_learn(net, x, label) == SMALL_OK)
+    Serial.println(label);
+}
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("arduino-builder") is None,
+    reason="needs arduino-builder (Debian: arduino-builder arduino-core-avr)",
+)
+def test_arduinos_builder_finds_and_builds_the_library(tmp_path):
+    for name in ("libraries", "build", "sketch"):
+        (tmp_path / name).mkdir()
+    to_c(MODEL, tmp_path / "libraries" / "small", "int16", True, "small", layout="arduino")
+    (tmp_path / "sketch" / "sketch.ino").write_text(_SKETCH)
+    places = ["-hardware", "/usr/share/arduino-builder", "-hardware", "/usr/share/arduino/hardware"]
+    places += ["-tools", "/usr/bin", "-libraries", "libraries"]
+    places += ["-build-path", str(tmp_path / "build")]
+    # Debian's core needs a macro that its compiler has no longer
+    prefs = ["-prefs=compiler.path=/usr/bin/", "-prefs=compiler.cpp.extra_flags=-DDECIMAL_DIG=17"]
+    board = ["-fqbn", "arduino:avr:mega:cpu=atmega2560", "-warnings", "all"]
+    command = ["arduino-builder", "-compile", *places, *board, *prefs, "sketch/sketch.ino"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "small.c" not in done.stderr and "small.h" not in done.stderr  # no warning of ours
+    assert (tmp_path / "build" / "libraries" / "small" / "small.c.o").exists()
+
+
+@pytest.mark.skipif(
+    shutil.which("compote") is None, reason="needs compote (PyPI: idf-component-manager)"
+)
+def test_espressifs_manager_packs_the_component(tmp_path):
+    to_c(MODEL, tmp_path / "out", name="small", layout="esp-idf")
+    command = ["compote", "component", "pack", "--name", "small", "--dest-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 0 and list(tmp_path.glob("small_*.tgz")), done.stdout + done.stderr
+
+
+def test_kconfig_has_one_option_that_is_on(tmp_path):
+    kconfiglib = pytest.importorskip("kconfiglib")
+    to_c(MODEL, tmp_path, name="small", layout="zephyr")
+    found = kconfiglib.Kconfig(str(tmp_path / "Kconfig"))
+    options = [(option.name, option.str_value) for option in found.unique_defined_syms]
+    assert options == [("SMALL", "y")] and not found.warnings
+
+
 def test_commands(tmp_path):
     save_eqp(MODEL, tmp_path / "net.eqp")
     call = CliRunner().invoke

@@ -37,7 +37,9 @@ float eqp_file_f32(const uint8_t *bytes, uint32_t offset) {
     return value;
 }
 
-/* CRC-32 of all bytes but the checksum's own, which count as absent. */
+/* CRC-32 of all bytes but the checksum's own, which count as absent: what is to be stored does not
+ * depend on itself. Bit by bit: a table would cost more flash than a file that is read once is
+ * worth. */
 static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size) {
     uint32_t crc = UINT32_C(0xFFFFFFFF);
     size_t i;
@@ -50,7 +52,8 @@ static uint32_t eqp_file_crc(const uint8_t *bytes, size_t size) {
     return ~crc;
 }
 
-/* n numbers that are neither infinite nor NaN: those have exponents of all ones. */
+/* n numbers that are neither infinite nor NaN: those have exponents of all ones. By their bits, for
+ * a machine may have no doubles, or floats that trap. */
 static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width) {
     for (; n > 0; n--, offset += width) {
         const uint32_t top = eqp_file_u32(bytes, offset + width - 4);
@@ -59,7 +62,8 @@ static int eqp_file_finite(const uint8_t *bytes, uint32_t offset, uint32_t n, ui
     return 1;
 }
 
-/* n numbers above 0: no sign bit, and some other bit. */
+/* n numbers above 0: no sign bit, and some other bit. The lower half of a double counts too: the
+ * smallest ones have nothing but that. */
 static int eqp_file_positive(const uint8_t *bytes, uint32_t offset, uint32_t n, uint32_t width) {
     for (; n > 0; n--, offset += width) {
         const uint32_t top = eqp_file_u32(bytes, offset + width - 4),
@@ -79,9 +83,12 @@ static uint32_t eqp_file_character(const uint8_t *p, uint32_t n) {
                           : p[0] < 0xF5 ? 3
                                         : 9;
     uint32_t i;
+    /* cut off by the end, or no first byte at all (9) */
     if (more >= n) return 0;
     for (i = 1; i <= more; i++)
         if ((p[i] & 0xC0) != 0x80) return 0;
+    /* the first bytes whose second is restricted: else one character would have two spellings, or
+     * be half of a pair of UTF-16 */
     if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F)) return 0;
     if ((p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F)) return 0;
     return more + 1;
@@ -97,6 +104,7 @@ static int eqp_file_names(const uint8_t *names, uint32_t size, uint32_t classes)
         if (names[i] == 0 && (i == 0 || names[i - 1] == 0)) return 0;
         found += names[i] == 0;
     }
+    /* without the last 0 a program that prints a name would run on behind the file */
     return found == classes && names[size - 1] == 0;
 }
 
@@ -164,7 +172,8 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
     /* cost factor and step above 0, a tolerance that may be below; at least a sweep */
     if (!eqp_file_finite(b, 24, 3, 4) || !eqp_file_positive(b, 24, 2, 4)) return 0;
     if (eqp_file_u32(b, 36) < 1 || eqp_file_u32(b, 36) > INT32_MAX) return 0;
-    /* the nudged phase */
+    /* the nudged phase; its numbers must make sense even where nobody learns, for a reader may
+     * print them */
     if (!eqp_file_finite(b, 40, 3, 4) || eqp_file_u32(b, 52) > INT32_MAX) return 0;
     if (flags & 4) { /* it learns: a nudge that is not 0, a factor above 0, a step at least */
         if ((eqp_file_u32(b, 40) & UINT32_C(0x7FFFFFFF)) == 0 || !eqp_file_positive(b, 44, 1, 4))
@@ -221,6 +230,7 @@ static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) 
         if (bytes[65] & 1) file->columns[last] *= 2;
         file->scaled = bytes[65] >> 1 & 1;
     }
+    /* offsets have 32 bits: what lies beyond the file is refused before they are used */
     file->rates = (uint32_t)at;
     at += 4 * (uint64_t)file->layers;
     for (i = 0; i <= last; i++) {
@@ -271,6 +281,7 @@ eqp_file_status eqp_file_seal(uint8_t *bytes, size_t size) {
 #if SIZE_MAX > UINT32_MAX
     if (size > UINT32_MAX) return EQP_FILE_SIZE; /* the header has 32 bits for it */
 #endif
+    /* the size first: the checksum is of it too */
     for (i = 0; i < 4; i++) bytes[8 + i] = (uint8_t)(size >> (8 * i));
     crc = eqp_file_crc(bytes, size);
     for (i = 0; i < 4; i++) bytes[12 + i] = (uint8_t)(crc >> (8 * i));

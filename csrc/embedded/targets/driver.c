@@ -6,7 +6,8 @@
 
 #include "start.h"
 
-/* All the memory that the network has. */
+/* All the memory that the network has. Static, so that the linker counts it as RAM and the painted
+ * stack does not. */
 static net_memory arena;
 static net_value input[NET_INPUTS];
 
@@ -17,12 +18,13 @@ static const net_value *sample(const uint8_t *pixels, uint32_t row) {
     return input;
 }
 
-#if N_PREDICT > 0
+#if N_PREDICT > \
+    0 /* absent when only the cost is asked: the flash that is reported has none of it */
 /* How many predictions are the expected ones. */
 static uint32_t predict_all(net_memory *net, const int16_t *expected) {
     uint32_t row, right = 0;
     for (row = 0; row < N_PREDICT; row++) {
-        int label = -1;
+        int label = -1; /* no class: a prediction that fails cannot pass for a right one */
         if (net_predict(net, sample(predict_pixels, row), &label) == NET_OK &&
             label == expected[row])
             right++;
@@ -43,19 +45,20 @@ static int cost(net_memory *net) {
     begin_count();
     before = instructions();
     bad |= net_relax(net, input, &result) != NET_OK;
-    used = instructions() - before;
+    used = instructions() - before; /* before anything is printed, which costs more than a sweep */
     print_number("instructions_relax", used);
     print_number("sweeps", (uint32_t)result.steps);
     bad |= net_predict(net, input, &label) != NET_OK;
     print_number("stack_predict", stack_used());
 #ifdef LEARNS
-    paint_stack();
+    paint_stack(); /* again: learning goes deeper, and is reported by itself */
     begin_count();
     before = instructions();
     bad |= net_learn(net, input, label) != NET_OK;
     used = instructions() - before;
     print_number("instructions_learn", used);
     print_number("stack_learn", stack_used());
+    /* what was learnt of the cost's sample must not stand beside Python's weights */
     bad |= net_reset(net) != NET_OK;
 #endif
     return bad;
@@ -68,13 +71,16 @@ int main(void) {
     print_number("arena", (uint32_t)sizeof arena);
     bad |= cost(net);
 #if N_PREDICT > 0
+    /* as exported, before the first update */
     print_number("same_predictions", predict_all(net, predict_labels));
 #endif
 #if N_LEARN > 0
     {
         uint32_t row, same = 0, failed = 0;
+        /* learning has to help, not only to agree: both could be wrong in the same way */
         print_number("right_before", predict_all(net, true_labels));
-        /* one image after another, as Python did */
+        /* one image after another, as Python did; a sample that is refused is told by itself, for
+         * all weights behind it differ then */
         for (row = 0; row < N_LEARN; row++)
             failed += net_learn(net, sample(learn_pixels, row), learn_labels[row]) != NET_OK;
         print_number("failed", failed);
@@ -88,6 +94,7 @@ int main(void) {
         print_number("right_after", predict_all(net, true_labels));
     }
 #endif
+    /* the last line: without it the host knows that the program crashed or hung */
     print(bad ? "failed\n" : "done\n");
     return bad;
 }
