@@ -247,3 +247,13 @@ def test_docstrings_have_the_numbers_of_the_recipe(parameter):
     )[1]
     said = re.search(r'"auto"(.*)', entry, re.DOTALL)
     assert numbers(said[1]) >= set(RECIPE[parameter]), entry
+
+
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_lines_of_prose_are_at_most_120_wide(path):
+    for line in prose(path).splitlines():
+        assert len(line) <= 120 or line.startswith(("|", "!["))
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 450
