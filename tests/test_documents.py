@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from eqprop_fast.kernels import ACTIVATIONS
 
 import eqprop_fast
 from eqprop_fast import (
@@ -206,6 +207,13 @@ def test_the_devices_page_lists_every_parameter_of_a_device():
     listed = rows(ROOT / "docs/devices.md", "parameter", "what it does")
     names = [name for row in listed for name in re.findall(r"`(\w+)`", row[0])]
     assert names == list(inspect.signature(DeviceModel).parameters)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_is_in_the_equations_and_in_the_docstring(name):
+    first = [row[0] for row in rows(ROOT / "docs/equations.md", "name", "`ρ\\(x\\)`")]
+    assert f"`{name}`" in " ".join(first)
+    assert f'"{name}"' in EqPropClassifier.__doc__
 
 
 # Numbers of `eqprop_fast.auto`, as the docstrings say them and, by row, docs/defaults.md.
