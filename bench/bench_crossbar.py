@@ -269,7 +269,7 @@ bench.bench_crossbar`, contenders in turns. Two PyTorch baselines of our own
 (`bench/baselines/drn_torch.py`): `drops` computes the gradient as the paper writes it, from the voltage
 drop of every conductance, as the authors' code does; `expanded` is tuned, the squares multiplied out into
 matrix products. Ratios to each are medians of rounds at this thread count. Authors: their code's rate on
-this kind of machine, 2 threads, from the issue. Errors: of one batch's update, relative to the largest
+this kind of machine, 2 threads, measured beforehand. Errors: of one batch's update, relative to the largest
 conductance; float32 (C / expanded / drops) against C in float64, and in float64 C against both baselines.
 """
 HEADER = (

@@ -49,7 +49,13 @@ _EXPORTS = {
         "presets",
     ),
     **dict.fromkeys(
-        ("BackendUnavailableError", "DivergenceError", "available_backends", "get_backend"),
+        (
+            "BackendUnavailableError",
+            "DivergenceError",
+            "NudgeError",
+            "available_backends",
+            "get_backend",
+        ),
         "kernels",
     ),
     "show_backends": "_backends",

@@ -345,3 +345,16 @@ class DivergenceError(ArithmeticError):
 
     def __reduce__(self):
         return type(self), (self.args[0], self.layer, self.step, self.phase)
+
+
+class NudgeError(ArithmeticError):
+    """A negative nudge exceeds the conductance at an output node: the nudged network has no
+    equilibrium.
+    """
+
+    def __init__(
+        self,
+        message="a nudge of -beta exceeds the total conductance at an output node, so that the nudged "
+        "network has no equilibrium; use a smaller beta, or larger conductances (g_min, conductance_gain)",
+    ):
+        super().__init__(message)

@@ -31,8 +31,7 @@ class RandomStreams:
     def from_state(cls, state):
         streams = cls(0)
         for name in cls.NAMES:
-            if name in state or name != "start":  # which older states do not have
-                getattr(streams, name).bit_generator.state = state[name]
+            getattr(streams, name).bit_generator.state = state[name]
         return streams
 
 

@@ -13,7 +13,7 @@ from .compile import kernel, widest_vectors
 
 # np.float32 constants: exact in both precisions, and they never widen a float32 expression
 ZERO, HALF, ONE, TWO, FOUR = (np.float32(v) for v in (0, 0.5, 1, 2, 4))
-MINUS_ONE, MINUS_HALF = np.float32(-1), np.float32(-0.5)
+MINUS_HALF = np.float32(-0.5)
 
 CLAMP, MINUS_CLAMP = np.float32(8), np.float32(-8)
 P0, P1, P2, P3, P4, P5 = (

@@ -4,7 +4,8 @@ import numpy as np
 from scipy import sparse
 
 from ..prepare.crossbar import relax_job, train_job
-from ..reference.crossbar import NudgeError, diverged, nudge_pair, stages
+from ..reference.crossbar import diverged, nudge_pair, stages
+from ..spec import NudgeError
 from .crossbar import DIVERGED, SINGULAR, relax_all, train_all
 from .threads import run_threads, usable
 from .views import Record, argument, row_records

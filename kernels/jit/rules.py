@@ -8,4 +8,4 @@ EP, CONTINUAL, VECTOR_FIELD, CONTINUAL_VECTOR_FIELD, CLAMPED_SWEEP, CONTRASTIVE,
         "ep", "continual", "vector_field", "continual_vector_field", "clamped_sweep", "contrastive", "coupled"
     )
 )
-BPTT, RECURRENT, IMPLICIT = (spec.RULES[rule] for rule in spec.GRADIENT_RULES)
+BPTT, RECURRENT, _ = (spec.RULES[rule] for rule in spec.GRADIENT_RULES)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from ..prepare.crossbar import relax_job, train_job
-from ..reference.crossbar import NudgeError, diverged
+from ..reference.crossbar import diverged
+from ..spec import NudgeError
 from .call import DIVERGED, SINGULAR, run, status_text
 
 

@@ -31,25 +31,12 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse
 
-from ..spec import DivergenceError
+from ..spec import DivergenceError, NudgeError
 from .products import InOrder, in_order
 
 SCHEDULES = ("synchronous", "asynchronous", "forward", "backward")
 NUDGINGS = ("centered", "positive", "negative")
 OPTIMIZERS = ("sgd", "momentum", "nesterov")
-
-
-class NudgeError(ArithmeticError):
-    """A negative nudge exceeds the conductance at an output node: the nudged network has no
-    equilibrium.
-    """
-
-    def __init__(
-        self,
-        message="a nudge of -beta exceeds the total conductance at an output node, so that the nudged "
-        "network has no equilibrium; use a smaller beta, or larger conductances (g_min, conductance_gain)",
-    ):
-        super().__init__(message)
 
 
 def diverged():
