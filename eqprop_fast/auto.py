@@ -25,7 +25,7 @@ def activation(dynamics, continual):
 # ---- phases ----
 
 STEPS_ONCE, STEPS_PER_LAYER = 10, 10  # of the free phase; half of both for the nudged one
-TOLERANCE = 1e-3
+TOLERANCE, NUDGE_PARTS = 1e-3, 100
 
 
 def free_steps(n_hidden):
@@ -35,6 +35,11 @@ def free_steps(n_hidden):
 
 def nudged_steps(n_hidden):
     return free_steps(n_hidden) // 2
+
+
+def tolerance(beta=None):
+    """Of both phases: what they leave unsettled is divided by beta, if the rule has one."""
+    return TOLERANCE if beta is None else min(TOLERANCE, abs(beta) / NUDGE_PARTS)
 
 
 OVER_RELAXATION = 1.3  # at most: beyond, what is gained early is lost near the equilibrium

@@ -40,7 +40,7 @@ class Relaxation(Part):
         each hidden layer.
     tol : float, None or "auto"
         A sample stops after the step in which no unit changed by more than this (per unit time);
-        None: always all steps; "auto": 1e-3.
+        None: always all steps; "auto": 1e-3, or a hundredth of the rule's beta if that is less.
     over_relaxation : float in [1, 2) or "auto"
         Asynchronous sweeps of the undamped discrete map: step by ``over_relaxation * (rho(field) -
         s)``, which reaches the same fixed points in fewer sweeps (docs/equations.md 1.6). 1.2 suits
@@ -72,10 +72,10 @@ class Relaxation(Part):
         self.over_relaxation = over_relaxation
         self.start = start
 
-    def in_numbers(self, n_hidden, over_relaxation=1.0):
+    def in_numbers(self, n_hidden, over_relaxation=1.0, tol=auto.TOLERANCE):
         """The same for a network of `n_hidden` hidden layers, without "auto"."""
         return self.settled(
-            n_steps=auto.free_steps(n_hidden), tol=auto.TOLERANCE, over_relaxation=over_relaxation
+            n_steps=auto.free_steps(n_hidden), tol=tol, over_relaxation=over_relaxation
         )
 
     def can_over_relax(self, dynamics):

@@ -112,7 +112,8 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
     @property
     def _relaxation(self):
         factor = getattr(self, "_auto", {}).get("over_relaxation", 1.0)
-        return super()._relaxation.in_numbers(self._n_hidden(), factor)
+        tol = super()._rule.auto_tol
+        return super()._relaxation.in_numbers(self._n_hidden(), factor, tol)
 
     @property
     def _rule(self):
@@ -155,6 +156,7 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         self._auto = {"weight_decay": decay, "over_relaxation": 1.0}
 
     def _look_at_network(self, network, X, weight):
+        self._rule.say_weak_nudge(self._relaxation, self.dtype, stacklevel=7)
         rule, plain = self._rule, self._relaxation.can_over_relax(self._part("dynamics"))
         if plain and rule.over_relaxes and self._may_over_relax(network):
             step = -(-X.shape[0] // auto.PROBE_ROWS)

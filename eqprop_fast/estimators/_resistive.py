@@ -151,6 +151,10 @@ class BaseResistiveEstimator(ExportMixin, ResistiveInterop, BaseNetworkEstimator
             )
         return ResistiveNetwork(spec, kernels, weights, biases)
 
+    def _look_at_network(self, network, X, weight):
+        siemens = float(network.weights[-1].sum(axis=0, dtype=np.float64).max())
+        self._rule.say_weak_nudge(self._relaxation, self.beta_, siemens, self.dtype, stacklevel=7)
+
     def _weight_rates(self, n_weights):
         """Rates of conductances; "auto" spares the first layer of a small network.
 

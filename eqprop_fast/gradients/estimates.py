@@ -25,6 +25,11 @@ def estimated_gradient(
     Other parameters and returns as in `bptt`. The sign is that of the gradient, not of the weight
     change.
 
+    Warns
+    -----
+    ConvergenceWarning
+        Beta is so small that `tol`, the rule's or rounding drowns the nudge.
+
     Raises
     ------
     ValueError
@@ -38,6 +43,7 @@ def estimated_gradient(
     relaxation = Relaxation(spec.schedule, n_steps=n_free_steps, tol=None if tol < 0 else tol)
     relaxation.validate()
     rule.check(dynamics=dynamics_of(spec), relaxation=relaxation, cost=spec.cost)
+    rule.say_weak_nudge(relaxation, weights[0].dtype, stacklevel=3)
     ones = (1.0,) * spec.n_weights
     plan = rule.plan(relaxation, batch_size=len(y), rate=ones, bias_rate=ones)
     ascent, states = estimate(spec, weights, back, biases, x, y, plan)

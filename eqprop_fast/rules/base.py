@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 from types import SimpleNamespace
 
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .. import auto
@@ -29,7 +32,7 @@ class LearningRule(Part):
         the free phase, 5 and 5 more for each hidden layer.
     tol : float, None or "auto"
         In the second phase too a sample stops after the step in which no unit changed by more than
-        this; None: always all steps; "auto": 1e-3.
+        this; None: always all steps; "auto": 1e-3, or a hundredth of beta if that is less.
     """
 
     word = ""  # the rule's name, in a constructor and in `kernels.spec.RULES`
@@ -46,9 +49,14 @@ class LearningRule(Part):
         """Whether each mini-batch draws the sign of beta."""
         return False
 
+    @property
+    def auto_tol(self):
+        """What tol="auto" is, in both phases."""
+        return auto.TOLERANCE
+
     def in_numbers(self, n_hidden, relaxation):
         """The same for a network of `n_hidden` hidden layers and a free phase, without "auto"."""
-        return self.settled(n_steps=auto.nudged_steps(n_hidden), tol=auto.TOLERANCE)
+        return self.settled(n_steps=auto.nudged_steps(n_hidden), tol=self.auto_tol)
 
     def check(self, *, dynamics, relaxation, cost="squared_error", solver="sgd", weight_decay=0.0):
         """Refuse what the rule cannot be combined with.
@@ -88,6 +96,9 @@ class LearningRule(Part):
         """Yield what is wrong, in the user's words."""
         return ()
 
+    def say_weak_nudge(self, relaxation, dtype, stacklevel):
+        """Warn of a nudge that is no more than what its phases leave unsettled, or rounding."""
+
     def free_spec(self, spec, relaxation):
         """The dynamics of the rule's free phase: over-relaxed, in the rule's own order of layers."""
         factor = relaxation.in_numbers(spec.n_weights - 1).over_relaxation
@@ -107,7 +118,7 @@ class LearningRule(Part):
         TrainPlan
         """
         n_hidden = len(numbers["rate"]) - 1
-        relaxation = relaxation.in_numbers(n_hidden)
+        relaxation = relaxation.in_numbers(n_hidden, tol=self.auto_tol)
         return TrainPlan(
             rule=self.word,
             n_free_steps=relaxation.n_steps,
@@ -146,9 +157,36 @@ class NudgedRule(LearningRule):
     def random_sign(self):
         return self.nudging == "random_sign"
 
+    @property
+    def auto_tol(self):
+        return auto.tolerance(self.beta)
+
+    def say_weak_nudge(self, relaxation, dtype, stacklevel):
+        tolerances = {"relaxation__tol": relaxation.tol, "learning_rule__tol": self.tol}
+        say_weak_nudge(self.beta, abs(self.beta), tolerances, dtype, stacklevel + 1)
+
     def _second_phase(self):
         return dict(
             super()._second_phase(), beta=float(self.beta), centered=self.nudging == "centered"
+        )
+
+
+WEAK, ROUNDED = 30, 100  # times a tolerance, times the rounding: weaker nudges are warned of
+
+
+def say_weak_nudge(beta, strength, tolerances, dtype, stacklevel):
+    """Warn of a `beta` that nudges by `strength`, in the units of the states and so of tolerances."""
+    numbers = {name: tol for name, tol in tolerances.items() if tol not in (None, auto.AUTO)}
+    least = {f"{name}={tol:g}": WEAK * tol for name, tol in numbers.items()}
+    least[f"the rounding of {np.dtype(dtype)}"] = ROUNDED * np.finfo(dtype).eps
+    what = max(least, key=least.get)
+    if strength < least[what]:
+        warnings.warn(
+            f"learning_rule__beta={beta:g} nudges the output by about {strength:.1g} of its error, of "
+            f"which {what} leaves too little: the gradient may be far off; use a larger beta"
+            + (" or a smaller tolerance" if "tol=" in what else ""),
+            ConvergenceWarning,
+            stacklevel=stacklevel,
         )
 
 

@@ -14,6 +14,7 @@ from ..docstrings import documented
 from ..kernels.spec import TrainPlan
 from ..parts import Part
 from ..relaxation import STEPS, TOLERANCE, kernel_tol
+from .base import say_weak_nudge
 
 
 @documented
@@ -50,6 +51,12 @@ class ResistiveEP(Part):
         self.nudging = nudging
         self.n_steps = n_steps
         self.tol = tol
+
+    def say_weak_nudge(self, relaxation, auto_beta, siemens, dtype, stacklevel):
+        """Warn of a beta that `siemens` at the outputs leave no more than tolerance or rounding."""
+        beta = float(auto_beta if self.beta == "auto" else self.beta)
+        tolerances = {"relaxation__tol": relaxation.tol, "learning_rule__tol": self.tol}
+        say_weak_nudge(beta, beta / (beta + siemens), tolerances, dtype, stacklevel + 1)
 
     def plan(self, relaxation, auto_beta, **numbers):
         """The kernels' plan; `auto_beta` is what "auto" means for the network."""
