@@ -234,3 +234,46 @@ def test_rows_that_come_twice_in_a_batch(backend, sizes):
             ends[1][k], ends[0][k], rtol=0, atol=tolerance("state", "float64")
         )
         assert all(np.array_equal(e[k], ends[1][k]) for e in ends[1::4] + ends[2::4] + ends[3::4])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", ["ep", "continual", "contrastive", "coupled"])
+@pytest.mark.parametrize("outputs", [2, 11, 33])
+def test_units_that_have_not_moved_do_not_learn(backend, dtype, rule, outputs):
+    """Not even from rounding, of which Adam would make a whole step."""
+    sizes, m = (5, 9, 33, outputs), 13
+    spec = LayeredSpec(sizes, activation="tanh")
+    weights, _, biases = network(sizes, dtype)
+    before = [a.copy() for a in (*weights, *biases)]
+    rng = np.random.default_rng(1)
+    plan = TrainPlan(
+        batch_size=m,
+        beta=0.1,
+        n_free_steps=0,
+        n_nudged_steps=0,
+        rate=(0.1,) * 3,
+        bias_rate=(0.1,) * 3,
+        rule=rule,
+        optimizer="sgd" if rule == "continual" else "adam",
+        centered=rule in ("ep", "coupled"),
+    )
+    memory = OptimizerState()
+    if plan.optimizer == "adam":
+        memory = OptimizerState(*([np.zeros_like(a) for a in before] for _ in range(2)))
+    get_backend(backend).layered_train(
+        spec,
+        weights,
+        None,
+        biases,
+        rng.normal(size=(m, 5)).astype(dtype),
+        rng.uniform(size=(m, outputs)).astype(dtype),
+        np.arange(m),
+        plan,
+        row_weight=rng.uniform(0.1, 3, m).astype(dtype),
+        particles=[rng.normal(size=(m, n)).astype(dtype) for n in sizes[1:]],
+        optimizer_state=memory,
+    )
+    held = rule in ("contrastive", "coupled")  # moves the output
+    for k, (old, new) in enumerate(zip(before, (*weights, *biases))):
+        assert np.array_equal(old, new) == (not held or k not in (2, 5)), k

@@ -105,8 +105,9 @@ typedef struct {
     real *free[LAYERS], *end[2][LAYERS]; /* equilibria */
     real *acting[2][LAYERS];             /* rho of them, in continuous dynamics */
     real *qa[LAYERS], *qb[LAYERS];       /* what they show, at the two ends of the contrast */
-    real *up[LAYERS], *down[LAYERS];     /* weight * qb, -weight * qa */
-    real *delta[LAYERS];                 /* up + down */
+    real *gone[LAYERS];                  /* qb - qa */
+    real *seen[LAYERS];                  /* weight * qa */
+    real *delta[LAYERS];                 /* weight * (qb - qa) */
 
     /* --- rules whose samples meet during the nudged phase (continual.c) --- */
     team shared;                           /* all samples of the batch */

@@ -65,8 +65,8 @@ static void train_plan(network *net, batch_buffers *batch, const eqp_layered_job
     batch->mine = take_own(arena, B, sizeof(int32_t), thread, n_threads);
     for (int k = 1; k <= L; k++) {
         real **arrays[] = {&batch->free[k],      &batch->end[0][k],    &batch->end[1][k],
-                           &batch->acting[0][k], &batch->acting[1][k], &batch->up[k],
-                           &batch->down[k],      &batch->delta[k]};
+                           &batch->acting[0][k], &batch->acting[1][k], &batch->gone[k],
+                           &batch->seen[k],      &batch->delta[k]};
         for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
             *arrays[i] = TAKE_REALS(arena, B * net->np[k]);
     }
@@ -139,8 +139,8 @@ static void acting_row(const network *net, int k, const real *s, real *out) {
 
 /* The contrast of the thread's samples, from `from` (free, or at -beta) to `to` (at beta):
  *     delta_k = w (qb_k - qa_k),   qa, qb: what layer k shows at either end, w: the sample's weight
- * (equations 4), with the parts up = w qb and down = -w qa for the inner matrices. Returns 1 if
- * anything is not finite. */
+ * (equations 4), with qb_k - qa_k and w qa_k for the inner matrices. Returns 1 if anything is not
+ * finite. */
 static int contrast_rows(const network *net, batch_buffers *batch, int q, real *const *from,
                          real *const *to) {
     vec check = vset(0);
@@ -159,18 +159,17 @@ static int contrast_rows(const network *net, batch_buffers *batch, int q, real *
             }
             const vec w = vset(batch->weight[q][s]);
             for (int64_t v = 0; v < np; v += VL) {
-                /* THE CONTRAST (equations 4): weight * (nudged - free); it is kept in parts, for
-                 * an inner matrix is the sum of two outer products, not the outer product of two
-                 * differences */
-                const vec up = vmul(w, vload(batch->qb[k] + at + v)),
-                          down = vmul(vsub(vset(0), w), vload(batch->qa[k] + at + v));
-                const vec delta = vadd(up, down);
-                if (k > 1) { /* only postsynaptic to an inner matrix */
-                    vstore(batch->up[k] + at + v, up);
-                    vstore(batch->down[k] + at + v, down);
-                }
+                /* THE CONTRAST (equations 4): weight * (nudged - free). That of an inner matrix,
+                 * qb qb' - qa qa', is taken as qb (qb' - qa') + (qb - qa) qa': products of what
+                 * has moved, so that units that have not give exactly 0, and not rounding, which
+                 * Adam would step along */
+                const vec a = vload(batch->qa[k] + at + v), seen = vmul(w, a),
+                          moved = vsub(vload(batch->qb[k] + at + v), a), delta = vmul(w, moved);
+                vstore(batch->gone[k] + at + v, moved);
+                vstore(batch->seen[k] + at + v, seen);
                 vstore(batch->delta[k] + at + v, delta);
-                check = vfma(vset(0), delta, check); /* 0 * inf and 0 * nan are nan */
+                /* 0 * inf and 0 * nan are nan */
+                check = vfma(vset(0), delta, vfma(vset(0), seen, check));
             }
         }
     }
@@ -191,7 +190,7 @@ static void sum_rows(const real *delta, int64_t ld, int rows, int n, real *out) 
 /* The products whose sum is the contrast of weight[k], k > 0, rows i0.., columns c0.. (transposed:
  * of back[k]); A is read down its columns, so that samples are what is summed over. Returns their
  * number.
- *     EP, centered, held outputs   qb_k' up_{k+1} + qa_k' down_{k+1}     equations 4, 7
+ *     EP, centered, held outputs   qb_k' delta_{k+1} + gone_k' seen_{k+1}   equations 4, 7
  *     vector field                 pre_k' change_{k+1}, all steps        6.1
  *     clamped sweep                qa_k' delta_{k+1}                     8
  *     exact gradients              gradient_products                     9
@@ -214,8 +213,8 @@ static int inner_products(const network *net, const batch_buffers *batch, int k,
         terms[0] = (operand){batch->qa[k] + i0, batch->delta[k + 1] + c0, 1, below, above, rows};
         return 1;
     }
-    terms[0] = (operand){batch->qb[k] + i0, batch->up[k + 1] + c0, 1, below, above, rows};
-    terms[1] = (operand){batch->qa[k] + i0, batch->down[k + 1] + c0, 1, below, above, rows};
+    terms[0] = (operand){batch->qb[k] + i0, batch->delta[k + 1] + c0, 1, below, above, rows};
+    terms[1] = (operand){batch->gone[k] + i0, batch->seen[k + 1] + c0, 1, below, above, rows};
     return 2;
 }
 

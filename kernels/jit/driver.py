@@ -73,23 +73,23 @@ def _train(spec, plan, job, x, back, n_threads):
     n_recorded = {"clamped_sweep": 1, "continual_vector_field": 1}.get(rule, 0)
     if rule == "vector_field":
         n_recorded = plan.n_nudged_steps * (2 if plan.centered else 1)
-    n_records, ends = n_recorded * size, 3 if plan.centered else 2
+    n_records, ends, start = n_recorded * size, 3 if plan.centered else 2, 2 if plan.centered else 0
     common, n_threads = scratch(
         spec, plan, job, x, back, n_threads,
-        states=(ends, size), n_sums=n_records, n_rows=max(size, n_records),
+        states=(ends + 1, size), n_sums=n_records, n_rows=max(size, n_records),
     )
     net, state, shown = common["net"], common["state"], common["shown"]
     units, n_1 = net.kept["units"], pad(spec.sizes[1])
     walk = _walk(plan, size, n_recorded, n_threads, net, spec.sizes[0])
     if n_recorded:
-        before, after, row_weight, turns = walk.kept["pre"], walk.kept["moved"], common["ones"], [0]
+        before, after, row_weight, products = walk.kept["pre"], walk.kept["moved"], common["ones"], [[0, 0]]
     else:
         before, after, row_weight = shown, shown, common["weight"]
-        turns = [1, 2] if plan.centered else [1, 0]
+        products = [[ends, 1], [start, ends]]  # the last of `shown`: by how much its units have moved
     work = Record(
         held=rule in ("clamped_sweep", "contrastive", "coupled"), n_recorded=max(n_recorded, 1), **common,
-        before=before, after=after, row_weight=row_weight, turns=np.array(turns),
-        ends=state if rule in VECTOR_FIELD_RULES else shown, start=2 if plan.centered else 0, end=1,
+        before=before, after=after, row_weight=row_weight, contrast=np.array(products),
+        ends=state if rule in VECTOR_FIELD_RULES else shown, start=start, end=1, moved=ends,
         delta=aligned((size, n_1), dtype), ascent=aligned((n_threads, NARROW, max(n_1, units)), dtype),
         products=aligned((n_threads, TILE_SAMPLES, max(size, n_records)), dtype),
         places=np.arange(TILE_SAMPLES),

@@ -295,6 +295,17 @@ def weigh_samples(job, work, rows, low, high):
 
 
 @kernel
+def note_moves(work, low, high):
+    """By how much what the units of the samples low..high show has moved between the phases."""
+    if len(array(work.contrast)) == 2:
+        shown = array(work.after)
+        first, second, moved = shown[work.start], shown[work.end], shown[work.moved]
+        for b in range(low, high):
+            for i in range(shown.shape[2]):
+                moved[b, i] = second[b, i] - first[b, i]
+
+
+@kernel
 def list_own(job, work, turn, rows, thread):
     """Own part of the lists of a batch's inputs."""
     lists = array(work.lists)[turn]
@@ -435,6 +446,8 @@ def train_thread(thread, n_threads, control, job, work, walk):
                     return
             if walk.raw == 1 and job.n_nudged_steps == 0:
                 learns = False
+        if learns:
+            note_moves(work, low, high)
         list_own(job, work, 1 - turn, order[begin + rows.size : begin + rows.size + size], thread)
         if not barrier(control, n_threads):
             return

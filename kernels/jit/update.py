@@ -1,6 +1,9 @@
 """Contrast and optimiser step of every weight, fused: rank-B differences added row by row; twin of
 reference/update.py.
 
+The contrast of two phases, qb qb' - qa qa', is taken as qb (qb' - qa') + (qb - qa) qa': products of
+what has moved. Units that have not give exactly 0, and not rounding, which Adam would step along.
+
 `ascent` is minus the gradient. Threads own columns of W_0 and rows of the other weights. `work` is
 the scratch of driver.py, `own` the record of a thread's columns in it.
 """
@@ -104,7 +107,7 @@ def difference_slice(weight, first, second, n_samples, low, high, delta):
         w = weight[b]
         s, e, d = first[b, low:high], second[b, low:high], delta[b, low:high]
         for i in range(d.size):
-            d[i] = w * e[i] - w * s[i]
+            d[i] = w * (e[i] - s[i])
 
 
 @kernel
@@ -160,8 +163,9 @@ def update_bias(job, net, k, weight, first, second, move, ascent):
     total = ascent[0, :n]
     clear(total)
     for s in range(move.n_rows):
-        add_row(total, weight[s], second[s, offset : offset + n])
-        add_row(total, -weight[s], first[s, offset : offset + n])
+        w, a, b_s = weight[s], first[s, offset : offset + n], second[s, offset : offset + n]
+        for i in range(n):
+            total[i] += w * (b_s[i] - a[i])
     for i in range(n):
         total[i] *= b.dtype.type(move.scale)
     m, v = bias_moments(job, job.velocity, k), bias_moments(job, job.second, k)
@@ -213,21 +217,20 @@ def step_rows(job, way, k, ascent, start, count, move):
 def update_hidden(job, work, thread, way, k, move):
     """Own rows of the weights k, forwards or backwards, a few at a time.
 
-    The contrast is sum_b weight[b] before[turn, b, pre] after[turn, b, post] of turns[0], less that
-    of turns[1] if there is one.
+    The contrast is sum_b weight[b] before[p, b, pre] after[q, b, post], over the pairs (p, q) of
+    work.contrast.
     """
-    before, after, turns = array(work.before), array(work.after), array(work.turns)
+    before, after, contrast = array(work.before), array(work.after), array(work.contrast)
     pre, post = joined(work.net, way, k)
     factor = after.dtype.type(move.scale)
     low, high = own_rows(pre.size, thread, work.n_threads)
     for start in range(low, high, TILE_SAMPLES):
         count = min(TILE_SAMPLES, high - start)
         clear_ascent(work, thread, count, post.size)
-        for part in range(turns.size):
-            turn, sign = turns[part], factor if part == 0 else -factor
+        for part in range(len(contrast)):
             add_ascent(
-                work, thread, before[turn], pre.offset + start, after[turn], post.offset, count,
-                post.size, move.n_rows, sign,
+                work, thread, before[contrast[part, 0]], pre.offset + start, after[contrast[part, 1]],
+                post.offset, count, post.size, move.n_rows, factor,
             )
         step_rows(job, way, k, array(work.ascent)[thread], start, count, move)
     refresh(job, work.net, way, k, low, high)
@@ -264,12 +267,12 @@ def update_narrow(job, work, thread, k, move):
 @kernel
 def narrow_ascent(work, thread, below, unit, row, move):
     """row = the contrast of one unit with the units `below`... beside it."""
-    before, after, turns = array(work.before), array(work.after), array(work.turns)
+    before, after, contrast = array(work.before), array(work.after), array(work.contrast)
     weight, coefficient = array(work.row_weight), array(work.coefficient)[thread]
     factor = row.dtype.type(move.scale)
     clear(row)
-    for part in range(turns.size):
-        turn, sign = turns[part], factor if part == 0 else -factor
+    for part in range(len(contrast)):
+        states = after[contrast[part, 1]]
         for b in range(move.n_rows):
-            coefficient[b] = after[turn, b, unit] * weight[b] * sign
-        add_samples(row, coefficient[: move.n_rows], before[turn], below)
+            coefficient[b] = states[b, unit] * weight[b] * factor
+        add_samples(row, coefficient[: move.n_rows], before[contrast[part, 0]], below)

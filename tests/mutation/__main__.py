@@ -143,11 +143,18 @@ class Runner:
             self.built = self.tree.build()
             assert self.built == self.library, "the compiler makes something else each time"
 
-    def test(self, backends, *limits, first=None):
-        """What becomes of all tests, or of those named `first`."""
+    def test(self, backends, *limits, first=None, path=""):
+        """What becomes of all tests, those that share a word with the name of `path` before the
+        others, or of those named `first`.
+        """
         family, numba = FAMILIES[self.family], "numba" in backends
         drawn = {"EQPROP_RANDOM_FAMILY": family.drawn} | (FEW_DRAWS if numba else {})
-        tests = first or (family.numba if numba else family.tests)
+        words = set(Path(path).stem.split("_"))
+        near = sorted(
+            family.numba if numba else family.tests,
+            key=lambda test: -len(words & set(Path(test).stem.split("_"))),
+        )
+        tests = first or near
         return self.tree.test(tests, backends, *limits, environment=drawn)
 
     def baseline(self, backends):
@@ -190,7 +197,7 @@ class Runner:
                 self.built = self.tree.build()
                 if self.built in (None, self.library):
                     return None
-            verdict, by = self.tried(backends, seconds)
+            verdict, by = self.tried(backends, seconds, mutant.path)
             if verdict == "survived" and compiled:
                 verdict, by, _ = self.tree.sanitized(mutant.path, 600, 1800)
                 by = by and "sanitizers"
@@ -198,14 +205,14 @@ class Runner:
             path.write_text(text)
         return {**record, "backends": backends, "verdict": verdict, "by": by}
 
-    def tried(self, backends, seconds):
+    def tried(self, backends, seconds, path):
         """(verdict, by): of the tests that killed before, then of all."""
         limits = 30 + 4 * seconds, 120 + 10 * seconds
         if first := self.ledger.killers(backends):
             verdict, by, _ = self.test(backends, *limits, first=first)
             if verdict != "survived" and not by.startswith("exit"):  # a test may have gone
                 return verdict, by
-        return self.test(backends, *limits)[:2]
+        return self.test(backends, *limits, path=path)[:2]
 
 
 def summary(ledgers):
