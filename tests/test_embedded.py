@@ -528,3 +528,20 @@ def test_the_twin_has_not_moved():
     second = 1 / (1 + np.exp(2 - 4 * (first @ model.weights[1] + model.biases[1])))
     np.testing.assert_allclose(states, np.hstack([first, second]), rtol=1e-6)
     assert steps == 1 and get_backend("numpy").name == "numpy"
+
+
+def test_inputs_too_large_to_learn_from_touch_nothing(tmp_path):
+    """An input without weights: states stay small, but the step of its weights would not."""
+    model = host.random_model(activation="hard_sigmoid", learn={})
+    model.weights[0][0] = 0
+    device = host.compile_library(tmp_path, {"huge": (model, {"learn": True})})["huge"]
+    before = device.parameters()
+    x = host.inputs(model, 1)[0]
+    x[0] = 3e38
+    assert device.set_rate(device.net, 1, 100.0) == 0
+    assert device.learn(device.net, device.pointer(x), 1) == device.status("ERROR_DIVERGED")
+    for a, b in zip(before, device.parameters()):
+        np.testing.assert_array_equal(a, b)
+    x[0] = 0
+    assert device.learn(device.net, device.pointer(x), 1) == 0
+    assert any((a != b).any() for a, b in zip(before, device.parameters()))

@@ -235,3 +235,22 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(FloatingNodeError, match="output node 2"):
         to_c(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_voltages_too_large_to_learn_from_touch_nothing(tmp_path):
+    x, _, y, _ = load_digits()
+    model = as_model(
+        ResistiveClassifier((6,), max_iter=1, random_state=0, input_scaling=None).fit(
+            x[:60], y[:60]
+        )
+    )
+    device = host.compile_library(tmp_path, {"huge": (model, {"learn": True})})["huge"]
+    before = device.parameters()
+    for size in (1e12, 1e25, 3e38):
+        row = (size * x[0]).astype(np.float32)
+        if device.learn(device.net, device.pointer(row), 1):
+            for a, b in zip(before, device.parameters()):
+                np.testing.assert_array_equal(a, b)
+        before = device.parameters()
+        assert all(np.isfinite(a).all() for a in before)
+    assert device.learn(device.net, device.pointer(row), 1) == device.status("ERROR_DIVERGED")

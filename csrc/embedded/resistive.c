@@ -111,11 +111,15 @@ static int net_move(net_memory *net, const net_layer *layer, net_sum *change) {
  * conductance by the voltage drop over itself, and nothing else:
  *
  *     g(i, j) -= rate / 2 ((v(i) - v(j))^2 of plus - of minus)     within g_min and g_max
- *     b(j)    += rate (v(j) of plus - of minus) */
-static void net_update(net_memory *net, const float *x, const float *plus, const float *minus) {
+ *     b(j)    += rate (v(j) of plus - of minus)
+ *
+ * Returns whether all stays finite; without `keep` that is only asked. */
+static int net_update(net_memory *net, const float *x, const float *plus, const float *minus,
+                      int keep) {
     float *g = net->learned.weights;
     const net_layer *layer;
     size_t i, j;
+    int finite = 1;
     for (layer = net_layers; layer <= NET_LAST; layer++) {
         const float *to_plus = plus + layer->units, *to_minus = minus + layer->units;
         const size_t below = layer == net_layers ? 0 : layer[-1].units;
@@ -128,11 +132,13 @@ static void net_update(net_memory *net, const float *x, const float *plus, const
                 /* as sum times difference, for the two drops are nearly the same */
                 const float one = p - to_plus[j], two = m - to_minus[j];
                 const float step = rate * 0.5f * (one + two) * (one - two);
-                g[j] = net_clip(g[j] - step, NET_G_MIN, NET_G_MAX);
+                finite &= net_put(g + j, net_clip(g[j] - step, NET_G_MIN, NET_G_MAX), keep);
             }
         }
-        for (j = 0; j < layer->n_out; j++) b[j] += rate * (to_plus[j] - to_minus[j]);
+        for (j = 0; j < layer->n_out; j++)
+            finite &= net_put(b + j, b[j] + rate * (to_plus[j] - to_minus[j]), keep);
     }
-    net_total(net);
+    if (keep) net_total(net);
+    return finite;
 }
 #endif

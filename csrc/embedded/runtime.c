@@ -170,6 +170,14 @@ static int net_finite(const float *x, size_t n) {
         if (!(*x - *x == 0.0f)) return 0;
     return 1;
 }
+#if NET_LEARN
+
+/* The same of a value; with `keep` it is what stands at `to` from now on. */
+static int net_put(float *to, float value, int keep) {
+    if (keep) *to = value;
+    return value - value == 0.0f;
+}
+#endif
 #endif
 
 /* Feature i in the scale of the training data. */
@@ -590,12 +598,18 @@ static void net_update_biases(net_memory *net, const net_layer *layer, const net
  * by what its own two units did, and nothing else:
  *
  *     w(i, j) += rate (s(i) s(j) of plus - of minus)
- *     b(j)    += rate (s(j) of plus - of minus) */
-static void net_update(net_memory *net, const net_value *x, const net_value *plus,
-                       const net_value *minus) {
+ *     b(j)    += rate (s(j) of plus - of minus)
+ *
+ * Returns whether all stays finite, as integers do; without `keep` floats are only asked. */
+static int net_update(net_memory *net, const net_value *x, const net_value *plus,
+                      const net_value *minus, int keep) {
     net_weight *w = net->learned.weights;
     const net_layer *layer;
     size_t i, j;
+    int finite = 1;
+#if NET_INT
+    (void)keep;
+#endif
     for (layer = net_layers; layer <= NET_LAST; layer++) {
         const net_value *to_plus = plus + layer->units, *to_minus = minus + layer->units;
         const size_t below = layer == net_layers ? 0 : layer[-1].units;
@@ -624,15 +638,18 @@ static void net_update(net_memory *net, const net_value *x, const net_value *plu
                 w[j] = (net_weight)net_clip(moved, -32767, 32767);
             }
 #else
-            for (j = 0; j < layer->n_out; j++) w[j] += rate * (p * to_plus[j] - m * to_minus[j]);
+            for (j = 0; j < layer->n_out; j++)
+                finite &= net_put(w + j, w[j] + rate * (p * to_plus[j] - m * to_minus[j]), keep);
 #endif
         }
 #if NET_INT
         net_update_biases(net, layer, plus, minus);
 #else
-        for (j = 0; j < layer->n_out; j++) b[j] += rate * (to_plus[j] - to_minus[j]);
+        for (j = 0; j < layer->n_out; j++)
+            finite &= net_put(b + j, b[j] + rate * (to_plus[j] - to_minus[j]), keep);
 #endif
     }
+    return finite;
 }
 #endif
 
@@ -665,10 +682,16 @@ static net_status net_contrast(net_memory *net, const net_value *x) {
 #endif
     if (status == NET_OK) {
         /* `states` was nudged this way, `other` the other way or not at all */
-        if (net->nudge > 0)
-            net_update(net, x, net->states, net->other);
+        const net_value *plus = net->nudge > 0 ? net->states : net->other;
+        const net_value *minus = net->nudge > 0 ? net->other : net->states;
+#if NET_INT
+        (void)net_update(net, x, plus, minus, 1);
+#else
+        if (net_update(net, x, plus, minus, 0)) /* else nothing is touched */
+            (void)net_update(net, x, plus, minus, 1);
         else
-            net_update(net, x, net->other, net->states);
+            status = NET_ERROR_DIVERGED;
+#endif
     }
     net->nudge = 0;
     return status;
