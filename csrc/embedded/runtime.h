@@ -29,7 +29,7 @@ extern "C" {
     X(ERROR_ARENA, "the arena is too small or not aligned")                        \
     X(ERROR_NOT_READY, "the arena was not initialised by net_init")                \
     X(ERROR_NOT_FINITE, "an input or target is NaN or infinite")                   \
-    X(ERROR_DIVERGED, "a state became too large or NaN@NUDGED@")                   \
+    X(ERROR_DIVERGED, "a state or weight became too large or NaN@NUDGED@")         \
     X(ERROR_ARGUMENT, "a label, layer, rate or number of steps is out of range")   \
     X(ERROR_FLASH, "a flash callback failed, or what was written reads otherwise") \
     X(ERROR_EMPTY, "no slot holds saved weights")                                  \
