@@ -1,7 +1,10 @@
 """Exact gradients agree with one another and with finite differences; bad input is refused."""
 
+import inspect
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from eqprop_fast.kernels import LayeredSpec
 from eqprop_fast.kernels.reference import gradients as kernel
 from eqprop_fast.kernels.reference.activations import SECOND, TABLE, rho, rho_prime, rho_second
@@ -184,3 +187,38 @@ def test_step_jacobian_is_that_of_the_step():
                 np.concatenate(model.step(drive, np.split(moved[None], edges, axis=1)), axis=1)[0]
             )
         np.testing.assert_allclose(jacobian[:, j], (ends[0] - ends[1]) / (2 * h), atol=1e-8)
+
+
+LARGE, BELOW = 2**70, -1.5
+JUNK = (
+    *(np.nan, np.inf, None, "x", 1j, object(), [], {}, True, LARGE, BELOW),
+    *(np.array([[1, 2], [3, 4]], object), np.array(["a"]), np.zeros((0, 3)), np.zeros((2, 3, 4))),
+    *(sp.eye(3), np.array([1j, 2]), [np.full((3, 4), np.nan), np.zeros((4, 2))]),
+)
+FINE = {"back": (None,), "truncate": (None,), "step": (LARGE,)}
+FINE |= dict.fromkeys(("tol", "adjoint_tol"), (LARGE, BELOW))
+
+
+@pytest.mark.parametrize(
+    "gradient", [getattr(gradients, name) for name in gradients.__all__ if name.islower()]
+)
+def test_whatever_is_wrong_is_a_value_error_that_names_it(gradient):
+    """Foreign errors, an endless free phase, tolerances that were letters: none was refused."""
+    spec = LayeredSpec((3, 4, 2))
+    rng = np.random.default_rng(0)
+    good = dict(
+        spec=spec,
+        weights=[0.3 * rng.normal(size=s) for s in ((3, 4), (4, 2))],
+        biases=[np.zeros(4), np.zeros(2)],
+        x=rng.normal(size=(5, 3)),
+        y=rng.uniform(size=(5, 2)),
+        n_free_steps=5,
+    )
+    gradient(**good)
+    for name in inspect.signature(gradient).parameters:
+        for value in JUNK:
+            if any(value is fine for fine in FINE.get(name, ())):
+                gradient(**{**good, name: value})
+                continue
+            with pytest.raises(ValueError, match=name):
+                gradient(**{**good, name: value})

@@ -6,6 +6,10 @@ import numbers
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.utils.validation import check_array
+
+from ..kernels import LayeredSpec
+from ..relaxation import MAX_INT
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,40 +45,65 @@ class LayeredGradient:
 
 
 def check_count(value, name, at_least=1):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < at_least:
-        raise ValueError(f"{name} must be an integer >= {at_least}, got {value!r}")
+    """An integer from `at_least` to 2**31 - 1."""
+    integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not integer or not at_least <= value <= MAX_INT:
+        raise ValueError(
+            f"{name} must be an integer from {at_least} to {MAX_INT}, got {value!r:.80}"
+        )
     return int(value)
 
 
+def check_tol(value, name="tol"):
+    """A finite number; below 0 is no tolerance."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not -np.inf < value < np.inf:
+        raise ValueError(f"{name} must be a finite number, got {value!r:.80}")
+    return float(value)
+
+
+def _check_parameters(name, arrays, shapes, dtype):
+    if not isinstance(arrays, (list, tuple)) or len(arrays) != len(shapes):
+        raise ValueError(f"{name} must be a list of {len(shapes)} arrays, got {arrays!r:.80}")
+    for array, shape in zip(arrays, shapes):
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
+            raise ValueError(f"{name} must be {dtype} arrays of shapes {shapes}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds NaN or infinity")
+
+
+def _samples(name, rows, dtype):
+    try:
+        return check_array(rows, dtype=dtype, order="C", input_name=name)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def check_network(spec, weights, biases, x, y, back=None):
-    """`x`, `y` as C arrays of the weights' dtype, after checking every shape.
+    """`x`, `y` as C arrays of the weights' dtype, after checking everything else.
 
     Raises
     ------
     ValueError
         Names what does not fit.
     """
-    n = spec.n_weights
-    dtype = weights[0].dtype
+    if not isinstance(spec, LayeredSpec):
+        raise ValueError(f"spec must be a LayeredSpec, got {spec!r:.80}")
+    first = weights[0] if isinstance(weights, (list, tuple)) and weights else None
+    dtype = getattr(first, "dtype", None)
     if dtype not in (np.float32, np.float64):
-        raise ValueError(f"weights must be float32 or float64, got {dtype}")
-    for name, arrays, shapes in [
-        ("weights", weights, list(zip(spec.sizes, spec.sizes[1:]))),
-        ("biases", biases, [(m,) for m in spec.sizes[1:]]),
-        ("back", back, list(zip(spec.sizes[1:], spec.sizes))),
-    ]:
-        if arrays is None:
-            continue
-        if len(arrays) != n or any(
-            a.shape != s or a.dtype != dtype for a, s in zip(arrays, shapes)
-        ):
-            raise ValueError(f"{name} must be {n} {dtype} arrays of shapes {shapes}")
-    x, y = np.ascontiguousarray(x, dtype), np.ascontiguousarray(y, dtype)
+        raise ValueError(
+            f"weights must be a list of float32 or float64 arrays, got {weights!r:.80}"
+        )
+    pairs = list(zip(spec.sizes, spec.sizes[1:]))
+    _check_parameters("weights", weights, pairs, dtype)
+    _check_parameters("biases", biases, [(m,) for _, m in pairs], dtype)
+    if back is not None:
+        _check_parameters("back", back, [(m, n) for n, m in pairs], dtype)
+    x, y = _samples("x", x, dtype), _samples("y", y, dtype)
     for name, a, width in [("x", x, spec.sizes[0]), ("y", y, spec.sizes[-1])]:
-        if a.ndim != 2 or a.shape[1] != width or not len(a):
+        if a.shape[1] != width:
             raise ValueError(f"{name} must have shape (n_samples >= 1, {width}), got {a.shape}")
-        if not np.isfinite(a).all():
-            raise ValueError(f"{name} holds NaN or infinity")
     if len(x) != len(y):
         raise ValueError(f"x and y must have as many rows, got {len(x)} and {len(y)}")
     return x, y
