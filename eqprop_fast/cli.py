@@ -35,9 +35,9 @@ def backends():
 @main.command()
 def presets():
     """List the papers' experiments that from_paper knows."""
-    from eqprop_fast.presets import PRESETS, RESISTIVE_PRESETS
+    from eqprop_fast.presets import ALL_PRESETS
 
-    for row in (*PRESETS.values(), *RESISTIVE_PRESETS.values()):
+    for row in ALL_PRESETS.values():
         p, rule = row.parameters, row.parameters["learning_rule"]
         layers = "-".join(map(str, row.layers))
         rates = ", ".join(map(str, p["learning_rate_init"]))

@@ -63,23 +63,29 @@ def machine():
 
 
 def experiment(name):
-    """The `Preset` of a layered or a resistive experiment.
+    """The `Preset` of any experiment.
 
     Raises
     ------
     ValueError
         Unknown name.
     """
-    from .presets import PRESETS, RESISTIVE_PRESETS, look_up
+    from .presets import ALL_PRESETS, look_up
 
-    return look_up({**PRESETS, **RESISTIVE_PRESETS}, name)
+    return look_up(ALL_PRESETS, name)
 
 
 def estimator_of(row):
     """The class of estimator that a `Preset` is for."""
-    from .estimators import EqPropClassifier, ResistiveClassifier
+    from . import estimators
 
-    return ResistiveClassifier if "circuit" in row.parameters else EqPropClassifier
+    by_parameter = {
+        "circuit": estimators.ResistiveClassifier,
+        "layers": estimators.ConvEqPropClassifier,
+        "network": estimators.GraphEqPropClassifier,
+    }
+    found = [kind for name, kind in by_parameter.items() if name in row.parameters]
+    return found[0] if found else estimators.EqPropClassifier
 
 
 def parse_changes(changes):
@@ -133,7 +139,7 @@ def changed(row, changes):
         if name in touched or name in row.parameters
     }
     layers = row.layers
-    if parameters["hidden_layer_sizes"] != row.parameters["hidden_layer_sizes"]:
+    if parameters.get("hidden_layer_sizes") != row.parameters.get("hidden_layer_sizes"):
         hidden = parameters["hidden_layer_sizes"]
         layers = (layers[0], *(hidden if isinstance(hidden, list) else [hidden]), layers[-1])
     return replace(row, layers=layers, parameters=parameters)
@@ -198,6 +204,8 @@ def run_seed(
     classifier.set_params(backend=backend, n_threads=n_threads)
 
     def note(record):
+        if history and history[-1]["epoch"] == record.epoch:
+            return False  # asked again by `resume`: the checkpoint is written before the answer
         test_error = 100 * (1 - classifier.score(x_test, y_test))
         history.append(
             dict(
@@ -299,8 +307,8 @@ def _check_same(stored, wanted, path):
 def reproduce(
     name, seeds, first_seed, epochs, backend, threads, changes, variant, fresh, docs, work
 ):
-    """Train a paper's row on MNIST and write it down. `eqprop-fast presets` lists the rows."""
-    from .datasets import DatasetUnavailableError, load_mnist
+    """Train a paper's row on its data and write it down. `eqprop-fast presets` lists the rows."""
+    from .datasets import DatasetUnavailableError, load_named
 
     try:
         row = changed(experiment(name), changes)
@@ -308,7 +316,7 @@ def reproduce(
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     try:
-        data = load_mnist(download=not os.environ.get("EQPROP_OFFLINE"))
+        data = load_named(row.data, download=not os.environ.get("EQPROP_OFFLINE"))
     except DatasetUnavailableError as error:
         raise click.ClickException(str(error)) from error
     folder = work / run.id

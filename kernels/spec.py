@@ -21,6 +21,7 @@ ACTIVATIONS = {
     "half_hard_sigmoid": 6,  # clip(x / 2, 0, 1): "my_hard_sig" of 2006.03824
     "centered_hard_sigmoid": 7,  # clip(x, -1/2, 1/2)
     "wide_hard_sigmoid": 8,  # clip(x, -1, 2): outputs of 2205.15021
+    "relu6": 9,  # clip(x, 0, 6): 2509.26003
 }
 # their values lie in [0, 1]: probabilities, where they are outputs
 UNIT_RANGE = {"shifted_sigmoid", "hard_sigmoid", "sigmoid", "half_hard_sigmoid"}

@@ -5,7 +5,14 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from eqprop_fast.datasets import DatasetUnavailableError, load_digits, load_mnist, mnist_path
+from eqprop_fast.datasets import (
+    DatasetUnavailableError,
+    load_cifar10,
+    load_digits,
+    load_fashion_mnist,
+    load_mnist,
+    mnist_path,
+)
 
 
 def test_digits():
@@ -27,6 +34,30 @@ def test_mnist_from_a_file(tmp_path, monkeypatch):
     x_train, x_test, y_train, y_test = load_mnist()
     assert x_train.shape == (3, 784) and x_test.shape == (1, 784) and y_train.tolist() == [3, 1, 4]
     np.testing.assert_allclose(x_train[1], images[1].ravel() / 255, rtol=1e-6)
+
+
+def test_other_images_from_files(tmp_path, monkeypatch):
+    """Padded and normalised, or channel after channel."""
+    monkeypatch.setenv("EQPROP_DATA", str(tmp_path))
+    rng, labels = np.random.default_rng(0), np.array([3, 1, 4], np.uint8)
+    for file, load, shape in (
+        ("fashion_mnist.npz", load_fashion_mnist, (28, 28)),
+        ("cifar10.npz", load_cifar10, (32, 32, 3)),
+    ):
+        with pytest.raises(DatasetUnavailableError, match=file):
+            load()
+        images = rng.integers(0, 256, (3, *shape), dtype=np.uint8)
+        arrays = dict(x_train=images, x_test=images[:1], y_train=labels, y_test=labels[:1])
+        np.savez(tmp_path / file, **arrays)
+        x_train, x_test, y_train, _ = load()
+        np.testing.assert_array_equal(x_train[:1], x_test)
+        assert y_train.tolist() == [3, 1, 4] and x_train.dtype == np.float32
+        if len(shape) == 2:
+            right = (np.pad(images[1], 2) / 255 - 0.2860) / 0.3530
+        else:
+            mean, deviation = np.array([0.4914, 0.4822, 0.4465]), np.array([0.2023, 0.1994, 0.2010])
+            right = ((images[1] / 255 - mean) / (3 * deviation)).transpose(2, 0, 1)
+        np.testing.assert_allclose(x_train[1], right.ravel(), atol=2e-6)
 
 
 def test_mnist_missing(tmp_path, monkeypatch):

@@ -2,12 +2,27 @@
 
 import math
 
+import numpy as np
 import pytest
+from sklearn.base import clone
 
-from eqprop_fast import Continuous, Discrete, EqPropClassifier, list_presets
+from eqprop_fast import (
+    Continuous,
+    ConvEqPropClassifier,
+    Crop,
+    Discrete,
+    EqPropClassifier,
+    FanInUniform,
+    Flip,
+    GraphEqPropClassifier,
+    list_conv_presets,
+    list_graph_presets,
+    list_presets,
+)
 from eqprop_fast.costs import COSTS
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.presets import preset
+from eqprop_fast.presets import ALL_PRESETS, preset
+from eqprop_fast.presets.paper_2509_26003 import resnet
 
 from .backend_list import BACKENDS
 
@@ -226,3 +241,132 @@ def test_every_preset_runs(name):
     assert est.predict(x[:5]).shape == (5,)
     for a, b in zip(est.coefs_, start.coefs_):
         assert (a != b).any(), "every layer of weights has moved"
+
+
+# ---- convolutional networks and other graphs ----
+
+# name: layers, T, K, beta, epochs, batch, rates and gains from input to output, weight decay, momentum
+CONVOLUTIONAL = {
+    "1905.13633/P-conv": (
+        ("1x28x28", "32x12x12", "64x4x4", "10"),
+        (200, 10, 0.4, 40, 20),
+        [0.15, 0.035, 0.015],
+        1.0,
+        0,
+        "sgd",
+    ),
+    "2006.03824/cnn-mnist": (
+        ("1x28x28", "32x12x12", "64x4x4", "10"),
+        (200, 10, 0.4, 1, 100),
+        [5e-5, 1e-5, 8e-6],
+        1.0,
+        0,
+        "adam",
+    ),
+    "2006.03824/cifar10": (
+        ("3x32x32", "128x16x16", "256x8x8", "512x4x4", "512x1x1", "10"),
+        (250, 30, 0.5, 100, 128),
+        [0.25, 0.15, 0.1, 0.08, 0.05],
+        1.0,
+        3e-4,
+        "momentum",
+    ),
+    "2312.15103/dchn": (
+        ("3x32x32", "128x16x16", "256x8x8", "512x4x4", "512x2x2", "10"),
+        (60, 20, 0.1, 100, 128),
+        [0.03] * 5,
+        (0.4, 0.7, 0.6, 0.3, 0.4),
+        2.5e-4,
+        "momentum",
+    ),
+    "2312.15103/dchn-fashion": (
+        ("1x32x32", "128x16x16", "256x8x8", "512x4x4", "512x2x2", "10"),
+        (60, 15, 0.25, 100, 128),
+        [0.0625, 0.0375, 0.025, 0.02, 0.0125],
+        (0.5,) * 5,
+        3e-4,
+        "momentum",
+    ),
+    "2312.15103/conv-28": (
+        ("1x28x28", "32x12x12", "64x4x4", "10"),
+        (60, 15, 0.25, 100, 128),
+        [0.0625, 0.0375, 0.025],
+        (0.6, 0.6, 1.5),
+        3e-4,
+        "momentum",
+    ),
+    "2509.26003/hopfield-resnet13": (
+        (
+            *("3x32x32", "128x32x32", "128x16x16", "256x16x16", "256x8x8"),
+            *("512x8x8", "512x4x4", "512x4x4", "512x2x2", "10"),
+        ),
+        (120, 50, 0.1, 300, 128),
+        [0.03] * 13,
+        (0.6, 0.6, 0.7) * 4 + (0.8,),
+        2.5e-4,
+        "nesterov",
+    ),
+}
+
+
+def from_paper(name, **more):
+    kind = ConvEqPropClassifier if name in list_conv_presets() else GraphEqPropClassifier
+    return kind.from_paper(name, **more)
+
+
+def test_every_convolutional_row_is_listed():
+    assert {*list_conv_presets(), *list_graph_presets()} == set(CONVOLUTIONAL)
+    with pytest.raises(ValueError, match="unknown preset.*P-conv"):
+        ConvEqPropClassifier.from_paper("1905.13633/P-1h")
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_numbers_of_convolutional_networks(name):
+    layers, (T, K, beta, epochs, batch), rates, gain, decay, solver = CONVOLUTIONAL[name]
+    row, est = ALL_PRESETS[name], from_paper(name)
+    rule, init = est.learning_rule, est._part("weight_init")
+    assert row.layers == layers and list(est.learning_rate_init) == rates
+    assert (est.relaxation.n_steps, rule.n_steps, rule.beta) == (T, K, beta)
+    assert (est.max_iter, est.batch_size) == (epochs, batch)
+    assert (est.weight_decay, est.solver, est.momentum) == (decay, solver, 0.9)
+    assert est.relaxation.tol is rule.tol is est.input_scaling is None
+    assert init == FanInUniform() if gain == 1.0 else init == FanInUniform(gain, bias_gain=0.5)
+    old = name.startswith(("1905", "2006"))
+    assert est.relaxation.schedule == ("synchronous" if old else "asynchronous")
+    assert est.relaxation.start == ("zero" if old else "carry_over")
+    assert rule.nudging == ("positive" if "P-conv" in name else "centered")
+    assert est.dynamics == Discrete(nudge_inside="P-conv" not in name)
+    assert est.out_activation == (est.activation if old else "identity")
+    hidden = {"2006.03824/cifar10": "half_hard_sigmoid", "2509.26003/hopfield-resnet13": "relu6"}
+    assert est.activation == hidden.get(name, "hard_sigmoid")
+    assert row.data == ("cifar10" if layers[0] == "3x32x32" else row.data)
+
+
+def test_rates_of_cifar_fall_along_a_cosine_and_images_are_changed():
+    for name, floor in (("2006.03824/cifar10", 1e-5), ("2312.15103/dchn", 2e-6)):
+        est = from_paper(name)
+        assert est.learning_rate_init[0] * est.learning_rate.min_factor == pytest.approx(floor)
+        assert est.augment == [Flip(0.5), Crop(4, fill="edge")]
+    assert from_paper("2312.15103/dchn-fashion").augment == [Crop(2, fill="edge"), Flip(0.5)]
+    assert from_paper("1905.13633/P-conv").augment is None
+
+
+def small(name):
+    """The same with few channels, and few steps."""
+    est = from_paper(name, backend="numpy", random_state=0, max_iter=1, batch_size=4)
+    if name == "2509.26003/hopfield-resnet13":
+        est.set_params(network=resnet((2, 3, 4, 4)))
+    else:
+        est.set_params(layers=[clone(layer).set_params(channels=4) for layer in est.layers])
+    return est.set_params(relaxation__n_steps=6, learning_rule__n_steps=4)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_every_convolutional_preset_runs(name):
+    est, sides = small(name), CONVOLUTIONAL[name][0][0].split("x")
+    x = np.random.default_rng(0).random((10, *map(int, sides)), dtype=np.float32)
+    est.fit(x, np.arange(10))
+    still = clone(est).set_params(learning_rate_init=1e-30).fit(x, np.arange(10))
+    assert est.predict(x.reshape(10, -1)[:5]).shape == (5,)
+    moved = [(a != b).any() for a, b in zip(est.coefs_, still.coefs_)]
+    assert all(moved[-2:]), "the upper layers of weights have moved"

@@ -262,3 +262,45 @@ def test_the_table_is_that_of_the_records():
             row, [f"{name}={json.dumps(value)}" for name, value in record["changes"].items()]
         )
         assert path.stem == record["id"] and len(path.stem) <= results.MAX_ID
+
+
+def test_a_convolutional_row_is_trained_and_written_down(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images = rng.random((12, 784), dtype=np.float32)
+    data = images, images[:4], np.arange(12) % 10, np.arange(4)
+    monkeypatch.setattr("eqprop_fast.datasets.load_mnist", lambda download=False: data)
+    steps = ["relaxation__n_steps=3", "learning_rule__n_steps=2", "learning_rule__nudging=centered"]
+    changes = [word for step in steps for word in ("--set", step)]
+    places = ["--docs", str(tmp_path / "docs"), "--work", str(tmp_path / "runs")]
+    args = [
+        "reproduce",
+        "1905.13633/P-conv",
+        "--epochs",
+        "1",
+        "--backend",
+        "numpy",
+        "--as",
+        "small",
+    ]
+    result = CliRunner().invoke(main, [*args, *changes, *places])
+    assert result.exit_code == 0, result.output
+    assert "seed 0  epoch 1/1" in result.output
+    record = json.loads((tmp_path / "docs/results/1905.13633-P-conv-small.json").read_text())
+    assert record["layers"] == ["1x28x28", "32x12x12", "64x4x4", "10"]
+    assert (tmp_path / "runs/1905.13633-P-conv-small/curves.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "name, file, pixels",
+    [
+        ("2006.03824/cifar10", "cifar10.npz", 3072),
+        ("2312.15103/dchn-fashion", "fashion_mnist.npz", 784),
+        ("2509.26003/hopfield-resnet13", "cifar10.npz", 3072),
+    ],
+)
+def test_a_row_says_what_data_it_needs(tmp_path, monkeypatch, name, file, pixels):
+    monkeypatch.setenv("EQPROP_DATA", str(tmp_path))
+    monkeypatch.setenv("EQPROP_OFFLINE", "1")
+    result = CliRunner().invoke(main, ["reproduce", name])
+    assert result.exit_code == 1
+    assert f"holds {file}, with x_train and x_test of {pixels} pixels" in result.output

@@ -20,6 +20,7 @@ enum {
     ACT_HALF_HARD_SIGMOID,
     ACT_CENTERED_HARD_SIGMOID,
     ACT_WIDE_HARD_SIGMOID,
+    ACT_RELU6,
     N_ACTIVATIONS
 };
 
@@ -88,6 +89,7 @@ EQP_INLINE vec act_rho_of(const int act, const int small, vec x) {
     case ACT_HALF_HARD_SIGMOID: return vclip(vmul(vset((real)0.5), x), 0, 1);
     case ACT_CENTERED_HARD_SIGMOID: return vclip(x, (real)-0.5, (real)0.5);
     case ACT_WIDE_HARD_SIGMOID: return vclip(x, -1, 2);
+    case ACT_RELU6: return vclip(x, 0, 6);
     default: return x;
     }
 }
@@ -108,6 +110,7 @@ EQP_INLINE vec act_prime_shape(const int act, vec s, vec r, vec a) {
     case ACT_HALF_HARD_SIGMOID: return vwithin(s, vset(0), vset(2), a);
     case ACT_CENTERED_HARD_SIGMOID: return vwithin(s, vset((real)-0.5), vset((real)0.5), a);
     case ACT_WIDE_HARD_SIGMOID: return vwithin(s, vset(-1), vset(2), a);
+    case ACT_RELU6: return vwithin(s, vset(0), vset(6), a);
     default: return a;
     }
 }
@@ -150,6 +153,7 @@ EQP_INLINE vec act_second(const int act, vec r) {
         EQP_ACT_CASE(ACT_HALF_HARD_SIGMOID, __VA_ARGS__)     \
         EQP_ACT_CASE(ACT_CENTERED_HARD_SIGMOID, __VA_ARGS__) \
         EQP_ACT_CASE(ACT_WIDE_HARD_SIGMOID, __VA_ARGS__)     \
+        EQP_ACT_CASE(ACT_RELU6, __VA_ARGS__)                 \
     default: EQP_ACT_BODY(ACT_IDENTITY, __VA_ARGS__)         \
     }
 #define EQP_ACT_CASE(constant, ...) \

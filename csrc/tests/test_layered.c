@@ -50,6 +50,7 @@ enum {
     HALF_HARD,
     CENTERED_HARD,
     WIDE_HARD,
+    RELU6,
     N_ACT
 };
 enum { SGD, MOMENTUM, NESTEROV, ADAM };
@@ -196,6 +197,7 @@ static double rho(int act, double x) {
     case HALF_HARD: return fmin(fmax(x / 2, 0), 1);
     case CENTERED_HARD: return fmin(fmax(x, -0.5), 0.5);
     case WIDE_HARD: return fmin(fmax(x, -1), 2);
+    case RELU6: return fmin(fmax(x, 0), 6);
     default: return x;
     }
 }

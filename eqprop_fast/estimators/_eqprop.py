@@ -28,7 +28,8 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
     activation, out_activation : str
         "auto", or a key of `eqprop_fast.kernels.ACTIVATIONS`: "shifted_sigmoid" 1/(1+exp(2-4x)),
         "hard_sigmoid" clip(x,0,1), "tanh", "sigmoid", "relu", "half_hard_sigmoid" clip(x/2,0,1),
-        "centered_hard_sigmoid" clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2), "identity".
+        "centered_hard_sigmoid" clip(x,-1/2,1/2), "wide_hard_sigmoid" clip(x,-1,2),
+        "relu6" clip(x,0,6), "identity".
         Hidden "auto": "tanh"; under `Continuous` and of continual rules "shifted_sigmoid". Output:
         "auto" is "identity" under cross-entropy, whose softmax wants values without bounds, else
         "shifted_sigmoid".

@@ -32,8 +32,10 @@ CURVES = {
     "half_hard_sigmoid": Curve(0.5, 0.0, 1.0),
     "centered_hard_sigmoid": Curve(1.0, -0.5, 0.5),
     "wide_hard_sigmoid": Curve(1.0, -1.0, 2.0),
+    "relu6": Curve(1.0, 0.0, 6.0),
 }
 
 
-def is_unbounded(name):
-    return not np.isfinite(CURVES[name].high)
+def is_wide(name):
+    """Whether its values leave [-2, 2)."""
+    return CURVES[name].high > 2

@@ -16,14 +16,14 @@ import numpy as np
 
 from ..kernels import get_backend
 from .csource import Parts
-from .curves import CURVES, is_unbounded
+from .curves import CURVES, is_wide
 from .model import check_learn
 
 LARGEST = 32767
 BIAS_BITS = 24
 MAX_BIAS = 1 << 28  # 16 with 24 fractional bits
 STATE_BITS = 14  # of activations within [-1, 2] and of inputs within [-2, 2)
-WIDE_STATE_BITS = 11  # of identity and relu, where no data say better: within [-16, 16)
+WIDE_STATE_BITS = 11  # of identity, relu and relu6, where no data say better: within [-16, 16)
 FINE_BITS = 12  # of the nudge's strength, of a damped step and of the argument of a curve
 UPDATE_BITS = 5  # cut off a correlation, so that 31 bits hold it times a mantissa
 
@@ -157,7 +157,7 @@ def _check(model, dtype, learn):
 
 def _state_bits(model, names, X):
     """Bits of the input and of each layer's state."""
-    bits = [WIDE_STATE_BITS if is_unbounded(name) else STATE_BITS for name in names]
+    bits = [WIDE_STATE_BITS if is_wide(name) else STATE_BITS for name in names]
     if X is None:
         return STATE_BITS, bits
     x = np.ascontiguousarray(X, np.float32)
@@ -168,7 +168,7 @@ def _state_bits(model, names, X):
         model.spec, model.weights, None, model.biases, x, states, None, 0.0, model.n_free_steps
     )
     for k, name in enumerate(names):
-        if is_unbounded(name):  # room for twice of what was seen
+        if is_wide(name):  # room for twice of what was seen
             bits[k] = _bits_for(2 * np.abs(states[k]).max())
     return _bits_for(np.abs(x).max()), bits
 

@@ -33,6 +33,7 @@ INVERSE_INTEGRAL = {
     "half_hard_sigmoid": lambda s: s * s,
     "centered_hard_sigmoid": lambda s: s * s / 2,
     "wide_hard_sigmoid": lambda s: s * s / 2,
+    "relu6": lambda s: s * s / 2,
 }
 
 

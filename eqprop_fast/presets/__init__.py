@@ -29,6 +29,8 @@ CONV_PRESETS = {row.name: row for paper in _CONVOLUTIONAL for row in paper.CONV_
 GRAPH_PRESETS = {row.name: row for paper in _GRAPHS for row in paper.GRAPH_PRESETS}
 RESISTIVE_PRESETS = {row.name: row for paper in _RESISTIVE for row in paper.RESISTIVE_PRESETS}
 
+ALL_PRESETS = {**PRESETS, **CONV_PRESETS, **GRAPH_PRESETS, **RESISTIVE_PRESETS}
+
 
 def list_presets():
     """Names that `EqPropClassifier.from_paper` knows."""
@@ -77,6 +79,7 @@ def resistive_preset(name):
 
 
 __all__ = [
+    "ALL_PRESETS",
     "CONV_PRESETS",
     "GRAPH_PRESETS",
     "PRESETS",

@@ -35,7 +35,7 @@ class Preset:
     notes : str
     dataset : str
     data : str
-        Which loader of `eqprop_fast.datasets.IMAGES` gives it.
+        The same for `eqprop_fast.datasets.load_named`.
     """
 
     name: str

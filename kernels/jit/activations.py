@@ -12,7 +12,7 @@ import numpy as np
 from .compile import kernel, widest_vectors
 
 # np.float32 constants: exact in both precisions, and they never widen a float32 expression
-ZERO, HALF, ONE, TWO, FOUR = (np.float32(v) for v in (0, 0.5, 1, 2, 4))
+ZERO, HALF, ONE, TWO, FOUR, SIX = (np.float32(v) for v in (0, 0.5, 1, 2, 4, 6))
 MINUS_HALF = np.float32(-0.5)
 
 CLAMP, MINUS_CLAMP = np.float32(8), np.float32(-8)
@@ -27,7 +27,8 @@ Q0, Q1, Q2, Q3 = (
     np.float32(v) for v in (1.2276734113693237, 0.5684850811958313, 0.029462780803442, 0.00029002505470998585)
 )
 
-(IDENTITY, SHIFTED_SIGMOID, HARD_SIGMOID, TANH, SIGMOID, RELU, HALF_HARD, CENTERED_HARD, WIDE_HARD) = range(9)
+IDENTITY, SHIFTED_SIGMOID, HARD_SIGMOID, TANH, SIGMOID = range(5)
+RELU, HALF_HARD, CENTERED_HARD, WIDE_HARD, RELU6 = range(5, 10)
 
 
 @kernel(inline=True)
@@ -94,6 +95,8 @@ def rho_scalar(code, x):
         return _clip(x, MINUS_HALF, HALF)
     if code == WIDE_HARD:
         return _clip(x, -ONE, TWO)
+    if code == RELU6:
+        return _clip(x, ZERO, SIX)
     return x
 
 
@@ -134,6 +137,9 @@ def activate(code, single, row):
     elif code == CENTERED_HARD:
         for i in range(n):
             row[i] = _clip(row[i], MINUS_HALF, HALF)
+    elif code == RELU6:
+        for i in range(n):
+            row[i] = _clip(row[i], ZERO, SIX)
     else:
         for i in range(n):
             row[i] = _clip(row[i], -ONE, TWO)
@@ -168,3 +174,6 @@ def times_prime(code, s, r, field):
     elif code == WIDE_HARD:
         for i in range(n):
             field[i] *= ONE if (s[i] >= -ONE) & (s[i] <= TWO) else ZERO
+    elif code == RELU6:
+        for i in range(n):
+            field[i] *= ONE if (s[i] >= ZERO) & (s[i] <= SIX) else ZERO

@@ -23,6 +23,7 @@ TABLE = {
     "half_hard_sigmoid": (lambda x: np.clip(x / 2, 0, 1), lambda s, r: _inside(s, 0, 2) / 2),
     "centered_hard_sigmoid": (lambda x: np.clip(x, -0.5, 0.5), lambda s, r: _inside(s, -0.5, 0.5)),
     "wide_hard_sigmoid": (lambda x: np.clip(x, -1, 2), lambda s, r: _inside(s, -1, 2)),
+    "relu6": (lambda x: np.clip(x, 0, 6), lambda s, r: _inside(s, 0, 6)),
 }
 
 
