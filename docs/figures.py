@@ -53,6 +53,7 @@ CHECKS = {
     "continual": theory.continual_deviation,
     "asymmetry": theory.asymmetry_bound,
     "order": theory.gradient_order,
+    "conv_nudge": theory.nudge_place,
     "descent": theory.energy_descent,
 }
 KEPT = {  # the plots shown in docs/theory.md
@@ -75,6 +76,9 @@ KEPT = {  # the plots shown in docs/theory.md
     "order",
     "descent",
 }
+
+
+DRAWN = {"conv_nudge"}  # kept as vectors
 
 
 def numbers(result):
@@ -116,6 +120,9 @@ def check(name):
     seconds = time.perf_counter() - start
     verdict = f"{name}: verdict {result.verdict:.3g}, target {result.target}, {seconds:.1f} s"
     print(f"{verdict} | {numbers(result)}", flush=True)
+    if name in DRAWN:
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+            result.plot().savefig(IMAGES / f"theory_{name}.svg", metadata={"Date": None})
     if name in KEPT:
         save(f"theory_{name}", lambda path: result.plot().savefig(path, dpi=80))
 

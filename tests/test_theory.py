@@ -202,6 +202,24 @@ def test_conv_reverse_step():
                 assert derivative[i] == pytest.approx((ends[0] - ends[1]) / (2 * h), abs=1e-6)
 
 
+def test_the_nudge_outside_spoils_the_match_of_convolutional_networks():
+    """And not the clipped units: hard sigmoids match once they are nudged inside."""
+    rng = np.random.default_rng(2)
+    x, y = rng.uniform(0, 1, (3, 1, 10, 10)), np.eye(10)[:3]
+    size = dict(channels=(1, 4, 5), image_size=10, kernel_size=3, x=x, y=y)
+    place = theory.nudge_place(**size, beta=0.02, n_halvings=3, random_state=2)
+    assert place.holds, place.slope
+    worst = {name: error[-1].max() for name, error in place.error.items()}
+    assert min(worst["hard sigmoid, outside"], worst["smooth, outside"]) > 0.3
+    assert max(worst["hard sigmoid, inside"], worst["smooth, inside"]) < 1e-2
+    assert place.rmse["smooth, inside, centered"][-1].max() < 1e-3
+    assert place.at_the_edge["hard sigmoid, inside"][0] > 0.02
+    with pytest.raises(ValueError, match="n_free_steps"):
+        theory.nudge_place(**size, n_free_steps=5)
+    with pytest.raises(ValueError, match="x must have shape"):
+        theory.nudge_place(**{**size, "x": x[..., 1:]})
+
+
 def test_conv_match():
     """Its cumulated updates converge to the gradients where rho' = 1, which the discrete map asks
     for.

@@ -8,6 +8,7 @@ from .conv import ConvNetwork
 from .descent import EnergyDescent, energy_descent
 from .match import GradientMatch, gradient_match, preset_model
 from .models import GraphModel, LayeredModel, fitted_subject
+from .nudge import NudgePlace, nudge_place
 from .order import GradientOrder, gradient_order
 from .presets import PRESETS
 from .rbp import RbpMatch, rbp_match
@@ -24,6 +25,7 @@ __all__ = [
     "GradientMatch",
     "GradientOrder",
     "LayeredModel",
+    "NudgePlace",
     "RbpMatch",
     "TheoryResult",
     "ToyNetwork",
@@ -34,6 +36,7 @@ __all__ = [
     "fitted_subject",
     "gradient_match",
     "gradient_order",
+    "nudge_place",
     "preset_model",
     "rbp_match",
 ]
