@@ -57,7 +57,9 @@ class NudgePlace(TheoryResult):
         for j, (name, error) in enumerate(self.error.items()):
             draw_power(axis, self.betas, error.max(axis=1), name, f"C{j}")
         axis.set(xlabel="beta", ylabel="error of the worst layer", title="EP against BPTT, P-conv")
-        axis.legend(fontsize=7)
+        axis.set_xticks(self.betas, [f"{b:g}" for b in self.betas])
+        axis.set_ylim(min(e.max(axis=1).min() for e in self.error.values()) / 100)
+        axis.legend(fontsize=7, loc="lower right")
         return figure
 
 
