@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent
 CSRC = ROOT / "csrc"
 sys.path.insert(0, str(CSRC))
 # Every file of these is compiled for each instruction set and each precision; so is core/table.c.
-FAMILIES = ("layered", "graph", "crossbar", "nodal")
+FAMILIES = ("layered", "graph", "crossbar", "nodal", "boltzmann")
 
 # Never -ffast-math (it would let the compiler drop the non-finite checks), nor -march=native:
 # wheels travel.

@@ -2,6 +2,7 @@
 known.
 """
 
+from .boltzmann_spec import Boltzmann, BoltzmannPlan, Sweeps
 from .graph_spec import ConnectionSpec, GraphSpec, LayerSpec
 from .registry import BackendUnavailableError, KernelSet, available_backends, get_backend
 from .resistive_spec import ResistiveSpec
@@ -22,6 +23,8 @@ from .spec import (
 __all__ = [
     "ACTIVATIONS",
     "BackendUnavailableError",
+    "Boltzmann",
+    "BoltzmannPlan",
     "Conductances",
     "ConnectionSpec",
     "Crossbar",
@@ -34,6 +37,7 @@ __all__ = [
     "NudgeError",
     "OptimizerState",
     "ResistiveSpec",
+    "Sweeps",
     "TrainPlan",
     "TrainStats",
     "available_backends",

@@ -35,6 +35,8 @@ class KernelSet:
     nodal_head_forward: Callable
     nodal_head_backward: Callable
     nodal_update: Callable
+    boltzmann_sweep: Callable
+    boltzmann_train: Callable
     layered_one_row: Callable | None = None  # optional: `layered_relax` of one row, prepared
 
 

@@ -79,7 +79,11 @@ typedef struct {
     X(nodal_newton, eqp_nodal_job)                \
     X(nodal_head, eqp_nodal_head_job)             \
     X(nodal_update_scratch, eqp_nodal_update_job) \
-    X(nodal_update, eqp_nodal_update_job)
+    X(nodal_update, eqp_nodal_update_job)         \
+    X(boltzmann_sweep_scratch, eqp_boltzmann_job) \
+    X(boltzmann_sweep, eqp_boltzmann_job)         \
+    X(boltzmann_train_scratch, eqp_boltzmann_train_job) \
+    X(boltzmann_train, eqp_boltzmann_train_job)
 
 #define EQP_DECLARE(name, job)                              \
     int eqp_##name##_f32(job *, int thread, int n_threads); \

@@ -271,3 +271,75 @@ typedef struct {
     int64_t scratch_size;
     eqp_barrier *barrier;
 } eqp_nodal_update_job;
+
+/* A Boltzmann machine: a chain of layers of binary units (equations 14), and what a call of sweeps
+ * does with it (boltzmann/gibbs.c). N[k] units of layer k = 0 ... L; here layer 0, the visible one,
+ * has states and a bias as the others have. */
+typedef struct {
+    /* --- machine --- */
+    int32_t n_weights;       /* L */
+    const int32_t *size;     /* (L+1) */
+    void **weight;           /* L x (N[k], N[k+1]) */
+    void **bias;             /* (L+1) x (N[k]) */
+    int32_t categorical_top; /* exactly one unit of layer L is on */
+
+    /* --- sweeps --- */
+    void **state;          /* (L+1) x (M, N[k]) in/out */
+    void **mean;           /* (L+1) x (M, N[k]) out: the probabilities drawn from last; or NULL */
+    const int8_t *clamped; /* (L+1) 1: the layer's states stay */
+    const int8_t *mask;    /* (M, N[0]) 1: the visible unit's state stays; or NULL */
+    int64_t n_rows;        /* M */
+    int32_t n_sweeps;      /* T */
+    int32_t draw;          /* 1: states are drawn, 0: they are the probabilities */
+    int32_t even_first;    /* 1: a sweep begins with layers 0, 2, ..., 0: with 1, 3, ... */
+    int32_t upward;        /* 1: begin with a pass upwards (draw 0) */
+    double tol;            /* draw 0: a row stops when no unit changed by more; < 0: never */
+    int64_t seed, first_sweep;
+    int32_t *steps; /* (M) out */
+    void *residual; /* (M) out: largest change in the row's last sweep */
+
+    /* --- annealed importance sampling --- */
+    const double *betas; /* (T+1) inverse temperatures: of the states, of each sweep; or NULL: 1 */
+    void **base;         /* with betas: (L+1) x (N[k]) biases at temperature 0 */
+    double *log_weight;  /* with betas: (M) in/out; or NULL */
+
+    /* --- machinery --- */
+    void *scratch; /* as in eqp_layered_job */
+    int64_t scratch_size;
+    eqp_barrier *barrier;
+} eqp_boltzmann_job;
+
+/* Learning of a Boltzmann machine, mini-batch after mini-batch (boltzmann/learn.c); letters as
+ * above. */
+typedef struct {
+    /* --- machine --- */
+    int32_t n_weights;
+    const int32_t *size;
+    void **weight; /* in/out, as all of these */
+    void **bias;
+    int32_t categorical_top;
+    void **velocity; /* 2 L + 1 arrays, shaped as weights, then biases; NULL: no momentum */
+    void **offset;   /* (L+1) x (N[k]) states count from here in the gradient; NULL: from 0 */
+    void **particle; /* (L+1) x (C, N[k]) persistent chains */
+
+    /* --- data --- */
+    const void *x;        /* (R, N[0]) in [0, 1] */
+    const void *y;        /* (R, N[L]) or NULL: layer L is free */
+    const int64_t *order; /* (M) rows, as they are taken */
+    int64_t n_rows;       /* M */
+
+    /* --- plan --- */
+    int32_t batch_size, n_chains; /* B, C */
+    int32_t n_mean_field;         /* sweeps of the first phase, at most */
+    int32_t n_sweeps;             /* sweeps of the second phase */
+    int32_t draw;                 /* second phase: 1 Gibbs sweeps of the chains, 0 mean field from
+                                     the first phase's states */
+    double tol, rate, momentum, weight_decay, offset_rate;
+    int64_t seed, first_sweep;
+    int64_t *counts; /* (2) out: batches, mean-field sweeps of all rows */
+
+    /* --- machinery --- */
+    void *scratch;
+    int64_t scratch_size;
+    eqp_barrier *barrier;
+} eqp_boltzmann_train_job;

@@ -12,7 +12,7 @@ import functools
 import inspect
 from dataclasses import fields, replace
 
-from . import crossbar, graph, layered, nodal
+from . import boltzmann, crossbar, graph, layered, nodal
 from .rows import Call
 
 TABLES = {
@@ -27,6 +27,8 @@ TABLES = {
     "nodal_head_forward": nodal.HEAD_SOLVE,
     "nodal_head_backward": nodal.HEAD_SOLVE,
     "nodal_update": nodal.UPDATE,
+    "boltzmann_sweep": boltzmann.SWEEP,
+    "boltzmann_train": boltzmann.TRAIN,
 }
 
 

@@ -5,7 +5,7 @@ import os
 from eqprop_fast._native import ffi, lib
 
 from ..registry import KernelSet
-from . import crossbar, graph, nodal
+from . import boltzmann, crossbar, graph, nodal
 from .layered import OneRow, layered_relax, layered_train
 
 
@@ -41,5 +41,7 @@ KERNELS = KernelSet(
     nodal_head_forward=nodal.head_forward,
     nodal_head_backward=nodal.head_backward,
     nodal_update=nodal.nodal_update,
+    boltzmann_sweep=boltzmann.boltzmann_sweep,
+    boltzmann_train=boltzmann.boltzmann_train,
     layered_one_row=OneRow,
 )

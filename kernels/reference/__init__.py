@@ -1,7 +1,7 @@
 """The NumPy backend: naive, readable, kept for ever as the reference."""
 
 from ..registry import KernelSet
-from . import crossbar, nodal, nodal_update
+from . import boltzmann, crossbar, nodal, nodal_update
 from .graph import graph_relax
 from .layered import layered_relax
 from .train import graph_train, layered_train
@@ -20,4 +20,6 @@ KERNELS = KernelSet(
     nodal_head_forward=nodal.head_forward,
     nodal_head_backward=nodal.head_backward,
     nodal_update=nodal_update.nodal_update,
+    boltzmann_sweep=boltzmann.boltzmann_sweep,
+    boltzmann_train=boltzmann.boltzmann_train,
 )
