@@ -2,7 +2,7 @@
 
 from ..no_graphs import graph_relax, graph_train
 from ..registry import KernelSet
-from . import boltzmann, crossbar_driver, nodal, nodal_update
+from . import boltzmann, boltzmann_learning, crossbar_driver, nodal, nodal_update
 from .compile import isa
 from .driver import layered_relax, layered_train
 
@@ -13,5 +13,5 @@ KERNELS = KernelSet(
     nodal_newton=nodal.nodal_newton, nodal_head_factor=nodal.head_factor,
     nodal_head_forward=nodal.head_forward, nodal_head_backward=nodal.head_backward,
     nodal_update=nodal_update.nodal_update,
-    boltzmann_sweep=boltzmann.boltzmann_sweep, boltzmann_train=boltzmann.boltzmann_train,
+    boltzmann_sweep=boltzmann.boltzmann_sweep, boltzmann_train=boltzmann_learning.boltzmann_train,
 )
