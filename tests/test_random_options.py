@@ -84,6 +84,7 @@ def test_every_option_is_drawn(calls):
         random_calls.NODAL_NEWTON_GIVEN
     )
     elsewhere = {"graph_relax", "graph_train", "layered_one_row"}  # have tests of their own
+    elsewhere |= {"boltzmann_sweep", "boltzmann_train"}
     kernels = {f.name for f in dataclasses.fields(KernelSet)} - {"name", "isa"} - elsewhere
     assert kernels <= {c.kernel for c in calls}
 
