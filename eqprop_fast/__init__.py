@@ -37,6 +37,7 @@ _EXPORTS = {
         ),
         "rules",
     ),
+    **dict.fromkeys(("DeepBoltzmannMachine", "DeepHopfieldNetwork", "LogPartition"), "generative"),
     **dict.fromkeys(("CrossEntropy", "SquaredError"), "costs"),
     "Checkpoint": "training.checkpoint",
     **dict.fromkeys(("Cosine", "Exponential", "InverseScaling"), "training.schedules"),

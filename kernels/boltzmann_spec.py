@@ -73,8 +73,8 @@ class BoltzmannPlan:
     n_sweeps : int
         Sweeps of the second phase.
     draw : bool
-        Second phase: Gibbs sweeps of persistent chains. Else mean-field sweeps from the first
-        phase's states, with the data released.
+        Second phase: Gibbs sweeps of persistent chains. Else mean-field sweeps from what the data
+        alone infer, as in the first phase but without labels; then the data are released too.
     rate, momentum, weight_decay : float
     offset_rate : float
         How fast the offsets follow the mean states of the first phase.

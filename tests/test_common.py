@@ -7,7 +7,14 @@ check to check; `Channels` takes each feature for a channel of one pixel.
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from eqprop_fast import Conv, ConvEqPropClassifier, ConvEqPropRegressor, Dense
+from eqprop_fast import (
+    Conv,
+    ConvEqPropClassifier,
+    ConvEqPropRegressor,
+    DeepBoltzmannMachine,
+    DeepHopfieldNetwork,
+    Dense,
+)
 
 from .backend_list import BACKENDS
 from .kinds import KINDS, RESISTIVE, serving, small
@@ -42,6 +49,14 @@ ESTIMATORS = [
     for backend in serving(kind, BACKENDS)
 ]
 
+# Data beyond [0, 1] are refused unless they are scaled.
+GENERATIVE = [
+    kind(sizes, input_scaling="minmax", backend=backend, n_threads=2)
+    for kind in (DeepBoltzmannMachine, DeepHopfieldNetwork)
+    for sizes in ((16,), (8, 6))
+    for backend in BACKENDS
+]
+
 # A weight equals a repetition only if both fall into one batch, and to 1e-7 only in double
 # precision: the checks of that run full batches in float64 (scikit-learn gives its MLPs special
 # parameters there as well).
@@ -57,4 +72,9 @@ def test_scikit_learn_checks(estimator, check):
             # fast enough to have converged: half-way, a network leaving a saddle multiplies
             # rounding errors
             estimator.set_params(learning_rate_init=0.05)
+    check(estimator)
+
+
+@parametrize_with_checks(GENERATIVE)
+def test_scikit_learn_checks_of_generative_estimators(estimator, check):
     check(estimator)

@@ -15,6 +15,7 @@ ABOVE = {  # what each folder may not import, at the head of a module or inside 
     "training": {"estimators", "networks", "presets", "theory"},
     "circuits": {"estimators", "networks", "training", "presets", "theory"},
     "estimators": {"theory", "reproduce", "cli"},
+    "generative": {"estimators", "networks", "training", "presets", "theory", "rules"},
 }
 
 

@@ -1,8 +1,8 @@
 /* learn.c - mini-batches of a Boltzmann machine (equations 14; twin: kernels/reference/boltzmann.py).
  *
  *     first    states of the first phase, data clamped: B x np[k]
- *     second   of the second: what the chains show, C x np[k], or what the first phase's states
- *              become, B x np[k]. Drawn layers of odd number show their probabilities
+ *     second   of the second: what the chains show, C x np[k], or what becomes of the data when they
+ *              are released, B x np[k]. Drawn layers of odd number show their probabilities
  *     high, low    their means;  gap: the difference
  *     offset   the states' zero in the gradient
  *
@@ -169,15 +169,20 @@ static void run_phases(learner *it, int64_t start, int n, int64_t batch) {
     const int64_t taken = bm_run(net, &task, &it->work, lo, hi);
     __atomic_add_fetch(&job->counts[1], taken, __ATOMIC_RELAXED);
 
-    task.clamped = released, task.n_sweeps = job->n_sweeps, task.upward = 0, task.tol = -1;
-    task.draw = job->draw, task.even_first = 1;
-    task.first_sweep = job->first_sweep + batch * job->n_sweeps;
     for (int k = 0; k <= L; k++) {
         task.state[k] = it->chain[k];
         task.mean[k] = job->draw ? it->shown[k] : NULL;
         for (int64_t b = lo; !job->draw && b < hi; b++)
             copy_reals(it->chain[k] + b * net->np[k], it->first[k] + b * net->np[k], net->np[k]);
     }
+    if (!job->draw && job->y) {
+        /* what the data infer without labels, before they are released */
+        held[L] = 0;
+        bm_run(net, &task, &it->work, lo, hi);
+    }
+    task.clamped = released, task.n_sweeps = job->n_sweeps, task.upward = 0, task.tol = -1;
+    task.draw = job->draw, task.even_first = 1;
+    task.first_sweep = job->first_sweep + batch * job->n_sweeps;
     bm_run(net, &task, &it->work, job->draw ? bm_share(it->C, t, T) : lo,
            job->draw ? bm_share(it->C, t + 1, T) : hi);
 }

@@ -333,7 +333,7 @@ typedef struct {
     int32_t n_mean_field;         /* sweeps of the first phase, at most */
     int32_t n_sweeps;             /* sweeps of the second phase */
     int32_t draw;                 /* second phase: 1 Gibbs sweeps of the chains, 0 mean field from
-                                     the first phase's states */
+                                     what the data infer without labels */
     double tol, rate, momentum, weight_decay, offset_rate;
     int64_t seed, first_sweep;
     int64_t *counts; /* (2) out: batches, mean-field sweeps of all rows */

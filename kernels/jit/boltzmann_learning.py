@@ -71,6 +71,8 @@ def phases(work, thread, n_threads, start, n, batch):
         for b in range(low, high):
             for i in range(first.shape[1]):
                 second[b, i] = first[b, i]
+        if work.labelled:  # what the data infer without labels, before they are released
+            run_rows(work.net, work.second, work.alone, thread, low, high, np.int64(0))
     number = work.down.first_sweep + batch * work.down.n_sweeps
     run_rows(work.net, work.second, work.down, thread, low, high, number)
     show_second(work, low, high)
@@ -270,6 +272,7 @@ def _record(machine, x, y, order, plan, particles, offsets, velocity, n_threads)
     high, low = aligned((n, units), dtype), aligned((n_second, units), dtype)
     work = Record(
         net=net, first=first, second=second, up=make_plan(net, up, clamped),
+        alone=make_plan(net, up, [True, *[False] * (n_layers - 1)]),
         down=_second_plan(net, plan, n_layers), x=x, y=np.zeros((1, 1), dtype) if y is None else y,
         order=order, labelled=y is not None, draws=plan.draw, batch_size=plan.batch_size,
         shown=aligned((n_second, units), dtype), high=high, low=low, high_line=high.reshape(-1),

@@ -259,6 +259,8 @@ def boltzmann_train(
             second = [(means if k % 2 else particles)[k] for k in range(L + 1)]
         else:
             second = [s.copy() for s in first]
+            if y is not None:  # the answer without the labels, before the data go as well
+                sweep_with(np.matmul, machine, second, up, [True, *free[1:]])
             sweep_with(np.matmul, machine, second, down, free)
         _step(machine, first, second, plan, offsets, velocity)
         n_batches += 1
