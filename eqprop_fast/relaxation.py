@@ -15,7 +15,7 @@ from .docstrings import documented
 from .parts import Part
 
 MAX_INT = 2**31 - 1  # of the counters that kernels take
-STARTS = ("zero", "persistent", "carry_over", "normal")
+STARTS = ("zero", "feedforward", "persistent", "carry_over", "normal")
 STEPS = [Interval(Integral, 1, MAX_INT, closed="both")]
 TOLERANCE = [None, Interval(Real, 0, None, closed="left")]
 OR_AUTO = StrOptions({AUTO})
@@ -46,13 +46,15 @@ class Relaxation(Part):
         s)``, which reaches the same fixed points in fewer sweeps (docs/equations.md 1.6). 1.2 suits
         deep networks that converge slowly, 1.5 those of hard sigmoids; 1: plain sweeps. "auto": of
         what the contraction of the untrained network asks for, at most 1.3, where it is allowed.
-    start : {"zero", "persistent", "carry_over", "normal"}
-        Where a free phase of training starts: at zero; where that sample's last one ended
+    start : {"zero", "feedforward", "persistent", "carry_over", "normal"}
+        Where a free phase of training starts: at zero; after one pass upwards, in which inputs
+        count twice under a hidden layer (1606.01651; the undamped discrete map of a chain; it runs
+        batch by batch, and serves prediction too, but not exports); where that sample's last one ended
         (1602.05179), for `fit` alone, which takes as many rows as before for the same samples;
         where the nudged phase of the batch before ended, the +beta one under centered nudging, or
         at zero after a batch of another size (the code of 2402.11674; it runs batch by batch, and
         the nudged phase twice); at fresh standard normal states (smonsays/equilibrium-propagation).
-        Prediction starts at zero.
+        Prediction starts at zero but for "feedforward".
     """
 
     _parameter_constraints: dict = {
@@ -94,6 +96,11 @@ class Relaxation(Part):
             raise ValueError(
                 f"relaxation__over_relaxation={self.over_relaxation}: only for schedule='asynchronous' and "
                 f"dynamics=Discrete(dt=1), not for schedule={self.schedule!r} and {dynamics!r}"
+            )
+        if self.start == "feedforward" and not (dynamics.word == "discrete" and dynamics.dt == 1):
+            raise ValueError(
+                f"relaxation__start='feedforward': only for dynamics=Discrete(dt=1), not {dynamics!r}: "
+                "elsewhere one step is not a layer's answer"
             )
 
 

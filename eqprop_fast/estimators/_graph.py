@@ -255,6 +255,11 @@ class BaseGraphEstimator(BaseEqPropEstimator):
     def _check_rule(self, graph, spec):
         """Refuse a rule that cannot serve this graph, in the user's words."""
         word = self._rule.word
+        if self._relaxation.start == "feedforward":
+            raise ValueError(
+                "relaxation__start='feedforward' goes upwards through a chain of dense layers: "
+                "EqPropClassifier and EqPropRegressor have it"
+            )
         if word == "clamped_sweep":
             raise ValueError(
                 f"learning_rule={word!r} sweeps along a chain of dense layers: EqPropClassifier has it"

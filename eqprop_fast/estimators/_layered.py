@@ -76,6 +76,7 @@ class BaseLayeredEstimator(ExportMixin, BaseEqPropEstimator):
             back,
             self._free_spec(spec),
             self._relaxation.start == "carry_over",
+            self._relaxation.start == "feedforward",
         )
 
     def _fitted_network(self, kernels):

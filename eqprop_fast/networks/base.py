@@ -17,6 +17,14 @@ NUMPY_TILE = 128
 COMPILED_TILE = 4096
 
 
+def batches(order, plan):
+    """(rows, plan) of each mini-batch, as a call of its own takes them."""
+    for b, start in enumerate(range(0, len(order), plan.batch_size)):
+        sign = None if plan.sign is None else plan.sign[b : b + 1]
+        part = replace(plan, sign=sign, adam_step=plan.adam_step + b)
+        yield order[start : start + plan.batch_size], part
+
+
 class BaseNetwork:
     """Base of the networks; see `eqprop_fast.networks.protocol.Network`.
 
@@ -56,6 +64,10 @@ class BaseNetwork:
         second = [np.zeros_like(a) for a in arrays] if optimizer == "adam" else []
         return OptimizerState(velocity, second)
 
+    def starting_states(self, x, n_threads=1):
+        """Where free phases outside training start: at zero."""
+        return self.new_particles(x.shape[0])
+
     def _tiles(self, n_rows):
         """Slices of rows."""
         size = NUMPY_TILE if self.kernels.name == "numpy" else COMPILED_TILE
@@ -89,7 +101,7 @@ class BaseNetwork:
         y : ndarray (M, N[L]) or None
         beta : float
         states : list of ndarray or None
-            Starting states, not changed; None: zero.
+            Starting states, not changed; None: those of `starting_states`.
         n_threads : int
 
         Returns
@@ -104,7 +116,7 @@ class BaseNetwork:
         """
         m = x.shape[0]
         if states is None:
-            final = self.new_particles(m)
+            final = self.starting_states(x, n_threads)
         else:
             final = [np.array(s, self.dtype, order="C") for s in states]
         steps, residual = np.zeros(m, np.int32), np.zeros(m, self.dtype)
@@ -128,7 +140,7 @@ class BaseNetwork:
         m = x.shape[0]
         out = np.empty((m, self.spec.sizes[-1]), self.dtype)
         for rows in self._tiles(m):
-            tile = self.new_particles(rows.stop - rows.start)
+            tile = self.starting_states(x[rows], n_threads)
             _, left = self._relax_rows(x[rows], tile, n_steps, tol, n_threads=n_threads)
             if residual is not None:
                 residual[rows] = left
@@ -166,12 +178,11 @@ class HopfieldNetwork(BaseNetwork):
         """
         optimizer_state = optimizer_state or OptimizerState()
         stats = TrainStats(plan.loss_so_far)
-        for b, start in enumerate(range(0, len(order), plan.batch_size)):
-            rows = order[start : start + plan.batch_size]
+        for rows, part in batches(order, plan):
+            part = replace(part, loss_so_far=stats.loss)
             x_b, y_b, beta = x[rows], y[rows], plan.beta
-            part = replace(plan, sign=None, adam_step=plan.adam_step + b, loss_so_far=stats.loss)
-            if plan.sign is not None:
-                part, beta = replace(part, sign=plan.sign[b : b + 1]), beta * float(plan.sign[b])
+            if part.sign is not None:
+                beta *= float(part.sign[0])
             states = carried if len(carried[0]) == len(rows) else self.new_particles(len(rows))
             before = self._with_copies()
             stats = stats.followed_by(
@@ -203,7 +214,7 @@ class HopfieldNetwork(BaseNetwork):
 
     def contraction(self, x, weight):
         """By how much the residual shrinks in each sweep from zero, the median of these rows."""
-        before = self.relax(x, auto.PROBE_STEPS - 1)
+        before = self.relax(x, auto.PROBE_STEPS - 1, states=self.new_particles(x.shape[0]))
         after = self.relax(x, 1, states=before.states)
         shrunk = after.residual / np.maximum(before.residual, np.finfo(self.dtype).tiny)
         return auto.median(shrunk, weight)

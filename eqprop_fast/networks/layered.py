@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from ..docstrings import documented
+from ..kernels import OptimizerState, TrainStats
 from ..parts import Part
 from .asymmetry import measured_angles
-from .base import HopfieldNetwork
+from .base import HopfieldNetwork, batches
 from .energy import layered_energy
 
 
@@ -113,10 +115,22 @@ class LayeredNetwork(HopfieldNetwork):
         In training a free phase starts where the nudged phase of the batch before ended:
         `particles` are then the states of one batch, zero at first and after a batch of another
         size (2402.11674's code).
+    feedforward : bool
+        Free phases, in training and outside, start after a pass upwards (1606.01651).
     """
 
-    def __init__(self, spec, kernels, weights, biases, back=None, free_spec=None, carry_over=False):
-        self.carry_over = carry_over
+    def __init__(
+        self,
+        spec,
+        kernels,
+        weights,
+        biases,
+        back=None,
+        free_spec=None,
+        carry_over=False,
+        feedforward=False,
+    ):
+        self.carry_over, self.feedforward = carry_over, feedforward
         self.spec, self.kernels = spec, kernels
         self.free_spec = spec if free_spec is None else free_spec
         self.weights, self.biases, self.back = weights, biases, back
@@ -127,6 +141,47 @@ class LayeredNetwork(HopfieldNetwork):
 
     def feedback_angles(self):
         return None if self.back is None else measured_angles(self.weights, self.back)
+
+    def pass_upwards(self, x, n_threads=1, doubled=True):
+        """States after one pass from the input to the output.
+
+        Where a hidden layer lies above, the input from below counts twice: as much is going to come
+        from there, if the two agree (1606.01651). `doubled` False: it counts once.
+        """
+        last = self.spec.n_weights - 2 if doubled else 0
+        weights = [2 * w if k < last else w for k, w in enumerate(self.weights)]
+        states = self.new_particles(x.shape[0])
+        spec = replace(self.spec, schedule="forward", dt=1.0)  # from zero a sweep is the pass
+        self.kernels.layered_relax(
+            spec, weights, self.back, self.biases, x, states, None, 0.0, 1, -1.0, n_threads
+        )
+        return states
+
+    def starting_states(self, x, n_threads=1):
+        if self.feedforward:
+            return self.pass_upwards(x, n_threads)
+        return super().starting_states(x, n_threads)
+
+    def train(
+        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
+    ):
+        if not self.feedforward:
+            return super().train(
+                x, y, order, plan, row_weight, particles, optimizer_state, n_threads
+            )
+        optimizer_state = optimizer_state or OptimizerState()
+        stats = TrainStats(plan.loss_so_far)
+        for rows, part in batches(order, plan):  # one by one: a pass needs the weights of its time
+            part = replace(part, loss_so_far=stats.loss)
+            weight = None if row_weight is None else row_weight[rows]
+            x_b, y_b, all_rows = x[rows], y[rows], np.arange(len(rows))
+            states = self.pass_upwards(x_b, n_threads)
+            stats = stats.followed_by(
+                self._train_rows(
+                    x_b, y_b, all_rows, part, weight, states, optimizer_state, n_threads
+                )
+            )
+        return stats
 
     def _train_rows(self, x, y, order, plan, row_weight, particles, optimizer_state, n_threads):
         return self.kernels.layered_train(
@@ -147,7 +202,7 @@ class LayeredNetwork(HopfieldNetwork):
     def one_row(self, n_steps, tol):
         """``(x) -> outputs, residual`` of one dense row, or None where the backend has none."""
         make = self.kernels.layered_one_row
-        if make is None or self.back is not None:
+        if make is None or self.back is not None or self.feedforward:
             return None
         return make(self.free_spec, self.weights, None, self.biases, n_steps, tol)
 

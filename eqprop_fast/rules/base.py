@@ -38,7 +38,7 @@ class LearningRule(Part):
     word = ""  # the rule's name, in a constructor and in `kernels.spec.RULES`
     independent_feedback = False  # has weights of its own for the way back
     continual = False  # moves the weights at every nudged step
-    starts = ("zero", "persistent", "normal")  # of the free phase
+    starts = ("zero", "feedforward", "persistent", "normal")  # of the free phase
     # why no others
     other_starts = "does not carry states from batch to batch: only 'ep' does carry_over"
 
