@@ -15,10 +15,10 @@ import warnings
 import numpy as np
 from eqprop_fast.kernels import DivergenceError
 
-from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 from eqprop_fast.training import driver
 
-KINDS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
+from .kinds import KINDS, RESISTIVE, small
+
 EPOCHS, LAST, BATCHES = (
     12,
     8,
@@ -67,9 +67,9 @@ def fit(kind, end, path, backend):
         warnings.simplefilter("ignore")
         try:
             if not os.path.exists(path):
-                solver = "momentum" if kind in KINDS[2:] else "adam"
+                solver = "momentum" if kind in RESISTIVE else "adam"
                 options = {**FORGIVING, "solver": solver, **options}
-                kind((5,), max_iter=EPOCHS, random_state=1, **options, **place).fit(X, Y)
+                kind(small(kind, 5), max_iter=EPOCHS, random_state=1, **options, **place).fit(X, Y)
                 return
             model = kind.load_checkpoint(path)
             if model.ended_by_ is None or model._state.unanswered is not None:

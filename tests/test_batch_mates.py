@@ -8,11 +8,11 @@ import scipy.sparse as sp
 from eqprop_fast.kernels import LayeredSpec, get_backend
 from sklearn.datasets import load_digits
 
-from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
 from eqprop_fast.networks.resistive import ResistiveNetwork, ResistiveSpec, init_conductances
 
 from .backend_list import BACKENDS
+from .kinds import KINDS, serving, small
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size"
@@ -93,15 +93,14 @@ def test_resistive(backend, dtype, options):
     check(lambda x: [network.outputs(x, 10)], sp.csr_array(x * (x > 0.7)))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "kind", [EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor]
+    "kind, backend", [(kind, name) for kind in KINDS for name in serving(kind, BACKENDS)]
 )
 def test_estimators(backend, dtype, kind):
     x, y = load_digits(return_X_y=True)
     x = x / 16
-    model = kind((24,), max_iter=2, random_state=0, backend=backend, dtype=dtype).fit(
+    model = kind(small(kind, 24), max_iter=2, random_state=0, backend=backend, dtype=dtype).fit(
         x[:200], y[:200]
     )
     names = (

@@ -16,14 +16,14 @@ import pytest
 from eqprop_fast.kernels import DivergenceError
 from sklearn.exceptions import NotFittedError
 
-from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
+from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier
 from eqprop_fast.training import driver
 from eqprop_fast.training.checkpoint import Checkpoint
 
 from .backend_list import BACKENDS
+from .kinds import KINDS, RESISTIVE, serving, small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-KINDS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
 X = np.random.default_rng(0).normal(size=(90, 5)).astype(np.float32)
 Y = np.arange(90) % 3
 FORGIVING = dict(n_iter_no_change=np.inf, tol=0.0)
@@ -117,8 +117,9 @@ def ctrl_c_heard():
 
 
 CASES = [
-    (kind, end, BACKENDS[(i + j) % len(BACKENDS)])
+    (kind, end, backends[(i + j) % len(backends)])
     for i, kind in enumerate(KINDS)
+    for backends in [serving(kind, BACKENDS)]
     for j, end in enumerate(ENDS)
 ]
 
@@ -126,11 +127,11 @@ CASES = [
 @pytest.mark.parametrize("kind, end, backend", CASES)
 def test_the_file_is_the_fitted_model(tmp_path, monkeypatch, ctrl_c_heard, kind, end, backend):
     reason, options = ENDS[end]
-    solver = "momentum" if kind in KINDS[2:] else "adam"
+    solver = "momentum" if kind in RESISTIVE else "adam"
     options = {**FORGIVING, "max_iter": 6, "random_state": 0, "solver": solver, **options}
     options["backend"] = backend
     path = tmp_path / "a.npz"
-    model = kind((4,), checkpoint=Checkpoint(path, every=2), **options)
+    model = kind(small(kind), checkpoint=Checkpoint(path, every=2), **options)
     with monkeypatch.context() as patch:
         fail = disturb(patch, end)
         model.set_params(callbacks=options.get("callbacks", fail))
@@ -152,7 +153,7 @@ def test_the_file_is_the_fitted_model(tmp_path, monkeypatch, ctrl_c_heard, kind,
             assert_same(copy, model)
         else:
             options.pop("callbacks", None)
-            assert_same(copy, kind((4,), **{**options, "max_iter": n}).fit(X, Y))
+            assert_same(copy, kind(small(kind), **{**options, "max_iter": n}).fit(X, Y))
 
 
 HEARD = {  # what is learnt and what callbacks are told, in every way that they meet the end of a run
@@ -182,7 +183,7 @@ def test_a_kill_before_callbacks_have_answered_loses_no_answer(tmp_path, kind, e
     def be_killed(record):
         shutil.copy(path, tmp_path / f"{record.epoch}.npz")
 
-    model = kind((4,), checkpoint=path, callbacks=[be_killed, hear], **options).fit(X, Y)
+    model = kind(small(kind), checkpoint=path, callbacks=[be_killed, hear], **options).fit(X, Y)
     assert len(told) == 3 and model.ended_by_ == {"early stopping": "tol"}.get(end, end[:8])
     whole = list(told)
     for epoch in (1, 2, 3):
@@ -250,13 +251,14 @@ def test_resume_needs_a_fit(kind):
         kind().resume(X, Y)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "kind, backend", [(kind, name) for kind in KINDS for name in serving(kind, BACKENDS)]
+)
 def test_a_memory_mapped_model_can_do_what_any_can(tmp_path, kind, backend):
-    solver = "momentum" if kind in KINDS[2:] else "adam"
-    model = kind((4,), max_iter=2, solver=solver, random_state=0, backend=backend, **FORGIVING).fit(
-        X, Y
-    )
+    solver = "momentum" if kind in RESISTIVE else "adam"
+    model = kind(
+        small(kind), max_iter=2, solver=solver, random_state=0, backend=backend, **FORGIVING
+    ).fit(X, Y)
     joblib.dump(model, tmp_path / "a.joblib")
 
     def load():
@@ -273,7 +275,7 @@ def test_a_memory_mapped_model_can_do_what_any_can(tmp_path, kind, backend):
     assert_same(more, pickle.loads(pickle.dumps(model)).set_params(max_iter=4).resume(X, Y))
     for go_on in (load().partial_fit, load().set_params(warm_start=True).fit):
         assert go_on(X, Y).n_iter_ > 2
-    if kind in KINDS[2:]:
+    if kind in RESISTIVE:
         model.export_conductances(tmp_path / "g.csv")
         np.testing.assert_array_equal(
             load().import_conductances(tmp_path / "g.csv").predict(X), want

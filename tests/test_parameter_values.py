@@ -9,7 +9,9 @@ from sklearn.utils._param_validation import Interval
 import eqprop_fast
 from eqprop_fast import DivergenceError
 
-ESTIMATORS = ("EqPropClassifier", "EqPropRegressor", "ResistiveClassifier", "ResistiveRegressor")
+from .kinds import KINDS, small
+
+ESTIMATORS = [kind.__name__ for kind in KINDS]
 INTEGERS = (2**31 - 1, 2**31, 2**63, -1, 0, True, 1.0, "1", None, 1j, np.nan)
 REALS = (np.inf, -np.inf, np.nan, 1e308, -1e308, 1e-320, 10**400, True, 1j, "0.1", None, b"1")
 RUNS_LONG = ("max_iter", "n_steps")  # 2**31 - 1 is a legal number of these
@@ -47,8 +49,9 @@ def test_a_number_is_taken_or_named(kind, name):
     y = np.arange(12) % 3 if "Classifier" in kind else np.linspace(0, 1, 12)
     wrong = []
     for value in (v for k, n, v in CASES if (k, n) == (kind, name)):
+        network = small(getattr(eqprop_fast, kind))
         estimator = getattr(eqprop_fast, kind)(
-            hidden_layer_sizes=(4,), max_iter=2, batch_size=4, backend="numpy", random_state=0
+            network, max_iter=2, batch_size=4, backend="numpy", random_state=0
         )
         try:
             estimator.set_params(**{name: value})
@@ -78,9 +81,8 @@ def test_numpy_numbers_are_numbers(kind):
     fits = []
     for integer, real in ((int, float), (np.int64, np.float64), (np.uint8, np.float32)):
         options = {k: (integer if isinstance(v, int) else real)(v) for k, v in plain.items()}
-        estimator = getattr(eqprop_fast, kind)((4,), backend="numpy", random_state=0).set_params(
-            **options
-        )
+        make = getattr(eqprop_fast, kind)
+        estimator = make(small(make), backend="numpy", random_state=0).set_params(**options)
         fits.append(estimator.fit(X, y).coefs_)
     for other in fits[1:]:
         for a, b in zip(other, fits[0]):

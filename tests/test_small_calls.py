@@ -10,16 +10,16 @@ from sklearn.datasets import load_iris
 from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 
 from .backend_list import BACKENDS
+from .kinds import KINDS, serving, small
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-KINDS = (EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor)
+KINDS_AND_BACKENDS = [(kind, name) for kind in KINDS for name in serving(kind, BACKENDS)]
 X, Y = load_iris(return_X_y=True)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind, backend", KINDS_AND_BACKENDS)
 def test_a_kept_network_follows_the_estimator(kind, backend):
-    model = kind((8,), max_iter=3, random_state=0, backend=backend).fit(X, Y)
+    model = kind(small(kind, 8), max_iter=3, random_state=0, backend=backend).fit(X, Y)
     all_rows = model.predict(X)
     for _ in range(2):  # the second time from what was kept
         one_by_one = np.concatenate([model.predict(X[i : i + 1]) for i in range(len(X))])
