@@ -211,6 +211,23 @@ def set_in(*path, value):
     return change
 
 
+RECORD = {  # that callbacks have not answered
+    "stats": dict(loss=1.0, n_correct=1, free_steps=1, nudged_steps=1, n_samples=9, n_batches=1),
+    "rates": [0.1, 0.1],
+    "seconds": 1.0,
+}
+WRONG_RECORDS = [
+    3,
+    {},
+    {**RECORD, "other": 1},
+    {**RECORD, "rates": [0.1]},
+    {**RECORD, "rates": [0.1, float("nan")]},
+    {**RECORD, "seconds": float("inf")},
+    {**RECORD, "seconds": "1"},
+    *({**RECORD, "stats": {**RECORD["stats"], name: -1}} for name in ("n_samples", "free_steps")),
+    {**RECORD, "stats": {**RECORD["stats"], "n_samples": 0}},
+    {**RECORD, "stats": {"loss": 1.0}},
+]
 FIELDS = [
     (("plain", "predict"), "x"),
     (("plain", "_state"), 3),
@@ -245,6 +262,7 @@ FIELDS = [
     (("counters", "split_seed"), 2**40),
     (("counters", "n_updates"), 10**39),
     (("counters", "position"), {}),
+    *((("counters", "unanswered"), value) for value in WRONG_RECORDS),
     (("streams", "init"), None),
     (("streams", "init", "state", "inc"), 2),
     (("streams", "init", "state", "state"), 2**128),
@@ -267,6 +285,17 @@ FIELDS = [
 @pytest.mark.parametrize("kind", [EqPropClassifier, ResistiveRegressor])
 def test_a_wrong_field_is_refused(tmp_path, files, kind, path, value):
     refused(kind, tmp_path / "a.npz", with_meta(files[kind], set_in(*path, value=value)))
+
+
+def test_an_unanswered_record_is_heard_once(tmp_path, files):
+    told, kind = [], EqPropClassifier
+    (tmp_path / "a.npz").write_bytes(
+        with_meta(files[kind], set_in("counters", "unanswered", value=RECORD))
+    )
+    model = kind.load_checkpoint(tmp_path / "a.npz").set_params(callbacks=told.append)
+    assert model.resume(X, Y).n_iter_ == 2 and model.resume(X, Y) is model
+    (record,) = told
+    assert record.rates == (0.1, 0.1) and record.stats.n_samples == 9 and record.seconds == 1.0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -628,17 +628,18 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         if any(p.dtype != network.dtype or not np.isfinite(p).all() for p in states):
             raise ValueError("persistent or carried states are not finite, or of another dtype")
 
-    @staticmethod
-    def _check_loaded_counters(state):
+    def _check_loaded_counters(self, state):
         position, epochs = state.position, state.epoch
         counted = len(state.loss_curve) == epochs and state.no_improvement <= epochs
         if not counted or max(len(state.validation_scores), len(state.angle_curve)) > epochs:
             raise ValueError("the counters and the curves do not fit together")
         if position is not None and (position.batches - 1) * position.batch_size >= position.n_rows:
             raise ValueError("the position in the epoch is behind its end")
-        told = state.unanswered
-        if told is not None and (not epochs or position is not None or not told.stats.n_samples):
-            raise ValueError("counters: unanswered is wrong")
+        told, scored = state.unanswered, not self.early_stopping or state.validation_scores
+        if told is not None:
+            whole = epochs and scored and position is None and told.stats.n_samples
+            if not whole or len(told.rates) != len(self.coefs_):
+                raise ValueError("counters: unanswered is wrong")
 
     def _check_continued(self, network):
         """Refuse parameters with which the fitted network cannot go on."""
