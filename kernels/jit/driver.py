@@ -85,7 +85,7 @@ def _train(spec, plan, job, x, back, n_threads):
         before, after, row_weight, products = walk.kept["pre"], walk.kept["moved"], common["ones"], [[0, 0]]
     else:
         before, after, row_weight = shown, shown, common["weight"]
-        products = [[ends, 1], [start, ends]]  # the last of `shown`: by how much its units have moved
+        products = [[1, ends], [ends, start]]  # the last of `shown`: by how much its units have moved
     work = Record(
         held=rule in ("clamped_sweep", "contrastive", "coupled"), n_recorded=max(n_recorded, 1), **common,
         before=before, after=after, row_weight=row_weight, contrast=np.array(products),

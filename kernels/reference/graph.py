@@ -197,6 +197,11 @@ class GraphNet:
             correlation, i, j = self.links[c].correlation, link.below - 1, link.above - 1
             if link.below == 0:  # the input is the same at both ends: one product instead of two
                 weights.append(correlation(drive.shown, high_b[j] - high_a[j], drive.where[c]))
+            elif where_a[c] is None:  # products of what has moved: layered_contrast
+                weights.append(
+                    correlation(low_b[i], high_b[j] - high_a[j])
+                    + correlation(low_b[i] - low_a[i], high_a[j])
+                )
             else:
                 weights.append(
                     correlation(low_b[i], high_b[j], where_b[c])

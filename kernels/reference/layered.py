@@ -170,7 +170,7 @@ def layered_relax(
 
 def layered_contrast(spec, x, states_a, states_b, row_weight=None):
     """Correlation difference b - a of every weight and bias, summed over samples (1602.05179 eq.
-    for dW).
+    for dW), as products of what has moved: b b' - a a' = b (b' - a') + (b - a) a'.
     """
     weight_diffs, bias_diffs = [], []
     below = rho(spec.input_activation, x.toarray() if hasattr(x, "toarray") else x)
@@ -183,7 +183,7 @@ def layered_contrast(spec, x, states_a, states_b, row_weight=None):
         if k == 1:  # the input is the same in both phases: one product instead of two
             weight_diffs.append(below_a.T @ (wb - wa))
         else:
-            weight_diffs.append(below_b.T @ wb - below_a.T @ wa)
+            weight_diffs.append(below_b.T @ (wb - wa) + (below_b - below_a).T @ wa)
         bias_diffs.append((wb - wa).sum(axis=0))
         below_a, below_b = a, b
     return weight_diffs, bias_diffs
