@@ -137,13 +137,24 @@ def devices(path):
     runpy.run_path(ROOT / "examples" / "device_study.py")["main"](["--out", str(path)])
 
 
+def generative(path):
+    """Filters, samples and completions, and the plot of the pass upwards beside them."""
+    run = runpy.run_path(ROOT / "examples" / "generative_digits.py")["main"]
+    save("theory_feedforward", lambda consistency: run(path, consistency))
+
+
 def bench(path):
     from bench import report
 
     report.plot(json.loads((ROOT / "bench" / "results" / "latest.json").read_text()), path)
 
 
-PROGRAMS = {"circuit_xor": circuit_xor, "devices": devices, "bench": bench}
+PROGRAMS = {
+    "circuit_xor": circuit_xor,
+    "devices": devices,
+    "generative": generative,
+    "bench": bench,
+}
 
 
 def main(names):

@@ -6,9 +6,11 @@ import scipy.sparse as sp
 from eqprop_fast.kernels import get_backend
 from eqprop_fast.kernels.reference.activations import rho
 from eqprop_fast.kernels.spec import LayeredSpec
+from scipy.optimize import brentq
+from scipy.special import expit
 from sklearn.datasets import load_digits
 
-from eqprop_fast import EP, Continuous, EqPropClassifier, Relaxation
+from eqprop_fast import EP, Continuous, DeepBoltzmannMachine, EqPropClassifier, Relaxation, theory
 from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
 
 from .backend_list import BACKENDS
@@ -105,3 +107,50 @@ def test_where_it_cannot_be_it_is_refused():
         graph = kind(small(kind), relaxation=Relaxation(start="feedforward"))
         with pytest.raises(ValueError, match="feedforward"):
             graph.fit(X, Y)
+
+
+def agreeing_machine():
+    """Two hidden layers in which what comes from above equals what comes from below, at one x."""
+    model = DeepBoltzmannMachine((6, 6), n_iter=0, tol=1e-9, n_mean_field=500).fit(np.ones((2, 6)))
+    x = np.array([1.0, 0, 1, 1, 0, 1])
+    w = 0.5 * np.random.default_rng(0).normal(size=(6, 6))
+    below = x @ w
+    first = expit(2 * below)
+    size = brentq(lambda c: 6 * c * expit(c * (below @ first)) - 1, 0, 10)
+    model.weights_ = [w, np.outer(below, np.full(6, size))]  # so that W_2 s_2 = below
+    model.biases_ = [np.zeros(6) for _ in range(3)]
+    return model, x[None]
+
+
+def test_where_the_condition_holds_the_pass_is_the_fixed_point():
+    model, x = agreeing_machine()
+    result = theory.feedforward_consistency(model, x, tol=1e-9)
+    assert result.mismatch[0] < 1e-6 and result.verdict < 1e-6 and result.holds
+    assert result.sweeps["doubled"] == 1 and result.speed_up >= 3
+    assert result.sweeps["zero"] > 3 and result.residual["pass"].max() > 0.01
+    _, steps = model.mean_field(x)
+    assert steps == 1  # the kernel's own pass
+    model.weights_[1] *= 2
+    assert not theory.feedforward_consistency(model, x, tol=1e-9).verdict < 1e-3
+
+
+def test_consistency_of_fitted_networks():
+    chain = EqPropClassifier((12, 9), max_iter=2, random_state=0).fit(X, Y)
+    machine = DeepBoltzmannMachine((12, 9), n_iter=2, use_labels=True, random_state=0).fit(X, Y)
+    for model, y, layers in ((chain, None, 3), (machine, None, 3), (machine, Y, 2)):
+        result = theory.feedforward_consistency(model, X, y)
+        assert len(result.layers) == len(result.mismatch) == layers
+        assert result.residual["doubled"][-1] < 1e-5  # the top layer has nothing above it
+        assert -1 <= result.correlation <= 1 and result.verdict > 0
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    assert len(result.plot().axes) == 3
+    plt.close("all")
+    for wrong, name in [
+        (lambda: theory.feedforward_consistency(chain, X, Y), "y"),
+        (lambda: theory.feedforward_consistency(object(), X), "model"),
+        (lambda: theory.feedforward_consistency(chain, X, tol=-1), "tol"),
+        (lambda: theory.feedforward_consistency(chain, X, n_steps=0), "n_steps"),
+    ]:
+        with pytest.raises(ValueError, match=name):
+            wrong()

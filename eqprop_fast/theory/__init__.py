@@ -6,6 +6,7 @@ from .asymmetry import AsymmetryBound, asymmetry_bound
 from .continual import ContinualDeviation, continual_deviation, debug_identity
 from .conv import ConvNetwork
 from .descent import EnergyDescent, energy_descent
+from .feedforward import FeedforwardConsistency, feedforward_consistency
 from .match import GradientMatch, gradient_match, preset_model
 from .models import GraphModel, LayeredModel, fitted_subject
 from .nudge import NudgePlace, nudge_place
@@ -22,6 +23,7 @@ __all__ = [
     "ConvNetwork",
     "GraphModel",
     "EnergyDescent",
+    "FeedforwardConsistency",
     "GradientMatch",
     "GradientOrder",
     "LayeredModel",
@@ -33,6 +35,7 @@ __all__ = [
     "continual_deviation",
     "debug_identity",
     "energy_descent",
+    "feedforward_consistency",
     "fitted_subject",
     "gradient_match",
     "gradient_order",

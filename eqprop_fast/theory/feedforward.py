@@ -1,0 +1,233 @@
+"""One pass upwards is a good start of inference where bottom-up and top-down inputs agree
+(1606.01651).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from ..gradients.record import check_count
+from ..kernels import Sweeps
+from ..kernels.reference.activations import rho
+from .results import TheoryResult, new_figure
+
+STARTS = ("zero", "pass", "doubled")
+
+
+@dataclass(frozen=True, eq=False)
+class FeedforwardConsistency(TheoryResult):
+    """Result of `feedforward_consistency`; the verdict is the residual right after the doubled pass,
+    relative to that of a zero start.
+
+    Attributes
+    ----------
+    layers : list of str
+        The free layers.
+    mismatch : ndarray
+        ``|T - B| / |B|`` of each layer at the fixed points, T its input from above and B from below;
+        NaN where there is none from above.
+    residual : dict of str to ndarray
+        By the start, root mean square of ``s - rho(field)`` in each layer.
+    correlation : float
+        Between ``|T - B|`` and the residual, over samples and the layers under a hidden one, right
+        after the doubled pass; NaN with one hidden layer.
+    sweeps : dict of str to ndarray (M,)
+        Sweeps from each start until no unit changes by more than the tolerance.
+    """
+
+    layers: list
+    mismatch: np.ndarray
+    residual: dict
+    correlation: float
+    sweeps: dict
+
+    @property
+    def speed_up(self):
+        """Median sweeps from zero over those from the doubled pass."""
+        zero, doubled = (np.median(self.sweeps[s]) for s in ("zero", "doubled"))
+        return float(zero / max(doubled, 1))
+
+    def plot(self):
+        figure, (left, middle, right) = new_figure(1, 3)
+        place = np.arange(len(self.layers))
+        left.bar(place, np.nan_to_num(self.mismatch), color="#667")
+        left.set(title="|T - B| / |B| at the fixed points")
+        for i, start in enumerate(STARTS):
+            middle.bar(place + 0.27 * (i - 1), self.residual[start], 0.25, label=start)
+            steps = np.sort(self.sweeps[start])
+            share = np.arange(1, len(steps) + 1) / len(steps)
+            right.step(steps, share, where="post", label=start)
+        middle.set(title="residual right after the start")
+        right.set(title="settled samples", xlabel="sweeps", ylabel="share")
+        for axes in (left, middle):
+            axes.set_xticks(place, self.layers, rotation=20, fontsize=8)
+        middle.legend(fontsize=7)
+        right.legend(fontsize=7)
+        return figure
+
+
+class _Chain:
+    """A fitted EqPropClassifier or EqPropRegressor: its free phase."""
+
+    def __init__(self, estimator, X, y):
+        if y is not None:
+            raise ValueError("y: an EqProp network nudges its output, it does not clamp it")
+        self.net, self.x = estimator._network_for(X)
+        spec = self.net.spec
+        if spec.dynamics != "discrete" or spec.dt != 1:
+            raise ValueError("model: the pass is for the undamped discrete map, Discrete(dt=1)")
+        self.weights, self.biases = self.net.weights, self.net.biases
+        self.back = self.net.back or [w.T for w in self.weights]
+        n = spec.n_weights
+        self.names = [*(f"hidden {k}" for k in range(1, n)), "output"]
+        self.answers = [k < n - 1 for k in range(1, n + 1)]  # a hidden layer lies above
+        self.spec = spec
+
+    def start(self, name):
+        if name == "zero":
+            return self.net.new_particles(self.x.shape[0])
+        return self.net.pass_upwards(self.x, doubled=name == "doubled")
+
+    def settle(self, states, n_steps, tol):
+        found = self.net.relax(self.x, n_steps, tol, states=states)
+        return found.states, found.steps
+
+    def inputs(self, states, k):
+        x = rho(self.spec.input_activation, self.x) if k == 1 else states[k - 2]
+        above = states[k] @ self.back[k] if k < len(self.names) else None
+        return x @ self.weights[k - 1], above
+
+    def answer(self, field, k):
+        return rho(self.spec.activation_of(k), field)
+
+
+class _Machine:
+    """A fitted generative estimator, data clamped and, if given, labels."""
+
+    def __init__(self, estimator, X, y):
+        self.machine = m = estimator._machine()
+        self.x = estimator._dense(estimator._checked(X))
+        self.y = estimator._given(y, len(self.x))
+        self.biases = m.biases[1:]
+        hidden = m.n_hidden
+        self.names = [f"hidden {k}" for k in range(1, hidden + 1)]
+        if m.labelled and self.y is None:
+            self.names.append("labels")
+        self.answers = [k < hidden for k in range(1, len(self.names) + 1)]
+
+    def start(self, name):
+        m = self.machine
+        states = [np.zeros((len(self.x), len(b)), m.dtype) for b in self.biases]
+        if self.y is not None:
+            states[-1][...] = self.y
+        if name == "zero":
+            return states
+        for k in range(1, len(self.names) + 1):
+            below, above = self.inputs(states, k)
+            known = self.y is not None and k == m.n_hidden
+            gain = 2 if name == "doubled" and self.answers[k - 1] else 1
+            field = gain * below + self.biases[k - 1] + (above if known else 0)
+            states[k - 1][...] = self.answer(field, k)
+        return states
+
+    def settle(self, states, n_steps, tol):
+        every = [self.x.copy(), *(s.copy() for s in states)]
+        clamped = [True, *[False] * len(states)]
+        clamped[-1] = self.y is not None
+        steps, _ = self.machine.sweep(every, Sweeps(n_steps, draw=False, tol=tol), clamped)
+        return every[1:], steps
+
+    def inputs(self, states, k):
+        return self.machine.inputs([self.x, *states], k)
+
+    def answer(self, field, k):
+        labels = self.machine.labelled and k == len(self.machine.weights)
+        return softmax(field, axis=1) if labels else expit(field)
+
+
+def feedforward_consistency(model, X, y=None, *, n_steps=1000, tol=1e-3):
+    """How far a pass upwards lands from the fixed point, and how many sweeps it saves.
+
+    Parameters
+    ----------
+    model : fitted EqPropClassifier, EqPropRegressor, DeepBoltzmannMachine or DeepHopfieldNetwork
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,), optional
+        Labels to clamp, in a generative network that has learnt them: the paper's own case.
+    n_steps : int
+        Sweeps at most.
+    tol : float
+
+    Returns
+    -------
+    FeedforwardConsistency
+        Verdict: mean residual after the doubled pass over that of a zero start, target 0.1.
+
+    Raises
+    ------
+    ValueError
+        The model has no such pass; its message says why.
+    """
+    check_count(n_steps, "n_steps")
+    if not 0 <= tol < np.inf:
+        raise ValueError(f"tol must be a finite number >= 0, got {tol!r}")
+    if hasattr(model, "_machine"):
+        net = _Machine(model, X, y)
+    elif hasattr(model, "coefs_"):
+        net = _Chain(model, X, y)
+    else:
+        raise ValueError(
+            "model must be a fitted EqProp estimator of a chain or a generative estimator, got "
+            f"{type(model).__name__}"
+        )
+    residual, sweeps = {}, {}
+    for name in STARTS:
+        states = net.start(name)
+        residual[name] = np.array([_rms(_left(net, states, k)) for k in _layers(net)])
+        settled, sweeps[name] = net.settle(states, n_steps, tol)
+    total = {name: np.sqrt(np.mean(r**2)) for name, r in residual.items()}
+    return FeedforwardConsistency(
+        verdict=float(total["doubled"] / total["zero"]),
+        target=0.1,
+        settings={"n_steps": n_steps, "tol": tol, "clamped": y is not None},
+        layers=net.names,
+        mismatch=np.array([_mismatch(*net.inputs(settled, k)) for k in _layers(net)]),
+        residual=residual,
+        correlation=_correlation(net),
+        sweeps=sweeps,
+    )
+
+
+def _layers(net):
+    return range(1, len(net.names) + 1)
+
+
+def _rms(a):
+    return float(np.sqrt(np.mean(np.square(a, dtype=np.float64))))
+
+
+def _left(net, states, k):
+    """What layer k still has to change by."""
+    below, above = net.inputs(states, k)
+    field = below + net.biases[k - 1] + (0 if above is None else above)
+    return states[k - 1] - net.answer(field, k)
+
+
+def _mismatch(below, above):
+    return np.nan if above is None else np.linalg.norm(above - below) / np.linalg.norm(below)
+
+
+def _correlation(net):
+    """Of |T - B| with the state's residual, over samples and layers whose input was doubled."""
+    states, gaps, left = net.start("doubled"), [], []
+    for k in _layers(net):
+        if net.answers[k - 1]:
+            below, above = net.inputs(states, k)
+            gaps.append(np.linalg.norm(above - below, axis=1) / np.sqrt(below.shape[1]))
+            left.append(np.linalg.norm(_left(net, states, k), axis=1) / np.sqrt(below.shape[1]))
+    if not gaps:
+        return np.nan
+    return float(np.corrcoef(np.concatenate(gaps), np.concatenate(left))[0, 1])
