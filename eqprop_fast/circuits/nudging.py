@@ -116,6 +116,7 @@ def excess(share, move):
     return float(2.0 ** np.ceil(np.log2(over))) if over > 1 and np.isfinite(over) else 1.0
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def error(netlist, free, drive, phases, width):
     """How far the gradient of `phases` is from that of a vanishing nudge, as a share of its size.
 
