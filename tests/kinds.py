@@ -15,7 +15,6 @@ from eqprop_fast import (
     Layer,
     ResistiveClassifier,
     ResistiveRegressor,
-    available_backends,
 )
 
 CHAINS = EqPropClassifier, EqPropRegressor
@@ -39,18 +38,6 @@ def small(kind, units=4):
     return (units,)
 
 
-def serving(kind, backends=None):
-    """Which of these backends, or of all that load here, run this kind of network."""
-    backends = available_backends() if backends is None else backends
-    return [name for name in backends if not issubclass(kind, GRAPHS) or serves_graphs(name)]
-
-
 def serves_rule(backend, rule):
-    """Whether a backend that serves graphs runs this rule on them."""
-    return backend != "c" or rule not in GRADIENT_RULES
-
-
-def serves_graphs(backend):
-    from eqprop_fast.kernels import get_backend
-
-    return get_backend(backend).graph_train.__module__ != "eqprop_fast.kernels.no_graphs"
+    """Whether a backend runs this rule on graphs."""
+    return backend == "numpy" or rule not in GRADIENT_RULES

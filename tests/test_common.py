@@ -16,7 +16,7 @@ from eqprop_fast import (
 )
 
 from .backend_list import BACKENDS
-from .kinds import GRAPHS, KINDS, RESISTIVE, serving, small
+from .kinds import GRAPHS, KINDS, RESISTIVE, small
 
 
 class Channels:
@@ -47,7 +47,7 @@ def estimators():
         graph = issubclass(kind, GRAPHS)
         network = [Conv(16, 1)] if issubclass(kind, Channels) else small(kind, 16 if graph else 32)
         options = dict(n_threads=2, **(QUICK if graph else dict(max_iter=60)))
-        for backend in serving(kind, BACKENDS):
+        for backend in BACKENDS:
             yield kind(network, backend=backend, **options)
 
 

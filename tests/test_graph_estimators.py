@@ -30,12 +30,11 @@ from eqprop_fast.training.augment import moved
 
 from .backend_list import BACKENDS
 from .build import build
-from .kinds import serves_graphs, serves_rule, skip
+from .kinds import serves_rule, skip
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size"
 )
-SERVING = [name for name in BACKENDS if serves_graphs(name)]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((30, 1, 8, 8)).astype(np.float32)
 FLAT = IMAGES.reshape(30, 64)
@@ -48,7 +47,7 @@ BASE = dict(
     tol=0,
     n_iter_no_change=np.inf,
     random_state=0,
-    backend=SERVING[-1],
+    backend=BACKENDS[-1],
     n_threads=1,
 )
 RESIDUAL = Graph(
@@ -243,7 +242,7 @@ def test_dense_layers_are_the_layered_classifier_bit_for_bit(early_stopping):
     [
         (word, backend)
         for word in RULES
-        for backend in SERVING
+        for backend in BACKENDS
         if word != "clamped_sweep" and serves_rule(backend, word)
     ],
 )
@@ -259,7 +258,7 @@ def test_every_rule_learns(rule, backend):
         assert len(model.feedback_angle_curve_[-1]) == 2
 
 
-@pytest.mark.parametrize("backend", SERVING)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("cost", ["cross_entropy", "squared_error"])
 def test_a_read_out_learns(cost, backend):
     layers = [Conv(4, 3, pool="average"), Dense(8), ReadOut()]
@@ -272,7 +271,7 @@ def test_a_read_out_learns(cost, backend):
     assert (model.predict(X) == model.classes_[model.decision_function(X).argmax(axis=1)]).all()
 
 
-@pytest.mark.parametrize("backend", SERVING)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "options",
     [
@@ -350,7 +349,7 @@ def test_a_weight_of_two_is_a_repetition(make):
         np.testing.assert_allclose(a, b, atol=1e-10)
 
 
-@pytest.mark.parametrize("backend", SERVING)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_any_number_of_threads_gives_the_same_bits(backend):
     same(conv(backend=backend).fit(IMAGES, Y), conv(backend=backend, n_threads=3).fit(IMAGES, Y))
 
@@ -484,7 +483,7 @@ def test_a_callable_sees_batches_of_images_and_is_reproducible():
 
 def test_maps_are_scaled_by_channel():
     X = RNG.normal(size=(50, 2, 4, 4)) * np.array([1.0, 20.0])[:, None, None] + 3
-    model = ConvEqPropClassifier([Conv(3, 3)], max_iter=1, backend=SERVING[0]).fit(
+    model = ConvEqPropClassifier([Conv(3, 3)], max_iter=1, backend=BACKENDS[0]).fit(
         X, np.arange(50) % 2
     )
     scale, centre = model.input_scale_.reshape(2, 16), model.input_center_.reshape(2, 16)

@@ -4,13 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from eqprop_fast.kernels import (
-    DivergenceError,
-    OptimizerState,
-    TrainPlan,
-    available_backends,
-    get_backend,
-)
+from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
 from eqprop_fast.kernels.tolerances import tolerance
 
 from eqprop_fast.networks.graph import Connection, Conv, Dense, Graph, Layer, chain, draw_parameters
@@ -18,14 +12,14 @@ from eqprop_fast.networks.graph import Connection, Conv, Dense, Graph, Layer, ch
 from .backend_list import BACKENDS
 from .graphs import GRAPHS, SMOOTH, make, with_own_back, zeros
 
-COMPILED = [name for name in BACKENDS if name == "c"]  # Numba does not serve graphs yet
+COMPILED = [name for name in BACKENDS if name != "numpy"]
 TWIN = get_backend("numpy")
-pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled backend serves graphs")
+pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled backend here")
 
 
-@pytest.fixture
-def kernels():
-    return get_backend(COMPILED[0])
+@pytest.fixture(params=COMPILED)
+def kernels(request):
+    return get_backend(request.param)
 
 
 DYNAMICS = {
@@ -242,6 +236,23 @@ def test_widths_about_the_vectors(kernels, n):
         same(ends[0], ends[1], "state", dtype)
 
 
+@pytest.mark.parametrize("schedule", ["synchronous", "asynchronous"])
+def test_a_chain_is_the_layered_network(kernels, schedule):
+    """The same numbers as the kernels that chains have of their own."""
+    sizes, rng = (9, 17, 8, 3), np.random.default_rng(0)
+    spec = chain(9, [Dense(17), Dense(8), Dense(3)]).spec(**SMOOTH, schedule=schedule)
+    layered = LayeredSpec(sizes, out_activation="identity", schedule=schedule)
+    weights, biases = draw_parameters(spec, rng)
+    x, y = rng.uniform(0, 1, (6, 9)), np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    plan = TrainPlan(4, 0.3, 20, 6, (0.1, 0.2, 0.1), (0.1, 0.1, 0.2), centered=True)
+    learned = []
+    for train, of in ((kernels.graph_train, spec), (kernels.layered_train, layered)):
+        w, b = [a.copy() for a in weights], [a.copy() for a in biases]
+        train(of, w, None, b, x, y, np.arange(6), plan)
+        learned.append([*w, *b])
+    same(*learned, "trajectory", np.float64)
+
+
 def test_dense_to_and_from_maps(kernels):
     """A dense connection knows the units of a map in the caller's order."""
     graph = Graph(
@@ -318,9 +329,3 @@ def test_what_is_not_served_is_refused_by_name(kernels):
         ValueError, match="does not serve learning_rule='bptt' on a graph yet; backe"
     ):
         kernels.graph_train(spec, weights, None, biases, x, y, np.arange(5), plan)
-    if "numba" in available_backends():
-        numba = get_backend("numba")
-        with pytest.raises(
-            ImportError, match="backend 'numba' does not serve networks of any shape"
-        ):
-            numba.graph_relax(spec, weights, None, biases, x, zeros(spec, 5))

@@ -13,7 +13,6 @@ from eqprop_fast.training import FitSettings, RandomStreams, TrainingData, Train
 from .backend_list import BACKENDS
 from .graphs import GRAPHS, with_own_back
 
-SERVING = [name for name in BACKENDS if name != "numba"]
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "network.md"
 
 
@@ -35,7 +34,7 @@ def test_the_page_runs(capsys):
     assert net.loss_curve_[-1] < 0.7 * net.loss_curve_[0]
 
 
-@pytest.mark.parametrize("backend", SERVING)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["skip", "residual", "readout"])
 def test_the_driver_trains_it(name, backend):
     net, rng = network(name, backend), np.random.default_rng(0)
@@ -49,7 +48,7 @@ def test_the_driver_trains_it(name, backend):
     assert state.loss_curve[-1] < 0.97 * state.loss_curve[0]
 
 
-@pytest.mark.parametrize("backend", SERVING)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_relaxation_reports_energy_and_outputs(backend):
     net = network("skip", backend, schedule="asynchronous")
     x = np.random.default_rng(0).uniform(0, 1, (6, 7))

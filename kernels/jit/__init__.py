@@ -1,10 +1,10 @@
 """The Numba backend: the same kernels, compiled on first use and cached."""
 
-from ..no_graphs import graph_relax, graph_train
 from ..registry import KernelSet
 from . import boltzmann, boltzmann_learning, crossbar_driver, nodal, nodal_update
 from .compile import isa
 from .driver import layered_relax, layered_train
+from .graph import graph_relax, graph_train
 
 KERNELS = KernelSet(
     name="numba", isa=isa(), layered_relax=layered_relax, layered_train=layered_train,

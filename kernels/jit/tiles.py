@@ -10,7 +10,7 @@ from .vectors import TILE_VECTORS, VECTOR_BYTES, Vectors, sum_loop
 TILE_SAMPLES = 5
 
 
-def _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride):
+def build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride):
     """IR of fields[g] += sum over j < m of inputs[g][j] * matrix[j * row_stride :], all g."""
     vec = Vectors(builder, real)
 
@@ -61,7 +61,7 @@ def _make_tile(samples, vectors):
                 inputs.append(array_data(context, builder, kinds[4], args[4], b, below))
             matrix = array_data(context, builder, kinds[7], args[7], start)
             real = context.get_data_type(kinds[7].dtype)
-            _build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride)
+            build_tile(builder, real, samples, vectors, fields, inputs, matrix, m, row_stride)
             return context.get_dummy_value()
 
         return signature, codegen
