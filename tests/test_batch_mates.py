@@ -12,7 +12,7 @@ from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
 from eqprop_fast.networks.resistive import ResistiveNetwork, ResistiveSpec, init_conductances
 
 from .backend_list import BACKENDS
-from .kinds import KINDS, serving, small
+from .kinds import KINDS, small
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:batch_size"
@@ -94,9 +94,7 @@ def test_resistive(backend, dtype, options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(
-    "kind, backend", [(kind, name) for kind in KINDS for name in serving(kind, BACKENDS)]
-)
+@pytest.mark.parametrize("kind, backend", [(kind, name) for kind in KINDS for name in BACKENDS])
 def test_estimators(backend, dtype, kind):
     x, y = load_digits(return_X_y=True)
     x = x / 16

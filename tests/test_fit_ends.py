@@ -21,7 +21,7 @@ from eqprop_fast.training import driver
 from eqprop_fast.training.checkpoint import Checkpoint
 
 from .backend_list import BACKENDS
-from .kinds import KINDS, RESISTIVE, serving, small
+from .kinds import KINDS, RESISTIVE, small
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 X = np.random.default_rng(0).normal(size=(90, 5)).astype(np.float32)
@@ -117,9 +117,8 @@ def ctrl_c_heard():
 
 
 CASES = [
-    (kind, end, backends[(i + j) % len(backends)])
+    (kind, end, BACKENDS[(i + j) % len(BACKENDS)])
     for i, kind in enumerate(KINDS)
-    for backends in [serving(kind, BACKENDS)]
     for j, end in enumerate(ENDS)
 ]
 
@@ -251,9 +250,7 @@ def test_resume_needs_a_fit(kind):
         kind().resume(X, Y)
 
 
-@pytest.mark.parametrize(
-    "kind, backend", [(kind, name) for kind in KINDS for name in serving(kind, BACKENDS)]
-)
+@pytest.mark.parametrize("kind, backend", [(kind, name) for kind in KINDS for name in BACKENDS])
 def test_a_memory_mapped_model_can_do_what_any_can(tmp_path, kind, backend):
     solver = "momentum" if kind in RESISTIVE else "adam"
     model = kind(

@@ -10,10 +10,10 @@ from sklearn.datasets import load_iris
 from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
 
 from .backend_list import BACKENDS
-from .kinds import KINDS, serving, small
+from .kinds import KINDS, small
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-KINDS_AND_BACKENDS = [(kind, name) for kind in KINDS for name in serving(kind, BACKENDS)]
+KINDS_AND_BACKENDS = [(kind, name) for kind in KINDS for name in BACKENDS]
 X, Y = load_iris(return_X_y=True)
 
 
