@@ -97,9 +97,9 @@ static inline void bm_plan_net(bm_net *net, bm_arena *arena) {
 
 /* Lays every thread's own memory out, and returns that of `thread`. */
 static inline bm_work bm_plan_work(const bm_net *net, bm_arena *arena, int thread, int n_threads) {
-    bm_work mine = {{0}};
+    bm_work mine = {.field = NULL};
     for (int t = 0; t < n_threads; t++) {
-        bm_work work = {{0}};
+        bm_work work = {.field = NULL};
         for (int k = 0; k <= net->L; k++) {
             work.state[k] = bm_take(arena, BM_BLOCK * net->np[k]);
             work.mean[k] = bm_take(arena, BM_BLOCK * net->np[k]);
