@@ -15,7 +15,7 @@ from eqprop_fast.kernels import available_backends
 
 TESTS = """test_activations test_batch_mates test_random_options test_layered_kernels test_layered_rules
 test_layered_gradients test_layered_numba test_graph_kernels test_crossbar test_nodal test_nodal_update
-test_rules test_inputs test_estimators test_resistive test_threads""".split()
+test_boltzmann_kernels test_rules test_inputs test_estimators test_resistive test_threads""".split()
 # Numba compiles all it meets anew for each target: minutes a file
 NUMBA_TESTS = """test_activations test_batch_mates test_layered_kernels test_crossbar test_nodal
 test_nodal_update""".split()
