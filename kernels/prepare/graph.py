@@ -4,8 +4,8 @@ import numpy as np
 
 from ..graph_spec import POOLS
 from ..jobs import Job
-from ..spec import ACTIVATIONS, COSTS, DYNAMICS, OPTIMIZERS, RULES, VECTOR_FIELD_RULES
-from .layered import MOMENTS
+from ..spec import ACTIVATIONS, COSTS, DYNAMICS, VECTOR_FIELD_RULES
+from .layered import MOMENTS, plan_fields
 
 
 def _network_job(spec, weights, x, y):
@@ -82,33 +82,7 @@ def train_job(
     job.writes(weight=weights, bias=biases, state=particles, loss=loss, counts=counts)
     learns_back = plan.rule in VECTOR_FIELD_RULES
     (job.writes if learns_back else job.reads)(back=back)
-    job.reads(
-        order=order, row_weight=row_weight, sign=plan.sign, rate=plan.rate, bias_rate=plan.bias_rate
-    )
-    job.numbers(
-        n_rows=len(order),
-        optimizer=OPTIMIZERS[plan.optimizer],
-        rule=RULES[plan.rule],
-        **{
-            name: getattr(plan, name)
-            for name in (
-                "beta",
-                "n_free_steps",
-                "n_nudged_steps",
-                "tol_free",
-                "tol_nudged",
-                "over_relaxation",
-                "centered",
-                "batch_size",
-                "momentum",
-                "weight_decay",
-                "beta1",
-                "beta2",
-                "epsilon",
-                "adam_step",
-            )
-        },
-    )
+    plan_fields(job, plan, order, row_weight)
     n = len(weights) + len(biases) + (len(weights) if learns_back and back else 0)
     for name in MOMENTS.get(plan.optimizer, ()):
         job.writes(**{name: getattr(optimizer_state, name)[:n]})

@@ -64,31 +64,8 @@ def relax_job(spec, weights, back, biases, x, states, y, beta, n_steps, tol, ste
     return job
 
 
-def train_job(
-    spec,
-    weights,
-    back,
-    biases,
-    x,
-    y,
-    order,
-    plan,
-    row_weight,
-    particles,
-    optimizer_state,
-    loss,
-    counts,
-):
-    """The job of `kernels.reference.layered.layered_train`.
-
-    `loss` (2) takes the loss and the number of hits, `counts` (4) free and nudged steps, samples,
-    batches.
-    """
-    check_plan(spec, plan, back is not None, particles is not None)
-    job, n = _network_job(spec, weights, x, y), spec.n_weights
-    job.writes(weight=weights, bias=biases, state=particles, loss=loss, counts=counts)
-    learns_back = plan.rule in VECTOR_FIELD_RULES + GRADIENT_RULES
-    (job.writes if learns_back else job.reads)(back=back and [None, *back[1:]])
+def plan_fields(job, plan, order, row_weight):
+    """What the jobs of all kernels that follow a `TrainPlan` take from it."""
     job.reads(
         order=order, row_weight=row_weight, sign=plan.sign, rate=plan.rate, bias_rate=plan.bias_rate
     )
@@ -116,6 +93,34 @@ def train_job(
             )
         },
     )
+
+
+def train_job(
+    spec,
+    weights,
+    back,
+    biases,
+    x,
+    y,
+    order,
+    plan,
+    row_weight,
+    particles,
+    optimizer_state,
+    loss,
+    counts,
+):
+    """The job of `kernels.reference.layered.layered_train`.
+
+    `loss` (2) takes the loss and the number of hits, `counts` (4) free and nudged steps, samples,
+    batches.
+    """
+    check_plan(spec, plan, back is not None, particles is not None)
+    job, n = _network_job(spec, weights, x, y), spec.n_weights
+    job.writes(weight=weights, bias=biases, state=particles, loss=loss, counts=counts)
+    learns_back = plan.rule in VECTOR_FIELD_RULES + GRADIENT_RULES
+    (job.writes if learns_back else job.reads)(back=back and [None, *back[1:]])
+    plan_fields(job, plan, order, row_weight)
     for name in MOMENTS.get(plan.optimizer, ()):
         arrays = getattr(optimizer_state, name)
         # those of the weights, of the biases and, behind an empty place, of the feedback weights
