@@ -1,15 +1,21 @@
 /* batch.h - a mini-batch of a graph: what its samples leave to learn from, shared by all threads.
  *
- * m: a sample of the batch; rows of the arrays are np[k] apart. */
+ * Letters: graph.h, and
+ *     m       a sample of the batch; rows of the arrays are np[k] apart
+ *     e       an end of the contrast: 0 nudged (at beta), 1 free (or at -beta)
+ *     low     what stands below in a product of the contrast, a_i;  high: above, times the weight
+ *     turn    what a thread knows of the batch at hand
+ *
+ * A thread writes the rows of its own samples and, behind a barrier, reads those of all. */
 #ifndef EQP_GRAPH_BATCH_H
 #define EQP_GRAPH_BATCH_H
 
 #include "graph/graph.h"
 #include "layered/rules.h"
 
-/* An end is a moment whose correlations count: the nudged states, with a minus those that they are
- * compared with. The vector fields have one: what a step has changed, beside what was shown before
- * it. */
+/* An end is a moment whose correlations count (equations 4): the nudged states, with a minus those
+ * that they are compared with. The vector fields (6) have one: what a step has changed, beside what
+ * was shown before it. */
 typedef struct {
     int B, ends;
     real *low[2][EQP_MAX_LAYERS];  /* B x np[k]: what the layers show; of the input: [0] */
@@ -51,12 +57,14 @@ void learn(graph *net, batch *batch, const turn *turn);
 /* steps.c */
 int step_by_step(graph *net, tile *tile, batch *batch, const turn *turn);
 
+/* Weight of a row of the data in its batch. */
 EQP_INLINE real weight_of(const eqp_graph_job *job, int64_t row) {
     return job->row_weight ? ((const real *)job->row_weight)[row] : 1;
 }
 
 /* Tells all threads whether all of this one's states are numbers; returns whether all threads' are.
- */
+ * `bad` may be written again only behind a further barrier, when all have read it. All that was
+ * written before this one is then seen by all. */
 EQP_INLINE int all_good(const graph *net, batch *batch, int thread, int good) {
     batch->bad[thread] = !good;
     eqp_wait(net->job->barrier, net->n_threads);

@@ -1,20 +1,34 @@
 /* learn.c - what a batch's samples leave behind becomes a step of the weights (equations 4, 6, 13):
  * correlations of what lies at a connection's ends, summed sample after sample, and the update.
  *
- * A thread owns units of each connection: rows of a dense one, channels above of a convolution.
- * Weights of its own for the way back are correlated with the roles of the layers exchanged. */
+ *     dense          delta (n below, n above) = sum_m low_m' high_m
+ *     convolution    delta (O, k, k C) = sum_m sum_pixels high_m[pixel, o] x its window of low_m,
+ *                    at the place of the maximum where maxima are pooled (equations 1.7)
+ *
+ * A thread owns units of each connection: rows of a dense one, channels above of a convolution. It
+ * correlates, steps and packs the same ones, so that no barrier stands between. Weights of its own
+ * for the way back are correlated with the roles of the layers exchanged.
+ *
+ * Letters: graph.h, batch.h, and
+ *     back           0: weights of the way up, 1: of the way back
+ *     down, across   layers that the rows and the columns of a dense matrix belong to
+ *     further        contrasts are added to what is there (vector field: earlier steps)
+ *     unit           a place in a map above, pixel by pixel: pixel O + o */
 #include "graph/batch.h"
 
-/* The arrays that one product of a contrast is made of. */
+/* The arrays that one product of a contrast is made of; those of a connection's way back too lie as
+ * the layers do, low below. */
 typedef struct {
     const real *low, *high; /* B x np[below], B x np[above] */
     const int32_t *where;
 } pair;
 
-/* The pairs of connection c, or of its way back; returns how many. */
+/* The pairs whose products add up to the contrast of connection c (equations 4: two ends, 6: one),
+ * or of its way back; returns how many. */
 static int pairs_of(const graph *net, const batch *batch, int c, int back, pair *pairs) {
     const int i = net->links[c].below, j = net->links[c].above;
     if (back) {
+        /* dV = a_j(t) (s_i(t+1) - s_i(t))' (equations 6): the change is the layer's below */
         pairs[0] = (pair){batch->high[0][i], batch->low[0][j], batch->where[0][c]};
         return 1;
     }
@@ -28,7 +42,9 @@ static int pairs_of(const graph *net, const batch *batch, int c, int back, pair 
     return batch->ends;
 }
 
-/* to += v times the runs of weights that unit `unit` of the map above has with the map `low`. */
+/* to (runs x ld) += v times the window of `low`, a padded map, that unit `unit` of the map above
+ * sees: at the place of its maximum, or a part of v at each place of its square. Lanes past a run
+ * gather what lies behind it in the map; nobody reads them. */
 static void correlate_unit(const edge *link, real v, int64_t unit, const int32_t *where,
                            const real *low, real *to) {
     const int64_t line = (int64_t)link->PW_ * link->C, pixel = unit / link->O;
@@ -36,6 +52,7 @@ static void correlate_unit(const edge *link, real v, int64_t unit, const int32_t
     const vec a = vset(v / (real)places);
     for (int i = 0; i < places; i++) {
         const int q = link->pool == POOL_MAX ? where[unit] : i;
+        /* where the window of place q begins in the padded map */
         const int64_t y = (pixel / link->w * window + q / window) * link->stride,
                       x = (pixel % link->w * window + q % window) * link->stride;
         const real *from = low + y * line + x * link->C;
@@ -47,7 +64,7 @@ static void correlate_unit(const edge *link, real v, int64_t unit, const int32_t
     }
 }
 
-/* Rows [o0, o1) of `delta`, of channels of a convolution. */
+/* Rows [o0, o1) of `delta`, (O, runs, ld): the contrast of channels of a convolution. */
 static void correlate_conv(const graph *net, const tile *tile, const pair *pairs, int n_pairs,
                            int c, int rows, int64_t o0, int64_t o1, int further, real *delta) {
     const edge *link = &net->links[c];
@@ -57,19 +74,22 @@ static void correlate_conv(const graph *net, const tile *tile, const pair *pairs
     if (!further) memset(delta + o0 * size, 0, (size_t)((o1 - o0) * size) * sizeof(real));
     for (int m = 0; m < rows; m++)
         for (int e = 0; e < n_pairs; e++) {
+            /* every thread makes its own padded copies: its buffer, no meeting */
             const real *low = pad_map(link, pairs[e].low + m * np_low, tile->padded);
             const real *high = pairs[e].high + m * np_high;
             const int32_t *where = link->pool == POOL_MAX ? pairs[e].where + m * np_high : NULL;
             for (int64_t o = o0; o < o1; o++)
                 for (int p = 0; p < pixels; p++) {
                     const int64_t unit = (int64_t)p * link->O + o;
+                    /* as on the way down, units that are zero cost nothing */
                     if (high[unit] != 0)
                         correlate_unit(link, high[unit], unit, where, low, delta + o * size);
                 }
         }
 }
 
-/* Rows [i0, i1) of `delta`, np[columns] apart: of a dense connection, or of its way back. */
+/* Rows [i0, i1) of `delta`, np[across] apart: of a dense connection, low' high, or of its way back,
+ * high' low. Samples are what is summed over: A is read down its columns, end after end. */
 static void correlate_dense(const graph *net, const pair *pairs, int n_pairs, int c, int back,
                             int rows, int64_t i0, int64_t i1, int further, real *delta) {
     static const real zeros[PW];
@@ -79,6 +99,8 @@ static void correlate_dense(const graph *net, const pair *pairs, int n_pairs, in
     for (int64_t i = i0; i < i1; i += MR_MAX) {
         const int mr = (int)(i1 - i < MR_MAX ? i1 - i : MR_MAX);
         for (int p = 0; p < n_panels(net->n[across]); p++) {
+            /* a chain for each entry: samples of end 0, then of end 1, whatever rows are in the
+             * tile */
             operand terms[2];
             for (int e = 0; e < n_pairs; e++)
                 terms[e] = (operand){(back ? pairs[e].high : pairs[e].low) + i,
@@ -94,13 +116,14 @@ static void correlate_dense(const graph *net, const pair *pairs, int n_pairs, in
     }
 }
 
-/* Units of connection c, or of its way back, among which threads are shared. */
+/* Units of connection c, or of its way back, that are shared out among threads. */
 static int64_t units_of(const graph *net, int c, int back) {
     const edge *link = &net->links[c];
     return !link->dense ? link->O : net->n[back ? link->above : link->below];
 }
 
-/* The contrasts of the thread's units; `further`: they are added to those that are there. */
+/* The contrasts of the thread's units of all connections, over all samples of the batch, which must
+ * be there (a barrier before it). */
 void correlate(graph *net, tile *tile, const batch *batch, const turn *turn, int further) {
     for (int c = 0; c < net->n_links; c++)
         for (int back = 0; back < 2; back++) {
@@ -119,7 +142,8 @@ void correlate(graph *net, tile *tile, const batch *batch, const turn *turn, int
         }
 }
 
-/* The contrast of unit o in the caller's order, and where its weights lie there. */
+/* batch->row = the contrast of unit o in the caller's order; *at = where its weights begin there.
+ * Returns how many they are. */
 static int64_t callers_row(const graph *net, const batch *batch, int c, int back, int64_t o,
                            int64_t *at) {
     const edge *link = &net->links[c];
@@ -143,11 +167,14 @@ static int64_t callers_row(const graph *net, const batch *batch, int c, int back
     return (int64_t)link->C * k * k;
 }
 
+/* Where entry `at` of the i-th array of an optimiser's memory lies; NULL if it has none. */
 static real *moment(void **arrays, int i, int64_t at) {
     return arrays ? (real *)arrays[i] + at : NULL;
 }
 
-/* n parameters of the caller from their contrast `change`, with their moments. */
+/* Steps n parameters w of the caller along their contrast `change`, with their moments (equations
+ * 13). By way of buffers: vsteps works in whole vectors, and the caller's arrays end where they
+ * end, or where another thread's rows begin. */
 static void step_row(batch *batch, real *w, const real *change, real *velocity, real *second,
                      int64_t n, const stepper *step) {
     copy_reals(batch->moved, w, n);
@@ -161,12 +188,14 @@ static void step_row(batch *batch, real *w, const real *change, real *velocity, 
     if (second) copy_reals(second, batch->v2, n);
 }
 
-/* Steps the thread's units of connection c, or of its way back, and packs them again. */
+/* Steps the thread's units of connection c, or of its way back, in the caller's arrays, and packs
+ * them again. */
 static void learn_link(graph *net, batch *batch, const turn *turn, int c, int back,
                        const stepper *step) {
     const eqp_graph_job *job = net->job;
     const int64_t units = units_of(net, c, back), lo = share(units, turn->thread, net->n_threads),
                   hi = share(units, turn->thread + 1, net->n_threads);
+    /* moments lie as weights, biases, weights of the ways back (jobs.h) */
     const int slot = back ? net->n_links + net->L + c : c;
     for (int64_t o = lo; o < hi; o++) {
         int64_t at;
@@ -180,7 +209,8 @@ static void learn_link(graph *net, batch *batch, const turn *turn, int c, int ba
     }
 }
 
-/* Steps the bias of layer k. */
+/* Steps the biases of layer k, one a channel, along the sum of `both` over samples and pixels, in
+ * their order, by one thread (equations 4). */
 static void learn_bias(graph *net, batch *batch, int k, int rows, const stepper *step) {
     const eqp_graph_job *job = net->job;
     const int i = net->n_links + k - 1, C = net->C[k];
@@ -195,7 +225,8 @@ static void learn_bias(graph *net, batch *batch, int k, int rows, const stepper 
     pack_bias(net, k);
 }
 
-/* Steps all that the thread owns along the contrasts. */
+/* Steps all that the thread owns along the contrasts: its units of each connection, and every T-th
+ * layer's biases, which have no decay (equations 13). */
 void learn(graph *net, batch *batch, const turn *turn) {
     const eqp_graph_job *job = net->job;
     for (int c = 0; c < net->n_links; c++) {
@@ -206,6 +237,7 @@ void learn(graph *net, batch *batch, const turn *turn) {
     }
     for (int k = 1; k <= net->L; k++) {
         const stepper step = EQP_STEPPER(job, job->bias_rate[k - 1], 0, turn->scale, turn->number);
+        /* short sums, and both_k is read whole: not worth a split */
         if (k % net->n_threads == turn->thread) learn_bias(net, batch, k, turn->rows, &step);
     }
 }

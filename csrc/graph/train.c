@@ -1,11 +1,22 @@
 /* train.c - learning in networks of any shape (equations 4 to 7, 1.7): many mini-batches in one
- * call.
+ * call. Letters: graph.h, batch.h.
+ *
+ * A batch:
+ *     free_phase      tile after tile of the thread's samples; scores them
+ *     second_phase    of the same tile, while its states are in the cache; leaves the ends
+ *     -- barrier: all samples have left their ends, and are numbers --
+ *     correlate       the contrasts of the thread's units (learn.c)
+ *     learn           steps those units, packs them
+ *     -- barrier: all weights are stepped --
+ * Under the rules that go step by step, steps.c stands behind the first barrier in place of the
+ * second phase and what follows it.
  *
  * Threads share the samples of a batch while they relax, and the units of each connection while
- * weights are stepped: sums over samples run in their order whatever the split is. Two barriers a
- * batch, and what steps.c asks for. */
+ * weights are stepped: sums over samples run in their order whatever the split is. */
 #include "graph/batch.h"
 
+/* Reals that a row of weights may take in the buffers of learn.c: n across a dense connection, a
+ * kernel of a convolution, or the biases of a layer, and a vector more for its end. */
 static int64_t largest_unit(const graph *net) {
     int64_t most = 0;
     for (int c = 0; c < net->n_links; c++) {
@@ -17,12 +28,16 @@ static int64_t largest_unit(const graph *net) {
     return most + PAD;
 }
 
+/* Lays out all that a job needs: network, tile, batch. With an empty arena it only counts. */
 static void train_plan(graph *net, tile *tile, batch *batch, const eqp_graph_job *job, int thread,
                        int n_threads, arena *arena) {
     graph_plan(net, job, n_threads, 1, arena);
     const int T = n_threads;
     const int64_t B = batch->B = job->batch_size < job->n_rows ? job->batch_size : (int)job->n_rows;
+    /* low and high are laid out for both all the same */
     batch->ends = is_vector_field(job->rule) ? 1 : 2;
+    /* samples that go step by step wait for all others at each step: the thread's share is one
+     * tile, whether it fits in the cache or not */
     const int together = (int)((B + T - 1) / T);
     tile_plan(net, tile, is_stepwise(job->rule) ? together : tile_rows_of(net), thread, arena);
     for (int k = 0; k <= net->L; k++) {
@@ -51,7 +66,8 @@ static void train_plan(graph *net, tile *tile, batch *batch, const eqp_graph_job
     batch->v2 = take_own(arena, unit, sizeof(real), thread, T);
 }
 
-/* Cost (equations 2) and argmax of sample s of the tile, the batch's sample m. */
+/* Cost (equations 2), times its weight, and whether the argmax is the target's, of sample s of the
+ * tile, the batch's sample m. Kept by sample, in double: thread 0 adds them up in order. */
 static void score(const graph *net, const tile *tile, batch *batch, int s, int m, real weight) {
     const eqp_graph_job *job = net->job;
     const int n = net->n[net->L];
@@ -74,11 +90,14 @@ static void score(const graph *net, const tile *tile, batch *batch, int s, int m
     batch->right[m] = best == target;
 }
 
-/* What end e of the contrast shows, of the tile's samples, the batch's m0.. */
+/* What end e of the contrast shows (equations 4), of `rows` samples of the tile, the batch's m0..:
+ * low = a_k; high = the samples' weights times a_k, with a minus at e = 1, so that the contrast is
+ * a sum of products; the places of the maxima, which belong to these states (1.7). */
 void keep_end(const graph *net, tile *tile, batch *batch, int e, int rows, int m0,
               const int64_t *order) {
     for (int c = 0; c < net->n_links; c++) {
         if (!tile->where[c]) continue;
+        /* the end of a phase and every move forget them */
         tile_where(net, tile, rows, c);
         const int64_t n = net->np[net->links[c].above];
         memcpy(batch->where[e][c] + m0 * n, tile->where[c], (size_t)(rows * n) * sizeof(int32_t));
@@ -95,11 +114,14 @@ void keep_end(const graph *net, tile *tile, batch *batch, int e, int rows, int m
         }
 }
 
+/* States of layers 1..L of `rows` samples: rows x np[k] each. */
 void copy_states(const graph *net, real *const *from, real *const *to, int rows) {
     for (int k = 1; k <= net->L; k++) copy_reals(to[k], from[k], (int64_t)rows * net->np[k]);
 }
 
-/* The free phase of the tile's samples, the batch's m0.. Returns whether all states are numbers. */
+/* The free phase of the tile's samples, the batch's m0.. (equations 3), from their particles or
+ * from zero; scores them. Over-relaxation (1.6) lengthens its steps alone. Returns whether all
+ * states are numbers. */
 static int free_phase(const graph *net, tile *tile, batch *batch, int m0, int rows,
                       const int64_t *order) {
     const eqp_graph_job *job = net->job;
@@ -121,6 +143,7 @@ static int free_phase(const graph *net, tile *tile, batch *batch, int m0, int ro
                          .steps = batch->steps + m0};
     if (!tile_relax(net, tile, &asked)) return 0;
     for (int s = 0; s < rows; s++) {
+        /* the free states are what is scored and what persists */
         score(net, tile, batch, s, m0 + s, weight_of(job, order[s]));
         for (int k = 1; k <= net->L && job->state; k++)
             to_channels(net, k, tile->state[k] + (int64_t)s * net->np[k],
@@ -129,7 +152,7 @@ static int free_phase(const graph *net, tile *tile, batch *batch, int m0, int ro
     return 1;
 }
 
-/* How far the coupled rules pull the output to the target: all the way in the contrastive one. */
+/* b of equations 7: beta, or all the way in the contrastive rule; under others beta itself. */
 static double pull_of(const eqp_graph_job *job, double beta) {
     return job->rule == RULE_CONTRASTIVE ? 1 : beta;
 }
@@ -141,18 +164,20 @@ static void pull_output(const graph *net, tile *tile, int rows, double b) {
         if (i % net->np[net->L] < net->n[net->L]) out[i] += (real)b * (tile->y[i] - out[i]);
 }
 
-/* The second phase of the tile's samples, or both of centered rules, and their ends. Returns
- * whether all states are numbers. */
+/* The second phase of the tile's samples, or both of centered rules, and their ends: nudged
+ * (equations 4) or with the output held (7). Returns whether all states are numbers. */
 static int second_phase(const graph *net, tile *tile, batch *batch, int m0, int rows,
                         const int64_t *order, double beta) {
     const eqp_graph_job *job = net->job;
     const int held = job->rule != RULE_EP;
+    /* both nudged phases begin at the free states; else those are the other end */
     if (job->centered)
         copy_states(net, tile->state, batch->start, rows);
     else
         keep_end(net, tile, batch, 1, rows, m0, order);
     for (int e = 0; e <= job->centered; e++) {
         const double side = e ? -1 : 1;
+        /* tile_relax has put every sample back to its place */
         if (e) copy_states(net, batch->start, tile->state, rows);
         if (held) pull_output(net, tile, rows, side * pull_of(job, beta));
         const asked asked = {.rows = rows,
@@ -168,13 +193,15 @@ static int second_phase(const graph *net, tile *tile, batch *batch, int m0, int 
     return 1;
 }
 
-/* Sums of both ends, of samples [lo, hi). */
+/* both = the two ends of `high` together, of samples [lo, hi): what steps a bias, and what the
+ * input's connections meet, as the input is the same at both ends. */
 void add_ends(const graph *net, batch *batch, int lo, int hi) {
     for (int k = 1; k <= net->L; k++)
         for (int64_t i = (int64_t)lo * net->np[k]; i < (int64_t)hi * net->np[k]; i++)
             batch->both[k][i] = batch->high[0][k][i] + batch->high[1][k][i];
 }
 
+/* Whether a job can be trained: the network, and options that the rule can be combined with. */
 static int train_check(const eqp_graph_job *job) {
     const int status = graph_check(job);
     if (status) return status;
@@ -183,7 +210,9 @@ static int train_check(const eqp_graph_job *job) {
     if (job->batch_size < 1 || job->beta == 0) return EQP_E_SIZE;
     const int by_states = job->rule == RULE_EP || job->rule == RULE_COUPLED ||
                           job->rule == RULE_CONTRASTIVE || is_stepwise(job->rule);
+    /* a read-out has no state that could be held or watched step by step */
     if (!by_states || (job->readout && job->rule != RULE_EP)) return EQP_E_OPTION;
+    /* weights that move at every step have no optimiser's memory */
     if (is_continual(job->rule) && job->optimizer != OPT_SGD) return EQP_E_OPTION;
     if (job->centered && (is_continual(job->rule) || job->rule == RULE_CONTRASTIVE))
         return EQP_E_OPTION;
@@ -194,6 +223,7 @@ static int train_check(const eqp_graph_job *job) {
     return EQP_OK;
 }
 
+/* Writes the scratch bytes that graph_train needs to job->scratch_size. */
 int EQP_NAME(graph_train_scratch)(eqp_graph_job *job, int thread, int n_threads) {
     const int status = train_check(job);
     if (status) return status;
@@ -206,11 +236,14 @@ int EQP_NAME(graph_train_scratch)(eqp_graph_job *job, int thread, int n_threads)
     return EQP_OK;
 }
 
-/* Thread 0 adds up what a batch has seen, sample after sample. */
+/* Thread 0 adds up what a batch has seen, sample after sample, so that the sums have the same bits
+ * for any number of threads: loss (cost, right), counts (free steps, nudged steps, samples,
+ * batches). */
 static void count_batch(const eqp_graph_job *job, const batch *batch, int rows, int learns) {
     for (int m = 0; m < rows; m++) {
         job->loss[0] += batch->cost[m];
         job->loss[1] += batch->right[m];
+        /* a sample at a fixed point counts as having done all steps (tile_retire) */
         job->counts[0] += batch->steps[m];
         for (int e = 0; e <= job->centered && learns; e++)
             job->counts[1] += batch->steps[(e + 1) * batch->B + m];
@@ -219,7 +252,8 @@ static void count_batch(const eqp_graph_job *job, const batch *batch, int rows, 
     job->counts[3]++;
 }
 
-/* One batch. Returns an eqp_status, the same on all threads. */
+/* Batch `number`: free phase, second phases, update (equations 3 to 7). Returns an eqp_status, the
+ * same on all threads. */
 static int train_batch(graph *net, tile *tile, batch *batch, int64_t number, int thread) {
     const eqp_graph_job *job = net->job;
     const int T = net->n_threads;
@@ -230,11 +264,15 @@ static int train_batch(graph *net, tile *tile, batch *batch, int64_t number, int
                  .number = number,
                  .beta = job->beta * (job->sign ? job->sign[number] : 1)};
     turn.lo = (int)share(turn.rows, thread, T), turn.hi = (int)share(turn.rows, thread + 1, T);
+    /* every thread adds up all weights in their order: no barrier, the same bits */
     double total = 0;
     for (int m = 0; m < turn.rows; m++) total += (double)weight_of(job, turn.order[m]);
+    /* without weight nothing is learnt: no second phase, no step */
     const int learns = total > 0, together = is_stepwise(job->rule);
+    /* 1 / (span B) of equations 4, B as the sum of weights; not used where that is 0 */
     turn.scale = 1 / ((job->centered ? 2 : 1) * pull_of(job, turn.beta) * total);
     int good = 1;
+    /* the thread stops at its first bad tile; all stop behind the barrier */
     for (int m = turn.lo; m < turn.hi && good; m += tile->rows) {
         const int some = turn.hi - m < tile->rows ? turn.hi - m : tile->rows;
         good = free_phase(net, tile, batch, m, some, turn.order + m) &&
@@ -242,6 +280,7 @@ static int train_batch(graph *net, tile *tile, batch *batch, int64_t number, int
                 second_phase(net, tile, batch, m, some, turn.order + m, turn.beta));
     }
     if (learns && !together && good) add_ends(net, batch, turn.lo, turn.hi);
+    /* the first barrier: correlations are over the samples of all threads */
     if (!all_good(net, batch, thread, good)) return EQP_E_DIVERGED;
     if (learns && together) {
         eqp_wait(job->barrier, T); /* all have seen all `bad`, before it is written again */
@@ -253,12 +292,14 @@ static int train_batch(graph *net, tile *tile, batch *batch, int64_t number, int
         correlate(net, tile, batch, &turn, 0);
         learn(net, batch, &turn);
     }
+    /* all weights are packed before a thread relaxes with them; the ends and costs of this batch
+     * have been read before the next one writes there */
     eqp_wait(job->barrier, T);
     return EQP_OK;
 }
 
-/* Trains on the job's rows in mini-batches. A batch that is not finite ends the job before its
- * update. */
+/* Trains on the job's rows in mini-batches, all threads together. A batch that is not finite ends
+ * the job before its update; under the continual rules before the update of the step at hand. */
 int EQP_NAME(graph_train)(eqp_graph_job *job, int thread, int n_threads) {
     const int status = train_check(job);
     if (status) return status;
