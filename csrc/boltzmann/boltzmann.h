@@ -3,14 +3,22 @@
  *
  * Letters:
  *     L            weight matrices; layer 0 is the visible one, layer L the last
+ *     k            a layer; W_k joins layers k and k + 1
  *     n[k], np[k]  units of layer k; the same, padded (core/gemm.h)
  *     a            what a unit gets from its neighbours; the field is beta a + bias
- *     p            a panel of columns
- *     t            a sweep
+ *     beta         inverse temperature: 1 but in annealing (and in the pass upwards)
+ *     p            a panel of columns; where units are drawn, their probabilities
+ *     q            a panel of the transpose
+ *     c, i, j      columns; rows and columns of a weight matrix
+ *     m            a row of the block
+ *     t            a sweep; where memory is laid out, a thread
  *
- * A thread takes BLOCK rows at a time through all sweeps. Rows never meet, a row's sums do not
+ * A thread takes BM_BLOCK rows at a time through all sweeps. Rows never meet, a row's sums do not
  * depend on the rows beside it (core/gemm.h), and its draws are made from its number: so results do
- * not depend on the number of threads. */
+ * not depend on the number of threads, nor on where in a block a row lies.
+ *
+ * Rows of states are padded with zeros, and so are biases and panels: a, and fields too, are 0
+ * behind the last unit. */
 #ifndef EQP_BOLTZMANN_H
 #define EQP_BOLTZMANN_H
 
@@ -20,10 +28,13 @@
 #include "core/eqprop.h"
 #include "core/gemm.h"
 
+/* Layers of the largest machine. */
 #define BM_LAYERS (EQP_MAX_WEIGHTS + 1)
-/* Rows of a block: whole register tiles, and few enough for the second-level cache. */
+/* Rows of a block: whole register tiles, of 12 rows or of 6, and few enough for the second-level
+ * cache. */
 #define BM_BLOCK 48
-/* Vectors whose factors 1 + exp(-|x|) <= 2 are multiplied before a logarithm is taken. */
+/* Vectors whose factors 1 + exp(-|x|) <= 2 are multiplied before a logarithm is taken: 2^64 at the
+ * most, which single precision holds. */
 #define BM_FACTORS 64
 
 /* Hands out 64-byte aligned pieces; with base NULL it only counts. */
@@ -32,7 +43,7 @@ typedef struct {
     int64_t used;
 } bm_arena;
 
-/* The next `count` reals, on a cache line of their own. */
+/* The next `count` reals, from a cache line on: pieces of two threads share none. */
 static inline real *bm_take(bm_arena *arena, int64_t count) {
     void *piece = arena->base ? arena->base + arena->used : NULL;
     arena->used += (count * (int64_t)sizeof(real) + 63) / 64 * 64;
@@ -49,16 +60,18 @@ typedef struct {
     real *bias[BM_LAYERS];         /* np[k] */
 } bm_net;
 
-/* A thread's own memory. */
+/* A thread's own memory. Nothing in it outlives a block but `zeros` and `base`. */
 typedef struct {
-    real *state[BM_LAYERS], *mean[BM_LAYERS]; /* BM_BLOCK x np[k] */
-    real *field;                              /* BM_BLOCK x widest */
-    real *bias[BM_LAYERS], *before[BM_LAYERS], *base[BM_LAYERS]; /* np[k], of two temperatures */
-    real *zeros, *draws;                                         /* widest + EQP_DRAW_GROUP */
-    real *change;                                                /* BM_BLOCK */
+    real *state[BM_LAYERS], *mean[BM_LAYERS];                    /* BM_BLOCK x np[k] */
+    real *field;                                                 /* BM_BLOCK x widest */
+    real *bias[BM_LAYERS], *before[BM_LAYERS], *base[BM_LAYERS]; /* np[k], see bm_cool */
+    real *zeros, *draws;                                         /* widest; and a group more */
+    real *change; /* BM_BLOCK: the largest of a unit in this sweep */
 } bm_work;
 
-/* What is done with rows that lie in arrays with ld[k] reals from row to row. */
+/* What is done with rows that lie in arrays with ld[k] reals from row to row: n[k] for those of a
+ * caller, np[k] for those of learn.c. No two arrays may overlap. The rest as in eqp_boltzmann_job;
+ * NULL: not asked for. */
 typedef struct {
     real *state[BM_LAYERS], *mean[BM_LAYERS]; /* mean: NULL if not wanted */
     int64_t ld[BM_LAYERS];
@@ -73,7 +86,7 @@ typedef struct {
     real *residual;
 } bm_task;
 
-/* Sizes of a machine; EQP_OK if they are in range. */
+/* Fills in the sizes of a machine of L matrices, plain and padded; EQP_OK if they are in range. */
 static inline int bm_sizes(bm_net *net, int L, const int32_t *size, int categorical) {
     if (!size) return EQP_E_NULL;
     if (L < 1 || L > EQP_MAX_WEIGHTS) return EQP_E_SIZE;
@@ -86,7 +99,7 @@ static inline int bm_sizes(bm_net *net, int L, const int32_t *size, int categori
     return EQP_OK;
 }
 
-/* Lays the packed machine out. */
+/* Lays the packed machine out: each W_k twice, both ways in panels, and the padded biases. */
 static inline void bm_plan_net(bm_net *net, bm_arena *arena) {
     for (int k = 0; k < net->L; k++) {
         net->up[k] = bm_take(arena, net->n[k] * net->np[k + 1]);
@@ -95,7 +108,8 @@ static inline void bm_plan_net(bm_net *net, bm_arena *arena) {
     for (int k = 0; k <= net->L; k++) net->bias[k] = bm_take(arena, net->np[k]);
 }
 
-/* Lays every thread's own memory out, and returns that of `thread`. */
+/* Lays every thread's own memory out, and returns that of `thread`: all threads count through the
+ * same plan. */
 static inline bm_work bm_plan_work(const bm_net *net, bm_arena *arena, int thread, int n_threads) {
     bm_work mine = {.field = NULL};
     for (int t = 0; t < n_threads; t++) {
@@ -109,6 +123,7 @@ static inline bm_work bm_plan_work(const bm_net *net, bm_arena *arena, int threa
         }
         work.field = bm_take(arena, BM_BLOCK * net->widest);
         work.zeros = bm_take(arena, net->widest);
+        /* draw_group writes whole groups */
         work.draws = bm_take(arena, net->widest + EQP_DRAW_GROUP);
         work.change = bm_take(arena, BM_BLOCK);
         if (t == thread) mine = work;
@@ -116,18 +131,17 @@ static inline bm_work bm_plan_work(const bm_net *net, bm_arena *arena, int threa
     return mine;
 }
 
-/* n reals to a padded row; zeros behind. */
+/* to[0 .. padded) = n reals and zeros behind; the two must not overlap. */
 EQP_INLINE void bm_copy_row(real *to, const real *from, int64_t n, int64_t padded) {
     copy_reals(to, from, n);
     for (int64_t i = n; i < padded; i++) to[i] = 0;
 }
 
-/* The thread's part of 0 .. n. */
-EQP_INLINE int64_t bm_share(int64_t n, int thread, int n_threads) {
-    return n * thread / n_threads;
-}
+/* Where the thread's part of 0 .. n begins: it ends where that of thread + 1 begins. */
+EQP_INLINE int64_t bm_share(int64_t n, int thread, int n_threads) { return n * thread / n_threads; }
 
-/* Rows lo .. hi of a plain matrix (rows x cols) to panels, and to the panels of its transpose. */
+/* Rows lo .. hi of a plain matrix (rows x cols) to panels, and to the panels of its transpose
+ * (core/gemm.h). Whoever has the last row also zeroes the padding of the transpose. */
 static inline void bm_pack_rows(const real *plain, int64_t rows, int64_t cols, real *up, real *down,
                                 int64_t lo, int64_t hi) {
     for (int p = 0; p < n_panels(cols); p++) {
@@ -144,16 +158,16 @@ static inline void bm_pack_rows(const real *plain, int64_t rows, int64_t cols, r
         real *to = panel_at(down, cols, q) + (i0 - (int64_t)q * PW);
         for (int64_t j = 0; j < cols; j++)
             for (int64_t i = i0; i < end; i++) to[j * width + i - i0] = plain[i * cols + j];
-        /* columns behind the last row */
+        /* columns behind the last row: they are read as units of the layer */
         if (end == rows)
             for (int64_t j = 0; j < cols; j++)
-                for (int64_t i = end; i < (int64_t)q * PW + width; i++)
-                    to[j * width + i - i0] = 0;
+                for (int64_t i = end; i < (int64_t)q * PW + width; i++) to[j * width + i - i0] = 0;
         i0 = end;
     }
 }
 
-/* The thread's part of the machine. */
+/* Packs the thread's part of the machine: its rows of every W_k, and on thread 0 the biases. What
+ * others pack is there only behind a barrier. */
 static inline void bm_pack(const bm_net *net, void **weight, void **bias, int thread,
                            int n_threads) {
     for (int k = 0; k < net->L; k++)
@@ -166,7 +180,9 @@ static inline void bm_pack(const bm_net *net, void **weight, void **bias, int th
 
 /* --- one layer --- */
 
-/* field (rows x np[k]) = a of layer k, from the layers that are named. */
+/* field (rows x np[k]) = a of layer k, from the layers that are named (equations 14):
+ *     W_{k-1}' s_{k-1}  if `below`    +    W_k s_{k+1}  if `above`
+ * without biases, for in annealing they do not scale as a does. */
 static inline void bm_inputs(const bm_net *net, const bm_work *work, int k, int rows, int below,
                              int above) {
     operand terms[2];
@@ -187,15 +203,17 @@ static inline void bm_inputs(const bm_net *net, const bm_work *work, int k, int 
                                          .k = net->n[k + 1]};
         for (int block = 0; block < row_blocks(rows); block++) {
             const int m = row_start(rows, block), mr = row_start(rows, block + 1) - m;
+            /* both terms in one tile: their sum never goes through memory */
             if (below) terms[0].a = work->state[k - 1] + m * net->np[k - 1];
             if (above) terms[n_terms - 1].a = work->state[k + 1] + m * net->np[k + 1];
-            gemm_tile(mr, width, work->zeros, 0,
-                      work->field + m * net->np[k] + (int64_t)p * PW, net->np[k], terms, n_terms);
+            gemm_tile(mr, width, work->zeros, 0, work->field + m * net->np[k] + (int64_t)p * PW,
+                      net->np[k], terms, n_terms);
         }
     }
 }
 
-/* new <- the sigmoids of a row's fields beta a + bias, padded with zeros. */
+/* new (n) = sigmoid(beta a + bias) of a row: p(s_k = 1 | neighbours) of equations 14. Zeros up to
+ * the next whole vector. */
 EQP_INLINE void bm_sigmoids(const real *a, real beta, const real *bias, int n, real *new) {
     const vec scale = vset(beta);
     for (int c = 0; c < n; c += VL) {
@@ -204,22 +222,26 @@ EQP_INLINE void bm_sigmoids(const real *a, real beta, const real *bias, int n, r
     }
 }
 
-/* new <- the softmax of a row's fields. */
+/* new (n) = softmax(beta a + bias) of a row: the probabilities of labels, one of which is on
+ * (equations 14). The largest field is taken off first, so that nothing overflows. */
 static inline void bm_softmax(const real *a, real beta, const real *bias, int n, real *new) {
     real top = -INFINITY, sum = 0;
     for (int c = 0; c < n; c++) {
-        new[c] = beta * a[c] + bias[c];
-        if (!(new[c] <= top)) top = new[c]; /* a NaN becomes the largest: it must be seen */
+        new[c] = beta *a[c] + bias[c];
+        if (!(new[c] <= top)) top = new[c];
     }
+    /* a NaN among the fields goes into the sum, and from there into all */
     for (int c = 0; c < n; c++) sum += new[c] = (real)exp((double)(new[c] - top));
     for (int c = 0; c < n; c++) new[c] /= sum;
 }
 
-/* state <- one of n units, with these probabilities, by one draw. */
+/* state (n) = 1 at one unit, 0 elsewhere: the first whose cumulated probability reaches draw times
+ * the total, which need not be 1 to the last bit. The draw is above 0, so that no unit of
+ * probability 0 is it, and below 1, so that there is one. */
 static inline void bm_choose(const real *p, int n, real draw, real *state) {
     real total = 0, sum = 0;
     for (int c = 0; c < n; c++) total += p[c];
-    int place = 0;
+    int place = 0; /* units before it: without a branch that cannot be predicted */
     for (int c = 0; c < n; c++) {
         sum += p[c];
         place += sum < draw * total;
@@ -227,7 +249,8 @@ static inline void bm_choose(const real *p, int n, real draw, real *state) {
     for (int c = 0; c < n; c++) state[c] = c == place;
 }
 
-/* state <- 1 where the draw is at most p, else 0. */
+/* state (n) = 1 where the unit's draw is at most p, else 0 (equations 14); zeros up to the next
+ * whole vector. A p that is NaN gives 0. `draws`: room for n reals and one group. */
 EQP_INLINE void bm_draw_row(const draw_stream *stream, int64_t row, const real *p, int n,
                             real *draws, real *state) {
     for (int c = 0; c < n; c += EQP_DRAW_GROUP) {
@@ -240,8 +263,10 @@ EQP_INLINE void bm_draw_row(const draw_stream *stream, int64_t row, const real *
     }
 }
 
-/* log(1 + e^x) summed over a row's fields at the new temperature less the same at the old one. Sums
- * of the larger of x and 0, and logarithms of products of 1 + e^-|x|. */
+/* What log p* of a row gains where the n units of a layer are summed over (equations 14, annealed
+ * importance sampling): the sum of log(1 + e^x) at the fields of the new temperature less that of
+ * log(1 + e^y) at those of the old one. As max(x, 0) + log(1 + e^-|x|), which cannot overflow; the
+ * logarithm is taken of products. */
 static inline double bm_softplus_gain(const real *a, real beta, const real *bias, real old,
                                       const real *before, int n) {
     const vec one = vset(1), zero = vset(0), minus = vset((real)-EQP_LOG2E);
@@ -258,6 +283,7 @@ static inline double bm_softplus_gain(const real *a, real beta, const real *bias
             /* behind the last unit a and both biases are 0: the factors are equal */
             ramps = vadd(ramps, ramp), up = vmul(up, fx), down = vmul(down, fy);
         }
+        /* one logarithm, libm's, for each lane of BM_FACTORS vectors */
         real u[VL], d[VL];
         vstore(u, up), vstore(d, down);
         for (int i = 0; i < VL; i++) total += log((double)u[i] / (double)d[i]);
@@ -265,33 +291,34 @@ static inline double bm_softplus_gain(const real *a, real beta, const real *bias
     return total + (double)vhsum(ramps);
 }
 
-/* The same of a categorical layer: the logarithm of the sum of e^x. */
+/* The logarithm of the sum of e^x over a row's fields x = beta a + bias: what a categorical layer
+ * of n units, of which one is on, comes to when it is summed over (equations 14). */
 static inline double bm_log_sum(const real *a, real beta, const real *bias, int n) {
     double top = -INFINITY, sum = 0;
     for (int c = 0; c < n; c++) {
         const double x = (double)beta * (double)a[c] + (double)bias[c];
         top = x > top ? x : top;
     }
-    for (int c = 0; c < n; c++)
-        sum += exp((double)beta * (double)a[c] + (double)bias[c] - top);
+    for (int c = 0; c < n; c++) sum += exp((double)beta * (double)a[c] + (double)bias[c] - top);
     return top + log(sum);
 }
 
 /* --- a block of rows --- */
 
-/* The sweeps of one block. */
+/* A block of at most BM_BLOCK rows on its way through the sweeps. */
 typedef struct {
     const bm_net *net;
     const bm_task *task;
     bm_work *work;
-    int active;             /* rows of the block that still move: the first ones */
-    int64_t row[BM_BLOCK];  /* which row of the task each is */
-    real beta, old;         /* temperatures of this sweep and of the one before */
-    real *bias[BM_LAYERS];  /* at this temperature */
+    int active;            /* rows of the block that still move: the first ones */
+    int64_t row[BM_BLOCK]; /* which row of the task each is */
+    real beta, old;        /* temperatures of this sweep and of the one before */
+    real *bias[BM_LAYERS]; /* at this temperature */
 } bm_block;
 
-/* The block's rows from the task's arrays, or (store) back to where they came from, and the
- * probabilities of what was drawn. */
+/* The block's rows, all layers, from the task's arrays, or (store) back to where they came from,
+ * with the probabilities of the last sweep. Of a layer without any (clamped, or no sweep) `mean`
+ * stays. */
 static inline void bm_move_rows(bm_block *block, int store, int rows) {
     const bm_net *net = block->net;
     const bm_task *task = block->task;
@@ -309,7 +336,8 @@ static inline void bm_move_rows(bm_block *block, int store, int rows) {
         }
 }
 
-/* Swaps two rows of the block. */
+/* Swaps two rows of the block: states, probabilities, numbers and changes, so that results go to
+ * where the row came from. */
 static inline void bm_swap_rows(bm_block *block, int m, int other) {
     if (m == other) return;
     const bm_net *net = block->net;
@@ -327,19 +355,23 @@ static inline void bm_swap_rows(bm_block *block, int m, int other) {
     work->change[m] = work->change[other], work->change[other] = change;
 }
 
-/* A row's layer k from its fields: probabilities, draws, the largest change so far. */
+/* Renews layer k of row m from its a (equations 14): probabilities to `mean`, then the states,
+ * drawn or those probabilities, and the largest change of a unit in this sweep so far. Units of the
+ * mask keep their state. Without draws `stream` may be NULL. */
 static inline void bm_finish_row(bm_block *block, const draw_stream *stream, int k, int m) {
     const bm_net *net = block->net;
     const bm_task *task = block->task;
     bm_work *work = block->work;
     const int n = net->n[k], categorical = net->categorical && k == net->L;
     const int64_t np = net->np[k];
+    /* the new states take the place of a, which is no longer needed once p is there */
     const real *a = work->field + m * np;
-    real *state = work->state[k] + m * np, *p = work->mean[k] + m * np, *new = work->field + m * np;
+    real *state = work->state[k] + m * np, *p = work->mean[k] + m * np, *new = work->field + m *np;
     if (categorical)
         bm_softmax(a, block->beta, block->bias[k], n, p);
     else
         bm_sigmoids(a, block->beta, block->bias[k], n, p);
+    /* one draw for all labels, that of their first unit; else one for each unit */
     if (task->draw && categorical) {
         draw_group(stream, 0, block->row[m], work->draws);
         bm_choose(p, n, work->draws[0], new);
@@ -348,6 +380,7 @@ static inline void bm_finish_row(bm_block *block, const draw_stream *stream, int
     } else {
         copy_reals(new, p, n);
     }
+    /* padding counts in the change below and in the sums of bm_cool */
     for (int64_t c = n; c < np; c++) new[c] = 0;
     if (k == 0 && task->mask)
         for (int c = 0; c < n; c++)
@@ -359,11 +392,12 @@ static inline void bm_finish_row(bm_block *block, const draw_stream *stream, int
         vstore(state + c, value);
     }
     const real most = vhmax(change);
-    /* a NaN stays: no later change is larger */
+    /* a NaN is taken over, but the next vector (vmaxr) or layer puts a number in its place again */
     if (!(most <= work->change[m])) work->change[m] = most;
 }
 
-/* One layer of all active rows; `summed`: its part of the log weights first. */
+/* Renews layer k of all active rows in sweep t; `summed`: first adds what log p* gains between the
+ * two temperatures where this layer is summed over (equations 14). */
 static inline void bm_layer(bm_block *block, int k, int t, int summed) {
     const bm_net *net = block->net;
     const bm_task *task = block->task;
@@ -377,14 +411,15 @@ static inline void bm_layer(bm_block *block, int k, int t, int summed) {
                 bm_log_sum(a, block->old, block->work->before[k], net->n[k]);
         else if (summed)
             task->log_weight[block->row[m]] +=
-                bm_softplus_gain(a, block->beta, block->bias[k], block->old,
-                                 block->work->before[k], net->n[k]);
+                bm_softplus_gain(a, block->beta, block->bias[k], block->old, block->work->before[k],
+                                 net->n[k]);
         bm_finish_row(block, &stream, k, m);
     }
 }
 
-/* The pass upwards: the input from below counts twice where a layer above is going to answer with
- * as much (1606.01651); of a clamped layer above the answer is known. */
+/* The pass upwards that mean field begins with, s_k = sigmoid(g W_{k-1}' s_{k-1} + b_k) (equations
+ * 14): the input from below counts twice (g = 2) where a layer above is going to answer with as
+ * much (1606.01651). Labels are too few to; of a clamped layer above the answer is known. */
 static inline void bm_pass_upwards(bm_block *block) {
     const bm_net *net = block->net;
     for (int k = 1; k <= net->L; k++) {
@@ -393,18 +428,22 @@ static inline void bm_pass_upwards(bm_block *block) {
         const int labels = net->categorical && k + 1 == net->L;
         block->beta = k < net->L && !known && !labels ? 2 : 1;
         bm_inputs(net, block->work, k, block->active, 1, known);
+        /* g stands in for beta; where the answer is in the fields it is 1. No draws: NULL */
         for (int m = 0; m < block->active; m++) bm_finish_row(block, NULL, k, m);
     }
     block->beta = 1;
 }
 
-/* out <- beta bias + (1 - beta) base. */
+/* out (n) = beta bias + (1 - beta) base: biases at an inverse temperature (equations 14). */
 static inline void bm_mix(real beta, const real *bias, const real *base, int64_t n, real *out) {
     for (int64_t c = 0; c < n; c++) out[c] = beta * bias[c] + (1 - beta) * base[c];
 }
 
-/* Biases at the temperatures of sweep t, and of the states before it; log weights of the layers that
- * are not summed over. */
+/* Before sweep t: `bias` at its temperature, betas[t + 1], and `before` at that of the states,
+ * betas[t], mixed with `base`. To
+ * the log weights, of log p* at the new less log p* at the old one (equations 14), the biases' part
+ * of the layers that the sweep ends with; those that it begins with are summed over (bm_layer), and
+ * the weights' part is in their fields. */
 static inline void bm_cool(bm_block *block, int t) {
     const bm_net *net = block->net;
     const bm_task *task = block->task;
@@ -418,15 +457,18 @@ static inline void bm_cool(bm_block *block, int t) {
     for (int k = task->even_first; task->log_weight && k <= net->L; k += 2)
         for (int m = 0; m < block->active; m++) {
             const real *s = work->state[k] + m * net->np[k];
+            /* a sum in a fixed order, whatever the block and the thread */
             vec sum = vset(0);
             for (int64_t c = 0; c < net->np[k]; c += VL)
-                sum = vfma(vsub(vload(work->bias[k] + c), vload(work->before[k] + c)),
-                           vload(s + c), sum);
+                sum = vfma(vsub(vload(work->bias[k] + c), vload(work->before[k] + c)), vload(s + c),
+                           sum);
             task->log_weight[block->row[m]] += (double)vhsum(sum);
         }
 }
 
-/* The sweeps of one block. Returns how many all its rows took together. */
+/* All sweeps of one block (equations 14): the layers of one parity, which do not meet, then those
+ * of the other. Writes steps and residuals; mean-field rows that have settled drop out. Returns how
+ * many sweeps all rows took together. */
 static inline int64_t bm_run_block(bm_block *block) {
     const bm_net *net = block->net;
     const bm_task *task = block->task;
@@ -437,6 +479,7 @@ static inline int64_t bm_run_block(bm_block *block) {
     for (int k = 0; k <= net->L; k++) block->bias[k] = net->bias[k];
     bm_move_rows(block, 0, rows);
     if (task->upward) bm_pass_upwards(block);
+    /* the pass upwards is no sweep: its changes do not count */
     for (int m = 0; m < rows; m++) {
         work->change[m] = 0;
         if (task->steps) task->steps[block->row[m]] = 0;
@@ -444,10 +487,12 @@ static inline int64_t bm_run_block(bm_block *block) {
     for (int t = 0; t < task->n_sweeps && block->active; t++) {
         if (task->betas) bm_cool(block, t);
         for (int m = 0; m < block->active; m++) work->change[m] = 0;
+        /* with even_first layers 0, 2, ..., then 1, 3, ...; log weights sum over the first half */
         for (int half = 0; half < 2; half++)
             for (int k = (half + !task->even_first) % 2; k <= net->L; k += 2)
                 if (!task->clamped[k]) bm_layer(block, k, t, task->log_weight && half == 0);
         taken += block->active;
+        /* from the last row down: what a swap brings to m has been looked at */
         for (int m = block->active - 1; m >= 0; m--) {
             if (task->steps) task->steps[block->row[m]] = t + 1;
             if (!task->draw && task->tol >= 0 && work->change[m] <= (real)task->tol)
@@ -460,7 +505,9 @@ static inline int64_t bm_run_block(bm_block *block) {
     return taken;
 }
 
-/* The sweeps of rows first .. end. Returns how many all rows took together. */
+/* The sweeps of rows first .. end of the task, block by block; row numbers are those of the task,
+ * whatever the block, for draws are made from them. Zeroes `zeros` even if there are no rows, for
+ * learn.c reads it. Returns how many sweeps all rows took together. */
 static inline int64_t bm_run(const bm_net *net, const bm_task *task, bm_work *work, int64_t first,
                              int64_t end) {
     bm_block block = {.net = net, .task = task, .work = work};
@@ -473,7 +520,7 @@ static inline int64_t bm_run(const bm_net *net, const bm_task *task, bm_work *wo
         block.active = (int)rows;
         for (int m = 0; m < rows; m++) block.row[m] = row + m;
         taken += bm_run_block(&block);
-        block.active = (int)rows;
+        block.active = (int)rows; /* settled rows had left it */
     }
     return taken;
 }
