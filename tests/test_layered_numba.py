@@ -526,21 +526,25 @@ def test_import_does_not_load_numba():
 SMALL_RUN = """
 import numpy as np
 from eqprop_fast.kernels import LayeredSpec, TrainPlan, get_backend
-out = []
-for name in ("numba", "numpy"):
+
+def run(name, dtype):
     rng = np.random.default_rng(0)
     spec = LayeredSpec(sizes=(5, 9, 8, 3), dynamics="continuous", dt=0.5, schedule="asynchronous")
     w = [rng.normal(size=(a, b)).astype("f4") for a, b in zip(spec.sizes, spec.sizes[1:])]
-    b = [np.zeros(n, "f4") for n in spec.sizes[1:]]
-    x, y = rng.random((6, 5), "f4"), np.eye(3, dtype="f4")[[0, 1, 2, 0, 1, 2]]
+    w = [a.astype(dtype) for a in w]
+    b = [np.zeros(n, dtype) for n in spec.sizes[1:]]
+    x, y = rng.random((6, 5), "f4").astype(dtype), np.eye(3, dtype=dtype)[[0, 1, 2, 0, 1, 2]]
     plan = TrainPlan(3, 0.5, 4, 3, (0.1,) * 3, (0.1,) * 3, tol_free=1e-3)
     get_backend(name).layered_train(spec, w, None, b, x, y, np.arange(6), plan, n_threads=2)
     get_backend(name).layered_train(
         spec, w, None, b, x, y, np.resize(np.arange(6), 30), plan, n_threads=2)  # many batches
-    s = [np.zeros((6, n), "f4") for n in spec.sizes[1:]]
+    s = [np.zeros((6, n), dtype) for n in spec.sizes[1:]]
     get_backend(name).layered_relax(spec, w, None, b, x, s, n_steps=5, n_threads=2)
-    out.append(np.concatenate([a.ravel() for a in w + b + s]))
-assert np.abs(out[0] - out[1]).max() < 1e-5
+    return np.concatenate([a.ravel() for a in w + b + s])
+
+right = run("numpy", "f8")
+for dtype, most in (("f4", 1e-5), ("f8", 1e-10)):
+    assert np.abs(run("numba", dtype) - right).max() < most, dtype
 """
 
 
