@@ -71,19 +71,16 @@ class Net:
 
         self.kernels, self.n_threads, self.plan = get_backend(backend), n_threads, plan(tol)
         self.spec, self.weights, self.biases = p_conv(schedule)
+        self.network = self.spec, self.weights, None, self.biases
 
     def train(self, x, y):
-        self.kernels.graph_train(
-            self.spec, self.weights, None, self.biases, x, y, np.arange(len(x)), self.plan,
-            n_threads=self.n_threads,
-        )  # fmt: skip
+        rows, threads = np.arange(len(x)), self.n_threads
+        self.kernels.graph_train(*self.network, x, y, rows, self.plan, n_threads=threads)
 
     def predict(self, x):
         states = [np.zeros((len(x), n), np.float32) for n in self.spec.sizes[1:]]
-        self.kernels.graph_relax(
-            self.spec, self.weights, None, self.biases, x, states, n_steps=200, tol=TOL,
-            n_threads=self.n_threads,
-        )  # fmt: skip
+        limits = dict(n_steps=200, tol=TOL, n_threads=self.n_threads)
+        self.kernels.graph_relax(*self.network, x, states, **limits)
         return states[-1].argmax(axis=1)
 
 
