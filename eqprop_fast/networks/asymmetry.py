@@ -49,14 +49,14 @@ def backward_weights(weights, angle, random_state=None):
     ValueError
         Angle outside [0, 180].
     """
-    rng = np.random.default_rng(random_state)
+    angle, rng = check_angle(angle), np.random.default_rng(random_state)
     back = [np.zeros(weights[0].T.shape, weights[0].dtype)]
     return back + [flipped(w.T, angle, rng) for w in weights[1:]]
 
 
 def flipped(weight, angle, rng):
     """`weight` with signs flipped so that it stands at an angle to itself; see `backward_weights`."""
-    probability = (1 - np.cos(np.deg2rad(check_angle(angle)))) / 2
+    probability = (1 - np.cos(np.deg2rad(angle))) / 2
     flip = rng.random(weight.shape) < probability
     return np.ascontiguousarray(np.where(flip, -weight, weight))
 

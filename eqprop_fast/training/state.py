@@ -31,7 +31,8 @@ class RandomStreams:
     def from_state(cls, state):
         streams = cls(0)
         for name in cls.NAMES:
-            getattr(streams, name).bit_generator.state = state[name]
+            if name in state or name != "start":  # which older states do not have
+                getattr(streams, name).bit_generator.state = state[name]
         return streams
 
 

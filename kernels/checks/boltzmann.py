@@ -135,7 +135,7 @@ MACHINE = {
     "biases": Layers(lambda at, n: (n,), finite=True),
     "categorical_top": Flag(),
 }
-SEEDED = {"seed": Integer(0, MAX_SEED), "first_sweep": Integer(0, MAX_SEED)}
+SEEDED = {"seed": Integer(0, MAX_SEED), "first_sweep": Integer(0, MAX_SEED // 2)}  # sweeps to come
 SWEEP = {
     "machine": Fields(Boltzmann, MACHINE),
     "states": states,
