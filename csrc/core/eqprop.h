@@ -62,26 +62,26 @@ typedef struct {
 /* Every kernel family lists its kernels here: name, job type. Each is
  *     int eqp_<name>_f32(job *, int thread, int n_threads)   and the same with _f64.
  */
-#define EQP_KERNEL_TABLE(X)                       \
-    X(layered_relax_scratch, eqp_layered_job)     \
-    X(layered_relax, eqp_layered_job)             \
-    X(layered_train_scratch, eqp_layered_job)     \
-    X(layered_train, eqp_layered_job)             \
-    X(graph_relax_scratch, eqp_graph_job)         \
-    X(graph_relax, eqp_graph_job)                 \
-    X(graph_train_scratch, eqp_graph_job)         \
-    X(graph_train, eqp_graph_job)                 \
-    X(crossbar_relax_scratch, eqp_crossbar_job)   \
-    X(crossbar_relax, eqp_crossbar_job)           \
-    X(crossbar_train_scratch, eqp_crossbar_job)   \
-    X(crossbar_train, eqp_crossbar_job)           \
-    X(nodal_newton_scratch, eqp_nodal_job)        \
-    X(nodal_newton, eqp_nodal_job)                \
-    X(nodal_head, eqp_nodal_head_job)             \
-    X(nodal_update_scratch, eqp_nodal_update_job) \
-    X(nodal_update, eqp_nodal_update_job)         \
-    X(boltzmann_sweep_scratch, eqp_boltzmann_job) \
-    X(boltzmann_sweep, eqp_boltzmann_job)         \
+#define EQP_KERNEL_TABLE(X)                             \
+    X(layered_relax_scratch, eqp_layered_job)           \
+    X(layered_relax, eqp_layered_job)                   \
+    X(layered_train_scratch, eqp_layered_job)           \
+    X(layered_train, eqp_layered_job)                   \
+    X(graph_relax_scratch, eqp_graph_job)               \
+    X(graph_relax, eqp_graph_job)                       \
+    X(graph_train_scratch, eqp_graph_job)               \
+    X(graph_train, eqp_graph_job)                       \
+    X(crossbar_relax_scratch, eqp_crossbar_job)         \
+    X(crossbar_relax, eqp_crossbar_job)                 \
+    X(crossbar_train_scratch, eqp_crossbar_job)         \
+    X(crossbar_train, eqp_crossbar_job)                 \
+    X(nodal_newton_scratch, eqp_nodal_job)              \
+    X(nodal_newton, eqp_nodal_job)                      \
+    X(nodal_head, eqp_nodal_head_job)                   \
+    X(nodal_update_scratch, eqp_nodal_update_job)       \
+    X(nodal_update, eqp_nodal_update_job)               \
+    X(boltzmann_sweep_scratch, eqp_boltzmann_job)       \
+    X(boltzmann_sweep, eqp_boltzmann_job)               \
     X(boltzmann_train_scratch, eqp_boltzmann_train_job) \
     X(boltzmann_train, eqp_boltzmann_train_job)
 
