@@ -94,6 +94,10 @@ class Job:
         for field, value in values.items():
             self.memory[field] = value
 
+    def takes(self, record, *names):
+        """Sets fields to the attributes of `record` that have the same names."""
+        self.numbers(**{name: getattr(record, name) for name in names})
+
     def reads(self, **arrays):
         """Arrays, or lists of arrays, that the kernel only reads; None is NULL."""
         self._point(readable, arrays)

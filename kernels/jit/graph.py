@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..graph_spec import check_graph_plan
+from ..graph_spec import check_graph_plan, refuse_gradients
 from ..reference.activations import rho
 from ..reference.ascent import Ascent
 from ..reference.connections import bias_sum
 from ..reference.graph import GraphNet
 from ..reference.layered import acting, nudge
 from ..reference.rules import train_net
-from ..spec import GRADIENT_RULES
 from .graph_layout import Layout
 from .graph_relax import correlate_thread, drive_thread, places_thread, relax_thread
 from .preparation import raise_divergence
@@ -232,10 +231,6 @@ def graph_train(
 ):
     """As kernels.reference.train.graph_train; the exact gradients are refused."""
     check_graph_plan(spec, plan, particles is not None)
-    if plan.rule in GRADIENT_RULES:
-        raise ValueError(
-            f"the Numba backend does not serve learning_rule={plan.rule!r} on a graph yet; "
-            "backend='numpy' does"
-        )
+    refuse_gradients(plan, "Numba")
     net = _net(spec, weights, back, biases, min(n_threads, max(1, plan.batch_size)))
     return train_net(net, x, y, order, plan, row_weight, particles, optimizer_state)

@@ -2,15 +2,14 @@
 and kernels/reference/train.py.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
-from ..graph_spec import check_graph_plan
+from ..graph_spec import check_graph_plan, refuse_gradients
 from ..prepare.graph import relax_job, train_job
 from ..reference import graph, train
-from ..spec import CONTINUAL_RULES, GRADIENT_RULES, DivergenceError, TrainStats
+from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats
 from .call import DIVERGED, run, status_text
+from .divergence import copies_of, go_back, name_divergence
 
 
 def graph_relax(
@@ -47,74 +46,25 @@ def graph_train(
 ):
     """As kernels.reference.train.graph_train; the exact gradients are refused."""
     check_graph_plan(spec, plan, particles is not None)
-    if plan.rule in GRADIENT_RULES:
-        raise ValueError(
-            f"the C backend does not serve learning_rule={plan.rule!r} on a graph yet; "
-            "backend='numpy' does"
-        )
+    refuse_gradients(plan, "C")
     learned = [*weights, *biases, *(back or []), *(particles or [])]
     # the continual rules move weights within a batch: kept to return to the last finite batch
     before = None
     if plan.rule in CONTINUAL_RULES:
-        before = [None if p is None else p.copy() for p in learned]
+        before = copies_of(learned)
     loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
-    job = train_job(
-        spec,
-        weights,
-        back,
-        biases,
-        x,
-        y,
-        order,
-        plan,
-        row_weight,
-        particles,
-        optimizer_state,
-        loss,
-        counts,
-    )
+    network, more = (spec, weights, back, biases), (row_weight, particles, optimizer_state)
+    job = train_job(*network, x, y, order, plan, *more, loss, counts)
     status = run("graph_train", job, n_threads) if len(order) else 0
     stats = TrainStats(float(loss[0]), int(loss[1]), *map(int, counts))
     if status == DIVERGED:
         if before is not None:
-            for p, old in zip(learned, before):
-                if p is not None:
-                    p[...] = old
+            go_back(learned, before)
             done = order[: stats.n_batches * plan.batch_size]
-            graph_train(
-                spec,
-                weights,
-                back,
-                biases,
-                x,
-                y,
-                done,
-                plan,
-                row_weight,
-                particles,
-                None,
-                n_threads,
-            )
-        _name_divergence(
-            spec, weights, back, biases, x, y, order, plan, row_weight, particles, stats.n_batches
+            graph_train(*network, x, y, done, plan, *more, n_threads)
+        name_divergence(
+            train.graph_train, network, x, y, order, plan, row_weight, particles, stats.n_batches
         )
     if status:
         raise ValueError(f"graph_train: {status_text(status)}")
     return stats
-
-
-def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight, particles, batch):
-    """Raise the DivergenceError of `batch`; the twin repeats it on copies to find layer and step."""
-    start = batch * plan.batch_size
-    rows = order[start : start + plan.batch_size]
-    sign = None if plan.sign is None else plan.sign[batch : batch + 1]
-    copies = [[a.copy() for a in group] for group in (weights, biases)]
-    back = back and [None if a is None else a.copy() for a in back]
-    plan = replace(plan, sign=sign, optimizer="sgd")
-    with np.errstate(all="ignore"):
-        train.graph_train(spec, copies[0], back, copies[1], x, y, rows, plan, row_weight, particles)
-    raise DivergenceError(
-        f"a state became non-finite in batch {batch} of the call, by rounding: the NumPy twin, "
-        "which names layer and step, stays just within the range of the dtype there",
-        phase="nudged",
-    )

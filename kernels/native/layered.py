@@ -8,6 +8,7 @@ from ..prepare.layered import relax_job, train_job
 from ..reference import layered, train
 from ..spec import DivergenceError, TrainStats
 from .call import DIVERGED, SINGULAR, Prepared, run, status_text
+from .divergence import copies_of, go_back, name_divergence
 
 
 def layered_relax(
@@ -85,50 +86,23 @@ def layered_train(
 ):
     """As kernels.reference.train.layered_train."""
     loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
-    job = train_job(
-        spec,
-        weights,
-        back,
-        biases,
-        x,
-        y,
-        order,
-        plan,
-        row_weight,
-        particles,
-        optimizer_state,
-        loss,
-        counts,
-    )
+    network, more = (spec, weights, back, biases), (row_weight, particles, optimizer_state)
+    job = train_job(*network, x, y, order, plan, *more, loss, counts)
     learned = [*weights, *biases, *(back or []), *(particles or [])]
     # the continual vector field moves weights within a batch: kept to return to the last finite
     # batch
     before = None
     if plan.rule == "continual_vector_field":
-        before = [None if p is None else p.copy() for p in learned]
+        before = copies_of(learned)
     status = run("layered_train", job, n_threads) if len(order) else 0
     stats = TrainStats(float(loss[0]), int(loss[1]), *map(int, counts))
     if status == DIVERGED:
         if before is not None:
-            for p, old in zip(learned, before):
-                if p is not None:
-                    p[...] = old
-            layered_train(
-                spec,
-                weights,
-                back,
-                biases,
-                x,
-                y,
-                order[: stats.n_batches * plan.batch_size],
-                plan,
-                row_weight,
-                particles,
-                optimizer_state,
-                n_threads,
-            )
-        _name_divergence(
-            spec, weights, back, biases, x, y, order, plan, row_weight, particles, stats.n_batches
+            go_back(learned, before)
+            done = order[: stats.n_batches * plan.batch_size]
+            layered_train(*network, x, y, done, plan, *more, n_threads)
+        name_divergence(
+            train.layered_train, network, x, y, order, plan, row_weight, particles, stats.n_batches
         )
     if status == SINGULAR:  # as the twin's solver says it
         number = stats.n_batches
@@ -138,27 +112,3 @@ def layered_train(
     if status:
         raise ValueError(f"layered_train: {status_text(status)}")
     return stats
-
-
-def _name_divergence(spec, weights, back, biases, x, y, order, plan, row_weight, particles, batch):
-    """Raise the DivergenceError of `batch`; the twin repeats it on copies to find the layer and the
-    step.
-
-    C leaves the particles of a batch that diverged to the twin, which keeps those of a finite free
-    phase.
-    """
-    start = batch * plan.batch_size
-    rows = order[start : start + plan.batch_size]
-    sign = None if plan.sign is None else plan.sign[batch : batch + 1]
-    copies = [[a.copy() for a in group] for group in (weights, biases)]
-    back = back and [None if a is None else a.copy() for a in back]
-    plan = type(plan)(**{**plan.__dict__, "sign": sign, "optimizer": "sgd"})
-    with np.errstate(all="ignore"):
-        train.layered_train(
-            spec, copies[0], back, copies[1], x, y, rows, plan, row_weight, particles
-        )
-    raise DivergenceError(
-        f"a state became non-finite in batch {batch} of the call, by rounding: the NumPy twin, "
-        "which names layer and step, stays just within the range of the dtype there",
-        phase="nudged",
-    )

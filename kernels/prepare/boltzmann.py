@@ -17,13 +17,8 @@ def sweep_job(
         categorical_top=machine.categorical_top,
         n_rows=len(states[0]),
         n_sweeps=sweeps.n,
-        draw=sweeps.draw,
-        even_first=sweeps.even_first,
-        upward=sweeps.upward,
-        tol=sweeps.tol,
-        seed=sweeps.seed,
-        first_sweep=sweeps.first_sweep,
     )
+    job.takes(sweeps, "draw", "even_first", "upward", "tol", "seed", "first_sweep")
     job.reads(
         size=[len(b) for b in machine.biases],
         weight=machine.weights,
@@ -45,8 +40,8 @@ def train_job(machine, x, y, order, plan, particles, offsets, velocity, counts):
         categorical_top=machine.categorical_top,
         n_rows=len(order),
         n_chains=len(particles[0]),
-        **{name: getattr(plan, name) for name in plan.__dataclass_fields__},
     )
+    job.takes(plan, *plan.__dataclass_fields__)
     job.reads(size=[len(b) for b in machine.biases], x=x, y=y, order=order)
     job.writes(
         weight=machine.weights,

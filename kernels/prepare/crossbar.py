@@ -66,8 +66,8 @@ def train_job(network, x, y, order, plan, states, row_weight, velocity, loss):
         n_rows=len(order),
         nudging=NUDGINGS.index(plan.nudging),
         optimizer=OPTIMIZERS.index(plan.optimizer),
-        **{name: getattr(plan, name) for name in NUMBERS},
     )
+    job.takes(plan, *NUMBERS)
     if plan.optimizer != "sgd":
         job.writes(velocity=velocity)
     job.writes(loss=loss)

@@ -5,7 +5,7 @@ import numpy as np
 from ..graph_spec import POOLS
 from ..jobs import Job
 from ..spec import ACTIVATIONS, COSTS, DYNAMICS, VECTOR_FIELD_RULES
-from .layered import MOMENTS, plan_fields
+from .layered import DYNAMICS_FIELDS, MOMENTS, plan_fields
 
 
 def _network_job(spec, weights, x, y):
@@ -26,20 +26,8 @@ def _network_job(spec, weights, x, y):
         n_passes=len(passes),
         dynamics=DYNAMICS[spec.dynamics],
         cost=COSTS[spec.cost],
-        **{
-            name: getattr(spec, name)
-            for name in (
-                "prime_hidden",
-                "prime_output",
-                "linear_output",
-                "clamp",
-                "nudge_inside",
-                "readout",
-                "cost_factor",
-                "dt",
-            )
-        },
     )
+    job.takes(spec, *DYNAMICS_FIELDS, "readout")
     job.reads(
         shape=np.array(shapes, np.int32),
         connection=np.array(links, np.int32),

@@ -15,6 +15,32 @@ from ..spec import (
     check_plan,
 )
 
+# of a spec and of a plan, which all Hopfield-like networks have and the jobs by the same names
+DYNAMICS_FIELDS = (
+    "prime_hidden",
+    "prime_output",
+    "linear_output",
+    "clamp",
+    "nudge_inside",
+    "cost_factor",
+    "dt",
+)
+PLAN_FIELDS = (
+    "beta",
+    "n_free_steps",
+    "n_nudged_steps",
+    "tol_free",
+    "tol_nudged",
+    "over_relaxation",
+    "centered",
+    "batch_size",
+    "momentum",
+    "weight_decay",
+    "beta1",
+    "beta2",
+    "epsilon",
+    "adam_step",
+)
 MOMENTS = {"momentum": ("velocity",), "nesterov": ("velocity",), "adam": ("velocity", "second")}
 
 
@@ -31,19 +57,8 @@ def _network_job(spec, weights, x, y):
         out_activation=ACTIVATIONS[spec.out_activation],
         input_activation=ACTIVATIONS[spec.input_activation],
         cost=COSTS[spec.cost],
-        **{
-            name: getattr(spec, name)
-            for name in (
-                "prime_hidden",
-                "prime_output",
-                "linear_output",
-                "clamp",
-                "nudge_inside",
-                "cost_factor",
-                "dt",
-            )
-        },
     )
+    job.takes(spec, *DYNAMICS_FIELDS)
     job.reads(size=spec.sizes)
     if sparse.issparse(x):
         job.reads(indptr=x.indptr, indices=x.indices, data=x.data)
@@ -69,30 +84,8 @@ def plan_fields(job, plan, order, row_weight):
     job.reads(
         order=order, row_weight=row_weight, sign=plan.sign, rate=plan.rate, bias_rate=plan.bias_rate
     )
-    job.numbers(
-        n_rows=len(order),
-        rule=RULES[plan.rule],
-        optimizer=OPTIMIZERS[plan.optimizer],
-        **{
-            name: getattr(plan, name)
-            for name in (
-                "beta",
-                "n_free_steps",
-                "n_nudged_steps",
-                "tol_free",
-                "tol_nudged",
-                "over_relaxation",
-                "centered",
-                "batch_size",
-                "momentum",
-                "weight_decay",
-                "beta1",
-                "beta2",
-                "epsilon",
-                "adam_step",
-            )
-        },
-    )
+    job.numbers(n_rows=len(order), rule=RULES[plan.rule], optimizer=OPTIMIZERS[plan.optimizer])
+    job.takes(plan, *PLAN_FIELDS)
 
 
 def train_job(
