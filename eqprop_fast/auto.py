@@ -109,6 +109,13 @@ def weight_decay(n_samples, n_features, n_hidden, continual, noise=None):
     return min(share * n_features / n_samples, LARGEST_DECAY) / max(n_hidden, 1) ** 2
 
 
+def _looked_at(X, weight):
+    """How many rows one stands for where at most SCALE_ROWS are looked at, and those' weights."""
+    step = -(-X.shape[0] // SCALE_ROWS)
+    weight = np.ones(X.shape[0]) if weight is None else np.asarray(weight, np.float64)
+    return step, weight[::step]
+
+
 def unexplained(X, y, weight=None):
     """Share of the variance of the targets that a linear model leaves, its coefficients discounted.
 
@@ -125,14 +132,14 @@ def unexplained(X, y, weight=None):
     from sklearn.metrics import r2_score
     from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
-    step = -(-X.shape[0] // SCALE_ROWS)
-    weight = np.ones(X.shape[0]) if weight is None else np.asarray(weight, np.float64)
-    rows = np.flatnonzero(weight[::step]) * step
-    n_rows, n_features = weight[rows].sum(), X.shape[1]
+    step, weight = _looked_at(X, weight)
+    rows = np.flatnonzero(weight) * step
+    weight = weight[weight != 0]
+    n_rows, n_features = weight.sum(), X.shape[1]
     largest = np.abs(y[rows]).max(initial=0)
     if n_rows <= n_features + 1 or not largest > 0:
         return 1.0
-    X, y, weight = X[rows].astype(np.float64), y[rows] / largest, weight[rows]
+    X, y = X[rows].astype(np.float64), y[rows] / largest
     X = MaxAbsScaler().fit_transform(X)  # or the squares of the next one might leave float64
     X = StandardScaler(with_mean=False).fit_transform(X, sample_weight=weight)
     model = Ridge(RIDGE * n_rows).fit(X, y, sample_weight=weight)
@@ -167,9 +174,8 @@ def centre_and_scale(X, weight=None, pixels=1):
     -------
     centre, scale : ndarray of float64, shape (n_features / pixels,)
     """
-    step = -(-X.shape[0] // SCALE_ROWS)
-    weight = np.ones(X.shape[0]) if weight is None else np.asarray(weight, np.float64)
-    X, weight = X[::step], weight[::step]
+    step, weight = _looked_at(X, weight)
+    X = X[::step]
     if pixels > 1:
         X = X.toarray() if hasattr(X, "indptr") else X
         X = X.reshape(len(weight), -1, pixels).swapaxes(1, 2).reshape(len(weight) * pixels, -1)

@@ -393,9 +393,6 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """Whether the largest output is the prediction."""
         return False
 
-    def _noise(self, X, y, weight):
-        """Share of the targets' variance that is noise; None where weight decay does not ask."""
-
     def _first_partial_fit(self, y, classes):
         """What the first partial_fit fixes for good."""
 

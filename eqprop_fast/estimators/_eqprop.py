@@ -96,6 +96,9 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         """Whether connections have weights of their own for the way back."""
         return self._rule.independent_feedback
 
+    def _noise(self, X, y, weight):
+        """Share of the targets' variance that is noise; None where weight decay does not ask."""
+
     def _may_over_relax(self, network):
         """Whether "auto" may over-relax this network."""
         return True
@@ -150,10 +153,10 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
     def _look_at(self, X, y, weight):
         super()._look_at(X, y, weight)
         n_samples = X.shape[0] if weight is None else float(np.sum(weight, dtype=np.float64))
-        noise = self._noise(X, y, weight) if self.weight_decay == AUTO else None
-        decay = auto.weight_decay(
-            n_samples, X.shape[1], self._n_hidden(), self._rule.continual, noise
-        )
+        continual = self._rule.continual
+        asks = self.weight_decay == AUTO and not continual
+        noise = self._noise(X, y, weight) if asks else None
+        decay = auto.weight_decay(n_samples, X.shape[1], self._n_hidden(), continual, noise)
         self._auto = {"weight_decay": decay, "over_relaxation": 1.0}
 
     def _look_at_network(self, network, X, weight):
@@ -173,6 +176,16 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         if self.out_activation != AUTO:
             return self.out_activation
         return "identity" if self._cost.word == "cross_entropy" else "shifted_sigmoid"
+
+    def _described(self):
+        """What the parameters say of a network beside its layers, as `Dynamics.spec` takes it."""
+        return dict(
+            schedule=self._relaxation.schedule,
+            activation=self._hidden_function(),
+            out_activation=self._output_function(),
+            cost=self._cost.word,
+            cost_factor=float(self._cost.factor),
+        )
 
     def _check_together(self, spec):
         """Refuse numbers that `dtype` has not, and parts that do not go together."""

@@ -199,14 +199,7 @@ class BaseGraphEstimator(BaseEqPropEstimator):
         return rate, tuple(r if bias else 0.0 for r, bias in zip(bias_rate, biases))
 
     def _spec(self, graph):
-        return self._part("dynamics").graph_spec(
-            graph,
-            schedule=self._relaxation.schedule,
-            activation=self._hidden_function(),
-            out_activation=self._output_function(),
-            cost=self._cost.word,
-            cost_factor=float(self._cost.factor),
-        )
+        return self._part("dynamics").graph_spec(graph, **self._described())
 
     def _new_network(self, kernels, sizes, rng):
         graph = self._graph(self.input_shape_, sizes[-1])
@@ -216,9 +209,7 @@ class BaseGraphEstimator(BaseEqPropEstimator):
         init, dtype = self._part("weight_init"), np.dtype(self.dtype)
         gain = per_layer("weight_init__gain", init.gain, spec.n_weights, False, self._one_rate)
         weights, biases = draw_parameters(spec, rng, dtype, gain, init)
-        for layer, bias in zip(graph.layers[1:], biases):
-            if not layer.bias:
-                bias[...] = 0
+        graph.clear_biases(biases)
         return self._network(graph, spec, kernels, weights, biases, self._back(spec, weights, rng))
 
     def _back(self, spec, weights, rng):
@@ -233,7 +224,6 @@ class BaseGraphEstimator(BaseEqPropEstimator):
         ]
 
     def _network(self, graph, spec, kernels, weights, biases, back):
-        relaxation = self._relaxation
         return GraphNetwork(
             spec,
             kernels,
@@ -242,7 +232,7 @@ class BaseGraphEstimator(BaseEqPropEstimator):
             back,
             [layer.name for layer in graph.layers],
             self._free_spec(spec),
-            relaxation.start == "carry_over",
+            self._relaxation.start == "carry_over",
         )
 
     def _free_spec(self, spec):

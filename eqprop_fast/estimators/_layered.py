@@ -46,14 +46,7 @@ class BaseLayeredEstimator(ExportMixin, BaseEqPropEstimator):
             raise ValueError(
                 f"hidden_layer_sizes: at most {MAX_WEIGHTS - 1} hidden layers, got {len(sizes) - 2}"
             )
-        return self._part("dynamics").spec(
-            sizes,
-            schedule=self._relaxation.schedule,
-            activation=self._hidden_function(),
-            out_activation=self._output_function(),
-            cost=self._cost.word,
-            cost_factor=float(self._cost.factor),
-        )
+        return self._part("dynamics").spec(sizes, **self._described())
 
     def _new_network(self, kernels, sizes, rng):
         spec = self._spec(sizes)

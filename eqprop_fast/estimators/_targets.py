@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_matrix, issparse
 from scipy.special import softmax
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
@@ -32,6 +32,25 @@ class ClassifierTargets(ClassifierMixin):
     """
 
     _parameter_constraints: dict = {"class_weight": [None, dict, StrOptions({"balanced"})]}
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """One epoch over the given data.
+
+        Parameters
+        ----------
+        X
+            As of `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        sample_weight : array-like of shape (n_samples,) or None
+        classes : array-like or None
+            All classes; needed at the first call (not for multilabel y).
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _validate_targets(self, X, y, keep_classes, first):
         X, y = self._validate_x(X, first, y, multi_output=True)
@@ -240,6 +259,23 @@ class RegressorTargets(RegressorMixin):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y.astype(np.float64)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """One epoch over the given data; mean and scale of y are those of all rows so far.
+
+        Parameters
+        ----------
+        X
+            As of `fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,) or None
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def _noise(self, X, y, weight):
         return auto.unexplained(X, y, weight)

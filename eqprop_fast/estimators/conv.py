@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import StrOptions
 
 from ..costs import SquaredError
@@ -201,24 +200,6 @@ class ConvEqPropClassifier(ClassifierTargets, BaseConvEstimator):
     ):
         self._keep(locals())
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """One epoch over the given data.
-
-        Parameters
-        ----------
-        X : array-like, as of `fit`
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        sample_weight : array-like of shape (n_samples,) or None
-        classes : array-like or None
-            All classes; needed at the first call (not for multilabel y).
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
-
 
 @documented
 class ConvEqPropRegressor(RegressorTargets, BaseConvEstimator):
@@ -279,19 +260,3 @@ class ConvEqPropRegressor(RegressorTargets, BaseConvEstimator):
         dtype="float32",
     ):
         self._keep(locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
-        """One epoch over the given data; mean and scale of y are those of all rows so far.
-
-        Parameters
-        ----------
-        X : array-like, as of `fit`
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,) or None
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True)

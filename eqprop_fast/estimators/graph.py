@@ -4,7 +4,6 @@ propagation.
 
 from __future__ import annotations
 
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import StrOptions
 
 from ..costs import SquaredError
@@ -130,24 +129,6 @@ class GraphEqPropClassifier(ClassifierTargets, BaseAnyGraphEstimator):
     ):
         self._keep(locals())
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """One epoch over the given data.
-
-        Parameters
-        ----------
-        X : array-like, as of `fit`
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        sample_weight : array-like of shape (n_samples,) or None
-        classes : array-like or None
-            All classes; needed at the first call (not for multilabel y).
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
-
 
 @documented
 class GraphEqPropRegressor(RegressorTargets, BaseAnyGraphEstimator):
@@ -207,19 +188,3 @@ class GraphEqPropRegressor(RegressorTargets, BaseAnyGraphEstimator):
         dtype="float32",
     ):
         self._keep(locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
-        """One epoch over the given data; mean and scale of y are those of all rows so far.
-
-        Parameters
-        ----------
-        X : array-like, as of `fit`
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,) or None
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True)

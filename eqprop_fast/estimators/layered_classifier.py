@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sklearn.base import _fit_context
-
 from ..docstrings import documented
 from ._layered import BaseLayeredEstimator
 from ._targets import ClassifierTargets
@@ -78,21 +76,3 @@ class EqPropClassifier(ClassifierTargets, BaseLayeredEstimator):
         dtype="float32",
     ):
         self._keep(locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """One epoch over the given data.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        sample_weight : array-like of shape (n_samples,) or None
-        classes : array-like or None
-            All classes; needed at the first call (not for multilabel y).
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import StrOptions
 
 from ..costs import SquaredError
@@ -81,19 +80,3 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         dtype="float32",
     ):
         self._keep(locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
-        """One epoch over the given data; mean and scale of y are those of all rows so far.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,) or None
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit, softmax
-from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
 from ..docstrings import documented
@@ -81,24 +80,6 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         dtype="float32",
     ):
         self._keep(locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
-        """One epoch over the given data.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        sample_weight : array-like of shape (n_samples,) or None
-        classes : array-like or None
-            All classes; needed at the first call (not for multilabel y).
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _output_variance(self, n_outputs):
         """V^2 about the target at one output; see `predict_proba`."""
@@ -177,19 +158,3 @@ class ResistiveRegressor(RegressorTargets, BaseResistiveEstimator):
         dtype="float32",
     ):
         self._keep(locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
-        """One epoch over the given data; mean and scale of y are those of all rows so far.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array-like of shape (n_samples,) or None
-
-        Returns
-        -------
-        self
-        """
-        return self._fit(X, y, sample_weight, incremental=True)

@@ -279,6 +279,12 @@ class Graph(Part):
         self._check_dynamics(spec)
         return spec
 
+    def clear_biases(self, biases):
+        """`biases`, one array a layer above the input, in place: 0 of layers that have none."""
+        for layer, bias in zip(self.layers[1:], biases):
+            if not layer.bias:
+                bias[...] = 0
+
     def sized(self, input_shape, n_outputs):
         """This graph for such data: the input and the output have a shape.
 

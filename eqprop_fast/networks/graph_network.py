@@ -72,9 +72,7 @@ class GraphNetwork(HopfieldNetwork):
         """
         spec, rng = graph.spec(**dynamics), np.random.default_rng(random_state)
         weights, biases = draw_parameters(spec, rng, np.dtype(dtype), gain)
-        for layer, bias in zip(graph.layers[1:], biases):
-            if not layer.bias:
-                bias[...] = 0
+        graph.clear_biases(biases)
         back = None
         if spec.own_back:
             twin, _ = draw_parameters(spec, rng, np.dtype(dtype), gain)
