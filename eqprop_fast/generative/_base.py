@@ -589,8 +589,12 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
 
     # --- samples ---
 
+    def _rng(self, random_state):
+        """None: the estimator's own."""
+        return check_random_state(self.random_state if random_state is None else random_state)
+
     def _draws(self, n_steps, random_state):
-        rng = check_random_state(self.random_state if random_state is None else random_state)
+        rng = self._rng(random_state)
         return Sweeps(n_steps, seed=int(rng.randint(MOST_SEED)))
 
     def sample(self, n_samples=1, n_steps=1000, *, given=None, mean=False, random_state=None):
@@ -616,7 +620,7 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
         for name, n in (("n_samples", n_samples), ("n_steps", n_steps)):
             if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
                 raise ValueError(f"{name} must be an integer above 0, got {n!r}")
-        rng = check_random_state(self.random_state if random_state is None else random_state)
+        rng = self._rng(random_state)
         states = [
             (rng.uniform(size=(n_samples, len(b))) < 0.5).astype(machine.dtype)
             for b in machine.biases
@@ -747,7 +751,7 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
         exact = likelihood.enumerable(machine) is not None
         if method == "exact" or (method == "auto" and exact):
             return likelihood.enumerated(machine)
-        rng = check_random_state(self.random_state if random_state is None else random_state)
+        rng = self._rng(random_state)
         base = [np.zeros_like(b) for b in machine.biases]
         base[0][...] = logit(np.clip(self.visible_mean_, *PLAIN_MEAN))
         how = {

@@ -90,6 +90,13 @@ def _enumerated_states(machine, parity):
         yield states
 
 
+def _log_states(machine, k, field):
+    """log of the sum over the states of layer k, given its fields (..., N[k])."""
+    if machine.is_categorical(k):
+        return logsumexp(field, axis=-1)
+    return np.logaddexp(0, field).sum(axis=-1)
+
+
 def _log_summed(machine, states):
     """log p* of states of one parity, the other layers summed over; and the fields of those."""
     value = sum(s @ machine.biases[k] for k, s in states.items())
@@ -102,10 +109,7 @@ def _log_summed(machine, states):
             field = field + states[k - 1] @ machine.weights[k - 1]
         if k + 1 in states:
             field = field + states[k + 1] @ machine.weights[k].T
-        categorical = machine.labelled and k == len(machine.weights)
-        value = value + (
-            logsumexp(field, axis=1) if categorical else np.logaddexp(0, field).sum(axis=1)
-        )
+        value = value + _log_states(machine, k, field)
         fields[k] = field
     return value, fields
 
@@ -143,12 +147,7 @@ def exact_samples(machine, n, rng):
 
 
 def _base_log_z(machine, base):
-    total = 0.0
-    for k, b in enumerate(base):
-        b = b.astype(np.float64)
-        categorical = machine.labelled and k == len(machine.weights)
-        total += logsumexp(b) if categorical else np.logaddexp(0, b).sum()
-    return float(total)
+    return float(sum(_log_states(machine, k, b.astype(np.float64)) for k, b in enumerate(base)))
 
 
 def _base_states(machine, base, n, rng):
@@ -183,33 +182,24 @@ def _estimate(log_weight, start, n_temperatures, sign):
 def annealed(machine, base, *, n_chains, n_temperatures, seed, rng, even_first):
     """log Z from runs that begin at the machine without weights."""
     states = _base_states(machine, base, n_chains, rng)
-    weight = np.zeros(n_chains)
-    sweeps = Sweeps(n_temperatures - 1, even_first=even_first, seed=seed)
-    machine.sweep(
-        states,
-        sweeps,
-        [False] * len(states),
-        base=base,
-        betas=np.linspace(0, 1, n_temperatures),
-        log_weight=weight,
-    )
-    return _estimate(weight, _base_log_z(machine, base), n_temperatures, 1)
+    betas = np.linspace(0, 1, n_temperatures)
+    return _annealing(machine, base, states, betas, seed, even_first, 1)
 
 
 def reverse_annealed(machine, base, states, *, n_temperatures, seed, even_first):
     """log Z from runs that begin at samples of the machine, and end without weights."""
-    weight = np.zeros(len(states[0]))
     states = [s.copy() for s in states]
-    sweeps = Sweeps(n_temperatures - 1, even_first=even_first, seed=seed)
-    machine.sweep(
-        states,
-        sweeps,
-        [False] * len(states),
-        base=base,
-        betas=np.linspace(1, 0, n_temperatures),
-        log_weight=weight,
-    )
-    return _estimate(weight, _base_log_z(machine, base), n_temperatures, -1)
+    betas = np.linspace(1, 0, n_temperatures)
+    return _annealing(machine, base, states, betas, seed, even_first, -1)
+
+
+def _annealing(machine, base, states, betas, seed, even_first, sign):
+    """log Z from chains that go through the inverse temperatures `betas`, `states` in place."""
+    weight = np.zeros(len(states[0]))
+    sweeps = Sweeps(len(betas) - 1, even_first=even_first, seed=seed)
+    clamped = [False] * len(states)
+    machine.sweep(states, sweeps, clamped, base=base, betas=betas, log_weight=weight)
+    return _estimate(weight, _base_log_z(machine, base), len(betas), sign)
 
 
 def say_if_unreliable(estimate, stacklevel):

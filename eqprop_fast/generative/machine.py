@@ -51,6 +51,10 @@ class Machine:
         """Hidden layers; labels are not one."""
         return len(self.weights) - self.labelled
 
+    def is_categorical(self, k):
+        """Whether one unit of layer k is on at a time: that of the labels."""
+        return self.labelled and k == len(self.weights)
+
     def sweep(self, states, sweeps, clamped, **extra):
         """`boltzmann_sweep` of the backend, states in place."""
         return self.kernels.boltzmann_sweep(
@@ -96,8 +100,7 @@ class Machine:
     def means_of(self, states, k):
         """Probabilities of layer k given its neighbours."""
         field = sum(a for a in self.inputs(states, k) if a is not None) + self.biases[k]
-        categorical = self.labelled and k == len(self.weights)
-        return softmax(field, axis=1) if categorical else expit(field)
+        return softmax(field, axis=1) if self.is_categorical(k) else expit(field)
 
     # --- energies ---
 
@@ -113,7 +116,7 @@ class Machine:
         entropy = 0
         for k, q in enumerate(means[1:], 1):
             each = entr(q)
-            if not (self.labelled and k == len(self.weights)):
+            if not self.is_categorical(k):
                 each = each + entr(1 - q)
             entropy = entropy + each.sum(axis=1)
         return entropy - self.energy(means)

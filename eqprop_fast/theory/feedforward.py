@@ -144,8 +144,7 @@ class _Machine:
         return self.machine.inputs([self.x, *states], k)
 
     def answer(self, field, k):
-        labels = self.machine.labelled and k == len(self.machine.weights)
-        return softmax(field, axis=1) if labels else expit(field)
+        return softmax(field, axis=1) if self.machine.is_categorical(k) else expit(field)
 
 
 def feedforward_consistency(model, X, y=None, *, n_steps=1000, tol=1e-3):
