@@ -1,6 +1,6 @@
 """Networks that learn by equilibrium propagation, as scikit-learn estimators over fast CPU kernels."""
 
-import importlib
+from ._lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -62,16 +62,4 @@ _EXPORTS = {
     "show_backends": "_backends",
 }
 
-__all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name):
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *_EXPORTS])
+__getattr__, __dir__, __all__ = lazy(__name__, _EXPORTS)

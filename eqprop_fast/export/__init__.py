@@ -1,6 +1,6 @@
 """Trained networks for small devices: plain C that infers and learns (docs/embedded.md)."""
 
-import importlib
+from .._lazy import lazy
 
 # public name -> module; loaded on first use, so that reading and asking a model file needs NumPy and
 # SciPy only
@@ -11,16 +11,4 @@ _EXPORTS = {
     "simulate": "simulation",
 }
 
-__all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name):
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted([*globals(), *_EXPORTS])
+__getattr__, __dir__, __all__ = lazy(__name__, _EXPORTS)
