@@ -14,15 +14,19 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 from eqprop_fast.kernels import (
+    Boltzmann,
+    BoltzmannPlan,
     Conductances,
     Crossbar,
     CrossbarPlan,
     DivergenceError,
     LayeredSpec,
     OptimizerState,
+    Sweeps,
     TrainPlan,
     get_backend,
 )
+from eqprop_fast.kernels.graph_spec import ConnectionSpec, GraphSpec, LayerSpec
 from eqprop_fast.kernels.reference import nodal
 from eqprop_fast.kernels.reference.crossbar import NudgeError
 from eqprop_fast.kernels.reference.nodal_head import plan_head
@@ -39,6 +43,10 @@ WRITTEN = {  # arguments that a kernel writes, or fields of them
     "nodal_head_forward": {"b"},
     "nodal_head_backward": {"b"},
     "nodal_update": {"conductances.velocity", "conductances.conductance", "gradient"},
+    "graph_relax": {"states"},
+    "graph_train": {"weights", "biases", "back", "particles", "optimizer_state"},
+    "boltzmann_sweep": {"states", "means", "log_weight"},
+    "boltzmann_train": {"machine.weights", "machine.biases", "particles", "offsets", "velocity"},
 }
 
 
@@ -247,11 +255,127 @@ def nodal_update(_):
     )
 
 
+def _graph(sparse):
+    """A convolution with its maxima, then dense ones, one of them past a layer; `sparse`: flat
+    layers, sparse inputs, and weights of their own for the way back.
+    """
+    rng = np.random.default_rng(6)
+    if sparse:
+        layers = tuple(LayerSpec((n,), "hard_sigmoid") for n in SIZES)
+        links = (ConnectionSpec(0, 1), ConnectionSpec(1, 2, own_back=True), ConnectionSpec(0, 2))
+        x = _data(rng, True)[0]
+    else:
+        shapes = (1, 5, 5), (2, 2, 2), (3,)
+        layers = tuple(LayerSpec(shape, "shifted_sigmoid") for shape in shapes)
+        links = (
+            ConnectionSpec(0, 1, kernel=2, pool="max", window=2),
+            ConnectionSpec(1, 2),
+            ConnectionSpec(0, 2),
+        )
+        x = rng.random((ROWS, 25))
+    spec = GraphSpec(layers, links)
+    arrays = [rng.uniform(0.05, 0.3, link.weight_shape(layers)) for link in links]
+    back = [rng.uniform(0, 0.2, c.back_shape(layers)) if c.own_back else None for c in links]
+    return dict(
+        spec=spec,
+        weights=arrays,
+        back=back if sparse else None,
+        biases=[rng.uniform(-0.1, 0.1, layer.n_biases) for layer in layers[1:]],
+        x=x,
+        y=rng.random((ROWS, SIZES[-1])),
+    )
+
+
+def _graph_states(spec, rows):
+    return [np.full((rows, n), 0.1) for n in spec.sizes[1:]]
+
+
+def graph_relax(sparse):
+    call = _graph(sparse)
+    states = _graph_states(call["spec"], ROWS)
+    return call | dict(states=states, beta=0.2, n_steps=3, tol=-1.0, n_threads=1)
+
+
+def graph_train(sparse):
+    call = _graph(sparse)
+    rule = (
+        dict(rule="vector_field", optimizer="adam", sign=np.array([1, -1], np.int8))
+        if sparse
+        else {}
+    )
+    n = len(call["weights"])
+    plan = TrainPlan(3, 0.2, 4, 2, (0.1,) * n, (0.1,) * 2, **rule)
+    learned = [*call["weights"], *call["biases"], *(call["back"] or [])]
+    memory = [[a if a is None else np.full_like(a, 0.01) for a in learned] for _ in range(2)]
+    return call | dict(
+        order=np.arange(ROWS),
+        plan=plan,
+        row_weight=np.ones(ROWS),
+        particles=_graph_states(call["spec"], ROWS),
+        optimizer_state=OptimizerState(*memory),
+        n_threads=1,
+    )
+
+
+def _machine(rng):
+    weights = [rng.uniform(-0.5, 0.5, shape) for shape in zip(SIZES, SIZES[1:])]
+    return Boltzmann(weights, [rng.uniform(-0.2, 0.2, n) for n in SIZES], True)
+
+
+def _units(rng, rows):
+    states = [(rng.random((rows, n)) < 0.5).astype(float) for n in SIZES[:-1]]
+    return [*states, np.eye(SIZES[-1])[rng.integers(0, SIZES[-1], rows)]]
+
+
+def boltzmann_sweep(sparse):
+    """Mean field with a mask; `sparse`: annealing, whose states are drawn."""
+    rng = np.random.default_rng(7)
+    machine = _machine(rng)
+    call = dict(
+        machine=machine,
+        states=_units(rng, ROWS),
+        sweeps=Sweeps(3, draw=sparse, upward=not sparse, seed=1),
+        clamped=[False, False, not sparse],
+        mask=None,
+        means=[np.zeros((ROWS, n)) for n in SIZES],
+        base=None,
+        betas=None,
+        log_weight=None,
+        n_threads=1,
+    )
+    if sparse:
+        base = [np.zeros(n) for n in SIZES]
+        return call | dict(base=base, betas=np.linspace(0, 1, 4), log_weight=np.zeros(ROWS))
+    return call | dict(mask=(rng.random((ROWS, SIZES[0])) < 0.5).astype(np.int8))
+
+
+def boltzmann_train(sparse):
+    """With momentum, offsets and labels; `sparse`: with none of them."""
+    rng = np.random.default_rng(8)
+    machine = _machine(rng)
+    learned = [*machine.weights, *machine.biases]
+    return dict(
+        machine=machine,
+        x=rng.random((ROWS, SIZES[0])),
+        y=None if sparse else _units(rng, ROWS)[-1],
+        order=np.arange(ROWS),
+        plan=BoltzmannPlan(3, 4, 2, 0.1, momentum=0.0 if sparse else 0.5, offset_rate=0.1, seed=1),
+        particles=_units(rng, 4),
+        offsets=None if sparse else [np.full(n, 0.5) for n in SIZES],
+        velocity=None if sparse else [np.full_like(a, 0.01) for a in learned],
+        n_threads=1,
+    )
+
+
 MAKERS = {
     f.__name__: f
     for f in (
         layered_relax,
         layered_train,
+        graph_relax,
+        graph_train,
+        boltzmann_sweep,
+        boltzmann_train,
         crossbar_relax,
         crossbar_train,
         nodal_newton,
@@ -280,6 +404,8 @@ def make(name, sparse=False):
 
 
 def children(value):
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return list(zip(value._fields, value))
     if isinstance(value, (list, tuple)):
         return list(enumerate(value))
     if isinstance(value, dict):
@@ -307,6 +433,8 @@ def put(value, path, new):
         return dataclasses.replace(value, **{key: put(getattr(value, key), rest, new)})
     if isinstance(value, dict):
         return {**value, key: put(value[key], rest, new)}
+    if hasattr(value, "_fields"):  # a NamedTuple
+        return value._replace(**{key: put(getattr(value, key), rest, new)})
     parts = [put(v, rest, new) if k == key else v for k, v in enumerate(value)]
     return type(value)(parts)
 

@@ -302,6 +302,26 @@ def test_weights_that_blow_up_are_named_and_undone(backend):
     assert not any(p.any() for p in particles)
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("place", [0, 7, 16, 40])
+@pytest.mark.parametrize("draw", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fields_that_are_no_numbers_are_named(backend, draw, place):
+    """0 times a sum that has overflowed, in any unit of any layer: neither drawn as 0 nor passed
+    over by the largest change.
+    """
+    for sizes, categorical in [((4, 41), False), ((2, 3, 41), False), ((4, 41), True)]:
+        machine = machine_of(sizes, categorical, "float32")
+        machine.weights[-1][:, place] = 3e38
+        states = [np.ones((3, n), np.float32) for n in sizes]
+        base = [np.zeros(n, np.float32) for n in sizes]
+        sweeps, clamped = Sweeps(2, draw=draw, seed=1), [True] * (len(sizes) - 1) + [False]
+        with pytest.raises(DivergenceError, match="non-finite"):
+            get_backend(backend).boltzmann_sweep(
+                machine, states, sweeps, clamped, base=base, betas=np.zeros(3)
+            )
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_wrong_calls_are_named(backend):
     kernels, machine = get_backend(backend), machine_of((6, 5), False, "float64")

@@ -9,8 +9,7 @@ from eqprop_fast.kernels.checks import TABLES
 from .backend_list import BACKENDS
 from .kernel_calls import MAKERS, abuses, arrays, make, taken, variant, verdict
 
-# those of graphs and of Boltzmann machines: test_graph.py, test_boltzmann_kernels.py
-NAMES = [name for name in TABLES if not name.startswith(("graph", "boltzmann"))]
+NAMES = list(TABLES)
 # Whether the overflow of a sum is seen in the states may hang on the order of its terms: here a
 # call that is taken and one that ends in an error with a name are the same.
 EXTREME = ("NaN", "inf", "huge", "1e+308", "unaligned")

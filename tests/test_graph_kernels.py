@@ -1,5 +1,6 @@
 """The compiled graph kernels against the NumPy twin, on every option; bits for any number of threads."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -320,6 +321,63 @@ def test_divergence_within_a_batch(kernels, rule):
             backend.graph_train(spec, weights, back, biases, x, y, np.arange(4), plan)
         ends.append([*weights, *biases, *(b for b in back or [] if b is not None)])
     same(*ends, "trajectory", np.float64)
+
+
+@pytest.mark.parametrize("rule", ["ep", "vector_field"])
+def test_a_row_that_is_twice_in_a_batch(kernels, rule):
+    """Both begin at its particle, and the last leaves it, whatever threads they are on."""
+    ends = []
+    for backend, n_threads in [(TWIN, 1), *((kernels, n) for n in (1, 2, 3, 1))]:
+        spec, weights, biases, x, y = make("skip", rows=4)
+        back = None
+        if rule == "vector_field":
+            spec, back = with_own_back(spec, weights)
+        rng = np.random.default_rng(0)
+        states = [rng.random((4, n)) for n in spec.sizes[1:]]
+        plan = TrainPlan(6, 0.3, 3, 4, (0.1,) * 5, (0.1,) * 3, rule=rule)
+        order = np.array([2, 0, 2, 1, 0, 2, 3, 3, 3, 1, 1, 3])
+        arguments = (spec, weights, back, biases, x, y, order, plan, None, states, None)
+        backend.graph_train(*arguments, n_threads)
+        ends.append([*weights, *biases, *states])
+    same(ends[1], ends[0], "trajectory", np.float64)
+    for other in ends[2:]:
+        for a, b in zip(ends[1], other):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("phase", ["free", "nudged"])
+def test_particles_of_a_batch_that_diverges(kernels, phase):
+    """As the twin leaves them: those of a finite free phase, or none of the batch."""
+    ends = []
+    for backend, n_threads in [(TWIN, 1), (kernels, 1), (kernels, 3)]:
+        spec, weights, biases, x, y = make("skip", activation="identity", gain=0.3)
+        (x if phase == "free" else y)[3] = 1e300
+        if phase == "free":
+            weights[0] *= 1e20
+        plan = TrainPlan(5, 1e20, 9, 6, (1e-22,) * 5, (1e-22,) * 3)
+        states = zeros(spec, 5)
+        with pytest.raises(DivergenceError, match="became non-finite"):
+            backend.graph_train(
+                spec, weights, None, biases, x, y, np.arange(5), plan, None, states, None, n_threads
+            )
+        ends.append([*weights, *biases, *states])
+        assert any(s.any() for s in states) == (phase == "nudged")
+    for other in ends[1:]:
+        same(other, ends[0], "state", np.float64)
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("place", range(4))
+def test_what_is_no_number_passes_the_pool(kernels, place):
+    """Wherever in its square: the largest of numbers and of none is none."""
+    spec = chain((1, 2, 2), [Conv(1, 1, pool="max"), Dense(2)]).spec(**SMOOTH)
+    weights, biases = draw_parameters(spec, np.random.default_rng(0))
+    for value, ends in ((np.nan, pytest.raises(DivergenceError)), (0.5, contextlib.nullcontext())):
+        x = np.full((1, 4), 0.25)
+        x[0, place] = value
+        with ends:
+            kernels.graph_relax(spec, weights, None, biases, x, zeros(spec, 1), n_steps=3)
 
 
 def test_what_is_not_served_is_refused_by_name(kernels):

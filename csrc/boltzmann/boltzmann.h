@@ -246,18 +246,20 @@ static inline void bm_choose(const real *p, int n, real draw, real *state) {
         sum += p[c];
         place += sum < draw * total;
     }
-    for (int c = 0; c < n; c++) state[c] = c == place;
+    /* 0 p is 0, or NaN: what is no number stays none */
+    for (int c = 0; c < n; c++) state[c] = (real)(c == place) + 0 * total;
 }
 
 /* state (n) = 1 where the unit's draw is at most p, else 0 (equations 14); zeros up to the next
- * whole vector. A p that is NaN gives 0. `draws`: room for n reals and one group. */
+ * whole vector. A p that is NaN gives NaN. `draws`: room for n reals and one group. */
 EQP_INLINE void bm_draw_row(const draw_stream *stream, int64_t row, const real *p, int n,
                             real *draws, real *state) {
     for (int c = 0; c < n; c += EQP_DRAW_GROUP) {
         draw_group(stream, c / EQP_DRAW_GROUP, row, draws + c);
         const int end = n < c + EQP_DRAW_GROUP ? n : c + EQP_DRAW_GROUP;
         for (int v = c; v < end; v += VL) {
-            const vec on = vwithin(vload(draws + v), vset(0), vload(p + v), vset(1));
+            const vec chance = vload(p + v), zero = vset(0);
+            const vec on = vfma(zero, chance, vwithin(vload(draws + v), zero, chance, vset(1)));
             vstore(state + v, v + VL <= n ? on : vkeep(on, n - v));
         }
     }
@@ -385,15 +387,15 @@ static inline void bm_finish_row(bm_block *block, const draw_stream *stream, int
     if (k == 0 && task->mask)
         for (int c = 0; c < n; c++)
             if (task->mask[block->row[m] * n + c]) new[c] = state[c];
-    vec change = vset(0);
+    vec change = vset(0), all = vset(0);
     for (int64_t c = 0; c < np; c += VL) {
         const vec value = vload(new + c);
         change = vmaxr(change, vabs(vsub(value, vload(state + c))));
+        all = vfma(vset(0), value, all); /* NaN if one of them is: vmaxr forgets it again */
         vstore(state + c, value);
     }
-    const real most = vhmax(change);
-    /* a NaN is taken over, but the next vector (vmaxr) or layer puts a number in its place again */
-    if (!(most <= work->change[m])) work->change[m] = most;
+    const real most = vequal(all, vset(0)) ? vhmax(change) : (real)NAN;
+    work->change[m] = larger(work->change[m], most);
 }
 
 /* Renews layer k of all active rows in sweep t; `summed`: first adds what log p* gains between the

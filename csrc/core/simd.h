@@ -312,6 +312,9 @@ EQP_INLINE vec vwithin(vec x, vec lo, vec hi, vec a) { return x >= lo && x <= hi
 EQP_INLINE vec vkeep(vec a, int n) { return n > 0 ? a : (real)0; }
 #endif
 
+/* The larger; NaN if either is, so that a maximum keeps what is no number. */
+EQP_INLINE real larger(real most, real x) { return x <= most || most != most ? most : x; }
+
 /* Sum of the lanes, always in the same order. */
 EQP_INLINE real vhsum(vec a) {
 #if defined(EQP_ISA_AVX512) && defined(EQP_REAL_F64)

@@ -49,10 +49,10 @@ static double last_change(const context *ctx, int l, int r) {
     const int64_t rows = ctx->plan.rows_total;
     const real *of_layer = at(ctx, ctx->plan.change) +
                            ((int64_t)ctx->last * ctx->plan.L + l - 1) * ctx->n_threads * rows;
-    double most = 0;
+    real most = 0;
     for (int t = ctx->plan.team ? 0 : ctx->thread;
          t < (ctx->plan.team ? ctx->n_threads : ctx->thread + 1); t++)
-        if (!(of_layer[t * rows + r] <= most)) most = of_layer[t * rows + r];
+        most = larger(most, of_layer[t * rows + r]);
     return most;
 }
 

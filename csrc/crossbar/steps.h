@@ -407,7 +407,7 @@ static real settle(context *ctx, int l, int r, int u0, int nu, real *dots) {
     real *v = row(ctx, l, r);
     real *pre =
         ctx->keep && !output ? at(ctx, plan->pre[l]) + (int64_t)sample * plan->pad[l] : NULL;
-    vec change = vset(0);
+    vec change = vset(0), all = vset(0); /* all: NaN if a voltage is (simd.h) */
     for (int i = 0; i < nu; i += VL) {
         const int u = u0 + i;
         /* current into the node if it were at 0 V */
@@ -433,6 +433,7 @@ static real settle(context *ctx, int l, int r, int u0, int nu, real *dots) {
         if (pre) vstore(pre + u, num);
         num = vminr(vload(hi + u), vmaxr(vload(lo + u), num));
         change = vmaxr(change, vabs(vsub(num, vload(v + u))));
+        all = vfma(vset(0), num, all);
         /* a sample at rest stays as it is, whatever its tile does */
         if (ctx->active[r]) vstore(v + u, num);
     }
@@ -441,10 +442,11 @@ static real settle(context *ctx, int l, int r, int u0, int nu, real *dots) {
         for (int i = 0; i < nu; i += VL) {
             const vec x = vminr(vload(hi + u0 + i), vmaxr(vload(lo + u0 + i), vload(dots + i)));
             change = vmaxr(change, vabs(vsub(x, vload(v + u0 + i))));
+            all = vfma(vset(0), x, all);
             if (ctx->active[r]) vstore(v + u0 + i, x);
         }
     }
-    return vhmax(change);
+    return vequal(all, vset(0)) ? vhmax(change) : (real)NAN;
 }
 
 /* One pass over the rows of inner matrix k for state rows [r0, r0 + n): new voltages of the row
@@ -484,8 +486,7 @@ static void row_pass(context *ctx, int k, int r0, int n, int only_add, int rever
                            dots, ldd, n);
                 for (int m = 0; m < n; m++) {
                     const real moved = settle(ctx, lr, r0 + m, j, nu, dots + m * ldd);
-                    /* so that a NaN counts as a move */
-                    if (!(moved <= change[r0 + m])) change[r0 + m] = moved;
+                    change[r0 + m] = larger(change[r0 + m], moved);
                 }
             }
             /* currents into the columns: of this chunk alone, begun anew by its first strip */
@@ -512,7 +513,7 @@ static void settle_layer(context *ctx, int l, int r0, int n, real *change) {
             for (int i = 0; i < plan->pad[l]; i++) zero[i] = 0;
         }
         const real moved = settle(ctx, l, r0 + m, u0, u1 - u0, zero);
-        if (!(moved <= change[r0 + m])) change[r0 + m] = moved;
+        change[r0 + m] = larger(change[r0 + m], moved);
     }
 }
 
@@ -595,8 +596,8 @@ static real moves_of(const context *ctx, const real *slot, int r, double *moved)
         const real *of_layer = slot + (l - 1) * ctx->n_threads * rows + r;
         real here = of_layer[ctx->thread * rows];
         for (int t = 0; plan->team && t < ctx->n_threads; t++)
-            if (!(of_layer[t * rows] <= here)) here = of_layer[t * rows];
-        if (!(here <= most)) most = here;
+            here = larger(here, of_layer[t * rows]);
+        most = larger(most, here);
         moved[l] = (double)here;
     }
     return most;

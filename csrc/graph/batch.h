@@ -24,6 +24,7 @@ typedef struct {
     real *both[EQP_MAX_LAYERS];    /* sum of the ends of `high`; vector fields: of its steps */
     int32_t *where[2][EQP_MAX_CONNECTIONS]; /* B x np[above]; from the input: [0] */
     real *start[EQP_MAX_LAYERS];            /* a tile's free states; the thread's own */
+    real *free[EQP_MAX_LAYERS]; /* B x np[k]: free states, where they persist; else NULL */
     double *cost;                           /* B */
     int32_t *right, *steps;                 /* B; 3 x B: of the free phase, of the nudged ones */
     int32_t *bad, *active; /* n_threads: whether a state is no number; samples not yet at rest */

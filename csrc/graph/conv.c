@@ -75,8 +75,10 @@ static void pool_pixel(const edge *link, const real *z, int64_t row, int n, real
     for (int q = 1; q < window * window; q++) {
         const real *entry = z + q / window * row + (int64_t)(q % window) * PW;
         for (int j = 0; j < PW; j++) {
-            place[j] = entry[j] > best[j] ? q : place[j];
-            best[j] = entry[j] > best[j] ? entry[j] : best[j];
+            /* also over a number: what is none must reach the states, which are judged */
+            const int over = !(entry[j] <= best[j]) && best[j] == best[j];
+            place[j] = over ? q : place[j];
+            best[j] = over ? entry[j] : best[j];
         }
     }
     if (above) add_to(above, best, n);

@@ -10,21 +10,36 @@
 #include "graph/graph.h"
 #include "layered/rules.h"
 
+#define MOST_UNITS (INT32_MAX - 4 * PAD)
+
 /* Whether a row f of job.connection names layers that exist, from below to above or lateral, and
  * whether the arithmetic of a convolution gives the map above (equations 1.7: H' = window h). */
 static int fields_fit(const eqp_graph_job *job, const int32_t *f) {
     if (f[ABOVE] < 1 || f[ABOVE] >= job->n_layers || f[BELOW] < 0 || f[BELOW] > f[ABOVE]) return 0;
+    if (f[OWN_BACK] && f[BELOW] == 0) return 0; /* nothing leads back to the input */
     const int32_t *low = job->shape + 3 * f[BELOW], *high = job->shape + 3 * f[ABOVE];
     /* a dense connection has no other option that counts */
     if (f[KERNEL] == 0) return f[WINDOW] == 1 && f[POOL] == POOL_NONE;
     if (f[KERNEL] < 0 || f[STRIDE] < 1 || f[PADDING] < 0 || f[PADDING] >= f[KERNEL]) return 0;
     if (f[POOL] < 0 || f[POOL] >= N_POOLS || f[WINDOW] < 1) return 0;
+    if ((int64_t)f[KERNEL] * low[0] > MOST_UNITS) return 0;
     /* height and width: the map must fall into whole squares */
     for (int i = 1; i < 3; i++) {
-        const int32_t over = low[i] + 2 * f[PADDING] - f[KERNEL];
-        if (over < 0 || over / f[STRIDE] + 1 != high[i] * f[WINDOW]) return 0;
+        const int64_t over = (int64_t)low[i] + 2 * (int64_t)f[PADDING] - f[KERNEL];
+        if (over < 0 || over + f[KERNEL] > MOST_UNITS) return 0;
+        if (over / f[STRIDE] + 1 != (int64_t)high[i] * f[WINDOW]) return 0;
     }
     return (f[POOL] == POOL_NONE) == (f[WINDOW] == 1);
+}
+
+/* Whether a layer's units, and those of its padded rows, can be counted in an int. */
+static int shape_fits(const int32_t *shape) {
+    int64_t units = 1;
+    for (int i = 0; i < 3; i++) {
+        if (shape[i] < 1 || shape[i] > MOST_UNITS / units) return 0;
+        units *= shape[i];
+    }
+    return 1;
 }
 
 /* What both kernels demand of a job: an eqp_status, before anything is written. */
@@ -38,8 +53,8 @@ int graph_check(const eqp_graph_job *job) {
     for (int k = 0; k < job->n_layers; k++) {
         /* every layer has an activation and sides; all but the input a bias */
         if (job->activation[k] < 0 || job->activation[k] >= N_ACTIVATIONS) return EQP_E_OPTION;
-        for (int i = 0; i < 3; i++)
-            if (job->shape[3 * k + i] < 1) return EQP_E_SIZE;
+        if (!shape_fits(job->shape + 3 * k)) return EQP_E_SIZE;
+        if (job->pass[k] < -1 || job->pass[k] >= job->n_passes) return EQP_E_SIZE;
         if (k && !job->bias[k - 1]) return EQP_E_NULL;
     }
     for (int c = 0; c < job->n_connections; c++) {

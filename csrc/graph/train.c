@@ -48,6 +48,7 @@ static void train_plan(graph *net, tile *tile, batch *batch, const eqp_graph_job
         batch->both[k] = take(arena, k ? B * net->np[k] : 0, sizeof(real));
         batch->start[k] =
             take_own(arena, (int64_t)tile->rows * net->np[k], sizeof(real), thread, T);
+        batch->free[k] = job->state && k ? take(arena, B * net->np[k], sizeof(real)) : NULL;
     }
     for (int c = 0; c < net->n_links; c++)
         for (int e = 0; e < 2; e++) {
@@ -146,10 +147,23 @@ static int free_phase(const graph *net, tile *tile, batch *batch, int m0, int ro
         /* the free states are what is scored and what persists */
         score(net, tile, batch, s, m0 + s, weight_of(job, order[s]));
         for (int k = 1; k <= net->L && job->state; k++)
-            to_channels(net, k, tile->state[k] + (int64_t)s * net->np[k],
-                        (real *)job->state[k - 1] + order[s] * net->n[k]);
+            copy_reals(batch->free[k] + (int64_t)(m0 + s) * net->np[k],
+                       tile->state[k] + (int64_t)s * net->np[k], net->np[k]);
     }
     return 1;
+}
+
+/* The free states become the particles of the thread's rows, when all have begun at theirs. Of a
+ * row that is there more than once the last sample counts. */
+static void save_particles(const graph *net, const batch *batch, const turn *turn) {
+    for (int m = turn->lo; m < turn->hi && net->job->state; m++) {
+        const int64_t row = turn->order[m];
+        int later = m + 1;
+        while (later < turn->rows && turn->order[later] != row) later++;
+        for (int k = 1; k <= net->L && later == turn->rows; k++)
+            to_channels(net, k, batch->free[k] + (int64_t)m * net->np[k],
+                        (real *)net->job->state[k - 1] + row * net->n[k]);
+    }
 }
 
 /* b of equations 7: beta, or all the way in the contrastive rule; under others beta itself. */
@@ -207,13 +221,14 @@ static int train_check(const eqp_graph_job *job) {
     if (status) return status;
     if (!job->y || !job->order || !job->rate || !job->bias_rate || !job->loss || !job->counts)
         return EQP_E_NULL;
-    if (job->batch_size < 1 || job->beta == 0) return EQP_E_SIZE;
+    if (job->batch_size < 1 || job->beta == 0 || !(job->over_relaxation > 0)) return EQP_E_SIZE;
     const int by_states = job->rule == RULE_EP || job->rule == RULE_COUPLED ||
                           job->rule == RULE_CONTRASTIVE || is_stepwise(job->rule);
     /* a read-out has no state that could be held or watched step by step */
     if (!by_states || (job->readout && job->rule != RULE_EP)) return EQP_E_OPTION;
-    /* weights that move at every step have no optimiser's memory */
-    if (is_continual(job->rule) && job->optimizer != OPT_SGD) return EQP_E_OPTION;
+    /* weights that move at every step have no optimiser's memory and no decay */
+    if (is_continual(job->rule) && (job->optimizer != OPT_SGD || job->weight_decay != 0))
+        return EQP_E_OPTION;
     if (job->centered && (is_continual(job->rule) || job->rule == RULE_CONTRASTIVE))
         return EQP_E_OPTION;
     if (job->optimizer < 0 || job->optimizer >= N_OPTIMIZERS) return EQP_E_OPTION;
@@ -287,6 +302,7 @@ static int train_batch(graph *net, tile *tile, batch *batch, int64_t number, int
         const int status = step_by_step(net, tile, batch, &turn);
         if (status != EQP_OK) return status;
     }
+    save_particles(net, batch, &turn);
     if (thread == 0) count_batch(job, batch, turn.rows, learns);
     if (learns && !together) {
         correlate(net, tile, batch, &turn, 0);

@@ -180,7 +180,12 @@ static void wrong_jobs(const precision *p) {
     WRONG(0, SPOILT(connection)[4] = 2, EQP_E_SIZE);
     WRONG(0, SPOILT(connection)[5] = 3, EQP_E_SIZE);
     WRONG(0, SPOILT(connection)[6] = 2, EQP_E_SIZE);
+    WRONG(0, SPOILT(connection)[7] = 1, EQP_E_SIZE);                /* no way back to the input */
+    WRONG(0, SPOILT(connection)[8 + 4] = INT32_MAX, EQP_E_SIZE); /* 2 padding overflows */
     WRONG(0, SPOILT(shape)[4] = 0, EQP_E_SIZE);
+    WRONG(0, SPOILT(shape)[4] = 1 << 30, EQP_E_SIZE);
+    WRONG(0, SPOILT(pass)[1] = -2, EQP_E_SIZE);
+    WRONG(0, SPOILT(pass)[1] = j->n_passes, EQP_E_SIZE);
     WRONG(0, SPOILT(activation)[1] = 99, EQP_E_OPTION);
     WRONG(0, j->dynamics = 2, EQP_E_OPTION);
     WRONG(0, j->cost = 2, EQP_E_OPTION);
@@ -191,6 +196,8 @@ static void wrong_jobs(const precision *p) {
     WRONG(1, j->loss = NULL, EQP_E_NULL);
     WRONG(1, j->batch_size = 0, EQP_E_SIZE);
     WRONG(1, j->beta = 0, EQP_E_SIZE);
+    WRONG(1, j->over_relaxation = 0, EQP_E_SIZE);
+    WRONG(2, j->weight_decay = 0.1, EQP_E_OPTION);
     WRONG(1, j->rule = 4, EQP_E_OPTION);
     WRONG(1, j->rule = 7, EQP_E_OPTION);
     WRONG(1, j->rule = 1, EQP_E_OPTION); /* there is no centered one */

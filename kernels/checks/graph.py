@@ -20,6 +20,7 @@ from .rows import (
     describe,
 )
 
+MAX_UNITS = MAX_INT - 64  # of a layer: C counts them with their padding
 OPTIONS = {"dynamics": DYNAMICS, "schedule": ("synchronous", "asynchronous"), "cost": COSTS}
 FLAGS = ("prime_hidden", "prime_output", "linear_output", "clamp", "nudge_inside", "readout")
 
@@ -63,7 +64,7 @@ def _check_layer(name, layer):
         )
     for side in layer.shape:
         check_integer(f"{name}.shape", side, 1)
-    check_integer(f"{name}.size", layer.size, 1)
+    check_integer(f"{name}.size", layer.size, 1, MAX_UNITS)
     check_option(f"{name}.activation", layer.activation, ACTIVATIONS)
 
 

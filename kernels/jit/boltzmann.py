@@ -6,8 +6,9 @@ side by side; `plan` numbers what is done with them. Threads take runs of rows, 
 
 import numpy as np
 
+from ..reference.boltzmann import check_states
 from .activations import SIGMOID, activate
-from .compile import kernel, widest_vectors
+from .compile import kernel, larger, widest_vectors
 from .layout import Block, block, own_rows, pad
 from .packing import pack_row
 from .products import add_panels
@@ -159,7 +160,7 @@ def choose(row, u):
         if cumulated < u * total:
             place += 1
     for i in range(row.size):
-        row[i] = 1 if i == place else 0
+        row[i] = row.dtype.type(i == place) + 0 * total  # 0 p is NaN where p is
 
 
 @kernel
@@ -167,7 +168,7 @@ def draw(row, u):
     widest_vectors()
     one, none = row.dtype.type(1), row.dtype.type(0)
     for i in range(row.size):
-        row[i] = one if u[i] <= row[i] else none
+        row[i] = (one if u[i] <= row[i] else none) + none * row[i]  # 0 p is NaN where p is
 
 
 @kernel
@@ -175,9 +176,7 @@ def renew(state, new):
     """state <- new; the largest change, a NaN if there is one."""
     most = new.dtype.type(0)
     for i in range(new.size):
-        change = abs(new[i] - state[i])
-        if not change <= most:
-            most = change
+        most = larger(most, abs(new[i] - state[i]))
         state[i] = new[i]
     return most
 
@@ -252,8 +251,7 @@ def move_layer(net, rows, plan, k, active, number, place):
                 (field.dtype.type(old), field.dtype.type(beta)), now[0][low:high], now[1][low:high],
             )
         change = finish_row(net, rows, plan, k, sample, number, (thread, beta))
-        if not change <= residual[sample]:
-            residual[sample] = change
+        residual[sample] = larger(residual[sample], change)
 
 
 @kernel
@@ -397,4 +395,5 @@ def boltzmann_sweep(
         s[...] = rows.kept["state"][:, columns_of(net, k)]
         if means is not None and not clamped[k] and sweeps.n:
             means[k][...] = rows.kept["mean"][:, columns_of(net, k)]
+    check_states(states)
     return rows.kept["steps"].astype(np.int32), rows.kept["residual"]

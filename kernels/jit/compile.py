@@ -87,6 +87,12 @@ def is_finite(x):
     return abs(x) < np.inf
 
 
+@kernel(inline=True)
+def larger(most, x):
+    """NaN if either is, so that a maximum keeps what is no number."""
+    return most if x <= most or most != most else x
+
+
 def isa():
     """Name of the widest vector set Numba's compiler may use here, in the words of the C backend.
     """

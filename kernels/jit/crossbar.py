@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compile import accessor, is_finite, kernel
+from .compile import accessor, is_finite, kernel, larger
 from .layout import address_in, bias_moments, biases_of, n_units, own_rows
 from .threads import barrier
 from .views import array, matrix, vector
@@ -151,9 +151,7 @@ def relax_sample(job, net, own, states, n_steps, tol, beta, y):
             if not solve_layer(job, net, own, k, states, beta, y):
                 return step, residual, False
             for i in range(offset[k], offset[k + 1]):
-                moved = abs(new[i] - states[i])
-                if not moved <= change:
-                    change = moved
+                change = larger(change, abs(new[i] - states[i]))
                 if not together:
                     states[i] = new[i]
         if together:

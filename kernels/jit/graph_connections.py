@@ -52,9 +52,10 @@ def pool_pixel(link, z, first, n, target, to, places, place):
                 continue
             entry = z[first + (y * link.OW + x) * link.columns :][:n]
             if only:
-                for j in range(n):
-                    where[j] = q if entry[j] > best[j] else where[j]
-                    best[j] = entry[j] if entry[j] > best[j] else best[j]
+                for j in range(n):  # a NaN is the largest, as in the twin, and must reach the states
+                    over = not entry[j] <= best[j] and best[j] == best[j]
+                    where[j] = q if over else where[j]
+                    best[j] = entry[j] if over else best[j]
             else:
                 for j in range(n):
                     best[j] += entry[j]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..prepare.boltzmann import sweep_job, train_job
-from ..reference.boltzmann import diverged
+from ..reference.boltzmann import check_states, diverged
 from .call import DIVERGED, run, status_text
 
 
@@ -29,6 +29,7 @@ def boltzmann_sweep(
         status = run("boltzmann_sweep", job, n_threads, n_rows)
         if status:
             raise ValueError(f"boltzmann_sweep: {status_text(status)}")
+        check_states(states)
     return steps, residual
 
 

@@ -23,6 +23,12 @@ def diverged():
     )
 
 
+def check_states(states):
+    """Raise a DivergenceError if a state is no number: fields have overflowed."""
+    if not all(np.isfinite(s).all() for s in states):
+        raise DivergenceError("a state of the machine became non-finite: its weights are too large")
+
+
 def _times(a, w):
     """`a @ w`; every row is the same, bit for bit, whatever rows stand beside it (products.py)."""
     return sparse.csr_array(a) @ w  # zeros drop out: half of the units, where states are drawn
@@ -55,10 +61,10 @@ def log_sums(machine, k, field):
 
 def _drawn(machine, k, p, u):
     if not (machine.categorical_top and k == len(machine.weights)):
-        return u <= p
+        return (u <= p) + 0 * p  # NaN where p is
     cumulated = np.cumsum(p, axis=1)
     place = (cumulated < u[:, :1] * cumulated[:, -1:]).sum(axis=1)
-    return place[:, None] == np.arange(p.shape[1])
+    return (place[:, None] == np.arange(p.shape[1])) + 0 * p
 
 
 def gain(machine, clamped, k):
@@ -131,10 +137,17 @@ def boltzmann_sweep(
         Sweeps that each row took.
     residual : (M,)
         Largest change of a unit in its last sweep.
+
+    Raises
+    ------
+    DivergenceError
+        A state is no number; the states are left as they are.
     """
-    return sweep_with(
+    found = sweep_with(
         _times, machine, states, sweeps, clamped, mask, means, base, betas, log_weight
     )
+    check_states(states)
+    return found
 
 
 def sweep_with(
