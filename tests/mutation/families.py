@@ -121,6 +121,45 @@ FAMILIES = {
         numba=("tests/test_nodal.py", "tests/test_nodal_update.py", RANDOM),
         drawn="nodal",
     ),
+    "graph": Family(
+        {
+            "c": _c("graph/*.[ch]"),
+            "numpy": _reference("graph", "connections", "conv", "pooling"),
+            "numba": _jit("graph*"),
+            "python": [
+                "kernels/graph_spec.py",
+                "kernels/prepare/graph.py",
+                "kernels/native/graph.py",
+            ],
+            "estimators": [
+                "eqprop_fast/estimators/_graph.py",
+                "eqprop_fast/estimators/[cg]*.py",
+                "eqprop_fast/networks/graph*.py",
+            ],
+        },
+        [
+            "tests/test_graph_kernels.py",
+            "tests/test_graph.py",
+            "tests/test_graph_network.py",
+            "tests/test_graph_estimators.py",
+        ],
+        numba=("tests/test_graph_kernels.py",),
+    ),
+    "boltzmann": Family(
+        {
+            "c": _c("boltzmann/*.[ch]"),
+            "numpy": _reference("boltzmann", "threefry"),
+            "numba": _jit("boltzmann*", "threefry"),
+            "python": [
+                "kernels/boltzmann_spec.py",
+                "kernels/prepare/boltzmann.py",
+                "kernels/native/boltzmann.py",
+            ],
+            "estimators": ["eqprop_fast/generative/*.py"],
+        },
+        ["tests/test_boltzmann_kernels.py", "tests/test_generative.py"],
+        numba=("tests/test_boltzmann_kernels.py",),
+    ),
     "checks": Family(
         {"python": ["kernels/checks/*.py"]},
         ["tests/test_checks.py", "tests/test_graph.py", "tests/test_refused_calls.py"],
@@ -141,9 +180,9 @@ FAMILIES = {
     ),
     "estimators": Family(
         {
-            "python": ["eqprop_fast/estimators/*.py"],
+            "python": ["eqprop_fast/estimators/_[!g]*.py", "eqprop_fast/estimators/[lr]*.py"],
             "driver": ["eqprop_fast/training/*.py", "eqprop_fast/_archive.py"],
-            "networks": ["eqprop_fast/networks/*.py"],
+            "networks": ["eqprop_fast/networks/[!g]*.py"],
         },
         [
             "tests/test_driver.py",
