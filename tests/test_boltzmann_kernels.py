@@ -165,6 +165,50 @@ def test_sweeps_are_the_twins(backend, shape, dtype):
                 assert np.abs(a - b).max() <= close * max(1, np.abs(a).max()), case
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [(1100, 3), (3, 1100)], ids=str)
+@pytest.mark.parametrize("backend", COMPILED)
+def test_annealing_of_wide_layers_and_large_fields(backend, sizes, dtype):
+    """Sums over more units than one logarithm is taken of, whose fields are too large for exp."""
+    machine = machine_of(sizes, False, dtype, scale=60.0)
+    base = [np.full_like(b, 0.1) for b in machine.biases]
+    for even_first in (False, True):
+        found = []
+        for name in ("numpy", backend):
+            states, weight = states_of(machine, 4), np.zeros(4)
+            sweeps, cold = Sweeps(2, even_first=even_first, seed=9), np.array([0.0, 0.4, 1.0])
+            kernels = get_backend(name)
+            kernels.boltzmann_sweep(
+                machine, states, sweeps, [False] * 2, base=base, betas=cold, log_weight=weight
+            )
+            found.append(weight)
+        np.testing.assert_allclose(*found, rtol=10 * tolerance("state", dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_at_rest_stop_and_no_sweep_is_none(backend, dtype):
+    """A tolerance of 0 is met where nothing changes; rows that start at rest stop before others."""
+    machine = machine_of((9, 5), False, dtype)
+    machine = Boltzmann([0 * w for w in machine.weights], [0 * b for b in machine.biases])
+    sweep = get_backend(backend).boltzmann_sweep
+    states = [np.full((50, n), 0.5, dtype) for n in (9, 5)]
+    for s in states:
+        s[20:30] = 0.25
+    steps, residual = sweep(machine, states, Sweeps(9, draw=False, tol=0.0), [False] * 2)
+    assert (steps == np.where(np.arange(50) // 10 == 2, 2, 1)).all() and not residual.any()
+    assert all((s == 0.5).all() for s in states)
+    steps, _ = sweep(machine, states, Sweeps(4, draw=False), [False] * 2)
+    assert (steps == 4).all()  # no tolerance: nobody stops
+    states[0][0], states[1][7] = 1, 0.125
+    steps, residual = sweep(machine, states, Sweeps(1, draw=False), [False] * 2)
+    assert residual[0] == 0.5 and residual[7] == 0.375 and residual.sum() == 0.875
+    kept = copies(states)
+    steps, residual = sweep(machine, states, Sweeps(0, draw=False, tol=0.1), [False] * 2)
+    assert not steps.any() and not residual.any()
+    assert all((a == b).all() for a, b in zip(kept, states))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_row_does_not_depend_on_the_rows_beside_it(backend):
     machine = machine_of((33, 16, 10), True, "float32")
@@ -232,6 +276,7 @@ def training_cases(machine, dtype):
             weight_decay=0.01,
             offset_rate=0.05,
             seed=3,
+            first_sweep=2**33 - 2,
         )
         particles = [np.zeros((7, len(b)), dtype) for b in machine.biases]
         offsets = [np.full(len(b), 0.5, dtype) for b in machine.biases] if centred else None

@@ -187,7 +187,7 @@ class Runner:
             return {**record, "verdict": "equivalent", "by": why}
         if not compiled and not changes_python(text, mutant.applied(text)):
             return None
-        backends = BACKENDS.get(kind, "c numpy")
+        backends = BACKENDS.get(kind, "c")
         if not compiled:
             self.restore()
         seconds = self.baseline(backends)

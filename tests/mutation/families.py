@@ -29,7 +29,8 @@ def _jit(*names):
     return [f"kernels/jit/{name}.py" for name in names]
 
 
-BACKENDS = {"c": "c numpy", "numpy": "c numpy", "numba": "numba numpy", "python": "c numpy"}
+# Python above the kernels is tried over C alone
+BACKENDS = {"c": "c numpy", "numpy": "c numpy", "numba": "numba numpy"}
 
 FAMILIES = {
     "layered": Family(
