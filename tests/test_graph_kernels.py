@@ -237,6 +237,68 @@ def test_widths_about_the_vectors(kernels, n):
         same(ends[0], ends[1], "state", dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_of_more_rows_than_a_sum_has_terms(kernels, dtype):
+    """Kernels of 7 and 13 rows, with a stride and a padding of two."""
+    layers = [Conv(3, 7, padding=2), Conv(2, 13, padding=2, pool="average"), Dense(2)]
+    spec = chain((2, 20, 22), layers).spec(**SMOOTH)
+    wide = Graph(
+        [Layer("x", (1, 15, 15)), Layer("a", (2, 7, 7)), Layer("out", (3, 1, 1))],
+        [
+            Connection("x", "a", kernel=7, stride=2, padding=2),
+            Connection("a", "out", kernel=7),
+            Connection("x", "out", kernel=15),
+        ],
+    ).spec(**SMOOTH)
+    for spec in (spec, wide):
+        rng = np.random.default_rng(3)
+        weights, biases = draw_parameters(spec, rng, dtype, 0.5)
+        x, y = rng.uniform(0, 1, (3, spec.sizes[0])).astype(dtype), rng.random((3, spec.sizes[-1]))
+        plan = TrainPlan(3, 0.3, 9, 4, (0.1,) * len(weights), (0.1,) * len(biases))
+        learned, ends = [], []
+        for backend in (kernels, TWIN):
+            ends.append(zeros(spec, 3, dtype))
+            backend.graph_relax(spec, weights, None, biases, x, ends[-1], n_steps=8)
+            w, b = [a.copy() for a in weights], [a.copy() for a in biases]
+            backend.graph_train(spec, w, None, b, x, y.astype(dtype), np.arange(3), plan)
+            learned.append([*w, *b])
+        same(ends[0], ends[1], "state", dtype)
+        same(*learned, "trajectory", dtype)
+
+
+@pytest.mark.parametrize("name", ["max", "residual", "readout"])
+def test_batches_of_more_samples_than_a_tile(kernels, name):
+    """Two tiles a batch: samples that rest at different times, weights, particles, both phases."""
+    spec, weights, biases, x, y = make(name, rows=61, **GRAPHS[name][1])
+    x = x * np.linspace(0, 1, 61)[:, None]
+    weight, order = np.linspace(0, 2, 61), np.random.default_rng(0).permutation(61)
+    rates = (0.1,) * len(weights), (0.1,) * len(biases)
+    for plan in (
+        TrainPlan(50, 0.3, 60, 30, *rates, centered=True, tol_free=1e-2, tol_nudged=1e-2),
+        TrainPlan(50, 0.3, 9, 5, *rates, optimizer="momentum"),
+        TrainPlan(50, 0.3, 9, 5, *rates, rule="coupled"),
+        TrainPlan(50, 0.3, 9, 3, *rates, rule="continual"),
+    ):
+        if name == "readout" and plan.rule != "ep":  # its output is no state
+            continue
+        ends = []
+        for backend, threads in ((TWIN, 1), (kernels, 1), (kernels, 2)):
+            w, b, states = [a.copy() for a in weights], [a.copy() for a in biases], zeros(spec, 61)
+            memory = OptimizerState()
+            memory.velocity = [np.zeros_like(a) for a in [*w, *b]]
+            memory = memory if plan.optimizer == "momentum" else OptimizerState()
+            stats = backend.graph_train(
+                spec, w, None, b, x, y, order, plan, weight, states, memory, threads
+            )
+            ends.append(([*w, *b, *states], stats))
+        same(ends[1][0], ends[0][0], "trajectory", np.float64)
+        twin, one, two = (stats for _, stats in ends)
+        assert one.loss == pytest.approx(twin.loss, rel=1e-10)
+        assert replace(one, loss=0.0) == replace(twin, loss=0.0) and one == two
+        for a, b in zip(ends[1][0], ends[2][0]):
+            np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("schedule", ["synchronous", "asynchronous"])
 def test_a_chain_is_the_layered_network(kernels, schedule):
     """The same numbers as the kernels that chains have of their own."""
