@@ -120,7 +120,7 @@ csan: csan-python
 
 CSAN_ISAS ?= $(shell $(PY) -c "from eqprop_fast.kernels.native import isa_names; print(*isa_names())")
 CSAN_TESTS := $(addprefix tests/test_,$(addsuffix .py,checks activations layered_kernels layered_rules \
-  layered_gradients layered_edges graph_kernels crossbar nodal nodal_update random_options))
+  layered_gradients layered_edges graph_kernels boltzmann_kernels crossbar nodal nodal_update random_options))
 csan-python: build
 	for isa in $(CSAN_ISAS); do echo "EQPROP_ISA=$$isa" && EQPROP_ISA=$$isa EQPROP_TEST_BACKENDS="c numpy" \
 	  $(PY) tests/sanitized.py -m pytest -s -m "not slow" $(CSAN_TESTS) || exit 1; done

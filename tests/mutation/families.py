@@ -136,6 +136,7 @@ FAMILIES = {
                 "eqprop_fast/estimators/_graph.py",
                 "eqprop_fast/estimators/[cg]*.py",
                 "eqprop_fast/networks/graph*.py",
+                "eqprop_fast/training/augment.py",
             ],
         },
         [
@@ -182,7 +183,7 @@ FAMILIES = {
     "estimators": Family(
         {
             "python": ["eqprop_fast/estimators/_[!g]*.py", "eqprop_fast/estimators/[lr]*.py"],
-            "driver": ["eqprop_fast/training/*.py", "eqprop_fast/_archive.py"],
+            "driver": ["eqprop_fast/training/[!a]*.py", "eqprop_fast/_archive.py"],
             "networks": ["eqprop_fast/networks/[!g]*.py"],
         },
         [
@@ -193,6 +194,11 @@ FAMILIES = {
             "tests/test_persistence.py",
             "tests/test_resistive_devices.py",
             "tests/test_resistive.py",
+            "tests/test_small_calls.py",
+            "tests/test_resistive_spice.py",
+            "tests/test_parameter_values.py",
+            "tests/test_parts.py",
+            "tests/test_interrupts.py",
         ],
     ),
     "circuits": Family(

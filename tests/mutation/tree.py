@@ -61,6 +61,7 @@ class Tree:
             "EQPROP_BUILD_ISAS": isa,
             "EQPROP_CFLAGS": "-O1",  # compiles in a third of the time
             "CCACHE_BASEDIR": str(self.folder),
+            "CCACHE_NOHASHDIR": "1",  # what another run has compiled, with -g too
         }
 
     def files(self, patterns):
