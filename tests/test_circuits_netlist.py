@@ -85,6 +85,21 @@ def test_diode_models_are_checked():
     ):
         with pytest.raises(ElementError):
             DiodeModel("m", **bad)
+    for key, fine, wrong in [  # on either side of every bound
+        ("IS", (2e-300, 999.0), (1e-300, 1e3)),
+        ("N", (1e-3, 1e3), (0.9e-3, 1001.0)),
+        ("RS", (0, 5.0), (-1e-9,)),
+        ("EG", (0.1,), (0.099,)),
+        ("XTI", (-999.0, 999.0), (-1e3, 1e3)),
+        ("IBV", (1e-30,), (0.0,)),
+        ("TNOM", (-272.0, 27.0, None), (-272.15, -300.0)),
+        ("BV", (1e-3, None), (0.0, -5.0)),
+    ]:
+        for value in fine:
+            assert getattr(DiodeModel("m", **{key: value}), key) == value
+        for value in (*wrong, np.inf, True, "1"):
+            with pytest.raises(ElementError, match=key):
+                DiodeModel("m", **{key: value})
     with pytest.raises(ElementError, match="reserved"):
         DiodeModel("Ideal")
     net = divider()

@@ -94,6 +94,20 @@ def test_truncation_keeps_the_last_steps():
         assert short.n_steps == k
 
 
+def test_truncation_changes_neither_states_nor_cost():
+    """Far from rest, where every step of the free phase counts."""
+    net, _ = network()
+    whole = gradients.bptt(*net, n_free_steps=9)
+    for k in (1, 4, 9):
+        part = gradients.bptt(*net, n_free_steps=9, truncate=k)
+        assert part.cost == whole.cost
+        for a, b in zip(part.states, whole.states):
+            np.testing.assert_array_equal(a, b)
+    rule = EP(beta=1e-3, n_steps=9)
+    estimated = gradients.estimated_gradient(*net, rule=rule, n_free_steps=9)
+    assert estimated.cost == pytest.approx(whole.cost, rel=1e-12)
+
+
 def test_float32_follows_float64():
     (spec, w, b, x, y), _ = network(dtype=np.float32)
     f32 = gradients.bptt(spec, w, b, x, y, n_free_steps=60)

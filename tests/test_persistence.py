@@ -2,7 +2,9 @@
 stopped.
 """
 
+import json
 import os
+import pathlib
 import pickle
 import signal
 import subprocess
@@ -17,6 +19,7 @@ import scipy.sparse as sp
 from eqprop_fast import EqPropClassifier, EqPropRegressor
 from eqprop_fast.datasets import load_digits
 from eqprop_fast.training.checkpoint import Checkpoint, CheckpointError, write_atomically
+from eqprop_fast.training.parameters import LARGEST, MAX_DEPTH, decode, encode
 
 from .backend_list import BACKENDS
 from .build import build
@@ -223,3 +226,50 @@ def test_killed_run_resumes_bit_for_bit(tmp_path):
         loaded.set_params(max_iter=n, backend=BACKENDS[0]).resume(x, y)
         whole.set_params(max_iter=n).fit(x, y)
         assert_same(loaded, whole)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, False, "x", 0, LARGEST, -LARGEST, 1.5, -0.0, float("inf"), -float("inf")),
+        *((1, (2.0, "a")), [1, [None]], {0: 2.0, "b": (1,), None: [], 2.5: {}}, (), [], {}),
+    ],
+)
+def test_a_parameter_survives(value):
+    again = decode(json.loads(json.dumps(encode(value))))
+    assert again == value and type(again) is type(value)
+
+
+def test_parameters_become_what_a_file_can_hold():
+    for value, plain in [
+        (np.bool_(True), True),
+        (np.int16(-3), -3),
+        (np.float32(0.5), 0.5),
+        (range(3), [0, 1, 2]),
+        (np.array([[1, 2]]), [[1, 2]]),
+        (pathlib.Path("a"), "a"),
+    ]:
+        assert encode(value) == plain and type(encode(value)) is type(plain)
+    for value in (LARGEST + 1, -LARGEST - 1, np.nan, 1j, {1}, b"x", object(), [np.nan]):
+        with pytest.raises(TypeError, match="cannot be stored"):
+            encode(value)
+
+
+def nested(depth):
+    return [nested(depth - 1)] if depth else 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(LARGEST + 1, -LARGEST - 1, float("nan"), {}, {"tuple": 3}, {"tuple": [1], "dict": []}),
+        *({"set": [1]}, {"dict": 1}, {"dict": [[1]]}, {"dict": [[1, 2, 3]]}, {"dict": ["ab"]}),
+        *({"dict": [[[1], 2]]}, {"dict": [[{"tuple": [1]}, 2]]}, {"object": "EP", "params": {}}),
+        nested(MAX_DEPTH + 1),
+    ],
+    ids=repr,
+)
+def test_what_is_no_stored_parameter_is_refused(content):
+    with pytest.raises(ValueError, match="parameter"):
+        decode(content)
+    assert decode(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
