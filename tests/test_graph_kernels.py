@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
+from eqprop_fast.kernels.graph_spec import check_graph_plan
 from eqprop_fast.kernels.tolerances import tolerance
 
 from eqprop_fast.networks.graph import Connection, Conv, Dense, Graph, Layer, chain, draw_parameters
@@ -449,3 +450,45 @@ def test_what_is_not_served_is_refused_by_name(kernels):
         ValueError, match="does not serve learning_rule='bptt' on a graph yet; backe"
     ):
         kernels.graph_train(spec, weights, None, biases, x, y, np.arange(5), plan)
+
+
+REFUSED_PLANS = [
+    ("skip", {}, dict(rule="hebb"), "learning_rule must be one of"),
+    ("skip", {}, dict(rule="continual", optimizer="momentum"), "this optimizer"),
+    ("skip", {}, dict(rule="continual", weight_decay=0.1), "this weight_decay"),
+    ("skip", {}, dict(rule="continual", tol_nudged=0.1), "this tol_nudged"),
+    ("skip", {}, dict(rule="contrastive", centered=True), "this nudging"),
+    ("skip", {}, dict(over_relaxation=1.5), "this over_relaxation"),
+    ("skip", {}, dict(rule="vector_field"), "this back weights .none., connection 1 .its way back"),
+    ("skip", {}, dict(rule="clamped_sweep"), "graph: it sweeps along a chain"),
+    ("skip", dict(cost="cross_entropy"), dict(rule="coupled"), "this cost"),
+    ("readout", {}, dict(rule="continual"), "readout .its output is no state"),
+]
+
+
+@pytest.mark.parametrize("name, fields, changes, why", REFUSED_PLANS)
+def test_plans_that_no_kernel_runs_are_refused(kernels, name, fields, changes, why):
+    spec, weights, biases, x, y = make(name, **fields)
+    plan = TrainPlan(5, 0.1, 3, 3, (0.1,) * len(weights), (0.1,) * len(biases))
+    memory = OptimizerState([np.zeros_like(a) for a in [*weights, *biases]])
+    plan = replace(plan, **changes)
+    memory = memory if plan.optimizer == "momentum" else OptimizerState()
+    args = spec, weights, None, biases, x, y, np.arange(5), plan, None, None, memory
+    for train in (kernels.graph_train, TWIN.graph_train):
+        with pytest.raises(ValueError, match=why):
+            train(*args)
+    with pytest.raises(ValueError, match=why):
+        check_graph_plan(spec, plan, False)
+
+
+def test_vector_fields_ask_for_ways_back_between_states_alone():
+    """Not from the input, nor to a read-out's; one of many is named."""
+    spec, weights, biases, x, y = make("skip")
+    plan = TrainPlan(5, 0.1, 3, 3, (0.1,) * 5, (0.1,) * 3, rule="vector_field")
+    tied, _ = with_own_back(spec, weights)
+    check_graph_plan(tied, plan, False)
+    for c in (1, 3, 4):
+        links = list(tied.connections)
+        links[c] = links[c]._replace(own_back=False)
+        with pytest.raises(ValueError, match=f"with this connection {c} "):
+            check_graph_plan(tied._replace(connections=tuple(links)), plan, False)

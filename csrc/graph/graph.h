@@ -7,7 +7,7 @@
  *     n[k]        units of layer k;  np[k]: reals from one sample's row to the next (PAD)
  *     C[k], P[k]  channels and pixels of layer k; a flat layer is n channels of one pixel
  *     C, H, W     channels, height and width of the map below a connection
- *     O, OH, OW   of the map that a convolution makes
+ *     O, OW       of the map that a convolution makes
  *     h, w        of the layer above, which is that map pooled in squares of window x window
  *     s, m        a sample of a tile; of a batch
  *     o           a channel above;  i, j: a unit below, a unit above
@@ -49,7 +49,7 @@ enum { BELOW, ABOVE, KERNEL, STRIDE, PADDING, POOL, WINDOW, OWN_BACK, N_FIELDS }
 typedef struct {
     int below, above, dense, k, stride, padding, pool, window, own_back; /* as in jobs.h */
     /* PH_, PW_: the map below with its padding (PW is a word of gemm.h); dense: O is n above */
-    int C, H, W, PW_, PH_, O, OH, OW, h, w;
+    int C, H, W, PW_, PH_, O, OW, h, w;
     int64_t run, runs; /* length of a run of weights, and how many make a unit */
     int64_t ld;        /* run, rounded up to whole vectors */
     real *up;          /* panels, (runs x run, O): from below */

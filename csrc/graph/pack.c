@@ -88,7 +88,6 @@ static edge link_of(const graph *net, const int32_t *f) {
                  .w = high[2]};
     made.PH_ = made.H + 2 * made.padding;
     made.PW_ = made.W + 2 * made.padding;
-    made.OH = made.h * made.window;
     made.OW = made.w * made.window;
     /* all units below are one run, or each row of the kernel is */
     made.runs = made.dense ? 1 : made.k;
