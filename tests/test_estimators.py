@@ -342,7 +342,11 @@ def test_class_weight(digits):
     }
     assert recall["balanced"] > recall["None"] and recall["{0: 1.0, 1: 30.0}"] > recall["None"]
     by_hand = build(EqPropClassifier, **base).fit(x, y, sample_weight=np.where(y == 1, 30.0, 1.0))
-    assert same(by_hand, build(EqPropClassifier, **base, class_weight={0: 1.0, 1: 30.0}).fit(x, y))
+    weighted = build(EqPropClassifier, **base, class_weight={0: 1.0, 1: 30.0})
+    assert same(by_hand, clone(weighted).fit(x, y))
+    mine = np.resize([0.5, 1.0, 2.0], len(y))
+    both = build(EqPropClassifier, **base).fit(x, y, sample_weight=mine * np.where(y == 1, 30, 1))
+    assert same(both, weighted.fit(x, y, sample_weight=mine))
     with pytest.raises(ValueError, match="balanced"):
         build(EqPropClassifier, **base, class_weight="balanced").partial_fit(x, y, classes=[0, 1])
 

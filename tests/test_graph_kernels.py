@@ -242,7 +242,7 @@ def test_widths_about_the_vectors(kernels, n):
 def test_kernels_of_more_rows_than_a_sum_has_terms(kernels, dtype):
     """Kernels of 7 and 13 rows, with a stride and a padding of two."""
     layers = [Conv(3, 7, padding=2), Conv(2, 13, padding=2, pool="average"), Dense(2)]
-    spec = chain((2, 20, 22), layers).spec(**SMOOTH)
+    deep = chain((2, 20, 22), layers).spec(**SMOOTH)
     wide = Graph(
         [Layer("x", (1, 15, 15)), Layer("a", (2, 7, 7)), Layer("out", (3, 1, 1))],
         [
@@ -251,7 +251,7 @@ def test_kernels_of_more_rows_than_a_sum_has_terms(kernels, dtype):
             Connection("x", "out", kernel=15),
         ],
     ).spec(**SMOOTH)
-    for spec in (spec, wide):
+    for spec in (deep, wide):
         rng = np.random.default_rng(3)
         weights, biases = draw_parameters(spec, rng, dtype, 0.5)
         x, y = rng.uniform(0, 1, (3, spec.sizes[0])).astype(dtype), rng.random((3, spec.sizes[-1]))
