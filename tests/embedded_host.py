@@ -13,6 +13,7 @@ from eqprop_fast.auto import scaled
 from eqprop_fast.export import c_texts
 from eqprop_fast.export.model import LearnPlan, NetModel
 from eqprop_fast.export.template import macro_prefix
+from eqprop_fast.networks.graph import chain, draw_parameters
 
 CC = (
     shutil.which(os.environ.get("CC", "cc").split()[-1])
@@ -64,6 +65,38 @@ def random_model(
             beta=0.5, nudging="centered", n_steps=4, tol=-1.0, step=1.0, rates=(0.05,) * len(pairs)
         )
         model.learn = LearnPlan(**{**plan, **learn})
+    return model
+
+
+def graph_model(
+    graph,
+    kind="exclusive",
+    proba="share",
+    seed=0,
+    gain=1.0,
+    learn=None,
+    n_free_steps=9,
+    tol_free=-1.0,
+    **spec,
+):
+    """A network of maps that nobody fitted; `graph` is a `Graph`, or the shape of the input and the
+    layers of a chain.
+    """
+    if isinstance(graph, tuple):
+        shape, *layers = graph
+        graph = chain(shape, layers, readout=spec.pop("readout", False))
+    spec = graph.spec(**spec)
+    weights, biases = draw_parameters(spec, np.random.default_rng(seed), np.float32, gain)
+    n = spec.sizes[-1]
+    classes = [] if kind == "regressor" else list(range(2 if proba == "binary" else n))
+    ends = (np.linspace(-1, 1, n), np.linspace(0.5, 2, n)) if kind == "regressor" else ()
+    proba = "none" if kind == "regressor" else proba
+    answers = kind, classes, proba, *ends
+    model = NetModel(spec, weights, biases, n_free_steps, tol_free, *answers)
+    if learn is not None:
+        plan = dict(beta=0.5, nudging="centered", n_steps=4, tol=-1.0, step=1.0)
+        plan = {**plan, "rates": (0.05,) * len(weights), **learn}
+        model.learn = LearnPlan(**plan)
     return model
 
 
@@ -201,7 +234,8 @@ def _inputs_of(model, x):
 def twin_relax(model, x):
     """The NumPy kernels' states of all layers in one array, steps, residual."""
     states = [np.zeros((len(x), n), np.float32) for n in model.spec.sizes[1:]]
-    steps, residual = get_backend("numpy").layered_relax(
+    kernels = get_backend("numpy")
+    steps, residual = (kernels.graph_relax if model.is_graph else kernels.layered_relax)(
         model.spec,
         model.weights,
         None,
@@ -229,7 +263,8 @@ def twin_train(model, x, targets):
         centered=model.learn.nudging == "centered",
     )
     x, targets = _inputs_of(model, x), targets.astype(np.float32)
-    get_backend("numpy").layered_train(
+    kernels = get_backend("numpy")
+    (kernels.graph_train if model.is_graph else kernels.layered_train)(
         model.spec, weights, None, biases, x, targets, np.arange(len(x)), plan
     )
     return np.concatenate([w.ravel() for w in weights]), np.concatenate(biases)

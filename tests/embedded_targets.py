@@ -87,7 +87,7 @@ def check(found, data, model, learn):
     if learn:
         if found["failed"]:
             wrong.append(f"{found['failed']} samples were refused")
-        if (found["same_weights"], found["same_biases"]) != (model.n_weights, model.n_units):
+        if (found["same_weights"], found["same_biases"]) != (model.n_weights, model.n_biases):
             wrong.append("learned weights differ")
         if found["right_after"] < found["right_before"] + n // 5:
             wrong.append("accuracy did not rise")

@@ -11,6 +11,7 @@ from eqprop_fast.kernels.spec import ACTIVATIONS
 
 from eqprop_fast.export import c_texts
 from tests import embedded_host as host
+from tests import embedded_maps
 
 pytestmark = [
     pytest.mark.skipif(host.CC is None, reason="needs a C compiler"),
@@ -74,6 +75,10 @@ def _networks():
     }
     for (name, options), learn in itertools.product(circuits.items(), (False, True)):
         found[f"{name}_{int(learn)}"] = host.resistive_model(**options), "float32", learn
+    for (name, model), learn in itertools.product(
+        embedded_maps.networks({}).items(), (False, True)
+    ):
+        found[f"m_{name}_{int(learn)}"] = model, "float32", learn
     return found
 
 
@@ -98,6 +103,7 @@ def _compile(folder, compiler, *options):
 
 
 SOME = [*(f"mixed_{d}_{n}" for d in DTYPES for n in (0, 1)), "softmax_int16_0", "r_pairs_1"]
+SOME += ["m_deep_1", "m_read_0", "m_entropy_1", "m_scaled_0"]
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -232,13 +238,16 @@ def _misuse(name, model, dtype):
     return f'#include "{name}.c"\n' + ("#define IS_FLOAT\n" if dtype == "float32" else "") + text
 
 
-@pytest.mark.parametrize("kind", [*DTYPES, "resistive"])
+@pytest.mark.parametrize("kind", [*DTYPES, "resistive", "maps"])
 def test_misuse_has_its_codes_under_the_sanitizers(sources, kind):
     """Predict, learn, save and load, and every bad argument: the exact code, and not a bit moved."""
     if kind == "resistive":
         models = {
             n: m for n, m in _networks().items() if n in ("r_signed_1", "r_pairs_1", "r_values_1")
         }
+    elif kind == "maps":
+        wanted = [f"m_{n}_1" for n in ("deep", "labels", "values", "entropy")]
+        models = {n: m for n, m in _networks().items() if n in wanted}
     else:
         wanted = [f"{n}_{kind}_1" for n in ("mixed", "labels", "values", "unit")]
         models = {n: m for n, m in _networks().items() if n in wanted}
@@ -269,7 +278,8 @@ def test_cppcheck_finds_nothing(sources):
         pytest.skip("needs cppcheck")
     command = ["cppcheck", "-q", "--error-exitcode=1", "--enable=warning,portability,performance"]
     files = [
-        f"{name}.c" for name in ("mixed_int8_1", "mixed_float32_1", "softmax_int16_0", "r_pairs_1")
+        f"{name}.c"
+        for name in ("mixed_int8_1", "mixed_float32_1", "softmax_int16_0", "r_pairs_1", "m_deep_1")
     ]
     done = subprocess.run([*command, *files], cwd=sources, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:3000]

@@ -31,7 +31,7 @@ def test_a_device_learns_what_python_learns(name, dtype):
     data = embedded_targets.vectors(30, 20)
     found = run(target, model, dtype, True, data, embedded_targets.twin)
     assert found["same_predictions"] == 30 and found["failed"] == 0
-    assert (found["same_weights"], found["same_biases"]) == (model.n_weights, model.n_units)
+    assert (found["same_weights"], found["same_biases"]) == (model.n_weights, model.n_biases)
 
 
 def test_the_check_finds_what_is_wrong():

@@ -21,7 +21,7 @@ static void net_total(net_memory *net) {
 
 /* field(j) / G(j): the voltage of node j if no diode conducts. A node without conductances stays at
  * 0 V. */
-static float net_free(const net_memory *net, const net_layer *layer, size_t j) {
+static float net_free(net_memory *net, const net_layer *layer, size_t j) {
     const float total = net->totals[layer->units + j];
     return total > 0.0f ? net_field(net, layer, j) / total : 0.0f;
 }
@@ -37,7 +37,7 @@ static float net_free(const net_memory *net, const net_layer *layer, size_t j) {
  *     (field(j) + beta y(j)) / (G(j) + beta)
 #endif
  */
-static float net_nudged(const net_memory *net, size_t j) {
+static float net_nudged(net_memory *net, size_t j) {
     const float *total = net->totals + NET_LAST->units;
     const float beta = (float)net->nudge * NET_BETA;
 #if NET_PAIRS

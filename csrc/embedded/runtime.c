@@ -36,12 +36,22 @@ typedef float net_slope;
 typedef struct {
     uint16_t n_in, n_out;
     size_t weights; /* where its weights[n_in][n_out] begin */
-    size_t units;   /* where its n_out states and biases begin */
+    size_t units;   /* where its n_out states@BIASES@ begin */
+#if NET_MAPS
+    size_t biases;                    /* where its biases begin: one for `cells` units */
+    uint16_t cells, rows, columns;    /* rows x columns of its maps; 1 of flat layers */
+    uint16_t channels, height, width; /* of the maps below */
+    uint16_t kernel, stride, padding; /* kernel 0: all units to all units */
+    uint8_t window, largest; /* squares of window x window units are one: the largest, or 0: mean */
+#endif
 #if NET_INT
     uint8_t field_bits, state_bits; /* fractional bits of its field and its state */
     uint8_t up, down; /* products with the layer below and above: shift to the bits of the field */
 #if NET_LEARN
     int8_t rate_bits; /* shift of an update = shift of the rate + this */
+#if NET_MAPS
+    uint8_t cut; /* bits cut off a product, so that a map of them has room */
+#endif
 #endif
 #endif
 #if NET_RESISTIVE
@@ -66,6 +76,11 @@ typedef struct {
 #else
 #define NET_W(net) net_weights
 #define NET_B(net) net_biases
+#endif
+#if NET_MAPS
+#define NET_AT(layer, j) ((layer)->biases + (j) / (layer)->cells) /* of unit j's bias */
+#else
+#define NET_AT(layer, j) ((layer)->units + (j))
 #endif
 
 static net_sum net_clip(net_sum x, net_sum low, net_sum high) {
@@ -96,7 +111,7 @@ static int32_t net_forward(net_weight w) {
 #endif
 #define NET_UP(layer)           ((layer)->up)
 #define NET_DOWN(layer)         ((layer)->down)
-#define NET_BIAS(net, layer, j) (NET_B(net)[(layer)->units + (j)] >> (24 - (layer)->field_bits))
+#define NET_BIAS(net, layer, j) (NET_B(net)[NET_AT(layer, j)] >> (24 - (layer)->field_bits))
 #define NET_FINE(x)             net_round(x, 12)           /* strengths and steps: 12 bits */
 #define NET_HOLD(x)             net_clip(x, -32767, 32767) /* within int16 */
 
@@ -127,7 +142,7 @@ static int32_t net_rho(const net_layer *layer, int32_t field) {
 #define NET_PRODUCT(w, s, shift) ((void)(shift), (w) * (s))
 #define NET_UP(layer)            0 /* shifts are for integers */
 #define NET_DOWN(layer)          0
-#define NET_BIAS(net, layer, j)  (NET_B(net)[(layer)->units + (j)])
+#define NET_BIAS(net, layer, j)  (NET_B(net)[NET_AT(layer, j)])
 #define NET_FINE(x)              (x)
 #define NET_HOLD(x)              (x)
 
@@ -180,10 +195,11 @@ static int net_put(float *to, float value, int keep) {
 #endif
 #endif
 
+#if !NET_FIRST_MAP || NET_SHOWN
 /* Feature i in the scale of the training data. */
 static net_value net_feature(const net_value *x, size_t i) {
 #if NET_SCALED
-    const float scaled = (x[i] - net_input_center[i]) * net_input_per[i];
+    const float scaled = (x[i] - net_input_center[NET_ALIKE(i)]) * net_input_per[NET_ALIKE(i)];
     return net_clip(scaled, -NET_SOURCE_LIMIT, NET_SOURCE_LIMIT);
 #else
     return x[i];
@@ -204,6 +220,7 @@ static net_value net_input(const net_value *x, size_t i) {
     return net_feature(x, i);
 #endif
 }
+#endif
 
 /* ---- relaxation ---- */
 
@@ -225,10 +242,23 @@ static net_status net_check(const net_memory *net, const void *x) {
     return net->ready == NET_MAGIC ? NET_OK : NET_ERROR_NOT_READY;
 }
 
-/* drive(j) = b(j) + sum_i w(i, j) x(i) of the first layer; a pixel that is 0 costs nothing. The
+#if NET_MAPS
+#include "maps.c"
+#endif
+
+/* drive(j) = b(j) + sum_i w(i, j) x(i) of the first layer@BLACK@. The
  * states start at 0. */
 static void net_begin(net_memory *net, const net_value *x) {
     const net_layer *first = net_layers;
+#if NET_FIRST_MAP
+    size_t j;
+#if NET_SHOWN
+    for (j = 0; j < NET_INPUTS; j++) net->input[j] = net_input(x, j);
+    for (j = 0; j < NET_DRIVEN; j++) net->drive[j] = net_from_below(net, first, net->input, j);
+#else
+    for (j = 0; j < NET_DRIVEN; j++) net->drive[j] = net_from_below(net, first, x, j);
+#endif
+#else
     const net_weight *w = NET_W(net);
     size_t i, j;
     for (j = 0; j < NET_DRIVEN; j++) net->drive[j] = NET_BIAS(net, first, j);
@@ -243,7 +273,11 @@ static void net_begin(net_memory *net, const net_value *x) {
         for (j = 0; j < NET_DRIVEN; j++) net->drive[j] += NET_PRODUCT(w[j], s, NET_UP(first));
 #endif
     }
+#endif
     for (j = 0; j < NET_UNITS; j++) net->states[j] = 0;
+#if NET_LARGEST
+    for (j = NET_DRIVEN; j < NET_UNITS; j++) net->where[j] = 0; /* of equal units the first */
+#endif
 }
 
 #if defined(__GNUC__)
@@ -260,17 +294,24 @@ net_dot(const net_weight *w, size_t stride, const net_value *s, size_t n, unsign
 
 /* field(j) = b(j) + sum_i w(i, j) s(i) + sum_m w(j, m) s(m); below the first layer is the drive,
  * which does not move while the states do, and nothing is above the last */
-static net_sum net_field(const net_memory *net, const net_layer *layer, size_t j) {
+static net_sum net_field(net_memory *net, const net_layer *layer, size_t j) {
     const net_value *s = net->states;
     net_sum sum;
     if (layer == net_layers) {
         sum = net->drive[j];
+#if NET_MAPS
+    } else if (layer->kernel > 0) {
+        sum = net_from_below(net, layer, s + layer[-1].units, j);
+#endif
     } else {
         const net_weight *w = NET_W(net) + layer->weights + j; /* column j */
         sum = NET_BIAS(net, layer, j);
         sum += net_dot(w, layer->n_out, s + layer[-1].units, layer->n_in, NET_UP(layer));
     }
-    if (layer != NET_LAST) {
+#if NET_MAPS
+    if (layer != NET_LAST && layer[1].kernel > 0) return sum + net_from_above(net, layer + 1, j);
+#endif
+    if (NET_HEARS(net, layer)) {
         const net_layer *above = layer + 1;
         const net_weight *w = NET_W(net) + above->weights + j * above->n_out; /* row j */
         sum += net_dot(w, 1, s + above->units, above->n_out, NET_DOWN(layer));
@@ -352,6 +393,10 @@ static net_sum net_force(const net_memory *net, const net_layer *layer, size_t j
     return net->nudge < 0 ? -force : force;
 }
 #endif
+#if NET_READOUT
+#include "readout.c"
+#endif
+
 /* One step of a layer: s(j) <- what its field says. `change` grows to the largest one. Returns 0 if
  * a state diverged. */
 static int net_move(net_memory *net, const net_layer *layer, net_sum *change) {
@@ -362,12 +407,15 @@ static int net_move(net_memory *net, const net_layer *layer, net_sum *change) {
     net_value *next = net->states + layer->units;
 #endif
     size_t j;
-#if NET_CROSS_ENTROPY
+#if NET_READOUT && NET_LEARN
+    if (net->nudge != 0 && layer + 1 == NET_LAST) net_pull(net);
+#endif
+#if NET_CROSS_ENTROPY && !NET_READOUT
     if (net->nudge != 0 && layer == NET_LAST) net_shares(net, net->softmax);
 #endif
     for (j = 0; j < layer->n_out; j++) {
         net_sum value, moved;
-#if NET_LEARN
+#if NET_PUSHED
         const net_sum force = net_force(net, layer, j);
 #endif
         value = net_field(net, layer, j);
@@ -378,11 +426,11 @@ static int net_move(net_memory *net, const net_layer *layer, net_sum *change) {
 #if NET_NUDGE_INSIDE && !NET_INT
         value += force;
 #endif
-#if NET_INT
+#if NET_INT && !NET_READOUT
         if (layer == NET_LAST) net->score[j] = value; /* what net_predict compares */
 #endif
         value = net_rho(layer, value);
-#if NET_LEARN && !NET_NUDGE_INSIDE
+#if NET_PUSHED && !NET_NUDGE_INSIDE
         value += force;
 #endif
 #if NET_DAMPED
@@ -414,10 +462,10 @@ static net_status net_sweeps(net_memory *net, net_result *result) {
         int pass, k;
         change = 0;
         for (pass = 0; pass < NET_PASSES; pass++) {
-            for (k = pass; k < NET_LAYERS; k += NET_PASSES)
+            for (k = pass; k < NET_MOVING; k += NET_PASSES)
                 if (!net_move(net, &net_layers[NET_ORDER(k)], &change)) return NET_ERROR_DIVERGED;
 #if NET_BUFFERED
-            for (k = 0; k < NET_UNITS; k++) net->states[k] = net->next[k];
+            for (k = 0; k < NET_MOVED; k++) net->states[k] = net->next[k];
 #endif
         }
 #if NET_DAMPED && !NET_INT
@@ -461,13 +509,19 @@ net_status net_init(void *arena, size_t size, net_memory **net) {
 /* Free phase: check everything, then begin and sweep. Inputs of integers cannot be wrong: any int16
  * has a meaning. */
 net_status net_relax(net_memory *net, const net_value *x, net_result *result) {
-    const net_status status = net_check(net, x);
+    net_status status = net_check(net, x);
     if (status != NET_OK) return status;
 #if !NET_INT
     if (!net_finite(x, NET_INPUTS)) return NET_ERROR_NOT_FINITE;
 #endif
     net_begin(net, x);
+#if NET_READOUT
+    status = net_sweeps(net, result);
+    if (status == NET_OK) net_read(net);
+    return status;
+#else
     return net_sweeps(net, result);
+#endif
 }
 
 /* ---- prediction ----
@@ -548,226 +602,7 @@ net_status net_predict_proba(net_memory *net, const net_value *x, net_probabilit
 #endif
 #if NET_LEARN
 
-/* ---- learning ----
- *
- * One sample at a time: s0 <- free phase; s+ and s- <- nudged phases that start from s0 (or s- is
- * s0 itself); then each weight moves by what it sees at its two ends. Nothing else is stored. */
-
-#if NET_INT || NET_RANDOM_SIGN
-/* xorshift32 of George Marsaglia: any state but 0 */
-static uint32_t net_random(net_memory *net) {
-    uint32_t r = net->learned.random;
-    r ^= r << 13;
-    r ^= r >> 17;
-    r ^= r << 5;
-    return net->learned.random = r;
-}
-#endif
-#if NET_INT
-
-/* x / 2^shift, rounded up with the probability of what is cut off: the dither is as wide as the
- * shift. |x| <= 15 * 2^26 and shift <= 30, so that nothing overflows. */
-static int32_t net_dithered(int32_t x, uint32_t random, unsigned shift) {
-    return (x + (int32_t)(random >> (32 - shift))) >> shift;
-}
-
-/* One dither drawn for a row serves all its weights: those beside each other are so far apart. */
-#define NET_APART UINT32_C(0x9E3779B9)
-
-/* b(j) += rate (s(j) of plus - of minus); the shift may go either way */
-static void net_update_biases(net_memory *net, const net_layer *layer, const net_value *plus,
-                              const net_value *minus) {
-    const net_rate rate = net->learned.rates[layer - net_layers];
-    const int shift = rate.shift + layer->state_bits - 24;
-    uint32_t random = net_random(net);
-    size_t j;
-    for (j = layer->units; j < layer->units + layer->n_out; j++, random += NET_APART) {
-        int32_t step = ((int32_t)plus[j] - minus[j]) * rate.mantissa;
-        if (shift > 0)
-            step = net_dithered(step, random, (unsigned)shift);
-        else
-            step *= (int32_t)1 << -shift;
-        net->learned.biases[j] =
-            net_clip(net->learned.biases[j] + step, -NET_MAX_BIAS, NET_MAX_BIAS);
-    }
-}
-#endif
-
-#if !NET_RESISTIVE
-/* The contrast of two equilibria, `plus` pulled more to the target than `minus`, moves each weight
- * by what its own two units did, and nothing else:
- *
- *     w(i, j) += rate (s(i) s(j) of plus - of minus)
- *     b(j)    += rate (s(j) of plus - of minus)
- *
- * Returns whether all stays finite, as integers do; without `keep` floats are only asked. */
-static int net_update(net_memory *net, const net_value *x, const net_value *plus,
-                      const net_value *minus, int keep) {
-    net_weight *w = net->learned.weights;
-    const net_layer *layer;
-    size_t i, j;
-    int finite = 1;
-#if NET_INT
-    (void)keep;
-#endif
-    for (layer = net_layers; layer <= NET_LAST; layer++) {
-        const net_value *to_plus = plus + layer->units, *to_minus = minus + layer->units;
-        const size_t below = layer == net_layers ? 0 : layer[-1].units;
-#if NET_INT
-        const net_rate rate = net->learned.rates[layer - net_layers];
-        const unsigned shift = (unsigned)(rate.shift + layer->rate_bits);
-#else
-        const float rate = net->learned.rates[layer - net_layers] * NET_PER_SPAN;
-        net_sum *b = net->learned.biases + layer->units;
-#endif
-        for (i = 0; i < layer->n_in; i++, w += layer->n_out) {
-            const net_value p = layer == net_layers ? net_input(x, i) : plus[below + i];
-            const net_value m =
-                layer == net_layers ? p : minus[below + i]; /* the input is clamped */
-#if NET_INT
-            uint32_t random;
-#endif
-            if (p == 0 && m == 0) continue; /* a silent unit teaches its weights nothing */
-#if NET_INT
-            random = net_random(net);
-            for (j = 0; j < layer->n_out; j++, random += NET_APART) {
-                /* at most 2 * 32767^2; 5 bits less leave room for the mantissa */
-                const int32_t seen = (int32_t)p * to_plus[j] - (int32_t)m * to_minus[j];
-                const int32_t step = (seen + 16) >> 5;
-                const int32_t moved = w[j] + net_dithered(step * rate.mantissa, random, shift);
-                w[j] = (net_weight)net_clip(moved, -32767, 32767);
-            }
-#else
-            for (j = 0; j < layer->n_out; j++)
-                finite &= net_put(w + j, w[j] + rate * (p * to_plus[j] - m * to_minus[j]), keep);
-#endif
-        }
-#if NET_INT
-        net_update_biases(net, layer, plus, minus);
-#else
-        for (j = 0; j < layer->n_out; j++)
-            finite &= net_put(b + j, b[j] + rate * (to_plus[j] - to_minus[j]), keep);
-#endif
-    }
-    return finite;
-}
-#endif
-
-/* Free phase, nudged phases, update, after net->target has been made. */
-static net_status net_contrast(net_memory *net, const net_value *x) {
-    net_status status;
-    size_t j;
-    net_begin(net, x);
-    status = net_sweeps(net, NULL);
-    if (status != NET_OK) return status;
-#if NET_RESISTIVE && NET_PUSHES
-    if (!net_nudge_fits(net)) return NET_ERROR_DIVERGED;
-#endif
-    net->nudge = NET_SIGN; /* towards the target, or away from it */
-#if NET_RANDOM_SIGN
-    if (net_random(net) >> 31) net->nudge = -net->nudge;
-#endif
-    for (j = 0; j < NET_UNITS; j++) net->other[j] = net->states[j];
-    status = net_sweeps(net, NULL);
-#if NET_CENTERED
-    if (status == NET_OK) {
-        for (j = 0; j < NET_UNITS; j++) { /* back to the free state; keep this one */
-            const net_value nudged = net->states[j];
-            net->states[j] = net->other[j];
-            net->other[j] = nudged;
-        }
-        net->nudge = -net->nudge;
-        status = net_sweeps(net, NULL);
-    }
-#endif
-    if (status == NET_OK) {
-        /* `states` was nudged this way, `other` the other way or not at all */
-        const net_value *plus = net->nudge > 0 ? net->states : net->other;
-        const net_value *minus = net->nudge > 0 ? net->other : net->states;
-#if NET_INT
-        (void)net_update(net, x, plus, minus, 1);
-#else
-        if (net_update(net, x, plus, minus, 0)) /* else nothing is touched */
-            (void)net_update(net, x, plus, minus, 1);
-        else
-            status = NET_ERROR_DIVERGED;
-#endif
-    }
-    net->nudge = 0;
-    return status;
-}
-
-/* Check everything before anything is touched; the target is 0 and 1, or y in the network's units.
- */
-#if NET_EXCLUSIVE
-net_status net_learn(net_memory *net, const net_value *x, int label)
-#else
-net_status net_learn(net_memory *net, const net_value *x, const net_value *y)
-#endif
-{
-    const net_status status = net_check(net, x);
-    int j;
-    if (status != NET_OK) return status;
-#if NET_EXCLUSIVE
-    if (label < 0 || label >= NET_CLASSES) return NET_ERROR_ARGUMENT;
-#else
-    if (y == NULL) return NET_ERROR_NULL;
-#if !NET_INT
-    if (!net_finite(y, NET_OUTPUTS)) return NET_ERROR_NOT_FINITE;
-#endif
-#endif
-#if !NET_INT
-    if (!net_finite(x, NET_INPUTS)) return NET_ERROR_NOT_FINITE;
-#endif
-    for (j = 0; j < NET_OUTPUTS; j++) {
-#if NET_EXCLUSIVE
-        net->target[j] = (net_value)(label == j + NET_FIRST_LABEL ? 2 * NET_HALF : 0);
-#endif
-#if NET_MULTILABEL || NET_REGRESSOR && NET_INT
-        net->target[j] = y[j];
-#endif
-#if NET_REGRESSOR && !NET_INT
-        net->target[j] = (y[j] - net_mean[j]) / net_scale[j];
-#endif
-    }
-    return net_contrast(net, x);
-}
-
-/* Of integers both shifts must fit the dither: from 1 to 30 for weights, to 30 for biases. */
-net_status net_set_rate(net_memory *net, int layer, net_rate rate) {
-    const net_status status = net_check(net, net);
-#if NET_INT
-    int shift, bias_shift;
-#endif
-    if (status != NET_OK) return status;
-    if (layer < 1 || layer > NET_LAYERS) return NET_ERROR_ARGUMENT;
-#if NET_INT
-    shift = rate.shift + net_layers[layer - 1].rate_bits;
-    bias_shift = rate.shift + net_layers[layer - 1].state_bits - 24;
-    if (rate.mantissa > 15 || shift < 1 || shift > 30 || bias_shift < -10 || bias_shift > 30)
-        return NET_ERROR_ARGUMENT;
-#else
-    if (!(rate >= 0.0f && rate <= NET_MAX_RATE)) return NET_ERROR_ARGUMENT;
-#endif
-    net->learned.rates[layer - 1] = rate;
-    return NET_OK;
-}
-
-/* From flash to RAM; the generator of the dither starts again, so that a run can be repeated. */
-net_status net_reset(net_memory *net) {
-    const net_status status = net_check(net, net);
-    size_t i;
-    if (status != NET_OK) return status;
-    for (i = 0; i < NET_WEIGHTS; i++) net->learned.weights[i] = net_weights[i];
-    for (i = 0; i < NET_UNITS; i++) net->learned.biases[i] = net_biases[i];
-    for (i = 0; i < NET_LAYERS; i++) net->learned.rates[i] = net_rates[i];
-    net->learned.random = NET_SEED;
-    net->nudge = 0;
-#if NET_RESISTIVE
-    net_total(net);
-#endif
-    return NET_OK;
-}
+#include "learn.c"
 
 #include "slots.c"
 #endif

@@ -73,7 +73,7 @@ typedef float net_rate;
 
 #if NET_LEARN
 typedef struct { /* what net_save keeps */
-    net_sum biases[NET_UNITS];
+    net_sum biases[NET_BIASES];
     uint32_t random;
     net_rate rates[NET_LAYERS];
     net_weight weights[NET_WEIGHTS];
@@ -93,9 +93,18 @@ typedef struct {
 #if NET_BUFFERED
     net_value next[NET_UNITS];
 #endif
+#if NET_SHOWN
+    net_value input[NET_INPUTS]; /* as the first layer sees it */
+#endif
+#if NET_LARGEST
+    uint8_t where[NET_UNITS]; /* of a pooled unit: which one of its square was the largest */
+#endif
 #if NET_LEARN
     net_value other[NET_UNITS];    /* the second equilibrium of the contrast */
     net_value target[NET_OUTPUTS]; /* what the output shall be */
+#if NET_LARGEST
+    uint8_t other_where[NET_UNITS];
+#endif
 #if NET_CROSS_ENTROPY
     net_value softmax[NET_OUTPUTS];
 #endif

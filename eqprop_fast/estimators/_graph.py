@@ -19,11 +19,12 @@ from ..parts import part_classes
 from ..training.augment import AUGMENTATIONS, augmentation_list, augmenter
 from ._checks import per_layer
 from ._eqprop import BaseEqPropEstimator
+from ._export import ExportMixin
 
 NOT_HERE = ("hidden_layer_sizes", "epsilon")  # parameters of chains
 
 
-class BaseGraphEstimator(BaseEqPropEstimator):
+class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
     """What the estimators of networks of any shape share; not for direct use.
 
     Parameters

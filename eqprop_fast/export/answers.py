@@ -17,7 +17,8 @@ def outputs(model, X, backend="auto"):
     """Outputs of the free phase: states, or volt; float32, shape (n, outputs)."""
     x = _inputs(model, X)
     out = np.empty((len(x), model.n_outputs), np.float32)
-    relax = (_crossbar if model.is_resistive else _layered)(model, get_backend(backend))
+    kind = _crossbar if model.is_resistive else _graph if model.is_graph else _layered
+    relax = kind(model, get_backend(backend))
     for start in range(0, len(x), TILE):
         rows = np.ascontiguousarray(x[start : start + TILE])
         states = [np.zeros((len(rows), n), np.float32) for n in model.layer_sizes[1:]]
@@ -80,6 +81,14 @@ def _layered(model, kernels):
         steps = {"n_steps": model.n_free_steps, "tol": model.tol_free}
         args = model.spec, model.weights, None, model.biases, x, states
         kernels.layered_relax(*args, **steps)
+
+    return relax
+
+
+def _graph(model, kernels):
+    def relax(x, states):
+        args = model.spec, model.weights, None, model.biases, x, states
+        kernels.graph_relax(*args, n_steps=model.n_free_steps, tol=model.tol_free)
 
     return relax
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..kernels.graph_spec import flat_size
 from ..training.files import check_writable, write_atomically, write_text
 from .curves import CURVES, LARGEST_FLOAT
 from .layouts import layout_files
@@ -205,6 +206,15 @@ class Parts:
         )
         self.steps = model.steps(learn)
         self.damped = self.steps != (1, 1)
+        self.moving = len(model.weights) - model.reads_out  # layers that have a state
+        self.alike = self._alike()
+
+    def _alike(self):
+        """How many neighbouring inputs have one centre and scale: those of a channel."""
+        model, shape = self.model, self.model.spec.layers[0].shape if self.model.is_graph else (1,)
+        pixels, pairs = flat_size(shape[1:]), (model.input_center, model.input_scale)
+        alike = all((v.reshape(-1, pixels) == v[::pixels, None]).all() for v in pairs)
+        return pixels if model.is_scaled and alike else 1
 
     # ---- what is switched on ----
 
@@ -216,14 +226,29 @@ class Parts:
                 "INT8": False,
                 "LEARN": self.learn,
                 "DAMPED": self.damped,
-                "BUFFERED": self.passes == 1 and len(self.model.weights) > 1,
+                "BUFFERED": self.passes == 1 and self.moving > 1,
+                "READOUT": self.model.reads_out,
                 "RESISTIVE": False,
                 "PAIRS": False,
                 "SCALED": self.model.is_scaled,
+                **self._map_flags(),
                 **self._answer_flags(),
                 **self._learn_flags(),
                 **self._curve_flags(),
             }.items()
+        }
+
+    def _map_flags(self):
+        """What kinds of maps there are."""
+        model, links = self.model, self.model.links
+        acts = model.is_scaled or model.input_activation != "identity"
+        pools = {link.pool for link in links if link is not None}
+        return {
+            "MAPS": model.has_maps or any(links),
+            "FIRST_MAP": links[0] is not None,
+            "SHOWN": links[0] is not None and acts,
+            "LARGEST": "max" in pools,
+            "MEAN": "average" in pools,
         }
 
     def _answer_flags(self):
@@ -248,12 +273,14 @@ class Parts:
 
     def _learn_flags(self):
         spec, plan, learn = self.model.spec, self.model.learn, self.learn
+        reads = self.model.reads_out
         return {
             "CENTERED": learn and plan.nudging == "centered",
             "RANDOM_SIGN": learn and plan.nudging == "random_sign",
             "PUSHES": learn and (plan.nudging == "centered" or plan.beta < 0),
             "CROSS_ENTROPY": learn and getattr(spec, "cost", "") == "cross_entropy",
-            "NUDGE_INSIDE": learn and getattr(spec, "nudge_inside", False),
+            "NUDGE_INSIDE": learn and not reads and getattr(spec, "nudge_inside", False),
+            "PUSHED": learn and not reads,  # outputs feel a force themselves
         }
 
     def _curve_flags(self):
@@ -271,14 +298,15 @@ class Parts:
 
     def constants(self):
         """Macros of the header: name -> (value, comment)."""
-        model, nodes = self.model, [b.size for b in self.model.biases]
+        model = self.model
         rows = {
-            "INPUTS": (self.sizes[0], ""),
+            "INPUTS": (self.sizes[0], self._input_shape()),
             "OUTPUTS": (model.n_outputs, ""),
-            "LAYERS": (len(nodes), "without the input"),
-            "UNITS": (sum(nodes), "of all layers but the input"),
+            "LAYERS": (len(model.weights), "without the input"),
+            "UNITS": (model.n_units, "of all layers but the input"),
             "WEIGHTS": (model.n_weights, ""),
-            "DRIVEN": (nodes[0], "units of the first layer"),
+            "BIASES": (model.n_biases, "one a unit, of maps one a channel"),
+            "DRIVEN": (self.sizes[1], "units of the first layer"),
         }
         if model.kind != "regressor":
             rows["CLASSES"] = (len(model.classes), "")
@@ -289,14 +317,30 @@ class Parts:
             rows["SLOT_BYTES"] = (size, "flash of one of the two slots")
         return rows
 
+    def _input_shape(self):
+        shape = self.model.spec.layers[0].shape if self.model.is_graph else ()
+        if len(shape) < 3:
+            return ""
+        return f"channels, rows, columns: {' x '.join(map(str, shape))}, the last one fastest"
+
     def private(self):
         """Macros of the source: name -> value."""
         model = self.model
-        order = "(NET_LAYERS - 1 - (k))" if model.spec.schedule == "backward" else "(k)"
-        rows = {"PASSES": self.passes, "ORDER(k)": order, **self._phase_macros()}
+        backward = (
+            model.spec.schedule == "backward"
+            or self.flags()["NET_LARGEST"]
+            and (
+                self.passes == 1  # maps write places of maxima before those below read them
+            )
+        )
+        order = "(NET_MOVING - 1 - (k))" if backward else "(k)"
+        rows = {"MOVING": self.moving, "MOVED": sum(self.sizes[1 : self.moving + 1])}
+        rows |= {"PASSES": self.passes, "ORDER(k)": order, **self._phase_macros()}
+        rows["HEARS(net, layer)"] = self._hears()
         if model.is_scaled:
             limit = np.float32(min(model.source_limit, LARGEST_FLOAT))
             rows["SOURCE_LIMIT"] = c_float(limit)
+            rows["ALIKE(i)"] = "(i)" if self.alike == 1 else f"((i) / {self.alike})"
         rows["SCORE(net, j)"] = "((net)->score[j])" if self.is_integer else "NET_OUT(net, j)"
         if model.kind != "regressor":
             rows["ONE"], rows["HALF"] = self.one(), self.half()
@@ -309,6 +353,15 @@ class Parts:
             rows["FIRST_LABEL"] = int(single)  # one class has the target 0 (LabelBinarizer)
             rows.update(self.learning())
         return rows
+
+    def _hears(self):
+        """Whether a layer gets something from the one above it."""
+        if not self.model.reads_out:
+            return "((layer) != NET_LAST)"
+        below = "((layer) + 1 < NET_LAST)"
+        if not self.learn:
+            return below
+        return f"({below} || ((layer) + 1 == NET_LAST && (net)->nudge != 0))"
 
     def _phase_macros(self):
         """What differs between free and nudged phase."""
@@ -326,13 +379,42 @@ class Parts:
 
     def layer_rows(self):
         """Initialisers of net_layers; `self.layer_numbers` adds what a kind and dtype need."""
-        rows, weights, units = [], 0, 0
+        rows, weights, units, biases = [], 0, 0, 0
+        maps, sizes = self.flags()["NET_MAPS"], self._layer_units()
         for k, w in enumerate(self.model.weights):
-            numbers = [*w.shape, weights, units, *self.layer_numbers(k)]
+            numbers = [*sizes[k], weights, units]
+            if maps:
+                numbers += [biases, *self._map_numbers(k)]
+            numbers += self.layer_numbers(k)
             comment = f" /* {self.names[k]} */" if self.names else ""
             rows.append("{" + ", ".join(map(str, numbers)) + "}" + comment)
-            weights, units = weights + w.size, units + w.shape[1]
+            weights, units = weights + w.size, units + sizes[k][1]
+            biases += self.model.biases[k].size
         return rows
+
+    def _layer_units(self):
+        """Units below and of each layer; of resistive networks its nodes."""
+        if self.model.is_graph:
+            return list(zip(self.sizes[:-1], self.sizes[1:]))
+        return [w.shape for w in self.model.weights]
+
+    def _map_numbers(self, k):
+        """Cells to columns, channels to width below, kernel to padding, window and kind of pool."""
+        layers, link = self.model.spec.layers, self.model.links[k]
+        _, rows, columns = (*layers[k + 1].shape, 1, 1)[:3]
+        if link is None:
+            return [rows * columns, rows, columns, *(0,) * 6, 1, 0]
+        below = layers[k].shape
+        kernel = link.kernel, link.stride, link.padding
+        return [
+            rows * columns,
+            rows,
+            columns,
+            *below,
+            *kernel,
+            link.window,
+            int(link.pool == "max"),
+        ]
 
     # ---- text ----
 
@@ -353,6 +435,8 @@ class Parts:
             "LEARNING": ", learning, flash" if self.learn else "",
             "STATES": "",
             "NUDGED": "",
+            "BIASES": "" if self.flags()["NET_MAPS"] else " and biases",
+            "BLACK": "" if self.flags()["NET_FIRST_MAP"] else "; a pixel that is 0 costs nothing",
             **self.words(),
         }
         last, flags = {"FILE": name, "CLASSES": table(self._classes())}, self.flags()
@@ -370,7 +454,8 @@ class Parts:
             macros.append(f"#define NET_FINGERPRINT UINT32_C(0x{zlib.crc32(seen):08X})")
         tables = ["\n".join(macros)]
         if self.model.input_activation != "identity":
-            numbers = ", ".join(map(str, [0, 0, 0, 0, *self.curve_numbers(-1)]))
+            zeros = [0] * (16 if self.flags()["NET_MAPS"] else 4)
+            numbers = ", ".join(map(str, [*zeros, *self.curve_numbers(-1)]))
             name = self.model.input_activation
             tables.append(f"static const net_layer net_input_layer = {{{numbers}}}; /* {name} */")
         tables.append("static const net_layer net_layers[NET_LAYERS] = {\n" + table(rows) + "\n};")
@@ -392,10 +477,15 @@ class Parts:
     def summary(self):
         kind = {"exclusive": "classifier", "multilabel": "multilabel classifier"}
         layers = "-".join(map(str, self.sizes))
+        if self.flags()["NET_MAPS"]:
+            layers = "convolutional " + "-".join("x".join(map(str, s)) for s in self._shapes())
         return (
             f"{layers} {kind.get(self.model.kind, 'regressor')} that relaxes to an equilibrium, "
             + self.what()
         )
+
+    def _shapes(self):
+        return [layer.shape for layer in self.model.spec.layers]
 
     def about(self):
         lines = [self.kind_of_network()]
@@ -472,6 +562,7 @@ class FloatParts(Parts):
         ]
         if model.is_scaled:
             for name, values in (("center", model.input_center), ("per", 1 / model.input_scale)):
+                values = values[:: self.alike]
                 arrays.append((f"net_input_{name}", "float", [c_float(v) for v in values]))
         if self.learn:
             arrays.insert(0, ("net_rates", "net_rate", [c_float(r) for r in model.learn.rates]))

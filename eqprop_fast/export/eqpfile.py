@@ -80,6 +80,8 @@ def load_eqp(path):
 
 def to_bytes(model):
     """A model file's bytes."""
+    if model.is_graph:
+        raise ValueError("model: a file of this kind holds no convolutional network")
     if model.is_resistive:
         version, parameters, circuit = RESISTIVE, (1.0, 1.0), _circuit_bytes(model)
     else:

@@ -140,6 +140,8 @@ def integer_tolerance(tol, step):
 
 
 def _check(model, dtype, learn):
+    if model.is_graph:
+        raise ValueError(f"dtype={dtype!r}: convolutional networks are exported in float32 only")
     if model.is_resistive:
         raise ValueError(
             f"dtype={dtype!r}: resistive networks are exported in float32 only. A node's voltage is a "

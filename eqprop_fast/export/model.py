@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..kernels import LayeredSpec, ResistiveSpec, get_backend
+from ..kernels.graph_spec import GraphSpec
 from ..kernels.spec import MAX_WEIGHTS, UNIT_RANGE
 
 MAX_UNITS = 65535  # a layer's size has 16 bits on the device and in a file
+MAX_WINDOW = 15  # the place of a maximum has 8 bits
+_KINDS = "Classifier", "Regressor"
 PROBAS = ("softmax", "clip", "one", "binary", "share", "none", "logistic", "binary_logistic")
 
 
@@ -20,10 +23,11 @@ class NetModel:
 
     Attributes
     ----------
-    spec : LayeredSpec or ResistiveSpec
-        Of the free phase: its schedule and its step ``dt`` (over-relaxation included).
+    spec : LayeredSpec, GraphSpec or ResistiveSpec
+        Of the free phase: its schedule and its step ``dt`` (over-relaxation included). A graph is a
+        chain: connection k joins layers k and k + 1.
     weights, biases : lists of float32 ndarray
-        Or conductances and bias currents.
+        Or conductances and bias currents; of maps kernels, and biases one a channel.
     n_free_steps : int
     tol_free : float
         Below 0: always all steps.
@@ -98,10 +102,33 @@ class NetModel:
         return isinstance(self.spec, ResistiveSpec)
 
     @property
+    def is_graph(self):
+        return isinstance(self.spec, GraphSpec)
+
+    @property
+    def links(self):
+        """The `ConnectionSpec` that leads to each layer, None where it is no convolution."""
+        if not self.is_graph:
+            return [None] * len(self.weights)
+        return [link if link.kernel else None for link in self.spec.connections]
+
+    @property
+    def has_maps(self):
+        """Whether some biases serve several units."""
+        return self.is_graph and any(len(layer.shape) > 1 for layer in self.spec.layers[1:])
+
+    @property
+    def reads_out(self):
+        """Whether the last layer is no state."""
+        return self.is_graph and self.spec.readout
+
+    @property
     def activations(self):
         """Name of each layer's activation, the input not counted; none of resistive networks."""
         if self.is_resistive:
             return []
+        if self.is_graph:
+            return [layer.activation for layer in self.spec.layers[1:]]
         return [self.spec.activation] * (len(self.weights) - 1) + [self.spec.out_activation]
 
     @property
@@ -111,6 +138,8 @@ class NetModel:
     @property
     def layer_sizes(self):
         """Features, then units of each layer."""
+        if self.is_graph:
+            return self.spec.sizes
         return (self.spec.sizes[0], *(b.size for b in self.biases))
 
     @property
@@ -160,6 +189,10 @@ class NetModel:
 
     @property
     def n_units(self):
+        return sum(self.layer_sizes[1:])
+
+    @property
+    def n_biases(self):
         return sum(b.size for b in self.biases)
 
 
@@ -183,7 +216,7 @@ def as_model(source, learning_rate=None):
 
     Parameters
     ----------
-    source : fitted layered or resistive estimator, or NetModel
+    source : fitted layered, convolutional, graph or resistive estimator, or NetModel
     learning_rate : float, sequence of float (one per layer) or None
         Of the device. None: ``learning_rate_init`` of a model fitted by plain "sgd", else 0.01
         (resistive: it must be given then).
@@ -197,21 +230,16 @@ def as_model(source, learning_rate=None):
         return source if learning_rate is None else _with_rates(source, learning_rate)
     from sklearn.utils.validation import check_is_fitted  # here: who reads a file needs none of it
 
-    from ..estimators import (
-        EqPropClassifier,
-        EqPropRegressor,
-        ResistiveClassifier,
-        ResistiveRegressor,
-    )
+    from .. import estimators
 
-    if isinstance(source, (EqPropClassifier, EqPropRegressor)):
-        read = _layered
-    elif isinstance(source, (ResistiveClassifier, ResistiveRegressor)):
-        read = _resistive
-    else:
+    readers = {"EqProp": _layered, "ConvEqProp": _graph, "GraphEqProp": _graph}
+    readers["Resistive"] = _resistive
+    kinds = {name: tuple(getattr(estimators, name + kind) for kind in _KINDS) for name in readers}
+    read = next((readers[name] for name in readers if isinstance(source, kinds[name])), None)
+    if read is None:
+        served = ", ".join(f"{name}Classifier" for name in readers)
         raise TypeError(
-            "model: only EqPropClassifier, EqPropRegressor, ResistiveClassifier and "
-            f"ResistiveRegressor are exported, not {type(source).__name__}"
+            f"model: only {served} and their regressors are exported, not {type(source).__name__}"
         )
     check_is_fitted(source)
     network = source._fitted_network(get_backend("numpy"))
@@ -238,9 +266,7 @@ def as_model(source, learning_rate=None):
         source_limit=source._source_limit,
     )
     if max(model.layer_sizes) > MAX_UNITS // (2 if model.is_resistive else 1):
-        raise ValueError(
-            f"hidden_layer_sizes: a layer of more than {MAX_UNITS} units is not exported"
-        )
+        raise ValueError(f"layers: one of more than {MAX_UNITS} units is not exported")
     return model if learning_rate is None or learn is None else _with_rates(model, learning_rate)
 
 
@@ -256,6 +282,40 @@ def _layered(source, network, plan):
     _check_network(network.spec, network.back)
     learn, refused = _learn_plan(network.spec, plan, source)
     return network.free_spec, learn, refused, _targets(source, _proba)
+
+
+def _graph(source, network, plan):
+    """As `_layered`."""
+    names, spec = network.names, network.spec
+    _check_network(spec, network.back)
+    _check_chain(spec, names)
+    learn, refused = _learn_plan(spec, plan, source)
+    bare = [name for name, rate in zip(names[1:], plan.bias_rate) if rate == 0]
+    if learn is not None and bare and any(plan.rate):
+        learn = None
+        refused = f"bias=False of layer {bare[0]!r}: on a device every layer learns its biases"
+    return network.free_spec, learn, refused, _targets(source, _proba)
+
+
+def _check_chain(spec, names):
+    """Refuse graphs that are no chain of layers, and what a chain of maps cannot have."""
+    for k, link in enumerate(spec.connections):
+        if (link.below, link.above) != (k, k + 1):
+            raise ValueError(
+                f"network: connection {names[link.below]!r} -> {names[link.above]!r}: only chains are "
+                "exported, in which each layer is joined with the next one, once"
+            )
+        if link.window > MAX_WINDOW:
+            raise ValueError(
+                f"pool_size={link.window} of layer {names[k + 1]!r}: at most {MAX_WINDOW} is exported"
+            )
+    n = len(spec.connections)
+    if n > MAX_WEIGHTS:
+        raise ValueError(f"layers: at most {MAX_WEIGHTS} are exported, got {n}")
+    if spec.readout and (n < 2 or spec.connections[-1].kernel):
+        raise ValueError(
+            f"layer {names[-1]!r}: a read-out is exported where it reads all units of a layer below it"
+        )
 
 
 def _resistive(source, network, plan):

@@ -255,7 +255,7 @@ def _vectors(model, dtype, learn, vectors, twin, source, options):
     words = ["memory", "value", "result", "relax", "predict", "learn", "reset"]
     lines += [f"#define net_{w} net_on_target_{w}" for w in words]
     lines += ["#define NET_OK NET_ON_TARGET_OK"]
-    lines += [f"#define NET_{w} NET_ON_TARGET_{w}" for w in ("INPUTS", "UNITS", "WEIGHTS")]
+    lines += [f"#define NET_{w} NET_ON_TARGET_{w}" for w in ("INPUTS", "BIASES", "WEIGHTS")]
     assert "net_on_target_relax" in names
     if dtype == "float32":
         lines += ["#define PIXEL(p) ((float)(p) / 16.0f)"]
@@ -317,7 +317,7 @@ def size_report(model, dtypes=("float32", "int16", "int8"), learn=(False, True),
 
     Parameters
     ----------
-    model : fitted layered estimator or NetModel
+    model : fitted estimator or NetModel
     dtypes, learn : sequences
         Which exports are measured.
     targets : sequence of Target
@@ -363,10 +363,23 @@ def _row(target, model, dtype, learns):
 
 def multiply_accumulates(model, sweeps):
     """Of one free phase, all inputs other than 0: the first layer once, the others both ways a
-    sweep (a resistive first layer: once for both sources of an input).
+    sweep (a resistive first layer: once for both sources of an input; a read-out: once, upwards).
     """
-    first, *others = (w.size for w in model.weights)
-    return first // (2 if model.is_resistive else 1) + sweeps * 2 * sum(others)
+    pairs = [_products(model, k) for k in range(len(model.weights))]
+    once = pairs[0][0] // (2 if model.is_resistive else 1)
+    if model.reads_out:
+        once += pairs.pop()[0]
+    return once + sweeps * sum(up + down for up, down in pairs[1:])
+
+
+def _products(model, k):
+    """Multiplications of connection k upwards, and downwards; as if nothing lay in the padding."""
+    w, link = model.weights[k], model.links[k]
+    if link is None:
+        return w.size, w.size
+    pooled = w[0].size * model.layer_sizes[k + 1]
+    whole = pooled * link.window**2  # all places of a square; of the largest one place comes back
+    return whole, pooled if link.pool == "max" else whole
 
 
 def report_text(rows):

@@ -88,7 +88,7 @@ int main(void) {
         for (row = 0; row < NET_WEIGHTS; row++)
             same += SAME(net->learned.weights[row], learned_weights[row]);
         print_number("same_weights", same);
-        for (row = same = 0; row < NET_UNITS; row++)
+        for (row = same = 0; row < NET_BIASES; row++)
             same += SAME(net->learned.biases[row], learned_biases[row]);
         print_number("same_biases", same);
         print_number("right_after", predict_all(net, true_labels));
