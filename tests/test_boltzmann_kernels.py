@@ -210,6 +210,15 @@ def test_rows_at_rest_stop_and_no_sweep_is_none(backend, dtype):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_plan_without_a_tolerance_makes_all_mean_field_sweeps(backend):
+    machine, x = machine_of((6, 5, 4), False, "float64", scale=0.0), np.full((10, 6), 0.5)
+    counts = get_backend(backend).boltzmann_train(
+        machine, x, None, np.arange(10), BoltzmannPlan(4, 7, 1, 0.0), states_of(machine, 3)
+    )
+    assert tuple(counts) == (3, 70)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_row_does_not_depend_on_the_rows_beside_it(backend):
     machine = machine_of((33, 16, 10), True, "float32")
     states, kernels = states_of(machine, 60), get_backend(backend)

@@ -18,6 +18,7 @@ PARTS = [
     "kernels",
     "eqprop_fast",
     "tests",
+    "docs",
     "setup.py",
     "pyproject.toml",
     "README.md",
