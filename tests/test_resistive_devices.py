@@ -150,6 +150,21 @@ def test_import_takes_the_bounds_themselves(digits, tmp_path):
     est.to_spice(tmp_path / "net.cir", digits[0][0])
 
 
+def test_conductances_from_elsewhere_are_what_training_goes_on_with(digits, tmp_path):
+    """Not with the best or the last ones of the fit before."""
+    options = {**BASE, "max_iter": 6, "early_stopping": True, "n_iter_no_change": 1000}
+    est = build(ResistiveClassifier, **options).fit(*digits)
+    other = build(ResistiveClassifier, **{**BASE, "random_state": 5}).fit(*digits)
+    other.export_conductances(tmp_path / "g.csv")
+    programmed = est.program(dict(n_levels=4), 0)
+    for new in (programmed, est.import_conductances(tmp_path / "g.csv")):
+        given = [g.copy() for g in new.conductances_]
+        new.set_params(max_iter=7, learning_rate_init=1e-9).resume(*digits)
+        assert new.n_iter_ == 7
+        for a, b in zip(given, new.conductances_):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "content",
     [b"\x00\x01\x80garbage", b"layer,row,column,siemens\n" + b"1" * 200_000, b"\x00\x00", b""],
