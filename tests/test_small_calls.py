@@ -5,9 +5,11 @@ import threading
 
 import numpy as np
 import pytest
+from eqprop_fast.kernels import get_backend
 from sklearn.datasets import load_iris
 
 from eqprop_fast import EqPropClassifier, EqPropRegressor, ResistiveClassifier, ResistiveRegressor
+from eqprop_fast.networks.layered import LayeredNetwork
 
 from .backend_list import BACKENDS
 from .kinds import KINDS, small
@@ -43,6 +45,39 @@ def test_a_kept_network_follows_the_estimator(kind, backend):
     np.testing.assert_array_equal(copy.predict(X[:1]), model.predict(X[:1]))
     model.fit(2 * X, Y)
     np.testing.assert_array_equal(model.predict(X[:1]), model.predict(X)[:1])
+
+
+@pytest.mark.parametrize(
+    "options", [dict(learning_rule="vector_field"), dict(relaxation__start="feedforward")]
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_networks_without_a_fast_way_answer_rows_as_they_do_tables(backend, options):
+    """Feedback weights of their own, and the pass before the free phase."""
+    model = EqPropClassifier((8,), max_iter=3, random_state=0, backend=backend)
+    model.set_params(relaxation__n_steps=3, **options).fit(X, Y)
+    every = model.predict_proba(X)
+    for i in (0, 75, 149):
+        np.testing.assert_array_equal(model.predict_proba(X[i : i + 1])[0], every[i])
+
+
+@pytest.mark.skipif(get_backend(BACKENDS[0]).layered_one_row is None, reason="no fast way here")
+def test_the_fast_way_is_made_at_the_second_call_and_kept(monkeypatch):
+    model = EqPropClassifier((8,), max_iter=3, random_state=0, backend=BACKENDS[0]).fit(X, Y)
+    made, used, make = [], [], LayeredNetwork.one_row
+
+    def counted(network, *args):
+        made.append(args)
+        answer = make(network, *args)
+        return lambda x: (used.append(len(x)), answer(x))[1]
+
+    monkeypatch.setattr(LayeredNetwork, "one_row", counted)
+    seen = []
+    for _ in range(4):
+        model.predict(X[:1])
+        seen.append((len(made), len(used)))
+    assert seen == [(0, 0), (1, 1), (1, 2), (1, 3)]
+    model.predict(X[:2])
+    assert len(used) == 3
 
 
 def test_threads_share_a_kept_network():
