@@ -230,6 +230,7 @@ FAMILIES = {
             "tests/test_circuits_learning.py",
             "tests/test_circuits_limits.py",
             "tests/test_circuits_nudging.py",
+            "tests/test_circuits_ideal.py",
             "tests/test_resistive_devices.py",
         ],
     ),
