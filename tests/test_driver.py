@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, get_backend
+from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, TrainStats, get_backend
 from eqprop_fast.kernels.interrupts import interrupt_afterwards
 
 from eqprop_fast import EP, EqPropClassifier, Relaxation
@@ -26,6 +26,8 @@ from eqprop_fast.training import (
     fit_epochs,
     learning_rate_factor,
 )
+from eqprop_fast.training.driver import EpochRecord
+from eqprop_fast.training.progress import describe
 
 from .backend_list import BACKENDS
 
@@ -362,3 +364,30 @@ def test_the_loss_does_not_depend_on_the_cuts(rule, backend, monkeypatch):
         ).fit(x, y)
         curves.append(est.loss_curve_)
     assert curves[0] == curves[1] == curves[2]
+
+
+def test_the_line_of_an_epoch():
+    stats = TrainStats(n_samples=50)
+    record = EpochRecord(3, 0.5, 0.25, 0.125, (0.1,), stats, 5.0, [90.0, 45.26])
+    assert describe(record) == (
+        "loss 0.500000  train acc 0.2500  validation 0.1250  feedback 90.0, 45.3 deg  10 samples/s"
+    )
+    plain = replace(record, accuracy=None, validation_score=None, feedback_angles=None)
+    assert describe(plain) == "loss 0.500000  10 samples/s"
+
+
+def test_persistent_states_are_those_the_samples_were_left_in():
+    """One step a phase: the second epoch's first batch goes on where the first epoch's ended."""
+    plan = replace(PLAN, n_free_steps=1, n_nudged_steps=1, rate=(0.0, 0.0), bias_rate=(0.0, 0.0))
+    network, data, state = make_problem()
+    state.particles = network.new_particles(len(data.rows))
+    settings = FitSettings(plan=plan, n_epochs=2)
+    fit_epochs(network, data, state, settings)
+    expected = [np.zeros_like(p) for p in state.particles]
+    for _ in range(2):
+        network.kernels.layered_relax(
+            network.spec, network.weights, None, network.biases, data.x, expected
+        )
+    for a, b in zip(state.particles, expected):
+        assert b.any()
+        np.testing.assert_allclose(a, b, atol=1e-6)

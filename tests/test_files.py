@@ -1,5 +1,6 @@
 """Files: written whole or not at all, where and as the user meant; read by one strict reader."""
 
+import copy
 import io
 import json
 import os
@@ -395,6 +396,21 @@ def bomb():
             for _ in range(100):
                 member.write(bytes(1_000_000))
     return file.getvalue()
+
+
+def test_members_that_overlap_are_refused_before_one_is_read(tmp_path, files):
+    """A directory that lists the same bytes again and again."""
+    file = io.BytesIO(files[EqPropClassifier])
+    with zipfile.ZipFile(file, "a") as archive:
+        info = max(archive.infolist(), key=lambda member: member.compress_size)
+        for k in range(len(file.getvalue()) // info.compress_size + 1):
+            again = copy.copy(info)
+            again.filename = again.orig_filename = f"again{k}.npy"
+            archive.filelist.append(again)
+        archive._didModify = True
+    (tmp_path / "a.npz").write_bytes(file.getvalue())
+    with pytest.raises(ArchiveError, match="members are larger than the file"):
+        Archive(tmp_path / "a.npz")
 
 
 def test_hostile_archives_cost_nothing_and_end_in_the_one_error(tmp_path, files):
