@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eqprop_fast.circuits import D1N4148, IDEAL, Netlist, operating_point
-from eqprop_fast.circuits.complementarity import _lemke, lcp
+from eqprop_fast.circuits.complementarity import _lemke, _solved, lcp
 from eqprop_fast.circuits.elements import DIODE
 from eqprop_fast.circuits.solver import IDEAL_BUDGET
 
@@ -143,3 +143,8 @@ def test_lemke_on_degenerate_problems():
             answers += 1
     assert answers > 150
     assert _lemke(np.zeros((1, 1)), np.array([-1.0])) is None  # a ray
+
+
+def test_a_solution_that_overflows_in_part_is_none():
+    least = _solved(np.diag([1e-320, 1.0]), np.ones(2))
+    np.testing.assert_allclose(least, [0, 1], atol=1e-300)
