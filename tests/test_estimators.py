@@ -442,3 +442,11 @@ def test_works_in_worker_processes_after_use(digits):
     )
     scores = cross_val_score(est, x_train[:200], y_train[:200], cv=2, n_jobs=2)
     assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("cost", ["squared_error", "cross_entropy"])
+def test_one_class_is_certain(digits, cost):
+    x = digits[0][:9]
+    est = build(EqPropClassifier, **{**SMALL, "max_iter": 1}, cost=cost).fit(x, np.full(9, 7))
+    np.testing.assert_array_equal(est.predict_proba(x), np.ones((9, 1)))
+    assert (est.predict(x) == 7).all()
