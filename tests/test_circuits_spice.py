@@ -16,8 +16,9 @@ from eqprop_fast.circuits import (
     write_spice,
 )
 from eqprop_fast.circuits.builders import layered_netlist
+from eqprop_fast.circuits.elements import DIODE
 from eqprop_fast.circuits.ngspice import ngspice_available, run_ngspice_text
-from eqprop_fast.circuits.spice_text import evaluate, number
+from eqprop_fast.circuits.spice_text import evaluate, number, value_of
 
 from .random_circuits import random_circuit
 
@@ -385,3 +386,27 @@ def test_mutated_netlists_never_crash(which, edits):
         assert point.kcl_residual <= 1e-10 * point.largest_current
     else:
         assert point.worst[0]
+
+
+def test_models_keep_their_names_unless_a_subcircuit_has_its_own():
+    text = """* models
+v1 a 0 1
+x1 a b cell
+d2 b 0 m
+.subckt cell p q
+d1 p q m
+d2 p q own
+.model own d(is=2e-12)
+.ends
+.model m d(is=1e-12)
+"""
+    net = parse_spice(text)
+    names = dict(zip(net.names[DIODE], net.diode_models))
+    assert names["d2"] == "m" and sorted(names.values()) == ["m", "m", "x1.own"]
+    assert (parse_spice(to_spice(net)).diode_models) == net.diode_models
+
+
+@pytest.mark.parametrize("text", ["'", "{", "}", '"', "{}x"])
+def test_a_field_that_is_no_number_is_said_to_be_none(text):
+    with pytest.raises(ValueError, match="expected a number, got"):
+        value_of(text, {})
