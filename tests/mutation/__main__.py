@@ -88,6 +88,7 @@ def named(tree, family, kind):
 
 def again(tree, family, kind, ledger):
     """Its survivors, found by their lines; one whose lines have changed leaves the ledger."""
+    ledger.load()  # another run may have written, of another kind
     gone = {key(m) for m in ledger if m["kind"] == kind and m["verdict"] == "survived"}
     pools = offered(tree, family, kind) | {"named": named(tree, family, kind)}
     for mutant in (mutant for pool in pools.values() for mutant in pool):
