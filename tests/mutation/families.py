@@ -188,6 +188,8 @@ FAMILIES = {
         },
         [
             "tests/test_driver.py",
+            "tests/test_energy.py",
+            "tests/test_feedforward_start.py",
             "tests/test_estimators.py",
             "tests/test_files.py",
             "tests/test_fit_ends.py",
