@@ -2,6 +2,8 @@
 again.
 """
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,43 @@ DATA = dict(x=np.zeros((2, 4)), y=np.zeros((2, 3)))
 def test_refusals_name_the_parameter(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+MODEL = dict(sizes=(3, 4, 2), n_samples=2)
+SMALL_CONV = dict(channels=(1, 2, 2), image_size=10, kernel_size=3, n_samples=1)
+CALLS = {  # public functions, with what makes them cheap
+    theory.gradient_order: MODEL,
+    theory.continual_deviation: MODEL,
+    theory.rbp_match: MODEL,
+    theory.energy_descent: MODEL,
+    theory.asymmetry_bound: dict(sizes=(3, 4, 2)),
+    theory.gradient_match: dict(model=None),
+    theory.preset_model: dict(preset="1905.13633/fig2-toy"),
+    theory.nudge_place: SMALL_CONV,
+    theory.ToyNetwork: {},
+    theory.ConvNetwork: {},
+}
+# of kinds that no parameter takes
+FOREIGN = ["nonsense", b"x", 1j, object(), {}, [[1], [2, 3]], (), np.nan, -1, lambda: 0]
+# written into the record, or checked by the rule and the kernels
+ELSEWHERE = {"of_rule", "rule", "target", "activation", "nudge_inside"}
+
+
+@pytest.mark.parametrize("function", CALLS, ids=lambda f: f.__name__)
+def test_foreign_values_are_refused_by_name(function):
+    taken = []
+    for name in inspect.signature(function).parameters.keys() - ELSEWHERE:
+        for value in FOREIGN:
+            call = {**CALLS[function], name: value}
+            if function is theory.gradient_match and name not in ("preset", "model"):
+                call["preset"] = TOY
+            try:
+                function(**call)
+                if (name, value) != ("steady_tol", -1):  # no tolerance
+                    taken.append((name, value))
+            except ValueError as error:
+                if name not in str(error):
+                    taken.append((name, value, error))
+            except Exception as error:
+                taken.append((name, value, error))
+    assert not taken

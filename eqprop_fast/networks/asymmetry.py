@@ -17,10 +17,8 @@ def check_angle(angle, name="angle"):
     ValueError
         Not a real number, not finite, or outside [0, 180].
     """
-    if isinstance(angle, bool) or not isinstance(angle, numbers.Real) or not np.isfinite(angle):
-        raise ValueError(f"{name} must be a number of degrees in [0, 180], got {angle!r}")
-    if not 0 <= angle <= 180:
-        raise ValueError(f"{name} must lie in [0, 180] degrees, got {angle!r}")
+    if isinstance(angle, bool) or not isinstance(angle, numbers.Real) or not 0 <= angle <= 180:
+        raise ValueError(f"{name} must be a number of degrees in [0, 180], got {angle!r:.80}")
     return float(angle)
 
 

@@ -15,11 +15,12 @@ from ..kernels.reference import gradients as kernel
 from ..kernels.reference.layered import acting
 from ..networks.asymmetry import backward_weights, check_angle
 from ..rules import VectorField
-from .checks import by_dtype, check_dtype, check_positive, check_seed, check_sizes, halvings, settle
+from .checks import by_dtype, halvings, settle
 from .match import angle_between
 from .models import LayeredModel, random_parameters
 from .presets import layered_spec, uniform_batch
 from .results import TheoryResult, log_slope, new_figure
+from .values import check_dtype, check_positive, check_seed, check_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +189,11 @@ def _near_symmetry(linear, weights, biases, x, y, epsilons, rng):
     return rows
 
 
+def _listed(angles):
+    """One angle or several, as a list."""
+    return list(angles) if isinstance(angles, (list, tuple, np.ndarray)) else [angles]
+
+
 def asymmetry_bound(
     *,
     sizes=(6, 8, 5, 3),
@@ -234,7 +240,7 @@ def asymmetry_bound(
     ValueError
         Names the parameter.
     """
-    angles = np.array([check_angle(a, "angles") for a in np.atleast_1d(angles)])
+    angles = np.array([check_angle(a, "angles") for a in _listed(angles)])
     if not len(angles):
         raise ValueError("angles must hold at least one angle")
     sizes = check_sizes(sizes)

@@ -1,8 +1,6 @@
-"""What the checks share: argument checks, a settled network, a sweep of halvings."""
+"""What the checks share: model and data, a settled network, a sweep of halvings."""
 
 from __future__ import annotations
-
-from numbers import Integral, Real
 
 import numpy as np
 
@@ -10,6 +8,7 @@ from ..dynamics import Continuous
 from ..gradients.record import check_count
 from .models import GraphModel, LayeredModel
 from .presets import uniform_batch
+from .values import check_dtype, check_positive, check_seed, check_sizes
 
 
 def halvings(largest, n_halvings, name):
@@ -25,80 +24,11 @@ def halvings(largest, n_halvings, name):
     )
 
 
-def check_number(value, name):
-    """`value`, refused if it is not a finite real number.
-
-    Raises
-    ------
-    ValueError
-    """
-    try:
-        finite = (
-            isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value))
-        )
-    except OverflowError:
-        finite = False
-    if not finite:
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    return value
-
-
-def check_positive(value, name):
-    """`value`, refused if it is not a finite real number above 0.
-
-    Raises
-    ------
-    ValueError
-    """
-    if not check_number(value, name) > 0:
-        raise ValueError(f"{name} must be > 0 and finite, got {value!r}")
-    return value
-
-
-def check_seed(random_state):
-    """A seed that the settings can name; None draws one.
-
-    Raises
-    ------
-    ValueError
-    """
-    if random_state is None:
-        return int(np.random.default_rng().integers(2**32))
-    if isinstance(random_state, bool) or not isinstance(random_state, Integral) or random_state < 0:
-        raise ValueError(f"random_state must be an integer >= 0 or None, got {random_state!r}")
-    return int(random_state)
-
-
-def check_dtype(dtype):
-    """`dtype` as float32 or float64.
-
-    Raises
-    ------
-    ValueError
-    """
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {np.dtype(dtype).name}")
-    return np.dtype(dtype)
-
-
 def by_dtype(value, dtype, double, single):
     """`value`, or if it is None the default for the dtype: float32 needs more to rise above
     rounding.
     """
     return value if value is not None else double if check_dtype(dtype) == np.float64 else single
-
-
-def check_sizes(sizes):
-    """At least an input and an output layer.
-
-    Raises
-    ------
-    ValueError
-    """
-    sizes = tuple(check_count(n, "sizes") for n in sizes)
-    if len(sizes) < 2:
-        raise ValueError(f"sizes must hold at least an input and an output layer, got {sizes}")
-    return sizes
 
 
 def smooth_spec(sizes, dt=0.2):
@@ -135,9 +65,9 @@ def subject(model, x, y, sizes, n_samples, random_state, dtype, **of_random):
     -------
     model, x, y, settings
     """
-    random_state = check_seed(random_state)
-    own = _drawn(model, x, sizes, n_samples)
+    random_state, given = check_seed(random_state), (model, x)
     model, x, y = model_and_data(model, x, y, sizes, n_samples, random_state, dtype, **of_random)
+    own = _drawn(*given, sizes, n_samples)
     return model, x, y, dict(own, random_state=random_state, dtype=np.dtype(model.dtype).name)
 
 
@@ -178,6 +108,27 @@ def check_layered(model):
     """
     if not isinstance(model, LayeredModel):
         raise ValueError(f"model must be a LayeredModel here, got a {type(model).__name__}")
+
+
+def check_model(model):
+    """Refuse what is no model.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(model, (GraphModel, LayeredModel)):
+        raise ValueError(
+            f"model must be a LayeredModel or a GraphModel, got a {type(model).__name__}"
+        )
+
+
+def dtype_of(model, dtype):
+    """The dtype of the caller's model, or of the one that is drawn without."""
+    if model is None:
+        return check_dtype(dtype)
+    check_model(model)
+    return model.dtype
 
 
 def check_data(model, x, y):

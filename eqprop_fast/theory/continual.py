@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ..rules import EP, ContinualEP, ContinualVectorField, VectorField, as_rule
-from .checks import by_dtype, halvings, settle, subject
+from .checks import by_dtype, dtype_of, halvings, settle, subject
 from .match import angle_between
 from .phases import bptt_moments, nudged_moments
 from .presets import layered_spec
@@ -131,7 +131,7 @@ def continual_deviation(
     The weights move by rate/beta times a change of order beta, so the states feel the rate as
     rate/beta: the limits are taken rate first.
     """
-    dtype = model.dtype if model is not None else dtype
+    dtype = dtype_of(model, dtype)
     rate = by_dtype(rate, dtype, 4e-5, 2e-3)
     rule = _followed(rule, by_dtype(None, dtype, 0.01, 0.15))
     n_halvings = by_dtype(n_halvings, dtype, 4, 3)

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..gradients.record import check_count
 from ..networks.graph import Conv, Dense, chain, draw_parameters
 from .models import GraphModel
+from .values import check_dtype, check_sizes, generator_of
 
 
 class ConvNetwork(GraphModel):
@@ -42,6 +44,12 @@ class ConvNetwork(GraphModel):
         nudge_inside=False,
         dtype=np.float64,
     ):
+        channels = check_sizes(channels, "channels")
+        for name, value in dict(
+            n_outputs=n_outputs, image_size=image_size, kernel_size=kernel_size
+        ).items():
+            check_count(value, name)
+        dtype = check_dtype(dtype)
         maps = [Conv(n, kernel_size, pool="max") for n in channels[1:]]
         image = channels[0], image_size, image_size
         try:
@@ -51,7 +59,7 @@ class ConvNetwork(GraphModel):
         spec = graph.spec(
             activation=activation, out_activation=activation, nudge_inside=nudge_inside
         )
-        weights, biases = draw_parameters(spec, np.random.default_rng(random_state), dtype)
+        weights, biases = draw_parameters(spec, generator_of(random_state), dtype)
         names = ["input", *[f"conv {k}" for k in range(1, len(maps) + 1)], "output"]
         synapses = [f"K{k}{k + 1}" for k in range(len(maps))] + ["W dense"]
         super().__init__(spec, weights, biases, names, synapses)

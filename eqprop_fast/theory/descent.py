@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import as_numbers, check_has_energy, check_layered, check_sizes, subject
+from .checks import as_numbers, check_has_energy, check_layered, subject
 from .models import LayeredModel
 from .results import TheoryResult, new_figure
+from .values import check_positive, check_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +97,9 @@ def energy_descent(
     if model.spec.dynamics == "discrete":
         runs = {"even/odd sweeps": replace(model.spec, schedule="asynchronous", dt=1.0)}
     else:
-        dt = tuple(float(d) for d in np.atleast_1d(dt))
-        if not dt or any(not 0 < d <= 1 for d in dt):
+        dt = dt if isinstance(dt, (tuple, list)) or np.ndim(dt) == 1 else (dt,)
+        dt = tuple(float(check_positive(d, "dt")) for d in dt)
+        if not dt or max(dt) > 1:
             raise ValueError(f"dt must hold steps in (0, 1], got {dt!r}")
         runs = {f"dt {d:g}": replace(model.spec, dt=float(d)) for d in dt}
     rng = np.random.default_rng(of_subject["random_state"])

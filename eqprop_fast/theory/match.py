@@ -12,13 +12,14 @@ from ..gradients.record import check_count
 from ..networks.asymmetry import measured_angles
 from ..relaxation import Relaxation
 from ..rules import as_rule
-from .checks import check_data, check_dtype, check_number, check_positive, check_seed
+from .checks import check_data, check_model
 from .conv import ConvNetwork
 from .models import LayeredModel
 from .phases import bptt_moments, free_trajectory, nudged_moments
 from .presets import CONVENTIONS, PRESETS, layered_spec, mnist_batch, uniform_batch
 from .results import TheoryResult, new_figure
 from .toy import ToyNetwork
+from .values import check_dtype, check_number, check_positive, check_seed, generator_of
 
 N_CURVES = 5
 MATCHED = ("ep", "continual", "vector_field", "continual_vector_field")
@@ -133,7 +134,7 @@ class _Rmse:
 
 def _entry(preset):
     """A copy of an entry of `PRESETS`."""
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(f"preset must be one of {sorted(PRESETS)}, got {preset!r}")
     return dict(PRESETS[preset])
 
@@ -166,7 +167,7 @@ def preset_model(
     if dt is not None:
         check_positive(dt, "dt")
     check_dtype(dtype)
-    rng = np.random.default_rng(random_state)
+    rng = generator_of(random_state)
     if kind == "toy":
         model = ToyNetwork(sizes, 0.08 if dt is None else dt, rng, dtype=dtype)
         x, y = uniform_batch(batch, sizes[0], sizes[-1], rng, dtype)
@@ -320,6 +321,8 @@ def gradient_match(
     """
     if (preset is None) == (model is None):
         raise ValueError("give either preset or model (with x and y)")
+    if preset is None:
+        check_model(model)
     random_state = check_seed(random_state)
     of_preset = dict(convention=convention, dt=dt, dtype=dtype)
     if check_count(n_draws, "n_draws") > 1:

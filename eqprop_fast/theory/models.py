@@ -22,6 +22,7 @@ from ..kernels.reference.layered import (
 from ..kernels.reference.rules import continual_increment, shown_input, vector_field_increment
 from ..networks.asymmetry import backward_weights
 from ..networks.energy import graph_energy, layered_energy
+from .values import check_dtype, check_number, generator_of
 
 
 def random_parameters(sizes, rng, dtype=np.float64, gain=1.0):
@@ -204,8 +205,9 @@ class LayeredModel:
         """Random parameters; `angle` (degrees) between forward and backward weights, symmetric when
         None.
         """
-        rng = np.random.default_rng(random_state)
-        weights, biases = random_parameters(spec.sizes, rng, dtype, gain)
+        rng = generator_of(random_state)
+        check_number(gain, "gain")
+        weights, biases = random_parameters(spec.sizes, rng, check_dtype(dtype), gain)
         back = None if angle is None else backward_weights(weights, angle, rng)
         return cls(spec, weights, biases, back, **more)
 

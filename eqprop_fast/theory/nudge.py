@@ -10,11 +10,12 @@ import numpy as np
 
 from ..gradients.record import check_count
 from ..rules import EP
-from .checks import check_data, check_seed, halvings
+from .checks import check_data, halvings
 from .conv import ConvNetwork
 from .phases import bptt_moments, free_trajectory, nudged_moments
 from .presets import mnist_batch
 from .results import TheoryResult, draw_power, log_slope, new_figure
+from .values import check_seed
 
 # (activation, nudge inside rho?, centered?): the paper's net, the net without clipped units, ...
 VARIANTS = {
@@ -112,12 +113,8 @@ def nudge_place(
     if check_count(n_free_steps, "n_free_steps") < n_steps:
         raise ValueError(f"n_free_steps={n_free_steps} must be >= n_steps={n_steps}")
     seed = check_seed(random_state)
-    if x is None and y is None:
-        x, y = mnist_batch(check_count(n_samples, "n_samples"), seed)
-        x = x.reshape(len(x), 1, 28, 28)
-    error, rmse, edges = {}, {}, {}
-    for name, (activation, inside, centered) in VARIANTS.items():
-        model = ConvNetwork(
+    networks = {
+        name: ConvNetwork(
             channels,
             random_state=seed,
             image_size=image_size,
@@ -125,6 +122,14 @@ def nudge_place(
             activation=activation,
             nudge_inside=inside,
         )
+        for name, (activation, inside, _) in VARIANTS.items()
+    }
+    if x is None and y is None:
+        x, y = mnist_batch(check_count(n_samples, "n_samples"), seed)
+        x = x.reshape(len(x), 1, 28, 28)
+    error, rmse, edges = {}, {}, {}
+    for name, (activation, _, centered) in VARIANTS.items():
+        model = networks[name]
         x, y = check_data(model, x, y)
         drive = model.drive(x)
         trajectory, _, _ = free_trajectory(model, drive, len(x), n_free_steps, n_steps, 1e-12)

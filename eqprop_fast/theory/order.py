@@ -9,7 +9,7 @@ import numpy as np
 from ..gradients import estimated_gradient, implicit
 from ..gradients.record import check_count
 from ..rules import EP
-from .checks import by_dtype, check_layered, halvings, settle, subject
+from .checks import by_dtype, check_layered, dtype_of, halvings, settle, subject
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
 # Kinds of estimates, and the order in beta of their error.
@@ -105,7 +105,7 @@ def gradient_order(
     ArithmeticError
         The free phase did not settle.
     """
-    dtype = model.dtype if model is not None else dtype
+    dtype = dtype_of(model, dtype)
     beta, n_halvings = by_dtype(beta, dtype, 0.1, 0.2), by_dtype(n_halvings, dtype, 5, 3)
     betas = halvings(beta, n_halvings, "beta")
     if model is not None:

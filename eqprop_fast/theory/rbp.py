@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gradients.record import check_count
-from .checks import by_dtype, halvings, settle, subject
+from .checks import by_dtype, dtype_of, halvings, settle, subject
 from .results import TheoryResult, draw_power, log_slope, new_figure
 
 
@@ -140,7 +140,7 @@ def rbp_match(
     ArithmeticError
         The free phase did not settle.
     """
-    dtype = model.dtype if model is not None else dtype
+    dtype = dtype_of(model, dtype)
     beta, n_halvings = by_dtype(beta, dtype, 0.02, 0.15), by_dtype(n_halvings, dtype, 4, 3)
     betas = halvings(beta, n_halvings, "beta")
     k = check_count(n_nudged_steps, "n_nudged_steps", at_least=2)  # the first is the force itself

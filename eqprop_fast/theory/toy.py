@@ -8,6 +8,7 @@ import numpy as np
 
 from ..networks.graph import Connection, Graph, Layer
 from .models import GraphModel
+from .values import check_dtype, check_positive, check_sizes, generator_of
 
 
 class ToyNetwork(GraphModel):
@@ -29,9 +30,9 @@ class ToyNetwork(GraphModel):
     def __init__(
         self, sizes=(5, 50, 10), dt=0.08, random_state=None, *, dtype=np.float64, activation="tanh"
     ):
-        rng = np.random.default_rng(random_state)
-        n_in, n_hidden, n_out = sizes
-        dtype = np.dtype(dtype).type
+        rng, dtype = generator_of(random_state), check_dtype(dtype).type
+        n_in, n_hidden, n_out = check_sizes(sizes, length=3)
+        check_positive(dt, "dt")
 
         def uniform(fan_in, *shape):
             return rng.uniform(-1, 1, shape).astype(dtype) / dtype(np.sqrt(fan_in))
