@@ -17,6 +17,7 @@ import functools
 import numpy as np
 import scipy.sparse as sp
 from eqprop_fast.kernels import (
+    Boltzmann,
     Conductances,
     Crossbar,
     CrossbarPlan,
@@ -490,16 +491,32 @@ def nodal_head_call(rng):
     return Call(f"nodal_head_{name}", "float64", arguments, changes, tags)
 
 
+def graph_call(rng):
+    from .random_graphs import graph_call
+
+    return graph_call(rng)
+
+
+def machine_call(rng):
+    from .random_machines import machine_call
+
+    return machine_call(rng)
+
+
 FAMILIES = {
     "layered": layered_call,
+    "graph": graph_call,
+    "boltzmann": machine_call,
     "crossbar": crossbar_call,
     "nodal_update": nodal_update_call,
     "nodal_newton": nodal_newton_call,
     "nodal_head": nodal_head_call,
 }
 SHARES = {
-    "layered": 0.69,
-    "crossbar": 0.18,
+    "layered": 0.5,
+    "graph": 0.16,
+    "boltzmann": 0.07,
+    "crossbar": 0.14,
     "nodal_update": 0.03,
     "nodal_newton": 0.07,
     "nodal_head": 0.03,
@@ -559,7 +576,11 @@ def _flat(value):
 def _copy(value):
     if isinstance(value, OptimizerState):
         return OptimizerState(_copy(value.velocity), _copy(value.second))
-    for record, names in ((Crossbar, CROSSBAR_ARRAYS), (Conductances, NODAL_UPDATE_ARRAYS)):
+    for record, names in (
+        (Crossbar, CROSSBAR_ARRAYS),
+        (Conductances, NODAL_UPDATE_ARRAYS),
+        (Boltzmann, ("weights", "biases")),
+    ):
         if isinstance(value, record):
             copies = {name: _copy(getattr(value, name)) for name in names}
             return dataclasses.replace(value, **copies)
@@ -589,7 +610,9 @@ def _shake(arguments, noise):
     arrays = [a for name in moved for a in _flat(arguments[name])]
     if "network" in arguments:
         arrays += arguments["network"].weights + arguments["network"].biases
-    if "x" in arguments:
+    if "machine" in arguments:
+        arrays += arguments["machine"].weights + arguments["machine"].biases
+    elif "x" in arguments:
         arrays.append(arguments["x"].data if sp.issparse(arguments["x"]) else arguments["x"])
     for a in arrays:
         a *= (1 + rng.uniform(-4, 4, a.shape) * np.finfo(a.dtype).eps).astype(a.dtype)
@@ -612,18 +635,20 @@ def outcome(backend, call, n_threads=None, noise=None):
         except (np.linalg.LinAlgError, NudgeError) as e:
             error = (type(e).__name__,)
     numbers, counts = {}, {}
-    if error is None or call.kernel == "layered_train":
+    if error is None or call.kernel in ("layered_train", "graph_train"):
         for name in call.changes:
             parts = [a.astype(float).ravel() for a in _flat(argument(arguments, name))]
             numbers[name] = np.concatenate([*parts, np.zeros(0)])
-    if call.kernel.endswith("relax") and result is not None:
+    if call.kernel.endswith(("relax", "sweep")) and result is not None:
         counts["steps"], numbers["residual"] = (np.asarray(a, float) for a in result)
-    elif call.kernel == "layered_train" and result is not None:
+    elif call.kernel in ("layered_train", "graph_train") and result is not None:
         numbers["loss"] = np.array([result.loss])
         for name in ("n_correct", "free_steps", "nudged_steps", "n_samples", "n_batches"):
             counts[name] = np.array([getattr(result, name)])
     elif call.kernel == "crossbar_train" and result is not None:
         numbers["loss"], counts["n_correct"] = (np.array([float(v)]) for v in result)
+    elif call.kernel == "boltzmann_train" and result is not None:
+        counts["n_batches"], counts["n_sweeps"] = (np.array([n]) for n in result)
     elif call.kernel in ("nodal_update", "nodal_head_factor"):
         counts["good"] = np.array([result])
     elif call.kernel == "nodal_newton":
@@ -733,8 +758,8 @@ GIVEN_WHOLE = (np.ndarray, list, OptimizerState, NodalSystem, HeadPlan)  # too l
 def describe(call):
     parts = [call.kernel, call.dtype, *sorted(call.tags)]
     for name, value in call.arguments.items():
-        if not _flat(value) or isinstance(value, GIVEN_WHOLE) or sp.issparse(value):
-            value = None if value is None else "given"
+        if value is not None and (isinstance(value, GIVEN_WHOLE) or sp.issparse(value)):
+            value = "given"
         parts.append(f"{name}={value}")
     return " ".join(map(str, parts))
 

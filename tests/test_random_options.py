@@ -11,17 +11,20 @@ import os
 
 import pytest
 from eqprop_fast.kernels import (
+    BoltzmannPlan,
     Conductances,
     Crossbar,
     CrossbarPlan,
     KernelSet,
     LayeredSpec,
+    Sweeps,
     TrainPlan,
 )
-from eqprop_fast.kernels.reference import crossbar, layered, nodal, nodal_update, train
+from eqprop_fast.kernels.graph_spec import POOLS, GraphSpec
+from eqprop_fast.kernels.reference import crossbar, graph, layered, nodal, nodal_update, train
 from eqprop_fast.kernels.spec import ACTIVATIONS, DYNAMICS, OPTIMIZERS, RULES
 
-from . import random_calls
+from . import random_calls, random_graphs, random_machines
 from .backend_list import BACKENDS
 
 DRAWS = int(os.environ.get("EQPROP_RANDOM_DRAWS", 240))
@@ -83,10 +86,43 @@ def test_every_option_is_drawn(calls):
     assert parameters(nodal.nodal_newton) == set(random_calls.NODAL_NEWTON) | set(
         random_calls.NODAL_NEWTON_GIVEN
     )
-    elsewhere = {"graph_relax", "graph_train", "layered_one_row"}  # have tests of their own
-    elsewhere |= {"boltzmann_sweep", "boltzmann_train"}
-    kernels = {f.name for f in dataclasses.fields(KernelSet)} - {"name", "isa"} - elsewhere
+    assert set(random_graphs.SHARED) | random_graphs.OWN == set(GraphSpec._fields)
+    assert set(random_graphs.SHARED) <= set(random_calls.SPEC)
+    assert parameters(graph.graph_relax) == parameters(layered.layered_relax)
+    assert parameters(train.graph_train) == parameters(train.layered_train)
+    for record, table in ((Sweeps, random_machines.SWEEPS), (BoltzmannPlan, random_machines.PLAN)):
+        assert [f.name for f in dataclasses.fields(record)] == list(table)
+    elsewhere = {"name", "isa", "layered_one_row"}  # which has tests of its own
+    kernels = {f.name for f in dataclasses.fields(KernelSet)} - elsewhere
     assert kernels <= {c.kernel for c in calls}
+    machines = [c for c in calls if c.kernel.startswith("boltzmann")]
+    for kernel in ("boltzmann_sweep", "boltzmann_train"):
+        drawn = [c.arguments for c in machines if c.kernel == kernel]
+        optional = {name for c in drawn for name, value in c.items() if value is None}
+        assert (
+            optional
+            == {
+                "boltzmann_sweep": {"mask", "means", "base", "betas", "log_weight"},
+                "boltzmann_train": {"y", "offsets"},
+            }[kernel]
+        )
+        assert {c["machine"].categorical_top for c in drawn} == {False, True}
+
+
+def test_every_connection_is_drawn(calls):
+    specs = [c.arguments["spec"] for c in calls if c.kernel.startswith("graph")]
+    links = [(spec, link) for spec in specs for link in spec.connections]
+    assert {link.pool for _, link in links if link.kernel} == set(POOLS)
+    for field, values in dict(kernel={0, 1, 2, 3}, stride={1, 2}, padding={0, 1, 2}).items():
+        assert {getattr(link, field) for _, link in links} == values
+    assert {link.own_back for _, link in links} == {False, True}
+    assert any(link.below == link.above for _, link in links)
+    assert any(link.above - link.below > 1 for _, link in links)
+    maps = {tuple(len(s.layers[k].shape) for k in (a.below, a.above)) for s, a in links}
+    assert maps == {(1, 1), (1, 3), (3, 1), (3, 3)}
+    assert {spec.readout for spec in specs} == {False, True}
+    rules = {c.arguments["plan"].rule for c in calls if c.kernel == "graph_train"}
+    assert rules == set(random_graphs.SERVED)
 
 
 def test_every_choice_is_drawn(calls):

@@ -135,6 +135,8 @@ int step_by_step(graph *net, tile *tile, batch *batch, const turn *turn) {
         }
         tile_return(net, tile, rows);
     }
+    /* thread 0 will count the steps of all: without a step no thread has waited for the others */
+    if (!steps_done) eqp_wait(job->barrier, T);
     if (!moves && steps_done) learn(net, batch, turn);
     return EQP_OK;
 }

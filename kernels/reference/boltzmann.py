@@ -182,7 +182,7 @@ def sweep_with(
             before = [_mixed(old, b, c) for b, c in zip(machine.biases, base)]
         if log_weight is not None:
             for k in second:
-                log_weight += now[k] @ (biases[k] - before[k])
+                log_weight[active] += now[k] @ (biases[k] - before[k])
         for k in [*first, *second]:
             if clamped[k]:
                 continue
@@ -190,7 +190,8 @@ def sweep_with(
             field = (dtype.type(beta) * a + biases[k]).astype(dtype)
             if log_weight is not None and k in first:
                 old_field = dtype.type(old) * a + before[k]
-                log_weight += log_sums(machine, k, field) - log_sums(machine, k, old_field)
+                gained = log_sums(machine, k, field) - log_sums(machine, k, old_field)
+                log_weight[active] += gained
             p = probabilities(machine, k, field)
             if means is not None:
                 means[k][active] = p
