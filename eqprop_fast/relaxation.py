@@ -48,8 +48,8 @@ class Relaxation(Part):
         what the contraction of the untrained network asks for, at most 1.3, where it is allowed.
     start : {"zero", "feedforward", "persistent", "carry_over", "normal"}
         Where a free phase of training starts: at zero; after one pass upwards, in which inputs
-        count twice under a hidden layer (1606.01651; the undamped discrete map of a chain; it runs
-        batch by batch, and serves prediction too, but not exports); where that sample's last one ended
+        count twice under a hidden layer (1606.01651; the undamped discrete map; it runs batch by
+        batch, and serves prediction too, but not exports); where that sample's last one ended
         (1602.05179), for `fit` alone, which takes as many rows as before for the same samples;
         where the nudged phase of the batch before ended, the +beta one under centered nudging, or
         at zero after a batch of another size (the code of 2402.11674; it runs batch by batch, and
@@ -120,7 +120,9 @@ class ResistiveRelaxation(Part):
         A sample stops after a step that moved no node by more than this many volt; None: always all
         steps.
     start : {"zero", "carry_over"}
-        Training: at 0 V, or where the last batch ended (as in the code of 2402.11674).
+        Training: at 0 V, or where the last batch ended (as in the code of 2402.11674). There is no
+        "feedforward": each layer is solved exactly, and a pass upwards with the layers above cut
+        off saved no step at the median (one to three hidden layers).
     """
 
     _parameter_constraints: dict = {
@@ -135,6 +137,15 @@ class ResistiveRelaxation(Part):
         self.n_steps = n_steps
         self.tol = tol
         self.start = start
+
+    def _validate_params(self):
+        if self.start == "feedforward":
+            raise ValueError(
+                "relaxation__start='feedforward': a resistive network starts at 0 V or, with "
+                "'carry_over', where it was: its layers are solved exactly in turn, of which a pass "
+                "upwards saves no step"
+            )
+        super()._validate_params()
 
     def check(self, spec):
         """Refuse fewer steps than the input of a `ResistiveSpec` needs to the output.

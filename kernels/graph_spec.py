@@ -121,6 +121,7 @@ class GraphSpec(NamedTuple):
     cost_factor: float = 1.0
     dt: float = 1.0
     readout: bool = False
+    gain: tuple = ()
 
     @property
     def sizes(self):
@@ -171,6 +172,8 @@ class GraphSpec(NamedTuple):
 
     def passes(self):
         """Layers that move together, pass after pass, in one step."""
+        if self.schedule == "forward":
+            return [[k] for k in self.moving]
         return [list(self.moving)] if self.schedule == "synchronous" else self.colours()
 
 

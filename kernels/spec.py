@@ -76,6 +76,9 @@ class LayeredSpec:
         1 for ``C = |s - y|^2 / 2``, 2 for ``C = |s - y|^2`` (1602.05179); multiplies cross-entropy too.
     dt : float
         Euler step; for the discrete map a damping, 1 being the plain map.
+    gain : tuple of float
+        One a layer above the input, how many times its field counts: ``rho(gain field)``; empty:
+        once. For relaxing only.
     """
 
     sizes: tuple
@@ -92,6 +95,7 @@ class LayeredSpec:
     cost: str = "squared_error"
     cost_factor: float = 1.0
     dt: float = 1.0
+    gain: tuple = ()
 
     @property
     def n_weights(self):
@@ -180,6 +184,7 @@ def _limits(spec, plan, has_back, has_particles):
     """(field of spec or plan, whether the kernels of the plan's rule can run it)."""
     rule, discrete = plan.rule, spec.dynamics == "discrete"
     yield "schedule='forward'", spec.schedule != "forward"
+    yield "gain", not spec.gain
     if plan.over_relaxation != 1:
         yield (
             "over_relaxation",

@@ -36,6 +36,7 @@ typedef struct {
     int32_t cost;             /* 0 squared error, 1 softmax cross-entropy */
     double cost_factor;       /* nudge = cost_factor * beta * (y - prediction) */
     double dt;                /* Euler step; discrete: damping, 1 = the plain map */
+    const double *gain; /* relax: (L) the field of layer k counts so many times; NULL: once */
 
     /* --- data: dense x, or CSR when indptr is given --- */
     const void *x;          /* (R, N[0]) */
@@ -108,6 +109,7 @@ typedef struct {
     int32_t readout; /* 1: the output is no state but reads W s + b */
     int32_t cost;
     double cost_factor, dt;
+    const double *gain; /* relax: (K-1) */
 
     /* --- data --- */
     const void *x;          /* (R, N[0]) */

@@ -185,10 +185,11 @@ EQP_INLINE void finish_row(const int act, const int plain, const graph *net, til
                            vec *bad) {
     real *state = tile->state[k] + at, *shown = tile->shown[k] + at;
     const real *field = tile->field[k] + at;
+    const vec gain = vset(net->job->gain ? (real)net->job->gain[k - 1] : 1);
     vec largest = *most, sum = *bad;
     for (int v = 0; v < net->n[k]; v += VL) {
         const vec old = vload(state + v);
-        vec x = finish_vec(act, plain, finish, vload(field + v), old, vload(shown + v),
+        vec x = finish_vec(act, plain, finish, vmul(gain, vload(field + v)), old, vload(shown + v),
                            push ? vload(push + v) : vset(0));
         /* lanes past the layer's end come from rubbish: no state, no change, no NaN of theirs
          * counts */

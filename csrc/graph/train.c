@@ -225,7 +225,7 @@ static int train_check(const eqp_graph_job *job) {
     const int by_states = job->rule == RULE_EP || job->rule == RULE_COUPLED ||
                           job->rule == RULE_CONTRASTIVE || is_stepwise(job->rule);
     /* a read-out has no state that could be held or watched step by step */
-    if (!by_states || (job->readout && job->rule != RULE_EP)) return EQP_E_OPTION;
+    if (!by_states || job->gain || (job->readout && job->rule != RULE_EP)) return EQP_E_OPTION;
     /* weights that move at every step have no optimiser's memory and no decay */
     if (is_continual(job->rule) && (job->optimizer != OPT_SGD || job->weight_decay != 0))
         return EQP_E_OPTION;

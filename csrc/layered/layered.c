@@ -119,6 +119,7 @@ void network_plan(network *net, const eqp_layered_job *job, int thread, int n_th
      * of their own rounds in its own way */
     net->narrow =
         job->n_weights == 2 && job->size[2] <= NARROW_MAX && inner_bytes(job) <= SAMPLE_SPLIT_BYTES;
+    if (job->gain) net->narrow = 0; /* it knows no gains */
     for (int k = 0; k <= net->L; k++) {
         net->n[k] = job->size[k];
         net->np[k] = pad_up(job->size[k]);
@@ -240,6 +241,7 @@ EQP_INLINE void finish_tile(const int act, const int plain, const network *net, 
     /* the options of the layer, once for the tile */
     const vec force = vset(step->force);
     const finish f = finish_of(net, k, step->force);
+    const vec gain = vset(net->job->gain ? (real)net->job->gain[k - 1] : 1);
     for (int m = m0; m < m0 + mr; m++) {
         /* the largest change of the row so far, by lanes: reduced once, when it is judged */
         vec worst = step->track ? vload(step->residual + m * LANES) : vset(0);
@@ -250,7 +252,8 @@ EQP_INLINE void finish_tile(const int act, const int plain, const network *net, 
             vec push = vset(0);
             if (f.nudged)
                 push = vmul(force, vsub(vload(step->y + at), vload(step->prediction + at)));
-            vec x = finish_vec(act, plain, &f, vload(field + (m - m0) * PW + v), old, shown, push);
+            const vec a = vmul(gain, vload(field + (m - m0) * PW + v));
+            vec x = finish_vec(act, plain, &f, a, old, shown, push);
             const int valid = (int)(net->n[k] - c0 - v);
             if (valid < VL) x = vkeep(x, valid > 0 ? valid : 0); /* padding stays zero */
             vstore(team->state[k][step->next] + at, x);

@@ -85,7 +85,7 @@ static int train_check(const eqp_layered_job *job) {
     if (!job->y || !job->rate || !job->bias_rate || !job->loss || !job->counts || !job->order)
         return EQP_E_NULL;
     if (job->batch_size < 1) return EQP_E_SIZE;
-    if (job->schedule > VISIT_ODD_EVEN || !(job->over_relaxation > 0) ||
+    if (job->gain || job->schedule > VISIT_ODD_EVEN || !(job->over_relaxation > 0) ||
         (job->beta == 0 && !is_gradient(job->rule)))
         return EQP_E_OPTION;
     if (job->rule < 0 || job->rule >= N_RULES || job->optimizer < 0 ||

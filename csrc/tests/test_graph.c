@@ -199,6 +199,7 @@ static void wrong_jobs(const precision *p) {
     WRONG(1, j->over_relaxation = 0, EQP_E_SIZE);
     WRONG(2, j->weight_decay = 0.1, EQP_E_OPTION);
     WRONG(1, j->rule = 4, EQP_E_OPTION);
+    WRONG(1, j->gain = keep(K * sizeof(double)), EQP_E_OPTION);
     WRONG(1, j->rule = 7, EQP_E_OPTION);
     WRONG(1, j->rule = 1, EQP_E_OPTION); /* there is no centered one */
     WRONG(2, j->optimizer = 1, EQP_E_OPTION);

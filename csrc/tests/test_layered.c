@@ -66,6 +66,7 @@ typedef struct {
     int particles;  /* free phases start where each sample's last one ended */
     int row_weight; /* samples count differently */
     int signs;      /* of beta, one a batch */
+    int gains;      /* fields count more or less than once */
     double dt, tol;
 } config;
 
@@ -141,6 +142,11 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
     memcpy(q.size, sizes, (size_t)(L + 1) * sizeof *q.size);
     make_network(&q, c, L);
     j->dynamics = c->dynamics, j->schedule = c->schedule;
+    if (c->gains) {
+        double *gain = keep((size_t)L * sizeof *gain);
+        for (int k = 0; k < L; k++) gain[k] = 0.5 + k;
+        j->gain = gain;
+    }
     j->activation = c->act, j->out_activation = c->out_act, j->input_activation = c->in_act;
     j->prime_hidden = j->prime_output = c->prime;
     j->nudge_inside = c->inside, j->cost = c->cost, j->cost_factor = 1, j->dt = c->dt;
@@ -232,7 +238,7 @@ static double field(const problem *q, double **s, int k, int i) {
         for (int h = 0; h < q->size[k + 1]; h++)
             f += shown(q, k + 1, s[k + 1], h) *
                  get(q->p, j->weight[k], (int64_t)i * q->size[k + 1] + h);
-    return f;
+    return j->gain ? j->gain[k - 1] * f : f;
 }
 
 /* Unit i of layer k after one step: the map (equations 1.2) or an Euler step (1.3), nudged at the
@@ -380,6 +386,7 @@ static config relax_config(int s, int i) {
                     .inside = i >> 1 & 1,
                     .dt = i % 3 ? 1 : 0.5,
                     .in_act = i == 5 ? SHIFTED_SIGMOID : IDENTITY,
+                    .gains = i % 4 == 1,
                     .tol = i & 2 ? 1e-3 : -1};
 }
 
@@ -595,6 +602,7 @@ static void wrong_relaxations(const precision *p) {
 static void wrong_trainings(const precision *p) {
     WRONG(1, 0, j->schedule = 3, EQP_E_OPTION);
     WRONG(1, 0, j->schedule = 2, EQP_E_OPTION);
+    WRONG(1, 0, j->gain = keep(2 * sizeof(double)), EQP_E_OPTION);
     WRONG(1, 0, j->y = NULL, EQP_E_NULL);
     WRONG(1, 0, j->rate = NULL, EQP_E_NULL);
     WRONG(1, 0, j->bias_rate = NULL, EQP_E_NULL);

@@ -234,6 +234,7 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
             [layer.name for layer in graph.layers],
             self._free_spec(spec),
             self._relaxation.start == "carry_over",
+            self._relaxation.start == "feedforward",
         )
 
     def _free_spec(self, spec):
@@ -246,11 +247,6 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
     def _check_rule(self, graph, spec):
         """Refuse a rule that cannot serve this graph, in the user's words."""
         word = self._rule.word
-        if self._relaxation.start == "feedforward":
-            raise ValueError(
-                "relaxation__start='feedforward' goes upwards through a chain of dense layers: "
-                "EqPropClassifier and EqPropRegressor have it"
-            )
         if word == "clamped_sweep":
             raise ValueError(
                 f"learning_rule={word!r} sweeps along a chain of dense layers: EqPropClassifier has it"

@@ -151,8 +151,44 @@ class BaseNetwork:
 class HopfieldNetwork(BaseNetwork):
     """Base of `LayeredNetwork` and `GraphNetwork`: free phases that start anywhere.
 
-    A subclass has `_train_rows`, the training kernel of its backend.
+    A subclass has `free_spec` and `back`, the names of its kernels, `under_hidden(k)`: whether a
+    hidden layer lies above layer k and answers it, and `_upward_spec(gain)`: the dynamics of a pass
+    upwards, layer after layer.
     """
+
+    feedforward = False  # whether free phases start after a pass upwards (1606.01651)
+
+    def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
+        spec = self.spec if beta else self.free_spec
+        parameters = self.weights, self.back, self.biases
+        relax = getattr(self.kernels, self._relax_kernel)
+        return relax(spec, *parameters, x, states, y, beta, n_steps, tol, n_threads)
+
+    def _train_rows(self, x, y, order, plan, row_weight, particles, optimizer_state, n_threads):
+        parameters = self.weights, self.back, self.biases
+        train = getattr(self.kernels, self._train_kernel)
+        more = plan, row_weight, particles, optimizer_state, n_threads
+        return train(self.spec, *parameters, x, y, order, *more)
+
+    def pass_upwards(self, x, n_threads=1, gain=2.0):
+        """States after one pass from the input to the output.
+
+        Where a hidden layer lies above, the input from below counts `gain` times: twice if as much
+        is going to come from there (1606.01651).
+        """
+        states, layers = self.new_particles(x.shape[0]), range(1, len(self.biases) + 1)
+        gains = tuple(float(gain) if self.under_hidden(k) else 1.0 for k in layers)
+        # gains are those of whole fields, biases among them
+        biases = [b / b.dtype.type(g) for b, g in zip(self.biases, gains)]
+        relax, spec = getattr(self.kernels, self._relax_kernel), self._upward_spec(gains)
+        # from zero a sweep is the pass
+        relax(spec, self.weights, self.back, biases, x, states, n_threads=n_threads)
+        return states
+
+    def starting_states(self, x, n_threads=1):
+        if self.feedforward:
+            return self.pass_upwards(x, n_threads)
+        return super().starting_states(x, n_threads)
 
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
@@ -169,38 +205,34 @@ class HopfieldNetwork(BaseNetwork):
         self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
     ):
         """Train on the rows `order`, batch after batch; see `networks.protocol.Network`."""
-        train = self._train_carrying if self.carry_over else self._train_rows
-        return train(x, y, order, plan, row_weight, particles, optimizer_state, n_threads)
-
-    def _train_carrying(self, x, y, order, plan, row_weight, carried, optimizer_state, n_threads):
-        """Batch by batch, for the kernel keeps free states: the second phase is run again for its
-        end.
-        """
+        if not self.feedforward and not self.carry_over:
+            return self._train_rows(
+                x, y, order, plan, row_weight, particles, optimizer_state, n_threads
+            )
+        # one by one: where a batch starts depends on what those before it have left
         optimizer_state = optimizer_state or OptimizerState()
         stats = TrainStats(plan.loss_so_far)
+        train = self._train_carrying if self.carry_over else self._train_from_pass
         for rows, part in batches(order, plan):
             part = replace(part, loss_so_far=stats.loss)
-            x_b, y_b, beta = x[rows], y[rows], plan.beta
-            if part.sign is not None:
-                beta *= float(part.sign[0])
-            states = carried if len(carried[0]) == len(rows) else self.new_particles(len(rows))
-            before = self._with_copies()
-            stats = stats.followed_by(
-                self._train_rows(
-                    x_b,
-                    y_b,
-                    np.arange(len(rows)),
-                    part,
-                    None if row_weight is None else row_weight[rows],
-                    states,
-                    optimizer_state,
-                    n_threads,
-                )
-            )
-            before._relax_rows(
-                x_b, states, plan.n_nudged_steps, plan.tol_nudged, y_b, beta, n_threads
-            )
-            carried[:] = states
+            weight = None if row_weight is None else row_weight[rows]
+            batch = x[rows], y[rows], np.arange(len(rows)), part, weight
+            stats = stats.followed_by(train(batch, particles, optimizer_state, n_threads))
+        return stats
+
+    def _train_from_pass(self, batch, particles, optimizer_state, n_threads):
+        states = self.pass_upwards(batch[0], n_threads)
+        return self._train_rows(*batch, states, optimizer_state, n_threads)
+
+    def _train_carrying(self, batch, carried, optimizer_state, n_threads):
+        """The kernel keeps free states: the second phase is run again for its end."""
+        x, y, _, plan, _ = batch
+        beta = plan.beta if plan.sign is None else plan.beta * float(plan.sign[0])
+        states = carried if len(carried[0]) == len(y) else self.new_particles(len(y))
+        before = self._with_copies()
+        stats = self._train_rows(*batch, states, optimizer_state, n_threads)
+        before._relax_rows(x, states, plan.n_nudged_steps, plan.tol_nudged, y, beta, n_threads)
+        carried[:] = states
         return stats
 
     def _with_copies(self):

@@ -31,9 +31,11 @@ class GraphNetwork(HopfieldNetwork):
         Of the layers.
     free_spec : GraphSpec, optional
         Dynamics of free phases outside training; None: `spec`.
-    carry_over : bool
+    carry_over, feedforward : bool
         See `LayeredNetwork`.
     """
+
+    _relax_kernel, _train_kernel = "graph_relax", "graph_train"
 
     def __init__(
         self,
@@ -45,8 +47,10 @@ class GraphNetwork(HopfieldNetwork):
         names=None,
         free_spec=None,
         carry_over=False,
+        feedforward=False,
     ):
-        self.spec, self.kernels, self.carry_over = spec, kernels, carry_over
+        self.carry_over, self.feedforward = carry_over, feedforward
+        self.spec, self.kernels = spec, kernels
         self.free_spec = spec if free_spec is None else free_spec
         self.weights, self.biases, self.back = weights, biases, back
         self.names = list(names or map(str, range(len(spec.layers))))
@@ -104,37 +108,12 @@ class GraphNetwork(HopfieldNetwork):
             return None
         return [measured_angle(w, b) for w, b in zip(self.weights, self.back) if b is not None]
 
-    def _train_rows(self, x, y, order, plan, row_weight, particles, optimizer_state, n_threads):
-        """`plan.rate` has one entry a connection, `plan.bias_rate` one a layer above the input."""
-        return self.kernels.graph_train(
-            self.spec,
-            self.weights,
-            self.back,
-            self.biases,
-            x,
-            y,
-            order,
-            plan,
-            row_weight,
-            particles,
-            optimizer_state,
-            n_threads,
-        )
+    def under_hidden(self, k):
+        hidden = range(k + 1, self.spec.output_layer)
+        return any(link.below == k and link.above in hidden for link in self.spec.connections)
 
-    def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
-        return self.kernels.graph_relax(
-            self.spec if beta else self.free_spec,
-            self.weights,
-            self.back,
-            self.biases,
-            x,
-            states,
-            y,
-            beta,
-            n_steps,
-            tol,
-            n_threads,
-        )
+    def _upward_spec(self, gain):
+        return self.spec._replace(schedule="forward", dt=1.0, gain=gain)
 
     def _energy(self, x, states):
         if self.spec.own_back or self.spec.readout:

@@ -9,10 +9,9 @@ import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from ..docstrings import documented
-from ..kernels import OptimizerState, TrainStats
 from ..parts import Part
 from .asymmetry import measured_angles
-from .base import HopfieldNetwork, batches
+from .base import HopfieldNetwork
 from .energy import layered_energy
 
 
@@ -119,6 +118,8 @@ class LayeredNetwork(HopfieldNetwork):
         Free phases, in training and outside, start after a pass upwards (1606.01651).
     """
 
+    _relax_kernel, _train_kernel = "layered_relax", "layered_train"
+
     def __init__(
         self,
         spec,
@@ -142,62 +143,11 @@ class LayeredNetwork(HopfieldNetwork):
     def feedback_angles(self):
         return None if self.back is None else measured_angles(self.weights, self.back)
 
-    def pass_upwards(self, x, n_threads=1, doubled=True):
-        """States after one pass from the input to the output.
+    def under_hidden(self, k):
+        return k < self.spec.n_weights - 1
 
-        Where a hidden layer lies above, the input from below counts twice: as much is going to come
-        from there, if the two agree (1606.01651). `doubled` False: it counts once.
-        """
-        last = self.spec.n_weights - 2 if doubled else 0
-        weights = [2 * w if k < last else w for k, w in enumerate(self.weights)]
-        states = self.new_particles(x.shape[0])
-        spec = replace(self.spec, schedule="forward", dt=1.0)  # from zero a sweep is the pass
-        self.kernels.layered_relax(
-            spec, weights, self.back, self.biases, x, states, None, 0.0, 1, -1.0, n_threads
-        )
-        return states
-
-    def starting_states(self, x, n_threads=1):
-        if self.feedforward:
-            return self.pass_upwards(x, n_threads)
-        return super().starting_states(x, n_threads)
-
-    def train(
-        self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
-    ):
-        if not self.feedforward:
-            return super().train(
-                x, y, order, plan, row_weight, particles, optimizer_state, n_threads
-            )
-        optimizer_state = optimizer_state or OptimizerState()
-        stats = TrainStats(plan.loss_so_far)
-        for rows, part in batches(order, plan):  # one by one: a pass needs the weights of its time
-            part = replace(part, loss_so_far=stats.loss)
-            weight = None if row_weight is None else row_weight[rows]
-            x_b, y_b, all_rows = x[rows], y[rows], np.arange(len(rows))
-            states = self.pass_upwards(x_b, n_threads)
-            stats = stats.followed_by(
-                self._train_rows(
-                    x_b, y_b, all_rows, part, weight, states, optimizer_state, n_threads
-                )
-            )
-        return stats
-
-    def _train_rows(self, x, y, order, plan, row_weight, particles, optimizer_state, n_threads):
-        return self.kernels.layered_train(
-            self.spec,
-            self.weights,
-            self.back,
-            self.biases,
-            x,
-            y,
-            order,
-            plan,
-            row_weight,
-            particles,
-            optimizer_state,
-            n_threads,
-        )
+    def _upward_spec(self, gain):
+        return replace(self.spec, schedule="forward", dt=1.0, gain=gain)
 
     def one_row(self, n_steps, tol):
         """``(x) -> outputs, residual`` of one dense row, or None where the backend has none."""
@@ -205,21 +155,6 @@ class LayeredNetwork(HopfieldNetwork):
         if make is None or self.back is not None or self.feedforward:
             return None
         return make(self.free_spec, self.weights, None, self.biases, n_steps, tol)
-
-    def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
-        return self.kernels.layered_relax(
-            self.spec if beta else self.free_spec,
-            self.weights,
-            self.back,
-            self.biases,
-            x,
-            states,
-            y,
-            beta,
-            n_steps,
-            tol,
-            n_threads,
-        )
 
     def _energy(self, x, states):
         if self.back is not None:

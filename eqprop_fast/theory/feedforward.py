@@ -12,6 +12,10 @@ from scipy.special import expit, softmax
 from ..gradients.record import check_count
 from ..kernels import Sweeps
 from ..kernels.reference.activations import rho
+from ..kernels.reference.connections import bias_map
+from ..kernels.reference.graph import GraphNet
+from ..networks.graph_network import GraphNetwork
+from ..networks.layered import LayeredNetwork
 from .results import TheoryResult, new_figure
 
 STARTS = ("zero", "pass", "doubled")
@@ -69,39 +73,60 @@ class FeedforwardConsistency(TheoryResult):
         return figure
 
 
-class _Chain:
-    """A fitted EqPropClassifier or EqPropRegressor: its free phase."""
+class _FreePhase:
+    """The free phase of a fitted EqProp network."""
 
-    def __init__(self, estimator, X, y):
-        if y is not None:
-            raise ValueError("y: an EqProp network nudges its output, it does not clamp it")
-        self.net, self.x = estimator._network_for(X)
-        spec = self.net.spec
-        if spec.dynamics != "discrete" or spec.dt != 1:
+    def __init__(self, net, x):
+        if net.spec.dynamics != "discrete" or net.spec.dt != 1:
             raise ValueError("model: the pass is for the undamped discrete map, Discrete(dt=1)")
-        self.weights, self.biases = self.net.weights, self.net.biases
-        self.back = self.net.back or [w.T for w in self.weights]
-        n = spec.n_weights
-        self.names = [*(f"hidden {k}" for k in range(1, n)), "output"]
-        self.answers = [k < n - 1 for k in range(1, n + 1)]  # a hidden layer lies above
-        self.spec = spec
+        self.net, self.x, self.spec = net, x, net.spec
+        self.names = self._names()
+        self.answers = [net.under_hidden(k) for k in range(1, len(self.names) + 1)]
 
     def start(self, name):
         if name == "zero":
             return self.net.new_particles(self.x.shape[0])
-        return self.net.pass_upwards(self.x, doubled=name == "doubled")
+        return self.net.pass_upwards(self.x, gain=2.0 if name == "doubled" else 1.0)
 
     def settle(self, states, n_steps, tol):
         found = self.net.relax(self.x, n_steps, tol, states=states)
         return found.states, found.steps
 
+    def answer(self, field, k):
+        return rho(self.spec.activation_of(k), field)
+
+
+class _Chain(_FreePhase):
+    def __init__(self, net, x):
+        super().__init__(net, x)
+        self.biases, self.back = net.biases, net.back or [w.T for w in net.weights]
+
+    def _names(self):
+        return [*(f"hidden {k}" for k in range(1, self.spec.n_weights)), "output"]
+
     def inputs(self, states, k):
         x = rho(self.spec.input_activation, self.x) if k == 1 else states[k - 2]
         above = states[k] @ self.back[k] if k < len(self.names) else None
-        return x @ self.weights[k - 1], above
+        return x @ self.net.weights[k - 1], above
 
-    def answer(self, field, k):
-        return rho(self.spec.activation_of(k), field)
+
+class _Shaped(_FreePhase):
+    """Of a network of any shape; maxima lie where the states put them."""
+
+    def __init__(self, net, x):
+        super().__init__(net, x)
+        self.twin = GraphNet(net.spec, net.weights, net.back, net.biases)
+        self.drive = self.twin.drive(x)
+        self.biases = [
+            bias_map(b, layer.shape) for b, layer in zip(net.biases, net.spec.layers[1:])
+        ]
+
+    def _names(self):
+        return [self.net.names[k] for k in self.spec.moving]
+
+    def inputs(self, states, k):
+        below, above = self.twin.inputs(self.drive, states, k)
+        return below - self.biases[k - 1], above
 
 
 class _Machine:
@@ -152,7 +177,8 @@ def feedforward_consistency(model, X, y=None, *, n_steps=1000, tol=1e-3):
 
     Parameters
     ----------
-    model : fitted EqPropClassifier, EqPropRegressor, DeepBoltzmannMachine or DeepHopfieldNetwork
+    model : fitted EqPropClassifier, ConvEqPropClassifier, GraphEqPropClassifier, their regressors, \
+            DeepBoltzmannMachine or DeepHopfieldNetwork
     X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,), optional
         Labels to clamp, in a generative network that has learnt them: the paper's own case.
@@ -173,15 +199,7 @@ def feedforward_consistency(model, X, y=None, *, n_steps=1000, tol=1e-3):
     check_count(n_steps, "n_steps")
     if not 0 <= tol < np.inf:
         raise ValueError(f"tol must be a finite number >= 0, got {tol!r}")
-    if hasattr(model, "_machine"):
-        net = _Machine(model, X, y)
-    elif hasattr(model, "coefs_"):
-        net = _Chain(model, X, y)
-    else:
-        raise ValueError(
-            "model must be a fitted EqProp estimator of a chain or a generative estimator, got "
-            f"{type(model).__name__}"
-        )
+    net = _Machine(model, X, y) if hasattr(model, "_machine") else _of_network(model, X, y)
     residual, sweeps = {}, {}
     for name in STARTS:
         states = net.start(name)
@@ -197,6 +215,19 @@ def feedforward_consistency(model, X, y=None, *, n_steps=1000, tol=1e-3):
         residual=residual,
         correlation=_correlation(net),
         sweeps=sweeps,
+    )
+
+
+def _of_network(model, X, y):
+    found = model._network_for(X) if hasattr(model, "_network_for") else (None, None)
+    for kind, made in ((LayeredNetwork, _Chain), (GraphNetwork, _Shaped)):
+        if isinstance(found[0], kind):
+            if y is not None:
+                raise ValueError("y: an EqProp network nudges its output, it does not clamp it")
+            return made(*found)
+    raise ValueError(
+        "model must be a fitted estimator of a Hopfield-like network (EqProp, ConvEqProp, GraphEqProp) "
+        f"or a generative one, got {type(model).__name__}"
     )
 
 

@@ -1,7 +1,7 @@
 """Tables of the graph kernels (kernels/reference/graph.py)."""
 
 from ..graph_spec import MAX_CONNECTIONS, MAX_LAYERS, POOLS, ConnectionSpec, GraphSpec, LayerSpec
-from ..spec import ACTIVATIONS, COSTS, DYNAMICS, OptimizerState
+from ..spec import ACTIVATIONS, COSTS, DYNAMICS, SCHEDULES, OptimizerState
 from . import layered
 from .rows import (
     MAX_INT,
@@ -21,7 +21,7 @@ from .rows import (
 )
 
 MAX_UNITS = MAX_INT - 64  # of a layer: C counts them with their padding
-OPTIONS = {"dynamics": DYNAMICS, "schedule": ("synchronous", "asynchronous"), "cost": COSTS}
+OPTIONS = {"dynamics": DYNAMICS, "schedule": SCHEDULES, "cost": COSTS}
 FLAGS = ("prime_hidden", "prime_output", "linear_output", "clamp", "nudge_inside", "readout")
 
 
@@ -79,8 +79,8 @@ def _check_connection(name, link, spec):
         check_integer(f"{name}.{field}", getattr(link, field), low, 2**15)
     if link.own_back and link.below == 0:
         raise ValueError(f"{name}: nothing leads back to the input")
-    if link.below == link.above and spec.schedule != "synchronous":
-        raise ValueError(f"{name} is lateral: spec.schedule must be 'synchronous'")
+    if link.below == link.above and spec.schedule == "asynchronous":
+        raise ValueError(f"{name} is lateral: spec.schedule must not be 'asynchronous'")
     if spec.readout and (link.own_back or link.below == len(spec.layers) - 1):
         raise ValueError(
             f"{name}: with a read-out connections are symmetric, and none leads on from it"
@@ -137,6 +137,7 @@ def weights(at, name, value):
     check_real("spec.cost_factor", at.spec.cost_factor, dtype=at.dtype)
     if not check_real("spec.dt", at.spec.dt, dtype=at.dtype) > 0:
         raise ValueError(f"spec.dt must be above 0, got {at.spec.dt}")
+    layered.gains(at)
     at.shapes = _shapes(at.spec)
     return _parameters(at, name, value, at.shapes[0], at.trains)
 

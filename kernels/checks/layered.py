@@ -82,7 +82,17 @@ def weights(at, name, value):
     check_real("spec.cost_factor", at.spec.cost_factor, dtype=at.dtype)
     if not check_real("spec.dt", at.spec.dt, dtype=at.dtype) > 0:
         raise ValueError(f"spec.dt must be above 0, got {at.spec.dt}")
+    gains(at)
     return WEIGHTS[at.trains](at, name, value)
+
+
+def gains(at):
+    """Those of a spec: one a layer above the input, or none."""
+    gain = at.spec.gain
+    if type(gain) is not tuple or len(gain) not in (0, at.L):
+        raise ValueError(f"spec.gain must be a tuple of {at.L} numbers, or empty, got {gain!r:.60}")
+    for k, g in enumerate(gain):
+        check_real(f"spec.gain[{k}]", g, dtype=at.dtype)
 
 
 WEIGHTS = [Arrays(lambda n, k: (n[k], n[k + 1]), written=written) for written in (False, True)]

@@ -138,6 +138,7 @@ class Layout:
             cost=COSTS[spec.cost], cost_factor=spec.cost_factor,
             steps=np.zeros(m, np.int32) if steps is None else steps,
             residual=np.zeros(m, dtype) if residual is None else residual,
+            gain=np.array(spec.gain or [1.0] * (len(self.layers) - 1)),
             **{
                 name: getattr(spec, name)
                 for name in (

@@ -12,7 +12,7 @@ from .activations import activate, times_prime
 from .compile import is_finite, kernel, widest_vectors
 from .graph_connections import MAX, correlate_unit, drop, lift, pad_map
 from .layout import own_rows
-from .relax import PHASE_SHIFT, STEP_SHIFT, add_force, copy_row
+from .relax import PHASE_SHIFT, STEP_SHIFT, add_force, copy_row, scale
 from .views import array
 
 
@@ -115,6 +115,8 @@ def move_layer(net, own, ask, m, k):
     dt, nudged = state.dtype.type(ask.dt), k == last and ask.beta != 0
     factor = state.dtype.type(net.cost_factor * ask.beta)
     y = array(net.y)[m * net.n_out :][: net.n_out]
+    if array(net.gain)[k - 1] != 1:
+        scale(a, array(net.gain)[k - 1])
     if not net.continuous:
         if nudged and net.nudge_inside:
             add_force(net, a, s, y, factor)

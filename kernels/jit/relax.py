@@ -15,7 +15,7 @@ from .compile import bits_float, float_bits, kernel, widest_vectors
 from .layout import LANES, block, targets
 from .narrow import is_narrow, keep_outputs, leave_alternating, narrow_fields
 from .products import add_dots, add_panels
-from .views import array
+from .views import array, vector
 
 DISCRETE, CONTINUOUS = range(2)  # spec.DYNAMICS
 SQUARED_ERROR = 0  # of spec.COSTS
@@ -138,6 +138,15 @@ def settle_euler(s, field, dt, clamp):
 
 
 @kernel
+def scale(field, gain):
+    """field counts `gain` times."""
+    widest_vectors()
+    gain = field.dtype.type(gain)
+    for i in range(field.size):
+        field[i] *= gain
+
+
+@kernel
 def show(job, k, s, r):
     """r = what layer k shows of its state s (continuous dynamics), both (N[k])."""
     single = s.itemsize == 4
@@ -193,6 +202,8 @@ def new_state(job, k, s, r, f, y, beta, dt):
     code = job.out_activation if output else job.activation
     dt = s.dtype.type(dt)
     forced, factor = output and beta != 0.0, s.dtype.type(job.cost_factor * beta)
+    if job.gain != 0:
+        scale(f, vector(np.float64, job.gain, k)[k - 1])
     if job.dynamics == DISCRETE:
         if not forced and dt == ONE and code == SHIFTED_SIGMOID and single:
             return settle_sigmoid32(s, f)

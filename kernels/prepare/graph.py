@@ -33,6 +33,7 @@ def _network_job(spec, weights, x, y):
         connection=np.array(links, np.int32),
         activation=np.array([ACTIVATIONS[layer.activation] for layer in spec.layers], np.int32),
         **{"pass": moves},
+        gain=spec.gain or None,
         x=x.toarray() if hasattr(x, "toarray") else x,
         y=y,
     )

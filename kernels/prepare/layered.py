@@ -59,7 +59,7 @@ def _network_job(spec, weights, x, y):
         cost=COSTS[spec.cost],
     )
     job.takes(spec, *DYNAMICS_FIELDS)
-    job.reads(size=spec.sizes)
+    job.reads(size=spec.sizes, gain=spec.gain or None)
     if sparse.issparse(x):
         job.reads(indptr=x.indptr, indices=x.indices, data=x.data)
     else:

@@ -140,6 +140,12 @@ class GraphNet:
                 fields[k] = fields[k] + part
         return fields, where
 
+    def inputs(self, drive, states, k):
+        """What layer k gets from below, its bias among it, and from above: None if nothing is there."""
+        shown = self.shown(drive, states)
+        parts = self._down(shown, self.where(drive, shown), k)
+        return self.from_below(drive, shown, k), sum(parts) if parts else None
+
     def move(self, drive, states, order, y=None, beta=0.0):
         """As layered.move_layers."""
         spec, new = self.spec, list(states)

@@ -46,6 +46,8 @@ def new_state(spec, k, s, field, force):
     """One step of layer k from its state `s`; `force` is the nudge, or None."""
     name = spec.activation_of(k)
     dt = s.dtype.type(spec.dt)
+    if spec.gain:
+        field = s.dtype.type(spec.gain[k - 1]) * field
     if spec.dynamics == "discrete":
         if force is not None and spec.nudge_inside:
             field = field + force
