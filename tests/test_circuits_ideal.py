@@ -146,5 +146,5 @@ def test_lemke_on_degenerate_problems():
 
 
 def test_a_solution_that_overflows_in_part_is_none():
-    least = _solved(np.diag([1e-320, 1.0]), np.ones(2))
-    np.testing.assert_allclose(least, [0, 1], atol=1e-300)
+    least = _solved(np.array([[2e-320, 1.0], [1e-320, 1.0]]), np.array([1.0, 2.0]))
+    np.testing.assert_allclose(least, [0, 1.5], atol=1e-12)
