@@ -443,6 +443,31 @@ def test_what_is_no_number_passes_the_pool(kernels, place):
             kernels.graph_relax(spec, weights, None, biases, x, zeros(spec, 1), n_steps=3)
 
 
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+@pytest.mark.parametrize("rule", ["continual", "continual_vector_field"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_diverged_batch_leaves_what_the_batches_before_have_made(backend, rule):
+    """Two batches of three that learn, then one with a target beyond all bounds."""
+    ends = []
+    for rows in (9, 6):
+        spec, weights, biases, x, y = make("skip", rows=9, activation="identity", gain=0.3)
+        spec, back = with_own_back(spec, weights) if "vector" in rule else (spec, None)
+        first = [w.copy() for w in weights]
+        y[7] = 1e300
+        plan = TrainPlan(3, 0.5, 9, 6, (0.02,) * 5, (0.02,) * 3, rule=rule)
+        args = spec, weights, back, biases, x, y, np.arange(rows), plan
+        train = get_backend(backend).graph_train
+        if rows == 9:
+            with pytest.raises(DivergenceError, match="became non-finite"):
+                train(*args)
+        else:
+            train(*args)
+        assert min(np.abs(a - b).max() for a, b in zip(first, weights)) > 1e-5
+        ends.append([*weights, *biases, *(b for b in back or [] if b is not None)])
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_what_is_not_served_is_refused_by_name(kernels):
     spec, weights, biases, x, y = make("skip")
     plan = TrainPlan(5, 0.1, 9, 3, (0.1,) * 5, (0.1,) * 3, rule="bptt")
