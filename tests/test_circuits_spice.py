@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eqprop_fast.circuits import (
+    D1N4148,
+    IDEAL,
     CircuitError,
+    Netlist,
     SpiceError,
     UnknownModelError,
     operating_point,
@@ -410,3 +413,23 @@ d2 p q own
 def test_a_field_that_is_no_number_is_said_to_be_none(text):
     with pytest.raises(ValueError, match="expected a number, got"):
         value_of(text, {})
+
+
+def test_every_kind_of_element_is_written_and_read_back():
+    net = Netlist()
+    net.voltage_source("v1", "a", "0", 1.5)
+    net.current_source("i1", "0", "b", 1e-3)
+    net.resistor("r1", "a", "b", 1e3)
+    net.resistor("r2", "b", "0", 2e3)
+    net.diode("d1", "b", "0", D1N4148)
+    net.diode("d2", "c", "0", IDEAL)
+    net.vcvs("e1", "c", "0", "b", "0", 2.0)
+    net.vccs("g1", "0", "b", "a", "0", 1e-4)
+    net.cccs("f1", "0", "b", "v1", 0.25)
+    net.ccvs("h1", "e", "0", "v1", 50.0)
+    again = parse_spice(to_spice(net))
+    for name in ("names", "values", "controls", "diode_models"):
+        assert getattr(again, name) == getattr(net, name), name
+    net.cccs("f2", "0", "b", "i1", 0.25)
+    with pytest.raises(CircuitError, match="'f2' is controlled by 'i1'.*no voltage source"):
+        to_spice(net)
