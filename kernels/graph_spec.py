@@ -206,20 +206,6 @@ def check_graph_plan(spec, plan, has_particles):
         raise ValueError(f"no kernel runs learning_rule={plan.rule!r} with this {', '.join(unfit)}")
 
 
-def refuse_gradients(plan, backend):
-    """The exact gradients of graphs are NumPy's alone.
-
-    Raises
-    ------
-    ValueError
-    """
-    if plan.rule in GRADIENT_RULES:
-        raise ValueError(
-            f"the {backend} backend does not serve learning_rule={plan.rule!r} on a graph yet; "
-            "backend='numpy' does"
-        )
-
-
 def free_graph_spec(spec, over_relaxation):
     """The dynamics of the free phase, see `spec.free_spec`."""
     return spec if over_relaxation == 1 else spec._replace(dt=spec.dt * over_relaxation)

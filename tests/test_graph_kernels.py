@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from eqprop_fast.kernels import DivergenceError, LayeredSpec, OptimizerState, TrainPlan, get_backend
 from eqprop_fast.kernels.graph_spec import check_graph_plan
+from eqprop_fast.kernels.spec import GRADIENT_RULES
 from eqprop_fast.kernels.tolerances import tolerance
 
 from eqprop_fast.networks.graph import Connection, Conv, Dense, Graph, Layer, chain, draw_parameters
 
 from .backend_list import BACKENDS
-from .graphs import GRAPHS, SMOOTH, make, with_own_back, zeros
+from .graphs import GRAPHS, SMOOTH, make, spec_of, with_own_back, zeros
 
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 TWIN = get_backend("numpy")
@@ -468,13 +469,21 @@ def test_a_diverged_batch_leaves_what_the_batches_before_have_made(backend, rule
         np.testing.assert_array_equal(a, b)
 
 
-def test_what_is_not_served_is_refused_by_name(kernels):
-    spec, weights, biases, x, y = make("skip")
-    plan = TrainPlan(5, 0.1, 9, 3, (0.1,) * 5, (0.1,) * 3, rule="bptt")
-    with pytest.raises(
-        ValueError, match="does not serve learning_rule='bptt' on a graph yet; backe"
-    ):
-        kernels.graph_train(spec, weights, None, biases, x, y, np.arange(5), plan)
+@pytest.mark.parametrize("rule", GRADIENT_RULES)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_exact_gradients(kernels, name, rule):
+    """The rule's steps at the backend's own equilibria are those at the twin's."""
+    if rule == "implicit" and sum(spec_of(name).sizes[1:]) > 200:
+        pytest.skip("a linear system of all units")
+    plan = TrainPlan(3, 0.3, 25, 6, (), (), rule=rule, optimizer="adam")
+    one, two = (trained(b, name, plan, np.float64, pace=0.1) for b in (kernels, TWIN))
+    for part in (1, 2):
+        same(one[part], two[part], "trajectory", np.float64)
+    assert one[0].loss == pytest.approx(two[0].loss, rel=1e-10)
+    assert one[0].nudged_steps == two[0].nudged_steps
+    again = trained(kernels, name, plan, np.float64, n_threads=3, pace=0.1)
+    for a, b in zip(one[1], again[1]):
+        np.testing.assert_array_equal(a, b)
 
 
 REFUSED_PLANS = [

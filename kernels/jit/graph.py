@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..graph_spec import check_graph_plan, refuse_gradients
+from ..graph_gradients import train_exactly
+from ..graph_spec import check_graph_plan
 from ..reference.activations import rho
 from ..reference.ascent import Ascent
 from ..reference.connections import bias_sum
 from ..reference.graph import GraphNet
 from ..reference.layered import acting, nudge
 from ..reference.rules import train_net
+from ..spec import GRADIENT_RULES
 from .graph_layout import Layout
 from .graph_relax import correlate_thread, drive_thread, places_thread, relax_thread
 from .preparation import raise_divergence
@@ -229,8 +231,10 @@ def graph_train(
     spec, weights, back, biases, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None,
     n_threads=1,
 ):
-    """As kernels.reference.train.graph_train; the exact gradients are refused."""
+    """As kernels.reference.train.graph_train."""
     check_graph_plan(spec, plan, particles is not None)
-    refuse_gradients(plan, "Numba")
+    if plan.rule in GRADIENT_RULES:
+        more = row_weight, particles, optimizer_state, n_threads
+        return train_exactly(graph_relax, spec, weights, back, biases, x, y, order, plan, *more)
     net = _net(spec, weights, back, biases, min(n_threads, max(1, plan.batch_size)))
     return train_net(net, x, y, order, plan, row_weight, particles, optimizer_state)

@@ -4,10 +4,11 @@ and kernels/reference/train.py.
 
 import numpy as np
 
-from ..graph_spec import check_graph_plan, refuse_gradients
+from ..graph_gradients import train_exactly
+from ..graph_spec import check_graph_plan
 from ..prepare.graph import relax_job, train_job
 from ..reference import graph, train
-from ..spec import CONTINUAL_RULES, DivergenceError, TrainStats
+from ..spec import CONTINUAL_RULES, GRADIENT_RULES, DivergenceError, TrainStats
 from .call import DIVERGED, run, status_text
 from .divergence import copies_of, go_back, name_divergence
 
@@ -44,16 +45,17 @@ def graph_train(
     optimizer_state=None,
     n_threads=1,
 ):
-    """As kernels.reference.train.graph_train; the exact gradients are refused."""
+    """As kernels.reference.train.graph_train."""
     check_graph_plan(spec, plan, particles is not None)
-    refuse_gradients(plan, "C")
+    network, more = (spec, weights, back, biases), (row_weight, particles, optimizer_state)
+    if plan.rule in GRADIENT_RULES:
+        return train_exactly(graph_relax, *network, x, y, order, plan, *more, n_threads)
     learned = [*weights, *biases, *(back or []), *(particles or [])]
     # the continual rules move weights within a batch: kept to return to the last finite batch
     before = None
     if plan.rule in CONTINUAL_RULES:
         before = copies_of(learned)
     loss, counts = np.array([plan.loss_so_far, 0.0]), np.zeros(4, np.int64)
-    network, more = (spec, weights, back, biases), (row_weight, particles, optimizer_state)
     job = train_job(*network, x, y, order, plan, *more, loss, counts)
     status = run("graph_train", job, n_threads) if len(order) else 0
     stats = TrainStats(float(loss[0]), int(loss[1]), *map(int, counts))

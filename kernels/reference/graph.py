@@ -27,6 +27,7 @@ class Drive(NamedTuple):
     shown: np.ndarray  # (M, N[0]) what the input shows
     fields: dict  # layer -> (M, N[k]): its connections from the input, and its bias
     where: dict  # connection from the input -> places of the maxima
+    x: object = None  # what was clamped; of some rows of a drive it is not kept
 
     def __getitem__(self, rows):
         fields = {k: f[rows] for k, f in self.fields.items()}
@@ -80,7 +81,7 @@ class GraphNet:
                 k = link.above
                 fields[k] = fields[k] + part if k in fields else part
         fields = {k: f + self._bias(k) for k, f in fields.items()}
-        return Drive(shown, fields, where)
+        return Drive(shown, fields, where, x)
 
     def _bias(self, k):
         return bias_map(self.biases[k - 1], self.spec.layers[k].shape)

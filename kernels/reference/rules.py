@@ -272,7 +272,7 @@ def _ascent_of(gradient, rule):
     """
     for group in gradient:
         for k, g in enumerate(group or [], start=1):
-            if not np.isfinite(g).all():
+            if g is not None and not np.isfinite(g).all():
                 raise DivergenceError(
                     f"the gradient by the parameters into layer {k} became non-finite in the reverse pass of "
                     f"learning_rule={rule!r}",
