@@ -102,6 +102,12 @@ def _sign(rng, seen):
     return rng.choice(np.array([-1, 1], np.int8), n) if rng.random() < 0.4 else None
 
 
+def _gain(rng, seen):
+    """For relaxing only, where it is drawn often enough."""
+    gains = tuple(float(g) for g in rng.uniform(-0.5, 2, len(seen["sizes"]) - 1))
+    return gains if seen.get("relaxes") and rng.random() < 0.3 else ()
+
+
 STEPS = {"continuous": [0.2, 0.5, 1.0], "discrete": [1.0, 1.0, 0.7]}
 _TOL = rarely(one_of([1e-3, 0.03]), 0.3, one_of([-1.0, -1.0, -1.0, 0.0]))
 SPEC = {
@@ -119,7 +125,9 @@ SPEC = {
     "cost": one_of(COSTS),
     "cost_factor": rarely(between(0.3, 2), 0.3, one_of([1.0, 2.0])),
     "dt": lambda rng, seen: float(rng.choice(STEPS[seen["dynamics"]])),
+    "gain": _gain,
 }
+OF_LAYERED = {name: draw for name, draw in SPEC.items() if name != "sizes"}  # which come first
 PLAN = {
     "batch_size": integer(1, 17),
     "beta": _signed(0.1, 1),
@@ -243,16 +251,15 @@ def layered_call(rng):
     """A call of layered_relax or layered_train."""
     dtype, tags, seen = str(rng.choice(DTYPES)), set(), {}
     seen["scale"] = scale = float(rng.choice([1, 1, 1, 1, 100]))
-    relaxes = rng.random() < 0.3
-    sizes = SPEC["sizes"](rng, seen)
+    seen["relaxes"] = relaxes = rng.random() < 0.3
+    sizes = seen["sizes"] = SPEC["sizes"](rng, seen)
     n, rows = len(sizes) - 1, int(rng.integers(1, 41))
     shapes, tops = list(zip(sizes, sizes[1:])), [(m,) for m in sizes[1:]]
     order = _order(rng, rows, tags)
     rule, back, particles, refused = PLAN["rule"](rng, seen), False, False, ()
     while True:  # the rule stays, so that all are drawn as often; the rest must suit it
         seen |= {"order": order}
-        spec = LayeredSpec(**_options(SPEC, rng, seen) | {"sizes": sizes})
-        seen["sizes"] = sizes
+        spec = LayeredSpec(**_options(OF_LAYERED, rng, seen), sizes=sizes)
         plan = TrainPlan(**_options(PLAN, rng, seen) | {"rule": rule})
         back, particles = rng.random() < 0.4 or rule in VECTOR_FIELD_RULES, rng.random() < 0.3
         if relaxes:

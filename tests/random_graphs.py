@@ -71,7 +71,8 @@ def _draw(rng, seen):
     shapes, links = _network(rng, readout, schedule == "synchronous" and rng.random() < 0.2)
     if not readout and (seen["rule"] in VECTOR_FIELD_RULES or rng.random() < 0.2):
         links = [link._replace(own_back=0 < link.below) for link in links]
-    options = {name: calls.SPEC[name](rng, seen) for name in ["dynamics"]}
+    seen["sizes"] = shapes  # of as many layers
+    options = {"dynamics": calls.SPEC["dynamics"](rng, seen)}
     seen |= options
     options |= {name: calls.SPEC[name](rng, seen) for name in SHARED if name != "dynamics"}
     layers = tuple(LayerSpec(s, str(rng.choice(list(ACTIVATIONS)))) for s in shapes)
@@ -88,7 +89,8 @@ def _draw(rng, seen):
 def graph_call(rng):
     """A call of graph_relax or graph_train."""
     dtype, tags, seen = str(rng.choice(calls.DTYPES)), set(), {"scale": 1.0}
-    relaxes, rows = rng.random() < 0.3, int(rng.integers(1, 31))
+    seen["relaxes"] = relaxes = rng.random() < 0.3
+    rows = int(rng.integers(1, 31))
     seen["order"] = order = calls._order(rng, rows, tags)
     seen["rule"] = SERVED[rng.integers(len(SERVED))]
     while True:
