@@ -70,7 +70,7 @@ def layered_relax(sparse):
     rng = np.random.default_rng(0)
     (weights, biases), (x, y) = _network(rng), _data(rng, sparse)
     return dict(
-        spec=LayeredSpec(SIZES),
+        spec=LayeredSpec(SIZES, gain=(1.0, 0.5) if sparse else ()),
         weights=weights,
         back=[w.T.copy() for w in weights],
         biases=biases,
@@ -292,6 +292,8 @@ def _graph_states(spec, rows):
 
 def graph_relax(sparse):
     call = _graph(sparse)
+    if sparse:
+        call["spec"] = call["spec"]._replace(gain=(1.0, 0.5))
     states = _graph_states(call["spec"], ROWS)
     return call | dict(states=states, beta=0.2, n_steps=3, tol=-1.0, n_threads=1)
 
