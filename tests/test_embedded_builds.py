@@ -79,6 +79,9 @@ def _networks():
         embedded_maps.networks({}).items(), (False, True)
     ):
         found[f"m_{name}_{int(learn)}"] = model, "float32", learn
+        if name in ("deep", "deep_sync", "mean", "padded", "read", "scaled", "maps"):
+            for dtype in DTYPES[1:]:
+                found[f"m_{name}_{dtype}_{int(learn)}"] = model, dtype, learn
     return found
 
 
@@ -103,7 +106,7 @@ def _compile(folder, compiler, *options):
 
 
 SOME = [*(f"mixed_{d}_{n}" for d in DTYPES for n in (0, 1)), "softmax_int16_0", "r_pairs_1"]
-SOME += ["m_deep_1", "m_read_0", "m_entropy_1", "m_scaled_0"]
+SOME += ["m_deep_1", "m_read_0", "m_entropy_1", "m_scaled_0", "m_deep_int8_1", "m_scaled_int16_1"]
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -246,7 +249,7 @@ def test_misuse_has_its_codes_under_the_sanitizers(sources, kind):
             n: m for n, m in _networks().items() if n in ("r_signed_1", "r_pairs_1", "r_values_1")
         }
     elif kind == "maps":
-        wanted = [f"m_{n}_1" for n in ("deep", "labels", "values", "entropy")]
+        wanted = [f"m_{n}_1" for n in ("deep", "labels", "values", "entropy", "deep_int16")]
         models = {n: m for n, m in _networks().items() if n in wanted}
     else:
         wanted = [f"{n}_{kind}_1" for n in ("mixed", "labels", "values", "unit")]

@@ -198,10 +198,15 @@ static int net_put(float *to, float value, int keep) {
 #if !NET_FIRST_MAP || NET_SHOWN
 /* Feature i in the scale of the training data. */
 static net_value net_feature(const net_value *x, size_t i) {
-#if NET_SCALED
+#if NET_SCALED && NET_INT
+    /* the scale lies in the weights; a centre does not where the padding is to be it */
+    return (net_value)NET_HOLD((int32_t)x[i] - net_input_center[NET_ALIKE(i)]);
+#endif
+#if NET_SCALED && !NET_INT
     const float scaled = (x[i] - net_input_center[NET_ALIKE(i)]) * net_input_per[NET_ALIKE(i)];
     return net_clip(scaled, -NET_SOURCE_LIMIT, NET_SOURCE_LIMIT);
-#else
+#endif
+#if !NET_SCALED
     return x[i];
 #endif
 }

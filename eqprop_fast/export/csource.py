@@ -193,6 +193,19 @@ def check_name(name):
         raise ValueError(f"name={name!r}: C++ reserves names with two underscores in a row")
 
 
+def map_numbers(model, k):
+    """Layer k's cells to columns, channels to width below, kernel to padding, window and whether it
+    pools the largest; of a flat layer over all units too.
+    """
+    layers = model.spec.layers if model.is_graph else None
+    _, rows, columns = (*layers[k + 1].shape, 1, 1)[:3] if layers else (1, 1, 1)
+    cells, link = [rows * columns, rows, columns], model.links[k]
+    if link is None:
+        return [*cells, *(0,) * 6, 1, 0]
+    kernel = link.kernel, link.stride, link.padding
+    return [*cells, *layers[k].shape, *kernel, link.window, int(link.pool == "max")]
+
+
 class Parts:
     """What differs from network to network, as text; subclasses fill in what a dtype needs."""
 
@@ -338,8 +351,7 @@ class Parts:
         rows |= {"PASSES": self.passes, "ORDER(k)": order, **self._phase_macros()}
         rows["HEARS(net, layer)"] = self._hears()
         if model.is_scaled:
-            limit = np.float32(min(model.source_limit, LARGEST_FLOAT))
-            rows["SOURCE_LIMIT"] = c_float(limit)
+            rows["SOURCE_LIMIT"] = c_float(min(model.source_limit, LARGEST_FLOAT))
             rows["ALIKE(i)"] = "(i)" if self.alike == 1 else f"((i) / {self.alike})"
         rows["SCORE(net, j)"] = "((net)->score[j])" if self.is_integer else "NET_OUT(net, j)"
         if model.kind != "regressor":
@@ -384,7 +396,7 @@ class Parts:
         for k, w in enumerate(self.model.weights):
             numbers = [*sizes[k], weights, units]
             if maps:
-                numbers += [biases, *self._map_numbers(k)]
+                numbers += [biases, *map_numbers(self.model, k)]
             numbers += self.layer_numbers(k)
             comment = f" /* {self.names[k]} */" if self.names else ""
             rows.append("{" + ", ".join(map(str, numbers)) + "}" + comment)
@@ -397,24 +409,6 @@ class Parts:
         if self.model.is_graph:
             return list(zip(self.sizes[:-1], self.sizes[1:]))
         return [w.shape for w in self.model.weights]
-
-    def _map_numbers(self, k):
-        """Cells to columns, channels to width below, kernel to padding, window and kind of pool."""
-        layers, link = self.model.spec.layers, self.model.links[k]
-        _, rows, columns = (*layers[k + 1].shape, 1, 1)[:3]
-        if link is None:
-            return [rows * columns, rows, columns, *(0,) * 6, 1, 0]
-        below = layers[k].shape
-        kernel = link.kernel, link.stride, link.padding
-        return [
-            rows * columns,
-            rows,
-            columns,
-            *below,
-            *kernel,
-            link.window,
-            int(link.pool == "max"),
-        ]
 
     # ---- text ----
 

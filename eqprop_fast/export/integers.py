@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels import get_backend
-from .csource import Parts
+from .csource import Parts, map_numbers
 from .curves import CURVES, is_wide
 from .model import check_learn
 
@@ -44,7 +44,8 @@ class IntegerModel:
         Fractional bits; those of the weight that acts.
     up, down : lists of int
         Shift of the products with the layer below and above.
-    rate_bits : list of int
+    rate_bits, cuts : lists of int
+        Of an update: shift beyond that of the rate, bits cut off a product.
     rates : list of (mantissa, shift)
     force : int
         Strength of the nudge.
@@ -52,6 +53,8 @@ class IntegerModel:
         Step of the free and of the nudged phase; 4096 is 1.
     tolerances : (int, int)
         14 fractional bits; -1: none.
+    centres : int32 ndarray, shape (inputs,) or (0,)
+        What the device takes off its inputs.
     """
 
     weights: list
@@ -63,10 +66,12 @@ class IntegerModel:
     up: list
     down: list
     rate_bits: list
+    cuts: list
     rates: list
     force: int
     steps: tuple
     tolerances: tuple
+    centres: np.ndarray
 
 
 def quantize(model, dtype, learn=False, X=None, weight_range=None):
@@ -92,6 +97,7 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
     """
     spec, n = model.spec, len(model.weights)
     _check(model, dtype, learn)
+    cuts = _cuts(model, learn)
     names = model.activations
     input_bits, state_bits = _state_bits(model, names, X)
     weights, weight_bits, master_bits = _weights(model, dtype, learn, weight_range)
@@ -103,7 +109,8 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
     field_bits = _field_bits(
         model, dtype, names, learn, weights, weight_bits, biases, input_bits, state_bits, force
     )
-    rate_bits = [below[k] + state_bits[k] - master_bits[k] - UPDATE_BITS for k in range(n)]
+    heard = _heard(model, learn)
+    rate_bits = [below[k] + state_bits[k] - master_bits[k] - cuts[k] for k in range(n)]
     steps = (spec.dt, model.learn.step if learn else spec.dt)
     fine = tuple(int(round(step * 2**FINE_BITS)) for step in steps)
     if not all(0 < step < 2 ** (FINE_BITS + 1) for step in fine):
@@ -117,12 +124,17 @@ def quantize(model, dtype, learn=False, X=None, weight_range=None):
         field_bits,
         state_bits,
         [weight_bits[k] + below[k] - field_bits[k] for k in range(n)],
-        [weight_bits[k + 1] + state_bits[k + 1] - field_bits[k] for k in range(n - 1)] + [0],
+        [
+            weight_bits[k + 1] + state_bits[k + 1] - field_bits[k] if k + 1 < heard else 0
+            for k in range(n)
+        ],
         rate_bits,
+        cuts,
         _rates(model, rate_bits, state_bits) if learn else [],
         force,
         fine,
         tuple(integer_tolerance(tol, step) for tol, step in zip(tols, steps)),
+        _centres(model, input_bits),
     )
 
 
@@ -139,9 +151,30 @@ def integer_tolerance(tol, step):
     return -1 if tol < 0 else min(int(tol * step * 2**14), LARGEST)
 
 
+def _heard(model, learn):
+    """Layers that those below them hear: a read-out, while it is nudged."""
+    return len(model.weights) - (model.reads_out and not learn)
+
+
+def _cuts(model, learn):
+    """Bits cut off a product, so that those of all units of a map have room in one sum."""
+    cuts = []
+    for k, link in enumerate(model.links):
+        cells = map_numbers(model, k)[0]
+        if learn and cells > LARGEST:
+            raise ValueError(f"layers: maps of {cells} units are too large to learn in integers")
+        cuts.append(UPDATE_BITS + (0 if link is None else int(np.ceil(np.log2(cells)))))
+    return cuts
+
+
+def _centres(model, bits):
+    centres = np.rint(model.input_center * 2.0**bits)
+    if np.abs(centres).max(initial=0) > LARGEST:
+        raise ValueError("input_center_: too large for int16; X=, rows as the device will see them")
+    return centres.astype(np.int32)
+
+
 def _check(model, dtype, learn):
-    if model.is_graph:
-        raise ValueError(f"dtype={dtype!r}: convolutional networks are exported in float32 only")
     if model.is_resistive:
         raise ValueError(
             f"dtype={dtype!r}: resistive networks are exported in float32 only. A node's voltage is a "
@@ -165,14 +198,16 @@ def _state_bits(model, names, X):
     x = np.ascontiguousarray(X, np.float32)
     if x.ndim != 2 or x.shape[1] != model.spec.sizes[0] or not len(x) or not np.isfinite(x).all():
         raise ValueError(f"X must be finite, of shape (n, {model.spec.sizes[0]}), n > 0")
+    shown = x - model.input_center.astype(np.float32) if model.is_scaled else x
     states = [np.zeros((len(x), n), np.float32) for n in model.spec.sizes[1:]]
-    get_backend("numpy").layered_relax(
-        model.spec, model.weights, None, model.biases, x, states, None, 0.0, model.n_free_steps
-    )
+    kernels = get_backend("numpy")
+    relax = kernels.graph_relax if model.is_graph else kernels.layered_relax
+    arguments = model.spec, model.weights, None, model.biases, shown, states
+    relax(*arguments, n_steps=model.n_free_steps)
     for k, name in enumerate(names):
         if is_wide(name):  # room for twice of what was seen
             bits[k] = _bits_for(2 * np.abs(states[k]).max())
-    return _bits_for(np.abs(x).max()), bits
+    return _bits_for(max(np.abs(x).max(), np.abs(shown).max())), bits
 
 
 def _bits_for(largest):
@@ -194,7 +229,7 @@ def _weights(model, dtype, learn, weight_range):
         bits = [b for _, b in pairs]
         return [w for w, _ in pairs], bits, bits
     if weight_range is None:
-        weight_range = [_range_of(w, k) for k, w in enumerate(model.weights)]
+        weight_range = [_range_of(model, k) for k in range(n)]
     ranges = np.asarray(weight_range, dtype=np.float64)
     if ranges.shape not in ((), (n,)) or not np.isfinite(ranges).all() or (ranges <= 0).any():
         raise ValueError(f"weight_range: one power of two or {n}, got {weight_range!r}")
@@ -212,8 +247,10 @@ def _weights(model, dtype, learn, weight_range):
     return weights, [b - 8 for b in master] if dtype == "int8" else master, master
 
 
-def _range_of(w, k):
-    least = max(2 * np.abs(w).max(initial=0), 1.0 if k == 0 and len(w) >= 256 else 4.0)
+def _range_of(model, k):
+    w, link = model.weights[k], model.links[k]
+    fan_in = len(w) if link is None else w[0].size
+    least = max(2 * np.abs(w).max(initial=0), 1.0 if k == 0 and fan_in >= 256 else 4.0)
     return 2.0 ** min(np.ceil(np.log2(least)), 7)
 
 
@@ -253,15 +290,16 @@ def _field_bits(
     tops, all_bits = [LARGEST, *tops], [input_bits, *state_bits]
     found = []
     for k in range(n):
-        parts = [(_column_sums(weights[k], limit), weight_bits[k], k)]
-        if k + 1 < n:
-            parts.append((_column_sums(weights[k + 1].T, limit), weight_bits[k + 1], k + 2))
+        parts = [(*_reach(model, k, weights[k], limit, False), weight_bits[k], k)]
+        if k + 1 < _heard(model, learn):
+            above = _reach(model, k + 1, weights[k + 1], limit, True)
+            parts.append((*above, weight_bits[k + 1], k + 2))
         bound = float(MAX_BIAS if learn else np.abs(biases[k]).max(initial=0)) / 2.0**BIAS_BITS
         cap, terms = BIAS_BITS, 2
-        for sums, bits, layer in parts:
+        for sums, n_terms, bits, layer in parts:
             cap = min(cap, bits + all_bits[layer])
             bound += float(sums) * tops[layer] / 2.0 ** (bits + all_bits[layer])
-            terms += model.spec.sizes[layer]
+            terms += n_terms
         if learn and spec.nudge_inside and k == n - 1:
             bound += force / 2.0**FINE_BITS * 2 * LARGEST / 2.0 ** state_bits[k]
         bits = cap
@@ -271,17 +309,29 @@ def _field_bits(
             state_bits[k] + (names[k] == "half_hard_sigmoid"), 14 if CURVES[names[k]].curved else 0
         )
         if bits < least:
+            layers = "layers" if model.is_graph else "hidden_layer_sizes"
             raise ValueError(
-                f"hidden_layer_sizes, coefs_: the sums of layer {k + 1} do not fit 32 bits with "
-                f"{least} behind the point"
+                f"{layers}, coefs_: the sums of layer {k + 1} do not fit 32 bits with {least} behind "
+                "the point"
             )
         found.append(bits)
     return found
 
 
-def _column_sums(w, limit):
-    """Largest sum of absolute weights into a unit; those that learn may all reach the limit."""
-    return np.abs(w).sum(axis=0).max(initial=0) if limit is None else len(w) * limit
+def _reach(model, k, w, limit, down):
+    """Largest sum of absolute weights into a unit of connection k, from below or `down` from above,
+    and how many products it has; weights that learn may all reach the limit. A mean is a sum first.
+    """
+    link = model.links[k]
+    if link is None:
+        size = np.abs(w.T if down else w)
+        sums, terms = size.sum(axis=0), len(size)
+    else:
+        axes = (0, 2, 3) if down else (1, 2, 3)
+        places = 1 if down or link.pool != "average" else link.window**2
+        sums = np.abs(w).sum(axis=axes) * places
+        terms = w.size // w.shape[1 if down else 0] * places
+    return (sums.max(initial=0) if limit is None else terms * limit), terms
 
 
 def _rates(model, rate_bits, state_bits):
@@ -363,6 +413,7 @@ class IntegerParts(Parts):
         q = self.q
         numbers = [q.field_bits[k], q.state_bits[k], q.up[k], q.down[k]]
         numbers += [q.rate_bits[k]] if self.learn else []
+        numbers += [q.cuts[k]] if self.learn and self.flags()["NET_MAPS"] else []
         return [*numbers, *integer_curve(self.names[k], q.field_bits[k], q.state_bits[k])]
 
     def arrays(self):
@@ -371,6 +422,9 @@ class IntegerParts(Parts):
             ("net_biases", "net_sum", [str(v) for b in q.biases for v in b]),
             ("net_weights", "net_weight", [str(v) for w in q.weights for v in w.ravel()]),
         ]
+        if self.model.is_scaled:
+            centres = q.centres[:: self.alike]
+            arrays.append(("net_input_center", "int16_t", [str(v) for v in centres]))
         if self.learn:
             arrays.insert(0, ("net_rates", "net_rate", [f"{{{m}, {s}}}" for m, s in q.rates]))
         if self.flags()["NET_HAS_CURVE"]:

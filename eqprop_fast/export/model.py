@@ -13,6 +13,7 @@ from ..kernels.spec import MAX_WEIGHTS, UNIT_RANGE
 
 MAX_UNITS = 65535  # a layer's size has 16 bits on the device and in a file
 MAX_WINDOW = 15  # the place of a maximum has 8 bits
+MAX_SIDE = 255  # as have a kernel, a stride and a padding in a file
 _KINDS = "Classifier", "Regressor"
 PROBAS = ("softmax", "clip", "one", "binary", "share", "none", "logistic", "binary_logistic")
 
@@ -89,13 +90,31 @@ class NetModel:
                 "or export to float32, which scales on the device",
                 stacklevel=3,
             )
-        first = self.weights[0] / self.input_scale[:, np.newaxis]
-        bias = self.biases[0] - self.input_center @ first
+        first, shift, scaling = self._folded_first()
         weights = [first.astype(np.float32), *self.weights[1:]]
-        biases = [bias.astype(np.float32), *self.biases[1:]]
+        biases = [(self.biases[0] - shift).astype(np.float32), *self.biases[1:]]
         check_finite(weights, biases)
-        none = np.zeros(0)
-        return replace(self, weights=weights, biases=biases, input_center=none, input_scale=none)
+        return replace(self, weights=weights, biases=biases, **scaling)
+
+    def _folded_first(self):
+        """Weights of the first layer for unscaled inputs, what its biases lose, the scaling left.
+
+        Where maps are padded, or units share a bias, that is the centre.
+        """
+        link, first, none = self.links[0], self.weights[0], np.zeros(0)
+        if link is None:
+            first = first / self.input_scale[:, np.newaxis]
+            if self.biases[0].size == first.shape[1]:
+                return first, self.input_center @ first, _scaling(none, none)
+        else:
+            shape = self.spec.layers[0].shape[0], -1
+            scale, centre = self.input_scale.reshape(shape), self.input_center.reshape(shape)
+            if (scale != scale[:, :1]).any() or (centre != centre[:, :1]).any():
+                raise ValueError("input_scale_: one a channel has a place in these weights")
+            first = first / scale[:, :1, np.newaxis]
+            if link.padding == 0:
+                return first, first.sum(axis=(2, 3)) @ centre[:, 0], _scaling(none, none)
+        return first, 0.0, _scaling(self.input_center, np.ones_like(self.input_scale))
 
     @property
     def is_resistive(self):
@@ -270,6 +289,10 @@ def as_model(source, learning_rate=None):
     return model if learning_rate is None or learn is None else _with_rates(model, learning_rate)
 
 
+def _scaling(centre, scale):
+    return {"input_center": centre, "input_scale": scale}
+
+
 def check_finite(weights, biases):
     """Refuse weights that float32 cannot hold."""
     for name, arrays in (("coefs_", weights), ("intercepts_", biases)):
@@ -286,15 +309,18 @@ def _layered(source, network, plan):
 
 def _graph(source, network, plan):
     """As `_layered`."""
-    names, spec = network.names, network.spec
+    names, spec, free = network.names, network.spec, network.free_spec
     _check_network(spec, network.back)
     _check_chain(spec, names)
+    if spec.readout:  # of which no activation is asked
+        last = spec.layers[-1]._replace(activation="identity")
+        free = free._replace(layers=(*spec.layers[:-1], last))
     learn, refused = _learn_plan(spec, plan, source)
     bare = [name for name, rate in zip(names[1:], plan.bias_rate) if rate == 0]
     if learn is not None and bare and any(plan.rate):
         learn = None
         refused = f"bias=False of layer {bare[0]!r}: on a device every layer learns its biases"
-    return network.free_spec, learn, refused, _targets(source, _proba)
+    return free, learn, refused, _targets(source, _proba)
 
 
 def _check_chain(spec, names):
@@ -305,10 +331,13 @@ def _check_chain(spec, names):
                 f"network: connection {names[link.below]!r} -> {names[link.above]!r}: only chains are "
                 "exported, in which each layer is joined with the next one, once"
             )
-        if link.window > MAX_WINDOW:
-            raise ValueError(
-                f"pool_size={link.window} of layer {names[k + 1]!r}: at most {MAX_WINDOW} is exported"
-            )
+        most = {"kernel": MAX_SIDE, "stride": MAX_SIDE, "padding": MAX_SIDE, "window": MAX_WINDOW}
+        for key, largest in most.items():
+            if getattr(link, key) > largest:
+                word = "pool_size" if key == "window" else key
+                raise ValueError(
+                    f"{word}={getattr(link, key)} of layer {names[k + 1]!r}: at most {largest} is exported"
+                )
     n = len(spec.connections)
     if n > MAX_WEIGHTS:
         raise ValueError(f"layers: at most {MAX_WEIGHTS} are exported, got {n}")
@@ -442,8 +471,8 @@ def untrained(
 
     Parameters
     ----------
-    sizes : sequence of int
-        Units of each layer, input first; one output per class.
+    sizes : sequence of int, or Graph
+        Units of each layer, input first; one output per class. Or a chain, whose layers have shapes.
     classes : sequence of int or str, or None
         None: 0, 1, ...
     activation : str
@@ -458,20 +487,34 @@ def untrained(
     """
     from sklearn.utils import check_random_state
 
-    rng, n = check_random_state(random_state), len(sizes) - 1
-    sizes = tuple(int(size) for size in sizes)
+    from ..networks.graph import Graph
+
+    rng = check_random_state(random_state)
+    if isinstance(sizes, Graph):
+        names = [layer.name for layer in sizes.layers]
+        spec = sizes.spec(schedule="asynchronous", activation=activation, out_activation=activation)
+        _check_chain(spec, names)
+        shapes = [link.weight_shape(spec.layers) for link in spec.connections]
+        fans = [link.fan_in(spec.layers) for link in spec.connections]
+        n_biases, sizes = [layer.n_biases for layer in spec.layers[1:]], spec.sizes
+    else:
+        sizes = tuple(int(size) for size in sizes)
+        spec = LayeredSpec(
+            sizes, schedule="asynchronous", activation=activation, out_activation=activation
+        )
+        shapes, fans, n_biases = list(zip(sizes[:-1], sizes[1:])), sizes[:-1], sizes[1:]
+    n = len(sizes) - 1
     if n < 1 or min(sizes) < 1 or sizes[-1] < 2 or n > MAX_WEIGHTS:
         raise ValueError(f"sizes: input, hidden layers and at least 2 outputs, got {sizes}")
     classes = list(range(sizes[-1])) if classes is None else list(classes)
     if len(set(classes)) != len(classes) or len(classes) != sizes[-1]:
         raise ValueError(f"classes: {sizes[-1]} different ones, got {classes}")
-    spec = LayeredSpec(
-        sizes, schedule="asynchronous", activation=activation, out_activation=activation
-    )
     _check_network(spec, None)
-    shapes = list(zip(sizes[:-1], sizes[1:]))
-    weights = [rng.uniform(-1, 1, s).astype(np.float32) / np.float32(s[0] ** 0.5) for s in shapes]
-    biases = [np.zeros(size, np.float32) for size in sizes[1:]]
+    weights = [
+        rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(fan**0.5)
+        for shape, fan in zip(shapes, fans)
+    ]
+    biases = [np.zeros(size, np.float32) for size in n_biases]
     plan = LearnPlan(beta, "centered", n_nudged_steps, -1.0, 1.0, (0.0,) * n)
     proba = "share" if activation in UNIT_RANGE else "softmax"
     model = NetModel(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from .csource import DTYPES, dtype_name
+from .csource import DTYPES, dtype_name, map_numbers
 from .integers import LARGEST, integer_curve, quantize
 from .model import as_model
 
@@ -18,7 +18,7 @@ def simulate(model, dtype="int16", learn=False, learning_rate=None, **integers):
 
     Parameters
     ----------
-    model : fitted EqPropClassifier or EqPropRegressor, or NetModel
+    model : fitted layered, convolutional or graph estimator, or NetModel
     dtype : {"int16", "int8"}
     learn : bool
     learning_rate : float, sequence of float (one per layer) or None
@@ -59,17 +59,20 @@ class Simulation:
         self.formats = quantize(model, dtype, learn, X, weight_range)
         n = len(model.weights)
         self.passes = {"synchronous": 1, "asynchronous": 2, "forward": n}[model.spec.schedule]
+        self.moving = n - model.reads_out
         self._layers = self._layer_table()
         self.reset()
 
     def _layer_table(self):
         """Layers as the kernels take them; their rates are set by `learn`."""
-        q, rows, w, u = self.formats, [], 0, 0
+        q, rows, w, u, b = self.formats, [], 0, 0, 0
+        sizes = self.model.layer_sizes
         for k, (weights, name) in enumerate(zip(q.weights, self.model.activations)):
             bits = q.field_bits[k], q.state_bits[k]
             shifts = q.up[k], q.down[k], q.rate_bits[k]
-            rows.append((*weights.shape, w, u, *bits, *shifts, *integer_curve(name, *bits), 0, 0))
-            w, u = w + weights.size, u + weights.shape[1]
+            row = (sizes[k], sizes[k + 1], w, u, *bits, *shifts, *integer_curve(name, *bits), 0, 0)
+            rows.append((*row, b, *map_numbers(self.model, k), q.cuts[k]))
+            w, u, b = w + weights.size, u + sizes[k + 1], b + q.biases[k].size
         return np.array(rows, self._kernels.LAYER).view(np.recarray)
 
     def reset(self):
@@ -92,6 +95,11 @@ class Simulation:
             )
         return np.ascontiguousarray(X, np.int16)
 
+    def _shown(self, X):
+        """What the input units take of X."""
+        x, centres = self.inputs(X).astype(np.int32), self.formats.centres
+        return np.clip(x - centres, -LARGEST, LARGEST) if centres.size else x
+
     def _forward(self):
         """Weights of int8 as they act: the rounded upper bytes of those that learn."""
         return np.minimum((self.weights + 128) >> 8, 127).astype(np.int32)
@@ -101,12 +109,12 @@ class Simulation:
         narrow = self.learn_on and self.dtype == "int8"
         arrays = self.weights, self._forward() if narrow else self.weights, self.biases
         random = np.array([self.random], np.uint64)
-        return self._kernels.Net(self._layers, *arrays, random, self.passes, narrow)
+        return self._kernels.Net(self._layers, *arrays, random, self.passes, self.moving, narrow)
 
     def relax(self, X):
         """Free phase of each row: states (n, units), output fields, steps, residuals."""
-        x, n_outputs = self.inputs(X), self.model.n_outputs
-        states = np.zeros((len(x), len(self.biases)), np.int32)
+        x, n_outputs = self._shown(X), self.model.n_outputs
+        states = np.zeros((len(x), self.model.n_units), np.int32)
         scores = np.zeros((len(x), n_outputs), np.int32)
         steps, residual = np.zeros(len(x), np.int32), np.zeros(len(x), np.int32)
         q, net, kernels = self.formats, self._net(), self._kernels
@@ -180,7 +188,7 @@ class Simulation:
         """One streamed sample after another; `y` as `targets` takes it (numbers of classes)."""
         if not self.learn_on:
             raise ValueError("learn: simulate(..., learn=True)")
-        plan, q, x = self.model.learn, self.formats, self.inputs(X)
+        plan, q, x = self.model.learn, self.formats, self._shown(X)
         target = self.targets(y)
         if len(target) != len(x):
             raise ValueError(f"y has {len(target)} rows, X {len(x)}")
