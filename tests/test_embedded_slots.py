@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from eqprop_fast import Conv, Dense
 from tests import embedded_host as host
 
 pytestmark = [
@@ -72,18 +73,20 @@ class Flash:
         return self.power >= 0
 
 
-@pytest.fixture(scope="module", params=["float32", "int16"])
+HARD = dict(activation="hard_sigmoid", out_activation="hard_sigmoid", schedule="asynchronous")
+KINDS = {
+    "float32": host.random_model((4, 3, 2), learn={}, **HARD),
+    "int16": host.random_model((4, 3, 2), learn={}, **HARD),
+    "resistive": host.resistive_model((4, 2, 2)),
+    "maps": host.graph_model(((1, 2, 2), Conv(2, 2), Dense(2)), learn={}, **HARD),
+    "maps_int16": host.graph_model(((1, 2, 2), Conv(2, 2), Dense(2)), learn={}, **HARD),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def device(request, tmp_path_factory):
-    if request.param != "float32":
-        pytest.importorskip("eqprop_fast.export.integers")
-    model = host.random_model(
-        (4, 3, 2),
-        activation="hard_sigmoid",
-        out_activation="hard_sigmoid",
-        schedule="asynchronous",
-        learn={},
-    )
-    options = {"learn": True, "dtype": request.param}
+    dtype = "int16" if "int16" in request.param else "float32"
+    model, options = KINDS[request.param], {"learn": True, "dtype": dtype}
     models = {
         "slots": (model, options),
         "others": (host.random_model((4, 3, 2), seed=9, learn={}), {"learn": True}),
@@ -113,6 +116,11 @@ def _learned(device):
 def _forget(device):
     assert device.reset(device.net) == 0
     return _learned(device)
+
+
+def _fitted(theirs, flash):
+    """The first slot of another flash in the size of this one."""
+    return bytes(theirs.slots[0])[: flash.size].ljust(flash.size, b"\xff")
 
 
 def test_what_was_saved_is_loaded_the_newest_first(device):
@@ -203,12 +211,12 @@ def test_another_network_and_broken_flash(device):
         other = device.devices["others"]
         theirs = Flash(other, _size(other))
         assert other.save(other.net, theirs.c) == 0
-        flash.slots[0][:] = theirs.slots[0]
+        flash.slots[0][:] = _fitted(theirs, flash)
         assert device.load(device.net, flash.c) == device.status("ERROR_OTHER_MODEL")
     larger = device.devices["larger"]
     theirs = Flash(larger, _size(larger))
     assert larger.save(larger.net, theirs.c) == 0
-    flash.slots[0][:] = theirs.slots[0][: len(flash.slots[0])]
+    flash.slots[0][:] = _fitted(theirs, flash)
     assert device.load(device.net, flash.c) == device.status("ERROR_OTHER_MODEL")
     assert _learned(device) == start
     flash.slots[0][:] = b"\x00" * len(flash.slots[0])

@@ -12,7 +12,9 @@ from dataclasses import replace
 import cffi
 import numpy as np
 import pytest
+from eqprop_fast.kernels.spec import ACTIVATIONS
 
+from eqprop_fast import Conv, Dense, EqPropClassifier
 from eqprop_fast.export import c_texts, load_eqp, save_eqp, untrained
 from eqprop_fast.export.eqpfile import EqpFileError, from_bytes, to_bytes
 from eqprop_fast.export.template import runtime_text
@@ -39,7 +41,20 @@ MODELS = {
     "volts": host.resistive_model((2, 3, 1), kind="regressor", diodes="clipped", scaled=True),
     "sets": host.resistive_model((2, 2), kind="multilabel", schedule="backward", beta=-0.1),
     "two": host.resistive_model((1, 1, 1), nudging="positive"),
+    "maps": host.graph_model(
+        ((1, 4, 4), Conv(2, 3, padding=1, pool="max"), Dense(1, "tanh"), Dense(2)),
+        readout=True,
+        nudge_inside=True,
+        learn={},
+    ),
+    "mean": host.graph_model(
+        ((2, 3, 2), Conv(1, 2, pool="average", pool_size=1), Dense(1)), proba="binary"
+    ),
+    "sizes": host.graph_model(((1, 3, 3), Conv(2, 2, stride=2)), kind="regressor"),
 }
+MODELS["mean"].classes = [False, True]
+MODELS["mean"].input_center, MODELS["mean"].input_scale = np.full(12, 0.5), np.full(12, 2.0)
+MODELS["floats"] = replace(MODELS["labels"], classes=[0.5, -1.0])
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +151,7 @@ def test_a_model_comes_back_as_it_was(name, verdict, tmp_path):
     assert c_texts(single, learn=learn) == c_texts(model, learn=learn)
     for key in ("mean", "scale", "input_center", "input_scale"):
         np.testing.assert_array_equal(getattr(back, key), getattr(model, key))
-    if model.is_resistive:
+    if model.is_resistive or model.is_graph:
         assert back.spec == model.spec
     assert to_bytes(back) == to_bytes(model)
 
@@ -178,9 +193,9 @@ def test_a_right_checksum_over_wrong_numbers_has_the_same_verdict(name, verdict)
 @pytest.mark.parametrize("name", MODELS)
 def test_hostile_sizes_are_told_before_anything_is_read_or_allocated(name, verdict):
     """Layers, units, classes, names: numbers whose products leave 32 or 64 bits, or memory."""
-    data = to_bytes(MODELS[name])
-    at = 64 + 52 * MODELS[name].is_resistive
-    sizes = [at + 4 * k for k in range(len(MODELS[name].weights) + 1)]
+    data, model = to_bytes(MODELS[name]), MODELS[name]
+    at = 64 + 52 * model.is_resistive + 4 * model.is_graph
+    sizes = [at + 4 * k for k in range((len(model.weights) + 1) * (3 if model.is_graph else 1))]
     for value in (0, 1, 2, 16, 17, 32767, 32768, 65535, 65536, 2**30, 2**31, 2**32 - 1):
         word = struct.pack("<I", value)
         wrong = [data[:i] + word + data[i + 4 :] for i in (56, 60, *sizes)]
@@ -270,7 +285,7 @@ def test_what_a_file_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="classes_"):
         save_eqp(model, tmp_path / "x.eqp")
     with pytest.raises(ValueError, match="classes_"):
-        save_eqp(untrained((2, 2), [0.5, 1.5]), tmp_path / "x.eqp")
+        save_eqp(untrained((2, 2), [0.5, np.inf]), tmp_path / "x.eqp")
     with pytest.raises(OSError):
         save_eqp(MODELS["plain"], tmp_path / "no" / "x.eqp")
     assert not list(tmp_path.iterdir())
@@ -295,9 +310,10 @@ with open("/proc/self/status") as file:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self")
 def test_a_file_is_asked_without_scikit_learn_in_80_megabytes(tmp_path):
-    """The path of small Linux machines (docs/embedded.md), of both kinds of network."""
-    paths = [str(tmp_path / f"{name}.eqp") for name in ("learns", "pairs")]
-    for path, name in zip(paths, ("learns", "pairs")):
+    """The path of small Linux machines (docs/embedded.md), of every kind of network."""
+    names = "learns", "pairs", "maps"
+    paths = [str(tmp_path / f"{name}.eqp") for name in names]
+    for path, name in zip(paths, names):
         save_eqp(MODELS[name], path)
     one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", _ASK, *paths]
@@ -305,6 +321,47 @@ def test_a_file_is_asked_without_scikit_learn_in_80_megabytes(tmp_path):
     assert done.returncode == 0, done.stderr
     loaded, megabytes = done.stdout.splitlines()
     assert loaded == "[]" and float(megabytes) < 80
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([False, True, True]),
+        np.array([0.0, 1.0, 2.0]),
+        np.array([0.0, 1.0], np.float32),
+        *(np.array([1, 2, 3], kind) for kind in ("i1", "u1", "i2", "i4", "u4", "i8", "u8")),
+        np.array([-5, 2**40]),
+        np.array(["a", "b", "c"]),
+        np.array(["yes", "no"], object),
+        ["für", "gegen"],
+        [True, False],
+    ],
+    ids=str,
+)
+def test_classes_come_back_as_they_were(y, tmp_path):
+    """Values, and their kind: what is asked of a file is what is asked of the estimator."""
+    y = np.resize(np.asarray(y), 12)
+    x = np.random.default_rng(0).random((12, 4))
+    model = EqPropClassifier((3,), max_iter=1, tol=0, random_state=0, backend="numpy").fit(x, y)
+    save_eqp(model, tmp_path / "net.eqp")
+    net = load_eqp(tmp_path / "net.eqp")
+    expected, found = model.predict(x), net.predict(x)
+    assert net.classes == model.classes_.tolist()
+    assert list(map(type, net.classes)) == list(map(type, model.classes_.tolist()))
+    np.testing.assert_array_equal(found, expected)
+    alike = {"u": "i", "O": "U"}  # integers have 64 bits in a file, objects were names
+    kinds = [alike.get(a.dtype.kind, a.dtype.kind) for a in (found, expected)]
+    assert kinds[0] == kinds[1]
+
+
+def test_a_file_holds_every_activation(verdict):
+    for name in ACTIVATIONS:
+        act = dict(activation=name, out_activation=name, input_activation=name)
+        chain = ((1, 3, 3), Conv(1, 2), Dense(2))
+        for model in (host.random_model((2, 2, 2), **act), host.graph_model(chain, **act)):
+            data = to_bytes(model)
+            assert verdict(data) == "OK" and from_bytes(data).activations == model.activations
 
 
 def test_models_answer_only_what_they_can(tmp_path):

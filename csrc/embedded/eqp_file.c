@@ -146,6 +146,7 @@ static int eqp_file_circuit(const uint8_t *b, const eqp_file *file) {
 static int eqp_file_classes(const uint8_t *b, const eqp_file *file) {
     const uint32_t outputs = file->sizes[file->layers], proba = b[22];
     const int binary = file->kind == 0 && outputs == 1 && file->classes == 2;
+    uint32_t i;
     /* as many classes as outputs, or two at one output */
     if (file->classes < 1 || (file->classes != outputs && !binary)) return 0;
     /* 5 is a regressor's; 2 is certain, and so has a single class */
@@ -157,18 +158,40 @@ static int eqp_file_classes(const uint8_t *b, const eqp_file *file) {
     } else {
         if ((proba == 3) != binary || (proba == 1) != (file->kind == 1)) return 0;
     }
-    return file->names == 0 || eqp_file_names(b + file->labels, file->names, file->classes);
+    if (file->names != 0)
+        return (b[20] & 48) == 0 && eqp_file_names(b + file->labels, file->names, file->classes);
+    if (b[20] & 32) return (b[20] & 16) == 0 && eqp_file_finite(b, file->labels, file->classes, 8);
+    for (i = 0; (b[20] & 16) != 0 && i < file->classes; i++) /* booleans */
+        if (eqp_file_u32(b, file->labels + 8 * i) > 1 ||
+            eqp_file_u32(b, file->labels + 8 * i + 4) != 0)
+            return 0;
+    return 1;
+}
+
+/* The activations of a chain; its shapes were looked at before (eqp_file_maps). */
+static int eqp_file_acts(const uint8_t *b, const eqp_file *file) {
+    const uint8_t *last = b + file->links + EQP_FILE_LINK * (file->layers - 1);
+    uint32_t k;
+    for (k = 0; k < file->layers; k++)
+        if (b[file->links + EQP_FILE_LINK * k + 5] > 9) return 0;
+    /* a read-out reads all units of a layer that has a state, and acts as it is */
+    if ((b[64] & 1) != 0 && (file->layers < 2 || last[0] != 0 || last[5] != 0)) return 0;
+    if (!file->scaled) return 1;
+    return eqp_file_finite(b, file->centers, 2 * file->sizes[0], 8) &&
+           eqp_file_positive(b, file->input_scales, file->sizes[0], 8);
 }
 
 /* Whether every value is one that a network can have: codes, steps, rates, parameters, and classes
  * that fit the outputs. The offsets are those of the header (eqp_file.h). */
 static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
-    static const uint8_t largest[2][8] = {{2, 8, 8, 8, 15, 2, 5, 2}, {3, 0, 0, 0, 15, 2, 7, 2}};
+    static const uint8_t largest[3][8] = {{2, 9, 9, 9, 63, 2, 5, 2},
+                                          {3, 0, 0, 0, 63, 2, 7, 2},
+                                          {1, 0, 0, 9, 63, 2, 5, 2}};
     const uint32_t outputs = file->sizes[file->layers], flags = b[20];
     uint32_t i;
     /* codes: one byte each; a code beyond the last name would be an index beyond a table */
     for (i = 0; i < 8; i++)
-        if (b[16 + i] > largest[file->resistive][i]) return 0;
+        if (b[16 + i] > largest[b[4] - 1][i]) return 0;
     /* cost factor and step above 0, a tolerance that may be below; at least a sweep */
     if (!eqp_file_finite(b, 24, 3, 4) || !eqp_file_positive(b, 24, 2, 4)) return 0;
     if (eqp_file_u32(b, 36) < 1 || eqp_file_u32(b, 36) > INT32_MAX) return 0;
@@ -188,12 +211,13 @@ static int eqp_file_values(const uint8_t *b, const eqp_file *file) {
             return 0;
         /* a NaN among the weights would reach every state after the first sweep */
         if (!eqp_file_finite(b, file->weights[i], n_in * n_out, 4)) return 0;
-        if (!eqp_file_finite(b, file->biases[i], n_out, 4)) return 0;
+        if (!eqp_file_finite(b, file->biases[i], file->n_biases[i], 4)) return 0;
     }
     if (file->resistive && !eqp_file_circuit(b, file)) return 0;
+    if (file->chain && !eqp_file_acts(b, file)) return 0;
     if (file->kind != 2) return eqp_file_classes(b, file);
     /* a regressor has no classes, but means and scales of its targets */
-    if (file->classes != 0 || file->names != 0 || b[22] != 5) return 0;
+    if (file->classes != 0 || file->names != 0 || b[22] != 5 || flags > 15) return 0;
     return eqp_file_finite(b, file->mean, 2 * outputs, 8) &&
            eqp_file_positive(b, file->scale, outputs, 8);
 }
@@ -205,20 +229,18 @@ static uint64_t eqp_file_two(uint64_t at, uint32_t n, uint32_t *first, uint32_t 
     return at + 16 * (uint64_t)n;
 }
 
-/* Where everything lies, in 64 bits, so that no product overflows; 0 if that is not the size it
- * says. */
-static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) {
-    const uint64_t sizes = EQP_FILE_HEADER + (file->resistive ? (uint64_t)EQP_FILE_CIRCUIT : 0);
+/* The sizes of layers of which only the number of units is told; 0 if they cannot be. Returns where
+ * they end. */
+static uint64_t eqp_file_flat(const uint8_t *bytes, uint64_t size, eqp_file *file) {
+    const uint64_t at = EQP_FILE_HEADER + (file->resistive ? (uint64_t)EQP_FILE_CIRCUIT : 0);
     /* a pair of sources or of output nodes is two units, which together must have a 16-bit number
      */
     const uint32_t most = file->resistive ? EQP_FILE_MAX_UNITS / 2 : EQP_FILE_MAX_UNITS;
     const uint32_t last = file->layers - 1;
-    /* behind the header and the sizes, which must be there before they are read */
-    uint64_t at = sizes + 4 * ((uint64_t)file->layers + 1);
     uint32_t i;
-    if (at > size) return 0;
+    if (at + 4 * ((uint64_t)file->layers + 1) > size) return 0;
     for (i = 0; i <= file->layers; i++) {
-        file->sizes[i] = eqp_file_u32(bytes, (uint32_t)sizes + 4 * i);
+        file->sizes[i] = eqp_file_u32(bytes, (uint32_t)at + 4 * i);
         if (file->sizes[i] < 1 || file->sizes[i] > most) return 0;
     }
     for (i = 0; i <= last; i++) {
@@ -230,6 +252,64 @@ static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) 
         if (bytes[65] & 1) file->columns[last] *= 2;
         file->scaled = bytes[65] >> 1 & 1;
     }
+    for (i = 0; i <= last; i++) file->n_biases[i] = file->columns[i];
+    return at + 4 * ((uint64_t)file->layers + 1);
+}
+
+/* Whether a connection makes maps with sides of `out` over those of `in`, or is none of maps. */
+static int eqp_file_side(const uint8_t *link, uint32_t in, uint32_t out) {
+    const uint32_t kernel = link[0], padded = in + 2u * link[2];
+    if (link[1] < 1 || link[2] >= kernel || link[3] < 1 || link[3] > 15 || link[4] > 2) return 0;
+    if (link[4] == 0 && link[3] != 1) return 0; /* a square that nothing pools */
+    return kernel <= padded && (padded - kernel) / link[1] + 1 == out * link[3];
+}
+
+/* As eqp_file_flat of a chain of maps: shapes, and connections that make them. */
+static uint64_t eqp_file_maps(const uint8_t *b, uint64_t size, eqp_file *file) {
+    const uint32_t shapes = EQP_FILE_HEADER + EQP_FILE_CHAIN;
+    uint32_t i, k;
+    file->links = shapes + EQP_FILE_SHAPE * (file->layers + 1);
+    if (file->links + (uint64_t)EQP_FILE_LINK * file->layers > size) return 0;
+    if (b[64] > 3 || b[65] != 0 || b[66] != 0 || b[67] != 0) return 0;
+    file->scaled = b[64] >> 1 & 1;
+    for (k = 0; k <= file->layers; k++) {
+        uint64_t units = 1; /* three numbers of 16 bits have a product of 48 */
+        for (i = 0; i < 3; i++) {
+            const uint32_t side = eqp_file_u32(b, shapes + EQP_FILE_SHAPE * k + 4 * i);
+            if (side < 1 || side > EQP_FILE_MAX_UNITS) return 0;
+            units *= side;
+        }
+        if (units > EQP_FILE_MAX_UNITS) return 0;
+        file->sizes[k] = (uint32_t)units;
+    }
+    for (k = 0; k < file->layers; k++) {
+        const uint32_t below = shapes + EQP_FILE_SHAPE * k, above = below + EQP_FILE_SHAPE;
+        const uint8_t *link = b + file->links + EQP_FILE_LINK * k;
+        file->rows[k] = file->sizes[k];
+        file->columns[k] = file->sizes[k + 1];
+        file->n_biases[k] = eqp_file_u32(b, above);
+        if (link[6] != 0 || link[7] != 0) return 0;
+        if (link[0] == 0) { /* all units to all units */
+            if (link[1] != 1 || link[2] != 0 || link[3] != 1 || link[4] != 0) return 0;
+            continue;
+        }
+        for (i = 4; i <= 8; i += 4)
+            if (!eqp_file_side(link, eqp_file_u32(b, below + i), eqp_file_u32(b, above + i)))
+                return 0;
+        file->rows[k] = eqp_file_u32(b, above);
+        file->columns[k] = eqp_file_u32(b, below) * link[0] * link[0]; /* 16 bits * 8 * 8 */
+    }
+    return file->links + (uint64_t)EQP_FILE_LINK * file->layers;
+}
+
+/* Where everything lies, in 64 bits, so that no product overflows; 0 if that is not the size it
+ * says. */
+static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) {
+    const uint32_t last = file->layers - 1;
+    /* the sizes must be there before they are read */
+    uint64_t at = file->chain ? eqp_file_maps(bytes, size, file) : eqp_file_flat(bytes, size, file);
+    uint32_t i;
+    if (at == 0) return 0;
     /* offsets have 32 bits: what lies beyond the file is refused before they are used */
     file->rates = (uint32_t)at;
     at += 4 * (uint64_t)file->layers;
@@ -237,7 +317,7 @@ static int eqp_file_layout(const uint8_t *bytes, uint64_t size, eqp_file *file) 
         file->weights[i] = (uint32_t)at;
         at += 4 * (uint64_t)file->rows[i] * file->columns[i];
         file->biases[i] = (uint32_t)at;
-        at += 4 * (uint64_t)file->columns[i];
+        at += 4 * (uint64_t)file->n_biases[i];
         if (at > size) return 0; /* so that `at` cannot grow beyond 64 bits */
     }
     at = eqp_file_two(at, file->scaled ? file->sizes[0] : 0, &file->centers, &file->input_scales);
@@ -253,7 +333,7 @@ eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
     if (size < EQP_FILE_HEADER) return EQP_FILE_SHORT;
     if (bytes[0] != 'E' || bytes[1] != 'Q' || bytes[2] != 'P' || bytes[3] != 0x1A)
         return EQP_FILE_MAGIC;
-    if (bytes[4] < 1 || bytes[4] > 2 || bytes[5] != 0) return EQP_FILE_VERSION;
+    if (bytes[4] < 1 || bytes[4] > 3 || bytes[5] != 0) return EQP_FILE_VERSION;
     /* a file that was cut is told from one that was damaged before all of it is summed up */
     if (size < eqp_file_u32(bytes, 8)) return EQP_FILE_SHORT;
     if (size > eqp_file_u32(bytes, 8)) return EQP_FILE_SIZE;
@@ -264,6 +344,7 @@ eqp_file_status eqp_file_open(const uint8_t *bytes, size_t size, eqp_file *file)
     file->classes = eqp_file_u32(bytes, 56);
     file->names = eqp_file_u32(bytes, 60);
     file->resistive = bytes[4] == 2;
+    file->chain = bytes[4] == 3;
     file->scaled = 0;
     if (file->layers < 1 || file->layers > EQP_FILE_MAX_LAYERS) return EQP_FILE_SIZE;
     if (!eqp_file_layout(bytes, size, file)) return EQP_FILE_SIZE;

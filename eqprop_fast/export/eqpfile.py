@@ -13,17 +13,25 @@ import zlib
 import numpy as np
 
 from ..kernels import LayeredSpec, ResistiveSpec
+from ..kernels.graph_spec import POOLS, ConnectionSpec, GraphSpec, LayerSpec, flat_size
 from ..kernels.reference.crossbar import SCHEDULES as CIRCUIT_SCHEDULES
 from ..kernels.resistive_spec import DIODES
 from ..kernels.spec import ACTIVATIONS, MAX_WEIGHTS, SCHEDULES
-from .model import MAX_UNITS, PROBAS, LearnPlan, NetModel, as_model
+from .model import MAX_UNITS, MAX_WINDOW, PROBAS, LearnPlan, NetModel, as_model
 
-MAGIC, LAYERED, RESISTIVE = b"EQP\x1a", 1, 2  # the version says which kind of network it is
+MAGIC, LAYERED, RESISTIVE, CHAIN = b"EQP\x1a", 1, 2, 3  # the version says which kind of network
 HEADER = struct.Struct("<4sHHII8B3fI3fIII")
 CIRCUIT = struct.Struct("<BBH6d")  # follows the header of a resistive network
+MAPS, SHAPE, LINK = struct.Struct("<BBH"), struct.Struct("<3I"), struct.Struct("<6BH")  # of a chain
+BOOLEANS, FLOATS = 16, 32  # flags: what classes are
 KINDS = ("exclusive", "multilabel", "regressor")
 NUDGINGS = ("positive", "random_sign", "centered")
-_LARGEST = {LAYERED: (2, 8, 8, 8, 15, 2, 5, 2), RESISTIVE: (3, 0, 0, 0, 15, 2, 7, 2)}
+_LAST = max(ACTIVATIONS.values())
+_LARGEST = {
+    LAYERED: (2, _LAST, _LAST, _LAST, 63, 2, 5, 2),
+    RESISTIVE: (3, 0, 0, 0, 63, 2, 7, 2),
+    CHAIN: (1, 0, 0, _LAST, 63, 2, 5, 2),
+}
 _TEXTS = {
     "SHORT": "shorter than its header, or than it says",
     "MAGIC": "not a model file",
@@ -56,12 +64,13 @@ def save_eqp(model, path):
 
     Parameters
     ----------
-    model : fitted layered or resistive estimator, or NetModel
+    model : fitted layered, convolutional, graph or resistive estimator, or NetModel
     path : path
     """
     from ..training.files import write_atomically  # here: readers do without scikit-learn
 
-    data = to_bytes(as_model(model).folded())
+    model = as_model(model)
+    data = to_bytes(model if model.is_graph else model.folded())
     write_atomically(path, lambda file: file.write(data))
 
 
@@ -80,23 +89,24 @@ def load_eqp(path):
 
 def to_bytes(model):
     """A model file's bytes."""
-    if model.is_graph:
-        raise ValueError("model: a file of this kind holds no convolutional network")
     if model.is_resistive:
-        version, parameters, circuit = RESISTIVE, (1.0, 1.0), _circuit_bytes(model)
+        version, parameters, kind = RESISTIVE, (1.0, 1.0), _circuit_bytes(model)
+        kind += _bytes(model.spec.sizes, "<u4")
     else:
-        version, circuit = LAYERED, b""
         parameters = model.spec.cost_factor, model.spec.dt
+        version, kind = LAYERED, _bytes(model.spec.sizes, "<u4")
+        if model.is_graph:
+            version, kind = CHAIN, _chain_bytes(model)
     plan, n = model.learn, len(model.weights)
     learns = plan is not None
-    labels, names = _encode_classes(model.classes)
+    labels, names, told = _encode_classes(model.classes)
     nudged = (plan.beta, plan.step, plan.tol, plan.n_steps) if learns else (0.0, 0.0, 0.0, 0)
     rates = plan.rates if learns and plan.rates else (0.0,) * n
-    parts = [circuit, _bytes(model.spec.sizes, "<u4"), _bytes(rates, "<f4")]
+    parts = [kind, _bytes(rates, "<f4")]
     for w, b in zip(model.weights, model.biases):
         # conductances: + 0 makes +0 of -0, which a reader would take for a negative one
         parts += [_bytes(w + np.float32(0) if model.is_resistive else w, "<f4"), _bytes(b, "<f4")]
-    if model.is_resistive and model.is_scaled:
+    if version != LAYERED and model.is_scaled:
         parts += [_bytes(model.input_center, "<f8"), _bytes(model.input_scale, "<f8")]
     if model.kind == "regressor":
         parts += [_bytes(model.mean, "<f8"), _bytes(model.scale, "<f8")]
@@ -107,7 +117,7 @@ def to_bytes(model):
         n,
         HEADER.size + len(body),
         0,
-        *_codes(model),
+        *_codes(model, told),
         *parameters,
         model.tol_free,
         model.n_free_steps,
@@ -127,15 +137,17 @@ def _bytes(values, dtype):
     return np.asarray(values, dtype).tobytes()
 
 
-def _codes(model):
+def _codes(model, flags):
     """The eight bytes of names and flags."""
     spec, plan = model.spec, model.learn
     if model.is_resistive:
-        flags, names = 0, (CIRCUIT_SCHEDULES.index(spec.schedule), 0, 0, 0)
+        names = CIRCUIT_SCHEDULES.index(spec.schedule), 0, 0, 0
     else:
-        flags = spec.nudge_inside | (spec.cost == "cross_entropy") << 1
-        activations = spec.activation, spec.out_activation, spec.input_activation
-        names = SCHEDULES[spec.schedule], *(ACTIVATIONS[a] for a in activations)
+        flags |= spec.nudge_inside | (spec.cost == "cross_entropy") << 1
+        own = (0, 0)  # a chain has them layer by layer
+        if not model.is_graph:
+            own = ACTIVATIONS[spec.activation], ACTIVATIONS[spec.out_activation]
+        names = SCHEDULES[spec.schedule], *own, ACTIVATIONS[spec.input_activation]
     if plan is not None:
         flags |= 4 | (not plan.rates) << 3
     answers = KINDS.index(model.kind), PROBAS.index(model.proba)
@@ -150,16 +162,32 @@ def _circuit_bytes(model):
     return CIRCUIT.pack(diodes, flags, 0, *numbers, model.source_limit, model.sharpness)
 
 
+def _chain_bytes(model):
+    """What only a chain of maps has: layers' shapes, connections."""
+    spec = model.spec
+    parts = [MAPS.pack(bool(spec.readout) | model.is_scaled << 1, 0, 0)]
+    parts += [SHAPE.pack(*(*layer.shape, 1, 1)[:3]) for layer in spec.layers]
+    for link, layer in zip(spec.connections, spec.layers[1:]):
+        geometry = link.kernel, link.stride, link.padding, link.window, POOLS[link.pool]
+        parts.append(LINK.pack(*geometry, ACTIVATIONS[layer.activation], 0))
+    return b"".join(parts)
+
+
 def _encode_classes(classes):
-    """Their bytes, and how many of these are names."""
+    """Their bytes, how many of these are names, and the flag that tells what else they are."""
+    if classes and all(isinstance(c, bool) for c in classes):
+        return np.asarray(classes, "<i8").tobytes(), 0, BOOLEANS
+    if classes and all(isinstance(c, float) and np.isfinite(c) for c in classes):
+        return np.asarray(classes, "<f8").tobytes(), 0, FLOATS
     if all(isinstance(c, int) and -(2**63) <= c < 2**63 for c in classes):
-        return np.asarray(classes, "<i8").tobytes(), 0
+        return np.asarray(classes, "<i8").tobytes(), 0, 0
     if not all(isinstance(c, str) and c and min(c) >= " " for c in classes):
         raise ValueError(
-            "classes_: a model file holds integers, or names without control characters"
+            "classes_: a model file holds integers, booleans, finite floats, or names without control "
+            "characters"
         )
     names = b"".join(c.encode() + b"\0" for c in classes)
-    return names, len(names)
+    return names, len(names), 0
 
 
 def from_bytes(data, name=""):
@@ -177,29 +205,28 @@ def from_bytes(data, name=""):
     need(len(data) >= HEADER.size, "SHORT")
     need(data[:4] == MAGIC, "MAGIC")
     version = int.from_bytes(data[4:6], "little")
-    need(version in (LAYERED, RESISTIVE), "VERSION")
+    need(version in (LAYERED, RESISTIVE, CHAIN), "VERSION")
     head = HEADER.unpack_from(data)
     n, size, crc = head[2:5]
     need(len(data) >= size, "SHORT")
     need(len(data) <= size, "SIZE")
     need(zlib.crc32(data[16:], zlib.crc32(data[:12])) == crc, "CRC")
     need(1 <= n <= MAX_WEIGHTS, "SIZE")
-    at = HEADER.size + (CIRCUIT.size if version == RESISTIVE else 0)
-    need(at + 4 * (n + 1) <= size, "SIZE")
-    file = _File(version, head, None, struct.unpack_from(f"<{n + 1}I", data, at))
-    if version == RESISTIVE:
-        file.circuit = CIRCUIT.unpack_from(data, HEADER.size)
-    need(all(1 <= s <= file.most for s in file.sizes), "SIZE")
-    need(file.end(at) == size, "SIZE")
-    arrays = _Arrays(data, at + 4 * (n + 1))
+    at = HEADER.size + {LAYERED: 0, RESISTIVE: CIRCUIT.size, CHAIN: MAPS.size}[version]
+    end = at + (SHAPE.size * (n + 1) + LINK.size * n if version == CHAIN else 4 * (n + 1))
+    need(end <= size, "SIZE")
+    file = _File(version, head, data)
+    need(file.has_right_sizes(), "SIZE")
+    need(file.end(end) == size, "SIZE")
+    arrays = _Arrays(data, end)
     file.rates = arrays.take("<f4", n)
-    for a, b in file.shapes:
-        file.weights.append(arrays.take("<f4", a * b).reshape(a, b))
-        file.biases.append(arrays.take("<f4", b))
+    for shape, n_biases in zip(file.shapes, file.n_biases):
+        file.weights.append(arrays.take("<f4", flat_size(shape)).reshape(shape))
+        file.biases.append(arrays.take("<f4", n_biases))
     file.center, file.input_scale = (arrays.take("<f8", file.n_scaled) for _ in range(2))
     file.mean, file.scale = (arrays.take("<f8", file.n_targets) for _ in range(2))
     need(file.has_right_values(), "VALUE")
-    classes = _decode_classes(data[arrays.at :], *head[21:23])
+    classes = _decode_classes(data[arrays.at :], file.codes[4], *head[21:23])
     need(classes is not None, "VALUE")
     return file.model(classes)
 
@@ -219,11 +246,21 @@ class _Arrays:
 class _File:
     """What stands in a file, before it is known to make sense."""
 
-    def __init__(self, version, head, circuit, sizes):
-        self.version, self.head, self.circuit, self.sizes = version, head, circuit, sizes
-        self.weights, self.biases = [], []
+    def __init__(self, version, head, data):
+        self.version, self.head, self.weights, self.biases = version, head, [], []
         self.codes, self.numbers = head[5:13], head[13:21]
         self.n_classes, self.n_names = head[21:23]
+        n, at = head[2], HEADER.size
+        if version == CHAIN:
+            self.maps, at = MAPS.unpack_from(data, at), at + MAPS.size
+            self.sides = [SHAPE.unpack_from(data, at + SHAPE.size * k) for k in range(n + 1)]
+            at += SHAPE.size * (n + 1)
+            self.links = [LINK.unpack_from(data, at + LINK.size * k) for k in range(n)]
+            self.sizes = tuple(flat_size(sides) for sides in self.sides)
+            return
+        if version == RESISTIVE:
+            self.circuit, at = CIRCUIT.unpack_from(data, at), at + CIRCUIT.size
+        self.sizes = struct.unpack_from(f"<{n + 1}I", data, at)
 
     @property
     def is_resistive(self):
@@ -234,9 +271,30 @@ class _File:
         """Units of a layer; pairs of sources or output nodes count twice on a device."""
         return MAX_UNITS // 2 if self.is_resistive else MAX_UNITS
 
+    def has_right_sizes(self):
+        if self.version == CHAIN and not self._is_right_chain():
+            return False
+        return all(1 <= size <= self.most for size in self.sizes)
+
+    def _is_right_chain(self):
+        """Shapes, and connections that make them."""
+        flags, *zeros = self.maps
+        if flags > 3 or any(zeros) or not all(1 <= n <= MAX_UNITS for s in self.sides for n in s):
+            return False
+        return all(map(_is_right_link, self.links, self.sides[:-1], self.sides[1:]))
+
+    @property
+    def n_biases(self):
+        if self.version == CHAIN:
+            return [sides[0] for sides in self.sides[1:]]
+        return [shape[-1] for shape in self.shapes]
+
     @property
     def shapes(self):
-        """(rows, columns) of each layer's weights."""
+        """Of each layer's weights: (rows, columns), or of kernels."""
+        if self.version == CHAIN:
+            spec = self._chain_spec()
+            return [link.weight_shape(spec.layers) for link in spec.connections]
         units = list(self.sizes)
         if self.is_resistive:
             units[0] *= 2
@@ -245,16 +303,18 @@ class _File:
 
     @property
     def n_scaled(self):
-        return self.sizes[0] if self.is_resistive and self.circuit[1] & 2 else 0
+        flags = 0
+        if self.version != LAYERED:
+            flags = self.circuit[1] if self.is_resistive else self.maps[0]
+        return self.sizes[0] if flags & 2 else 0
 
     @property
     def n_targets(self):
         return self.sizes[-1] if self.codes[5] == 2 else 0
 
     def end(self, at):
-        """Where the file ends whose sizes stand at `at`."""
-        n_layers, n_weights = len(self.sizes) - 1, sum(a * b + b for a, b in self.shapes)
-        numbers = n_layers + 1 + n_layers + n_weights
+        """Where the file ends whose rates begin at `at`."""
+        numbers = len(self.sizes) - 1 + sum(map(flat_size, self.shapes)) + sum(self.n_biases)
         classes = self.n_names or 8 * self.n_classes
         return at + 4 * numbers + 16 * (self.n_scaled + self.n_targets) + classes
 
@@ -273,8 +333,11 @@ class _File:
             return False
         if self.is_resistive and not self._is_right_circuit():
             return False
+        if self.version == CHAIN and not self._are_right_acts():
+            return False
         if self.codes[5] == 2:
             told = self.n_classes == self.n_names == 0 and self.codes[6] == 5
+            told = told and self.codes[4] < BOOLEANS
             return told and bool((self.scale > 0).all())
         return self._are_right_classes()
 
@@ -288,8 +351,21 @@ class _File:
             return False
         if any(np.signbit(g).any() for g in self.weights):
             return False
+        return self._is_right_scaling()
+
+    def _is_right_scaling(self):
         scaling = np.isfinite(self.center).all() and np.isfinite(self.input_scale).all()
         return bool(scaling and (self.input_scale > 0).all())
+
+    def _are_right_acts(self):
+        """Activations of a chain; a read-out has none, and reads a layer that has a state."""
+        last = self.links[-1]
+        reads = self.maps[0] & 1
+        if any(link[5] > _LAST for link in self.links):
+            return False
+        if reads and (len(self.links) < 2 or last[0] != 0 or last[5] != 0):
+            return False
+        return self._is_right_scaling()
 
     def _are_right_classes(self):
         """As many as outputs, or two at one output; read as probabilities in a way that fits."""
@@ -311,8 +387,9 @@ class _File:
         if flags & 4:
             known = () if flags & 8 else tuple(float(rate) for rate in self.rates)
             learn = LearnPlan(beta, NUDGINGS[nudging], n_nudged, tol_nudged, step, known)
+        specs = {RESISTIVE: "_circuit_spec", LAYERED: "_layered_spec", CHAIN: "_chain_spec"}
         model = NetModel(
-            self._circuit_spec() if self.is_resistive else self._layered_spec(),
+            getattr(self, specs[self.version])(),
             self.weights,
             self.biases,
             n_free,
@@ -347,6 +424,33 @@ class _File:
             dt=self.numbers[1],
         )
 
+    def _chain_spec(self):
+        pools = {code: name for name, code in POOLS.items()}
+        names = {code: name for name, code in ACTIVATIONS.items()}
+        acts = [self.codes[3], *(link[5] for link in self.links)]
+        joined = [bool(link[0]) for link in self.links]  # by a convolution, from below or above
+        layers = tuple(
+            LayerSpec(
+                sides if any(joined[max(k - 1, 0) : k + 1]) or sides[1:] != (1, 1) else sides[:1],
+                names.get(act, ""),
+            )
+            for k, (sides, act) in enumerate(zip(self.sides, acts))
+        )
+        connections = tuple(
+            ConnectionSpec(k, k + 1, kernel, stride, padding, pools[pool], window)
+            for k, (kernel, stride, padding, window, pool, *_) in enumerate(self.links)
+        )
+        return GraphSpec(
+            layers,
+            connections,
+            schedule="asynchronous" if self.codes[0] else "synchronous",
+            nudge_inside=bool(self.codes[4] & 1),
+            cost="cross_entropy" if self.codes[4] & 2 else "squared_error",
+            cost_factor=self.numbers[0],
+            dt=self.numbers[1],
+            readout=bool(self.maps[0] & 1),
+        )
+
     def _circuit_spec(self):
         diodes, flags, _, gain, amplifier, g_min, g_max = self.circuit[:7]
         return ResistiveSpec(
@@ -361,9 +465,34 @@ class _File:
         )
 
 
-def _decode_classes(data, n_classes, n_names):
+def _is_right_link(link, below, above):
+    """Whether a connection makes a layer of this shape of the one below."""
+    kernel, stride, padding, window, pool, _, zero = link
+    if zero:
+        return False
+    if kernel == 0:  # all units to all units
+        return (stride, padding, window, pool) == (1, 0, 1, 0)
+    if stride < 1 or padding >= kernel or not 1 <= window <= MAX_WINDOW or pool > 2:
+        return False
+    if pool == 0 and window != 1:
+        return False
+    sides = [(n + 2 * padding, out * window) for n, out in zip(below[1:], above[1:])]
+    return all(kernel <= n and (n - kernel) // stride + 1 == made for n, made in sides)
+
+
+def _decode_classes(data, flags, n_classes, n_names):
+    """None: they are not what the flags say."""
+    told = flags & (BOOLEANS | FLOATS)
     if not n_names:
-        return np.frombuffer(data, "<i8", n_classes).tolist()
+        values = np.frombuffer(data, "<f8" if told & FLOATS else "<i8", n_classes)
+        if told == 0:
+            return values.tolist()
+        if told == FLOATS:
+            return values.tolist() if np.isfinite(values).all() else None
+        right = told == BOOLEANS and ((values == 0) | (values == 1)).all()
+        return values.astype(bool).tolist() if right else None
+    if told:
+        return None
     try:
         names = data.decode("utf-8").split("\0")
     except UnicodeDecodeError:
