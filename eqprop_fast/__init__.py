@@ -20,7 +20,7 @@ _EXPORTS = {
         "estimators",
     ),
     **dict.fromkeys(("Continuous", "Discrete"), "dynamics"),
-    **dict.fromkeys(("Relaxation", "ResistiveRelaxation"), "relaxation"),
+    **dict.fromkeys(("Recognition", "Relaxation", "ResistiveRelaxation"), "relaxation"),
     **dict.fromkeys(
         (
             "BPTT",

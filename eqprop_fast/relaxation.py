@@ -15,7 +15,7 @@ from .docstrings import documented
 from .parts import Part
 
 MAX_INT = 2**31 - 1  # of the counters that kernels take
-STARTS = ("zero", "feedforward", "persistent", "carry_over", "normal")
+STARTS = ("zero", "feedforward", "recognition", "persistent", "carry_over", "normal")
 STEPS = [Interval(Integral, 1, MAX_INT, closed="both")]
 TOLERANCE = [None, Interval(Real, 0, None, closed="left")]
 OR_AUTO = StrOptions({AUTO})
@@ -24,6 +24,29 @@ OR_AUTO = StrOptions({AUTO})
 def kernel_tol(tol):
     """A tolerance as kernels take it: below 0 for none."""
     return -1.0 if tol is None else float(tol)
+
+
+@documented
+class Recognition(Part):
+    """A start that is learnt: a pass upwards through weights of its own (Initialised EP, ICLR 2019).
+
+    They begin as the pass of "feedforward" and learn beside the network, batch by batch, to predict
+    where free phases end: each layer by a normalised delta rule of its own (docs/equations.md 3),
+    which touches nothing that the learning rule does. The fitted estimator has them as
+    `recognition_coefs_` and `recognition_intercepts_`; ``predict(X, relax=False)`` is the pass
+    alone.
+
+    Parameters
+    ----------
+    learning_rate : float in (0, 2)
+        Share of its error that a layer makes up for in a batch whose samples are all alike.
+    """
+
+    word = "recognition"
+    _parameter_constraints: dict = {"learning_rate": [Interval(Real, 0, 2, closed="neither")]}
+
+    def __init__(self, *, learning_rate=1.0):
+        self.learning_rate = learning_rate
 
 
 @documented
@@ -46,15 +69,16 @@ class Relaxation(Part):
         s)``, which reaches the same fixed points in fewer sweeps (docs/equations.md 1.6). 1.2 suits
         deep networks that converge slowly, 1.5 those of hard sigmoids; 1: plain sweeps. "auto": of
         what the contraction of the untrained network asks for, at most 1.3, where it is allowed.
-    start : {"zero", "feedforward", "persistent", "carry_over", "normal"}
+    start : {"zero", "feedforward", "recognition", "persistent", "carry_over", "normal"} or Recognition
         Where a free phase of training starts: at zero; after one pass upwards, in which inputs
         count twice under a hidden layer (1606.01651; the undamped discrete map; it runs batch by
-        batch, and serves prediction too, but not exports); where that sample's last one ended
+        batch, and serves prediction too, but not exports); after a pass that learns to predict
+        the end (`Recognition`; the same, of chains); where that sample's last one ended
         (1602.05179), for `fit` alone, which takes as many rows as before for the same samples;
         where the nudged phase of the batch before ended, the +beta one under centered nudging, or
         at zero after a batch of another size (the code of 2402.11674; it runs batch by batch, and
         the nudged phase twice); at fresh standard normal states (smonsays/equilibrium-propagation).
-        Prediction starts at zero but for "feedforward".
+        Prediction starts at zero but for "feedforward" and "recognition".
     """
 
     _parameter_constraints: dict = {
@@ -62,7 +86,7 @@ class Relaxation(Part):
         "n_steps": [OR_AUTO, *STEPS],
         "tol": [OR_AUTO, *TOLERANCE],
         "over_relaxation": [OR_AUTO, Interval(Real, 1, 2, closed="left")],
-        "start": [StrOptions(set(STARTS))],
+        "start": [StrOptions(set(STARTS)), Recognition],
     }
 
     def __init__(
@@ -73,6 +97,22 @@ class Relaxation(Part):
         self.tol = tol
         self.over_relaxation = over_relaxation
         self.start = start
+
+    @property
+    def start_word(self):
+        return self.start if isinstance(self.start, str) else self.start.word
+
+    @property
+    def recognition(self):
+        """The `Recognition` that `start` is or names; None: another start."""
+        if self.start == Recognition.word:
+            return Recognition()
+        return self.start if isinstance(self.start, Recognition) else None
+
+    def _validate_params(self):
+        super()._validate_params()
+        if isinstance(self.start, Part):
+            self.start.validate()
 
     def in_numbers(self, n_hidden, over_relaxation=1.0, tol=auto.TOLERANCE):
         """The same for a network of `n_hidden` hidden layers, without "auto"."""
@@ -97,9 +137,10 @@ class Relaxation(Part):
                 f"relaxation__over_relaxation={self.over_relaxation}: only for schedule='asynchronous' and "
                 f"dynamics=Discrete(dt=1), not for schedule={self.schedule!r} and {dynamics!r}"
             )
-        if self.start == "feedforward" and not (dynamics.word == "discrete" and dynamics.dt == 1):
+        passes = self.start_word in ("feedforward", Recognition.word)
+        if passes and not (dynamics.word == "discrete" and dynamics.dt == 1):
             raise ValueError(
-                f"relaxation__start='feedforward': only for dynamics=Discrete(dt=1), not {dynamics!r}: "
+                f"relaxation__start={self.start_word!r}: only for dynamics=Discrete(dt=1), not {dynamics!r}: "
                 "elsewhere one step is not a layer's answer"
             )
 
@@ -139,6 +180,10 @@ class ResistiveRelaxation(Part):
         self.start = start
 
     def _validate_params(self):
+        if self.start == "recognition" or isinstance(self.start, Recognition):
+            raise ValueError(
+                "relaxation__start='recognition': only networks of EqProp* learn a pass"
+            )
         if self.start == "feedforward":
             raise ValueError(
                 "relaxation__start='feedforward': a resistive network starts at 0 V or, with "

@@ -579,6 +579,10 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         back = [shape[::-1] for shape in layers] if getattr(self, "feedback_coefs_", None) else []
         return [*layers, *((columns,) for _, columns in layers), *back]
 
+    def _learned_beside(self):
+        """Fitted arrays that learn beside the parameters, in the order of `Network.learned`."""
+        return []
+
     def _fitted_parameters(self):
         """All fitted arrays in the order of `Network.parameters`."""
         empty = np.zeros(0, np.dtype(self.dtype))
@@ -589,15 +593,18 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """Refuse what was read from a file unless all of it fits together."""
         parameters, shapes = self._fitted_parameters(), self._fitted_shapes()
         state, memory = self._state, self._state.optimizer_state
-        for name, arrays in (
-            ("coefs_, intercepts_ and feedback_coefs_", parameters),
-            ("the momentum", memory.velocity),
-            ("the second moments", memory.second),
-            ("the best parameters", state.best_snapshot),
-            ("the last parameters", state.last_snapshot),
+        beside = self._learned_beside()
+        more = shapes[: len(beside)]
+        for name, arrays, wanted in (
+            ("coefs_, intercepts_ and feedback_coefs_", parameters, shapes),
+            ("recognition_coefs_ and recognition_intercepts_", beside, more),
+            ("the momentum", memory.velocity, shapes),
+            ("the second moments", memory.second, shapes),
+            ("the best parameters", state.best_snapshot, shapes + more),
+            ("the last parameters", state.last_snapshot, shapes + more),
         ):
             if arrays:
-                self._check_arrays(name, arrays, shapes)
+                self._check_arrays(name, arrays, wanted)
         if any((a < 0).any() for a in memory.second):
             raise ValueError("the second moments must be >= 0")
         network = self._fitted_network(None)
@@ -797,13 +804,25 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         n_threads = effective_n_threads(self.n_threads)
         return network.outputs(X, free.n_steps, kernel_tol(free.tol), n_threads, residual)
 
-    def _outputs(self, X):
-        """Free-phase outputs for user input, in float64 (n_samples, n_outputs)."""
+    def _outputs(self, X, relax=True):
+        """Free-phase outputs for user input, in float64 (n_samples, n_outputs); not `relax`: those
+        of the pass upwards at which it starts.
+        """
         ready, X = self._ready_network(), self._validate_x(X, reset=False)
         X = self._to_sources(X)
+        if not relax:
+            return self._pass_outputs(ready.network, X).astype(np.float64)
         outputs, residual = ready.one_row(X) or self._rows_outputs(ready.network, X)
         say_unsettled(residual, ready.free, "predict", stacklevel=4)
         return outputs.astype(np.float64)
+
+    def _pass_outputs(self, network, X):
+        if not network.passes:
+            raise ValueError(
+                f"relax=False: relaxation__start={self._relaxation.start!r} is no pass upwards; "
+                "'recognition' learns one, and 'feedforward' is one"
+            )
+        return network.pass_outputs(X, effective_n_threads(self.n_threads))
 
     def _rows_outputs(self, network, X):
         residual = np.empty(X.shape[0])

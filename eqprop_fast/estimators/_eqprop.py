@@ -14,7 +14,7 @@ from ..kernels import ACTIVATIONS
 from ..networks.layered import WEIGHT_INITS, WeightInit
 from ..parts import part_classes
 from ..presets import preset
-from ..relaxation import RELAXATIONS, Relaxation
+from ..relaxation import RELAXATIONS, Recognition, Relaxation
 from ..rules import RULES, LearningRule
 from ._base import BaseNetworkEstimator
 from ._checks import check_sizes, is_list
@@ -74,7 +74,7 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         "cost": COSTS,
         "weight_init": WEIGHT_INITS,
     }
-    _parameter_objects = part_classes(_words)
+    _parameter_objects = *part_classes(_words), Recognition
     _parameter_constraints: dict = {
         **BaseNetworkEstimator._parameter_constraints,
         "activation": [StrOptions({AUTO, *ACTIVATIONS})],

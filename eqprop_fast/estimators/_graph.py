@@ -247,6 +247,11 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
     def _check_rule(self, graph, spec):
         """Refuse a rule that cannot serve this graph, in the user's words."""
         word = self._rule.word
+        if self._relaxation.recognition is not None:
+            raise ValueError(
+                "relaxation__start='recognition': only chains of dense layers learn a pass "
+                "(EqPropClassifier, EqPropRegressor); 'feedforward' goes up through any graph"
+            )
         if word == "clamped_sweep":
             raise ValueError(
                 f"learning_rule={word!r} sweeps along a chain of dense layers: EqPropClassifier has it"

@@ -11,11 +11,12 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 
 from ..relaxation import kernel_tol
+from ..training.checkpoint import RECOGNITION
 
 KEPT = WeakKeyDictionary()  # by estimator, which a prediction must leave as it is
 _MAY_CHANGE = (np.ndarray, dict)
 _NESTED = (BaseEstimator, list, tuple, *_MAY_CHANGE)
-_LISTS = ("coefs_", "intercepts_", "feedback_coefs_")
+_LISTS = ("coefs_", "intercepts_", "feedback_coefs_", *RECOGNITION)
 
 
 def what_it_is_made_of(estimator):

@@ -136,34 +136,40 @@ class ClassifierTargets(ClassifierMixin):
             y, self._labels(outputs.astype(np.float64)), sample_weight=sample_weight
         )
 
-    def decision_function(self, X):
+    def decision_function(self, X, *, relax=True):
         """Output states of the free phase.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        relax : bool, default=True
+            False: what the pass upwards says, without relaxation; where `Relaxation.start` is
+            "feedforward" or, as it should be for this, `Recognition`.
 
         Returns
         -------
         ndarray of float64, (n_samples,) for two classes (> 0: ``classes_[1]``), else (n_samples,
         n_classes)
         """
-        return self._decision(self._outputs(X))
+        return self._decision(self._outputs(X, relax))
 
-    def predict(self, X):
+    def predict(self, X, *, relax=True):
         """Class of the largest output (multilabel: every output above 1/2).
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        relax : bool, default=True
+            False: what the pass upwards says, without relaxation; where `Relaxation.start` is
+            "feedforward" or, as it should be for this, `Recognition`.
 
         Returns
         -------
         ndarray, (n_samples,) or (n_samples, n_labels)
         """
-        return self._labels(self._outputs(X))
+        return self._labels(self._outputs(X, relax))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X, *, relax=True):
         """Class probabilities.
 
         Under ``cost="cross_entropy"`` the softmax that is trained. Under squared error the outputs
@@ -174,12 +180,15 @@ class ClassifierTargets(ClassifierMixin):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        relax : bool, default=True
+            False: what the pass upwards says, without relaxation; where `Relaxation.start` is
+            "feedforward" or, as it should be for this, `Recognition`.
 
         Returns
         -------
         ndarray of float64, shape (n_samples, n_classes)
         """
-        outputs = self._outputs(X)
+        outputs = self._outputs(X, relax)
         if self.out_activation_ == "softmax":
             return softmax(outputs, axis=1)
         if not self._exclusive_classes():
@@ -194,10 +203,10 @@ class ClassifierTargets(ClassifierMixin):
         p = np.maximum(outputs, 0) + np.finfo(np.float32).tiny  # an all-zero row becomes uniform
         return p / p.sum(axis=1, keepdims=True)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X, *, relax=True):
         """Logarithm of `predict_proba`, same shape; -inf where a probability is 0."""
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            return np.log(self.predict_proba(X, relax=relax))
 
     def _first_partial_fit(self, y, classes):
         """Fix the classes at the first partial_fit."""
@@ -338,15 +347,18 @@ class RegressorTargets(RegressorMixin):
     def _score_outputs(self, outputs, y, sample_weight):
         return r2_score(y, self._values(outputs), sample_weight=sample_weight)
 
-    def predict(self, X):
+    def predict(self, X, *, relax=True):
         """Predicted targets.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        relax : bool, default=True
+            False: what the pass upwards says, without relaxation; where `Relaxation.start` is
+            "feedforward" or, as it should be for this, `Recognition`.
 
         Returns
         -------
         ndarray of float64, (n_samples,) or (n_samples, n_outputs)
         """
-        return self._values(self._outputs(X))
+        return self._values(self._outputs(X, relax))

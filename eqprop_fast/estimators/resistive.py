@@ -85,7 +85,7 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         """V^2 about the target at one output; see `predict_proba`."""
         return 2 * self.loss_ / n_outputs + UNSEEN_VARIANCE
 
-    def predict_proba(self, X):
+    def predict_proba(self, X, *, relax=True):
         """Class probabilities: what the output voltages say of the targets, if normal noise
         separates them.
 
@@ -98,13 +98,15 @@ class ResistiveClassifier(ClassifierTargets, BaseResistiveEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        relax : bool, default=True
+            False is refused: resistive networks have no pass upwards.
 
         Returns
         -------
         ndarray of float64, shape (n_samples, n_classes)
         """
         check_is_fitted(self)
-        volts = self._outputs(X).astype(np.float64)
+        volts = self._outputs(X, relax).astype(np.float64)
         variance = self._output_variance(volts.shape[1])
         if not self._exclusive_classes():
             return expit((volts - 0.5) / variance)

@@ -32,6 +32,7 @@ class BaseNetwork:
     relaxes one tile in place and returns steps and residuals.
     """
 
+    passes = False  # whether free phases start after a pass upwards
     carry_over = False  # whether `particles` are the states of one batch, carried to the next
 
     @property
@@ -42,15 +43,20 @@ class BaseNetwork:
     def dtype(self):
         return self.weights[0].dtype
 
+    @property
+    def learned(self):
+        """The parameters, and behind them what learns beside them."""
+        return self.parameters
+
     def snapshot(self):
-        return [p.copy() for p in self.parameters]
+        return [p.copy() for p in self.learned]
 
     def restore(self, snapshot):
-        for p, saved in zip(self.parameters, snapshot):
+        for p, saved in zip(self.learned, snapshot):
             p[...] = saved
 
     def layer_of(self, index):
-        """Layer (1 = first hidden) that `parameters[index]` feeds."""
+        """Layer (1 = first hidden) that `learned[index]` feeds."""
         return index % self.spec.n_weights + 1
 
     def feedback_angles(self):
@@ -156,7 +162,8 @@ class HopfieldNetwork(BaseNetwork):
     upwards, layer after layer.
     """
 
-    feedforward = False  # whether free phases start after a pass upwards (1606.01651)
+    feedforward = False  # whether free phases start after `pass_upwards` (1606.01651)
+    recognition = None  # or the `RecognitionPass` after which they start
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         spec = self.spec if beta else self.free_spec
@@ -186,9 +193,26 @@ class HopfieldNetwork(BaseNetwork):
         return states
 
     def starting_states(self, x, n_threads=1):
+        if self.recognition is not None:
+            return self.recognition.states(x, n_threads)
         if self.feedforward:
             return self.pass_upwards(x, n_threads)
         return super().starting_states(x, n_threads)
+
+    @property
+    def passes(self):
+        return self.feedforward or self.recognition is not None
+
+    def pass_outputs(self, x, n_threads=1):
+        """Predictions of the pass alone, (M, outputs), each row independent of the others."""
+        out = np.empty((x.shape[0], self.spec.sizes[-1]), self.dtype)
+        for rows in self._tiles(x.shape[0]):
+            out[rows] = self._read_out(self.starting_states(x[rows], n_threads)[-1])
+        return out
+
+    @property
+    def learned(self):
+        return [*self.parameters, *(self.recognition.parameters if self.recognition else ())]
 
     def new_particles(self, n_rows):
         return [np.zeros((n_rows, n), self.dtype) for n in self.spec.sizes[1:]]
@@ -205,7 +229,7 @@ class HopfieldNetwork(BaseNetwork):
         self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
     ):
         """Train on the rows `order`, batch after batch; see `networks.protocol.Network`."""
-        if not self.feedforward and not self.carry_over:
+        if not self.passes and not self.carry_over:
             return self._train_rows(
                 x, y, order, plan, row_weight, particles, optimizer_state, n_threads
             )
@@ -221,8 +245,15 @@ class HopfieldNetwork(BaseNetwork):
         return stats
 
     def _train_from_pass(self, batch, particles, optimizer_state, n_threads):
-        states = self.pass_upwards(batch[0], n_threads)
-        return self._train_rows(*batch, states, optimizer_state, n_threads)
+        if not self.recognition:
+            states = self.pass_upwards(batch[0], n_threads)
+            return self._train_rows(*batch, states, optimizer_state, n_threads)
+        predicted = self.recognition.batch_states(batch[0])
+        states = [p.copy() for p in predicted]
+        stats = self._train_rows(*batch, states, optimizer_state, n_threads)
+        # the kernel has left where the free phase ended
+        self.recognition.learn(batch[0], predicted, states, batch[-1])
+        return stats
 
     def _train_carrying(self, batch, carried, optimizer_state, n_threads):
         """The kernel keeps free states: the second phase is run again for its end."""

@@ -13,6 +13,7 @@ from ..parts import Part
 from .asymmetry import measured_angles
 from .base import HopfieldNetwork
 from .energy import layered_energy
+from .recognition import RecognitionPass
 
 
 class WeightInit(Part):
@@ -116,6 +117,8 @@ class LayeredNetwork(HopfieldNetwork):
         size (2402.11674's code).
     feedforward : bool
         Free phases, in training and outside, start after a pass upwards (1606.01651).
+    recognition : RecognitionPass or None
+        They start after this pass, which learns to predict where they end.
     """
 
     _relax_kernel, _train_kernel = "layered_relax", "layered_train"
@@ -130,8 +133,9 @@ class LayeredNetwork(HopfieldNetwork):
         free_spec=None,
         carry_over=False,
         feedforward=False,
+        recognition=None,
     ):
-        self.carry_over, self.feedforward = carry_over, feedforward
+        self.carry_over, self.feedforward, self.recognition = carry_over, feedforward, recognition
         self.spec, self.kernels = spec, kernels
         self.free_spec = spec if free_spec is None else free_spec
         self.weights, self.biases, self.back = weights, biases, back
@@ -146,13 +150,22 @@ class LayeredNetwork(HopfieldNetwork):
     def under_hidden(self, k):
         return k < self.spec.n_weights - 1
 
+    def new_recognition(self, learning_rate):
+        """A `RecognitionPass` that begins as `pass_upwards`."""
+        weights = [
+            w * w.dtype.type(2 if self.under_hidden(k) else 1)
+            for k, w in enumerate(self.weights, start=1)
+        ]
+        biases = [b.copy() for b in self.biases]
+        return RecognitionPass(self.spec, self.kernels, weights, biases, learning_rate)
+
     def _upward_spec(self, gain):
         return replace(self.spec, schedule="forward", dt=1.0, gain=gain)
 
     def one_row(self, n_steps, tol):
         """``(x) -> outputs, residual`` of one dense row, or None where the backend has none."""
         make = self.kernels.layered_one_row
-        if make is None or self.back is not None or self.feedforward:
+        if make is None or self.back is not None or self.passes:
             return None
         return make(self.free_spec, self.weights, None, self.biases, n_steps, tol)
 

@@ -38,7 +38,7 @@ class LearningRule(Part):
     word = ""  # the rule's name, in a constructor and in `kernels.spec.RULES`
     independent_feedback = False  # has weights of its own for the way back
     continual = False  # moves the weights at every nudged step
-    starts = ("zero", "feedforward", "persistent", "normal")  # of the free phase
+    starts = ("zero", "feedforward", "recognition", "persistent", "normal")  # of the free phase
     # why no others
     other_starts = "does not carry states from batch to batch: only 'ep' does carry_over"
 
@@ -81,9 +81,9 @@ class LearningRule(Part):
             weight_decay=weight_decay,
         )
         relaxation.check(dynamics)
-        if relaxation.start not in self.starts:
+        if relaxation.start_word not in self.starts:
             raise ValueError(
-                f"relaxation__start={relaxation.start!r}: {self._name} {self.other_starts}"
+                f"relaxation__start={relaxation.start_word!r}: {self._name} {self.other_starts}"
             )
         for conflict in self._conflicts(beside):
             raise ValueError(conflict)

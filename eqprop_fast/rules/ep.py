@@ -15,7 +15,7 @@ class EP(NudgedRule):
     """Equilibrium propagation: the difference of two equilibria (docs/equations.md 4)."""
 
     word = "ep"
-    starts = ("zero", "feedforward", "persistent", "carry_over", "normal")
+    starts = (*NudgedRule.starts, "carry_over")
 
     def __init__(self, *, beta=0.1, nudging="centered", n_steps=AUTO, tol=AUTO):
         self.beta = beta

@@ -29,7 +29,8 @@ __all__ = ["Checkpoint", "CheckpointError", "CheckpointMixin", "write_atomically
 FORMAT = "eqprop_fast checkpoint"
 VERSION = 3
 
-_LISTS = ("coefs_", "intercepts_", "feedback_coefs_")  # fitted lists of arrays
+RECOGNITION = ("recognition_coefs_", "recognition_intercepts_")  # learnt beside the parameters
+_LISTS = ("coefs_", "intercepts_", "feedback_coefs_", *RECOGNITION)  # fitted lists of arrays
 SCALING = ("input_center_", "input_scale_")  # of the input, float64
 _ARRAYS = ("classes_", "feature_names_in_", "_y_mean", "_y_scale", "_y_spread", "_y_seen", *SCALING)
 # by the fit of a class that lists them in its `_chosen`
@@ -403,13 +404,21 @@ def _read_arrays(archive, estimator, meta):
         raise ValueError("present or objects is wrong")
     dtype = np.dtype(estimator.dtype)
     shapes, units = estimator._array_shapes(archive)
-    parameters = [(0,) if s is None else s for group in shapes.values() for s in group]
+    parameters, beside = (
+        [
+            (0,) if s is None else s
+            for name, group in shapes.items()
+            for s in group
+            if (name in RECOGNITION) == beside
+        ]
+        for beside in (False, True)
+    )
     for name in ("velocity", "second"):
         if f"{name}/0" in archive.names:
             shapes[name] = parameters
     for name in ("best", "last"):
         if name in present:
-            shapes[name] = parameters
+            shapes[name] = parameters + beside
     if "particles" in present:
         rows = _shape(archive, "particles/0", 2)[0]
         shapes["particles"] = [(rows, n) for n in units]

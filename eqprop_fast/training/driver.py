@@ -145,7 +145,7 @@ class _Rollback:
 
 def check_finite(network, stats, memory):
     """DivergenceError if a parameter, the optimiser's memory or the sum of the costs is not finite."""
-    for index, p in enumerate(network.parameters):
+    for index, p in enumerate(network.learned):
         if not np.isfinite(p).all():
             layer = network.layer_of(index)
             raise DivergenceError(

@@ -1,0 +1,107 @@
+"""A pass upwards through weights of its own, which learn to land where free phases end.
+
+Initialised equilibrium propagation (O'Connor, Gavves, Welling, ICLR 2019; docs/equations.md 3): a
+feedforward network beside the one that relaxes. Each of its layers compares what it predicted with
+where its own layer came to rest, and moves along the product of that and of what lies below it:
+nothing is propagated back, and nothing of it enters the learning rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.linalg.blas import get_blas_funcs
+from scipy.sparse import issparse
+
+from ..kernels.blas import one_blas_thread
+from ..kernels.reference.activations import rho
+
+
+class RecognitionPass:
+    """Weights and biases of a pass upwards through a chain, trained in place.
+
+    Parameters
+    ----------
+    spec : LayeredSpec
+        Of the network that it predicts; undamped discrete map.
+    kernels : KernelSet
+    weights, biases : lists of C-contiguous ndarray
+        Of the shapes of the network's own.
+    learning_rate : float
+        Share of its error that a layer makes up for in a batch whose samples are all alike; stable
+        below 2.
+    """
+
+    def __init__(self, spec, kernels, weights, biases, learning_rate=1.0):
+        self.spec = replace(spec, schedule="forward", dt=1.0)  # from zero a sweep is the pass
+        self.kernels, self.learning_rate = kernels, learning_rate
+        self.weights, self.biases = weights, biases
+
+    @property
+    def parameters(self):
+        return [*self.weights, *self.biases]
+
+    def states(self, x, n_threads=1):
+        """Predicted states of all layers, each row independent of the others."""
+        dtype = self.weights[0].dtype
+        states = [np.zeros((x.shape[0], n), dtype) for n in self.spec.sizes[1:]]
+        self.kernels.layered_relax(
+            self.spec, self.weights, None, self.biases, x, states, n_threads=n_threads
+        )
+        return states
+
+    def batch_states(self, x):
+        """The same for a batch that is learnt from: by BLAS, whose rounding depends on the batch."""
+        x = self._shown(x)
+        states = []
+        with one_blas_thread():
+            for k, (v, c) in enumerate(zip(self.weights, self.biases), start=1):
+                x = rho(self.spec.activation_of(k), np.asarray(x @ v) + c)
+                states.append(x)
+        return states
+
+    def _shown(self, x):
+        """What the input shows."""
+        if self.spec.input_activation == "identity":
+            return x
+        return rho(self.spec.input_activation, x.toarray() if issparse(x) else x)
+
+    def learn(self, x, predicted, settled, row_weight=None):
+        """One step of the normalised delta rule, each layer by itself.
+
+        ``V_k += rate / (B (1 + q)) sum_batch p_{k-1}' (s_k - p_k)``, q the mean of ``|p_{k-1}|^2``.
+
+        Parameters
+        ----------
+        x : ndarray or CSR, (B, N[0])
+        predicted, settled : lists of ndarray (B, N[k])
+            p_k of `batch_states`, before the weights moved, and s_k where the free phase has ended.
+        row_weight : ndarray (B,) or None
+        """
+        weight = np.ones(x.shape[0], x.dtype) if row_weight is None else row_weight
+        total = float(weight.sum(dtype=np.float64))
+        if total == 0:
+            return
+        x = self._shown(x)
+        with one_blas_thread():  # the same bits for any number of threads
+            for below, p, s, v, c in zip(
+                [x, *predicted], predicted, settled, self.weights, self.biases
+            ):
+                squares = below.multiply(below) if issparse(below) else np.square(below)
+                q = float(weight @ np.asarray(squares.sum(axis=1)).ravel()) / total
+                error = weight[:, None] * (s - p)
+                rate = self.learning_rate / (total * (1 + q))
+                _add_product(v, rate, below, error)
+                c += v.dtype.type(rate) * error.sum(axis=0)
+
+
+def _add_product(v, rate, below, error):
+    """v += rate below' error, in place."""
+    if issparse(below):
+        v += v.dtype.type(rate) * (below.T @ error)
+        return
+    gemm = get_blas_funcs("gemm", dtype=v.dtype)
+    found = gemm(rate, error.T, below.T, 1.0, v.T, trans_b=1, overwrite_c=1)
+    if not np.shares_memory(found, v):  # BLAS wanted another layout
+        v[...] = found.T
