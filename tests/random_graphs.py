@@ -66,9 +66,9 @@ def _network(rng, readout, lateral):
 
 def _draw(rng, seen):
     """Spec and plan, whether they go together or not."""
-    schedule = str(rng.choice(["synchronous", "asynchronous"]))
+    schedule = calls.SPEC["schedule"](rng, seen)
     readout = bool(rng.random() < 0.15)
-    shapes, links = _network(rng, readout, schedule == "synchronous" and rng.random() < 0.2)
+    shapes, links = _network(rng, readout, schedule != "asynchronous" and rng.random() < 0.2)
     if not readout and (seen["rule"] in VECTOR_FIELD_RULES or rng.random() < 0.2):
         links = [link._replace(own_back=0 < link.below) for link in links]
     seen["sizes"] = shapes  # of as many layers
