@@ -1,7 +1,5 @@
 """The estimators, and for each a small network to begin with; for tests that go over all of them."""
 
-from eqprop_fast.kernels.spec import GRADIENT_RULES
-
 from eqprop_fast import (
     Connection,
     ConvEqPropClassifier,
@@ -36,8 +34,3 @@ def small(kind, units=4):
     if issubclass(kind, GRAPHS):
         return [Dense(units)] if "Conv" in kind.__name__ else skip(units)
     return (units,)
-
-
-def serves_rule(backend, rule):
-    """Whether a backend runs this rule on graphs."""
-    return backend == "numpy" or rule not in GRADIENT_RULES
