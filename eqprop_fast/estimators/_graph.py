@@ -252,6 +252,11 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
                 "relaxation__start='recognition': only chains of dense layers learn a pass "
                 "(EqPropClassifier, EqPropRegressor); 'feedforward' goes up through any graph"
             )
+        if getattr(self._rule, "reconstruction_rate", 0.0):
+            raise ValueError(
+                "learning_rule__reconstruction_rate: layers reconstruct each other in chains of dense layers "
+                "alone (EqPropClassifier, EqPropRegressor)"
+            )
         if word == "clamped_sweep":
             raise ValueError(
                 f"learning_rule={word!r} sweeps along a chain of dense layers: EqPropClassifier has it"

@@ -71,6 +71,12 @@ class BaseLayeredEstimator(ExportMixin, BaseEqPropEstimator):
         return network
 
     def _network(self, spec, kernels, weights, biases, back):
+        rate = float(getattr(self._rule, "reconstruction_rate", 0.0))
+        if rate and spec.n_weights < 3:
+            raise ValueError(
+                f"learning_rule__reconstruction_rate={rate!r}: hidden_layer_sizes has no two hidden "
+                "layers, of which one could reconstruct the other"
+            )
         return LayeredNetwork(
             spec,
             kernels,
@@ -80,6 +86,7 @@ class BaseLayeredEstimator(ExportMixin, BaseEqPropEstimator):
             self._free_spec(spec),
             self._relaxation.start == "carry_over",
             self._relaxation.start == "feedforward",
+            reconstruction_rate=rate,
         )
 
     def _fitted_network(self, kernels):

@@ -164,6 +164,7 @@ class HopfieldNetwork(BaseNetwork):
 
     feedforward = False  # whether free phases start after `pass_upwards` (1606.01651)
     recognition = None  # or the `RecognitionPass` after which they start
+    reconstruction_rate = 0.0  # of the local auto-encoder term
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
         spec = self.spec if beta else self.free_spec
@@ -229,14 +230,14 @@ class HopfieldNetwork(BaseNetwork):
         self, x, y, order, plan, row_weight=None, particles=None, optimizer_state=None, n_threads=1
     ):
         """Train on the rows `order`, batch after batch; see `networks.protocol.Network`."""
-        if not self.passes and not self.carry_over:
+        if not (self.passes or self.carry_over or self.reconstruction_rate):
             return self._train_rows(
                 x, y, order, plan, row_weight, particles, optimizer_state, n_threads
             )
         # one by one: where a batch starts depends on what those before it have left
         optimizer_state = optimizer_state or OptimizerState()
         stats = TrainStats(plan.loss_so_far)
-        train = self._train_carrying if self.carry_over else self._train_from_pass
+        train = self._train_carrying if self.carry_over else self._train_batch
         for rows, part in batches(order, plan):
             part = replace(part, loss_so_far=stats.loss)
             weight = None if row_weight is None else row_weight[rows]
@@ -244,15 +245,19 @@ class HopfieldNetwork(BaseNetwork):
             stats = stats.followed_by(train(batch, particles, optimizer_state, n_threads))
         return stats
 
-    def _train_from_pass(self, batch, particles, optimizer_state, n_threads):
-        if not self.recognition:
-            states = self.pass_upwards(batch[0], n_threads)
-            return self._train_rows(*batch, states, optimizer_state, n_threads)
-        predicted = self.recognition.batch_states(batch[0])
-        states = [p.copy() for p in predicted]
+    def _train_batch(self, batch, particles, optimizer_state, n_threads):
+        """From where `starting_states` are; the kernel leaves where the free phase has ended."""
+        x, weight, predicted = batch[0], batch[-1], None
+        if self.recognition is None:
+            states = self.starting_states(x, n_threads)
+        else:
+            predicted = self.recognition.batch_states(x)
+            states = [p.copy() for p in predicted]
         stats = self._train_rows(*batch, states, optimizer_state, n_threads)
-        # the kernel has left where the free phase ended
-        self.recognition.learn(batch[0], predicted, states, batch[-1])
+        if predicted is not None:
+            self.recognition.learn(x, predicted, states, weight)
+        if self.reconstruction_rate:
+            self._reconstruct(states, weight)
         return stats
 
     def _train_carrying(self, batch, carried, optimizer_state, n_threads):

@@ -14,6 +14,7 @@ from .asymmetry import measured_angles
 from .base import HopfieldNetwork
 from .energy import layered_energy
 from .recognition import RecognitionPass
+from .reconstruction import reconstruction_step
 
 
 class WeightInit(Part):
@@ -119,6 +120,8 @@ class LayeredNetwork(HopfieldNetwork):
         Free phases, in training and outside, start after a pass upwards (1606.01651).
     recognition : RecognitionPass or None
         They start after this pass, which learns to predict where they end.
+    reconstruction_rate : float
+        Of the local auto-encoder term, after each batch (reconstruction.py).
     """
 
     _relax_kernel, _train_kernel = "layered_relax", "layered_train"
@@ -134,7 +137,9 @@ class LayeredNetwork(HopfieldNetwork):
         carry_over=False,
         feedforward=False,
         recognition=None,
+        reconstruction_rate=0.0,
     ):
+        self.reconstruction_rate = reconstruction_rate
         self.carry_over, self.feedforward, self.recognition = carry_over, feedforward, recognition
         self.spec, self.kernels = spec, kernels
         self.free_spec = spec if free_spec is None else free_spec
@@ -149,6 +154,10 @@ class LayeredNetwork(HopfieldNetwork):
 
     def under_hidden(self, k):
         return k < self.spec.n_weights - 1
+
+    def _reconstruct(self, states, row_weight):
+        rate = self.reconstruction_rate
+        reconstruction_step(self.spec, self.weights, self.biases, states, rate, row_weight)
 
     def new_recognition(self, learning_rate):
         """A `RecognitionPass` that begins as `pass_upwards`."""
