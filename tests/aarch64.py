@@ -28,14 +28,22 @@ runpy.run_path("setup.py", run_name="__main__")
 _SMOKE = """
 import platform
 import numpy as np, eqprop_fast as e
+from eqprop_fast.export import load_eqp, save_eqp
 assert platform.machine() == "aarch64" and e.get_backend("c").isa == "neon"
 rng = np.random.default_rng(0)
 x = rng.random((80, 6))
 y = (x[:, 0] + x[:, 1] > 1).astype(int)
-for cls in (e.EqPropClassifier, e.ResistiveClassifier):
-    c, numpy = (cls((8,), max_iter=5, random_state=0, backend=b).fit(x, y) for b in ("c", "numpy"))
+for cls, layers, more in (
+    (e.EqPropClassifier, (8,), {}),
+    (e.ResistiveClassifier, (8,), {}),
+    (e.ConvEqPropClassifier, [e.Conv(3, 2, pool="average", pool_size=1)], {"input_shape": (3, 2)}),
+):
+    keep = dict(max_iter=5, random_state=0, **more)
+    c, numpy = (cls(layers, backend=b, **keep).fit(x, y) for b in ("c", "numpy"))
     for a, b in zip(c.coefs_, numpy.coefs_):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    save_eqp(c, "net.eqp")
+    assert (load_eqp("net.eqp").predict(x) == c.predict(x)).all()
 print("python on", platform.machine(), "backend c,", e.get_backend("c").isa, "as numpy: ok")
 """
 

@@ -1,8 +1,8 @@
 """make embedded-test: exported digits networks inside QEMU, held to Python: python -m
 tests.embedded_targets.
 
-On each target: 500 predictions, and the weights after 200 streamed samples, of each dtype and of a
-resistive network.
+On each target: 500 predictions, and the weights after 200 streamed samples, of each dtype, of a
+layered, a convolutional and a resistive network.
 """
 
 import sys
@@ -15,9 +15,10 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._testing import ignore_warnings
 
-from eqprop_fast import EqPropClassifier, ResistiveClassifier
+from eqprop_fast import Conv, ConvEqPropClassifier, Dense, EqPropClassifier, ResistiveClassifier
 from eqprop_fast.export import as_model, untrained
 from eqprop_fast.export.targets import TARGETS, Vectors, run
+from eqprop_fast.networks.graph import chain
 from tests.embedded_host import compile_library, twin_relax, twin_train
 
 N_PREDICT, N_LEARN = 500, 200
@@ -71,6 +72,20 @@ def fitted():
     return as_model(EqPropClassifier((32,), max_iter=6, backend="numpy", **keep).fit(*_seen()))
 
 
+CONVOLUTIONAL = chain((1, 8, 8), [Conv(6, 3, pool="max"), Dense(10)])
+
+
+@ignore_warnings(category=ConvergenceWarning)
+def maps(learn):
+    """A trained convolutional network, or one that has learnt nothing."""
+    if learn:
+        return untrained(CONVOLUTIONAL, learning_rate=(0.02, 0.05), random_state=0)
+    keep = dict(input_shape=(8, 8), input_scaling=None, backend="numpy", random_state=0)
+    return as_model(
+        ConvEqPropClassifier([Conv(6, 3, pool="max")], max_iter=3, **keep).fit(*_seen())
+    )
+
+
 @ignore_warnings(category=ConvergenceWarning)
 def fitted_resistive(learn):
     """A trained network, or one that has seen little and shall learn."""
@@ -108,6 +123,8 @@ def main():
     layered = {False: fitted(), True: untrained((64, 32, 10), learning_rate=0.03, random_state=0)}
     cases = [(d, learn, layered[learn], twin) for d in DTYPES for learn in (False, True)]
     for learn in (False, True):
+        model = maps(learn)
+        cases += [(f"maps {d}", learn, model, twin) for d in DTYPES]
         model = fitted_resistive(learn)
         cases.append(("resistive", learn, as_model(model), resistive_twin(model)))
     for target in here:
@@ -118,14 +135,14 @@ def main():
 
 def _report(target, data, kind, learn, model, twin):
     """Run one export on one target and print a line; whether all is right."""
-    start, dtype = time.perf_counter(), "float32" if kind == "resistive" else kind
+    start, dtype = time.perf_counter(), "float32" if kind == "resistive" else kind.split()[-1]
     try:
         found = run(target, model, dtype, learn, data, twin)
         wrong = check(found, data, model, learn)
     except RuntimeError as error:
         found, wrong = {}, str(error)
     n = len(data.labels)
-    text = f"{target.name:11s} {kind:9s} {'learns' if learn else 'infers'}: "
+    text = f"{target.name:11s} {kind:12s} {'learns' if learn else 'infers'}: "
     text += f"{found.get('same_predictions', 0)}/{n} predictions as Python's"
     if learn and not wrong:
         rise = [100 * found[k] / n for k in ("right_before", "right_after")]

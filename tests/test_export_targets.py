@@ -34,6 +34,26 @@ def test_a_device_learns_what_python_learns(name, dtype):
     assert (found["same_weights"], found["same_biases"]) == (model.n_weights, model.n_biases)
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("cortex-m0", "int16"), ("cortex-m4f", "float32"), ("rv32imac", "int8")]
+)
+def test_a_convolutional_network_learns_there(name, dtype):
+    target, model = _need(name), embedded_targets.maps(True)
+    data = embedded_targets.vectors(30, 20)
+    found = run(target, model, dtype, True, data, embedded_targets.twin)
+    assert found["same_predictions"] == 30 and found["failed"] == 0
+    assert (found["same_weights"], found["same_biases"]) == (model.n_weights, model.n_biases)
+
+
+def test_convolutional_digits_fit_a_cortex_m0():
+    target, model = _need("cortex-m0"), embedded_targets.maps(True)
+    infers, learns = size_report(model, ("int8",), (False,), [target]) + size_report(
+        model, ("int16",), (True,), [target]
+    )
+    assert infers["flash"] < 8 << 10 and infers["ram"] < 2 << 10
+    assert learns["flash"] < 16 << 10 and learns["ram"] < 12 << 10
+
+
 def test_the_check_finds_what_is_wrong():
     """A twin that says otherwise must be told from one that agrees."""
     target = _need("cortex-m3")

@@ -25,12 +25,16 @@ static net_sum net_window(const net_layer *layer, const net_weight *w, const net
     const int32_t side = layer->kernel, height = layer->height, width = layer->width;
     const int32_t top = y < 0 ? -y : 0, bottom = y + side > height ? height - y : side;
     const int32_t left = x < 0 ? -x : 0, right = x + side > width ? width - x : side;
+    const unsigned shift = NET_UP(layer);
     net_sum sum = 0;
     int32_t c, v, u;
-    for (c = 0; c < layer->channels; c++, w += side * side, s += height * width)
-        for (v = top; v < bottom; v++)
-            for (u = left; u < right; u++)
-                sum += NET_PRODUCT(w[v * side + u], s[(y + v) * width + x + u], NET_UP(layer));
+    for (c = 0; c < layer->channels; c++, w += side * side, s += height * width) {
+        for (v = top; v < bottom; v++) {
+            const net_weight *row = w + v * side + left;
+            const net_value *seen = s + (y + v) * width + x + left;
+            for (u = left; u < right; u++) sum += NET_PRODUCT(*row++, *seen++, shift);
+        }
+    }
     return sum;
 }
 
@@ -71,23 +75,30 @@ static net_sum net_from_above(const net_memory *net, const net_layer *layer, siz
     const int32_t area = (int32_t)layer->height * layer->width, columns = layer->columns;
     const int32_t c = (int32_t)j / area, y = (int32_t)j % area / layer->width + layer->padding;
     const int32_t x = (int32_t)j % layer->width + layer->padding, stride = layer->stride;
-    const int32_t side = layer->kernel, n = layer->window, channels = layer->n_out / layer->cells;
+    const int32_t side = layer->kernel, n = layer->window, apart = layer->channels * side * side;
+    const unsigned shift = NET_DOWN(layer - 1);
     net_sum sum = 0;
-    int32_t v, u, o;
+    int32_t v, u, left;
     for (v = 0; v < side && v <= y; v++) {
         const int32_t row = (y - v) / stride;
         if (row * stride != y - v || row >= layer->rows * n) continue;
         for (u = 0; u < side && u <= x; u++) {
-            const int32_t column = (x - u) / stride, cell = row / n * columns + column / n;
-            if (column * stride != x - u || column >= columns * n) continue;
-            for (o = 0; o < channels; o++) {
-                const size_t unit = layer->units + (size_t)(o * layer->cells + cell);
-                const size_t w =
-                    layer->weights + (size_t)(((o * layer->channels + c) * side + v) * side + u);
+            const int32_t column = (x - u) / stride;
+            const net_weight *w = NET_W(net) + layer->weights + (c * side + v) * side + u;
+            size_t unit = layer->units + (size_t)(row / n * columns + column / n);
 #if NET_LARGEST
-                if (layer->largest && net->where[unit] != row % n * n + column % n) continue;
+            const int32_t place = layer->largest ? row % n * n + column % n : 0;
 #endif
-                sum += NET_PRODUCT(NET_W(net)[w], net->states[unit], NET_DOWN(layer - 1));
+            if (column * stride != x - u || column >= columns * n) continue;
+            /* one unit of each map above, through the same place of its kernel; no step leads
+             * behind the last one's weights */
+            for (left = layer->n_out - layer->cells;; left -= layer->cells, w += apart) {
+#if NET_LARGEST
+                if (net->where[unit] == place)
+#endif
+                    sum += NET_PRODUCT(*w, net->states[unit], shift);
+                unit += layer->cells;
+                if (left == 0) break;
             }
         }
     }
