@@ -433,3 +433,19 @@ def test_every_kind_of_element_is_written_and_read_back():
     net.cccs("f2", "0", "b", "i1", 0.25)
     with pytest.raises(CircuitError, match="'f2' is controlled by 'i1'.*no voltage source"):
         to_spice(net)
+
+
+@pytest.mark.parametrize(
+    "text, line, message",
+    [
+        ("t\n\n+ 1k\nr1 a 0 1\n", 3, "expected a card before this continuation line"),
+        ("t\nr1 a 0 1\n; @ input v1\n", 3, "expected a card before '; @'"),
+        ("t\nr1 a 0\x07 1\n", 2, "unexpected character"),
+        ("t\nr1 a 0 ; @ x\n+ 1 ; @ y\n", 3, "one card has two"),
+    ],
+)
+def test_text_that_is_no_cards_has_its_file_and_line(text, line, message):
+    with pytest.raises(SpiceError, match=message) as caught:
+        parse_spice(text, "bad.cir")
+    assert (caught.value.file, caught.value.line) == ("bad.cir", line)
+    assert str(caught.value).startswith(f"bad.cir:{line}: ")
