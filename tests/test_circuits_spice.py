@@ -349,8 +349,9 @@ def test_bounds_marks_and_strange_names_survive():
     assert again.inputs == net.inputs and len(again.outputs) == 1
     want = operating_point(net, np.arange(4) / 10)
     assert operating_point(again).outputs[0] == pytest.approx(want.outputs[0], rel=1e-9)
-    with pytest.raises(CircuitError):
-        to_spice(net, [1.0])
+    for wrong in ([1.0], [0.1, np.nan, 0.3, 0.4], [0.1, 0.2, 0.3, np.inf], np.zeros((1, 4))):
+        with pytest.raises(CircuitError, match="inputs must be 4 finite numbers"):
+            to_spice(net, wrong)
 
 
 _SEEDS = [
