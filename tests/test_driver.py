@@ -1,5 +1,6 @@
 """The driver: chunking, schedules, stopping, interruption, divergence, random signs."""
 
+import io
 import math
 import os
 import signal
@@ -27,7 +28,7 @@ from eqprop_fast.training import (
     learning_rate_factor,
 )
 from eqprop_fast.training.driver import EpochRecord
-from eqprop_fast.training.progress import describe
+from eqprop_fast.training.progress import describe, make_progress
 
 from .backend_list import BACKENDS
 
@@ -374,6 +375,28 @@ def test_the_line_of_an_epoch():
     )
     plain = replace(record, accuracy=None, validation_score=None, feedback_angles=None)
     assert describe(plain) == "loss 0.500000  10 samples/s"
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys):
+    pytest.importorskip("rich")
+    record = EpochRecord(3, 0.5, None, None, (0.1,), TrainStats(n_samples=50), 5.0)
+    with make_progress(True, 2, 100) as lines:
+        lines.advance(60)
+        lines.epoch(record)
+    assert capsys.readouterr().out == "epoch 3  loss 0.500000  10 samples/s\n"
+    with make_progress(False, 2, 100) as nothing:
+        assert nothing is None
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with make_progress(True, 2, 100, first_epoch=2) as live:
+        (task,) = live.bar.tasks
+        assert (task.total, task.completed, task.fields["epoch"]) == (200, 0, 2)
+        live.advance(60)
+        live.epoch(record)
+        assert (task.completed, task.fields["epoch"]) == (60, 3)
+        assert task.fields["note"] == describe(record)
+    assert "epoch" in terminal.getvalue()
 
 
 def test_persistent_states_are_those_the_samples_were_left_in():
