@@ -66,6 +66,7 @@ typedef struct {
     int particles;  /* free phases start where each sample's last one ended */
     int row_weight; /* samples count differently */
     int signs;      /* of beta, one a batch */
+    int idle;       /* no nudged steps */
     int gains;      /* fields count more or less than once */
     double dt, tol;
 } config;
@@ -156,7 +157,7 @@ static problem make(const config *c, const precision *p, int L, const int32_t *s
     if (c->row_weight) j->row_weight = reals(p, rows, 0.5, 1.5);
     j->n_rows = rows;
     j->over_relaxation = 1;
-    j->n_free_steps = 9, j->n_nudged_steps = 5, j->tol_free = j->tol_nudged = c->tol;
+    j->n_free_steps = 9, j->n_nudged_steps = c->idle ? 0 : 5, j->tol_free = j->tol_nudged = c->tol;
 
     /* relaxation starts from these; training keeps them as particles when asked to */
     j->state = keep((size_t)L * sizeof(void *));
@@ -431,6 +432,11 @@ static const config RULES[] = {
     {"clamped sweep", CLAMPED_SWEEP, DISCRETE, .schedule = 1, .tol = -1},
     {"contrastive", CONTRASTIVE, DISCRETE, .tol = -1},
     {"coupled", COUPLED, EULER, .prime = 1, .tol = -1},
+    /* no nudged steps: the ends are copies of what other threads have relaxed */
+    {"ep, no nudged steps", EP, DISCRETE, .idle = 1, .tol = -1},
+    {"continual, no nudged steps", CONTINUAL, DISCRETE, .idle = 1, .tol = -1},
+    {"continual vector field, no nudged steps", CONTINUAL_VF, DISCRETE, .back = 1, .idle = 1,
+     .tol = -1},
     /* exact gradients, from BPTT_CASE on */
     {"bptt", BPTT, DISCRETE, .tol = -1},
     {"bptt, euler, adam, weights", BPTT, EULER, .prime = 1, .schedule = 1, .optimizer = ADAM,
@@ -446,7 +452,7 @@ static const config RULES[] = {
      .optimizer = ADAM, .row_weight = 1, .tol = -1},
 };
 #define N_RULES   ((int)(sizeof RULES / sizeof RULES[0]))
-#define BPTT_CASE 13 /* where the exact gradients begin */
+#define BPTT_CASE 16 /* where the exact gradients begin */
 
 /* The same job trained by the scalar kernels. */
 static problem baseline(const config *c, const precision *p, int L, const int32_t *size, int rows,

@@ -200,7 +200,8 @@ class Runner:
                     return None
             verdict, by = self.tried(backends, seconds, mutant.path)
             if verdict == "survived" and compiled:
-                verdict, by, _ = self.tree.sanitized(mutant.path, 600, 1800)
+                threads = "eqp_wait" in record["before"]
+                verdict, by, _ = self.tree.sanitized(mutant.path, 600, 1800, threads)
                 by = by and "sanitizers"
         finally:
             path.write_text(text)

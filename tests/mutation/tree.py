@@ -101,13 +101,15 @@ class Tree:
 
         return self._run(target, cpu_seconds, wall_seconds)
 
-    def sanitized(self, path, cpu_seconds, wall_seconds):
-        """The program of csrc/tests that runs the kernels of `path`, under the sanitizers, in plain
-        C.
+    def sanitized(self, path, cpu_seconds, wall_seconds, threads=False):
+        """The program of csrc/tests that runs the kernels of `path`, in plain C, under the address
+        and undefined-behaviour sanitizers or that of `threads`.
         """
         program = SANITIZED.get(Path(path).parent.name, "test_layered")
-        programs = " ".join(str(self.folder / "san" / name) for name in program.split())
-        make = f"make -s -C csrc/tests ISAS=scalar OUT={self.folder / 'san'} {programs}"
+        out = self.folder / ("tsan" if threads else "san")
+        programs = " ".join(str(out / name) for name in program.split())
+        flags = "SAN='-fsanitize=thread -fno-omit-frame-pointer'" if threads else ""
+        make = f"make -s -C csrc/tests ISAS=scalar {flags} OUT={out} {programs}"
         script = f"set -e; {make}; for program in {programs}; do $program; done"
 
         def target():
