@@ -10,13 +10,17 @@ import subprocess
 import numpy as np
 import pytest
 
+from eqprop_fast import Conv, Dense
 from eqprop_fast.export import c_texts, simulate, untrained
 from eqprop_fast.export.template import runtime_text, table
+from eqprop_fast.networks.graph import chain
 from tests import embedded_host as host
+from tests.embedded_maps import networks
 
 pytestmark = pytest.mark.skipif(
     shutil.which("avr-gcc") is None, reason="needs avr-gcc (Debian: gcc-avr avr-libc)"
 )
+MAPS = networks({})
 AVR = ["avr-gcc", "-mmcu=atmega2560", "-std=c99", "-Os", "-Woverflow", *host.WARNINGS]
 
 # every state and weight over the serial line; asleep without interrupts, the simulator ends
@@ -49,7 +53,7 @@ int main(void)
         bad |= tiny_learn(net, sample, labels[row]) != TINY_OK;
     }
     for (k = 0; k < TINY_WEIGHTS; k++) number(net->learned.weights[k]);
-    for (k = 0; k < TINY_UNITS; k++) number(net->learned.biases[k]);
+    for (k = 0; k < TINY_BIASES; k++) number(net->learned.biases[k]);
     put(bad ? 'F' : 'D');
     put('\\n');
     cli();
@@ -74,6 +78,8 @@ def test_no_warning_of_overflow_or_lost_bits(tmp_path):
         ),
         "circuit": (host.resistive_model(pairs=True, scaled=True), "float32"),
     }
+    for name in ("deep", "read", "scaled"):
+        networks |= {f"{name}_{d}": (MAPS[name], d) for d in ("float32", "int16", "int8")}
     for name, (network, dtype) in networks.items():
         for end, text in zip("hc", c_texts(network, dtype, True, name)):
             _write(tmp_path, f"{name}.{end}", text)
@@ -86,13 +92,17 @@ def test_no_warning_of_overflow_or_lost_bits(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("simavr") is None, reason="needs simavr")
-@pytest.mark.parametrize("activation", ["hard_sigmoid", "tanh"])
+@pytest.mark.parametrize("kind", ["hard_sigmoid", "tanh", "maps"])
 @pytest.mark.parametrize("dtype", ["int16", "int8"])
-def test_an_avr_learns_bit_for_bit_what_python_does(dtype, activation, tmp_path):
+def test_an_avr_learns_bit_for_bit_what_python_does(dtype, kind, tmp_path):
     """Inputs over all of int16, so that every product needs its 32 bits."""
-    model = untrained((8, 6, 3), activation=activation, learning_rate=0.1, random_state=0)
+    sizes, activation = (8, 6, 3), kind
+    if kind == "maps":
+        layers = [Conv(2, 3, padding=1, pool="max"), Conv(2, 2, pool="average"), Dense(3)]
+        sizes, activation = chain((1, 6, 6), layers), "hard_sigmoid"
+    model = untrained(sizes, activation=activation, learning_rate=0.1, random_state=0)
     rng, rows = np.random.default_rng(0), 20
-    x = rng.integers(-32768, 32768, (rows, 8)).astype(np.int16)
+    x = rng.integers(-32768, 32768, (rows, model.spec.sizes[0])).astype(np.int16)
     x[0], x[1] = -32768, 32767
     labels = rng.integers(0, 3, rows)
     for end, text in zip("hc", c_texts(model, dtype, True, "tiny")):

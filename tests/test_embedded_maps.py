@@ -2,9 +2,11 @@
 
 import re
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from eqprop_fast import (
     Connection,
@@ -19,8 +21,9 @@ from eqprop_fast import (
     ReadOut,
     Relaxation,
 )
+from eqprop_fast.cli import main
 from eqprop_fast.datasets import load_digits
-from eqprop_fast.export import as_model, to_c
+from eqprop_fast.export import as_model, load_eqp, save_eqp, to_c
 from eqprop_fast.export.targets import multiply_accumulates
 from tests import embedded_host as host
 from tests.embedded_maps import ASYNC, SHAPES, networks
@@ -174,7 +177,8 @@ def test_fitted_networks_say_what_python_says(fitted, tmp_path):
     for name, model in models.items():
         device, net = devices[name], named[name][0]
         expected = model.predict(x.reshape(-1, 8, 8))
-        host.assert_same_answers(model, net, x)
+        save_eqp(model, tmp_path / "net.eqp")
+        host.assert_same_answers(model, load_eqp(tmp_path / "net.eqp"), x)
         if net.kind == "exclusive":
             np.testing.assert_array_equal(np.asarray(net.classes)[device.labels(x)], expected)
             p = device.probabilities(x)
@@ -185,6 +189,18 @@ def test_fitted_networks_say_what_python_says(fitted, tmp_path):
         for row, y in zip(x, expected):
             assert device.predict(device.net, device.pointer(row), device.pointer(out, kind)) == 0
             np.testing.assert_allclose(out, y, atol=1e-4)
+
+
+def test_a_file_becomes_c_by_the_command_line(fitted, tmp_path):
+    path, out = tmp_path / "net.eqp", tmp_path / "out"
+    save_eqp(fitted[1]["padded"], path)
+    for dtype in ("float32", "int8"):
+        words = ["export", str(path), str(out), "--dtype", dtype, "--name", "digits"]
+        words += ["--learn", "--learning-rate", "0.01"]
+        with pytest.warns(UserWarning, match="input_scaling") if dtype == "int8" else nullcontext():
+            done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+        assert "digits_from_above" in (out / "digits.c").read_text()
 
 
 def test_scales_of_a_channel_are_stored_once(fitted, tmp_path):
