@@ -223,6 +223,17 @@ class Device:
         return self.array(learned.weights, dtype), self.array(learned.biases, wide)
 
 
+def assert_same_states(device, simulation, x):
+    """States, fields of the output, steps and residual of integers, bit for bit."""
+    states, scores, steps, residual = simulation.relax(x)
+    for i, row in enumerate(x):
+        status, found, n, left = device.relax(row)
+        assert status == 0
+        np.testing.assert_array_equal(found, states[i])
+        np.testing.assert_array_equal(device.array(device.net.score, np.int32), scores[i])
+        assert (n, left) == (steps[i], residual[i])
+
+
 def _inputs_of(model, x):
     """What the input units take of x."""
     if not model.is_scaled:

@@ -89,13 +89,7 @@ def test_states_are_those_of_the_simulation(devices, name):
     if device.learns:
         device.reset(device.net)
     x = _inputs(simulation, 24, extreme=True)
-    states, scores, steps, residual = simulation.relax(x)
-    for i, row in enumerate(x):
-        status, found, n, left = device.relax(row)
-        assert status == 0
-        np.testing.assert_array_equal(found, states[i])
-        np.testing.assert_array_equal(device.array(device.net.score, np.int32), scores[i])
-        assert (n, left) == (steps[i], residual[i])
+    host.assert_same_states(device, simulation, x)
 
 
 @pytest.mark.parametrize("name", [n for n in NETWORKS if n not in ("values", "labels")])

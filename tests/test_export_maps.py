@@ -64,13 +64,7 @@ def _inputs(simulation, n, apart):
 def test_states_are_those_of_the_simulation(devices, case):
     device, simulation = _simulation(devices, case)
     x = _inputs(simulation, 12, 3)
-    states, scores, steps, residual = simulation.relax(x)
-    for i, row in enumerate(x):
-        status, found, n, left = device.relax(row)
-        assert status == 0
-        np.testing.assert_array_equal(found, states[i])
-        np.testing.assert_array_equal(device.array(device.net.score, np.int32), scores[i])
-        assert (n, left) == (steps[i], residual[i])
+    host.assert_same_states(device, simulation, x)
     if device.model.kind == "exclusive":
         np.testing.assert_array_equal(device.labels(x), simulation.labels(x))
         np.testing.assert_array_equal(device.probabilities(x), simulation.predict_proba(x))

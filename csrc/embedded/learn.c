@@ -75,7 +75,6 @@ static void net_update_biases(net_memory *net, const net_layer *layer, const net
  * Returns whether all stays finite, as integers do; without `keep` floats are only asked. */
 static int net_update(net_memory *net, const net_value *x, const net_value *plus,
                       const net_value *minus, int keep) {
-    net_weight *w = net->learned.weights;
     const net_layer *layer;
     size_t i, j;
     int finite = 1;
@@ -85,6 +84,8 @@ static int net_update(net_memory *net, const net_value *x, const net_value *plus
     for (layer = net_layers; layer <= NET_LAST; layer++) {
         const net_value *to_plus = plus + layer->units, *to_minus = minus + layer->units;
         const size_t below = layer == net_layers ? 0 : layer[-1].units;
+        net_weight *w = net->learned.weights + layer->weights;
+        size_t n_in = layer->n_in;
 #if NET_INT
         const net_rate rate = net->learned.rates[layer - net_layers];
         const unsigned shift = (unsigned)(rate.shift + layer->rate_bits);
@@ -97,36 +98,35 @@ static int net_update(net_memory *net, const net_value *x, const net_value *plus
             const net_end ends[2] = {net_end_at(net, layer, x, plus),
                                      net_end_at(net, layer, x, minus)};
             finite &= net_update_kernels(net, layer, &ends[0], &ends[1], keep);
-            w += layer->n_out / layer->cells * layer->channels * layer->kernel * layer->kernel;
+            n_in = 0; /* no rows */
         }
-        if (layer->kernel == 0)
 #endif
-            for (i = 0; i < layer->n_in; i++, w += layer->n_out) {
+        for (i = 0; i < n_in; i++, w += layer->n_out) {
 #if NET_FIRST_MAP
-                const net_value p = plus[below + i], m = minus[below + i];
+            const net_value p = plus[below + i], m = minus[below + i];
 #else
             const net_value p = layer == net_layers ? net_input(x, i) : plus[below + i];
             const net_value m =
                 layer == net_layers ? p : minus[below + i]; /* the input is clamped */
 #endif
 #if NET_INT
-                uint32_t random;
+            uint32_t random;
 #endif
-                if (p == 0 && m == 0) continue; /* a silent unit teaches its weights nothing */
+            if (p == 0 && m == 0) continue; /* a silent unit teaches its weights nothing */
 #if NET_INT
-                random = net_random(net);
-                for (j = 0; j < layer->n_out; j++, random += NET_APART) {
-                    /* at most 2 * 32767^2; 5 bits less leave room for the mantissa */
-                    const int32_t seen = (int32_t)p * to_plus[j] - (int32_t)m * to_minus[j];
-                    const int32_t step = (seen + 16) >> 5;
-                    const int32_t moved = w[j] + net_dithered(step * rate.mantissa, random, shift);
-                    w[j] = (net_weight)net_clip(moved, -32767, 32767);
-                }
+            random = net_random(net);
+            for (j = 0; j < layer->n_out; j++, random += NET_APART) {
+                /* at most 2 * 32767^2; 5 bits less leave room for the mantissa */
+                const int32_t seen = (int32_t)p * to_plus[j] - (int32_t)m * to_minus[j];
+                const int32_t step = (seen + 16) >> 5;
+                const int32_t moved = w[j] + net_dithered(step * rate.mantissa, random, shift);
+                w[j] = (net_weight)net_clip(moved, -32767, 32767);
+            }
 #else
             for (j = 0; j < layer->n_out; j++)
                 finite &= net_put(w + j, w[j] + rate * (p * to_plus[j] - m * to_minus[j]), keep);
 #endif
-            }
+        }
 #if NET_INT
         net_update_biases(net, layer, plus, minus);
 #else

@@ -339,13 +339,9 @@ class Parts:
     def private(self):
         """Macros of the source: name -> value."""
         model = self.model
-        backward = (
-            model.spec.schedule == "backward"
-            or self.flags()["NET_LARGEST"]
-            and (
-                self.passes == 1  # maps write places of maxima before those below read them
-            )
-        )
+        backward = model.spec.schedule == "backward"
+        if self.passes == 1 and self.flags()["NET_LARGEST"]:
+            backward = True  # maps write places of maxima before those below read them
         order = "(NET_MOVING - 1 - (k))" if backward else "(k)"
         rows = {"MOVING": self.moving, "MOVED": sum(self.sizes[1 : self.moving + 1])}
         rows |= {"PASSES": self.passes, "ORDER(k)": order, **self._phase_macros()}

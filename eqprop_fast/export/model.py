@@ -285,7 +285,8 @@ def as_model(source, learning_rate=None):
         source_limit=source._source_limit,
     )
     if max(model.layer_sizes) > MAX_UNITS // (2 if model.is_resistive else 1):
-        raise ValueError(f"layers: one of more than {MAX_UNITS} units is not exported")
+        word = "layers" if model.is_graph else "hidden_layer_sizes"
+        raise ValueError(f"{word}: a layer of more than {MAX_UNITS} units is not exported")
     return model if learning_rate is None or learn is None else _with_rates(model, learning_rate)
 
 
@@ -316,8 +317,8 @@ def _graph(source, network, plan):
         last = spec.layers[-1]._replace(activation="identity")
         free = free._replace(layers=(*spec.layers[:-1], last))
     learn, refused = _learn_plan(spec, plan, source)
-    bare = [name for name, rate in zip(names[1:], plan.bias_rate) if rate == 0]
-    if learn is not None and bare and any(plan.rate):
+    bare = [name for name, bias in zip(names[1:], source._skeleton()[1]) if not bias]
+    if learn is not None and bare:
         learn = None
         refused = f"bias=False of layer {bare[0]!r}: on a device every layer learns its biases"
     return free, learn, refused, _targets(source, _proba)
