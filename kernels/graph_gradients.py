@@ -23,21 +23,8 @@ class RelaxedNet(GraphNet):
         return self.kernel(*arrays, states, y, beta, n_steps, tol, self.n_threads)
 
 
-def train_exactly(
-    kernel,
-    spec,
-    weights,
-    back,
-    biases,
-    x,
-    y,
-    order,
-    plan,
-    row_weight,
-    particles,
-    optimizer_state,
-    n_threads,
-):
-    """`kernels.reference.train.graph_train` with a rule of GRADIENT_RULES, relaxing by `kernel`."""
-    net = RelaxedNet(spec, weights, back, biases, kernel=kernel, n_threads=n_threads)
-    return train_net(net, x, y, order, plan, row_weight, particles, optimizer_state)
+def train_exactly(kernel, n_threads, network, *data):
+    """`kernels.reference.train.graph_train` with a rule of GRADIENT_RULES, relaxing by `kernel`:
+    `network` is spec, weights, back, biases; `data` is what follows them there.
+    """
+    return train_net(RelaxedNet(*network, kernel=kernel, n_threads=n_threads), *data)

@@ -234,7 +234,7 @@ def graph_train(
     """As kernels.reference.train.graph_train."""
     check_graph_plan(spec, plan, particles is not None)
     if plan.rule in GRADIENT_RULES:
-        more = row_weight, particles, optimizer_state, n_threads
-        return train_exactly(graph_relax, spec, weights, back, biases, x, y, order, plan, *more)
+        network, data = (spec, weights, back, biases), (x, y, order, plan, row_weight, particles)
+        return train_exactly(graph_relax, n_threads, network, *data, optimizer_state)
     net = _net(spec, weights, back, biases, min(n_threads, max(1, plan.batch_size)))
     return train_net(net, x, y, order, plan, row_weight, particles, optimizer_state)

@@ -49,7 +49,7 @@ def graph_train(
     check_graph_plan(spec, plan, particles is not None)
     network, more = (spec, weights, back, biases), (row_weight, particles, optimizer_state)
     if plan.rule in GRADIENT_RULES:
-        return train_exactly(graph_relax, *network, x, y, order, plan, *more, n_threads)
+        return train_exactly(graph_relax, n_threads, network, x, y, order, plan, *more)
     learned = [*weights, *biases, *(back or []), *(particles or [])]
     # the continual rules move weights within a batch: kept to return to the last finite batch
     before = None
