@@ -40,7 +40,7 @@ ENDS = {  # name: what is told at the end, options of the estimator
 DATA = np.random.default_rng(0)
 X = DATA.normal(size=(150, 6)).astype(np.float32)
 Y = np.arange(150) % 3
-FORGIVING = dict(n_iter_no_change=np.inf, tol=0.0)
+FORGIVING = dict(n_iter_no_change=np.inf, tol=0.0, batch_size=20)  # more than BATCHES an epoch
 
 
 def fit(kind, end, path, backend):

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -305,3 +306,27 @@ def test_a_few_kills():
     )
     assert run.returncode == 0, run.stderr
     assert " kills in " in run.stdout
+
+
+ALL_ENDS = """
+import sys
+from pathlib import Path
+from pathlib import Path
+from tests import kill_test
+
+folder = Path(sys.argv[1])
+for kind in kill_test.KINDS[::3]:
+    for end, (told, _) in kill_test.ENDS.items():
+        path = folder / f"{kind.__name__} {end}.npz"
+        assert kill_test.in_child(lambda: kill_test.fit(kind, end, str(path), "numpy")), path
+        assert kind.load_checkpoint(path).ended_by_ == told, path
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_the_runs_of_the_kill_test_end_as_they_say(tmp_path):
+    """Other defaults must not leave `make kill-test` without a batch to be interrupted in."""
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-c", ALL_ENDS, str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
