@@ -36,7 +36,7 @@ y = (x[:, 0] + x[:, 1] > 1).astype(int)
 for cls, layers, more in (
     (e.EqPropClassifier, (8,), {}),
     (e.ResistiveClassifier, (8,), {}),
-    (e.ConvEqPropClassifier, [e.Conv(3, 2, pool="average", pool_size=1)], {"input_shape": (3, 2)}),
+    (e.ConvEqPropClassifier, [e.Conv(3, 2, padding=1)], {"input_shape": (3, 2)}),
 ):
     keep = dict(max_iter=5, random_state=0, **more)
     c, numpy = (cls(layers, backend=b, **keep).fit(x, y) for b in ("c", "numpy"))

@@ -25,6 +25,7 @@ from eqprop_fast.cli import main
 from eqprop_fast.datasets import load_digits
 from eqprop_fast.export import as_model, load_eqp, save_eqp, to_c
 from eqprop_fast.export.targets import multiply_accumulates
+from eqprop_fast.networks.graph import chain
 from tests import embedded_host as host
 from tests.embedded_maps import ASYNC, SHAPES, networks
 
@@ -244,6 +245,19 @@ def test_what_is_not_exported_is_refused_by_name(fitted, tmp_path):
     refused(wide.fit(np.zeros((60, 16, 16)), y), "pool_size=16 of layer 'conv 1'")
     shallow = ConvEqPropClassifier([ReadOut()], dynamics=Discrete(nudge_inside=True), **short)
     refused(shallow.fit(x, y), "'output': a read-out")
+
+
+def test_squares_of_one_unit_are_not_pooled(tmp_path):
+    """Whatever the user calls it: the kernels and the exports are told of no pooling."""
+    plain, *others = (
+        chain((1, 4, 4), [Conv(2, 3, pool=pool, pool_size=1), Dense(2)]).spec()
+        for pool in (None, "max", "average")
+    )
+    assert others == [plain, plain]
+    x, y = np.random.default_rng(0).random((12, 16)), np.arange(12) % 2
+    layers, keep = [Conv(2, 3, pool="max", pool_size=1)], dict(input_shape=(4, 4), max_iter=1)
+    for backend in ("c", "numpy"):
+        ConvEqPropClassifier(layers, backend=backend, random_state=0, **keep).fit(x, y)
 
 
 def test_multiply_accumulates_are_counted_by_hand():

@@ -47,13 +47,11 @@ MODELS = {
         nudge_inside=True,
         learn={},
     ),
-    "mean": host.graph_model(
-        ((2, 3, 2), Conv(1, 2, pool="average", pool_size=1), Dense(1)), proba="binary"
-    ),
+    "mean": host.graph_model(((2, 3, 3), Conv(1, 2, pool="average"), Dense(1)), proba="binary"),
     "sizes": host.graph_model(((1, 3, 3), Conv(2, 2, stride=2)), kind="regressor"),
 }
 MODELS["mean"].classes = [False, True]
-MODELS["mean"].input_center, MODELS["mean"].input_scale = np.full(12, 0.5), np.full(12, 2.0)
+MODELS["mean"].input_center, MODELS["mean"].input_scale = np.full(18, 0.5), np.full(18, 2.0)
 MODELS["floats"] = replace(MODELS["labels"], classes=[0.5, -1.0])
 
 

@@ -260,7 +260,7 @@ static uint64_t eqp_file_flat(const uint8_t *bytes, uint64_t size, eqp_file *fil
 static int eqp_file_side(const uint8_t *link, uint32_t in, uint32_t out) {
     const uint32_t kernel = link[0], padded = in + 2u * link[2];
     if (link[1] < 1 || link[2] >= kernel || link[3] < 1 || link[3] > 15 || link[4] > 2) return 0;
-    if (link[4] == 0 && link[3] != 1) return 0; /* a square that nothing pools */
+    if ((link[4] == 0) != (link[3] == 1)) return 0; /* squares of one unit are not pooled */
     return kernel <= padded && (padded - kernel) / link[1] + 1 == out * link[3];
 }
 

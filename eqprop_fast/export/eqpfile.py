@@ -474,7 +474,7 @@ def _is_right_link(link, below, above):
         return (stride, padding, window, pool) == (1, 0, 1, 0)
     if stride < 1 or padding >= kernel or not 1 <= window <= MAX_WINDOW or pool > 2:
         return False
-    if pool == 0 and window != 1:
+    if (pool == 0) != (window == 1):
         return False
     sides = [(n + 2 * padding, out * window) for n, out in zip(below[1:], above[1:])]
     return all(kernel <= n and (n - kernel) // stride + 1 == made for n, made in sides)

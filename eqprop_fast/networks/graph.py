@@ -269,7 +269,7 @@ class Graph(Part):
                 kernel=int(c.kernel or 0),
                 stride=int(c.stride),
                 padding=int(c.padding),
-                pool=c.pool or "none",
+                pool="none" if c.window == 1 else c.pool,
                 window=int(c.window),
                 own_back=not c.symmetric,
             )
