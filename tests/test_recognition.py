@@ -78,11 +78,14 @@ def test_the_delta_rule_is_its_formula(dtype, activation, weighted):
     w = np.ones(9) if weight is None else weight.astype(float)
     below = rho(activation, x)
     for k in range(3):
-        error = (settled[k] - predicted[k].astype(float)) * w[:, None]
-        rate = 0.7 / (w.sum() * (1 + (w * (below**2).sum(axis=1)).sum() / w.sum()))
-        near = 1e-6 if dtype == "float32" else 1e-14
-        assert np.abs(own.weights[k] - before[k] - rate * below.T @ error).max() < near
-        assert np.abs(own.biases[k] - before[3 + k] - rate * error.sum(axis=0)).max() < near
+        error = settled[k] - predicted[k].astype(float)
+        middle = np.average(below, axis=0, weights=w)
+        q = np.average(((below - middle) ** 2).sum(axis=1), weights=w)
+        change = 0.7 / (w.sum() * (1 + q)) * (w[:, None] * (below - middle)).T @ error
+        bias = 0.35 * np.average(error, axis=0, weights=w) - middle @ change
+        near = 2e-6 if dtype == "float32" else 1e-14
+        assert np.abs(own.weights[k] - before[k] - change).max() < near
+        assert np.abs(own.biases[k] - before[3 + k] - bias).max() < near
         below = predicted[k]
 
 
