@@ -373,6 +373,9 @@ WRONG_CALLS = {
     "spec.layers[1].activation": lambda s: s._replace(
         layers=(s.layers[0], s.layers[1]._replace(activation="step"), *s.layers[2:])
     ),
+    "spec.layers[1].size": lambda s: s._replace(
+        layers=(s.layers[0], s.layers[1]._replace(shape=(2**31 - 64,)), *s.layers[2:])
+    ),
     "weights must have 5 entries": None,
 }
 
@@ -380,10 +383,10 @@ WRONG_CALLS = {
 @pytest.mark.parametrize("message", WRONG_CALLS)
 def test_wrong_kernel_calls_are_refused(message):
     spec, weights, biases, x, _ = make("skip")
-    wrong = WRONG_CALLS[message]
+    wrong, states = WRONG_CALLS[message], zeros(spec, 5)
     spec, weights = (wrong(spec), weights) if wrong else (spec, weights[:-1])
     with pytest.raises(ValueError) as error:
-        NUMPY.graph_relax(spec, weights, None, biases, x, zeros(spec, 5))
+        NUMPY.graph_relax(spec, weights, None, biases, x, states)
     assert message in str(error.value)
 
 
