@@ -1,7 +1,9 @@
 """Import hygiene: light, lazy, works isolated, and leaves floating-point arithmetic alone."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +118,18 @@ def test_demo_of_presets_without_a_sign(monkeypatch):
     )
     result = CliRunner().invoke(main, [*demo, "nowhere"])
     assert result.exit_code == 2 and "epoch" not in result.output
+
+
+def test_every_package_is_shipped():
+    """A folder that pyproject.toml does not name is in no wheel and in no unpacked sdist."""
+    root = Path(__file__).resolve().parent.parent
+    shipped = set(
+        re.findall(r'^  "(eqprop_fast[\w.]*)",$', (root / "pyproject.toml").read_text(), re.M)
+    )
+    for top, name in (
+        (root / "eqprop_fast", "eqprop_fast"),
+        (root / "kernels", "eqprop_fast.kernels"),
+    ):
+        for made in top.rglob("__init__.py"):
+            inner = made.parent.relative_to(top).parts
+            assert ".".join((name, *inner)) in shipped
