@@ -269,3 +269,15 @@ def test_multiply_accumulates_are_counted_by_hand():
     model = host.graph_model(SHAPES["wide"], readout=True, nudge_inside=True, **ASYNC)
     up, down = 3 * 2 * 4 * 4, 3 * 2 * 4  # 3 maps over 2, kernels of 4; of 4 places one comes back
     assert multiply_accumulates(model, 2) == 2 * 81 + 3 * 3 + 2 * (up + down)
+
+
+def test_what_is_no_number_passes_the_pool(tmp_path):
+    """Wherever in its square: of 0, 0, 0 and inf - inf the last is the largest."""
+    model = host.graph_model(((2, 2, 2), Conv(1, 1, pool="max"), Dense(2)), **ASYNC)
+    model.weights[0][...] = np.float32([1e10, -1e10]).reshape(1, 2, 1, 1)
+    device = host.compile_library(tmp_path, {"net": (model, {})}, ["-O0"])["net"]
+    for place in range(4):
+        x = np.zeros((2, 4), np.float32)
+        assert device.relax(x.ravel())[0] == 0
+        x[:, place] = 3e38
+        assert device.relax(x.ravel())[0] == device.status("ERROR_DIVERGED")

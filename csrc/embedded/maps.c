@@ -55,7 +55,8 @@ static net_sum net_from_below(net_memory *net, const net_layer *layer, const net
         for (u = 0; u < n; u++) {
             const net_sum z = net_window(layer, w, s, y + v * layer->stride, x + u * layer->stride);
 #if NET_LARGEST
-            if (layer->largest && (u + v == 0 || z > found)) {
+            /* NaN is the largest, or the states would not show it */
+            if (layer->largest && (u + v == 0 || z > found || NET_NO_NUMBER(z))) {
                 found = z;
                 net->where[layer->units + j] = (uint8_t)(v * n + u);
             }

@@ -112,6 +112,7 @@ static int32_t net_forward(net_weight w) {
 #define NET_UP(layer)           ((layer)->up)
 #define NET_DOWN(layer)         ((layer)->down)
 #define NET_BIAS(net, layer, j) (NET_B(net)[NET_AT(layer, j)] >> (24 - (layer)->field_bits))
+#define NET_NO_NUMBER(x)        0
 #define NET_FINE(x)             net_round(x, 12)           /* strengths and steps: 12 bits */
 #define NET_HOLD(x)             net_clip(x, -32767, 32767) /* within int16 */
 
@@ -143,6 +144,7 @@ static int32_t net_rho(const net_layer *layer, int32_t field) {
 #define NET_UP(layer)            0 /* shifts are for integers */
 #define NET_DOWN(layer)          0
 #define NET_BIAS(net, layer, j)  (NET_B(net)[NET_AT(layer, j)])
+#define NET_NO_NUMBER(x)         ((x) != (x))
 #define NET_FINE(x)              (x)
 #define NET_HOLD(x)              (x)
 
@@ -153,9 +155,12 @@ static float net_exp(float x) {
     static const float c[] = {1.00000007545f,  0.69314718803f,  0.24022107485f,
                               0.055503571142f, 0.009676031918f, 0.0013390863365f}; /* of 2^t */
     float p, scale = 0, t = net_clip(x * 1.44269504f, -125.0f, 125.0f);
-    const int32_t n = (int32_t)(t + (t < 0 ? -0.5f : 0.5f));
-    const uint32_t bits = (uint32_t)(n + 127) << 23; /* 2^n as IEEE 754 has it */
+    int32_t n;
+    uint32_t bits;
     int i;
+    if (NET_NO_NUMBER(t)) return t;
+    n = (int32_t)(t + (t < 0 ? -0.5f : 0.5f));
+    bits = (uint32_t)(n + 127) << 23; /* 2^n as IEEE 754 has it */
     t -= (float)n;
     for (p = c[5], i = 4; i >= 0; i--) p = p * t + c[i];
     for (i = 0; i < 4; i++) ((unsigned char *)&scale)[i] = ((const unsigned char *)&bits)[i];
