@@ -250,6 +250,9 @@ def test_where_it_cannot_be_it_is_refused():
     for other in (zero, resistive):
         with pytest.raises(ValueError, match="relax=False.*'zero'"):
             other.predict(X, relax=False)
+        for no_flag in (None, 1, "no"):
+            with pytest.raises(ValueError, match="relax must be True or False"):
+                other.predict(X, relax=no_flag)
     with pytest.raises(ValueError, match="learnt no pass"):
         zero.set_params(relaxation__start="recognition").predict(X)
     fitted = model(max_iter=1).fit(X, Y).set_params(relaxation__start="zero")

@@ -810,6 +810,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         """
         ready, X = self._ready_network(), self._validate_x(X, reset=False)
         X = self._to_sources(X)
+        if not isinstance(relax, (bool, np.bool_)):
+            raise ValueError(f"relax must be True or False, got {relax!r:.80}")
         if not relax:
             return self._pass_outputs(ready.network, X).astype(np.float64)
         outputs, residual = ready.one_row(X) or self._rows_outputs(ready.network, X)
