@@ -49,7 +49,8 @@ kill-test: build
 DRAWS ?= 20000
 RANDOM_SEED ?= 1
 test-random: build
-	EQPROP_RANDOM_DRAWS=$(DRAWS) EQPROP_RANDOM_SEED=$(RANDOM_SEED) $(PY) -m pytest tests/test_random_options.py
+	EQPROP_RANDOM_DRAWS=$(DRAWS) EQPROP_RANDOM_SEED=$(RANDOM_SEED) $(PY) -m pytest $(RANDOM_TESTS) -k "twin or drawn"
+RANDOM_TESTS := $(patsubst %,tests/test_%.py,random_options graph_kernels boltzmann_kernels)
 
 # All fuzz targets, FUZZ_SECONDS together; make fuzz FUZZ_SEED=1 FUZZ="checkpoints conductances"
 FUZZ_SECONDS ?= 300

@@ -13,6 +13,7 @@ the draw counts as sensitive.
 
 import dataclasses
 import functools
+import os
 
 import numpy as np
 import scipy.sparse as sp
@@ -520,21 +521,21 @@ FAMILIES = {
     "nodal_head": nodal_head_call,
 }
 SHARES = {
-    "layered": 0.5,
-    "graph": 0.16,
-    "boltzmann": 0.07,
-    "crossbar": 0.14,
+    "layered": 0.69,
+    "crossbar": 0.18,
     "nodal_update": 0.03,
     "nodal_newton": 0.07,
     "nodal_head": 0.03,
 }
+ALONE = {"graph": 1.0, "boltzmann": 1.0}  # drawn where the others of their family are tested
 
 
 def draw(seed, number, family=""):
     """The call of that seed and number; of the families whose names begin so."""
     rng = np.random.default_rng([seed, number])
-    names = [name for name in SHARES if name.startswith(family)]
-    shares = np.array([SHARES[name] for name in names])
+    of_family = SHARES | ALONE if family else SHARES
+    names = [name for name in of_family if name.startswith(family)]
+    shares = np.array([of_family[name] for name in names])
     return FAMILIES[str(rng.choice(names, p=shares / shares.sum()))](rng)
 
 
@@ -769,6 +770,26 @@ def describe(call):
             value = "given"
         parts.append(f"{name}={value}")
     return " ".join(map(str, parts))
+
+
+DRAWS = int(os.environ.get("EQPROP_RANDOM_DRAWS", 240))
+SEED = int(os.environ.get("EQPROP_RANDOM_SEED", 0))
+WORK = float(os.environ.get("EQPROP_RANDOM_WORK", "inf"))
+
+
+def check_draws(backend, family="", numbers=None):
+    """Calls by number on a backend beside the twin; without numbers, a fifth of DRAWS."""
+    sensitive, numbers = [], range(DRAWS // 5) if numbers is None else numbers
+    for number in numbers:
+        call = draw(SEED, number, family)
+        if work(call) > WORK:
+            continue
+        if check(call, backend, f"random_calls.repeat({SEED}, {number}, {backend!r}, {family!r})"):
+            sensitive.append(number)
+        if call.refused:
+            check_refusal(call, backend)
+    # excused are few, or the comparison would say little
+    assert len(sensitive) <= max(2, 0.02 * len(numbers)), sensitive
 
 
 def repeat(seed, number, backend, family=""):

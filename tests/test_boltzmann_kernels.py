@@ -8,7 +8,9 @@ from eqprop_fast.kernels import Boltzmann, BoltzmannPlan, DivergenceError, Sweep
 from eqprop_fast.kernels.reference.threefry import threefry, uniform
 from eqprop_fast.kernels.tolerances import tolerance
 
+from . import random_calls
 from .backend_list import BACKENDS
+from .verdicts import check_taken, check_verdicts
 
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 DTYPES = ("float32", "float64")
@@ -410,3 +412,16 @@ def test_wrong_calls_are_named(backend):
             BoltzmannPlan(1, 0, 1, 0.1, momentum=0.5),
             particles,
         )
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("name", ("boltzmann_sweep", "boltzmann_train"))
+@pytest.mark.filterwarnings("ignore")
+def test_verdicts_are_the_same(name, sparse):
+    check_taken(name, sparse)
+    check_verdicts(name, sparse)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_random_calls_follow_the_twin(backend):
+    random_calls.check_draws(backend, "boltzmann")

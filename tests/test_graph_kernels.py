@@ -12,8 +12,10 @@ from eqprop_fast.kernels.tolerances import tolerance
 
 from eqprop_fast.networks.graph import Connection, Conv, Dense, Graph, Layer, chain, draw_parameters
 
+from . import random_calls
 from .backend_list import BACKENDS
 from .graphs import GRAPHS, SMOOTH, make, spec_of, with_own_back, zeros
+from .verdicts import check_taken, check_verdicts
 
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 TWIN = get_backend("numpy")
@@ -526,3 +528,16 @@ def test_vector_fields_ask_for_ways_back_between_states_alone():
         links[c] = links[c]._replace(own_back=False)
         with pytest.raises(ValueError, match=f"with this connection {c} "):
             check_graph_plan(tied._replace(connections=tuple(links)), plan, False)
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("name", ("graph_relax", "graph_train"))
+@pytest.mark.filterwarnings("ignore")
+def test_verdicts_are_the_same(name, sparse):
+    check_taken(name, sparse)
+    check_verdicts(name, sparse)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_random_calls_follow_the_twin(backend):
+    random_calls.check_draws(backend, "graph")

@@ -27,10 +27,7 @@ from eqprop_fast.kernels.spec import ACTIVATIONS, DYNAMICS, OPTIMIZERS, RULES
 from . import random_calls, random_graphs, random_machines
 from .backend_list import BACKENDS
 
-DRAWS = int(os.environ.get("EQPROP_RANDOM_DRAWS", 240))
-SEED = int(os.environ.get("EQPROP_RANDOM_SEED", 0))
 FAMILY = os.environ.get("EQPROP_RANDOM_FAMILY", "")
-WORK = float(os.environ.get("EQPROP_RANDOM_WORK", "inf"))
 CUTS = 8  # parts, each a test of its own
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 
@@ -38,23 +35,17 @@ COMPILED = [name for name in BACKENDS if name != "numpy"]
 @pytest.mark.parametrize("part", range(CUTS))
 @pytest.mark.parametrize("backend", COMPILED)
 def test_backends_follow_the_twin(backend, part):
-    sensitive, numbers = [], range(part, DRAWS, CUTS)
-    for number in numbers:
-        call = random_calls.draw(SEED, number, FAMILY)
-        if random_calls.work(call) > WORK:
-            continue
-        name = f"random_calls.repeat({SEED}, {number}, {backend!r}, {FAMILY!r})"
-        if random_calls.check(call, backend, name):
-            sensitive.append(number)
-        if call.refused:
-            random_calls.check_refusal(call, backend)
-    # excused are few, or the comparison would say little
-    assert len(sensitive) <= max(2, 0.02 * len(numbers)), sensitive
+    random_calls.check_draws(backend, FAMILY, range(part, random_calls.DRAWS, CUTS))
 
 
 @pytest.fixture(scope="module")
 def calls():
-    return [random_calls.draw(0, number) for number in range(1500)]
+    drawn = [random_calls.draw(0, number) for number in range(1500)]
+    return drawn + [
+        random_calls.draw(0, number, family)
+        for family in random_calls.ALONE
+        for number in range(200)
+    ]
 
 
 def parameters(function):

@@ -135,7 +135,7 @@ class Layout:
             state=rows.reshape(-1), shown=shown.reshape(-1), y=y.reshape(-1), rows=m, units=self.units,
             n_in=drive.x.shape[1], n_out=int(self.layers[-1]["size"]), n_layers=len(self.layers),
             n_places=self.n_places, n_turns=len(spec.passes()), continuous=spec.dynamics == "continuous",
-            cost=COSTS[spec.cost], cost_factor=spec.cost_factor,
+            cost=COSTS[spec.cost], cost_factor=float(spec.cost_factor),
             steps=np.zeros(m, np.int32) if steps is None else steps,
             residual=np.zeros(m, dtype) if residual is None else residual,
             gain=np.array(spec.gain or [1.0] * (len(self.layers) - 1)),

@@ -72,6 +72,8 @@ class Record:
     """
 
     def __init__(self, **values):
+        # a kind of number is a type to Numba: NumPy's scalars would have everything compiled again
+        values = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
         self.kept = values
         dtype = _record_dtype(tuple((name, _field_dtype(value)) for name, value in values.items()))
         self.memory = np.zeros(1, dtype)
