@@ -45,6 +45,11 @@ class LayerSpec(NamedTuple):
     def n_biases(self):
         return self.shape[0]
 
+    @property
+    def sides(self):
+        """Channels, height and width; of a flat layer n, 1, 1."""
+        return (*self.shape, 1, 1)[:3]
+
 
 class ConnectionSpec(NamedTuple):
     """A connection, forward from layer `below`, transposed from layer `above`.

@@ -292,3 +292,12 @@ def assert_same_answers(fitted, model, X):
         np.testing.assert_array_equal(found, expected)
         found = model.predict_proba(X, backend)
         np.testing.assert_allclose(found, fitted.predict_proba(X), atol=1e-4)
+
+
+def check_learns_alike(device, simulation, x, y):
+    """Sample after sample of classes y, bit for bit."""
+    simulation.learn(x, y)
+    for row, label in zip(x, y):
+        assert device.learn(device.net, device.pointer(row), int(label)) == 0
+    for found, expected in zip(device.parameters(), (simulation.weights, simulation.biases)):
+        np.testing.assert_array_equal(found, expected)

@@ -10,7 +10,7 @@ from eqprop_fast.kernels.tolerances import tolerance
 
 from . import random_calls
 from .backend_list import BACKENDS
-from .verdicts import check_taken, check_verdicts
+from .verdicts import verdict_test
 
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 DTYPES = ("float32", "float64")
@@ -414,12 +414,7 @@ def test_wrong_calls_are_named(backend):
         )
 
 
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("name", ("boltzmann_sweep", "boltzmann_train"))
-@pytest.mark.filterwarnings("ignore")
-def test_verdicts_are_the_same(name, sparse):
-    check_taken(name, sparse)
-    check_verdicts(name, sparse)
+test_verdicts_are_the_same = verdict_test(("boltzmann_sweep", "boltzmann_train"))
 
 
 @pytest.mark.parametrize("backend", COMPILED)

@@ -2,11 +2,10 @@
 nothing.
 """
 
-import pytest
 from eqprop_fast.kernels.checks import TABLES
 
 from .kernel_calls import MAKERS
-from .verdicts import check_taken, check_verdicts
+from .verdicts import verdict_test
 
 ELSEWHERE = ("graph", "boltzmann")  # test_graph_kernels.py, test_boltzmann_kernels.py
 
@@ -15,9 +14,6 @@ def test_every_kernel_has_calls():
     assert set(MAKERS) == set(TABLES)
 
 
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("name", [name for name in TABLES if not name.startswith(ELSEWHERE)])
-@pytest.mark.filterwarnings("ignore")
-def test_verdicts_are_the_same(name, sparse):
-    check_taken(name, sparse)
-    check_verdicts(name, sparse)
+test_verdicts_are_the_same = verdict_test(
+    [name for name in TABLES if not name.startswith(ELSEWHERE)]
+)

@@ -160,11 +160,7 @@ def test_fastest_rates_and_largest_numbers_do_not_overflow(tmp_path):
             np.int16
         )
         y = np.random.default_rng(1).integers(0, 3, 300)
-        simulation.learn(x, y)
-        for row, label in zip(x, y):
-            assert device.learn(device.net, device.pointer(row), int(label)) == 0
-        np.testing.assert_array_equal(device.parameters()[0], simulation.weights)
-        np.testing.assert_array_equal(device.parameters()[1], simulation.biases)
+        host.check_learns_alike(device, simulation, x, y)
         assert np.abs(simulation.weights).max() == 32767
 
 

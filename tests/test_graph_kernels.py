@@ -15,11 +15,10 @@ from eqprop_fast.networks.graph import Connection, Conv, Dense, Graph, Layer, ch
 from . import random_calls
 from .backend_list import BACKENDS
 from .graphs import GRAPHS, SMOOTH, make, spec_of, with_own_back, zeros
-from .verdicts import check_taken, check_verdicts
+from .verdicts import verdict_test
 
 COMPILED = [name for name in BACKENDS if name != "numpy"]
 TWIN = get_backend("numpy")
-pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled backend here")
 
 
 @pytest.fixture(params=COMPILED)
@@ -530,12 +529,7 @@ def test_vector_fields_ask_for_ways_back_between_states_alone():
             check_graph_plan(tied._replace(connections=tuple(links)), plan, False)
 
 
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("name", ("graph_relax", "graph_train"))
-@pytest.mark.filterwarnings("ignore")
-def test_verdicts_are_the_same(name, sparse):
-    check_taken(name, sparse)
-    check_verdicts(name, sparse)
+test_verdicts_are_the_same = verdict_test(("graph_relax", "graph_train"))
 
 
 @pytest.mark.parametrize("backend", COMPILED)

@@ -3,6 +3,7 @@ the other tests of a family, where its kernels have been compiled.
 """
 
 import numpy as np
+import pytest
 from eqprop_fast.kernels.checks import TABLES
 
 from .backend_list import BACKENDS
@@ -14,7 +15,7 @@ EXTREME = ("NaN", "inf", "huge", "1e+308", "unaligned")
 LOOSE = dict(rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
-def check_taken(name, sparse):
+def _check_taken(name, sparse):
     """The call itself is taken everywhere."""
     for backend in BACKENDS:
         assert verdict(name, backend, make(name, sparse))[0] == "taken"
@@ -51,7 +52,7 @@ def _fault(name, path, label, calls, seen):
     return None
 
 
-def check_verdicts(name, sparse):
+def _check_verdicts(name, sparse):
     """Each thing that can be done to its arguments is refused everywhere or taken everywhere, with
     the same outcome; which are taken stands in taken_calls.json.
     """
@@ -74,3 +75,16 @@ def check_verdicts(name, sparse):
     told = "see tests/kernel_calls.py"
     assert sorted(accepted - known) == [], f"these were refused; {told}"
     assert sorted(known - accepted) == [], f"these were not refused; {told}"
+
+
+def verdict_test(names):
+    """The test of these kernels."""
+
+    @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+    @pytest.mark.parametrize("name", names)
+    @pytest.mark.filterwarnings("ignore")
+    def test(name, sparse):
+        _check_taken(name, sparse)
+        _check_verdicts(name, sparse)
+
+    return test

@@ -198,7 +198,7 @@ def map_numbers(model, k):
     pools the largest; of a flat layer over all units too.
     """
     layers = model.spec.layers if model.is_graph else None
-    _, rows, columns = (*layers[k + 1].shape, 1, 1)[:3] if layers else (1, 1, 1)
+    _, rows, columns = layers[k + 1].sides if layers else (1, 1, 1)
     cells, link = [rows * columns, rows, columns], model.links[k]
     if link is None:
         return [*cells, *(0,) * 6, 1, 0]

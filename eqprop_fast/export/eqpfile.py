@@ -166,7 +166,7 @@ def _chain_bytes(model):
     """What only a chain of maps has: layers' shapes, connections."""
     spec = model.spec
     parts = [MAPS.pack(bool(spec.readout) | model.is_scaled << 1, 0, 0)]
-    parts += [SHAPE.pack(*(*layer.shape, 1, 1)[:3]) for layer in spec.layers]
+    parts += [SHAPE.pack(*layer.sides) for layer in spec.layers]
     for link, layer in zip(spec.connections, spec.layers[1:]):
         geometry = link.kernel, link.stride, link.padding, link.window, POOLS[link.pool]
         parts.append(LINK.pack(*geometry, ACTIVATIONS[layer.activation], 0))

@@ -7,7 +7,7 @@ from ..kernels.reference.layered import layered_cost
 from ..kernels.reference.rules import estimate
 from ..relaxation import Relaxation
 from ..rules import as_rule
-from .record import LayeredGradient, check_count, check_network, check_tol
+from .record import LayeredGradient, check_count, check_network, check_number
 
 
 def estimated_gradient(
@@ -37,7 +37,7 @@ def estimated_gradient(
     """
     x, y = check_network(spec, weights, biases, x, y, back)
     check_count(n_free_steps, "n_free_steps")
-    tol = check_tol(tol)
+    tol = check_number(tol, "tol")
     rule = as_rule(rule)
     if rule.random_sign:
         raise ValueError("rule__nudging='random_sign': one batch has one sign, that of beta")

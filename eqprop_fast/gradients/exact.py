@@ -17,7 +17,7 @@ from ..kernels.reference.layered import (
     relax_from_drive,
 )
 from ..kernels.reference.rules import shown_input
-from .record import LayeredGradient, check_count, check_network, check_tol
+from .record import LayeredGradient, check_count, check_network, check_number
 
 
 def _relax(spec, weights, biases, back, x, n_steps, tol):
@@ -67,7 +67,7 @@ def bptt(spec, weights, biases, x, y, *, back=None, n_free_steps, truncate=None,
     """
     x, y = check_network(spec, weights, biases, x, y, back)
     check_count(n_free_steps, "n_free_steps")
-    tol = check_tol(tol)
+    tol = check_number(tol, "tol")
     k = n_free_steps if truncate is None else check_count(truncate, "truncate")
     if k > n_free_steps:
         raise ValueError(f"truncate={k} exceeds n_free_steps={n_free_steps}")
@@ -116,9 +116,9 @@ def recurrent_backprop(
     """
     x, y = check_network(spec, weights, biases, x, y, back)
     check_count(n_free_steps, "n_free_steps")
-    tol = check_tol(tol)
+    tol = check_number(tol, "tol")
     check_count(n_steps, "n_steps")
-    adjoint_tol = check_tol(adjoint_tol, "adjoint_tol")
+    adjoint_tol = check_number(adjoint_tol, "adjoint_tol")
     drive, states = _relax(spec, weights, biases, back, x, n_free_steps, tol)
     bar = kernel.cost_gradient(spec, states[-1], y)
     gradient, steps, _ = kernel.recurrent_backprop_gradient(
@@ -139,7 +139,7 @@ def implicit(spec, weights, biases, x, y, *, back=None, n_free_steps, tol=1e-12)
     """
     x, y = check_network(spec, weights, biases, x, y, back)
     check_count(n_free_steps, "n_free_steps")
-    tol = check_tol(tol)
+    tol = check_number(tol, "tol")
     drive, states = _relax(spec, weights, biases, back, x, n_free_steps, tol)
     bar = kernel.cost_gradient(spec, states[-1], y)
     gradient = kernel.implicit_gradient(
@@ -163,8 +163,8 @@ def finite_difference(
     """
     x, y = check_network(spec, weights, biases, x, y, back)
     check_count(n_free_steps, "n_free_steps")
-    tol = check_tol(tol)
-    if not check_tol(step, "step") > 0:
+    tol = check_number(tol, "tol")
+    if not check_number(step, "step") > 0:
         raise ValueError(f"step must be > 0, got {step!r}")
     copies = [
         None if group is None else [p.copy() for p in group] for group in (weights, back, biases)

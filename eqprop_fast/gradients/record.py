@@ -54,12 +54,16 @@ def check_count(value, name, at_least=1):
     return int(value)
 
 
-def check_tol(value, name="tol"):
-    """A finite number; below 0 is no tolerance."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not -np.inf < value < np.inf:
+def check_number(value, name):
+    """A finite number, as a float."""
+    try:
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        number = float(value) if real else np.nan
+    except OverflowError:
+        number = np.inf
+    if not np.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {value!r:.80}")
-    return float(value)
+    return number
 
 
 def _check_parameters(name, arrays, shapes, dtype):

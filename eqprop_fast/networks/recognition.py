@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 
 from ..kernels.blas import one_blas_thread
 from ..kernels.reference.activations import rho
+from .reconstruction import sample_shares
 
 
 class RecognitionPass:
@@ -82,16 +83,14 @@ class RecognitionPass:
             p_k of `batch_states`, before the weights moved, and s_k where the free phase has ended.
         row_weight : ndarray (B,) or None
         """
-        weight = np.ones(x.shape[0], x.dtype) if row_weight is None else row_weight
-        total = float(weight.sum(dtype=np.float64))
-        if total == 0:
+        share = sample_shares(settled, row_weight)
+        if not share.any():
             return
         x = self._shown(x)
         with one_blas_thread():  # the same bits for any number of threads
             for below, p, s, v, c in zip(
                 [x, *predicted], predicted, settled, self.weights, self.biases
             ):
-                share = (weight / total)[:, None]
                 below = below.toarray() if issparse(below) else below
                 middle = (share * below).sum(axis=0)
                 below = below - middle

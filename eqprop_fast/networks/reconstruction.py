@@ -27,8 +27,8 @@ def _pairs(spec, weights, biases, states):
         yield k, rho_prime(spec.activation, field, shown), below - shown, above
 
 
-def _shares(states, row_weight):
-    """Share of each sample in the mean, (B, 1)."""
+def sample_shares(states, row_weight):
+    """Share of each sample in the mean, (B, 1); zeros if none has a weight."""
     m, dtype = len(states[0]), states[0].dtype
     weight = np.ones(m, dtype) if row_weight is None else row_weight
     total = weight.sum(dtype=np.float64)
@@ -37,7 +37,7 @@ def _shares(states, row_weight):
 
 def reconstruction_loss(spec, weights, biases, states, row_weight=None):
     """The loss of each reconstructed layer."""
-    share = _shares(states, row_weight)
+    share = sample_shares(states, row_weight)
     return [
         0.5 * float((share * error**2).sum(dtype=np.float64))
         for _, _, error, _ in _pairs(spec, weights, biases, states)
@@ -46,7 +46,7 @@ def reconstruction_loss(spec, weights, biases, states, row_weight=None):
 
 def reconstruction_gradient(spec, weights, biases, states, row_weight=None):
     """{k: dloss/dW_k}, shaped as ``weights[k]``."""
-    share = _shares(states, row_weight)
+    share = sample_shares(states, row_weight)
     with one_blas_thread():  # the same bits for any number of threads
         return {
             k: -2 * (share * error * slope).T @ above

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Integral
 
 import numpy as np
 
-from ..gradients.record import check_count
-
-
-def check_number(value, name):
-    """`value`, refused if it is not a finite real number.
-
-    Raises
-    ------
-    ValueError
-    """
-    try:
-        finite = (
-            isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value))
-        )
-    except OverflowError:
-        finite = False
-    if not finite:
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    return value
+from ..gradients.record import check_count, check_number
 
 
 def check_positive(value, name):

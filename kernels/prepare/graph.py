@@ -15,7 +15,7 @@ def _network_job(spec, weights, x, y):
     moves = np.full(len(spec.layers), -1, np.int32)
     for i, layers in enumerate(passes):
         moves[layers] = i
-    shapes = [(*layer.shape, 1, 1)[:3] for layer in spec.layers]
+    shapes = [layer.sides for layer in spec.layers]
     links = [
         (c.below, c.above, c.kernel, c.stride, c.padding, POOLS[c.pool], c.window, c.own_back)
         for c in spec.connections
