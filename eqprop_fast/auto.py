@@ -117,7 +117,8 @@ def _looked_at(X, weight):
 
 
 def unexplained(X, y, weight=None):
-    """Share of the variance of the targets that a linear model leaves, its coefficients discounted.
+    """Share of the variance of the targets that a model linear in the features leaves, or one of
+    their products too where rows are many; its coefficients discounted.
 
     In whole steps of 0.01, since a BLAS rounds as it likes; 1 where rows are too few to tell.
 
@@ -128,9 +129,8 @@ def unexplained(X, y, weight=None):
     weight : ndarray of shape (n_samples,) or None
         A row of weight 2 counts as two.
     """
-    from sklearn.linear_model import Ridge  # not before it is needed: import stays light
-    from sklearn.metrics import r2_score
-    from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+    # not before it is needed: import stays light
+    from sklearn.preprocessing import MaxAbsScaler, PolynomialFeatures, StandardScaler
 
     step, weight = _looked_at(X, weight)
     rows = np.flatnonzero(weight) * step
@@ -141,16 +141,31 @@ def unexplained(X, y, weight=None):
         return 1.0
     X, y = X[rows].astype(np.float64), y[rows] / largest
     X = MaxAbsScaler().fit_transform(X)  # or the squares of the next one might leave float64
-    X = StandardScaler(with_mean=False).fit_transform(X, sample_weight=weight)
+    left = _left_by_ridge(X, y, weight)
+    if ROWS_A_PRODUCT * n_features * (n_features + 3) / 2 <= n_rows:
+        X = X.toarray() if hasattr(X, "indptr") else X
+        X = np.clip(StandardScaler().fit_transform(X, sample_weight=weight), -WILD, WILD)
+        X = PolynomialFeatures(2, include_bias=False).fit_transform(X)
+        left = min(left, _left_by_ridge(X, y, weight, centred=True))
+    return round(100 * min(max(left, 0.0), 1.0)) / 100
+
+
+def _left_by_ridge(X, y, weight, centred=False):
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
+    from sklearn.preprocessing import StandardScaler
+
+    n_rows = weight.sum()
+    X = StandardScaler(with_mean=centred).fit_transform(X, sample_weight=weight)
     model = Ridge(RIDGE * n_rows).fit(X, y, sample_weight=weight)
     left = 1.0 - r2_score(y, model.predict(X), sample_weight=weight)
-    left *= (n_rows - 1) / (n_rows - n_features - 1)
-    return round(100 * min(max(left, 0.0), 1.0)) / 100
+    return left * (n_rows - 1) / (n_rows - X.shape[1] - 1)
 
 
 # ---- the scale of the input ----
 
 SCALE_ROWS = 2000  # that centre, scale and noise are taken from, evenly spaced
+ROWS_A_PRODUCT, WILD = 3, 3.0  # for the noise: rows needed; deviations in products, at most
 RIDGE = 1e-3  # of features of unit scale, a row: nothing but a safeguard against collinear ones
 WINSORISED = 0.95  # deviations beyond this quantile count as it
 SOURCE_LIMIT = 10.0  # scaled inputs beyond are held there by the sources of resistive networks

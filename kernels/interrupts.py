@@ -4,6 +4,8 @@ import signal
 import threading
 from contextlib import contextmanager
 
+_pressed = []  # what the main thread's block that holds Ctrl-C back has seen; none: no such block
+
 
 @contextmanager
 def interrupt_afterwards():
@@ -11,10 +13,14 @@ def interrupt_afterwards():
     ever.
 
     SIGINT's handler is held back, whoever installed it: what it raises could strike between any two
-    instructions. Also a decorator. Does nothing outside the main thread, where no handler runs.
+    instructions. Also a decorator. Does nothing outside the main thread, where no handler runs, and
+    within another such block, which holds on.
     """
+    if _pressed or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    if not callable(handler):
         yield
         return
     pressed = []
@@ -24,8 +30,10 @@ def interrupt_afterwards():
         yield
         return
     try:
+        _pressed.append(pressed)
         yield
     finally:
+        _pressed.clear()
         signal.signal(signal.SIGINT, handler)
         for args in pressed:
             handler(*args)

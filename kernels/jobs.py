@@ -54,9 +54,14 @@ def address(array):
     return array.__array_interface__["data"][0]
 
 
+def _is_ready(array, dtype):
+    """Whether kernels read and write it as it is, as most are: asked sooner than `np.require`."""
+    return type(array) is np.ndarray and array.dtype == dtype and array.flags.carray
+
+
 def readable(array, dtype):
     """`array` as kernels read it: C-contiguous, aligned, of `dtype`."""
-    return np.require(array, dtype, "CA")
+    return array if _is_ready(array, dtype) else np.require(array, dtype, "CA")
 
 
 class Job:
@@ -82,6 +87,10 @@ class Job:
 
     def __getitem__(self, field):
         return self.memory[field][0]
+
+    @property
+    def address(self):
+        return self.memory.ctypes.data  # an __array_interface__ would spell out every field
 
     def arrays(self, field):
         """The array behind a pointer, or those behind a table of pointers, as the kernels have
@@ -124,6 +133,8 @@ class Job:
             self.memory[field] = 0 if value is None else address(value)
 
     def _writable(self, array, dtype):
+        if _is_ready(array, dtype):
+            return array
         if not array.flags.writeable:
             raise ValueError("an in/out array is read-only")
         good = np.require(array, dtype, "CAW")

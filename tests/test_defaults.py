@@ -168,6 +168,14 @@ def test_noise_is_what_a_linear_model_leaves():
     assert auto.unexplained(X, np.zeros_like(y)) == 1.0
 
 
+def test_what_products_of_features_explain_is_no_noise():
+    X = _noisy()[0]
+    y = X[:, 0] * X[:, 1] + X[:, 2] ** 2
+    assert auto.unexplained(X, y) < 0.1
+    assert auto.unexplained(sp.csr_matrix(X), y) == auto.unexplained(X, y)
+    assert auto.unexplained(X[:59], y[:59]) > 0.5  # too few rows for 20 coefficients
+
+
 @pytest.mark.parametrize("factors", [(1e300, 1e305), (1e-310, 1e-300)])
 def test_noise_of_numbers_at_the_ends_of_float64(factors):
     X, y = _noisy()

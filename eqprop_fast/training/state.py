@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,8 +21,13 @@ class RandomStreams:
     NAMES = ("init", "shuffle", "sign", "start")  # new ones last: the others' numbers stay
 
     def __init__(self, seed):
-        for name, sequence in zip(self.NAMES, np.random.SeedSequence(seed).spawn(len(self.NAMES))):
+        for name, sequence in zip(self.NAMES, self._sequences(seed)):
             setattr(self, name, np.random.Generator(np.random.PCG64(sequence)))
+
+    @staticmethod
+    @functools.lru_cache(maxsize=16)  # every epoch begins from those of 0
+    def _sequences(seed):
+        return np.random.SeedSequence(seed).spawn(len(RandomStreams.NAMES))
 
     def state(self):
         """JSON-able state of each generator."""
