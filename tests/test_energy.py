@@ -51,6 +51,18 @@ def test_energy_is_its_sum(dynamics, input_activation, linear_output):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("activation", INVERSE_INTEGRAL)
+def test_the_inverse_integral_rises_by_the_inverse(activation):
+    """dG/ds = z where s = rho(z), wherever rho rises: of every activation."""
+    z, h = np.linspace(-6, 6, 481) + 0.003, 1e-5
+    around = np.diff([rho(activation, z + side) for side in (-0.01, 0, 0.01)], axis=0)
+    z = z[around.min(axis=0) > 5e-4]
+    integral, s = INVERSE_INTEGRAL[activation], rho(activation, z)
+    slope = (integral(s + h) - integral(s - h)) / (2 * h)
+    assert len(z) > 30
+    np.testing.assert_allclose(slope, z, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("activation", INVERTIBLE)
 def test_energy_is_stationary_at_rest(activation):
     """The integral of the inverse activation is that: the equilibrium is where E does not change."""

@@ -2,6 +2,8 @@
 
 import itertools
 import pickle
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 
 from eqprop_fast import DeepBoltzmannMachine, DeepHopfieldNetwork
+from eqprop_fast.generative.likelihood import LogPartition, say_if_unreliable
 
 from .backend_list import BACKENDS
 
@@ -184,6 +187,29 @@ def test_layers_are_pre_trained():
     )
 
 
+@pytest.mark.parametrize("kind", [DeepBoltzmannMachine, DeepHopfieldNetwork])
+def test_every_iteration_is_made_and_counted(kind):
+    one, two = (kind(4, n_iter=n, random_state=0).fit(X) for n in (1, 2))
+    assert (one.n_iter_, two.n_iter_) == (1, 2)
+    untrained = kind(4, n_iter=0, random_state=0).fit(X)
+    assert not np.array_equal(untrained.weights_[0], one.weights_[0])
+    assert not np.array_equal(one.weights_[0], two.weights_[0])
+
+
+def test_one_round_of_pre_training_is_one():
+    none, one = (
+        DeepBoltzmannMachine((4, 3), pretrain=n, random_state=0, n_iter=0).fit(X) for n in (0, 1)
+    )
+    assert not np.array_equal(none.weights_[0], one.weights_[0])
+
+
+def test_sparse_data_with_one_negative_feature_cannot_be_scaled_by_its_range():
+    wrong = X.copy()
+    wrong[0, 2] = -1.0
+    with pytest.raises(ValueError, match="negative numbers"):
+        DeepBoltzmannMachine(4, n_iter=1, input_scaling="minmax").fit(sp.csr_matrix(wrong))
+
+
 # --- energies and likelihood ---
 
 
@@ -258,6 +284,19 @@ def test_annealing_with_few_temperatures_says_so():
         model.log_partition("exact")
     with pytest.raises(TypeError):
         float(found)  # never a number without its error
+
+
+@pytest.mark.parametrize("effective, n_chains", [(9, 100), (1.9, 5)])
+def test_few_chains_that_decide_are_told_of(effective, n_chains):
+    """Below a tenth of them, or below two."""
+    few = LogPartition(0.0, -1.0, 1.0, effective, n_chains, 10)
+    with pytest.warns(ConvergenceWarning, match="chains decide the forward"):
+        say_if_unreliable(few, 2)
+    with pytest.warns(ConvergenceWarning, match="chains decide the reverse"):
+        say_if_unreliable(replace(few, effective_chains=n_chains, upper=few), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        say_if_unreliable(replace(few, effective_chains=effective + 1.2), 2)
 
 
 # --- inference ---

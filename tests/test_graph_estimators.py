@@ -189,6 +189,16 @@ def test_a_graph_that_does_not_fit_is_refused_by_name(network, message):
         graph(network).fit(IMAGES, Y)
 
 
+def test_a_read_out_is_no_hidden_layer():
+    """It takes no sweep, so "auto" plans none for it."""
+    with_it, without = (
+        conv(layers=[Dense(4), *more], dynamics__nudge_inside=True).fit(IMAGES, Y)
+        for more in ([ReadOut()], [])
+    )
+    assert with_it.relaxation_.n_steps == without.relaxation_.n_steps
+    assert with_it.weight_decay_ == without.weight_decay_ > 0
+
+
 def test_rules_name_the_connection_that_they_cannot_serve():
     with pytest.raises(ValueError, match="connection 'a' -> 'b' needs weights of its own"):
         graph(learning_rule="vector_field").fit(IMAGES, Y)

@@ -164,7 +164,13 @@ FAMILIES = {
     ),
     "checks": Family(
         {"python": ["kernels/checks/*.py"]},
-        ["tests/test_checks.py", "tests/test_graph.py", "tests/test_refused_calls.py"],
+        [
+            "tests/test_checks.py",
+            "tests/test_graph.py",
+            "tests/test_refused_calls.py",
+            "tests/test_boltzmann_kernels.py",
+            "tests/test_graph_kernels.py",
+        ],
     ),
     "update": Family(
         {
@@ -196,6 +202,9 @@ FAMILIES = {
             "tests/test_files.py",
             "tests/test_parts.py",
             "tests/test_feedforward_start.py",
+            "tests/test_feedback_angle.py",
+            "tests/test_recognition.py",
+            "tests/test_reconstruction.py",
             "tests/test_persistence.py",
             "tests/test_estimators.py",
             "tests/test_resistive_devices.py",
