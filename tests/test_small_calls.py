@@ -19,6 +19,27 @@ KINDS_AND_BACKENDS = [(kind, name) for kind in KINDS for name in BACKENDS]
 X, Y = load_iris(return_X_y=True)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_plain_rows_are_checked_as_any_others(kind):
+    """An array of numbers need not be asked what else it might be; what is wrong is still said."""
+    pd = pytest.importorskip("pandas")
+    model = kind(small(kind, 8), max_iter=3, random_state=0, dtype="float32").fit(X, Y)
+    expected = model.predict(X.tolist())
+    for same in (X, np.asfortranarray(X), X.astype(np.longdouble), np.repeat(X, 2, axis=0)[::2]):
+        np.testing.assert_array_equal(model.predict(same), expected)
+    for value in (np.nan, np.inf, 1e300):
+        wrong = X.copy()
+        wrong[3, 1] = value
+        with pytest.raises(ValueError, match="Input X contains"):
+            model.predict(wrong)
+    for wrong in (X[:, :3], X[:0], X[0]):
+        with pytest.raises(ValueError, match="features|sample|array|shape"):
+            model.predict(wrong)
+    model.fit(pd.DataFrame(X, columns=list("abcd")), Y)
+    with pytest.warns(UserWarning, match="feature names"):
+        model.predict(X)
+
+
 @pytest.mark.parametrize("kind, backend", KINDS_AND_BACKENDS)
 def test_a_kept_network_follows_the_estimator(kind, backend):
     model = kind(small(kind, 8), max_iter=3, random_state=0, backend=backend).fit(X, Y)

@@ -82,6 +82,8 @@ FAMILIES = {
             "tests/test_layered_rules.py",
             "tests/test_carry_over.py",
             "tests/test_feedback_angle.py",
+            "tests/test_layered_gradients.py",
+            "tests/test_graph_kernels.py",
         ],
         drawn="layered",
     ),
