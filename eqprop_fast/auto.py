@@ -116,9 +116,9 @@ def _looked_at(X, weight):
     return step, weight[::step]
 
 
-def unexplained(X, y, weight=None):
+def unexplained(X, y, weight=None, n_hidden=1):
     """Share of the variance of the targets that a model linear in the features leaves, or one of
-    their products too where rows are many; its coefficients discounted.
+    their products too where rows are many and layers few; its coefficients discounted.
 
     In whole steps of 0.01, since a BLAS rounds as it likes; 1 where rows are too few to tell.
 
@@ -128,6 +128,8 @@ def unexplained(X, y, weight=None):
     y : ndarray, shape (n_samples,) or (n_samples, n_outputs)
     weight : ndarray of shape (n_samples,) or None
         A row of weight 2 counts as two.
+    n_hidden : int
+        Hidden layers of the network that asks.
     """
     # not before it is needed: import stays light
     from sklearn.preprocessing import MaxAbsScaler, PolynomialFeatures, StandardScaler
@@ -142,7 +144,8 @@ def unexplained(X, y, weight=None):
     X, y = X[rows].astype(np.float64), y[rows] / largest
     X = MaxAbsScaler().fit_transform(X)  # or the squares of the next one might leave float64
     left = _left_by_ridge(X, y, weight)
-    if ROWS_A_PRODUCT * n_features * (n_features + 3) / 2 <= n_rows:
+    many = ROWS_A_PRODUCT * n_features * (n_features + 3) / 2 <= n_rows
+    if many and n_hidden <= LAYERS_OF_PRODUCTS:
         X = X.toarray() if hasattr(X, "indptr") else X
         X = np.clip(StandardScaler().fit_transform(X, sample_weight=weight), -WILD, WILD)
         X = PolynomialFeatures(2, include_bias=False).fit_transform(X)
@@ -165,6 +168,7 @@ def _left_by_ridge(X, y, weight, centred=False):
 # ---- the scale of the input ----
 
 SCALE_ROWS = 2000  # that centre, scale and noise are taken from, evenly spaced
+LAYERS_OF_PRODUCTS = 2  # hidden ones at most: deeper networks are steadier with more decay
 ROWS_A_PRODUCT, WILD = 3, 3.0  # for the noise: rows needed; deviations in products, at most
 RIDGE = 1e-3  # of features of unit scale, a row: nothing but a safeguard against collinear ones
 WINSORISED = 0.95  # deviations beyond this quantile count as it

@@ -174,6 +174,7 @@ def test_what_products_of_features_explain_is_no_noise():
     assert auto.unexplained(X, y) < 0.1
     assert auto.unexplained(sp.csr_matrix(X), y) == auto.unexplained(X, y)
     assert auto.unexplained(X[:59], y[:59]) > 0.5  # too few rows for 20 coefficients
+    assert auto.unexplained(X, y, n_hidden=2) < 0.1 < 0.5 < auto.unexplained(X, y, n_hidden=3)
 
 
 @pytest.mark.parametrize("factors", [(1e300, 1e305), (1e-310, 1e-300)])

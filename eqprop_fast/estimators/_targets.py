@@ -287,7 +287,7 @@ class RegressorTargets(RegressorMixin):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _noise(self, X, y, weight):
-        return auto.unexplained(X, y, weight)
+        return auto.unexplained(X, y, weight, self._n_hidden())
 
     def _encode_targets(self, y, row_weight, first, streams=False):
         y = y.reshape(len(y), -1)
