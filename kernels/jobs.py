@@ -51,7 +51,7 @@ def record_dtype(name, real):
 
 
 def address(array):
-    return array.__array_interface__["data"][0]
+    return array.ctypes.data  # an __array_interface__ would spell out every field of a record
 
 
 def _is_ready(array, dtype):
@@ -87,10 +87,6 @@ class Job:
 
     def __getitem__(self, field):
         return self.memory[field][0]
-
-    @property
-    def address(self):
-        return self.memory.ctypes.data  # an __array_interface__ would spell out every field
 
     def arrays(self, field):
         """The array behind a pointer, or those behind a table of pointers, as the kernels have

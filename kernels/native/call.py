@@ -21,7 +21,7 @@ def status_text(status):
 
 def pointer(job):
     """The record of a `kernels.jobs.Job` as C takes it."""
-    return ffi.cast(f"{job.name} *", job.address)
+    return ffi.cast(f"{job.name} *", address(job.memory))
 
 
 class Prepared:
