@@ -41,7 +41,7 @@ _EXPORTS = {
     **dict.fromkeys(("CrossEntropy", "SquaredError"), "costs"),
     "Checkpoint": "training.checkpoint",
     **dict.fromkeys(("Cosine", "Exponential", "InverseScaling"), "training.schedules"),
-    **dict.fromkeys(("FanInUniform", "GlorotUniform"), "networks.layered"),
+    **dict.fromkeys(("FanInUniform", "GlorotUniform", "Orthogonal"), "networks.initial"),
     **dict.fromkeys(("Connection", "Conv", "Dense", "Graph", "Layer", "ReadOut"), "networks.graph"),
     **dict.fromkeys(("Crop", "Flip", "Shift"), "training.augment"),
     "ResistiveCircuit": "networks.resistive",

@@ -13,13 +13,35 @@ AUTO = "auto"
 # ---- the network ----
 
 
-def activation(dynamics, continual):
+def small_signals(dynamics, continual, own_back, solver):
+    """Whether a chain that learns numbers does so with small targets.
+
+    What the outputs send back, W y, is then little beside what comes from below, and the network
+    nearly one that only feeds forward, whose gradients depth does not spoil. It asks for units
+    that bend at 0, whatever the scale, and for a solver that does not mind small gradients. Weights
+    of their own for the way back find the way forward only with large ones.
+    """
+    return dynamics == "discrete" and solver == "adam" and not (continual or own_back)
+
+
+AMPLITUDE = 0.2  # of small targets, in standard deviations
+
+
+def activation(dynamics, continual, small=False):
     """Of the hidden units: tanh, whose mean is 0, keeps deep layers from saturating.
 
     The continuous dynamics clip their states to [0, 1], and so want a function onto it; the
-    continual rules, which are plain SGD, learn more steadily with one.
+    continual rules, which are plain SGD, learn more steadily with one. Small signals want relu6,
+    which is bounded too.
     """
+    if small:
+        return "relu6"
     return "tanh" if dynamics == "discrete" and not continual else "shifted_sigmoid"
+
+
+def weight_init(small):
+    """Of small signals such that no loop amplifies them."""
+    return "orthogonal" if small else "fan_in_uniform"
 
 
 # ---- phases ----
@@ -37,9 +59,13 @@ def nudged_steps(n_hidden):
     return free_steps(n_hidden) // 2
 
 
-def tolerance(beta=None):
-    """Of both phases: what they leave unsettled is divided by beta, if the rule has one."""
-    return TOLERANCE if beta is None else min(TOLERANCE, abs(beta) / NUDGE_PARTS)
+def tolerance(beta=None, amplitude=1.0):
+    """Of both phases: what they leave unsettled is divided by beta, if the rule has one.
+
+    In proportion to the amplitude of the targets.
+    """
+    tol = TOLERANCE if beta is None else min(TOLERANCE, abs(beta) / NUDGE_PARTS)
+    return tol * amplitude
 
 
 OVER_RELAXATION = 1.3  # at most: beyond, what is gained early is lost near the equilibrium
@@ -60,6 +86,7 @@ def over_relaxation(contraction):
 
 BATCH_SIZE, RESISTIVE_BATCH_SIZE = 64, 32
 RATES = {"adam": 4e-3, "sgd": 0.05, "momentum": 5e-3, "nesterov": 5e-3}
+SMALL_RATE, WIDE = 3e-3, 128  # of small signals; units of a hidden layer above another
 LAYER_DECAY = 0.35  # each layer of weights learns this much slower than the one below it
 DECAY_SHARE, NOISE_SHARE, LARGEST_DECAY = 0.1, 0.3, 0.02  # of classes; of numbers
 
@@ -87,9 +114,20 @@ def learning_rate_init(solver):
     return RATES[solver]
 
 
-def layer_rates(rate, decay, n_weights):
-    """One rate a layer of weights, falling geometrically from input to output."""
-    decay = LAYER_DECAY if decay == AUTO else float(decay)
+def small_rate(hidden_layer_sizes):
+    """Rate of small signals: between wide layers each step of Adam moves many weights at once."""
+    between = max(hidden_layer_sizes, default=1) if len(hidden_layer_sizes) > 1 else 1
+    return SMALL_RATE * min(1.0, WIDE / between)
+
+
+def layer_rates(rate, decay, n_weights, small=False):
+    """One rate a layer of weights, falling geometrically from input to output.
+
+    Small signals saturate no layer, and need no fall.
+    """
+    if decay == AUTO:
+        decay = 1.0 if small else LAYER_DECAY
+    decay = float(decay)
     return tuple(float(rate) * decay**k for k in range(n_weights))
 
 
@@ -97,7 +135,7 @@ def batch_size(n_samples, most=BATCH_SIZE):
     return min(most, n_samples)
 
 
-def weight_decay(n_samples, n_features, n_hidden, continual, noise=None):
+def weight_decay(n_samples, n_features, n_hidden, continual, noise=None, small=False):
     """The fewer samples (their weights' sum) for a feature, the more; continual rules take none.
 
     Of numbers also in proportion to their `noise`, as the best ridge is; of classes, None, it is
@@ -106,7 +144,8 @@ def weight_decay(n_samples, n_features, n_hidden, continual, noise=None):
     if continual:
         return 0.0
     share = DECAY_SHARE if noise is None else NOISE_SHARE * noise
-    return min(share * n_features / n_samples, LARGEST_DECAY) / max(n_hidden, 1) ** 2
+    decay = min(share * n_features / n_samples, LARGEST_DECAY)
+    return decay / max(n_hidden, 1) ** (1 if small else 2)
 
 
 def _looked_at(X, weight):
@@ -116,9 +155,9 @@ def _looked_at(X, weight):
     return step, weight[::step]
 
 
-def unexplained(X, y, weight=None, n_hidden=1):
+def unexplained(X, y, weight=None):
     """Share of the variance of the targets that a model linear in the features leaves, or one of
-    their products too where rows are many and layers few; its coefficients discounted.
+    their products too where rows are many; its coefficients discounted.
 
     In whole steps of 0.01, since a BLAS rounds as it likes; 1 where rows are too few to tell.
 
@@ -128,8 +167,6 @@ def unexplained(X, y, weight=None, n_hidden=1):
     y : ndarray, shape (n_samples,) or (n_samples, n_outputs)
     weight : ndarray of shape (n_samples,) or None
         A row of weight 2 counts as two.
-    n_hidden : int
-        Hidden layers of the network that asks.
     """
     # not before it is needed: import stays light
     from sklearn.preprocessing import MaxAbsScaler, PolynomialFeatures, StandardScaler
@@ -144,8 +181,7 @@ def unexplained(X, y, weight=None, n_hidden=1):
     X, y = X[rows].astype(np.float64), y[rows] / largest
     X = MaxAbsScaler().fit_transform(X)  # or the squares of the next one might leave float64
     left = _left_by_ridge(X, y, weight)
-    many = ROWS_A_PRODUCT * n_features * (n_features + 3) / 2 <= n_rows
-    if many and n_hidden <= LAYERS_OF_PRODUCTS:
+    if ROWS_A_PRODUCT * n_features * (n_features + 3) / 2 <= n_rows:
         X = X.toarray() if hasattr(X, "indptr") else X
         X = np.clip(StandardScaler().fit_transform(X, sample_weight=weight), -WILD, WILD)
         X = PolynomialFeatures(2, include_bias=False).fit_transform(X)
@@ -168,7 +204,6 @@ def _left_by_ridge(X, y, weight, centred=False):
 # ---- the scale of the input ----
 
 SCALE_ROWS = 2000  # that centre, scale and noise are taken from, evenly spaced
-LAYERS_OF_PRODUCTS = 2  # hidden ones at most: deeper networks are steadier with more decay
 ROWS_A_PRODUCT, WILD = 3, 3.0  # for the noise: rows needed; deviations in products, at most
 RIDGE = 1e-3  # of features of unit scale, a row: nothing but a safeguard against collinear ones
 WINSORISED = 0.95  # deviations beyond this quantile count as it

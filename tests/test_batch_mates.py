@@ -8,7 +8,8 @@ import scipy.sparse as sp
 from eqprop_fast.kernels import LayeredSpec, get_backend
 from sklearn.datasets import load_digits
 
-from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
+from eqprop_fast.networks.initial import GlorotUniform
+from eqprop_fast.networks.layered import LayeredNetwork
 from eqprop_fast.networks.resistive import ResistiveNetwork, ResistiveSpec, init_conductances
 
 from .backend_list import BACKENDS

@@ -16,7 +16,8 @@ from eqprop_fast.kernels import DivergenceError, LayeredSpec, TrainPlan, TrainSt
 from eqprop_fast.kernels.interrupts import interrupt_afterwards
 
 from eqprop_fast import EP, EqPropClassifier, Relaxation
-from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
+from eqprop_fast.networks.initial import GlorotUniform
+from eqprop_fast.networks.layered import LayeredNetwork
 from eqprop_fast.rules import RULES
 from eqprop_fast.training import (
     FitSettings,

@@ -29,7 +29,8 @@ from eqprop_fast import (
 )
 from eqprop_fast.networks.graph import chain
 from eqprop_fast.networks.graph_network import GraphNetwork
-from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
+from eqprop_fast.networks.initial import GlorotUniform
+from eqprop_fast.networks.layered import LayeredNetwork
 
 from .backend_list import BACKENDS
 from .graphs import GRAPHS as SHAPES

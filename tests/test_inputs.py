@@ -103,6 +103,9 @@ OTHER_WORDS = {
     "learning_rate__decay": dict(learning_rate="exponential"),
     "learning_rate__min_factor": dict(learning_rate="cosine"),
     "learning_rate__power_t": dict(learning_rate="invscaling"),
+    **{
+        name: dict(weight_init="fan_in_uniform") for name in BAD if name.startswith("weight_init__")
+    },
     **{f"checkpoint__{name}": dict(checkpoint=Checkpoint()) for name in ("every", "path")},
 }
 

@@ -21,7 +21,8 @@ from eqprop_fast import (
     ResistiveRelaxation,
     theory,
 )
-from eqprop_fast.networks.layered import GlorotUniform, LayeredNetwork
+from eqprop_fast.networks.initial import GlorotUniform
+from eqprop_fast.networks.layered import LayeredNetwork
 from eqprop_fast.training.checkpoint import CheckpointError
 
 from .backend_list import BACKENDS

@@ -6,7 +6,7 @@ from eqprop_fast.kernels.spec import LayeredSpec
 from sklearn.datasets import load_digits
 
 from eqprop_fast import EP, Continuous, EqPropClassifier, Relaxation, theory
-from eqprop_fast.networks.layered import GlorotUniform
+from eqprop_fast.networks.initial import GlorotUniform
 from eqprop_fast.networks.reconstruction import (
     reconstruction_gradient,
     reconstruction_loss,

@@ -144,6 +144,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
     _one_rate = "layer of weights, input to output"  # there is one for each
     _source_limit = np.inf  # of scaled inputs
     _auto_batch_size = auto.BATCH_SIZE
+    _amplitude = 1.0  # of standardised targets
+    _small_signals = False  # whether "auto" is what a network of small ones wants
     _chosen = ()  # what a fit chooses, and a file must hold
     _words: dict = {"learning_rate": RATE_WORDS}
     _parameter_constraints: dict = {
@@ -737,6 +739,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             period=self.max_iter,
             tol=self.tol,
             n_iter_no_change=auto.patience(word) if patience == AUTO else patience,
+            loss_unit=self._amplitude**2,
             n_threads=effective_n_threads(self.n_threads),
             on_interrupt=self.on_interrupt,
             normal_start=self._relaxation.start == "normal",
@@ -799,7 +802,8 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             )
 
     def _say_how_it_ended(self, network, data, state):
-        say_no_better(state.loss_curve[-1], data, self._cost, is_classifier(self))
+        unit = self._amplitude**2
+        say_no_better(state.loss_curve[-1], unit, data, self._cost, is_classifier(self))
         rows = data.rows[:: -(-len(data.rows) // CHECKED_ROWS)]
         residual = np.empty(len(rows))
         self._network_outputs(network, data.x[rows], residual)

@@ -11,7 +11,7 @@ from ..auto import AUTO
 from ..costs import COSTS, Cost
 from ..dynamics import DYNAMICS, Dynamics
 from ..kernels import ACTIVATIONS
-from ..networks.layered import WEIGHT_INITS, WeightInit
+from ..networks.initial import WEIGHT_INITS, WeightInit
 from ..parts import part_classes
 from ..presets import preset
 from ..relaxation import RELAXATIONS, Recognition, Relaxation
@@ -54,8 +54,9 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         / n_samples of the first fit (of numbers 0.3, times the share of their variance that a
         linear model leaves), at most 0.02, and that over the squared number of hidden layers; 0 of
         the continual rules.
-    weight_init : {"fan_in_uniform", "glorot_uniform"} or WeightInit
-        Initial weights: `FanInUniform` or `GlorotUniform`.
+    weight_init : {"auto", "fan_in_uniform", "glorot_uniform", "orthogonal"} or WeightInit
+        Initial weights: `FanInUniform`, `GlorotUniform` or `Orthogonal`. "auto": the last of
+        `EqPropRegressor` where it learns small signals, else the first.
 
     Attributes
     ----------
@@ -72,7 +73,7 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         "relaxation": RELAXATIONS,
         "learning_rule": RULES,
         "cost": COSTS,
-        "weight_init": WEIGHT_INITS,
+        "weight_init": {AUTO: None, **WEIGHT_INITS},
     }
     _parameter_objects = *part_classes(_words), Recognition
     _parameter_constraints: dict = {
@@ -83,7 +84,7 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         "relaxation": [StrOptions(set(RELAXATIONS)), Relaxation],
         "learning_rule": [StrOptions(set(RULES)), LearningRule],
         "cost": [StrOptions(set(COSTS)), Cost],
-        "weight_init": [StrOptions(set(WEIGHT_INITS)), WeightInit],
+        "weight_init": [StrOptions({AUTO, *WEIGHT_INITS}), WeightInit],
     }
 
     # ---- what a concrete estimator supplies besides ----
@@ -114,18 +115,22 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
     # ---- parameters without "auto" ----
 
     @property
+    def _amplitude(self):
+        return getattr(self, "_auto", {}).get("amplitude", 1.0)
+
+    @property
     def _relaxation(self):
         factor = getattr(self, "_auto", {}).get("over_relaxation", 1.0)
-        tol = super()._rule.auto_tol
+        tol = super()._rule.auto_tol(self._amplitude)
         return super()._relaxation.in_numbers(self._n_hidden(), factor, tol)
 
     @property
     def _rule(self):
-        return super()._rule.in_numbers(self._n_hidden(), self._relaxation)
+        return super()._rule.in_numbers(self._n_hidden(), self._relaxation, self._amplitude)
 
     @property
     def _solver(self):
-        return auto.solver(self._rule.continual) if self.solver == AUTO else self.solver
+        return auto.solver(super()._rule.continual) if self.solver == AUTO else self.solver
 
     @property
     def _weight_decay(self):
@@ -137,18 +142,29 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
     def _hidden_function(self):
         if self.activation != AUTO:
             return self.activation
-        return auto.activation(self._part("dynamics").word, self._rule.continual)
+        return auto.activation(
+            self._part("dynamics").word, self._rule.continual, self._small_signals
+        )
+
+    @property
+    def _weight_init(self):
+        auto_word = auto.weight_init(self._small_signals)
+        return WEIGHT_INITS[auto_word]() if self.weight_init == AUTO else self._part("weight_init")
 
     def _weight_rates(self, n_weights):
         rate = self.learning_rate_init
         if is_list(rate) and not isinstance(rate, str):
             return super()._weight_rates(n_weights)
-        rate = auto.learning_rate_init(self._solver) if isinstance(rate, str) else rate
+        if isinstance(rate, str):
+            rate = self._auto_rate()
         return self._falling_rates(rate, n_weights)
+
+    def _auto_rate(self):
+        return auto.learning_rate_init(self._solver)
 
     def _falling_rates(self, rate, n_weights):
         """One rate a layer of weights, where that of the lowest is given."""
-        return auto.layer_rates(rate, self.layer_decay, n_weights)
+        return auto.layer_rates(rate, self.layer_decay, n_weights, self._small_signals)
 
     def _look_at(self, X, y, weight):
         super()._look_at(X, y, weight)
@@ -156,8 +172,10 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         continual = self._rule.continual
         asks = self.weight_decay == AUTO and not continual
         noise = self._noise(X, y, weight) if asks else None
-        decay = auto.weight_decay(n_samples, X.shape[1], self._n_hidden(), continual, noise)
-        self._auto = {"weight_decay": decay, "over_relaxation": 1.0}
+        small, n_hidden = self._small_signals, self._n_hidden()
+        decay = auto.weight_decay(n_samples, X.shape[1], n_hidden, continual, noise, small)
+        amplitude = auto.AMPLITUDE if small else 1.0
+        self._auto = {"weight_decay": decay, "over_relaxation": 1.0, "amplitude": amplitude}
 
     def _look_at_network(self, network, X, weight):
         self._rule.say_weak_nudge(self._relaxation, self.dtype, stacklevel=7)

@@ -207,7 +207,7 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
         spec = self._spec(graph)
         self._check_together(spec)  # before anything is fitted
         self._check_rule(graph, spec)
-        init, dtype = self._part("weight_init"), np.dtype(self.dtype)
+        init, dtype = self._weight_init, np.dtype(self.dtype)
         gain = per_layer("weight_init__gain", init.gain, spec.n_weights, False, self._one_rate)
         weights, biases = draw_parameters(spec, rng, dtype, gain, init)
         graph.clear_biases(biases)

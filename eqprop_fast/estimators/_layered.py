@@ -57,7 +57,7 @@ class BaseLayeredEstimator(ExportMixin, BaseEqPropEstimator):
     def _new_network(self, kernels, sizes, rng):
         spec = self._spec(sizes)
         self._check_together(spec)  # before anything is fitted
-        init = self._part("weight_init")
+        init = self._weight_init
         per_layer("weight_init__gain", init.gain, spec.n_weights, allow_zero=False)
         weights, biases = init.draw(spec.sizes, rng, np.dtype(self.dtype))
         back = None

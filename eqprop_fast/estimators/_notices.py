@@ -26,8 +26,8 @@ def say_unsettled(residual, free, when, stacklevel):
         )
 
 
-def say_no_better(loss, data, cost, classifies):
-    """Warn if the training cost is not below that of one answer for all samples."""
+def say_no_better(loss, unit, data, cost, classifies):
+    """Warn if the training cost, in this unit, is not below that of one answer for all samples."""
     y = data.y[data.rows].astype(np.float64)
     weight = None if data.row_weight is None else data.row_weight[data.rows]
     mean = np.average(y, axis=0, weights=weight)
@@ -35,7 +35,7 @@ def say_no_better(loss, data, cost, classifies):
         best = -np.sum(mean * np.log(mean, where=mean > 0, out=np.zeros_like(mean)))
     else:
         best = 0.5 * np.average(((y - mean) ** 2).sum(axis=1), weights=weight)
-    best *= cost.factor
+    best *= cost.factor / unit
     if best > 0 and not loss < best:
         answer = "the shares of the classes" if classifies else "the mean of y"
         warnings.warn(

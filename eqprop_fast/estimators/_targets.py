@@ -287,7 +287,7 @@ class RegressorTargets(RegressorMixin):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _noise(self, X, y, weight):
-        return auto.unexplained(X, y, weight, self._n_hidden())
+        return auto.unexplained(X, y, weight)
 
     def _encode_targets(self, y, row_weight, first, streams=False):
         y = y.reshape(len(y), -1)
@@ -322,7 +322,7 @@ class RegressorTargets(RegressorMixin):
             raise ValueError("y is too large: its mean or standard deviation is not finite")
         self._y_mean, self._y_spread, self._y_seen = mean, spread, np.array([seen])
         varies = spread > 10 * np.finfo(np.float64).eps * np.abs(mean)
-        self._y_scale = np.where(varies, spread, 1.0)
+        self._y_scale = np.where(varies, spread / self._amplitude, 1.0)
 
     def _target_type(self):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sklearn.utils._param_validation import StrOptions
 
+from .. import auto
 from ..costs import SquaredError
 from ..docstrings import documented
 from ._layered import BaseLayeredEstimator
@@ -14,14 +15,21 @@ from ._targets import RegressorTargets
 class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     """Layered regressor trained by equilibrium propagation, single- or multi-output.
 
-    Targets are standardised internally (`loss_` is in those units) and predictions scaled back; the
-    output layer is linear by default. Scale the inputs. Parts and words are those of
-    `EqPropClassifier`.
+    Targets are standardised internally (`loss_` is in those units), learnt as small signals
+    (docs/defaults.md), and predictions scaled back; the output layer is linear by default. Scale the
+    inputs. Parts and words are those of `EqPropClassifier`.
 
     Parameters
     ----------
     cost : {"squared_error"} or SquaredError
         A softmax is for classes.
+
+    Attributes
+    ----------
+    target_amplitude_ : float
+        What the network learns are standardised targets times this: 0.2; 1 of the continual and
+        vector-field rules, under the continuous dynamics and for another solver than Adam. `loss_`
+        does not depend on it, tolerances and states do.
 
     Examples
     --------
@@ -39,6 +47,21 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         "cost": [StrOptions({"squared_error"}), SquaredError],
     }
     _not_of_papers = ("out_activation",)  # theirs is for 0/1 targets, ours are standardised
+
+    @property
+    def _small_signals(self):
+        rule = self._part("learning_rule")
+        return auto.small_signals(
+            self._part("dynamics").word, rule.continual, rule.independent_feedback, self._solver
+        )
+
+    def _auto_rate(self):
+        small = self._small_signals
+        return auto.small_rate(self._hidden_sizes()) if small else super()._auto_rate()
+
+    def _publish(self, state):
+        super()._publish(state)
+        self.target_amplitude_ = self._amplitude
 
     def __init__(
         self,
@@ -68,7 +91,7 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
         n_iter_no_change="auto",
         early_stopping=False,
         validation_fraction=0.1,
-        weight_init="fan_in_uniform",
+        weight_init="auto",
         warm_start=False,
         random_state=None,
         verbose=False,

@@ -25,6 +25,7 @@ from ..kernels.graph_spec import (
 from ..kernels.spec import ACTIVATIONS
 from ..parts import Part
 from ..relaxation import MAX_INT
+from .initial import FanInUniform
 
 _COUNT = Interval(Integral, 1, MAX_INT, closed="both")
 _POOLING = {
@@ -610,17 +611,16 @@ def draw_parameters(spec, rng, dtype=np.float64, gain=1.0, scheme=None):
     -------
     weights, biases : lists of ndarray
     """
+    scheme = FanInUniform() if scheme is None else scheme
     weights, biases = [], [None] * (len(spec.layers) - 1)
     gains = np.broadcast_to(np.asarray(gain, np.float64), len(spec.connections))
     for link, g in zip(spec.connections, gains):
         shape, fan_in = link.weight_shape(spec.layers), link.fan_in(spec.layers)
         fan_out = shape[0] * link.kernel**2 if link.kernel else shape[1]
-        if scheme is None:
-            bound, bias_bound = g / np.sqrt(fan_in), 1 / np.sqrt(fan_in)
-        else:
-            bound, bias_bound = scheme.bounds(g, fan_in, fan_out)
-        weights.append(rng.uniform(-bound, bound, shape).astype(dtype))
+        drawn = scheme.weights(g, shape, fan_in, fan_out, rng, link.below == 0)
+        weights.append(drawn.astype(dtype))
         if biases[link.above - 1] is None:
             n = spec.layers[link.above].n_biases
-            biases[link.above - 1] = rng.uniform(-bias_bound, bias_bound, n).astype(dtype)
+            drawn = scheme.biases(n, fan_in, fan_out, rng)
+            biases[link.above - 1] = drawn.astype(dtype)
     return weights, biases

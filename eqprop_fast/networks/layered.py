@@ -3,99 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 
-from ..docstrings import documented
-from ..parts import Part
 from .asymmetry import measured_angles
 from .base import HopfieldNetwork
 from .energy import layered_energy
 from .recognition import RecognitionPass
 from .reconstruction import reconstruction_step
-
-
-class WeightInit(Part):
-    """Base of the initial weights; not for direct use (docs/equations.md 13).
-
-    Parameters
-    ----------
-    gain : float or sequence of float
-        One number, or one per matrix of weights from input to output; of a graph, per connection.
-    """
-
-    word = ""
-    _parameter_constraints: dict = {
-        "gain": [Interval(Real, 0, None, closed="neither"), "array-like"]
-    }
-
-    def __init__(self, gain=1.0):
-        self.gain = gain
-
-    def bounds(self, gain, n_in, n_out):
-        """Largest weight and largest bias between two layers."""
-        raise NotImplementedError
-
-    def draw(self, sizes, rng, dtype):
-        """Fresh weights and biases of layers of these sizes, input first.
-
-        Parameters
-        ----------
-        sizes : sequence of int
-        rng : numpy.random.Generator
-        dtype : numpy dtype
-
-        Returns
-        -------
-        weights, biases : lists of ndarray
-        """
-        weights, biases = [], []
-        gains = np.broadcast_to(np.asarray(self.gain, dtype=np.float64), len(sizes) - 1)
-        for n_in, n_out, gain in zip(sizes[:-1], sizes[1:], gains):
-            bound, bias_bound = self.bounds(gain, n_in, n_out)
-            weights.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype))
-            biases.append(rng.uniform(-bias_bound, bias_bound, n_out).astype(dtype))
-        return weights, biases
-
-
-@documented
-class GlorotUniform(WeightInit):
-    """``U(+-gain sqrt(6 / (n_in + n_out)))``, biases zero (1602.05179)."""
-
-    word = "glorot_uniform"
-
-    def bounds(self, gain, n_in, n_out):
-        return gain * np.sqrt(6.0 / (n_in + n_out)), 0.0
-
-
-@documented
-class FanInUniform(WeightInit):
-    """``U(+-gain / sqrt(n_in))``, biases ``U(+-bias_gain / sqrt(n_in))``.
-
-    PyTorch's linear layer: 1905.13633, 2005.04168, 2006.03824; biases of half that: 2312.15103.
-
-    Parameters
-    ----------
-    bias_gain : float
-    """
-
-    word = "fan_in_uniform"
-    _parameter_constraints: dict = {
-        **WeightInit._parameter_constraints,
-        "bias_gain": [Interval(Real, 0, None, closed="left")],
-    }
-
-    def __init__(self, gain=1.0, bias_gain=1.0):
-        super().__init__(gain)
-        self.bias_gain = bias_gain
-
-    def bounds(self, gain, n_in, n_out):
-        return gain / np.sqrt(n_in), self.bias_gain / np.sqrt(n_in)
-
-
-WEIGHT_INITS = {cls.word: cls for cls in (GlorotUniform, FanInUniform)}
 
 
 class LayeredNetwork(HopfieldNetwork):

@@ -4,7 +4,7 @@ Outputs in [-1, 2]; Glorot's bound halved, then gains 0.8 and 1.2. The authors' 
 difference of the phases itself, not the gradient: times 2 beta = 0.5.
 """
 
-from ..networks.layered import GlorotUniform
+from ..networks.initial import GlorotUniform
 from ..relaxation import Relaxation
 from ..rules import EP
 from .paper_2402_11674 import hopfield

@@ -5,7 +5,7 @@ the batch before ended.
 """
 
 from ..networks.graph import Conv
-from ..networks.layered import FanInUniform
+from ..networks.initial import FanInUniform
 from ..rules import EP
 from ..training.augment import Crop, Flip
 from ..training.schedules import Cosine

@@ -3,7 +3,7 @@ them.
 """
 
 from ..dynamics import Discrete
-from ..networks.layered import FanInUniform
+from ..networks.initial import FanInUniform
 from ..networks.resistive import ResistiveCircuit
 from ..relaxation import Relaxation, ResistiveRelaxation
 from ..rules import EP, ResistiveEP

@@ -4,7 +4,7 @@ Numbers of the authors' EquiProp/dhcnresnet.py.
 """
 
 from ..networks.graph import Connection, Graph, Layer
-from ..networks.layered import FanInUniform
+from ..networks.initial import FanInUniform
 from ..rules import EP
 from ..training.augment import Crop, Flip
 from ..training.schedules import Cosine

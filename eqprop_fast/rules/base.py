@@ -49,14 +49,13 @@ class LearningRule(Part):
         """Whether each mini-batch draws the sign of beta."""
         return False
 
-    @property
-    def auto_tol(self):
-        """What tol="auto" is, in both phases."""
-        return auto.TOLERANCE
+    def auto_tol(self, amplitude=1.0):
+        """What tol="auto" is, in both phases, for targets of this amplitude."""
+        return auto.tolerance(amplitude=amplitude)
 
-    def in_numbers(self, n_hidden, relaxation):
+    def in_numbers(self, n_hidden, relaxation, amplitude=1.0):
         """The same for a network of `n_hidden` hidden layers and a free phase, without "auto"."""
-        return self.settled(n_steps=auto.nudged_steps(n_hidden), tol=self.auto_tol)
+        return self.settled(n_steps=auto.nudged_steps(n_hidden), tol=self.auto_tol(amplitude))
 
     def check(self, *, dynamics, relaxation, cost="squared_error", solver="sgd", weight_decay=0.0):
         """Refuse what the rule cannot be combined with.
@@ -118,7 +117,7 @@ class LearningRule(Part):
         TrainPlan
         """
         n_hidden = len(numbers["rate"]) - 1
-        relaxation = relaxation.in_numbers(n_hidden, tol=self.auto_tol)
+        relaxation = relaxation.in_numbers(n_hidden, tol=self.auto_tol())
         return TrainPlan(
             rule=self.word,
             n_free_steps=relaxation.n_steps,
@@ -157,9 +156,8 @@ class NudgedRule(LearningRule):
     def random_sign(self):
         return self.nudging == "random_sign"
 
-    @property
-    def auto_tol(self):
-        return auto.tolerance(self.beta)
+    def auto_tol(self, amplitude=1.0):
+        return auto.tolerance(self.beta, amplitude)
 
     def say_weak_nudge(self, relaxation, dtype, stacklevel):
         tolerances = {"relaxation__tol": relaxation.tol, "learning_rule__tol": self.tol}

@@ -48,7 +48,7 @@ class BPTT(ExactGradient):
     def __init__(self, *, n_steps=AUTO):
         self.n_steps = n_steps
 
-    def in_numbers(self, n_hidden, relaxation):
+    def in_numbers(self, n_hidden, relaxation, amplitude=1.0):
         steps = min(auto.nudged_steps(n_hidden), relaxation.n_steps)
         return self.settled(n_steps=steps)
 
@@ -82,6 +82,9 @@ class RecurrentBackprop(ExactGradient):
     def __init__(self, *, n_steps=AUTO, tol=AUTO):
         self.n_steps = n_steps
         self.tol = tol
+
+    def in_numbers(self, n_hidden, relaxation, amplitude=1.0):
+        return super().in_numbers(n_hidden, relaxation)  # its tolerance is a share
 
 
 @documented

@@ -139,7 +139,11 @@ _PLAIN_CHECKS = {
     "out_activation_": lambda v: isinstance(v, str),
     "batch_size_": _integer(1, 2**31 - 1),
     "beta_": lambda v: _finite(v) and v > 0,
-    "_auto": _record(weight_decay=_number(0, 1), over_relaxation=_number(1, 2)),
+    "_auto": _record(
+        weight_decay=_number(0, 1),
+        over_relaxation=_number(1, 2),
+        amplitude=lambda v: _number(0, 1)(v) and v > 0,
+    ),
     "input_shape_": lambda v: _list_of(_integer(1, 2**31 - 1))(v) and len(v) in (1, 3),
 }
 assert set(_COUNTERS) < {f.name for f in fields(TrainingState)}

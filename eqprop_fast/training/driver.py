@@ -67,6 +67,7 @@ class FitSettings:
     n_threads: int = 1
     on_interrupt: str = "warn"  # or "raise": what Ctrl-C does once the run has ended
     normal_start: bool = False  # free phases start at standard normal states instead of zero
+    loss_unit: float = 1.0  # what the kernels' loss is divided by
     augment: Callable | None = None  # (rows of x of a batch, generator) -> rows
     chunk_batches: int | None = None  # None: by time
     whole: bool = True  # False: an epoch of partial_fit, which ends no run
@@ -365,7 +366,7 @@ def _run_epochs(network, data, state, settings, validate, callbacks, progress, o
         with interrupt_afterwards():
             state.epoch += 1
             state.samples_seen += len(data.rows)
-            state.loss_curve.append(stats.loss / total_weight)
+            state.loss_curve.append(stats.loss / (total_weight * settings.loss_unit))
             state.position = None
             _note_improvement(network, state, settings, score)
             angles = network.feedback_angles()
