@@ -17,18 +17,12 @@ from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    assert_all_finite,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .. import auto
 from .._backends import effective_n_threads
@@ -50,18 +44,20 @@ from ..training import (
     fit_epochs,
     has_stopped,
 )
-from ..training.checkpoint import SCALING, Checkpoint, CheckpointMixin
+from ..training.checkpoint import Checkpoint, CheckpointMixin
 from ..training.files import check_writable, remove_leftovers
 from ..training.progress import make_progress
 from ..training.state import writable
-from ._checks import check_csr, is_list, is_size, per_layer
-from ._notices import CHECKED_ROWS, say_no_better, say_no_spread, say_scales, say_unsettled
+from ._checks import is_list, is_size, per_layer
+from ._input import ScaledInput
+from ._loaded import LoadedChecks
+from ._notices import CHECKED_ROWS, say_no_better, say_unsettled
 from ._ready import KEPT, ReadyNetwork, what_it_is_made_of
 
 MAX_THREADS = 1024
 
 
-class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
+class BaseNetworkEstimator(CheckpointMixin, LoadedChecks, ScaledInput, HasParts, ABC):
     """Base of the estimators; not for direct use.
 
     Parameters
@@ -142,7 +138,6 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
 
     _network_parameter = "hidden_layer_sizes"  # which says what the layers are
     _one_rate = "layer of weights, input to output"  # there is one for each
-    _source_limit = np.inf  # of scaled inputs
     _auto_batch_size = auto.BATCH_SIZE
     _amplitude = 1.0  # of standardised targets
     _small_signals = False  # whether "auto" is what a network of small ones wants
@@ -244,62 +239,7 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         plain = {name: value for name, value in overrides.items() if name not in nested}
         return cls(**{**parameters, **plain}).set_params(**nested)
 
-    # ---- input ----
-
-    def _validate_x(self, X, reset, *y, **options):
-        """X as C-contiguous array or CSR of the working dtype, uncopied if it already is; and y, if
-        given.
-        """
-        if issparse(X) and X.format == "csr":
-            check_csr(X)  # first: validation may sort the indices
-        # what the dtype cannot hold is refused as infinite, not warned of
-        with np.errstate(over="ignore"):
-            if not reset and not y and not options and self._is_plain(X):
-                plain = np.ascontiguousarray(X, self.dtype)
-                if np.isfinite(plain).all():
-                    return plain
-            checked = validate_data(
-                self,
-                X,
-                *y,
-                reset=reset,
-                accept_sparse="csr",
-                dtype=np.dtype(self.dtype),
-                order="C",
-                **options,
-            )
-        return checked
-
-    def _is_plain(self, X):
-        """Whether scikit-learn would only convert X, once it had asked in 70 us what else it might
-        be.
-        """
-        return (
-            type(X) is np.ndarray
-            and X.dtype.kind == "f"
-            and X.ndim == 2
-            and X.shape[0] > 0
-            and X.shape[1] == getattr(self, "n_features_in_", None)
-            and not hasattr(self, "feature_names_in_")
-        )
-
-    def _to_sources(self, X):
-        """What the input units take of validated X: scaled, of the working dtype, C or CSR."""
-        dtype = np.dtype(self.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if hasattr(self, "input_scale_"):
-                X = auto.scaled(X, self.input_center_, self.input_scale_, self._source_limit)
-                X = X.astype(dtype)
-                if not np.isfinite(X.sum()):  # or so many large ones that only the sum is not
-                    assert_all_finite(X, input_name="X")
-        return self._with_kernel_indices(X) if issparse(X) else X
-
-    @staticmethod
-    def _with_kernel_indices(X):
-        if X.indices.dtype == np.int32 and X.indptr.dtype == np.int64:
-            return X
-        indices, indptr = X.indices.astype(np.int32), X.indptr.astype(np.int64)
-        return type(X)((X.data, indices, indptr), shape=X.shape)
+    # ---- sizes and rates ----
 
     def _hidden_sizes(self):
         sizes = self.hidden_layer_sizes
@@ -479,25 +419,6 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
             self._check_storable()
         return network, data, state, settings, validate
 
-    def _look_at(self, X, y, weight):
-        """Choose what depends on the data of a first fit."""
-        for name in SCALING:
-            self.__dict__.pop(name, None)
-        centre, scale = self._centre_and_scale(X, weight)
-        if scale is None:
-            centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
-            if self.input_scaling == AUTO:
-                say_no_spread(X.shape[0])
-        worst, ratio = auto.worst_scale(scale)
-        if ratio > auto.SCALES_APART:
-            names = getattr(self, "feature_names_in_", None)
-            say_scales(scale, names, self.input_scaling, worst, ratio)
-        if self.input_scaling == AUTO:
-            self.input_center_, self.input_scale_ = centre, scale
-
-    def _centre_and_scale(self, X, weight):
-        return auto.centre_and_scale(X, weight)
-
     def _look_at_network(self, network, X, weight):
         """Choose what depends on the network before training."""
 
@@ -558,120 +479,6 @@ class BaseNetworkEstimator(CheckpointMixin, HasParts, ABC):
         self._state.make_writable()
         self._keep_network(network)
         return network
-
-    def _check_parameters_of_fit(self):
-        """Refuse parameters that were changed since the fit and no longer suit what was fitted."""
-        self._validate_params()
-        dtypes = {p.dtype for p in (*self.coefs_, *self.intercepts_)}
-        if len(dtypes) == 1 and dtypes != {np.dtype(self.dtype)}:
-            raise ValueError(f"dtype={self.dtype!r} differs from the fitted {dtypes.pop().name}")
-        if self._are_a_chain([p.shape for p in self.coefs_]):
-            network = self._fitted_network(None)
-            self._check_fitted_sizes(network)
-            self._check_continued(network)
-
-    @staticmethod
-    def _are_a_chain(shapes):
-        """Whether weights of these shapes follow each other."""
-        return all(above[1] == below[0] for above, below in zip(shapes, shapes[1:]))
-
-    def _check_fitted_sizes(self, network):
-        sizes = tuple(self._sizes(self.n_features_in_, self.n_outputs_))
-        if tuple(network.spec.sizes) != sizes or self.n_layers_ != len(sizes):
-            raise ValueError(
-                f"{self._network_parameter} (layers {sizes}) differ from the fitted {network.spec.sizes}"
-            )
-
-    def _fitted_shapes(self):
-        """Shapes that `_fitted_parameters` must have.
-
-        Raises
-        ------
-        ValueError
-            The weights are those of no network.
-        """
-        layers = [p.shape for p in self.coefs_]
-        if not layers or any(len(shape) != 2 for shape in layers):
-            raise ValueError("coefs_ must be matrices")
-        if not self._are_a_chain(layers):
-            raise ValueError("the shapes of coefs_ do not follow each other")
-        back = [shape[::-1] for shape in layers] if getattr(self, "feedback_coefs_", None) else []
-        return [*layers, *((columns,) for _, columns in layers), *back]
-
-    def _learned_beside(self):
-        """Fitted arrays that learn beside the parameters, in the order of `Network.learned`."""
-        return []
-
-    def _fitted_parameters(self):
-        """All fitted arrays in the order of `Network.parameters`."""
-        empty = np.zeros(0, np.dtype(self.dtype))
-        groups = self._fitted_arrays()
-        return [empty if p is None else p for group in groups for p in group or ()]
-
-    def _check_loaded(self):
-        """Refuse what was read from a file unless all of it fits together."""
-        parameters, shapes = self._fitted_parameters(), self._fitted_shapes()
-        state, memory = self._state, self._state.optimizer_state
-        beside = self._learned_beside()
-        more = shapes[: len(beside)]
-        for name, arrays, wanted in (
-            ("coefs_, intercepts_ and feedback_coefs_", parameters, shapes),
-            ("recognition_coefs_ and recognition_intercepts_", beside, more),
-            ("the momentum", memory.velocity, shapes),
-            ("the second moments", memory.second, shapes),
-            ("the best parameters", state.best_snapshot, shapes + more),
-            ("the last parameters", state.last_snapshot, shapes + more),
-        ):
-            if arrays:
-                self._check_arrays(name, arrays, wanted)
-        if any((a < 0).any() for a in memory.second):
-            raise ValueError("the second moments must be >= 0")
-        network = self._fitted_network(None)
-        self._check_fitted_sizes(network)
-        self._check_continued(network)
-        self._check_loaded_states(network)
-        self._check_loaded_counters(state)
-
-    def _check_arrays(self, name, arrays, shapes):
-        if [a.shape for a in arrays] != shapes or any(
-            a.dtype != np.dtype(self.dtype) for a in arrays
-        ):
-            raise ValueError(f"shape or dtype of {name} is wrong")
-        if not all(np.isfinite(a).all() for a in arrays):
-            raise ValueError(f"{name} are not finite")
-
-    def _check_loaded_states(self, network):
-        """Refuse states of free phases that are not of the network's layers."""
-        states = self._state.particles
-        if states is None:
-            return
-        widths, rows = [p.shape[1] for p in network.new_particles(0)], {p.shape[:1] for p in states}
-        if [p.shape[1:] for p in states] != [(n,) for n in widths] or len(rows) != 1:
-            raise ValueError("shape of the persistent or carried states is wrong")
-        if any(p.dtype != network.dtype or not np.isfinite(p).all() for p in states):
-            raise ValueError("persistent or carried states are not finite, or of another dtype")
-
-    def _check_loaded_counters(self, state):
-        position, epochs = state.position, state.epoch
-        counted = len(state.loss_curve) == epochs and state.no_improvement <= epochs
-        if not counted or max(len(state.validation_scores), len(state.angle_curve)) > epochs:
-            raise ValueError("the counters and the curves do not fit together")
-        if position is not None and (position.batches - 1) * position.batch_size >= position.n_rows:
-            raise ValueError("the position in the epoch is behind its end")
-        told, scored = state.unanswered, not self.early_stopping or state.validation_scores
-        if told is not None:
-            whole = epochs and scored and position is None and told.stats.n_samples
-            if not whole or len(told.rates) != len(self.coefs_):
-                raise ValueError("counters: unanswered is wrong")
-
-    def _check_continued(self, network):
-        """Refuse parameters with which the fitted network cannot go on."""
-        fitted = "auto" if hasattr(self, "input_scale_") else None
-        if self.input_scaling != fitted:
-            raise ValueError(
-                f"input_scaling={self.input_scaling!r} differs from the fitted {fitted!r}; refit with "
-                "warm_start=False"
-            )
 
     def _adopt_solver(self, network, state):
         """An empty memory for the optimiser in a first fit, and if the solver was changed since the
