@@ -29,6 +29,11 @@ def _jit(*names):
     return [f"kernels/jit/{name}.py" for name in names]
 
 
+def _tests_of(file, *names):
+    """Those of a file's tests that take seconds where Python interprets the kernels."""
+    return tuple(f"tests/{file}.py::test_{name}" for name in names)
+
+
 # Python above the kernels is tried over C alone
 BACKENDS = {"c": "c numpy", "numpy": "c numpy", "numba": "numba numpy"}
 
@@ -147,7 +152,28 @@ FAMILIES = {
             "tests/test_graph_network.py",
             "tests/test_graph_estimators.py",
         ],
-        numba=("tests/test_graph_kernels.py",),
+        numba=(
+            *_tests_of(
+                "test_graph_kernels",
+                "a_chain_is_the_layered_network",
+                "a_diverged_batch_leaves_what_the_batches_before_have_made",
+                "a_row_that_is_twice_in_a_batch",
+                "a_sample_at_rest_is_left_alone",
+                "dense_to_and_from_maps",
+                "divergence_is_named",
+                "divergence_within_a_batch",
+                "over_relaxation",
+                "particles_of_a_batch_that_diverges",
+                "what_is_no_number_passes_the_pool",
+            ),
+            RANDOM,
+            *_tests_of(
+                "test_graph_kernels",
+                "weights_of_the_way_back",
+                "widths_about_the_vectors",
+            ),
+        ),
+        drawn="graph",
     ),
     "boltzmann": Family(
         {
@@ -162,7 +188,18 @@ FAMILIES = {
             "estimators": ["eqprop_fast/generative/*.py"],
         },
         ["tests/test_boltzmann_kernels.py", "tests/test_generative.py"],
-        numba=("tests/test_boltzmann_kernels.py",),
+        numba=(
+            *_tests_of(
+                "test_boltzmann_kernels",
+                "a_plan_without_a_tolerance_makes_all_mean_field_sweeps",
+                "a_row_does_not_depend_on_the_rows_beside_it",
+                "fields_that_are_no_numbers_are_named",
+                "rows_at_rest_stop_and_no_sweep_is_none",
+                "weights_that_blow_up_are_named_and_undone",
+            ),
+            RANDOM,
+        ),
+        drawn="boltzmann",
     ),
     "checks": Family(
         {"python": ["kernels/checks/*.py"]},
