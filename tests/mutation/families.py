@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 RANDOM = "tests/test_random_options.py"
+CURVED = ("sigmoid", "shifted_sigmoid", "tanh")  # activations with a second derivative
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,17 @@ FAMILIES = {
             "python": ["eqprop_fast/gradients/*.py"],
         },
         ["tests/test_layered_gradients.py", RANDOM, "tests/test_gradients.py"],
+        numba=(
+            *_tests_of(
+                "test_layered_gradients",
+                "a_tolerance_of_zero_ends_where_nothing_comes_back",
+                "refusals",
+                "singular_and_divergent",
+                "small_pivots_are_not_eliminated",
+                *(f"activations[plain-{name}-float32-numba]" for name in CURVED),
+            ),
+            RANDOM,
+        ),
         drawn="layered",
     ),
     "crossbar": Family(
@@ -110,6 +122,18 @@ FAMILIES = {
             "python": ["kernels/prepare/crossbar.py", "kernels/native/crossbar.py"],
         },
         ["tests/test_crossbar.py", "tests/test_resistive.py", RANDOM],
+        numba=(
+            *_tests_of(
+                "test_crossbar",
+                "carry_over_after_a_batch_of_another_size",
+                "conductances_whose_sum_overflows_move_nothing",
+                "errors",
+                "isolated_node_stays_at_zero",
+                "momentum_follows_the_gradients_of_plain_steps",
+                "without_carry_every_batch_starts_from_zero",
+            ),
+            RANDOM,
+        ),
         drawn="crossbar",
     ),
     "nodal": Family(
@@ -167,11 +191,7 @@ FAMILIES = {
                 "what_is_no_number_passes_the_pool",
             ),
             RANDOM,
-            *_tests_of(
-                "test_graph_kernels",
-                "weights_of_the_way_back",
-                "widths_about_the_vectors",
-            ),
+            *_tests_of("test_graph_kernels", "weights_of_the_way_back", "widths_about_the_vectors"),
         ),
         drawn="graph",
     ),
