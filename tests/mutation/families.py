@@ -91,6 +91,15 @@ FAMILIES = {
             "tests/test_layered_gradients.py",
             "tests/test_graph_kernels.py",
         ],
+        numba=(
+            *_tests_of(
+                "test_layered_edges",
+                "a_batch_without_weight_has_no_second_phase",
+                "a_vector_field_learns_no_more_from_a_sample_at_rest",
+                "a_vector_field_over_no_steps_moves_nothing",
+            ),
+            RANDOM,
+        ),
         drawn="layered",
     ),
     "gradients": Family(
