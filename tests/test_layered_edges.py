@@ -215,8 +215,8 @@ def test_a_vector_field_over_no_steps_moves_nothing(backend):
 @pytest.mark.parametrize("centered", [False, True])
 def test_a_vector_field_learns_no_more_from_a_sample_at_rest(backend, centered):
     """Beside others that go on."""
-    spec, n = LayeredSpec((4, 5, 3), dynamics="continuous", dt=0.5), 13
-    rng = np.random.default_rng(0)
+    spec = LayeredSpec((4, 5, 3), dynamics="continuous", dt=0.5, prime_hidden=False)
+    rng, n = np.random.default_rng(0), 13
     x, y = rng.uniform(size=(n, 4)), rng.uniform(size=(n, 3)) * np.linspace(0, 1, n)[:, None]
     how = dict(rule="vector_field", tol_nudged=0.02, centered=centered)
     plan, ends = TrainPlan(n, 0.5, 30, 12, (0.5, 0.5), (0.5, 0.5), **how), []
