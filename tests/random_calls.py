@@ -28,6 +28,7 @@ from eqprop_fast.kernels import (
     TrainPlan,
     get_backend,
 )
+from eqprop_fast.kernels.graph_spec import GraphSpec, flat_size
 from eqprop_fast.kernels.reference.crossbar import NUDGINGS, NudgeError
 from eqprop_fast.kernels.reference.crossbar import OPTIMIZERS as CROSSBAR_OPTIMIZERS
 from eqprop_fast.kernels.reference.crossbar import SCHEDULES as CROSSBAR_SCHEDULES
@@ -539,19 +540,32 @@ def draw(seed, number, family=""):
     return FAMILIES[str(rng.choice(names, p=shares / shares.sum()))](rng)
 
 
+def _multiplications(spec, weights):
+    """Of one sample in one step."""
+    if not isinstance(spec, GraphSpec):
+        return sum(w.size for w in weights)
+    pixels = [c.window**2 * flat_size(spec.layers[c.above].sides[1:]) for c in spec.connections]
+    return sum(w.size * n for w, n in zip(weights, pixels))
+
+
+STEPS_OF = {"n_steps": 1, "n_free_steps": 1, "n_nudged_steps": 2}  # phases
+STEPS_OF |= {"n": 1, "n_mean_field": 1, "n_sweeps": 1}  # of machines
+
+
 def work(call):
     """About how many multiplications it takes."""
     a = call.arguments
     if "system" in a:
         return len(a["x"]) * a["system"].n ** 2 * min(a["max_iter"], 20)
-    weights = a["network"].weights if "network" in a else a.get("weights", [])
+    network = a.get("network") or a.get("machine")
+    weights = network.weights if network else a.get("weights")
     if not weights:
         return 0
-    options = vars(a["plan"]) if "plan" in a else a
-    steps = options.get("n_steps")
-    if steps is None:
-        steps = options["n_free_steps"] + 2 * options["n_nudged_steps"]
-    return a["x"].shape[0] * steps * sum(w.size for w in weights)
+    told = a.get("plan") or a.get("sweeps")
+    options = vars(told) if told else a
+    steps = sum(phases * options.get(name, 0) for name, phases in STEPS_OF.items())
+    rows = a["x"].shape[0] if "x" in a else len(a["states"][0])
+    return rows * steps * _multiplications(a.get("spec"), weights)
 
 
 # --- outcomes

@@ -229,3 +229,12 @@ def test_conductances_travel_as_csv(tmp_path):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(ElementError, match=message):
             net.load_conductances(path)
+
+
+def test_gains_of_amplifiers_have_a_bound():
+    net = divider()
+    for gain in (0.0, 1.1e12, -1.1e12, np.nan, np.inf, "x"):
+        with pytest.raises(ElementError, match="amplifier 'a': gain"):
+            net.amplifier("a", "in", "b", gain)
+    net.amplifier("a", "in", "b", 1e12)
+    net.amplifier("c", "in", "d", -1e12)

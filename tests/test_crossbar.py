@@ -553,6 +553,24 @@ def test_isolated_node_stays_at_zero(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("node", [0, 3, 5])
+def test_conductances_whose_sum_overflows_move_nothing(backend, node):
+    """Whichever of the threads sums them."""
+    *net, x, y, states = make((3, 6, 2), np.float32)
+    net[0][0][:, node] = 3e38
+    kept, carried = copies(net[0] + net[1] + states), copies(states)
+    for n_threads in (1, 3):
+        with np.errstate(all="ignore"):
+            with pytest.raises(DivergenceError):
+                relax(KERNELS[backend], *net, x, states, n_threads=n_threads)
+            options = dict(batch_size=11, beta=0.1, rate=[0.1] * 2, bias_rate=[0.1] * 2)
+            with pytest.raises(DivergenceError):
+                train(KERNELS[backend], *net, x, y, carried, n_threads=n_threads, **options)
+        for a, b in zip(net[0] + net[1] + states, kept, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_errors(backend):
     *net, x, y, states = make((3, 4, 2))
     kernels = KERNELS[backend]

@@ -17,7 +17,7 @@ from eqprop_fast import EP, EqPropClassifier, ResistiveClassifier, ResistiveRegr
 from eqprop_fast._archive import Archive, ArchiveError
 from eqprop_fast.datasets import DatasetUnavailableError, load_mnist
 from eqprop_fast.training.checkpoint import CheckpointError
-from eqprop_fast.training.files import MAX_NAME, write_atomically
+from eqprop_fast.training.files import MAX_NAME, check_writable, write_atomically
 
 from .fuzz.fuzz_checkpoints import archive_of, members, npy
 from .kinds import KINDS, RESISTIVE, small
@@ -129,6 +129,19 @@ def test_a_path_that_cannot_be_written_is_refused_before_the_first_epoch(tmp_pat
     assert not epochs
     if os.name == "posix":
         assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_permissions_are_asked_for(tmp_path, monkeypatch):
+    """Of the file and of its folder; the superuser, who may all, hears what others would."""
+    path = os.path.realpath(tmp_path / "run.ckpt")
+    write(path)
+    for closed in (path, os.path.dirname(path)):
+        monkeypatch.setattr(os, "access", lambda name, mode, closed=closed: name != closed)
+        with pytest.raises(PermissionError) as refused:
+            check_writable(path)
+        assert refused.value.filename == closed
+    monkeypatch.undo()
+    assert check_writable(path) == path
 
 
 def test_what_cannot_be_stored_is_refused_before_the_first_epoch(tmp_path):

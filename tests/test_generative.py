@@ -16,6 +16,7 @@ from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 
 from eqprop_fast import DeepBoltzmannMachine, DeepHopfieldNetwork
+from eqprop_fast.generative._base import _tie
 from eqprop_fast.generative.likelihood import LogPartition, say_if_unreliable
 
 from .backend_list import BACKENDS
@@ -155,8 +156,8 @@ def test_what_is_missing_is_filled_in(fitted):
         assert (full[:, mask] == PATTERNS[:, mask]).all() and np.isfinite(full).all()
     full = fitted.complete(holes, draw=False, n_steps=200)
     assert (np.round(full) == PATTERNS).mean() > 0.8
-    for wrong, name in [(mask[:5], "mask"), (mask.astype(int), "mask"), (~mask, "mask")]:
-        with pytest.raises(ValueError, match=name):
+    for wrong in (mask[:5], mask.astype(int), ~mask, np.arange(12) < 2):
+        with pytest.raises(ValueError, match="mask"):
             fitted.complete(holes, wrong)
 
 
@@ -203,6 +204,17 @@ def test_one_round_of_pre_training_is_one():
     assert not np.array_equal(none.weights_[0], one.weights_[0])
 
 
+def test_copies_of_a_layer_become_their_mean():
+    """In pre-training layers stand there twice, with one set of weights."""
+    rows, columns, alone = (np.arange(12.0).reshape(4, 3), np.arange(12.0).reshape(3, 4), X[:2])
+    _tie(rows, 0, 2)
+    _tie(columns, 1, 2)
+    _tie(alone, 0, 1)
+    assert (rows[:2] == rows[2:]).all() and (rows[:2] == [[3, 4, 5], [6, 7, 8]]).all()
+    assert (columns[:, :2] == columns[:, 2:]).all() and (columns[0] == [1, 2, 1, 2]).all()
+    assert (alone == X[:2]).all()
+
+
 def test_sparse_data_with_one_negative_feature_cannot_be_scaled_by_its_range():
     wrong = X.copy()
     wrong[0, 2] = -1.0
@@ -240,6 +252,18 @@ def test_log_z_is_that_of_enumeration(sizes):
     assert total <= 1e-9 and (
         len(sizes) > 1 or np.isclose(total, 0)
     )  # a bound, or the sum of p is 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reverse_annealing_starts_where_chains_have_burnt_in(kind):
+    """Of units without weights, too many to enumerate, on which no chain has been before."""
+    model = kind(40, n_iter=1, random_state=0, backend=BACKENDS[0]).fit(np.tile(X, 3))
+    model.weights_[0][...], model.biases_[1][...] = 0, 1.0
+    if hasattr(model, "particles_"):
+        model.particles_[1][...] = 0
+    exact = sum(np.logaddexp(0, b).sum() for b in model.biases_)
+    upper = model.log_partition("ais", n_chains=400, n_temperatures=30, reverse=True).upper
+    assert abs(upper.value - exact) < 0.1  # the chains as they are give 0.17 and 0.23
 
 
 def test_the_bound_lies_below_the_likelihood():

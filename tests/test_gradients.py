@@ -158,6 +158,7 @@ def test_shapes_and_values_are_checked():
     for args, match in [
         ((spec, w[:-1], b, x, y), "weights"),
         ((spec, w, b[::-1], x, y), "biases"),
+        ((spec, w, [*b[:-1], np.r_[np.inf, b[-1][1:]]], x, y), "biases holds NaN or infinity"),
         ((spec, w, b, x[:, :2], y), "x must have shape"),
         ((spec, w, b, x, y[:2]), "as many rows"),
         ((spec, w, b, np.full_like(x, np.nan), y), "NaN"),

@@ -113,6 +113,13 @@ def test_lateral_connections_are_synchronous():
     assert spec_of("lateral").passes() == [[1, 2]]
 
 
+def test_fan_in_is_of_one_unit():
+    """Of a convolution the channels below in a square, whatever the channels above."""
+    spec = spec_of("residual")
+    fan_in = [link.fan_in(spec.layers) for link in spec.connections]
+    assert fan_in == [2 * 9, 4 * 9, 6 * 9, 4, 6, 5 * 4, 6 * 16]
+
+
 def test_colours():
     """No two of a colour meet; odd layers, then even ones, in a chain."""
     long = chain(4, [Dense(n) for n in (5, 6, 7, 8, 3)]).spec(schedule="asynchronous")

@@ -30,6 +30,7 @@ from eqprop_fast.training.augment import moved
 
 from .backend_list import BACKENDS
 from .build import build
+from .graphs import GRAPHS
 from .kinds import skip
 
 pytestmark = pytest.mark.filterwarnings(
@@ -303,7 +304,13 @@ def test_where_maxima_are_pooled_states_are_positive():
     assert conv().fit(IMAGES, Y).activation_ == "shifted_sigmoid"
     smooth = conv(layers=[Conv(3, 3, pool="average")]).fit(IMAGES, Y)
     assert smooth.activation_ == "tanh"
-    assert smooth.relaxation_.over_relaxation >= 1
+
+
+def test_over_relaxation_is_for_two_colours():
+    """Young's theory is of them: of states in a chain, not of three layers that all meet."""
+    chain, triangle = skip(4), GRAPHS["skip"][0]
+    assert graph(chain).fit(FLAT, Y).relaxation_.over_relaxation > 1
+    assert graph(triangle).fit(FLAT[:, :7], Y).relaxation_.over_relaxation == 1
 
 
 def test_rates_fall_with_the_depth_of_a_layer():

@@ -211,6 +211,27 @@ def test_a_vector_field_over_no_steps_moves_nothing(backend):
     assert all((v == 1).all() for v in [*memory.velocity[:4], memory.velocity[5]])
 
 
+@pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "numpy"])
+@pytest.mark.parametrize("centered", [False, True])
+def test_a_vector_field_learns_no_more_from_a_sample_at_rest(backend, centered):
+    """Beside others that go on."""
+    spec = LayeredSpec((4, 5, 3), dynamics="continuous", dt=0.5, prime_hidden=False)
+    rng, n = np.random.default_rng(0), 13
+    x, y = rng.uniform(size=(n, 4)), rng.uniform(size=(n, 3)) * np.linspace(0, 1, n)[:, None]
+    how = dict(rule="vector_field", tol_nudged=0.02, centered=centered)
+    plan, ends = TrainPlan(n, 0.5, 30, 12, (0.5, 0.5), (0.5, 0.5), **how), []
+    for name in ("numpy", backend):
+        weights, back, biases = network(spec.sizes, back=True)
+        stats = get_backend(name).layered_train(
+            spec, weights, back, biases, x, y, np.arange(n), plan
+        )
+        ends.append(([*weights, *biases, back[1]], stats.nudged_steps))
+    (want, steps), (got, same) = ends
+    assert same == steps and 2 * n < steps < (1 + centered) * 12 * n
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance("weight", "float64"))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("sizes", [(3, 17, 3), (3, 200, 260, 3)], ids=["by samples", "by columns"])
 def test_rows_that_come_twice_in_a_batch(backend, sizes):

@@ -214,6 +214,27 @@ def test_early_stops(backend):
         check(backend, "implicit", spec, "float64", "trajectory", tol_free=1e-8, **some)
 
 
+@pytest.mark.parametrize("backend", ["numpy", *COMPILED])
+def test_a_tolerance_of_zero_ends_where_nothing_comes_back(backend):
+    """From an output that shows nothing of itself to hidden units without weights."""
+    spec = LayeredSpec((4, 3, 2), activation="identity", out_activation="identity")
+    rows, plan = 5, TrainPlan(5, 0.0, 4, 9, (0.1, 0.1), (0.1, 0.1), rule="recurrent_backprop")
+    weights = [np.ones((4, 3)), np.zeros((3, 2))]
+    biases, x, y = [np.zeros(3), np.zeros(2)], np.ones((rows, 4)), np.ones((rows, 2))
+    for tol, steps in ((-1.0, 9), (0.0, 2)):
+        stats = get_backend(backend).layered_train(
+            spec,
+            [w.copy() for w in weights],
+            None,
+            [b.copy() for b in biases],
+            x,
+            y,
+            np.arange(rows),
+            dataclasses.replace(plan, tol_nudged=tol),
+        )
+        assert stats.nudged_steps == rows * steps
+
+
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("name", ["discrete", "continuous", "entropy_async"])
 def test_whole_free_phase_is_reversed(backend, name):

@@ -71,6 +71,22 @@ def test_every_junction_must_settle(kernel, far):
     assert iterations[0] == iterations[1] > 3
 
 
+@pytest.mark.parametrize("kernel", [*BACKENDS, pytest.param(reference.nodal_newton, id="numpy")])
+@pytest.mark.parametrize("past", [0, 1e-3])
+def test_a_junction_is_cut_past_its_critical_voltage_alone(kernel, past):
+    """Of a diode between known voltages, beside one unknown that has no part in it."""
+    known, row = np.full(1, -1, np.int32), ROW["plain"]
+    stamp = reference.stamps(1, known, known, known)
+    system = reference.NodalSystem(
+        1, np.eye(1), None, None, known, known, known, stamp, np.array([row])
+    )
+    across = np.full((3, 1), row[reference.P_VCRIT] + past)
+    x, junction = np.zeros((3, 1)), np.zeros((3, 1))
+    report = kernel(system, np.zeros((3, 1)), across, x, junction)
+    assert (report.status == reference.CONVERGED).all() and (junction == across).all()
+    assert ((report.iterations == 2) == (past == 0)).all()  # one to go there, one to stay
+
+
 @pytest.mark.parametrize("kernel", BACKENDS)
 @pytest.mark.parametrize("m", SIZES)
 def test_any_number_of_samples(kernel, m):

@@ -2,6 +2,7 @@
 voltages.
 """
 
+import copy
 import shutil
 import warnings
 
@@ -52,6 +53,20 @@ def test_general_solver_agrees(fitted):
             for i, v in enumerate(states[m]):
                 node = f"o{i}" if last else f"h{k}_{i}"
                 np.testing.assert_allclose(point.voltage(node), v, rtol=0, atol=1e-9)
+
+
+def test_a_node_that_little_is_joined_to_keeps_its_diode(fitted):
+    """One device into it, none out of it: no part of the outputs, and a voltage all the same."""
+    from eqprop_fast.circuits.operating_point import operating_point
+
+    model, X = copy.deepcopy(fitted)
+    model.coefs_[1][0] = 0
+    model.coefs_[0][1:, 0] = 0
+    model.coefs_[0][0, 0] = 0.1
+    rest = model.equilibrium(X)
+    for m, x in enumerate(X):
+        found = operating_point(model.to_netlist(x)).voltage("h1_0")
+        np.testing.assert_allclose(found, rest.states[0][m, 0], rtol=0, atol=1e-9)
 
 
 @pytest.mark.needs_ngspice

@@ -244,7 +244,9 @@ class Netlist:
         """
         gain = number(f"amplifier {name!r}: gain", gain)
         if gain == 0 or abs(gain) > 1e12:
-            raise ElementError(f"amplifier {name!r}: gain must be non-zero, got {gain}")
+            raise ElementError(
+                f"amplifier {name!r}: gain must be non-zero, at most 1e12, got {gain}"
+            )
         feedback = (
             1.0 / gain if feedback is None else number(f"amplifier {name!r}: feedback", feedback)
         )

@@ -7,6 +7,8 @@ An integer literal as an argument makes Numba compile a version for it: np.int64
 import hashlib
 import platform
 import sys
+import threading
+import time
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -110,7 +112,8 @@ def isa():
     return "sse2"
 
 
-if JIT_DISABLED:  # pure Python stand-ins: one thread, so no atomics are needed
+if JIT_DISABLED:  # pure Python stand-ins
+    _atomic = threading.Lock()
 
     def float_bits(x):
         return x.view(np.int32 if x.itemsize == 4 else np.int64)
@@ -124,21 +127,21 @@ if JIT_DISABLED:  # pure Python stand-ins: one thread, so no atomics are needed
         pass
 
     def atomic_add(array, index, value):
-        old = array[index]
-        array[index] += value
+        with _atomic:
+            old = array[index]
+            array[index] += value
         return old
 
     def atomic_load(array, index):
         return array[index]
 
-    def relax_cpu():
-        pass
+    def sleep_thread(microseconds):
+        time.sleep(1e-6 * microseconds)
 
     def yield_thread():
-        pass
+        sleep_thread(0)  # the interpreter's lock goes to another
 
-    def sleep_thread(microseconds):
-        pass
+    relax_cpu = yield_thread
 
 else:
 

@@ -275,8 +275,8 @@ def continual_phase(thread, control, job, work, walk, rows, low, high, beta, sca
             place = note_walk(work, walk, low, high, step)
             if not barrier(control, work.n_threads):
                 return False
-        if step == 1 and raw:  # not before a barrier: it reads every sample's weight
-            coefficients_of(job, work, walk, scale, none + 1, now, rows.size)
+            if step == 1 and raw:  # not before a barrier: it reads every sample's weight
+                coefficients_of(job, work, walk, scale, none + 1, now, rows.size)
         if raw:
             remember(state, shown, now, pre, moved, none)
         continual_step(job, work, walk, thread, rows, now, phase, step, scale, place)

@@ -3,17 +3,10 @@
 
 import numpy as np
 
-from ..threads import run_together
-from ..threads import usable as bounded
-from .compile import (
-    JIT_DISABLED,
-    atomic_add,
-    atomic_load,
-    kernel,
-    relax_cpu,
-    sleep_thread,
-    yield_thread,
-)
+from ..threads import run_together, usable
+from .compile import atomic_add, atomic_load, kernel, relax_cpu, sleep_thread, yield_thread
+
+__all__ = ["barrier", "run_threads", "usable"]
 
 SPINS, YIELDS = 4000, 64
 SHORTEST_NAP, LONGEST_NAP = 50, 1000  # microseconds
@@ -44,11 +37,6 @@ def barrier(control, n_threads):
             sleep_thread(nap)
             nap = min(2 * nap, LONGEST_NAP)
     return True
-
-
-def usable(n_threads, n_parts):
-    """How many of `n_threads` threads work of `n_parts` parts can use here."""
-    return 1 if JIT_DISABLED else bounded(n_threads, n_parts)
 
 
 def run_threads(function, n_threads, *args):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 RANDOM = "tests/test_random_options.py"
+CURVED = ("sigmoid", "shifted_sigmoid", "tanh")  # activations with a second derivative
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ def _reference(*names):
 
 def _jit(*names):
     return [f"kernels/jit/{name}.py" for name in names]
+
+
+def _tests_of(file, *names):
+    """Those of a file's tests that take seconds where Python interprets the kernels."""
+    return tuple(f"tests/{file}.py::test_{name}" for name in names)
 
 
 # Python above the kernels is tried over C alone
@@ -85,6 +91,15 @@ FAMILIES = {
             "tests/test_layered_gradients.py",
             "tests/test_graph_kernels.py",
         ],
+        numba=(
+            *_tests_of(
+                "test_layered_edges",
+                "a_batch_without_weight_has_no_second_phase",
+                "a_vector_field_learns_no_more_from_a_sample_at_rest",
+                "a_vector_field_over_no_steps_moves_nothing",
+            ),
+            RANDOM,
+        ),
         drawn="layered",
     ),
     "gradients": Family(
@@ -95,6 +110,17 @@ FAMILIES = {
             "python": ["eqprop_fast/gradients/*.py"],
         },
         ["tests/test_layered_gradients.py", RANDOM, "tests/test_gradients.py"],
+        numba=(
+            *_tests_of(
+                "test_layered_gradients",
+                "a_tolerance_of_zero_ends_where_nothing_comes_back",
+                "refusals",
+                "singular_and_divergent",
+                "small_pivots_are_not_eliminated",
+                *(f"activations[plain-{name}-float32-numba]" for name in CURVED),
+            ),
+            RANDOM,
+        ),
         drawn="layered",
     ),
     "crossbar": Family(
@@ -105,6 +131,18 @@ FAMILIES = {
             "python": ["kernels/prepare/crossbar.py", "kernels/native/crossbar.py"],
         },
         ["tests/test_crossbar.py", "tests/test_resistive.py", RANDOM],
+        numba=(
+            *_tests_of(
+                "test_crossbar",
+                "carry_over_after_a_batch_of_another_size",
+                "conductances_whose_sum_overflows_move_nothing",
+                "errors",
+                "isolated_node_stays_at_zero",
+                "momentum_follows_the_gradients_of_plain_steps",
+                "without_carry_every_batch_starts_from_zero",
+            ),
+            RANDOM,
+        ),
         drawn="crossbar",
     ),
     "nodal": Family(
@@ -147,7 +185,24 @@ FAMILIES = {
             "tests/test_graph_network.py",
             "tests/test_graph_estimators.py",
         ],
-        numba=("tests/test_graph_kernels.py",),
+        numba=(
+            *_tests_of(
+                "test_graph_kernels",
+                "a_chain_is_the_layered_network",
+                "a_diverged_batch_leaves_what_the_batches_before_have_made",
+                "a_row_that_is_twice_in_a_batch",
+                "a_sample_at_rest_is_left_alone",
+                "dense_to_and_from_maps",
+                "divergence_is_named",
+                "divergence_within_a_batch",
+                "over_relaxation",
+                "particles_of_a_batch_that_diverges",
+                "what_is_no_number_passes_the_pool",
+            ),
+            RANDOM,
+            *_tests_of("test_graph_kernels", "weights_of_the_way_back", "widths_about_the_vectors"),
+        ),
+        drawn="graph",
     ),
     "boltzmann": Family(
         {
@@ -162,7 +217,18 @@ FAMILIES = {
             "estimators": ["eqprop_fast/generative/*.py"],
         },
         ["tests/test_boltzmann_kernels.py", "tests/test_generative.py"],
-        numba=("tests/test_boltzmann_kernels.py",),
+        numba=(
+            *_tests_of(
+                "test_boltzmann_kernels",
+                "a_plan_without_a_tolerance_makes_all_mean_field_sweeps",
+                "a_row_does_not_depend_on_the_rows_beside_it",
+                "fields_that_are_no_numbers_are_named",
+                "rows_at_rest_stop_and_no_sweep_is_none",
+                "weights_that_blow_up_are_named_and_undone",
+            ),
+            RANDOM,
+        ),
+        drawn="boltzmann",
     ),
     "checks": Family(
         {"python": ["kernels/checks/*.py"]},
