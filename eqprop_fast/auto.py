@@ -13,6 +13,11 @@ AUTO = "auto"
 # ---- the network ----
 
 
+def enough_for_products(n_rows, n_features):
+    """Whether rows are many enough to tell what products of features do."""
+    return ROWS_A_PRODUCT * n_features * (n_features + 3) / 2 <= n_rows
+
+
 def small_signals(dynamics, continual, own_back, solver):
     """Whether a chain that learns numbers does so with small targets.
 
@@ -20,6 +25,8 @@ def small_signals(dynamics, continual, own_back, solver):
     nearly one that only feeds forward, whose gradients depth does not spoil. It asks for units
     that bend at 0, whatever the scale, and for a solver that does not mind small gradients. Weights
     of their own for the way back find the way forward only with large ones.
+
+    Where rows are not `enough_for_products` the almost straight units of the other recipe do better.
     """
     return dynamics == "discrete" and solver == "adam" and not (continual or own_back)
 
@@ -181,7 +188,7 @@ def unexplained(X, y, weight=None):
     X, y = X[rows].astype(np.float64), y[rows] / largest
     X = MaxAbsScaler().fit_transform(X)  # or the squares of the next one might leave float64
     left = _left_by_ridge(X, y, weight)
-    if ROWS_A_PRODUCT * n_features * (n_features + 3) / 2 <= n_rows:
+    if enough_for_products(n_rows, n_features):
         X = X.toarray() if hasattr(X, "indptr") else X
         X = np.clip(StandardScaler().fit_transform(X, sample_weight=weight), -WILD, WILD)
         X = PolynomialFeatures(2, include_bias=False).fit_transform(X)
@@ -204,7 +211,7 @@ def _left_by_ridge(X, y, weight, centred=False):
 # ---- the scale of the input ----
 
 SCALE_ROWS = 2000  # that centre, scale and noise are taken from, evenly spaced
-ROWS_A_PRODUCT, WILD = 3, 3.0  # for the noise: rows needed; deviations in products, at most
+ROWS_A_PRODUCT, WILD = 3, 3.0  # rows needed; of the noise: deviations in products, at most
 RIDGE = 1e-3  # of features of unit scale, a row: nothing but a safeguard against collinear ones
 WINSORISED = 0.95  # deviations beyond this quantile count as it
 SOURCE_LIMIT = 10.0  # scaled inputs beyond are held there by the sources of resistive networks

@@ -97,6 +97,16 @@ def test_small_signals_where_the_solver_allows_them(params, amplitude, activatio
     assert model.relaxation_.tol == pytest.approx(1e-3 * amplitude)
 
 
+@pytest.mark.parametrize("n_rows, amplitude", [(59, 1.0), (60, auto.AMPLITUDE)])
+def test_small_signals_where_rows_tell_products(n_rows, amplitude, curved):
+    X, _, y, _ = curved  # five features, 20 coefficients
+    model = EqPropRegressor((4,), max_iter=1, tol=0, **PLAIN).fit(X[:n_rows], y[:n_rows])
+    assert model.target_amplitude_ == amplitude
+    twice = np.where(np.arange(30) < n_rows - 30, 2.0, 1.0)
+    model.fit(X[:30], y[:30], sample_weight=twice)
+    assert model.target_amplitude_ == amplitude
+
+
 def test_the_loss_is_that_of_standardised_targets(curved):
     X, _, y, _ = curved
     model = EqPropRegressor((64,), **PLAIN).fit(X, y)

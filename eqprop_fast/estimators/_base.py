@@ -140,7 +140,6 @@ class BaseNetworkEstimator(CheckpointMixin, LoadedChecks, ScaledInput, HasParts,
     _one_rate = "layer of weights, input to output"  # there is one for each
     _auto_batch_size = auto.BATCH_SIZE
     _amplitude = 1.0  # of standardised targets
-    _small_signals = False  # whether "auto" is what a network of small ones wants
     _chosen = ()  # what a fit chooses, and a file must hold
     _words: dict = {"learning_rate": RATE_WORDS}
     _parameter_constraints: dict = {

@@ -114,9 +114,17 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
 
     # ---- parameters without "auto" ----
 
+    def _wants_small_signals(self, n_samples, n_features):
+        return False
+
     @property
     def _amplitude(self):
         return getattr(self, "_auto", {}).get("amplitude", 1.0)
+
+    @property
+    def _small_signals(self):
+        """Whether "auto" is what a network of small signals wants."""
+        return self._amplitude < 1
 
     @property
     def _relaxation(self):
@@ -172,7 +180,7 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         continual = self._rule.continual
         asks = self.weight_decay == AUTO and not continual
         noise = self._noise(X, y, weight) if asks else None
-        small, n_hidden = self._small_signals, self._n_hidden()
+        small, n_hidden = self._wants_small_signals(n_samples, X.shape[1]), self._n_hidden()
         decay = auto.weight_decay(n_samples, X.shape[1], n_hidden, continual, noise, small)
         amplitude = auto.AMPLITUDE if small else 1.0
         self._auto = {"weight_decay": decay, "over_relaxation": 1.0, "amplitude": amplitude}

@@ -28,8 +28,9 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     ----------
     target_amplitude_ : float
         What the network learns are standardised targets times this: 0.2; 1 of the continual and
-        vector-field rules, under the continuous dynamics and for another solver than Adam. `loss_`
-        does not depend on it, tolerances and states do.
+        vector-field rules, under the continuous dynamics, for another solver than Adam, and with
+        less than 3 rows for each product of two features. `loss_` does not depend on it, tolerances
+        and states do.
 
     Examples
     --------
@@ -48,10 +49,9 @@ class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     }
     _not_of_papers = ("out_activation",)  # theirs is for 0/1 targets, ours are standardised
 
-    @property
-    def _small_signals(self):
+    def _wants_small_signals(self, n_samples, n_features):
         rule = self._part("learning_rule")
-        return auto.small_signals(
+        return auto.enough_for_products(n_samples, n_features) and auto.small_signals(
             self._part("dynamics").word, rule.continual, rule.independent_feedback, self._solver
         )
 
