@@ -13,6 +13,7 @@ from eqprop_fast.kernels import ACTIVATIONS
 import eqprop_fast
 from eqprop_fast import (
     EqPropClassifier,
+    EqPropRegressor,
     ResistiveClassifier,
     auto,
     circuits,
@@ -255,6 +256,16 @@ def test_docstrings_have_the_numbers_of_the_recipe(parameter):
     )[1]
     said = re.search(r'"auto"(.*)', entry, re.DOTALL)
     assert numbers(said[1]) >= set(RECIPE[parameter]), entry
+
+
+def test_small_signals_have_their_numbers_on_the_page_and_in_the_docstring():
+    said = inspect.getdoc(EqPropRegressor).partition("Small signals")[2]
+    page = (ROOT / "docs/defaults.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| `learning_rate_init`,"))
+    rate = {auto.SMALL_RATE, auto.WIDE}
+    assert numbers(said) >= rate | {auto.AMPLITUDE}
+    assert numbers(row) >= rate
+    assert auto.AMPLITUDE in numbers(page.partition("**Small signals.**")[2].partition("##")[0])
 
 
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)

@@ -15,9 +15,14 @@ from ._targets import RegressorTargets
 class EqPropRegressor(RegressorTargets, BaseLayeredEstimator):
     """Layered regressor trained by equilibrium propagation, single- or multi-output.
 
-    Targets are standardised internally (`loss_` is in those units), learnt as small signals
-    (docs/defaults.md), and predictions scaled back; the output layer is linear by default. Scale the
-    inputs. Parts and words are those of `EqPropClassifier`.
+    Targets are standardised internally (`loss_` is in those units) and predictions scaled back; the
+    output layer is linear by default. Parts and words are those of `EqPropClassifier`.
+
+    Small signals: where `target_amplitude_` is 0.2, "auto" means of `activation` "relu6", of
+    `weight_init` "orthogonal", of `learning_rate_init` 0.003 for every layer (times 128 / n if the
+    widest of several hidden layers has more units than that), and of tolerances a fifth of what is
+    said below; weight decay is divided by the number of hidden layers, not by its square
+    (docs/defaults.md).
 
     Parameters
     ----------
