@@ -34,7 +34,7 @@ PREDICTIONS = 20  # of one row each; the median counts
 OURS, RESISTIVE, MLP = "EqProp", "Resistive", "MLP"
 
 
-def _scaled_y(regressor):
+def scaled_y(regressor):
     return TransformedTargetRegressor(regressor, transformer=StandardScaler())
 
 
@@ -49,7 +49,7 @@ CONTENDERS = {
     False: {
         OURS: lambda seed: EqPropRegressor(n_threads=1, random_state=seed),
         RESISTIVE: lambda seed: ResistiveRegressor(n_threads=1, random_state=seed),
-        MLP: lambda seed: _scaled_y(MLPRegressor(random_state=seed)),
+        MLP: lambda seed: scaled_y(MLPRegressor(random_state=seed)),
         "linear": lambda seed: Ridge(),
         "boosting": lambda seed: HistGradientBoostingRegressor(random_state=seed),
     },
@@ -68,11 +68,11 @@ def run_table(table, raw, names):
             scaler = StandardScaler().fit(X)
             X, X_test = scaler.transform(X), scaler.transform(X_test)
         for name, make in made.items():
-            runs[name].append(_run(make(seed), X, table.y[train], X_test, table.y[test], table))
-    return {name: _mean(of_folds) for name, of_folds in runs.items()}
+            runs[name].append(run_one(make(seed), X, table.y[train], X_test, table.y[test], table))
+    return {name: mean(of_folds) for name, of_folds in runs.items()}
 
 
-def _run(model, X, y, X_test, y_test, table):
+def run_one(model, X, y, X_test, y_test, table):
     start = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -91,7 +91,7 @@ def _run(model, X, y, X_test, y_test, table):
     return result
 
 
-def _mean(runs):
+def mean(runs):
     return {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
 
 
