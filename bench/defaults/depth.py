@@ -48,7 +48,7 @@ def run_shape(table, shape, folds):
 @click.option("--folds", type=click.IntRange(1, FOLDS), default=FOLDS, show_default=True)
 def main(only, depth, width, folds):
     """A row of Markdown for each table and width; score, that of MLP, at each depth."""
-    print(f"| table | width | {' | '.join(f'{d} layers' for d in depth)} |")
+    print(f"| table | width | {' | '.join(f'{d} deep' for d in depth)} |")
     print("|---" * (len(depth) + 2) + "|")
     with threadpool_limits(1):
         for name in only:
