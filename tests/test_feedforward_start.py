@@ -339,3 +339,30 @@ def test_consistency_of_fitted_networks():
     ]:
         with pytest.raises(ValueError, match=name):
             wrong()
+
+
+def test_what_the_pass_leaves_follows_the_condition_over_training():
+    """1606.01651's claim, in its own networks; with labels clamped as well."""
+    x, y = load_digits(return_X_y=True)
+    x, y = x[:600] / 16, y[:600]
+    machine = DeepBoltzmannMachine((60, 40, 20), learning_rate=0.05, batch_size=20, random_state=0)
+    result = theory.feedforward_training(machine, x, rows=x[:200], n_epochs=30)
+    assert result.correlation > 0.95 and result.holds and not hasattr(machine, "weights_")
+    assert result.layers == ["hidden 1", "hidden 2"]
+    assert result.gap.shape == result.residual.shape == (30, 2)
+    machine.set_params(hidden_layer_sizes=(60, 40), use_labels=True)
+    labelled = theory.feedforward_training(machine, x, y, clamp=y, n_epochs=5)
+    assert labelled.settings["clamped"] and labelled.gap.shape == (5, 1)
+    layered = EqPropClassifier((12, 9), random_state=0)
+    assert theory.feedforward_training(layered, X, Y, n_epochs=3).gap.shape == (3, 1)
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    assert len(result.plot().axes) == 1
+    plt.close("all")
+    for wrong, name in [
+        (lambda: theory.feedforward_training(machine, x, y, n_epochs=1), "n_epochs"),
+        (lambda: theory.feedforward_training(machine, x, y, n_epochs=2.5), "n_epochs"),
+        (lambda: theory.feedforward_training(EqPropClassifier((9,)), X, Y, n_epochs=2), "hidden"),
+    ]:
+        with pytest.raises((ValueError, TypeError), match=name):
+            wrong()

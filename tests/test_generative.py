@@ -35,7 +35,7 @@ FEW = dict(n_iter=1, random_state=0)
 @pytest.fixture(scope="module", params=list(itertools.product(KINDS, ((8,), (8, 6)))), ids=str)
 def fitted(request):
     kind, sizes = request.param
-    more = dict(n_iter=150, n_steps=3) if len(sizes) > 1 and kind._draw else {}
+    more = dict(n_iter=150, n_steps=3, schedule="constant") if len(sizes) > 1 and kind._draw else {}
     return kind(sizes, **{**LONG, **more}).fit(X, NAMES)
 
 
@@ -424,3 +424,37 @@ def test_y_is_ignored_or_holds_classes():
     with pytest.raises(ValueError, match="use_labels"):
         model.set_params(use_labels=True).partial_fit(X, NAMES)
     assert not hasattr(model.set_params(use_labels=False).fit(X), "classes_")
+
+
+@pytest.mark.parametrize(
+    "sizes, found", [((8,), (1, "constant", 10)), ((8, 6), (5, "linear", 100))]
+)
+def test_deep_machines_take_more_chains_and_more_sweeps(sizes, found):
+    model = DeepBoltzmannMachine(sizes, n_iter=2, use_labels=True, random_state=0)
+    n_steps, schedule, n_chains = found
+    written = clone(model).set_params(n_steps=n_steps, schedule=schedule, n_chains=n_chains)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # two epochs
+        model.fit(X, NAMES), written.fit(X, NAMES)
+    assert all(map(np.array_equal, model.weights_, written.weights_))
+    assert len(model.particles_[0]) == n_chains
+
+
+def test_a_hopfield_network_predicts_what_its_label_units_say():
+    """The energies of clamped classes part from it: they are not what it learns to order."""
+    x, y = load_digits(return_X_y=True)
+    x, y = x[:600] / 16, y[:600]
+    model = DeepHopfieldNetwork((60, 40), n_iter=60, use_labels=True, random_state=0).fit(x, y)
+    assert np.array_equal(model.predict_proba(x), model.mean_field(x)[0][-1])
+    assert model.score(x, y) > 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hidden_layer_that_answers_all_rows_alike_is_told_of(kind):
+    model = kind((8, 6), n_iter=1, learning_rate=1e-4, random_state=0)
+    with pytest.warns(ConvergenceWarning, match=r"hidden layers \[1, 2\] answer all rows alike"):
+        model.fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(np.ones((20, 4)))  # as the rows are
+        kind((8,), n_iter=1, learning_rate=1e-4, random_state=0).fit(X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 import zlib
 from numbers import Integral, Real
 
@@ -10,6 +11,7 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit, logit
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import ClassifierTags, check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -28,10 +30,11 @@ CALL_SECONDS = 0.3  # a kernel call lasts about as long: short enough for Ctrl-C
 MOST_SEED = 2**31 - 1
 FIRST_WEIGHTS = 0.01  # their deviation, as in BernoulliRBM
 OFFSET_RATE = 0.01  # how fast offsets follow the states (Melchior et al. 2016)
+SILENT = 1e-2  # a layer whose means all deviate by less over the rows carries nothing
 PLAIN_MEAN = (0.01, 0.99)  # bounds of means whose log odds begin an annealing
 
 
-def _labelled(estimator):
+def labelled(estimator):
     if hasattr(estimator, "weights_") and not hasattr(estimator, "classes_"):
         raise AttributeError(f"this {type(estimator).__name__} was fitted without labels")
     return True
@@ -48,13 +51,15 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
         Units of one hidden layer, under the name that it has in BernoulliRBM; None:
         `hidden_layer_sizes` says.
     learning_rate : float
-    schedule : {"constant", "linear"}
-        "linear": the rate falls to 0 over the epochs of `fit`.
+    schedule : {"auto", "constant", "linear"}
+        "linear": the rate falls to 0 over the epochs of `fit`. "auto": "linear" in a Boltzmann
+        machine of more than one hidden layer.
     batch_size : int
     n_iter : int
         Epochs.
-    n_steps : int
-        Sweeps of the second phase.
+    n_steps : int or "auto"
+        Sweeps of the second phase. "auto": 1, in a Boltzmann machine of more than one hidden layer 5;
+        in a Hopfield network 3.
     n_mean_field : int
         Mean-field sweeps of the first phase, at most, after the pass upwards, which with one hidden
         layer gives the posterior itself.
@@ -109,10 +114,10 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
         "hidden_layer_sizes": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "n_components": [None, Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "schedule": [StrOptions({"constant", "linear"})],
+        "schedule": [StrOptions({"auto", "constant", "linear"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_iter": [Interval(Integral, 0, None, closed="left")],
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "n_steps": [Interval(Integral, 1, None, closed="left"), Options(str, {"auto"})],
         "n_mean_field": [Interval(Integral, 0, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "centering": ["boolean", Options(str, {"auto"})],
@@ -145,6 +150,13 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
         if len(sizes) >= MAX_WEIGHTS:
             raise ValueError(f"hidden_layer_sizes must have at most {MAX_WEIGHTS - 1} entries")
         return tuple(int(n) for n in sizes)
+
+    def _auto(self, name):
+        """A parameter, or what "auto" stands for at this depth."""
+        value = getattr(self, name)
+        if value not in (None, "auto"):
+            return value
+        return self._automatic(len(self._sizes()) > 1)[name]
 
     def _machine(self):
         """The fitted machine, over the fitted arrays."""
@@ -290,21 +302,41 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
         X, labels, rng = self._begin(X, y, None, True)
         if self.pretrain and len(self._sizes()) > 1:
             self._pretrain(X, rng)
+        schedule = self._auto("schedule")
         for epoch in range(self.n_iter):
             begin = time.perf_counter()
             rate = self.learning_rate
-            if self.schedule == "linear":
+            if schedule == "linear":
                 rate *= 1 - epoch / self.n_iter
             self._epoch(self._state, X, labels, rng, rate)
             self.n_iter_ += 1
             if self.verbose:
-                score = self.score_samples(X[:1000]).mean()
                 seconds = time.perf_counter() - begin
+                score = self.score_samples(X[:1000]).mean()
                 print(
                     f"[{type(self).__name__}] Iteration {epoch + 1}, pseudo-likelihood = "
                     f"{score:.2f}, time = {seconds:.2f}s"
                 )
+        if self.n_iter and len(self._sizes()) > 1:
+            self._say_if_silent(X[:1000])
         return self
+
+    def _say_if_silent(self, x):
+        """Warn of hidden layers that answer all rows alike, though the rows differ."""
+        x = self._dense(x)
+        means = self._machine().mean_field(x, **self._inference())[0]
+        silent = [
+            k
+            for k, layer in enumerate(self._hidden(means), start=1)
+            if layer.std(axis=0).max() < SILENT
+        ]
+        if silent and x.std(axis=0).max() > SILENT:
+            warnings.warn(
+                f"hidden layers {silent} answer all rows alike, and so carry nothing: let "
+                "pretrain > 0, or a smaller learning_rate or a larger n_steps keep them from it",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, classes=None):
@@ -356,10 +388,10 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
 
     def _new_state(self, weights, biases, mean, rng):
         """What learning keeps beside the parameters."""
-        dtype, n = biases[0].dtype, getattr(self, "n_chains", None) or self.batch_size
+        dtype, n = biases[0].dtype, self._auto("n_chains") if self._draw else 1
         state = {
             "parameters": (weights, biases),
-            "particles": [np.zeros((n if self._draw else 1, len(b)), dtype) for b in biases],
+            "particles": [np.zeros((n, len(b)), dtype) for b in biases],
             "seed": int(rng.randint(MOST_SEED)),
             "n_sweeps": 0,
             "offsets": None,
@@ -380,6 +412,7 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
         n_threads = effective_n_threads(self.n_threads)
         weights, biases = state["parameters"]
         machine = Boltzmann(weights, biases, labels is not None)
+        n_steps = self._auto("n_steps")
         n, n_hidden = X.shape[0], len(weights) - (labels is not None)
         order = rng.permutation(n) if rng is not None and self.shuffle else np.arange(n)
         start, batches = 0, 4
@@ -392,7 +425,7 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
             plan = BoltzmannPlan(
                 self.batch_size,
                 0 if n_hidden == 1 else self.n_mean_field,  # the pass upwards is exact then
-                self.n_steps,
+                n_steps,
                 float(rate),
                 tol=float(self.tol),
                 draw=self._draw,
@@ -413,7 +446,7 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
                 state["velocity"],
                 n_threads=n_threads,
             )
-            state["n_sweeps"] += done * self.n_steps
+            state["n_sweeps"] += done * n_steps
             start += len(rows)
             if time.perf_counter() - begin < CALL_SECONDS / 2:
                 batches *= 2
@@ -804,20 +837,20 @@ class GenerativeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Par
 
     # --- labels ---
 
-    @available_if(_labelled)
+    @available_if(labelled)
     def predict_proba(self, X):
         """Probabilities of the classes, ordered as `classes_`."""
         machine = self._machine()
         x = self._dense(self._checked(X))
         return np.exp(machine.log_posterior(x, **self._inference()))
 
-    @available_if(_labelled)
+    @available_if(labelled)
     def predict(self, X):
         """The most probable class of each row."""
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
-    @available_if(_labelled)
+    @available_if(labelled)
     def score(self, X, y):
         """Share of the rows whose class is predicted."""
         return float(np.mean(self.predict(X) == column_or_1d(y)))

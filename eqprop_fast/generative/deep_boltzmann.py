@@ -22,7 +22,8 @@ class DeepBoltzmannMachine(GenerativeEstimator):
     Parameters
     ----------
     n_chains : int or None
-        Persistent chains; None: as many as `batch_size`.
+        Persistent chains; None: as many as `batch_size`, with more than one hidden layer at least
+        100.
 
     Attributes
     ----------
@@ -52,10 +53,10 @@ class DeepBoltzmannMachine(GenerativeEstimator):
         *,
         n_components=None,
         learning_rate=0.1,
-        schedule="constant",
+        schedule="auto",
         batch_size=10,
         n_iter=10,
-        n_steps=1,
+        n_steps="auto",
         n_chains=None,
         n_mean_field=30,
         tol=1e-4,
@@ -72,6 +73,12 @@ class DeepBoltzmannMachine(GenerativeEstimator):
         n_threads=None,
     ):
         self._keep(locals())
+
+    def _automatic(self, deep):
+        # few chains that hardly move let the upper layers of a deep machine run away
+        if deep:
+            return {"schedule": "linear", "n_steps": 5, "n_chains": max(self.batch_size, 100)}
+        return {"schedule": "constant", "n_steps": 1, "n_chains": self.batch_size}
 
     @property
     def h_samples_(self):

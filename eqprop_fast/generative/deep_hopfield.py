@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sklearn.utils.metaestimators import available_if
+
 from ..docstrings import documented
-from ._base import GenerativeEstimator
+from ._base import GenerativeEstimator, labelled
 
 
 @documented
@@ -28,10 +30,10 @@ class DeepHopfieldNetwork(GenerativeEstimator):
         *,
         n_components=None,
         learning_rate=0.1,
-        schedule="constant",
+        schedule="auto",
         batch_size=10,
         n_iter=10,
-        n_steps=3,
+        n_steps="auto",
         n_mean_field=30,
         tol=1e-4,
         centering="auto",
@@ -47,3 +49,11 @@ class DeepHopfieldNetwork(GenerativeEstimator):
         n_threads=None,
     ):
         self._keep(locals())
+
+    def _automatic(self, deep):
+        return {"schedule": "constant", "n_steps": 3}
+
+    @available_if(labelled)
+    def predict_proba(self, X):
+        """States of the label units at equilibrium, ordered as `classes_`: what learning moves."""
+        return self.mean_field(X)[0][-1]

@@ -6,7 +6,12 @@ from .asymmetry import AsymmetryBound, asymmetry_bound
 from .continual import ContinualDeviation, continual_deviation, debug_identity
 from .conv import ConvNetwork
 from .descent import EnergyDescent, energy_descent
-from .feedforward import FeedforwardConsistency, feedforward_consistency
+from .feedforward import (
+    FeedforwardConsistency,
+    FeedforwardTraining,
+    feedforward_consistency,
+    feedforward_training,
+)
 from .match import GradientMatch, gradient_match, preset_model
 from .models import GraphModel, LayeredModel, fitted_subject
 from .nudge import NudgePlace, nudge_place
@@ -24,6 +29,7 @@ __all__ = [
     "GraphModel",
     "EnergyDescent",
     "FeedforwardConsistency",
+    "FeedforwardTraining",
     "GradientMatch",
     "GradientOrder",
     "LayeredModel",
@@ -36,6 +42,7 @@ __all__ = [
     "debug_identity",
     "energy_descent",
     "feedforward_consistency",
+    "feedforward_training",
     "fitted_subject",
     "gradient_match",
     "gradient_order",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, softmax
+from sklearn.base import clone, is_regressor
 
 from ..gradients.record import check_count
 from ..kernels import Sweeps
@@ -38,7 +39,7 @@ class FeedforwardConsistency(TheoryResult):
         square of ``s - rho(field)`` in each layer.
     correlation : float
         Between ``|T - B|`` and the residual, over samples and the layers under a hidden one, right
-        after the doubled pass; NaN with one hidden layer.
+        after the doubled pass; NaN with one hidden layer. Over training: `feedforward_training`.
     sweeps : dict of str to ndarray (M,)
         Sweeps from each start until no unit changes by more than the tolerance.
     """
@@ -210,7 +211,7 @@ def feedforward_consistency(model, X, y=None, *, n_steps=1000, tol=1e-3):
     check_count(n_steps, "n_steps")
     if not 0 <= tol < np.inf:
         raise ValueError(f"tol must be a finite number >= 0, got {tol!r}")
-    net = _Machine(model, X, y) if hasattr(model, "_machine") else _of_network(model, X, y)
+    net = _measured(model, X, y)
     residual, sweeps = {}, {}
     for name in net.starts:
         states = net.start(name)
@@ -227,6 +228,10 @@ def feedforward_consistency(model, X, y=None, *, n_steps=1000, tol=1e-3):
         correlation=_correlation(net),
         sweeps=sweeps,
     )
+
+
+def _measured(model, X, y):
+    return _Machine(model, X, y) if hasattr(model, "_machine") else _of_network(model, X, y)
 
 
 def _of_network(model, X, y):
@@ -261,14 +266,112 @@ def _mismatch(below, above):
     return np.nan if above is None else np.linalg.norm(above - below) / np.linalg.norm(below)
 
 
-def _correlation(net):
-    """Of |T - B| with the state's residual, over samples and layers whose input was doubled."""
-    states, gaps, left = net.start("doubled"), [], []
+def _after_doubled_pass(net):
+    """(|T - B|, what is left to change by) of each layer whose input was doubled, by samples."""
+    states, found = net.start("doubled"), []
     for k in _layers(net):
         if net.answers[k - 1]:
             below, above = net.inputs(states, k)
-            gaps.append(np.linalg.norm(above - below, axis=1) / np.sqrt(below.shape[1]))
-            left.append(np.linalg.norm(_left(net, states, k), axis=1) / np.sqrt(below.shape[1]))
-    if not gaps:
+            found.append([_row_rms(above - below), _row_rms(_left(net, states, k))])
+    return found
+
+
+def _row_rms(a):
+    return np.linalg.norm(a, axis=1) / np.sqrt(a.shape[1])
+
+
+def _correlation(net):
+    """Of |T - B| with the state's residual, over samples and layers whose input was doubled."""
+    found = _after_doubled_pass(net)
+    if not found:
         return np.nan
-    return float(np.corrcoef(np.concatenate(gaps), np.concatenate(left))[0, 1])
+    gaps, left = np.concatenate(found, axis=1)
+    return float(np.corrcoef(gaps, left)[0, 1])
+
+
+@dataclass(frozen=True, eq=False)
+class FeedforwardTraining(TheoryResult):
+    """Result of `feedforward_training`; the verdict is 1 minus the correlation.
+
+    Attributes
+    ----------
+    layers : list of str
+        Those under a hidden one, whose input the pass doubles.
+    gap : ndarray (n_epochs, len(layers))
+        Root mean square of T - B right after the doubled pass, T what a layer gets from above and B
+        from below.
+    residual : ndarray (n_epochs, len(layers))
+        The same of what is left to change: ``s - rho(field)``.
+    correlation : float
+        Of the two, over training and layers.
+    """
+
+    layers: list
+    gap: np.ndarray
+    residual: np.ndarray
+    correlation: float
+
+    def plot(self):
+        figure, (axes,) = new_figure()
+        for name, gap, left in zip(self.layers, self.gap.T, self.residual.T):
+            axes.plot(gap, left, "o-", ms=3, lw=0.6, label=name)
+        axes.set(
+            xlabel="|T - B| after the pass",
+            ylabel="residual after the pass",
+            title=f"over training: correlation {self.correlation:.3f}",
+        )
+        axes.legend(fontsize=7)
+        return figure
+
+
+def feedforward_training(model, X, y=None, *, rows=None, clamp=None, n_epochs=40):
+    """Whether what a pass upwards leaves to change follows |T - B| while a network learns.
+
+    Parameters
+    ----------
+    model : estimator that `feedforward_consistency` takes, with more than one hidden layer
+        A clone of it is trained, by `partial_fit`.
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,), optional
+        What it learns.
+    rows : array-like of shape (n_rows, n_features), optional
+        Where it is measured after each epoch; None: X.
+    clamp : array-like of shape (n_rows,), optional
+        Labels to clamp there, in a generative network that learns them.
+    n_epochs : int
+        At least 2.
+
+    Returns
+    -------
+    FeedforwardTraining
+        Verdict: 1 - correlation, target 0.05.
+
+    Raises
+    ------
+    ValueError
+        The model has no such pass, or no layer under a hidden one.
+    """
+    check_count(n_epochs, "n_epochs")
+    if n_epochs < 2:
+        raise ValueError(f"n_epochs must be at least 2, got {n_epochs}")
+    model, rows = clone(model), X if rows is None else rows
+    more = {} if y is None or is_regressor(model) else {"classes": np.unique(y)}
+    found = []
+    for _ in range(n_epochs):
+        model.partial_fit(X, y, **more)
+        net = _measured(model, rows, clamp)
+        pairs = _after_doubled_pass(net)
+        if not pairs:
+            raise ValueError("model must have more than one hidden layer: the last is not doubled")
+        found.append([[_rms(a) for a in pair] for pair in pairs])
+    gap, left = np.moveaxis(np.array(found), 2, 0)
+    correlation = float(np.corrcoef(gap.ravel(), left.ravel())[0, 1])
+    return FeedforwardTraining(
+        verdict=1 - correlation,
+        target=0.05,
+        settings={"n_epochs": n_epochs, "clamped": clamp is not None},
+        layers=[name for name, answers in zip(net.names, net.answers) if answers],
+        gap=gap,
+        residual=left,
+        correlation=correlation,
+    )
