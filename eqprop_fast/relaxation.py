@@ -73,7 +73,7 @@ class Relaxation(Part):
         Where a free phase of training starts: at zero; after one pass upwards, in which inputs
         count twice under a hidden layer (1606.01651; the undamped discrete map; it runs batch by
         batch, and serves prediction too, but not exports); after a pass that learns to predict
-        the end (`Recognition`; the same, of chains); where that sample's last one ended
+        the end (`Recognition`; the same); where that sample's last one ended
         (1602.05179), for `fit` alone, which takes as many rows as before for the same samples;
         where the nudged phase of the batch before ended, the +beta one under centered nudging, or
         at zero after a batch of another size (the code of 2402.11674; it runs batch by batch, and

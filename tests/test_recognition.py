@@ -26,7 +26,6 @@ from eqprop_fast.networks.layered import LayeredNetwork
 from eqprop_fast.training.checkpoint import CheckpointError
 
 from .backend_list import BACKENDS
-from .kinds import GRAPHS, small
 
 X, Y = (a[:300] for a in load_digits(return_X_y=True))
 X = X / 16
@@ -239,10 +238,6 @@ def test_where_it_cannot_be_it_is_refused():
     for parts in (dict(dynamics=Continuous()), dict(learning_rule="bptt")):
         with pytest.raises(ValueError, match="recognition"):
             model(**parts).fit(X, Y)
-    for kind in GRAPHS:
-        for start in ("recognition", Recognition()):
-            with pytest.raises(ValueError, match="recognition"):
-                kind(small(kind), relaxation=Relaxation(start=start)).fit(X, Y)
     for start in ("recognition", Recognition()):
         with pytest.raises(ValueError, match="recognition"):
             ResistiveClassifier(relaxation=ResistiveRelaxation(start=start)).fit(X, Y)

@@ -18,9 +18,10 @@ from ..relaxation import RELAXATIONS, Recognition, Relaxation
 from ..rules import RULES, LearningRule
 from ._base import BaseNetworkEstimator
 from ._checks import check_sizes, is_list
+from ._recognition import RecognitionMixin
 
 
-class BaseEqPropEstimator(BaseNetworkEstimator):
+class BaseEqPropEstimator(RecognitionMixin, BaseNetworkEstimator):
     """What the estimators of Hopfield-like networks share; not for direct use.
 
     Parameters
@@ -258,6 +259,7 @@ class BaseEqPropEstimator(BaseNetworkEstimator):
         self._check_together(network.spec)
 
     def _keep_network(self, network):
+        super()._keep_network(network)
         self.coefs_, self.intercepts_ = network.weights, network.biases
         if network.back is not None:
             self.feedback_coefs_ = network.back

@@ -15,7 +15,6 @@ from ..kernels.spec import VECTOR_FIELD_RULES
 from ..networks.asymmetry import check_angle, flipped
 from ..networks.graph import Connection, Conv, Dense, Graph, Layer, ReadOut, depths, draw_parameters
 from ..networks.graph_network import GraphNetwork
-from ..parts import part_classes
 from ..training.augment import AUGMENTATIONS, augmentation_list, augmenter
 from ._checks import per_layer
 from ._eqprop import BaseEqPropEstimator
@@ -69,7 +68,11 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
     _one_rate = "connection"
     _chosen = ("_auto", "input_shape_")
     _words: dict = {**BaseEqPropEstimator._words, "augment": AUGMENTATIONS}
-    _parameter_objects = *part_classes(_words), Conv, Dense, ReadOut, Graph, Layer, Connection
+    _parameter_objects = (
+        *BaseEqPropEstimator._parameter_objects,
+        *AUGMENTATIONS.values(),
+        *(Conv, Dense, ReadOut, Graph, Layer, Connection),
+    )
     _parameter_constraints: dict = {
         **{
             name: options
@@ -211,7 +214,10 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
         gain = per_layer("weight_init__gain", init.gain, spec.n_weights, False, self._one_rate)
         weights, biases = draw_parameters(spec, rng, dtype, gain, init)
         graph.clear_biases(biases)
-        return self._network(graph, spec, kernels, weights, biases, self._back(spec, weights, rng))
+        back = self._back(spec, weights, rng)
+        network = self._network(graph, spec, kernels, weights, biases, back)
+        self._give_new_pass(network)
+        return network
 
     def _back(self, spec, weights, rng):
         """Weights of the way back: at the rule's angle to those of the way up, or as they are."""
@@ -247,11 +253,6 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
     def _check_rule(self, graph, spec):
         """Refuse a rule that cannot serve this graph, in the user's words."""
         word = self._rule.word
-        if self._relaxation.recognition is not None:
-            raise ValueError(
-                "relaxation__start='recognition': only chains of dense layers learn a pass "
-                "(EqPropClassifier, EqPropRegressor); 'feedforward' goes up through any graph"
-            )
         if getattr(self._rule, "reconstruction_rate", 0.0):
             raise ValueError(
                 "learning_rule__reconstruction_rate: layers reconstruct each other in chains of dense layers "
@@ -285,7 +286,9 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
         spec = self._spec(graph)
         weights, biases, back = self._fitted_arrays()
         self._check_unchanged(spec, weights, biases, back)
-        return self._network(graph, spec, kernels, weights, biases, back)
+        network = self._network(graph, spec, kernels, weights, biases, back)
+        self._give_fitted_pass(network)
+        return network
 
     def _check_unchanged(self, spec, weights, biases, back):
         """Refuse parameters that describe another network than the fitted one."""
@@ -318,7 +321,7 @@ class BaseGraphEstimator(ExportMixin, BaseEqPropEstimator):
         spec = self._spec(self._graph(self.input_shape_, self.n_outputs_))
         if len(spec.layers) != self.n_layers_ or spec.sizes[0] != self.n_features_in_:
             raise ValueError(f"{self._network_parameter} has other layers than the fitted network")
-        return self._shapes(spec), spec.sizes[1:]
+        return self._with_pass(self._shapes(spec)), spec.sizes[1:]
 
     def _fitted_shapes(self):
         spec = self._spec(self._graph(self.input_shape_, self.n_outputs_))

@@ -11,9 +11,6 @@ from ..auto import AUTO
 from ..kernels.spec import MAX_WEIGHTS
 from ..networks.asymmetry import backward_weights, check_angle
 from ..networks.layered import LayeredNetwork
-from ..networks.recognition import RecognitionPass
-from ..training.checkpoint import RECOGNITION
-from ..training.state import writable
 from ._checks import per_layer
 from ._eqprop import BaseEqPropEstimator
 from ._export import ExportMixin
@@ -37,9 +34,6 @@ class BaseLayeredEstimator(ExportMixin, BaseEqPropEstimator):
     feedback_coefs_ : list of ndarray
         Vector-field rules: ``feedback_coefs_[k]`` (units of layer k+1, units of layer k); [0] is
         unused.
-    recognition_coefs_, recognition_intercepts_ : lists of ndarray
-        ``Relaxation(start=Recognition())``: what the pass has learnt, shaped as `coefs_` and
-        `intercepts_`.
     """
 
     _parameter_constraints: dict = {
@@ -65,9 +59,7 @@ class BaseLayeredEstimator(ExportMixin, BaseEqPropEstimator):
             angle = check_angle(self._rule.feedback_angle, "learning_rule__feedback_angle")
             back = backward_weights(weights, angle, rng)
         network = self._network(spec, kernels, weights, biases, back)
-        recognition = self._relaxation.recognition
-        if recognition is not None:
-            network.recognition = network.new_recognition(float(recognition.learning_rate))
+        self._give_new_pass(network)
         return network
 
     def _network(self, spec, kernels, weights, biases, back):
@@ -92,47 +84,5 @@ class BaseLayeredEstimator(ExportMixin, BaseEqPropEstimator):
     def _fitted_network(self, kernels):
         sizes = (self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_))
         network = self._network(self._spec(sizes), kernels, *self._fitted_arrays())
-        recognition = self._relaxation.recognition
-        if recognition is not None:
-            if not hasattr(self, "recognition_coefs_"):
-                raise ValueError(
-                    "relaxation__start='recognition': the fitted network has learnt no pass; refit with "
-                    "warm_start=False"
-                )
-            network.recognition = RecognitionPass(
-                network.spec,
-                kernels,
-                *map(writable, self._recognition_arrays()),
-                float(recognition.learning_rate),
-            )
+        self._give_fitted_pass(network)
         return network
-
-    def _recognition_arrays(self):
-        return self.recognition_coefs_, self.recognition_intercepts_
-
-    def _keep_network(self, network):
-        super()._keep_network(network)
-        if network.recognition is not None:
-            self.recognition_coefs_ = network.recognition.weights
-            self.recognition_intercepts_ = network.recognition.biases
-        elif hasattr(self, "recognition_coefs_"):  # it would no longer be this network's
-            del self.recognition_coefs_, self.recognition_intercepts_
-
-    def _array_shapes(self, archive):
-        shapes, units = super()._array_shapes(archive)
-        if self._relaxation.recognition is not None:
-            shapes.update(zip(RECOGNITION, (shapes["coefs_"], shapes["intercepts_"])))
-        return shapes, units
-
-    def _check_continued(self, network):
-        super()._check_continued(network)
-        if network.recognition is None and hasattr(self, RECOGNITION[0]):
-            raise ValueError(
-                f"relaxation__start={self._relaxation.start!r}: the fitted network has learnt a pass "
-                "('recognition'); refit with warm_start=False"
-            )
-
-    def _learned_beside(self):
-        if not hasattr(self, RECOGNITION[0]):
-            return []
-        return [a for group in self._recognition_arrays() for a in group]

@@ -158,12 +158,13 @@ class HopfieldNetwork(BaseNetwork):
     """Base of `LayeredNetwork` and `GraphNetwork`: free phases that start anywhere.
 
     A subclass has `free_spec` and `back`, the names of its kernels, `under_hidden(k)`: whether a
-    hidden layer lies above layer k and answers it, and `_upward_spec(gain)`: the dynamics of a pass
-    upwards, layer after layer.
+    hidden layer lies above layer k and answers it, `_upward_spec(gain)`: the dynamics of a pass
+    upwards, layer after layer, and `recognition_of(weights, biases, learning_rate)`: a pass that
+    learns.
     """
 
     feedforward = False  # whether free phases start after `pass_upwards` (1606.01651)
-    recognition = None  # or the `RecognitionPass` after which they start
+    recognition = None  # or what `recognition_of` makes, after which they start
     reconstruction_rate = 0.0  # of the local auto-encoder term
 
     def _relax_rows(self, x, states, n_steps, tol, y=None, beta=0.0, n_threads=1):
@@ -199,6 +200,14 @@ class HopfieldNetwork(BaseNetwork):
         if self.feedforward:
             return self.pass_upwards(x, n_threads)
         return super().starting_states(x, n_threads)
+
+    def new_recognition(self, learning_rate):
+        """A pass that learns, and begins as `pass_upwards`."""
+        weights = [
+            w * w.dtype.type(2 if self.under_hidden(self.layer_of(c)) else 1)
+            for c, w in enumerate(self.weights)
+        ]
+        return self.recognition_of(weights, [b.copy() for b in self.biases], learning_rate)
 
     @property
     def passes(self):
@@ -255,10 +264,14 @@ class HopfieldNetwork(BaseNetwork):
             states = [p.copy() for p in predicted]
         stats = self._train_rows(*batch, states, optimizer_state, n_threads)
         if predicted is not None:
+            self._read_outs(x, states)
             self.recognition.learn(x, predicted, states, weight)
         if self.reconstruction_rate:
             self._reconstruct(states, weight)
         return stats
+
+    def _read_outs(self, x, states):
+        """Make the last of `states`, if it is no state but a read-out, what it reads."""
 
     def _train_carrying(self, batch, carried, optimizer_state, n_threads):
         """The kernel keeps free states: the second phase is run again for its end."""

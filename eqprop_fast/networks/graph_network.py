@@ -7,10 +7,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import get_backend
+from ..kernels.reference.graph import GraphNet
 from .asymmetry import measured_angle
 from .base import HopfieldNetwork
 from .energy import graph_energy
 from .graph import draw_parameters
+from .graph_recognition import GraphRecognitionPass
 
 
 class GraphNetwork(HopfieldNetwork):
@@ -96,8 +98,8 @@ class GraphNetwork(HopfieldNetwork):
         return [*self.weights, *self.biases, *(empty if b is None else b for b in self.back or [])]
 
     def layer_of(self, index):
-        """Layer (1 = first above the input) that `parameters[index]` leads to."""
-        n = len(self.weights)
+        """Layer (1 = first above the input) that `learned[index]` leads to."""
+        n, index = len(self.weights), index % len(self.parameters)
         if n <= index < n + len(self.biases):
             return index - n + 1
         return self.spec.connections[index if index < n else index - n - len(self.biases)].above
@@ -111,6 +113,14 @@ class GraphNetwork(HopfieldNetwork):
     def under_hidden(self, k):
         hidden = range(k + 1, self.spec.output_layer)
         return any(link.below == k and link.above in hidden for link in self.spec.connections)
+
+    def recognition_of(self, weights, biases, learning_rate):
+        return GraphRecognitionPass(self, weights, biases, learning_rate)
+
+    def _read_outs(self, x, states):
+        if self.spec.readout:
+            twin = GraphNet(self.spec, self.weights, self.back, self.biases)
+            twin.read_out(twin.drive(x), states)
 
     def _upward_spec(self, gain):
         return self.spec._replace(schedule="forward", dt=1.0, gain=gain)

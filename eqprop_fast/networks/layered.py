@@ -74,13 +74,7 @@ class LayeredNetwork(HopfieldNetwork):
         rate = self.reconstruction_rate
         reconstruction_step(self.spec, self.weights, self.biases, states, rate, row_weight)
 
-    def new_recognition(self, learning_rate):
-        """A `RecognitionPass` that begins as `pass_upwards`."""
-        weights = [
-            w * w.dtype.type(2 if self.under_hidden(k) else 1)
-            for k, w in enumerate(self.weights, start=1)
-        ]
-        biases = [b.copy() for b in self.biases]
+    def recognition_of(self, weights, biases, learning_rate):
         return RecognitionPass(self.spec, self.kernels, weights, biases, learning_rate)
 
     def _upward_spec(self, gain):
