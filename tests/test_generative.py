@@ -16,7 +16,7 @@ from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 
 from eqprop_fast import DeepBoltzmannMachine, DeepHopfieldNetwork
-from eqprop_fast.generative._base import _tie
+from eqprop_fast.generative._fitting import _tie
 from eqprop_fast.generative.likelihood import LogPartition, say_if_unreliable
 
 from .backend_list import BACKENDS
