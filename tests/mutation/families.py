@@ -184,6 +184,7 @@ FAMILIES = {
             "tests/test_graph.py",
             "tests/test_graph_network.py",
             "tests/test_graph_estimators.py",
+            "tests/test_graph_recognition.py",
         ],
         numba=(
             *_tests_of(
