@@ -188,6 +188,8 @@ def plot(record, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from .pictures import keep
+
     comparisons, names = record["training"], _names(record)
     figure, axes = plt.subplots(figsize=(10, 4.6), layout="constrained")
     width = 0.84 / max(1, len(names))
@@ -238,7 +240,7 @@ def plot(record, path):
     axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    keep(path, lambda file: figure.savefig(file, dpi=150))
     plt.close(figure)
 
 

@@ -4,7 +4,6 @@ EQPROP_DATA=... make figures                       # all: some 10 minutes
 EQPROP_DATA=... python docs/figures.py [name ...]  # some: "imports", a key of CHECKS or of PROGRAMS
 """
 
-import io
 import json
 import runpy
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import Image
 
 matplotlib.use("Agg")
 from eqprop_fast import (  # noqa: E402
@@ -120,13 +118,10 @@ def numbers(result):
 
 
 def save(name, draw):
-    """Keep docs/img/NAME.png as `draw(path)` makes it, with a palette: a third of the bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture.png"
-        draw(path)
-        picture = Image.open(io.BytesIO(path.read_bytes())).convert("RGB")
-        palette = picture.quantize(256, dither=Image.Dither.NONE)
-        palette.save(IMAGES / f"{name}.png", optimize=True)
+    """Keep docs/img/NAME.png as `draw(path)` makes it."""
+    from bench.pictures import keep
+
+    keep(IMAGES / f"{name}.png", draw)
 
 
 def check(name):

@@ -64,6 +64,8 @@ def plot(found):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from ..pictures import keep
+
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     for ax, classifies in zip(axes, (True, False)):
         rows = [t for t in found["tables"] if t["classifies"] == classifies]
@@ -81,7 +83,7 @@ def plot(found):
         ax.grid(axis="y", alpha=0.3)
     axes[0].legend()
     PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PLOT, dpi=90)
+    keep(PLOT, lambda file: figure.savefig(file, dpi=90))
     plt.close(figure)
 
 
