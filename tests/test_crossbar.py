@@ -621,3 +621,25 @@ def test_errors(backend):
     for wrong in ({"optimizer": "adam"}, {"optimizer": "momentum"}):
         with pytest.raises(ValueError, match="optimizer"):
             train(kernels, *net, x, y, carried, beta=0.1, **wrong, **options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("carry", [True, False])
+def test_a_batch_that_fails_leaves_carried_states_at_zero(backend, n_threads, carry):
+    """And the conductances as the batches before it have made them."""
+    *net, x, y, states = make((3, 4, 2), rows=12)
+    x[9] = 1e308
+    options = dict(
+        batch_size=4, beta=0.1, rate=[0.1] * 2, bias_rate=[0.1] * 2, carry=carry, input_gain=1e10
+    )
+    carried = [s[:4].copy() for s in states]
+    parts = [[a.copy() for a in part] for part in net], [s.copy() for s in carried]
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError):
+        train(KERNELS[backend], *net, x, y, carried, n_threads=n_threads, **options)
+    assert not any(s.any() for s in carried)
+    whole, began = parts
+    train(KERNELS[backend], *whole, x[:8], y[:8], began, n_threads=n_threads, **options)
+    assert any(s.any() for s in began)
+    for a, b in zip(net[0] + net[1], whole[0] + whole[1], strict=True):
+        np.testing.assert_array_equal(a, b)

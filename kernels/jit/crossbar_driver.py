@@ -4,7 +4,7 @@ import numpy as np
 from scipy import sparse
 
 from ..prepare.crossbar import relax_job, train_job
-from ..reference.crossbar import diverged, nudge_pair, stages
+from ..reference.crossbar import diverged, nudge_pair, stages, zero_after_an_error
 from ..spec import NudgeError
 from .crossbar import DIVERGED, SINGULAR, relax_all, train_all
 from .threads import run_threads, usable
@@ -75,9 +75,9 @@ def train(network, x, y, order, plan, states, row_weight=None, velocity=None, n_
         start=np.zeros(x.shape[1] + 2, np.int64), sample=np.zeros(most, np.int64),
         value=np.zeros(most, dtype),
     )
-    with job:
+    with job, zero_after_an_error(states):
         run_threads(train_all, n_threads, argument(job), argument(work))
-    _raise(net)
+        _raise(net)
     ends = np.split(last, net.kept["offset"][1:-1], axis=1)
     for s, end in zip(states, ends, strict=True):
         s[...] = 0 if job["n_rows"] % size else end

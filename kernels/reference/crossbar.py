@@ -26,6 +26,7 @@ layers are joined by bidirectional amplifiers (voltage gain a forward, current g
 the same equations with the input gain multiplied by every a.
 """
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -208,7 +209,8 @@ def train(network, x, y, order, plan, states, row_weight=None, velocity=None, n_
     dE, g_min, g_max)`` and ``b <- b + rate v``. The free phase starts where the previous batch
     ended (the state of the first nudge of `nudge_pair`, as in the published code of arXiv
     2402.11674) or, without `plan.carry`, at zero; a batch of another size starts from zero, and so
-    does the one after it. `states` carries this over from call to call.
+    does the one after it. `states` carries this over from call to call; after a batch that fails
+    they are zero, as the weights are what the batches before it have made.
 
     Parameters
     ----------
@@ -234,20 +236,32 @@ def train(network, x, y, order, plan, states, row_weight=None, velocity=None, n_
     weight = np.ones(x.shape[0], dtype) if row_weight is None else np.asarray(row_weight, dtype)
     y = np.asarray(y, dtype=dtype)
     loss, n_correct = plan.loss_so_far, 0
-    for start in range(0, len(order), plan.batch_size):
-        rows = order[start : start + plan.batch_size]
-        carried = plan.carry and len(rows) == plan.batch_size
-        batch = _Batch(network, plan, x[rows], y[rows], weight[rows])
-        free = batch.free_phase(
-            [s.copy() if carried else np.zeros_like(s[: len(rows)]) for s in states]
-        )
-        batch_loss, hits = batch.score(free)
-        loss, n_correct = loss + batch_loss, n_correct + hits
-        a, b = batch.nudged_phases(free)
-        _step(network, plan, batch.gradient(a, b), velocity)
-        for s, ended in zip(states, a):
-            s[...] = ended if len(rows) == plan.batch_size else 0
+    with zero_after_an_error(states):
+        for start in range(0, len(order), plan.batch_size):
+            rows = order[start : start + plan.batch_size]
+            carried = plan.carry and len(rows) == plan.batch_size
+            batch = _Batch(network, plan, x[rows], y[rows], weight[rows])
+            free = batch.free_phase(
+                [s.copy() if carried else np.zeros_like(s[: len(rows)]) for s in states]
+            )
+            batch_loss, hits = batch.score(free)
+            loss, n_correct = loss + batch_loss, n_correct + hits
+            a, b = batch.nudged_phases(free)
+            _step(network, plan, batch.gradient(a, b), velocity)
+            for s, ended in zip(states, a):
+                s[...] = ended if len(rows) == plan.batch_size else 0
     return loss, n_correct
+
+
+@contextmanager
+def zero_after_an_error(states):
+    """Carried states of a call that fails: nothing goes on from what it left."""
+    try:
+        yield
+    except Exception:
+        for s in states:
+            s[...] = 0
+        raise
 
 
 class _Batch:
