@@ -458,3 +458,20 @@ def test_a_hidden_layer_that_answers_all_rows_alike_is_told_of(kind):
         warnings.simplefilter("error")
         model.fit(np.ones((20, 4)))  # as the rows are
         kind((8,), n_iter=1, learning_rate=1e-4, random_state=0).fit(X)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_hidden_layer_is_not_pre_trained(kind):
+    plain, asked = (kind((8,), pretrain=n, **FEW).fit(X) for n in (0, 3))
+    assert all(map(np.array_equal, plain.weights_, asked.weights_))
+
+
+def test_gibbs_draws_by_the_seed_and_goes_on():
+    """Anew at each call of one model, the same of two models of one seed."""
+    draws = []
+    for seed in (0, 0, 1):
+        model = DeepBoltzmannMachine((8,), n_iter=1, random_state=0).fit(X)
+        model.set_params(random_state=seed)
+        draws.append([model.gibbs(X) for _ in range(2)])
+    assert (draws[0][0] == draws[1][0]).all() and (draws[0][1] == draws[1][1]).all()
+    assert (draws[0][0] != draws[0][1]).any() and (draws[0][0] != draws[2][0]).any()
