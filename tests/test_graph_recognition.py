@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from eqprop_fast.kernels import get_backend
+from eqprop_fast.kernels.reference.graph import GraphNet
 from eqprop_fast.kernels.spec import LayeredSpec
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -61,6 +62,25 @@ def arrays(fitted):
     return [a for group in groups for a in group]
 
 
+def centred(spec, link):
+    """Whether a connection's weights learn from what its input deviates from its mean."""
+    layer = spec.layers[link.above]
+    return not link.kernel and layer.n_biases == layer.size
+
+
+def field_along(spec, parameters, x, states, c, direction):
+    """How the field above connection c changes as its weights move along a direction."""
+    n, step = len(spec.connections), 1e-6
+    fields = []
+    for sign in (1, -1):
+        weights = list(parameters[:n])
+        weights[c] = weights[c] + sign * step * direction
+        twin = GraphNet(spec, weights, None, parameters[n:])
+        drive = twin.drive(x)
+        fields.append(twin.from_below(drive, twin.shown(drive, states), spec.connections[c].above))
+    return (fields[0] - fields[1]) / (2 * step)
+
+
 def same(a, b):
     return all((p == q).all() for p, q in zip(arrays(a), arrays(b)))
 
@@ -87,17 +107,25 @@ def test_the_rule_goes_down_the_error_of_each_layer(name):
     own.learning_rate = 1e-3
     own.learn(x, predicted, settled)
     moved = [a - b for a, b in zip(own.parameters, before)]
-    rng = np.random.default_rng(2)
     spec, n = own.spec, len(own.weights)
+    error = [s - p for s, p in zip(settled, predicted)]
+    rng, rates = np.random.default_rng(2), {}
     for c, link in enumerate(spec.connections):
         if link.below == link.above:
             assert not moved[c].any()  # it has no part in the pass
             continue
         assert moved[c].any() and np.isfinite(moved[c]).all()
-        direction = rng.normal(size=moved[c].shape)
-        assert direction.shape == own.weights[c].shape
+        e = error[link.above - 1]
+        for _ in range(3):
+            direction = rng.normal(size=moved[c].shape)
+            field = field_along(spec, before, x, predicted, c, direction)
+            if centred(spec, link):
+                field = field - field.mean(axis=0)
+            downhill = (e * field).sum() / len(x)
+            rates.setdefault(link.above, []).append((moved[c] * direction).sum() / downhill)
+    for found in rates.values():  # one rate for all that leads to a layer
+        assert 0 < found[0] <= own.learning_rate and np.allclose(found, found[0], rtol=1e-4)
     assert all(moved[n + k].any() for k in range(len(own.biases)))
-    error = [s - p for s, p in zip(settled, predicted)]
     after = own.states(x)
     first = error[0], settled[0] - after[0]  # the layer that gets x alone
     assert np.square(first[1]).sum() < np.square(first[0]).sum()
@@ -130,7 +158,6 @@ def test_it_comes_to_predict_fixed_points(name, offset):
     net, own, x = pass_of(name, rows=4, gain=0.3)
     x = x + offset
     fixed = net.relax(x, 900, 1e-12).states
-    net._read_outs(x, fixed)
 
     def errors():
         return np.array([np.square(a - b).mean() for a, b in zip(own.states(x), fixed)])
@@ -258,6 +285,6 @@ def test_every_graph_estimator_learns_a_pass(kind):
         clone(dense).set_params(dynamics=Continuous()).fit(X, Y)
 
 
-def test_a_chain_of_dense_layers_is_served_by_both_families():
+def test_docstrings_of_both_families_say_what_the_pass_has_learnt():
     assert "recognition_coefs_" in EqPropClassifier.__doc__
     assert "recognition_coefs_" in ConvEqPropClassifier.__doc__

@@ -264,14 +264,10 @@ class HopfieldNetwork(BaseNetwork):
             states = [p.copy() for p in predicted]
         stats = self._train_rows(*batch, states, optimizer_state, n_threads)
         if predicted is not None:
-            self._read_outs(x, states)
             self.recognition.learn(x, predicted, states, weight)
         if self.reconstruction_rate:
             self._reconstruct(states, weight)
         return stats
-
-    def _read_outs(self, x, states):
-        """Make the last of `states`, if it is no state but a read-out, what it reads."""
 
     def _train_carrying(self, batch, carried, optimizer_state, n_threads):
         """The kernel keeps free states: the second phase is run again for its end."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels import get_backend
-from ..kernels.reference.graph import GraphNet
 from .asymmetry import measured_angle
 from .base import HopfieldNetwork
 from .energy import graph_energy
@@ -116,11 +115,6 @@ class GraphNetwork(HopfieldNetwork):
 
     def recognition_of(self, weights, biases, learning_rate):
         return GraphRecognitionPass(self, weights, biases, learning_rate)
-
-    def _read_outs(self, x, states):
-        if self.spec.readout:
-            twin = GraphNet(self.spec, self.weights, self.back, self.biases)
-            twin.read_out(twin.drive(x), states)
 
     def _upward_spec(self, gain):
         return self.spec._replace(schedule="forward", dt=1.0, gain=gain)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..kernels.blas import one_blas_thread
 from ..kernels.reference.connections import bias_sum
 from ..kernels.reference.graph import GraphNet
-from .reconstruction import sample_shares
+from .recognition import LearnedPass
 
 
-class GraphRecognitionPass:
+class GraphRecognitionPass(LearnedPass):
     """Weights and biases of a pass upwards through a `GraphNetwork`, trained in place.
 
     A layer's connection with itself has no part in it: the pass comes by once.
@@ -27,12 +26,7 @@ class GraphRecognitionPass:
 
     def __init__(self, network, weights, biases, learning_rate=1.0):
         self.network, self.spec = network, network.spec._replace(schedule="forward", dt=1.0)
-        self.weights, self.biases = weights, biases
-        self.learning_rate = learning_rate
-
-    @property
-    def parameters(self):
-        return [*self.weights, *self.biases]
+        super().__init__(weights, biases, learning_rate)
 
     def states(self, x, n_threads=1):
         """Predicted states of all layers, each row independent of the others."""
@@ -43,32 +37,19 @@ class GraphRecognitionPass:
 
     batch_states = states
 
-    def learn(self, x, predicted, settled, row_weight=None):
-        """One step of the normalised delta rule, each layer by itself; docs/equations.md 3.
-
-        Parameters
-        ----------
-        x : ndarray (B, N[0])
-        predicted, settled : lists of ndarray (B, N[k])
-            As of `RecognitionPass.learn`.
-        row_weight : ndarray (B,) or None
-        """
-        share = sample_shares(settled, row_weight)
-        if not share.any():
-            return
-        with one_blas_thread():  # the same bits for any number of threads
-            twin = GraphNet(self.spec, self.weights, self.network.back, self.biases)
-            drive = twin.drive(x)
-            shown = [drive.shown, *twin.shown(drive, predicted)]
-            where = twin.where(drive, shown[1:])
-            for k, layer in enumerate(self.spec.layers[1:], start=1):
-                links = [
-                    (c, twin.links[c], shown[link.below])
-                    for c, link in enumerate(self.spec.connections)
-                    if link.above == k != link.below
-                ]
-                error = share * (settled[k - 1] - predicted[k - 1])
-                self._step(layer, links, where, share, error, self.biases[k - 1])
+    def _learn(self, x, predicted, settled, share):
+        twin = GraphNet(self.spec, self.weights, self.network.back, self.biases)
+        drive = twin.drive(x)
+        shown = [drive.shown, *twin.shown(drive, predicted)]
+        where = twin.where(drive, shown[1:])
+        for k, layer in enumerate(self.spec.layers[1:], start=1):
+            links = [
+                (c, twin.links[c], shown[link.below])
+                for c, link in enumerate(self.spec.connections)
+                if link.above == k != link.below
+            ]
+            error = share * (settled[k - 1] - predicted[k - 1])
+            self._step(layer, links, where, share, error, self.biases[k - 1])
 
     def _step(self, layer, links, where, share, error, bias):
         """Of the connections to one layer, `links` (index, twin, states below), and its bias."""

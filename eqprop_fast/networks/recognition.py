@@ -19,7 +19,37 @@ from ..kernels.reference.activations import rho
 from .reconstruction import sample_shares
 
 
-class RecognitionPass:
+class LearnedPass:
+    """Base of `RecognitionPass` and `GraphRecognitionPass`.
+
+    A subclass has `states(x, n_threads)`, `batch_states(x)` and
+    `_learn(x, predicted, settled, share)`.
+    """
+
+    def __init__(self, weights, biases, learning_rate):
+        self.weights, self.biases, self.learning_rate = weights, biases, learning_rate
+
+    @property
+    def parameters(self):
+        return [*self.weights, *self.biases]
+
+    def learn(self, x, predicted, settled, row_weight=None):
+        """One step of the normalised delta rule, each layer by itself (docs/equations.md 3).
+
+        Parameters
+        ----------
+        x : ndarray or, of a chain, CSR, (B, N[0])
+        predicted, settled : lists of ndarray (B, N[k])
+            p_k of `batch_states`, before the weights moved, and s_k where the free phase has ended.
+        row_weight : ndarray (B,) or None
+        """
+        share = sample_shares(settled, row_weight)
+        if share.any():
+            with one_blas_thread():  # the same bits for any number of threads
+                self._learn(x, predicted, settled, share)
+
+
+class RecognitionPass(LearnedPass):
     """Weights and biases of a pass upwards through a chain, trained in place.
 
     Parameters
@@ -36,12 +66,8 @@ class RecognitionPass:
 
     def __init__(self, spec, kernels, weights, biases, learning_rate=1.0):
         self.spec = replace(spec, schedule="forward", dt=1.0)  # from zero a sweep is the pass
-        self.kernels, self.learning_rate = kernels, learning_rate
-        self.weights, self.biases = weights, biases
-
-    @property
-    def parameters(self):
-        return [*self.weights, *self.biases]
+        self.kernels = kernels
+        super().__init__(weights, biases, learning_rate)
 
     def states(self, x, n_threads=1):
         """Predicted states of all layers, each row independent of the others."""
@@ -68,38 +94,27 @@ class RecognitionPass:
             return x
         return rho(self.spec.input_activation, x.toarray() if issparse(x) else x)
 
-    def learn(self, x, predicted, settled, row_weight=None):
-        """One step of the normalised delta rule, each layer by itself.
+    def _learn(self, x, predicted, settled, share):
+        """See `learn`.
 
         With e = s_k - p_k, m the batch's mean of p_{k-1} and q that of ``|p_{k-1} - m|^2``:
         ``dV = rate / (B (1 + q)) sum_batch (p_{k-1} - m)' e``, and ``c += rate / 2 mean(e) - m dV``,
         by which the bias answers to what is the same in all samples, and the weights to what is
         not: inputs that are seldom 0 would else hide it.
-
-        Parameters
-        ----------
-        x : ndarray or CSR, (B, N[0])
-        predicted, settled : lists of ndarray (B, N[k])
-            p_k of `batch_states`, before the weights moved, and s_k where the free phase has ended.
-        row_weight : ndarray (B,) or None
         """
-        share = sample_shares(settled, row_weight)
-        if not share.any():
-            return
         x = self._shown(x)
-        with one_blas_thread():  # the same bits for any number of threads
-            for below, p, s, v, c in zip(
-                [x, *predicted], predicted, settled, self.weights, self.biases
-            ):
-                below = below.toarray() if issparse(below) else below
-                middle = (share * below).sum(axis=0)
-                below = below - middle
-                error, q = share * (s - p), float((share * np.square(below)).sum())
-                rate = self.learning_rate / (1 + q)
-                _add_product(v, rate, below, error)
-                bent = (below @ middle) @ error  # m dV, but for the rate
-                half = v.dtype.type(self.learning_rate / 2)
-                c += half * error.sum(axis=0) - v.dtype.type(rate) * bent
+        for below, p, s, v, c in zip(
+            [x, *predicted], predicted, settled, self.weights, self.biases
+        ):
+            below = below.toarray() if issparse(below) else below
+            middle = (share * below).sum(axis=0)
+            below = below - middle
+            error, q = share * (s - p), float((share * np.square(below)).sum())
+            rate = self.learning_rate / (1 + q)
+            _add_product(v, rate, below, error)
+            bent = (below @ middle) @ error  # m dV, but for the rate
+            half = v.dtype.type(self.learning_rate / 2)
+            c += half * error.sum(axis=0) - v.dtype.type(rate) * bent
 
 
 def _add_product(v, rate, below, error):
