@@ -1,7 +1,7 @@
 """Boltzmann machines on MNIST: the likelihood of the test set, and a classifier on what they found.
 
 python -m bench.generative_mnist 500 --epochs 150 --steps 5
-python -m bench.generative_mnist 500 1000 --pretrain 20 --epochs 150 --steps 5
+python -m bench.generative_mnist 500 1000 --pretrain 20 --epochs 100 --steps 5
 """
 
 import argparse

@@ -35,9 +35,13 @@ def match(preset, **more):
 
 def learning(kind):
     """A network of three hidden layers that learns digits, measured on held-out ones."""
-    model = kind((100, 60, 40), learning_rate=0.05, batch_size=20, random_state=0)
-    X, rows, _, _ = load_digits()
-    return lambda: theory.feedforward_training(model, X, rows=rows)
+
+    def run():
+        model = kind((100, 60, 40), learning_rate=0.05, batch_size=20, random_state=0)
+        X, rows, _, _ = load_digits()
+        return theory.feedforward_training(model, X, rows=rows)
+
+    return run
 
 
 CHECKS = {

@@ -145,12 +145,17 @@ class GenerativeEstimator(
             raise ValueError(f"hidden_layer_sizes must have at most {MAX_WEIGHTS - 1} entries")
         return tuple(int(n) for n in sizes)
 
+    @property
+    def _deep(self):
+        return len(self._sizes()) > 1
+
     def _auto(self, name):
-        """A parameter, or what "auto" stands for at this depth."""
+        """A parameter, or what "auto" or None stands for at this depth."""
         value = getattr(self, name)
-        if value not in (None, "auto"):
-            return value
-        return self._automatic(len(self._sizes()) > 1)[name]
+        return self._automatic()[name] if value in (None, "auto") else value
+
+    def _automatic(self):
+        return {"centering": self._deep}
 
     def _machine(self):
         """The fitted machine, over the fitted arrays."""

@@ -41,7 +41,7 @@ class FittingMixin:
         self
         """
         X, labels, rng = self._begin(X, y, None, True)
-        if self.pretrain and len(self._sizes()) > 1:
+        if self.pretrain and self._deep:
             self._pretrain(X, rng)
         schedule = self._auto("schedule")
         for epoch in range(self.n_iter):
@@ -58,7 +58,7 @@ class FittingMixin:
                     f"[{type(self).__name__}] Iteration {epoch + 1}, pseudo-likelihood = "
                     f"{score:.2f}, time = {seconds:.2f}s"
                 )
-        if self.n_iter and len(self._sizes()) > 1:
+        if self.n_iter and self._deep:
             self._say_if_silent(X[:1000])
         return self
 
@@ -138,8 +138,7 @@ class FittingMixin:
             "offsets": None,
             "velocity": None,
         }
-        deep = len(self._sizes()) > 1
-        if self.centering is True or (self.centering == "auto" and deep):
+        if self._auto("centering"):
             state["offsets"] = [mean.copy(), *(np.full(len(b), 0.5, dtype) for b in biases[1:])]
             if hasattr(self, "classes_") and len(biases[-1]) == len(self.classes_):
                 state["offsets"][-1][:] = 1 / len(self.classes_)

@@ -74,11 +74,11 @@ class DeepBoltzmannMachine(GenerativeEstimator):
     ):
         self._keep(locals())
 
-    def _automatic(self, deep):
-        # few chains that hardly move let the upper layers of a deep machine run away
-        if deep:
-            return {"schedule": "linear", "n_steps": 5, "n_chains": max(self.batch_size, 100)}
-        return {"schedule": "constant", "n_steps": 1, "n_chains": self.batch_size}
+    def _automatic(self):
+        found = {"schedule": "constant", "n_steps": 1, "n_chains": self.batch_size}
+        if self._deep:  # few chains that hardly move let its upper layers run away
+            found = {"schedule": "linear", "n_steps": 5, "n_chains": max(self.batch_size, 100)}
+        return {**super()._automatic(), **found}
 
     @property
     def h_samples_(self):

@@ -50,8 +50,8 @@ class DeepHopfieldNetwork(GenerativeEstimator):
     ):
         self._keep(locals())
 
-    def _automatic(self, deep):
-        return {"schedule": "constant", "n_steps": 3}
+    def _automatic(self):
+        return {**super()._automatic(), "schedule": "constant", "n_steps": 3}
 
     @available_if(labelled)
     def predict_proba(self, X):

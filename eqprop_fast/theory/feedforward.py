@@ -302,14 +302,16 @@ class FeedforwardTraining(TheoryResult):
         from below.
     residual : ndarray (n_epochs, len(layers))
         The same of what is left to change: ``s - rho(field)``.
-    correlation : float
-        Of the two, over training and layers.
     """
 
     layers: list
     gap: np.ndarray
     residual: np.ndarray
-    correlation: float
+
+    @property
+    def correlation(self):
+        """Of `gap` and `residual`, over training and layers."""
+        return 1 - self.verdict
 
     def plot(self):
         figure, (axes,) = new_figure()
@@ -365,13 +367,11 @@ def feedforward_training(model, X, y=None, *, rows=None, clamp=None, n_epochs=40
             raise ValueError("model must have more than one hidden layer: the last is not doubled")
         found.append([[_rms(a) for a in pair] for pair in pairs])
     gap, left = np.moveaxis(np.array(found), 2, 0)
-    correlation = float(np.corrcoef(gap.ravel(), left.ravel())[0, 1])
     return FeedforwardTraining(
-        verdict=1 - correlation,
+        verdict=1 - float(np.corrcoef(gap.ravel(), left.ravel())[0, 1]),
         target=0.05,
         settings={"n_epochs": n_epochs, "clamped": clamp is not None},
         layers=[name for name, answers in zip(net.names, net.answers) if answers],
         gap=gap,
         residual=left,
-        correlation=correlation,
     )
